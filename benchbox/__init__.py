@@ -1,0 +1,61 @@
+"""benchbox: fair, fast, trustworthy benchmarking of image denoisers."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchbox.api.arrays import Image, Images, Scores, Sigma
+    from benchbox.api.card import TrainingCard
+    from benchbox.api.dataset import Dataset, ImageSet
+    from benchbox.api.denoiser import Capabilities, Denoiser, ImageDenoiser
+    from benchbox.api.errors import BenchboxError
+    from benchbox.api.hookspecs import hookimpl
+    from benchbox.api.metric import Metric
+    from benchbox.api.noise import NoiseModel
+    from benchbox.api.threads import threads
+
+__all__ = [
+    "BenchboxError",
+    "Capabilities",
+    "Dataset",
+    "Denoiser",
+    "Image",
+    "ImageDenoiser",
+    "ImageSet",
+    "Images",
+    "Metric",
+    "NoiseModel",
+    "Scores",
+    "Sigma",
+    "TrainingCard",
+    "hookimpl",
+    "threads",
+]
+__version__ = "0.1.0"
+
+_HOMES = {
+    "BenchboxError": "api.errors",
+    "Capabilities": "api.denoiser",
+    "Dataset": "api.dataset",
+    "Denoiser": "api.denoiser",
+    "Image": "api.arrays",
+    "ImageDenoiser": "api.denoiser",
+    "ImageSet": "api.dataset",
+    "Images": "api.arrays",
+    "Metric": "api.metric",
+    "NoiseModel": "api.noise",
+    "Scores": "api.arrays",
+    "Sigma": "api.arrays",
+    "TrainingCard": "api.card",
+    "hookimpl": "api.hookspecs",
+    "threads": "api.threads",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first asked for, so that ``benchbox --help`` imports next to nothing."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"benchbox.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'benchbox' has no attribute {name!r}")

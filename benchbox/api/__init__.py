@@ -1,0 +1,1 @@
+"""Contracts between the harness and everyone who extends it."""

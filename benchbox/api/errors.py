@@ -1,0 +1,57 @@
+"""The error that reaches a person: what went wrong, where, and what to do next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class BenchboxError(Exception):
+    """An error with a remedy.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong and where, in one line.
+    hint : str, optional
+        What to do next.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the hint when the error crosses a process boundary."""
+        return _rebuild, (type(self), self.message, self.hint)
+
+
+class ContractError(BenchboxError):
+    """A plugin broke the contract: wrong shape, dtype, count or a value that is not finite."""
+
+
+def _rebuild(cls: type[BenchboxError], message: str, hint: str) -> BenchboxError:
+    return cls(message, hint=hint)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Hint for an unknown word.
+
+    Parameters
+    ----------
+    word : str
+        What the user typed.
+    known : iterable of str
+        What exists.
+
+    Returns
+    -------
+    str
+        ``did you mean 'median'?`` with the nearest names, or the whole list where nothing is near.
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=3, cutoff=0.6)
+    if close:
+        return "did you mean " + " or ".join(f"'{name}'" for name in close) + "?"
+    return "known: " + ", ".join(names) if names else "none are known"

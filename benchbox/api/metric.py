@@ -1,0 +1,47 @@
+"""What a metric is: one number an image, never pooled."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from benchbox.api.arrays import Images, Scores
+
+
+class Metric(ABC):
+    """A measure of quality; subclasses are frozen dataclasses whose fields, all with defaults, are its parameters.
+
+    Attributes
+    ----------
+    name : str
+        The word a user types and the column of the results.
+    summary : str
+        One line for listings: the variant in words.
+    unit : str
+        ``'dB'``, or empty for a pure number.
+    higher_is_better : bool
+        Direction of the ranking.
+    reference : str
+        Paper or DOI.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    unit: ClassVar[str] = ""
+    higher_is_better: ClassVar[bool] = True
+    reference: ClassVar[str] = ""
+
+    @abstractmethod
+    def __call__(self, clean: Images, denoised: Images) -> Scores:
+        """Score a stack.
+
+        Parameters
+        ----------
+        clean : ndarray of float32, shape (N, H, W), in [0, 1]
+        denoised : ndarray of float32, shape (N, H, W), in [0, 1]
+
+        Returns
+        -------
+        ndarray of float64, shape (N,)
+            One value an image.
+        """

@@ -1,0 +1,32 @@
+"""The ruler: noise models, metrics and data sets, registered through the same hooks as anyone's."""
+
+from __future__ import annotations
+
+from benchbox.api.dataset import Dataset
+from benchbox.api.hookspecs import hookimpl
+from benchbox.api.metric import Metric
+from benchbox.api.noise import NoiseModel
+
+
+@hookimpl
+def benchbox_noise_models() -> list[type[NoiseModel]]:
+    """Offer the built-in noise models."""
+    from benchbox.builtin import noise
+
+    return noise.MODELS
+
+
+@hookimpl
+def benchbox_datasets() -> list[type[Dataset]]:
+    """Offer the built-in data sets."""
+    from benchbox.builtin import datasets
+
+    return datasets.DATASETS
+
+
+@hookimpl
+def benchbox_metrics() -> list[type[Metric]]:
+    """Offer the built-in metrics."""
+    from benchbox.builtin import metrics
+
+    return metrics.METRICS
