@@ -1,0 +1,362 @@
+"""The plain values that travel between rooms and processes and land in the results; all of them turn into JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+SigmaPolicy = Literal["given", "estimated", "none"]
+Knowledge = Literal["given", "estimated", "blind"]
+Status = Literal["ok", "failed", "timeout", "died", "contract", "skipped"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The rules that hold for every denoiser of a run.
+
+    Attributes
+    ----------
+    seed : int
+        Seed of the noise and of the draw of images.
+    clip : bool
+        Whether noisy images are clipped to [0, 1]. The literature does not.
+    quantize : bool
+        Whether noisy images are rounded to 8-bit levels, after clipping.
+    sigma : {'given', 'estimated', 'none'}
+        What denoisers are told of the noise level.
+    """
+
+    seed: int = 0
+    clip: bool = False
+    quantize: bool = False
+    sigma: SigmaPolicy = "given"
+
+    @property
+    def label(self) -> str:
+        """The protocol in words, for the title of a table."""
+        noisy = "clipped to [0, 1]" if self.clip or self.quantize else "unclipped"
+        return f"noise {noisy}, {'rounded to 8 bit' if self.quantize else 'not rounded'}, sigma {self.sigma}"
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """Which images to open; enough to open the same ones in another process.
+
+    Attributes
+    ----------
+    dataset : str
+        Name of the data set; empty to find out by looking at the path.
+    path : str
+        File or folder; empty for built-in data.
+    split : str
+        Name of the split; empty for the default one.
+    limit : int or None
+        How many images to draw from the split with the seed; None for all.
+    seed : int
+        Seed of that draw.
+    skip_bad : bool
+        Whether images that cannot be decoded are left out.
+    """
+
+    dataset: str = ""
+    path: str = ""
+    split: str = ""
+    limit: int | None = None
+    seed: int = 0
+    skip_bad: bool = False
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """What was opened.
+
+    Attributes
+    ----------
+    dataset, split : str
+    images : int
+        Number of images scored.
+    sizes : str
+        ``'48x48'``, or the range of sizes, height x width.
+    fingerprint : str
+    notes : tuple of str
+    """
+
+    dataset: str
+    split: str
+    images: int
+    sizes: str
+    fingerprint: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Provider:
+    """Where a plugin came from, and enough to load it again in another process.
+
+    Attributes
+    ----------
+    kind : {'built in', 'entry point', 'file'}
+    target : str
+        Module to import, or absolute path of the file.
+    distribution, version : str
+        The installed package, where there is one.
+    """
+
+    kind: Literal["built in", "entry point", "file"]
+    target: str
+    distribution: str = ""
+    version: str = ""
+
+    @property
+    def label(self) -> str:
+        """Where it came from, for a person."""
+        if self.kind == "file":
+            return self.target
+        return f"{self.distribution} {self.version} ({self.target})"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A configured thing by name: its provider and canonical specification."""
+
+    provider: Provider
+    spec: str
+
+
+@dataclass(frozen=True)
+class DenoiserRecord:
+    """A row of the results, before it has scores.
+
+    Attributes
+    ----------
+    label : str
+        Canonical specification, the identity of the row.
+    summary, source : str
+    sigma_use : str
+        Capability: ``required``, ``optional`` or ``unused``.
+    min_size : int
+    deterministic : bool
+    tuned_on : str
+    options : dict
+        Every option with its value in use.
+    """
+
+    label: str
+    reference: Reference
+    summary: str
+    sigma_use: str
+    min_size: int
+    deterministic: bool
+    tuned_on: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One denoiser on one noise: the unit that has a status.
+
+    Attributes
+    ----------
+    key : str
+        Digest of the content: denoiser, its version, noise, data, protocol and metrics; never of an order.
+    denoiser, noise : str
+        Canonical specifications.
+    skipped : str
+        Reason why it is not run; empty when it is.
+    """
+
+    key: str
+    denoiser: str
+    noise: str
+    skipped: str = ""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a cell or a timing has no result.
+
+    Attributes
+    ----------
+    status : str
+    reason : str
+        The first useful line.
+    detail : str
+        Full traceback or output.
+    """
+
+    status: Status
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a cell ended.
+
+    Attributes
+    ----------
+    status : str
+    reason : str
+    knew : str
+        ``given``, ``estimated`` or ``blind``.
+    trained_on : str
+        Data set and split of the training card; empty where nothing was trained.
+    card : dict
+        The training card, where there is one.
+    images : int
+        Images scored.
+    denoise_s : float
+        Seconds inside `denoise`, summed over shards; for orientation, not a latency.
+    """
+
+    status: Status
+    reason: str = ""
+    knew: str = ""
+    trained_on: str = ""
+    card: dict[str, Any] = field(default_factory=dict)
+    images: int = 0
+    denoise_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What the timing pass measured of one denoiser, alone in a fresh process.
+
+    Attributes
+    ----------
+    status, reason : str
+    shape : tuple of int
+        Height and width of the timed images.
+    noise : str
+        Canonical noise of the timed images.
+    threads : int
+        Threads it was allowed.
+    batch : int
+        Images a call of the throughput measurement.
+    import_s, setup_s, first_s : float
+        Parts of the cold start in seconds: importing the plugin's module and making the object, `setup`, first call.
+    peak_mb : float
+        Peak resident memory that the denoiser added to the bare process, MiB.
+    threads_used : int
+        Threads alive after timing beyond those of the bare process, plus one.
+    samples_ms : dict of int to list of float
+        Milliseconds a call by batch size: all samples.
+    """
+
+    status: Status
+    reason: str = ""
+    shape: tuple[int, int] = (0, 0)
+    noise: str = ""
+    threads: int = 1
+    batch: int = 1
+    import_s: float = 0.0
+    setup_s: float = 0.0
+    first_s: float = 0.0
+    peak_mb: float = 0.0
+    threads_used: int = 1
+    samples_ms: dict[int, list[float]] = field(default_factory=dict)
+
+    @property
+    def cold_start_s(self) -> float:
+        """Seconds from nothing to the first denoised image, the interpreter and the harness not counted."""
+        return self.import_s + self.setup_s + self.first_s
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Everything that is known of a run before its first score.
+
+    Attributes
+    ----------
+    format : int
+        Version of the file format.
+    run_id : str
+    created : str
+        UTC, ISO 8601.
+    command : str
+        What was typed, or the call.
+    request : DataRequest
+    data : DataRecord
+    protocol : Protocol
+    noises, metrics : dict of str to Reference or list of References
+        By canonical specification; a composed noise has several references.
+    denoisers : list of DenoiserRecord
+    cells : list of Cell
+    environment : dict
+        Processor, cores, memory, threads, versions.
+    shard_pixels, jobs, timing : see `results/README.md`.
+    """
+
+    format: int
+    run_id: str
+    created: str
+    command: str
+    request: DataRequest
+    data: DataRecord
+    protocol: Protocol
+    noises: dict[str, tuple[Reference, ...]]
+    metrics: dict[str, Reference]
+    denoisers: tuple[DenoiserRecord, ...]
+    cells: tuple[Cell, ...]
+    environment: dict[str, Any]
+    jobs: int
+    timing: bool
+    timing_threads: int
+    timing_batch: int
+
+
+def to_json(record: Any) -> dict[str, Any]:
+    """Turn a record into what `json` writes."""
+    return dataclasses.asdict(record)
+
+
+def from_json(cls: type[T], values: Any) -> T:
+    """Make a record from what `json` read.
+
+    Raises
+    ------
+    ValueError
+        A field is missing or of another shape.
+    """
+    return _convert(cls, values)  # type: ignore[no-any-return]
+
+
+def digest(value: Any) -> str:
+    """Stable hex digest of a JSON value, 16 characters."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.blake2b(text.encode("ascii"), digest_size=8).hexdigest()
+
+
+def _convert(kind: Any, value: Any) -> Any:
+    import types
+    import typing
+
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(value, dict):
+            raise ValueError(f"{kind.__name__} is not an object")
+        hints = typing.get_type_hints(kind)
+        known = {one.name for one in dataclasses.fields(kind)}
+        try:
+            return kind(**{key: _convert(hints[key], item) for key, item in value.items() if key in known})
+        except TypeError as error:
+            raise ValueError(f"{kind.__name__}: {error}") from error
+    if origin is tuple:
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            return tuple(_convert(arguments[0], item) for item in value)
+        return tuple(_convert(one, item) for one, item in zip(arguments, value, strict=True))
+    if origin is list:
+        return [_convert(arguments[0], item) for item in value]
+    if origin is dict:
+        return {arguments[0](key): _convert(arguments[1], item) for key, item in value.items()}
+    if origin is types.UnionType:
+        return None if value is None else _convert(arguments[0], value)
+    if kind is float and isinstance(value, int):
+        return float(value)
+    if isinstance(kind, type) and not isinstance(value, kind):
+        raise ValueError(f"{value!r} is not {kind.__name__}")
+    return value
