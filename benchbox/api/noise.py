@@ -52,7 +52,7 @@ class NoiseModel(ABC):
             A new array, neither clipped nor rounded unless the model itself is a rounding.
         """
 
-    def sigma(self, clean: Image) -> float | None:
+    def sigma_of(self, clean: Image) -> float | None:
         """Noise standard deviation on the [0, 1] scale.
 
         For signal-dependent noise it is the root of the mean variance over the image.
