@@ -52,12 +52,15 @@ class Denoiser(ABC):
         Paper or DOI of the method.
     capabilities : Capabilities
         What the harness must know.
+    default_rows : tuple of str
+        Rows of a run that names no denoiser; empty for the bare name alone.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     reference: ClassVar[str] = ""
     capabilities: ClassVar[Capabilities] = Capabilities()
+    default_rows: ClassVar[tuple[str, ...]] = ()
 
     def setup(self, shape: tuple[int, int, int]) -> None:  # noqa: B027 - optional to override
         """Import libraries, load weights, warm up; timed apart as the cold start.

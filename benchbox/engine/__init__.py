@@ -1,0 +1,1 @@
+"""One run: plan, quality pass, timing pass; prints nothing."""

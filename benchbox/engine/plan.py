@@ -1,0 +1,219 @@
+"""From a user's words to cells and shards; pure, nothing is run here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchbox.api.dataset import ImageSet
+from benchbox.api.errors import BenchboxError
+from benchbox.api.options import canonical, options_of, resolve, write_value
+from benchbox.api.records import Cell, DataRequest, DenoiserRecord, Protocol, Reference, digest
+from benchbox.api.spec import parse_composition, parse_spec
+from benchbox.registry import Registry
+
+T = TypeVar("T")
+SHARD_PIXELS = 2**20
+DEFAULT_NOISE = "gaussian:0.1"
+DEFAULT_METRICS = ("psnr", "ssim", "mse", "mae", "gmsd", "accuracy")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What a user asked for.
+
+    Attributes
+    ----------
+    denoisers : tuple of str
+        Specifications; empty for the default rows: `Denoiser.default_rows` of every one installed.
+    noises : tuple of str
+        Specifications, joined by ``+`` where composed.
+    metrics : tuple of str
+        Specifications.
+    data : DataRequest
+    protocol : Protocol
+    jobs : int
+        Worker processes of the quality pass.
+    timing : bool
+        Whether the timing pass is made.
+    timing_threads : int
+        Threads a denoiser may use while it is timed.
+    timing_batch : int
+        Images a call when throughput is measured.
+    timeout_s : float
+        Seconds that one shard may take.
+    results : Path
+        Folder of all runs.
+    plugin_files, plugin_folders : tuple of Path
+        Plugins beyond those installed.
+    command : str
+        What was typed, for the record.
+    """
+
+    denoisers: tuple[str, ...] = ()
+    noises: tuple[str, ...] = (DEFAULT_NOISE,)
+    metrics: tuple[str, ...] = DEFAULT_METRICS
+    data: DataRequest = field(default_factory=DataRequest)
+    protocol: Protocol = field(default_factory=Protocol)
+    jobs: int = 1
+    timing: bool = True
+    timing_threads: int = 1
+    timing_batch: int = 64
+    timeout_s: float = 600.0
+    results: Path = Path("results")
+    plugin_files: tuple[Path, ...] = ()
+    plugin_folders: tuple[Path, ...] = ()
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A stack of work: images of one size.
+
+    Attributes
+    ----------
+    start, stop : int
+        Range in the order of work.
+    indices : ndarray of intp, shape (stop - start,)
+        Positions in the image set.
+    """
+
+    start: int
+    stop: int
+    indices: NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is to be done."""
+
+    denoisers: tuple[DenoiserRecord, ...]
+    noises: dict[str, tuple[Reference, ...]]
+    metrics: dict[str, Reference]
+    cells: tuple[Cell, ...]
+    shards: tuple[Shard, ...]
+
+
+def make_plan(config: RunConfig, registry: Registry, images: ImageSet) -> Plan:
+    """Make the cells of a run.
+
+    Parameters
+    ----------
+    config : RunConfig
+    registry : Registry
+    images : ImageSet
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    BenchboxError
+        A name or an option is unknown, or a thing is asked for twice.
+    """
+    denoisers = plan_denoisers(config.denoisers, registry)
+    noises = _unique("noise", [plan_noise(text, registry) for text in config.noises])
+    metrics = _unique("metric", [_plan_metric(text, registry) for text in config.metrics])
+    smallest = images.shapes.min(axis=0)
+    cells = []
+    for denoiser in denoisers:
+        skipped = ""
+        if int(smallest.min()) < denoiser.min_size:
+            skipped = (
+                f"takes images of {denoiser.min_size} pixels a side and more, one here is {smallest[0]}x{smallest[1]}"
+            )
+        for noise in noises:
+            key = cell_key(denoiser, noise, images.fingerprint, config.protocol, tuple(metrics))
+            cells.append(Cell(key, denoiser.label, noise, skipped))
+    return Plan(denoisers, noises, metrics, tuple(cells), make_shards(images.shapes))
+
+
+def cell_key(
+    denoiser: DenoiserRecord, noise: str, fingerprint: str, protocol: Protocol, metrics: tuple[str, ...]
+) -> str:
+    """Identity of a cell: a digest of all that its scores depend on."""
+    provider = denoiser.reference.provider
+    return digest(
+        {
+            "denoiser": denoiser.label,
+            "provider": [provider.kind, provider.target, provider.version],
+            "noise": noise,
+            "data": fingerprint,
+            "protocol": [protocol.seed, protocol.clip, protocol.quantize, protocol.sigma],
+            "metrics": sorted(metrics),
+        }
+    )
+
+
+def plan_denoisers(texts: Sequence[str], registry: Registry) -> tuple[DenoiserRecord, ...]:
+    """Make the rows of a run; raises `BenchboxError` for an unknown name or option and for a row asked for twice."""
+    if not texts:
+        texts = [row for name, entry in sorted(registry.denoisers.items()) for row in entry.cls.default_rows or (name,)]
+    return tuple(
+        _unique("denoiser", [(one.label, one) for one in (_plan_denoiser(text, registry) for text in texts)]).values()
+    )
+
+
+def plan_noise(text: str, registry: Registry) -> tuple[str, tuple[Reference, ...]]:
+    """Canonical form of a noise, and what to build it from; raises `BenchboxError` when a part is unknown."""
+    parts = []
+    for spec in parse_composition(text):
+        entry = registry.noise_model(spec.name)
+        parts.append(Reference(entry.provider, canonical(entry.cls, spec)))
+    return "+".join(part.spec for part in parts), tuple(parts)
+
+
+def make_shards(shapes: NDArray[np.int64]) -> tuple[Shard, ...]:
+    """Cut images into stacks of one size and at most `SHARD_PIXELS` pixels (one image at the least)."""
+    shards = []
+    start = 0
+    sizes, groups = np.unique(shapes, axis=0, return_inverse=True)
+    groups = groups.reshape(-1)
+    for group, (height, width) in enumerate(sizes):
+        indices = np.flatnonzero(groups == group)
+        count = max(1, SHARD_PIXELS // int(height * width))
+        for first in range(0, len(indices), count):
+            part = indices[first : first + count]
+            shards.append(Shard(start, start + len(part), part))
+            start += len(part)
+    return tuple(shards)
+
+
+def _plan_denoiser(text: str, registry: Registry) -> DenoiserRecord:
+    spec = parse_spec(text)
+    entry = registry.denoiser(spec.name)
+    label = canonical(entry.cls, spec)
+    given = resolve(entry.cls, spec)
+    capabilities = entry.cls.capabilities
+    return DenoiserRecord(
+        label=label,
+        reference=Reference(entry.provider, label),
+        summary=entry.cls.summary,
+        sigma_use=capabilities.sigma,
+        min_size=capabilities.min_size,
+        deterministic=capabilities.deterministic,
+        tuned_on=capabilities.tuned_on,
+        options={one.name: write_value(given.get(one.name, one.default)) for one in options_of(entry.cls)},
+    )
+
+
+def _plan_metric(text: str, registry: Registry) -> tuple[str, Reference]:
+    spec = parse_spec(text)
+    entry = registry.metric(spec.name)
+    label = canonical(entry.cls, spec)
+    return label, Reference(entry.provider, label)
+
+
+def _unique(kind: str, pairs: Sequence[tuple[str, T]]) -> dict[str, T]:
+    found: dict[str, T] = {}
+    for label, value in pairs:
+        if label in found:
+            raise BenchboxError(f"{kind} '{label}' stands twice in this run", hint="leave one of them out")
+        found[label] = value
+    return found

@@ -1,0 +1,308 @@
+"""results/<run-id>/: the only module that knows file names, and the one that writes them so that nothing is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchbox.api.errors import BenchboxError
+from benchbox.api.records import Outcome, RunRecord, Timing, digest, from_json, to_json
+
+FORMAT = 1
+IMAGE = "image"
+_RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{4}")
+_SHARD = re.compile(r"([0-9]{8})-([0-9]{8})\.parquet")
+Columns = Mapping[str, NDArray[Any]]
+
+
+def new_run_id() -> str:
+    """Name of a new run: UTC time and four random hex digits."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+@dataclass(frozen=True)
+class RunStore:
+    """The folder of one run.
+
+    Attributes
+    ----------
+    folder : Path
+        ``results/<run-id>``.
+    record : RunRecord
+        What was known before the first score.
+    """
+
+    folder: Path
+    record: RunRecord
+
+    @classmethod
+    def create(cls, results: Path, record: RunRecord, images: Columns) -> RunStore:
+        """Make the folder of a new run.
+
+        Parameters
+        ----------
+        results : Path
+            Folder of all runs; made when it is missing.
+        record : RunRecord
+        images : mapping of str to ndarray, each of shape (N,)
+            Columns of the images' table: id, height, width and labels.
+
+        Raises
+        ------
+        BenchboxError
+            The folder cannot be written.
+        """
+        folder = results / record.run_id
+        with _explained(folder):
+            folder.mkdir(parents=True)
+            for part in ("scores", "outcomes", "timing", "logs"):
+                (folder / part).mkdir()
+        store = cls(folder, record)
+        store._write_table("images.parquet", images)
+        # run.json comes last: a folder without it is no run.
+        store._write_json("run.json", to_json(record))
+        return store
+
+    @classmethod
+    def open(cls, folder: Path) -> RunStore:
+        """Open the folder of a run.
+
+        Raises
+        ------
+        BenchboxError
+            It holds no run, or one of another format.
+        """
+        values = _read_json(folder / "run.json")
+        if values.get("format") != FORMAT:
+            raise BenchboxError(
+                f"{folder / 'run.json'} has format {values.get('format')!r}, this version reads {FORMAT}",
+                hint="read it with the version of benchbox that wrote it",
+            )
+        try:
+            return cls(folder, from_json(RunRecord, values))
+        except (ValueError, KeyError, TypeError) as error:
+            raise BenchboxError(f"{folder / 'run.json'}: {error}", hint="the file is damaged; run again") from error
+
+    def write_shard(self, cell: str, start: int, stop: int, columns: Columns) -> None:
+        """Keep the scores of one shard: images `start` to `stop` of the run's order of work."""
+        self._write_table(f"scores/{cell}/{start:08d}-{stop:08d}.parquet", columns)
+
+    def finished_shards(self, cell: str) -> list[tuple[int, int]]:
+        """Ranges of a cell whose scores are on disk, sorted."""
+        folder = self.folder / "scores" / cell
+        names = [_SHARD.fullmatch(file.name) for file in folder.iterdir()] if folder.is_dir() else []
+        return sorted((int(name[1]), int(name[2])) for name in names if name)
+
+    def scores(self, cell: str) -> dict[str, NDArray[Any]]:
+        """Per-image scores of a cell, ordered by image.
+
+        Returns
+        -------
+        dict of str to ndarray, each of shape (M,)
+            ``image`` (position in the images' table), one column a metric, ``sigma_true`` and ``sigma_told`` (NaN where
+            none is defined or told).
+
+        Raises
+        ------
+        BenchboxError
+            A file is damaged.
+        """
+        tables = [
+            _read_table(self.folder / "scores" / cell / f"{start:08d}-{stop:08d}.parquet")
+            for start, stop in self.finished_shards(cell)
+        ]
+        if not tables:
+            return {}
+        columns = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+        order = np.argsort(columns[IMAGE], kind="stable")
+        return {name: values[order] for name, values in columns.items()}
+
+    def images(self) -> dict[str, NDArray[Any]]:
+        """Read the images' table: id, height, width and labels, each of shape (N,)."""
+        return _read_table(self.folder / "images.parquet")
+
+    def write_outcome(self, cell: str, outcome: Outcome, detail: str = "") -> None:
+        """Keep how a cell ended, and the traceback where it failed."""
+        if detail:
+            self._write(f"logs/{cell}.failure.txt", detail.encode("utf-8", "backslashreplace"))
+        self._write_json(f"outcomes/{cell}.json", to_json(outcome))
+
+    def outcomes(self) -> dict[str, Outcome]:
+        """How each finished cell ended, by key."""
+        found = {}
+        for cell in self.record.cells:
+            file = self.folder / "outcomes" / f"{cell.key}.json"
+            if file.is_file():
+                found[cell.key] = self._record(Outcome, file, _read_json(file))
+        return found
+
+    def write_timing(self, denoiser: str, timing: Timing, detail: str = "") -> None:
+        """Keep the timing of a denoiser: the samples as a table, the rest as JSON."""
+        key = timing_key(denoiser)
+        if detail:
+            self._write(f"logs/{key}.timing-failure.txt", detail.encode("utf-8", "backslashreplace"))
+        batches = [np.full(len(samples), batch, dtype=np.int32) for batch, samples in timing.samples_ms.items()]
+        if batches:
+            samples = np.concatenate([np.asarray(one, dtype=np.float64) for one in timing.samples_ms.values()])
+            self._write_table(f"timing/{key}.parquet", {"batch": np.concatenate(batches), "latency_ms": samples})
+        values = to_json(timing) | {"denoiser": denoiser}
+        del values["samples_ms"]
+        self._write_json(f"timing/{key}.json", values)
+
+    def timings(self) -> dict[str, Timing]:
+        """Timings by canonical denoiser."""
+        found = {}
+        for denoiser in self.record.denoisers:
+            file = self.folder / "timing" / f"{timing_key(denoiser.label)}.json"
+            if not file.is_file():
+                continue
+            values = _read_json(file)
+            values["samples_ms"] = {}
+            if file.with_suffix(".parquet").is_file():
+                table = _read_table(file.with_suffix(".parquet"))
+                for batch in np.unique(table["batch"]):
+                    values["samples_ms"][int(batch)] = table["latency_ms"][table["batch"] == batch].tolist()
+            found[denoiser.label] = self._record(Timing, file, values)
+        return found
+
+    def log_file(self, denoiser: str, part: str) -> Path:
+        """Where the output of a denoiser's processes goes; `part` is ``quality`` or ``timing``."""
+        return self.folder / "logs" / f"{timing_key(denoiser)}.{part}.log"
+
+    def failure_file(self, cell: str) -> Path:
+        """Where the full traceback of a failed cell is."""
+        return self.folder / "logs" / f"{cell}.failure.txt"
+
+    def write_report(self, name: str, text: str) -> Path:
+        """Keep a rendered report beside the data it was made from."""
+        self._write(name, text.encode("utf-8"))
+        return self.folder / name
+
+    def _record(self, kind: type[Any], file: Path, values: dict[str, Any]) -> Any:
+        try:
+            return from_json(kind, values)
+        except (ValueError, KeyError, TypeError) as error:
+            raise BenchboxError(f"{file}: {error}", hint="the file is damaged; delete it and run again") from error
+
+    def _write_json(self, name: str, values: dict[str, Any]) -> None:
+        self._write(name, (json.dumps(values, indent=2, default=str) + "\n").encode("utf-8"))
+
+    def _write_table(self, name: str, columns: Columns) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        sink = pa.BufferOutputStream()
+        arrays = {key: pa.array(values) for key, values in columns.items()}
+        pq.write_table(pa.table(arrays), sink, compression="zstd")
+        self._write(name, sink.getvalue().to_pybytes())
+
+    def _write(self, name: str, content: bytes) -> None:
+        path = self.folder / name
+        with _explained(path):
+            path.parent.mkdir(exist_ok=True)
+            handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                Path(temporary).chmod(0o644)
+                Path(temporary).replace(path)
+            except BaseException:
+                Path(temporary).unlink(missing_ok=True)
+                raise
+
+
+def timing_key(denoiser: str) -> str:
+    """File name of a denoiser's timing: a readable start and a digest of its canonical specification."""
+    return f"{denoiser.partition(':')[0]}-{digest(denoiser)}"
+
+
+def list_runs(results: Path) -> list[Path]:
+    """Folders of all runs, oldest first."""
+    if not results.is_dir():
+        return []
+    return sorted(one for one in results.iterdir() if _RUN_ID.fullmatch(one.name) and (one / "run.json").is_file())
+
+
+def find_run(results: Path, name: str = "") -> Path:
+    """Find a run.
+
+    Parameters
+    ----------
+    results : Path
+        Folder of all runs.
+    name : str
+        A run's id, a unique start of it, or the path of its folder; empty for the newest.
+
+    Raises
+    ------
+    BenchboxError
+        There is none, or several fit.
+    """
+    if name and (Path(name) / "run.json").is_file():
+        return Path(name)
+    runs = list_runs(results)
+    if not runs:
+        raise BenchboxError(f"there is no run in {results}", hint="make one: benchbox run --noise gaussian:0.1")
+    fitting = [run for run in runs if run.name.startswith(name)]
+    if not name or len(fitting) == 1:
+        return fitting[-1]
+    if fitting:
+        raise BenchboxError(f"'{name}' fits {len(fitting)} runs", hint="give more of its id: benchbox list runs")
+    raise BenchboxError(f"there is no run '{name}' in {results}", hint=f"the newest is {runs[-1].name}")
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what the system says about a file into an error with a remedy."""
+    try:
+        yield
+    except OSError as error:
+        hints = {
+            errno.ENOSPC: "the disk is full: free some space; what was finished is kept",
+            errno.EDQUOT: "the quota is used up: free some space; what was finished is kept",
+            errno.EFBIG: "the file size limit is reached: raise it (ulimit -f); what was finished is kept",
+            errno.EROFS: "the disk is read-only: choose another folder with --results",
+            errno.EACCES: "choose a folder you may write to with --results",
+            errno.EEXIST: "another run made it just now: run again",
+        }
+        hint = hints.get(error.errno or 0, "choose another folder with --results")
+        raise BenchboxError(f"cannot write {path}: {error.strerror or error}", hint=hint) from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BenchboxError(f"cannot read {path}: {error.strerror}", hint="is it the folder of a run?") from error
+    except ValueError as error:
+        raise BenchboxError(f"{path} is not JSON: {error}", hint="the file is damaged; run again") from error
+    if not isinstance(values, dict):
+        raise BenchboxError(f"{path} is not a JSON object", hint="the file is damaged; run again")
+    return values
+
+
+def _read_table(path: Path) -> dict[str, NDArray[Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        # A buffer, not a path: pyarrow must not guess a data set or partitions from folder names.
+        table = pq.read_table(pa.BufferReader(path.read_bytes()))
+    except (OSError, pa.ArrowException) as error:
+        raise BenchboxError(f"cannot read {path}: {error}", hint="delete the damaged file and run again") from error
+    return {name: table.column(name).to_numpy() for name in table.column_names}
