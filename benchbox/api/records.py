@@ -128,6 +128,22 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class MetricRecord(Reference):
+    """A metric, and what a report must know of it where its plugin is not installed.
+
+    Attributes
+    ----------
+    unit : str
+    higher_is_better : bool
+    summary : str
+    """
+
+    unit: str
+    higher_is_better: bool
+    summary: str
+
+
+@dataclass(frozen=True)
 class DenoiserRecord:
     """A row of the results, before it has scores.
 
@@ -282,8 +298,10 @@ class RunRecord:
     request : DataRequest
     data : DataRecord
     protocol : Protocol
-    noises, metrics : dict of str to Reference or list of References
+    noises : dict of str to tuple of Reference
         By canonical specification; a composed noise has several references.
+    metrics : dict of str to MetricRecord
+        By canonical specification.
     denoisers : list of DenoiserRecord
     cells : list of Cell
     environment : dict
@@ -299,7 +317,7 @@ class RunRecord:
     data: DataRecord
     protocol: Protocol
     noises: dict[str, tuple[Reference, ...]]
-    metrics: dict[str, Reference]
+    metrics: dict[str, MetricRecord]
     denoisers: tuple[DenoiserRecord, ...]
     cells: tuple[Cell, ...]
     environment: dict[str, Any]

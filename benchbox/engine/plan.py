@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from benchbox.api.dataset import ImageSet
 from benchbox.api.errors import BenchboxError
 from benchbox.api.options import canonical, options_of, resolve, write_value
-from benchbox.api.records import Cell, DataRequest, DenoiserRecord, Protocol, Reference, digest
+from benchbox.api.records import Cell, DataRequest, DenoiserRecord, MetricRecord, Protocol, Reference, digest
 from benchbox.api.spec import parse_composition, parse_spec
 from benchbox.registry import Registry
 
@@ -94,7 +94,7 @@ class Plan:
 
     denoisers: tuple[DenoiserRecord, ...]
     noises: dict[str, tuple[Reference, ...]]
-    metrics: dict[str, Reference]
+    metrics: dict[str, MetricRecord]
     cells: tuple[Cell, ...]
     shards: tuple[Shard, ...]
 
@@ -203,11 +203,12 @@ def _plan_denoiser(text: str, registry: Registry) -> DenoiserRecord:
     )
 
 
-def _plan_metric(text: str, registry: Registry) -> tuple[str, Reference]:
+def _plan_metric(text: str, registry: Registry) -> tuple[str, MetricRecord]:
     spec = parse_spec(text)
     entry = registry.metric(spec.name)
     label = canonical(entry.cls, spec)
-    return label, Reference(entry.provider, label)
+    cls = entry.cls
+    return label, MetricRecord(entry.provider, label, cls.unit, cls.higher_is_better, cls.summary)
 
 
 def _unique(kind: str, pairs: Sequence[tuple[str, T]]) -> dict[str, T]:
