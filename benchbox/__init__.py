@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from benchbox.api.metric import Metric
     from benchbox.api.noise import NoiseModel
     from benchbox.api.threads import threads
+    from benchbox.api.trainable import Recipe, TrainableDenoiser, Trainer
 
 __all__ = [
     "BenchboxError",
@@ -27,8 +28,11 @@ __all__ = [
     "Images",
     "Metric",
     "NoiseModel",
+    "Recipe",
     "Scores",
     "Sigma",
+    "TrainableDenoiser",
+    "Trainer",
     "TrainingCard",
     "hookimpl",
     "threads",
@@ -46,8 +50,11 @@ _HOMES = {
     "Images": "api.arrays",
     "Metric": "api.metric",
     "NoiseModel": "api.noise",
+    "Recipe": "api.trainable",
     "Scores": "api.arrays",
     "Sigma": "api.arrays",
+    "TrainableDenoiser": "api.trainable",
+    "Trainer": "api.trainable",
     "TrainingCard": "api.card",
     "hookimpl": "api.hookspecs",
     "threads": "api.threads",
