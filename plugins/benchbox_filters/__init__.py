@@ -1,0 +1,14 @@
+"""Classical filters: the floor, three smoothers, two shrinkers and total variation."""
+
+from __future__ import annotations
+
+from benchbox import Denoiser, hookimpl
+from benchbox_filters.shrinkage import Wavelet, Wiener
+from benchbox_filters.smoothing import Bilateral, GaussianBlur, Identity, Median
+from benchbox_filters.variation import TVChambolle
+
+
+@hookimpl
+def benchbox_denoisers() -> list[type[Denoiser]]:
+    """Offer the filters, simplest first."""
+    return [Identity, GaussianBlur, Median, Bilateral, Wiener, Wavelet, TVChambolle]

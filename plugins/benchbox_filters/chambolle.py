@@ -1,0 +1,87 @@
+"""Compiled kernel of Chambolle's total variation projection, over whole stacks."""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def chambolle(
+    noisy: NDArray[np.float32], weight: NDArray[np.float32], eps: float, iterations: int
+) -> NDArray[np.float32]:
+    """Minimise ``|u - noisy|^2 / 2 + weight * TV(u)`` for every image by projection of the dual field.
+
+    Steps and stopping rule are those of `skimage.restoration.denoise_tv_chambolle`; each image stops by itself. The
+    energy is summed column by column in float32 and then in float64, an order that depends on no other image.
+
+    Parameters
+    ----------
+    noisy : ndarray of float32, shape (N, H, W)
+    weight : ndarray of float32, shape (N,)
+        Greater than zero.
+    eps : float
+        An image is done when its energy changes by less than `eps` times the first energy.
+    iterations : int
+        Most steps.
+
+    Returns
+    -------
+    ndarray of float32, shape (N, H, W)
+    """
+    count, height, width = noisy.shape
+    result = noisy.copy()
+    across = np.empty((height, width), np.float32)
+    down = np.empty((height, width), np.float32)
+    fidelity = np.empty(width, np.float32)
+    variation = np.empty(width, np.float32)
+    tau = np.float32(0.25)
+    one = np.float32(1.0)
+    for index in range(count):
+        image = noisy[index]
+        out = result[index]
+        across[:] = 0
+        down[:] = 0
+        scale = tau / weight[index]
+        first = 0.0
+        previous = 0.0
+        for step in range(iterations):
+            fidelity[:] = 0
+            variation[:] = 0
+            if step > 0:
+                for y in range(height):
+                    for x in range(width):
+                        divergence = -(across[y, x] + down[y, x])
+                        if y > 0:
+                            divergence += down[y - 1, x]
+                        if x > 0:
+                            divergence += across[y, x - 1]
+                        fidelity[x] += divergence * divergence
+                        out[y, x] = image[y, x] + divergence
+            for y in range(height):
+                below = min(y + 1, height - 1)
+                for x in range(width - 1):
+                    to_below = out[below, x] - out[y, x]
+                    to_right = out[y, x + 1] - out[y, x]
+                    norm = np.sqrt(to_below * to_below + to_right * to_right)
+                    variation[x] += norm
+                    shrink = one / (one + scale * norm)
+                    down[y, x] = (down[y, x] - tau * to_below) * shrink
+                    across[y, x] = (across[y, x] - tau * to_right) * shrink
+                last = width - 1
+                to_below = out[below, last] - out[y, last]
+                norm = abs(to_below)
+                variation[last] += norm
+                down[y, last] = (down[y, last] - tau * to_below) / (one + scale * norm)
+            energy = 0.0
+            for x in range(width):
+                energy += float(fidelity[x]) + float(weight[index]) * float(variation[x])
+            if step == 0:
+                first = energy
+            elif math.fabs(previous - energy) < eps * first:
+                break
+            previous = energy
+    return result

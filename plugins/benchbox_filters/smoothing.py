@@ -1,0 +1,181 @@
+"""Filters that average or rank neighbours: identity, Gaussian blur, median and bilateral."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from benchbox import Capabilities, Denoiser, Images, Sigma
+from benchbox_filters.levels import TUNED_ON, keep_clean, levels, positive
+
+
+class Identity(Denoiser):
+    """The floor of every leaderboard: what doing nothing scores."""
+
+    name = "identity"
+    summary = "the floor: returns its input unchanged"
+    capabilities = Capabilities(sigma="unused")
+
+    def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
+        """Return the stack as it came."""
+        return noisy
+
+
+def gaussian(stack: Images, widths: Sigma) -> Images:
+    """Convolve each image with a Gaussian of its own width, cut off at four widths, borders mirrored.
+
+    OpenCV's call an image takes a third of the time of `scipy.ndimage.gaussian_filter` on the whole stack, and does
+    not slow down where every image has its own width.
+
+    Parameters
+    ----------
+    stack : ndarray of float32, shape (N, H, W)
+    widths : ndarray of float32, shape (N,)
+        Standard deviation in pixels, greater than zero.
+
+    Returns
+    -------
+    ndarray of float32, shape (N, H, W)
+    """
+    import cv2
+
+    result = np.empty_like(stack)
+    for image, width, out in zip(stack, widths.tolist(), result, strict=True):
+        cv2.GaussianBlur(image, (0, 0), width, dst=out, borderType=cv2.BORDER_REFLECT)
+    return result
+
+
+class GaussianBlur(Denoiser):
+    """Linear smoothing with a Gaussian kernel (`cv2.GaussianBlur`, cut off at four standard deviations).
+
+    Parameters
+    ----------
+    blur_sigma : float, optional
+        Standard deviation of the kernel in pixels, greater than 0. By default ``0.32 + 4.8 sigma``.
+    """
+
+    name = "gaussian_blur"
+    summary = "linear smoothing with a Gaussian kernel whose width follows the noise"
+    reference = "Gonzalez and Woods, Digital Image Processing, chapter 3"
+    capabilities = Capabilities(sigma="optional", tuned_on=TUNED_ON)
+
+    def __init__(self, *, blur_sigma: float | None = None) -> None:
+        self.blur_sigma = positive("blur_sigma", blur_sigma)
+
+    def setup(self, shape: tuple[int, int, int]) -> None:
+        """Import OpenCV."""
+        gaussian(np.zeros((1, 8, 8), np.float32), np.ones(1, np.float32))
+
+    def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
+        """Blur every image."""
+        sigma = levels(noisy, sigma)
+        widths = 0.32 + 4.8 * sigma if self.blur_sigma is None else np.full(len(noisy), self.blur_sigma, np.float32)
+        return keep_clean(gaussian(noisy, widths), noisy, sigma)
+
+
+class Median(Denoiser):
+    """Median of a square window, applied once or more.
+
+    Repeated small windows beat one large window at high noise: at ``sigma = 0.5`` three passes of 5x5 gain 0.6 dB
+    over one of 9x9 on faces, in a fraction of the time.
+
+    Parameters
+    ----------
+    size : int, optional
+        Side of the window in pixels, odd. By default it follows `sigma`, as `passes` does: nothing is done below 0.048,
+        where a median removes more detail than noise; then 3x3 once, from 0.13 on twice, and 5x5 twice from 0.25 and
+        three times from 0.4. Where no noise level is told: 3x3 once.
+    passes : int
+        How often the median is taken where `size` is set.
+    """
+
+    name = "median"
+    summary = "median of a small square window, repeated at high noise"
+    reference = "Tukey, Exploratory Data Analysis, 1977"
+    capabilities = Capabilities(sigma="optional", tuned_on=TUNED_ON)
+
+    def __init__(self, *, size: int | None = None, passes: int = 1) -> None:
+        if size is not None and (size < 1 or size % 2 == 0):
+            raise ValueError(f"size must be odd and at least 1, got {size}")
+        if passes < 1:
+            raise ValueError(f"passes must be at least 1, got {passes}")
+        self.size = size
+        self.passes = passes
+
+    def setup(self, shape: tuple[int, int, int]) -> None:
+        """Import the library that the window needs."""
+        self.denoise(np.zeros((1, 8, 8), np.float32), np.full(1, 0.1, np.float32))
+
+    def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
+        """Take the median of every image."""
+        if self.size is not None:
+            plan = [(self.size, self.passes)] * len(noisy)
+        elif sigma is None:
+            plan = [(3, 1)] * len(noisy)
+        else:
+            plan = [_window(level) for level in sigma.tolist()]
+        result = noisy.copy()
+        if self.size is not None and self.size > 5:
+            from scipy import ndimage
+
+            # OpenCV takes float images only up to 5x5.
+            for _ in range(self.passes):
+                result = ndimage.median_filter(result, (1, self.size, self.size), mode="nearest")
+        else:
+            import cv2
+
+            for out, (size, passes) in zip(result, plan, strict=True):
+                for _ in range(passes if size > 1 else 0):
+                    cv2.medianBlur(out, size, dst=out)
+        return result if sigma is None else keep_clean(result, noisy, sigma)
+
+
+def _window(sigma: float) -> tuple[int, int]:
+    if sigma < 0.048:
+        return 1, 1
+    if sigma < 0.25:
+        return 3, 1 if sigma < 0.13 else 2
+    return 5, 2 if sigma < 0.4 else 3
+
+
+class Bilateral(Denoiser):
+    """Average of neighbours that are near in place and in grey level (`cv2.bilateralFilter`).
+
+    Parameters
+    ----------
+    sigma_color : float, optional
+        Standard deviation of the weight over grey levels, on the [0, 1] scale, greater than 0. By default
+        ``(2.2 + 8 sigma) sigma``.
+    sigma_space : float, optional
+        Standard deviation of the weight over pixels, greater than 0. By default ``0.95 + 3.5 sigma``. The window
+        reaches two of them, rounded up.
+    """
+
+    name = "bilateral"
+    summary = "average of neighbours that are near in place and in grey level"
+    reference = "Tomasi and Manduchi, ICCV 1998, doi:10.1109/ICCV.1998.710815"
+    capabilities = Capabilities(sigma="optional", tuned_on=TUNED_ON)
+
+    def __init__(self, *, sigma_color: float | None = None, sigma_space: float | None = None) -> None:
+        self.sigma_color = positive("sigma_color", sigma_color)
+        self.sigma_space = positive("sigma_space", sigma_space)
+
+    def setup(self, shape: tuple[int, int, int]) -> None:
+        """Import OpenCV."""
+        self.denoise(np.zeros((1, 8, 8), np.float32), None)
+
+    def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
+        """Filter every image: OpenCV takes one at a time, for its table of weights spans the image's own range."""
+        import cv2
+
+        sigma = levels(noisy, sigma)
+        result = noisy.copy()
+        for image, out, level in zip(noisy, result, sigma.tolist(), strict=True):
+            color = (2.2 + 8.0 * level) * level if self.sigma_color is None else self.sigma_color
+            space = 0.95 + 3.5 * level if self.sigma_space is None else self.sigma_space
+            if level > 0:
+                cv2.bilateralFilter(
+                    image, 2 * math.ceil(2 * space) + 1, color, space, dst=out, borderType=cv2.BORDER_REFLECT
+                )
+        return result

@@ -1,0 +1,55 @@
+"""Total variation denoising by Chambolle's projection."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchbox import Capabilities, Denoiser, Images, Sigma
+from benchbox_filters.levels import TUNED_ON, keep_clean, levels, positive
+
+
+class TVChambolle(Denoiser):
+    """The image of least total variation near the noisy one.
+
+    Same steps, stopping rule and result as `skimage.restoration.denoise_tv_chambolle` (to float32 rounding), compiled
+    over the stack, which is about 20 times faster on small images.
+
+    Parameters
+    ----------
+    weight : float, optional
+        Weight of the total variation, greater than 0. By default ``1.2 sigma^1.2``.
+    eps : float
+        An image is done when a step changes its energy by less than this share of the first energy.
+    iterations : int
+        Most steps, at least 1.
+    """
+
+    name = "tv_chambolle"
+    summary = "total variation by Chambolle's projection, weight by noise level"
+    reference = "Chambolle, J. Math. Imaging Vis. 20, 2004, doi:10.1023/B:JMIV.0000011325.36760.1e"
+    capabilities = Capabilities(sigma="optional", tuned_on=TUNED_ON)
+
+    def __init__(self, *, weight: float | None = None, eps: float = 2e-4, iterations: int = 200) -> None:
+        self.weight = positive("weight", weight)
+        if eps < 0:
+            raise ValueError(f"eps must not be negative, got {eps}")
+        if iterations < 1:
+            raise ValueError(f"iterations must be at least 1, got {iterations}")
+        self.eps = eps
+        self.iterations = iterations
+
+    def setup(self, shape: tuple[int, int, int]) -> None:
+        """Import numba and compile the kernel, or load it from numba's cache."""
+        self.denoise(np.zeros((1, 8, 8), np.float32), None)
+
+    def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
+        """Minimise for every image."""
+        from benchbox_filters.chambolle import chambolle
+
+        sigma = levels(noisy, sigma)
+        if self.weight is None:
+            # An image without noise gets any valid weight; it is put back afterwards.
+            weights = np.float32(1.2) * np.where(sigma > 0, sigma, 1) ** np.float32(1.2)
+        else:
+            weights = np.full(len(noisy), self.weight)
+        return keep_clean(chambolle(noisy, weights.astype(np.float32), self.eps, self.iterations), noisy, sigma)
