@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from benchbox.api.noise import NoiseModel
     from benchbox.api.threads import threads
     from benchbox.api.trainable import Recipe, TrainableDenoiser, Trainer
+    from benchbox.notebook import RunFrames, load_run, run
 
 __all__ = [
     "BenchboxError",
@@ -29,12 +30,15 @@ __all__ = [
     "Metric",
     "NoiseModel",
     "Recipe",
+    "RunFrames",
     "Scores",
     "Sigma",
     "TrainableDenoiser",
     "Trainer",
     "TrainingCard",
     "hookimpl",
+    "load_run",
+    "run",
     "threads",
 ]
 __version__ = "0.1.0"
@@ -51,12 +55,15 @@ _HOMES = {
     "Metric": "api.metric",
     "NoiseModel": "api.noise",
     "Recipe": "api.trainable",
+    "RunFrames": "notebook",
     "Scores": "api.arrays",
     "Sigma": "api.arrays",
     "TrainableDenoiser": "api.trainable",
     "Trainer": "api.trainable",
     "TrainingCard": "api.card",
     "hookimpl": "api.hookspecs",
+    "load_run": "notebook",
+    "run": "notebook",
     "threads": "api.threads",
 }
 

@@ -83,6 +83,20 @@ class Registry:
         """Look a metric up; raises `BenchboxError` with "did you mean"."""
         return self._find("metric", name, self.metrics)
 
+    def offers(self, provider: Provider) -> dict[str, list[str]]:
+        """Names that one plugin offers, by kind."""
+        shelves: dict[str, Mapping[str, Entry[Any]]] = {
+            "denoisers": self.denoisers,
+            "noises": self.noise_models,
+            "datasets": self.datasets,
+            "metrics": self.metrics,
+        }
+        names = {
+            kind: sorted(name for name, entry in shelf.items() if entry.provider == provider)
+            for kind, shelf in shelves.items()
+        }
+        return {kind: offered for kind, offered in names.items() if offered}
+
     def _find(self, kind: str, name: str, entries: Mapping[str, Entry[T]]) -> Entry[T]:
         if name in self.clashes:
             both = " and ".join(provider.label for provider in self.clashes[name])
@@ -122,6 +136,10 @@ class Registry:
             "benchbox_metrics": self.metrics,
         }
         return shelves[hook]
+
+    def add_file(self, file: Path) -> None:
+        """Load a plugin of one file."""
+        self.add(Provider("file", str(file.resolve())))
 
     def add(self, provider: Provider) -> None:
         """Load one plugin and shelve what it offers; what is broken is noted, never raised."""
@@ -173,12 +191,12 @@ def load_registry(files: Iterable[Path] = (), folders: Iterable[Path] = ()) -> R
             raise BenchboxError(f"plugins folder {folder}: there is no such folder", hint="check --plugins-dir")
         for file in sorted(folder.glob("*.py")):
             if not file.name.startswith("_"):
-                registry.add(_file_provider(file))
+                registry.add_file(file)
     for file in files:
         if not file.is_file():
             raise BenchboxError(f"plugin {file}: there is no such file", hint="check --plugin")
         before = len(registry.broken)
-        registry.add(_file_provider(file))
+        registry.add_file(file)
         for broken in registry.broken[before:]:
             raise BenchboxError(f"plugin {file}: {broken.reason}", hint=broken.hint)
     return registry
@@ -233,10 +251,6 @@ def _installed() -> Iterable[Provider]:
             distribution.name if distribution else "",
             distribution.version if distribution else "",
         )
-
-
-def _file_provider(file: Path) -> Provider:
-    return Provider("file", str(file.resolve()))
 
 
 def _call_hooks(module: ModuleType) -> dict[str, Any]:

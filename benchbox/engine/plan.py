@@ -81,11 +81,14 @@ class Shard:
         Range in the order of work.
     indices : ndarray of intp, shape (stop - start,)
         Positions in the image set.
+    size : tuple of int
+        Height and width of the images.
     """
 
     start: int
     stop: int
     indices: NDArray[np.intp]
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -180,7 +183,7 @@ def make_shards(shapes: NDArray[np.int64]) -> tuple[Shard, ...]:
         count = max(1, SHARD_PIXELS // int(height * width))
         for first in range(0, len(indices), count):
             part = indices[first : first + count]
-            shards.append(Shard(start, start + len(part), part))
+            shards.append(Shard(start, start + len(part), part, (int(height), int(width))))
             start += len(part)
     return tuple(shards)
 

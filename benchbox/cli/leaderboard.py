@@ -1,0 +1,53 @@
+"""`benchbox leaderboard`: a run's table again, in any format; nothing is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from benchbox.cli.options import results_option
+
+
+@click.command("leaderboard")
+@click.argument("run", default="")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "markdown", "csv", "json", "latex"]),
+    default="table",
+    show_default=True,
+)
+@click.option("--sort", default="psnr", show_default=True, help="Metric that ranks.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
+@results_option
+def command(run: str, form: str, sort: str, output: Path | None, results: Path) -> None:
+    r"""Show the leaderboard of RUN (the newest one without it), or write it as a file.
+
+    \b
+    Examples:
+      benchbox leaderboard
+      benchbox leaderboard 20260131-120000-1a2b --format latex --sort ssim -o table.tex
+    """
+    from benchbox.report import build_leaderboard, render
+    from benchbox.store import RunStore, find_run
+
+    leaderboard = build_leaderboard(RunStore.open(find_run(results, run)), sort=sort)
+    if form == "table" and output is None:
+        from rich.console import Console
+
+        from benchbox.report import render_terminal
+
+        console = Console()
+        console.print(render_terminal(leaderboard, console.width))
+        return
+    text = render(leaderboard, form)
+    if output is None:
+        click.echo(text, nl=not text.endswith("\n"))
+        return
+    from benchbox.api.errors import BenchboxError
+
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BenchboxError(f"cannot write {output}: {error.strerror}", hint="choose another file with -o") from error

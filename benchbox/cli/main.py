@@ -1,0 +1,90 @@
+"""The `benchbox` command: its sub-commands, each imported when it is used, and how an error reaches a person."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import NoReturn
+
+import click
+
+_COMMANDS = {
+    "run": ("benchbox.cli.run", "Score denoisers on noisy images and show the leaderboard."),
+    "leaderboard": ("benchbox.cli.leaderboard", "Show the leaderboard of a run, or write it as a file."),
+    "list": ("benchbox.cli.listing", "List denoisers, noises, datasets, metrics or runs."),
+    "plugins": ("benchbox.cli.plugins", "See which plugins were found, and which are broken."),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group that knows its commands by name and imports the one that is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(_COMMANDS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            from benchbox.api.errors import did_you_mean
+
+            ctx.fail(f"there is no command '{args[0]}'; {did_you_mean(args[0], _COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="benchbox", message="benchbox %(version)s")
+@click.option("--traceback", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def cli(ctx: click.Context, traceback: bool) -> None:
+    r"""Fair, fast, trustworthy benchmarking of image denoisers.
+
+    \b
+    Examples:
+      benchbox run --noise gaussian:0.1
+      benchbox run median:size=5 nl_means --data fer2013.csv --limit 500
+      benchbox leaderboard --format markdown
+    """
+    ctx.obj = traceback
+
+
+def main() -> NoReturn:
+    """Run the command line; the exit code is 1 when a cell failed and 2 for a usage error."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; what was finished is kept", err=True)
+        code = 130
+    except BrokenPipeError:
+        # The reader of a pipe has gone: nothing is left to say, and nowhere to say it.
+        sys.stderr.close()
+        code = 0
+    except Exception as error:
+        code = _explain(error)
+    sys.exit(code or 0)
+
+
+def _explain(error: Exception) -> int:
+    from benchbox.api.errors import BenchboxError
+
+    if not isinstance(error, BenchboxError) or "--traceback" in sys.argv:
+        raise error
+    click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+    click.echo(error.message, err=True)
+    if error.hint:
+        click.secho("hint: ", fg="yellow", nl=False, err=True)
+        click.echo(error.hint, err=True)
+    return 2

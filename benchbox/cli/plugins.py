@@ -1,0 +1,51 @@
+"""`benchbox plugins`: what was found, where it came from, and what is broken."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from benchbox.cli.options import plugin_options
+
+
+@click.group("plugins")
+def command() -> None:
+    r"""See which plugins were found, and which are broken.
+
+    \b
+    Example:
+      benchbox plugins list
+    """
+
+
+@command.command("list")
+@plugin_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def listing(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], as_json: bool) -> None:
+    r"""List every plugin with its origin and what it offers; the broken ones with their reason.
+
+    \b
+    Example:
+      benchbox plugins list --plugins-dir my_plugins
+    """
+    from benchbox.registry import load_registry
+
+    registry = load_registry((), (*plugin_folders,))
+    for file in plugin_files:
+        registry.add_file(file)
+    found = [(provider, registry.offers(provider)) for provider in registry.providers]
+    broken = [{"from": one.provider.label, "reason": one.reason, "hint": one.hint} for one in registry.broken]
+    if as_json:
+        plugins = [{"from": provider.label, "kind": provider.kind, "offers": offers} for provider, offers in found]
+        click.echo(json.dumps({"plugins": plugins, "broken": broken}, indent=2))
+        return
+    for provider, offers in found:
+        click.secho(provider.label, bold=True, nl=False)
+        click.echo(f"  ({provider.kind})")
+        for kind, names in offers.items():
+            click.echo(f"    {kind}: {', '.join(names)}")
+    for one in broken:
+        click.secho("broken: ", fg="red", nl=False)
+        click.echo(f"{one['from']}: {one['reason']}" + (f" (hint: {one['hint']})" if one["hint"] else ""))

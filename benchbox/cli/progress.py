@@ -1,0 +1,71 @@
+"""What a person sees while a run works: what is running, images a second, time left; silent when piped."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from benchbox.engine.events import CellDone, Event, RunStarted, ShardDone, TimingDone, TimingStarted
+
+
+class RunProgress:
+    """Shows the events of a run on standard error."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._begun = time.monotonic()
+        self._images = 0
+
+    def __enter__(self) -> RunProgress:
+        """Start to draw."""
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop drawing, so that an error stands on a clean line."""
+        self._progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        match event:
+            case RunStarted(record):
+                cells = [cell for cell in record.cells if not cell.skipped]
+                total = len(cells) * record.data.images
+                self._quality = self._progress.add_task("scoring", total=total, speed="")
+                self._timing = self._progress.add_task(
+                    "timing", total=len(record.denoisers), speed="", visible=record.timing
+                )
+                self._begun = time.monotonic()
+            case ShardDone(cell, images):
+                self._images += images
+                speed = self._images / max(time.monotonic() - self._begun, 1e-9)
+                self._progress.update(
+                    self._quality,
+                    advance=images,
+                    description=f"scoring {escape(cell.denoiser)} @ {escape(cell.noise)}",
+                    speed=f"{speed:,.0f} images/s",
+                )
+            case CellDone(cell, outcome):
+                if outcome.status not in ("ok", "skipped") and self._console.is_terminal:
+                    where = escape(f"{cell.denoiser} @ {cell.noise}: {outcome.reason}")
+                    self._console.print(f"[red]{outcome.status}[/]: {where}")
+            case TimingStarted(denoiser):
+                self._progress.update(self._timing, description=f"timing {escape(denoiser)}")
+            case TimingDone():
+                self._progress.update(self._timing, advance=1)

@@ -1,0 +1,148 @@
+"""`benchbox run`: the main job."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from benchbox.cli.options import plugin_options, results_option
+
+if TYPE_CHECKING:
+    from benchbox.engine.plan import RunConfig
+    from benchbox.store import RunStore
+
+
+@click.command("run")
+@click.argument("denoisers", nargs=-1)
+@click.option(
+    "--noise",
+    "noises",
+    multiple=True,
+    default=("gaussian:0.1",),
+    show_default=True,
+    help="Noise model, as 'benchbox list noises' shows; may repeat, + composes.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="fer2013.csv, its folder of images, or any folder of images; without it the built-in sample is used.",
+)
+@click.option("--dataset", default="", help="Kind of the data, where looking at it is not enough.")
+@click.option("--split", default="", help="Training, PublicTest or PrivateTest of FER2013.  [default: PublicTest]")
+@click.option("--limit", type=click.IntRange(min=1), help="Draw this many images from the whole split, by the seed.")
+@click.option("--skip-bad", is_flag=True, help="Go on without images that do not decode, and count them.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of noise and draw.")
+@click.option("--clip", is_flag=True, help="Clip noisy images to [0, 1].")
+@click.option("--quantize", is_flag=True, help="Round noisy images to 8 bit (clips them too).")
+@click.option(
+    "--sigma",
+    type=click.Choice(["given", "estimated", "none"]),
+    default="given",
+    show_default=True,
+    help="What denoisers are told of the noise level.",
+)
+@click.option("--metric", "metrics", multiple=True, help="Metric; may repeat.  [default: all built-in ones]")
+@click.option("--sort", default="psnr", show_default=True, help="Metric that ranks.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Worker processes.  [default: all cores]")
+@click.option("--timing/--no-timing", default=True, show_default=True, help="Time each denoiser alone.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads when timed.")
+@click.option("--batch", type=click.IntRange(min=1), default=64, show_default=True, help="Batch of the throughput.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=600.0,
+    show_default=True,
+    help="Seconds a shard may take.",
+)
+@results_option
+@plugin_options
+def command(
+    denoisers: tuple[str, ...],
+    noises: tuple[str, ...],
+    data: Path | None,
+    dataset: str,
+    split: str,
+    limit: int | None,
+    skip_bad: bool,
+    seed: int,
+    clip: bool,
+    quantize: bool,
+    sigma: str,
+    metrics: tuple[str, ...],
+    sort: str,
+    jobs: int | None,
+    timing: bool,
+    threads: int,
+    batch: int,
+    timeout: float,
+    results: Path,
+    plugin_files: tuple[Path, ...],
+    plugin_folders: tuple[Path, ...],
+) -> None:
+    r"""Score DENOISERS on noisy images and show the leaderboard.
+
+    Without DENOISERS every one that is installed takes part. An option is set as in median:size=5, and a denoiser may
+    stand in a run several times with different options.
+
+    \b
+    Examples:
+      benchbox run --noise gaussian:0.1
+      benchbox run median:size=3 median:size=5 nl_means --noise salt-pepper:0.05 --noise gaussian:25/255
+      benchbox run --data fer2013.csv --split PublicTest --limit 500 --noise gaussian:0.1
+    """
+    from benchbox.api.records import DataRequest, Protocol
+    from benchbox.engine.plan import DEFAULT_METRICS, RunConfig
+
+    config = RunConfig(
+        denoisers=denoisers,
+        noises=noises,
+        metrics=metrics or DEFAULT_METRICS,
+        data=DataRequest(dataset, str(data) if data else "", split, limit, seed, skip_bad),
+        protocol=Protocol(seed, clip or quantize, quantize, sigma),  # type: ignore[arg-type]
+        jobs=jobs or _cores(),
+        timing=timing,
+        timing_threads=threads,
+        timing_batch=batch,
+        timeout_s=timeout,
+        results=results,
+        plugin_files=plugin_files,
+        plugin_folders=plugin_folders,
+        command=shlex.join(["benchbox", *sys.argv[1:]]),
+    )
+    store = _execute(config)
+    failed = _show(store, sort)
+    click.get_current_context().exit(1 if failed else 0)
+
+
+def _execute(config: RunConfig) -> RunStore:
+    from benchbox.cli.progress import RunProgress
+    from benchbox.engine.runner import execute
+
+    with RunProgress() as progress:
+        return execute(config, progress)
+
+
+def _show(store: RunStore, sort: str) -> bool:
+    """Print the leaderboard and where everything is; tells whether a requested cell failed."""
+    from rich.console import Console
+
+    from benchbox.report import build_leaderboard, render_terminal, write_leaderboard
+
+    leaderboard = build_leaderboard(store, sort=sort)
+    console = Console()
+    console.print(render_terminal(leaderboard, console.width))
+    written = write_leaderboard(store)
+    click.echo(f"results: {store.folder}\nmarkdown: {written}", err=True)
+    outcomes = store.outcomes()
+    return any(outcomes[cell.key].status not in ("ok", "skipped") for cell in store.record.cells) or any(
+        timing.status != "ok" for timing in store.timings().values()
+    )
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

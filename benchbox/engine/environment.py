@@ -1,0 +1,61 @@
+"""The machine and the software of a run, so that its figures can be judged elsewhere."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = (
+    "benchbox",
+    "numpy",
+    "scipy",
+    "numba",
+    "opencv-python",
+    "scikit-image",
+    "PyWavelets",
+    "tensorflow",
+    "ai-edge-litert",
+    "pytest-benchmark",
+)
+
+
+def environment() -> dict[str, Any]:
+    """Describe this machine.
+
+    Returns
+    -------
+    dict
+        ``cpu``, ``cores`` (usable by this process), ``memory_gb``, ``system``, ``python``, ``versions`` by
+        package, and ``load`` (runnable processes of the last minute, before the run).
+    """
+    import psutil
+
+    return {
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": {name: version for name in _PACKAGES if (version := _version(name))},
+        "load": round(psutil.getloadavg()[0], 2),
+    }
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""

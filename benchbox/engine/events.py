@@ -1,0 +1,48 @@
+"""What the engine tells its caller while it works, so that somebody can show progress."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchbox.api.records import Cell, Outcome, RunRecord, Timing
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """The run's folder is made and the work begins."""
+
+    record: RunRecord
+
+
+@dataclass(frozen=True)
+class ShardDone:
+    """A shard of `images` images is on disk."""
+
+    cell: Cell
+    images: int
+
+
+@dataclass(frozen=True)
+class CellDone:
+    """A cell has ended, well or not."""
+
+    cell: Cell
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class TimingStarted:
+    """A denoiser is being timed."""
+
+    denoiser: str
+
+
+@dataclass(frozen=True)
+class TimingDone:
+    """A denoiser was timed, well or not."""
+
+    denoiser: str
+    timing: Timing
+
+
+Event = RunStarted | ShardDone | CellDone | TimingStarted | TimingDone

@@ -1,0 +1,222 @@
+"""The quality pass: parallel worker processes score shards; each is on disk before the next is asked for."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchbox.api.records import Cell, DenoiserRecord, Failure, Outcome
+from benchbox.engine.events import CellDone, Event, ShardDone
+from benchbox.engine.plan import Shard
+from benchbox.engine.processes import worker_context
+from benchbox.engine.work import Condition, ShardScores, ShardTask
+from benchbox.engine.worker import attempt, begin
+from benchbox.store import RunStore
+
+_POLL_S = 0.2
+
+
+@dataclass
+class _CellWork:
+    """A cell under way."""
+
+    cell: Cell
+    condition: Condition
+    left: int
+    failure: Failure | None = None
+    knew: str = ""
+    card: dict[str, Any] = field(default_factory=dict)
+    images: int = 0
+    denoise_s: float = 0.0
+
+
+@dataclass
+class _DenoiserWork:
+    """All shards of one denoiser; its worker processes run nothing else."""
+
+    record: DenoiserRecord
+    queue: deque[tuple[_CellWork, Shard]]
+    workers: int = 0
+
+
+class QualityPass:
+    """Scores every cell of a run.
+
+    Each slot keeps one worker process busy with one denoiser. A slot whose denoiser has no shard left turns to an
+    untouched denoiser, then helps where most shards wait, so that no core idles while work remains.
+
+    Parameters
+    ----------
+    store : RunStore
+    conditions : dict of str to Condition
+        By canonical noise.
+    shards : sequence of Shard
+    timeout_s : float
+        Seconds that one shard may take.
+    on_event : callable
+        Told of each shard and cell, from several threads, one at a time.
+    """
+
+    def __init__(
+        self,
+        store: RunStore,
+        conditions: dict[str, Condition],
+        shards: Sequence[Shard],
+        timeout_s: float,
+        on_event: Callable[[Event], None],
+    ) -> None:
+        self._store = store
+        self._timeout_s = timeout_s
+        self._on_event = on_event
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._metrics = tuple(store.record.metrics.items())
+        self._work = [
+            _DenoiserWork(
+                record,
+                deque(
+                    (work, shard)
+                    for cell in store.record.cells
+                    if cell.denoiser == record.label and not cell.skipped
+                    for work in [_CellWork(cell, conditions[cell.noise], len(shards))]
+                    for shard in shards
+                ),
+            )
+            for record in store.record.denoisers
+        ]
+
+    def run(self) -> None:
+        """Do all the work; on an interrupt abandon the shards under way, keep the finished ones and raise."""
+        for cell in self._store.record.cells:
+            if cell.skipped:
+                self._finish(cell, Outcome("skipped", cell.skipped))
+        context = worker_context()
+        slots = min(self._store.record.jobs, sum(len(work.queue) for work in self._work))
+        with concurrent.futures.ThreadPoolExecutor(max(1, slots)) as threads:
+            futures = [threads.submit(self._slot, context) for _ in range(slots)]
+            try:
+                for future in concurrent.futures.as_completed(futures):
+                    future.result()
+            finally:
+                self._stop.set()
+
+    def _slot(self, context: Any) -> None:
+        try:
+            while (work := self._next_denoiser()) is not None:
+                self._serve(work, context)
+        except BaseException:
+            self._stop.set()
+            raise
+
+    def _next_denoiser(self) -> _DenoiserWork | None:
+        with self._lock:
+            waiting = [work for work in self._work if work.queue]
+            if self._stop.is_set() or not waiting:
+                return None
+            untouched = [work for work in waiting if work.workers == 0]
+            chosen = untouched[0] if untouched else max(waiting, key=lambda work: len(work.queue) / work.workers)
+            chosen.workers += 1
+            return chosen
+
+    def _serve(self, work: _DenoiserWork, context: Any) -> None:
+        """Keep one worker process busy until its denoiser has no shard left."""
+        from pebble import ProcessPool
+
+        log = self._store.log_file(work.record.label, "quality")
+        pool = ProcessPool(max_workers=1, context=context, initializer=begin, initargs=[log])
+        try:
+            while not self._stop.is_set() and (item := self._next_shard(work)) is not None:
+                cell, shard = item
+                task = ShardTask(work.record.reference, cell.condition, self._metrics, shard.indices)
+                result = self._attempt(pool, task)
+                if result is not None:
+                    self._keep(cell, shard, result)
+            if not self._stop.is_set():
+                pool.close()
+        finally:
+            if self._stop.is_set():
+                pool.stop()
+            else:
+                pool.close()
+            pool.join()
+            with self._lock:
+                work.workers -= 1
+
+    def _next_shard(self, work: _DenoiserWork) -> tuple[_CellWork, Shard] | None:
+        with self._lock:
+            while work.queue:
+                cell, shard = work.queue.popleft()
+                if cell.failure is None:
+                    return cell, shard
+        return None
+
+    def _attempt(self, pool: Any, task: ShardTask) -> ShardScores | Failure | None:
+        """Have a shard done; None when the run was stopped meanwhile.
+
+        A worker that the system killed may have been in nobody's way but the machine's: its shard gets one more try.
+        """
+        for last in (False, True):
+            future = pool.schedule(attempt, args=[task], timeout=self._timeout_s)
+            while not future.done():
+                if self._stop.is_set():
+                    return None
+                concurrent.futures.wait([future], timeout=_POLL_S)
+            failure = self._explain(future)
+            if failure is None:
+                result: ShardScores | Failure = future.result()
+                return result
+            if last or not failure.detail.startswith("signal SIGKILL"):
+                return failure
+        return None
+
+    def _explain(self, future: Any) -> Failure | None:
+        """Why a worker gave no answer; None when it gave one."""
+        from pebble import ProcessExpired
+
+        error = future.exception()
+        if error is None:
+            return None
+        if isinstance(error, TimeoutError):
+            return Failure("timeout", f"a shard took longer than {self._timeout_s:g} s (--timeout)")
+        if isinstance(error, ProcessExpired):
+            code = int(error.exitcode or 0)
+            if code < 0:
+                name = signal.Signals(-code).name
+                return Failure("died", f"its process was ended by {name}", f"signal {name}")
+            return Failure("died", f"its process ended itself with exit code {code}", f"exit code {code}")
+        raise error
+
+    def _keep(self, work: _CellWork, shard: Shard, result: ShardScores | Failure) -> None:
+        if isinstance(result, ShardScores):
+            self._store.write_shard(work.cell.key, shard.start, shard.stop, result.columns)
+        with self._lock:
+            if work.failure is not None:
+                return
+            if isinstance(result, Failure):
+                work.failure = result
+            else:
+                work.left -= 1
+                work.knew, work.card = result.knew, result.card
+                work.images += len(shard.indices)
+                work.denoise_s += result.denoise_s
+                self._on_event(ShardDone(work.cell, len(shard.indices)))
+            if work.failure is None and work.left:
+                return
+        if work.failure is not None:
+            outcome = Outcome(work.failure.status, work.failure.reason, images=work.images)
+            self._finish(work.cell, outcome, work.failure.detail)
+        else:
+            label = f"{work.card['dataset']} {work.card['split']}".strip() if work.card else ""
+            self._finish(
+                work.cell, Outcome("ok", "", work.knew, label, work.card, work.images, round(work.denoise_s, 6))
+            )
+
+    def _finish(self, cell: Cell, outcome: Outcome, detail: str = "") -> None:
+        self._store.write_outcome(cell.key, outcome, detail)
+        with self._lock:
+            self._on_event(CellDone(cell, outcome))

@@ -1,0 +1,134 @@
+"""The timing pass: one fresh process a denoiser, alone on the machine, threads set before anything is imported."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchbox.api.records import DenoiserRecord, Failure, Timing, from_json, to_json
+from benchbox.api.threads import thread_environment
+from benchbox.engine.plan import Shard
+from benchbox.engine.work import Condition
+
+TASK_VARIABLE = "BENCHBOX_TIMING_TASK"
+
+
+@dataclass(frozen=True)
+class TimingTask:
+    """What the fresh process is to time.
+
+    Attributes
+    ----------
+    denoiser : DenoiserRecord
+    condition : Condition
+        Where the images come from.
+    indices : list of int
+        Positions of the images, all of one size, as many as `batch`.
+    batch : int
+        Images a call when throughput is measured.
+    threads : int
+    budget_s : float
+        Seconds of sampling for each batch size.
+    result : str
+        File that takes the result.
+    """
+
+    denoiser: DenoiserRecord
+    condition: Condition
+    indices: list[int]
+    batch: int
+    threads: int
+    budget_s: float
+    result: str
+
+
+def choose_images(shards: Sequence[Shard], batch: int) -> list[int]:
+    """Positions of the images to time: the first `batch` of the most common size, repeated where there are fewer."""
+    sizes: dict[tuple[int, int], list[NDArray[np.intp]]] = {}
+    for shard in shards:
+        sizes.setdefault(shard.size, []).append(shard.indices)
+    most = max(sizes.values(), key=lambda parts: sum(len(part) for part in parts))
+    return [int(index) for index in np.resize(np.concatenate(most), batch)]
+
+
+def time_denoiser(
+    denoiser: DenoiserRecord,
+    condition: Condition,
+    indices: Sequence[int],
+    *,
+    batch: int,
+    threads: int,
+    timeout_s: float,
+    log: Path,
+    budget_s: float = 0.5,
+) -> tuple[Timing, str]:
+    """Time one denoiser.
+
+    Parameters
+    ----------
+    denoiser : DenoiserRecord
+    condition : Condition
+    indices : sequence of int
+        From `choose_images`.
+    batch, threads : int
+    timeout_s : float
+        Seconds that the process may take.
+    log : Path
+        File that takes all output.
+    budget_s : float
+        Seconds of sampling for each batch size.
+
+    Returns
+    -------
+    timing : Timing
+    detail : str
+        Traceback or end of the output where it failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="benchbox-") as folder:
+        result = Path(folder) / "timing.json"
+        task = TimingTask(denoiser, condition, list(indices), batch, threads, budget_s, str(result))
+        task_file = Path(folder) / "task.json"
+        task_file.write_text(json.dumps(to_json(task)), encoding="utf-8")
+        environment = os.environ | thread_environment(threads)
+        environment |= {TASK_VARIABLE: str(task_file), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        environment.pop("PYTEST_ADDOPTS", None)
+        command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "-p"]
+        command += ["pytest_benchmark.plugin", "--benchmark-only", "-c", os.devnull, "--rootdir", folder]
+        command += [str(Path(__file__).with_name("timing_case.py"))]
+        with log.open("ab") as output:
+            # A session of its own, so that whatever the plugin started can be ended with it.
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
+            )
+            try:
+                code = process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                return Timing("timeout", f"timing took longer than {timeout_s:g} s (--timeout)"), ""
+            finally:
+                _end_session(process)
+        if not result.is_file():
+            reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            tail = log.read_text(encoding="utf-8", errors="replace")[-4000:]
+            return Timing("died", f"its process ended without a result ({reason})"), tail
+        values = json.loads(result.read_text(encoding="utf-8"))
+    if "detail" in values:
+        failure = from_json(Failure, values)
+        return Timing(failure.status, failure.reason), failure.detail
+    return from_json(Timing, values), ""
+
+
+def _end_session(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -1,0 +1,128 @@
+"""The pytest module that the timing pass runs in a fresh process; pytest-benchmark takes the samples."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from benchbox.api.arrays import Images, Sigma
+from benchbox.api.denoiser import Denoiser
+from benchbox.api.records import Timing, from_json, to_json
+from benchbox.engine.timing import TASK_VARIABLE, TimingTask
+from benchbox.engine.work import checked, draw, new_denoiser, tell
+from benchbox.engine.worker import failure_of
+
+_MIB = 2**20
+_ROUNDS = 20, 1000
+_WARM_UPS = 3
+
+
+class _Subject:
+    """The denoiser under test with its images, and what its cold start took."""
+
+    def __init__(self, task: TimingTask) -> None:
+        self.task = task
+        self.samples_ms: dict[int, list[float]] = {}
+        _, self.noisy, sigma = draw(task.condition, np.asarray(task.indices))
+        bare_mb, bare_threads = _peak_mb(), _threads()
+        start = time.perf_counter()
+        self.denoiser: Denoiser = new_denoiser(task.denoiser.reference)
+        made = time.perf_counter()
+        # Estimating the level is the harness's work: it is done before, for everyone alike, and not timed.
+        self.told, _ = tell(self.denoiser, task.condition.protocol, self.noisy, sigma)
+        told = time.perf_counter()
+        first, level = self.stack(1)
+        self.denoiser.setup(first.shape)
+        ready = time.perf_counter()
+        denoised = self.denoiser.denoise(first, level)
+        done = time.perf_counter()
+        checked(denoised, first.shape)
+        self.cold = made - start, ready - told, done - ready
+        self.bare_mb, self.bare_threads = bare_mb, bare_threads
+
+    def stack(self, batch: int) -> tuple[Images, Sigma | None]:
+        """A private copy of the first images, and what is told of them."""
+        return self.noisy[:batch].copy(), None if self.told is None else self.told[:batch].copy()
+
+    def timing(self) -> Timing:
+        """All that was measured."""
+        height, width = self.noisy.shape[1:]
+        import_s, setup_s, first_s = self.cold
+        return Timing(
+            status="ok",
+            shape=(height, width),
+            noise=self.task.condition.noise,
+            threads=self.task.threads,
+            batch=self.task.batch,
+            import_s=import_s,
+            setup_s=setup_s,
+            first_s=first_s,
+            peak_mb=max(0.0, _peak_mb() - self.bare_mb),
+            threads_used=max(1, _threads() - self.bare_threads + 1),
+            samples_ms=self.samples_ms,
+        )
+
+
+@pytest.fixture(scope="module")
+def subject() -> Any:
+    """Make the denoiser ready; when all is timed, or something fails, write the result."""
+    task = from_json(TimingTask, json.loads(Path(os.environ[TASK_VARIABLE]).read_text(encoding="utf-8")))
+    try:
+        made = _Subject(task)
+    except Exception as error:
+        _write(task, to_json(failure_of(error)))
+        raise
+    yield made
+    if made.samples_ms:
+        _write(task, to_json(made.timing()))
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["latency", "throughput"])
+def test_time(subject: _Subject, many: bool, benchmark: Any) -> None:
+    """Sample the calls of one batch size; copying the input stays outside."""
+    batch = subject.task.batch if many else 1
+    if batch in subject.samples_ms:
+        pytest.skip("the batch is one image: timed already")
+    try:
+        start = time.perf_counter()
+        subject.denoiser.denoise(*subject.stack(batch))
+        call_s = time.perf_counter() - start
+        low, high = _ROUNDS
+        rounds = int(min(high, max(low, subject.task.budget_s / max(call_s, 1e-9))))
+        denoised = benchmark.pedantic(
+            subject.denoiser.denoise,
+            setup=lambda: (subject.stack(batch), {}),
+            rounds=rounds,
+            warmup_rounds=_WARM_UPS,
+            iterations=1,
+        )
+        checked(denoised, subject.noisy[:batch].shape)
+    except Exception as error:
+        subject.samples_ms.clear()
+        _write(subject.task, to_json(failure_of(error)))
+        raise
+    subject.samples_ms[batch] = [1e3 * seconds for seconds in benchmark.stats.stats.data]
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / _MIB
+
+
+def _threads() -> int:
+    return max(psutil.Process().num_threads(), threading.active_count())
+
+
+def _write(task: TimingTask, values: dict[str, Any]) -> None:
+    file = Path(task.result)
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(values), encoding="utf-8")
+    part.replace(file)

@@ -1,0 +1,60 @@
+"""What a worker process of the quality pass runs: its entry, its output, its failures."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from benchbox.api.errors import BenchboxError, ContractError
+from benchbox.api.records import Failure, Status
+from benchbox.api.threads import thread_environment
+from benchbox.engine.work import ShardScores, ShardTask, compute_shard, make_metric
+
+
+def begin(log: Path) -> None:
+    """Prepare a worker: its output goes to a file, and libraries imported from now on use one thread.
+
+    Parameters
+    ----------
+    log : Path
+        File that takes what the plugin prints.
+    """
+    os.environ.update(thread_environment(1))
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    os.close(handle)
+
+
+def attempt(task: ShardTask) -> ShardScores | Failure:
+    """Do one stack of work; an exception comes back as a plain value, for not every exception survives the way.
+
+    Parameters
+    ----------
+    task : ShardTask
+
+    Returns
+    -------
+    ShardScores or Failure
+    """
+    try:
+        for _, reference in task.metrics:
+            make_metric(reference)
+        return compute_shard(task)
+    except Exception as error:
+        return failure_of(error)
+
+
+def failure_of(error: Exception) -> Failure:
+    """Status, first useful line and traceback of an exception."""
+    status: Status = "contract" if isinstance(error, ContractError) else "failed"
+    lines = str(error).strip().splitlines()
+    if isinstance(error, BenchboxError):
+        reason = error.message + (f" ({error.hint})" if error.hint else "")
+    else:
+        reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return Failure(status, reason, "".join(traceback.format_exception(error)))
