@@ -1,0 +1,10 @@
+"""The built-in data sets: FER2013, any folder of images, and a sample that needs no download."""
+
+from __future__ import annotations
+
+from benchbox.api.dataset import Dataset
+from benchbox.builtin.datasets.fer2013 import Fer2013
+from benchbox.builtin.datasets.images import ImageFolder
+from benchbox.builtin.datasets.sample import Sample
+
+DATASETS: list[type[Dataset]] = [Fer2013, ImageFolder, Sample]

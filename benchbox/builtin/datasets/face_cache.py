@@ -1,0 +1,183 @@
+"""Keeps parsed faces as memory-mapped arrays, keyed by content and checked on every load."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from benchbox.api.errors import BenchboxError
+from benchbox.builtin.datasets.cache import CACHE_VARIABLE, CacheFolder
+from benchbox.builtin.datasets.faces import SIDE, Faces, Rows, blocks_of
+
+_FORMAT = 1
+_SAMPLES, _SAMPLE_BYTES = 32, 4096
+
+
+class FaceCache:
+    """Parsed faces on disk.
+
+    An entry is three files, named by format, size and digest of the source: ``.pixels.npy``, ``.labels.npy`` and,
+    written last, ``.json`` with digests. The content of each follows from its name alone, so two processes that write
+    the same entry at once replace a file by an equal one. What is read is compared with its digest; an entry that does
+    not agree counts as absent.
+
+    """
+
+    def __init__(self) -> None:
+        self.folder = CacheFolder("fer2013")
+
+    def load(self, key: str, codes: Iterable[int]) -> Faces | None:
+        """Open an entry.
+
+        Parameters
+        ----------
+        key : str
+        codes : iterable of int
+            Usage codes whose pixels will be read and are therefore checked.
+
+        Returns
+        -------
+        Faces or None
+            None where there is no entry or it is damaged.
+        """
+        card = self.folder.read_json(f"{key}.json")
+        if card is None:
+            return None
+        try:
+            labels = np.load(self._path(key, "labels.npy"), allow_pickle=False)
+            # A mode of 'r' keeps every process on the same physical pages.
+            pixels = np.load(self._path(key, "pixels.npy"), mmap_mode="r", allow_pickle=False).view(np.ndarray)
+            if (
+                labels.dtype != np.uint8
+                or pixels.dtype != np.uint8
+                or labels.shape != (2, len(pixels))
+                or pixels.shape[1:] != (SIDE, SIDE)
+                or xxhash.xxh3_128_hexdigest(labels.tobytes()) != card["labels"]
+            ):
+                return None
+            usage = labels[1]
+            for code in codes:
+                rows = np.flatnonzero(usage == code)
+                if len(rows) and _digest(blocks_of(pixels, rows)) != card["digests"][str(code)]:
+                    return None
+            return Faces(pixels, labels[0], usage, card["digests"], card["skipped"])
+        except (OSError, ValueError, KeyError, EOFError):
+            return None
+
+    def store(self, rows: Iterable[Rows], key_of: Callable[[], str], skipped: Callable[[], Mapping[str, str]]) -> str:
+        """Write an entry while its rows are parsed.
+
+        Parameters
+        ----------
+        rows : iterable of Rows
+        key_of : callable
+            Gives the key; called after the last row.
+        skipped : callable
+            Gives what was left out and why; called after the last row.
+
+        Returns
+        -------
+        str
+            The key.
+
+        Raises
+        ------
+        BenchboxError
+            The folder cannot be written.
+        """
+        emotion: list[NDArray[np.uint8]] = []
+        usage: list[NDArray[np.uint8]] = []
+        hashers: dict[int, Any] = {}
+        with self.folder.temporary() as (file, temporary):
+            file.write(_npy_header(0))
+            for block in rows:
+                with self.folder.writing():
+                    file.write(block.pixels.data)
+                emotion.append(block.emotion.copy())
+                usage.append(block.usage.copy())
+                for code in np.unique(block.usage).tolist():
+                    hasher = hashers.setdefault(code, xxhash.xxh3_128())
+                    for part in blocks_of(block.pixels, np.flatnonzero(block.usage == code)):
+                        hasher.update(part.data)
+            labels = np.stack([np.concatenate(emotion), np.concatenate(usage)])
+            key = key_of()
+            with self.folder.writing():
+                file.seek(0)
+                file.write(_npy_header(labels.shape[1]))
+                self.folder.publish(file, temporary, f"{key}.pixels.npy")
+        with self.folder.temporary() as (file, temporary), self.folder.writing():
+            npy.write_array(file, labels, allow_pickle=False)
+            self.folder.publish(file, temporary, f"{key}.labels.npy")
+        card = {
+            "labels": xxhash.xxh3_128_hexdigest(labels.tobytes()),
+            "digests": {str(code): hasher.hexdigest() for code, hasher in hashers.items()},
+            "skipped": dict(skipped()),
+        }
+        self.folder.write_json(f"{key}.json", card)
+        return key
+
+    def recall(self, path: Path, flavour: str = "") -> str | None:
+        """Key that a file had when it was last parsed, if it still looks the same.
+
+        Size, times, inode and a hash over sampled blocks are compared, so that an unchanged file of 270 MB is not read.
+        """
+        seen = self.folder.read_json(_index_name(path, flavour))
+        return str(seen["key"]) if seen is not None and seen["look"] == _look(path) else None
+
+    def remember(self, path: Path, key: str, flavour: str = "") -> None:
+        """Note the key of a file for `recall`."""
+        self.folder.write_json(_index_name(path, flavour), {"key": key, "look": _look(path)})
+
+    def keys_of_size(self, size: int) -> list[str]:
+        """Keys of the entries whose source had this many bytes."""
+        return sorted(path.name.removesuffix(".json") for path in self.folder.path.glob(f"v{_FORMAT}-{size}-*.json"))
+
+    @staticmethod
+    def key(size: int, digest: str, flavour: str = "") -> str:
+        """Key of a source."""
+        return f"v{_FORMAT}-{size}-{digest}{flavour}"
+
+    def unreliable(self) -> BenchboxError:
+        """Word that what was just written reads back differently."""
+        return BenchboxError(
+            f"cache folder {self.folder.path}: what was just written reads back differently",
+            hint=f"the disk may be full or failing; set {CACHE_VARIABLE} to a folder on another one",
+        )
+
+    def _path(self, key: str, ending: str) -> Path:
+        return self.folder.path / f"{key}.{ending}"
+
+
+def _npy_header(count: int) -> bytes:
+    """Npy header of `count` faces, of a length that does not depend on the count."""
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({count}, {SIDE}, {SIDE}), }}"
+    return b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + text.ljust(117).encode() + b"\n"
+
+
+def _digest(blocks: Iterable[NDArray[np.uint8]]) -> str:
+    hasher = xxhash.xxh3_128()
+    for block in blocks:
+        hasher.update(np.ascontiguousarray(block).data)
+    return hasher.hexdigest()
+
+
+def _index_name(path: Path, flavour: str) -> str:
+    return f"seen-{xxhash.xxh3_128_hexdigest(os.fsencode(path.resolve()))}{flavour}.json"
+
+
+def _look(path: Path) -> list[int | str]:
+    """What is compared to tell that a file is unchanged."""
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        hasher = xxhash.xxh3_128()
+        for position in np.linspace(0, max(0, status.st_size - _SAMPLE_BYTES), _SAMPLES).astype(np.int64).tolist():
+            file.seek(position)
+            hasher.update(file.read(_SAMPLE_BYTES))
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, hasher.hexdigest()]

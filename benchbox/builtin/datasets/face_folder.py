@@ -1,0 +1,224 @@
+"""Reads the image-folder edition of FER2013: one picture a face, in folders named by split and emotion."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchbox.api.errors import BenchboxError
+from benchbox.builtin.datasets.face_cache import FaceCache
+from benchbox.builtin.datasets.faces import EMOTIONS, PIXELS, SIDE, SPLITS, UNNAMED_TEST, Faces, Rows
+from benchbox.builtin.datasets.image_files import (
+    HEADER_BYTES,
+    UnreadableImage,
+    claimed_size,
+    decode_files,
+    is_image_name,
+)
+
+_TRAIN = ("train", "training")
+_VALIDATION = ("validation", "valid", "val", "dev")
+_TEST = ("test", "testing")
+_SPLIT_FOLDERS = (*_TRAIN, *_VALIDATION, *_TEST, "publictest", "privatetest")
+_EMOTION_WORDS = {
+    **{word: code for code, word in enumerate(EMOTIONS)},
+    "anger": 0,
+    "disgusted": 1,
+    "fearful": 2,
+    "happiness": 3,
+    "sadness": 4,
+    "surprised": 5,
+}
+_NAMED = re.compile(r"(training|publictest|privatetest)(?![a-z])", re.IGNORECASE)
+_BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class FaceListing:
+    """The pictures of a folder, not yet read.
+
+    Attributes
+    ----------
+    root : Path
+    names : tuple of str
+        Paths relative to `root`, with slashes, ascending.
+    emotion, usage : tuple of int
+        Positions in `EMOTIONS`, and in `SPLITS` or `UNNAMED_TEST`.
+    key : str
+        Digest over names, sizes and times of change.
+    """
+
+    root: Path
+    names: tuple[str, ...]
+    emotion: tuple[int, ...]
+    usage: tuple[int, ...]
+    key: str
+
+    @property
+    def merged_tests(self) -> bool:
+        """Whether there are faces of which only is known that they are in one of the test splits."""
+        return UNNAMED_TEST in self.usage
+
+
+def recognises(path: Path) -> bool:
+    """Whether a folder holds 48x48 pictures in ``<split>/<emotion>/``, or in ``<emotion>/`` with telling names."""
+    for split_folder in _split_folders(path):
+        for _, folder in _emotion_folders(split_folder):
+            with os.scandir(folder) as entries:
+                first = next((entry for entry in entries if is_image_name(entry.name)), None)
+            if first is not None:
+                if split_folder == path and not (_NAMED.match(first.name) or path.name.lower() in _SPLIT_FOLDERS):
+                    return False
+                return _is_face_sized(Path(first.path))
+    return False
+
+
+def list_faces(root: Path) -> FaceListing:
+    """List the pictures and tell their splits.
+
+    A file name that begins with a split's name (``PublicTest_123.jpg``) tells its split. Otherwise the folder does:
+    ``train`` is Training. Where there are both ``validation`` (or ``val``) and ``test``, they are PublicTest and
+    PrivateTest; where there is only one, it holds both test splits, and which face is of which is unknown
+    (`UNNAMED_TEST`).
+
+    Raises
+    ------
+    BenchboxError
+        There is no picture.
+    """
+    import xxhash
+
+    folders = _split_folders(root)
+    words = {folder.name.lower() for folder in folders}
+    both = bool(words & set(_VALIDATION)) and bool(words & set(_TEST))
+    found: list[tuple[str, int, int]] = []
+    hasher = xxhash.xxh3_128()
+    for split_folder in folders:
+        word = split_folder.name.lower()
+        for emotion, folder in _emotion_folders(split_folder):
+            relative = folder.relative_to(root).as_posix()
+            with os.scandir(folder) as entries:
+                pictures = sorted((entry for entry in entries if is_image_name(entry.name)), key=lambda one: one.name)
+            for entry in pictures:
+                status = entry.stat()
+                name = f"{relative}/{entry.name}"
+                hasher.update(f"{name}\0{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n".encode())
+                found.append((name, emotion, _usage(entry.name, word, both)))
+    if not found:
+        raise BenchboxError(
+            f"{root}: no picture in its folders", hint="fer2013 wants train/<emotion>/*.jpg and test/<emotion>/*.jpg"
+        )
+    found.sort()
+    names, emotions, usages = zip(*found, strict=True)
+    return FaceListing(root, names, emotions, usages, hasher.hexdigest())
+
+
+def open_faces(listing: FaceListing, codes: tuple[int, ...], skip_bad: bool) -> tuple[Faces, tuple[str, ...]]:
+    """Take the faces from the cache, or decode the pictures and keep them there.
+
+    Parameters
+    ----------
+    listing : FaceListing
+    codes : tuple of int
+        Usage codes that will be read.
+    skip_bad : bool
+        Leave out pictures that do not decode.
+
+    Returns
+    -------
+    faces : Faces
+    names : tuple of str
+        Name of each face.
+
+    Raises
+    ------
+    BenchboxError
+        A picture does not decode (and `skip_bad` is False), or none does.
+    """
+    cache = FaceCache()
+    key = cache.key(len(listing.names), listing.key, "-folder" + ("-skipped" if skip_bad else ""))
+    faces = cache.load(key, codes)
+    if faces is None:
+        skipped: dict[str, str] = {}
+        cache.store(_decoded(listing, skip_bad, skipped), lambda: key, lambda: skipped)
+        faces = cache.load(key, codes)
+    if faces is None:
+        raise cache.unreliable()
+    return faces, tuple(name for name in listing.names if name not in faces.skipped)
+
+
+def _decoded(listing: FaceListing, skip_bad: bool, skipped: dict[str, str]) -> Iterator[Rows]:
+    emotion, usage = (np.array(codes, dtype=np.uint8) for codes in (listing.emotion, listing.usage))
+    pixels = np.empty((_BLOCK, PIXELS), dtype=np.uint8)
+    good: list[int] = []
+    for index, (name, outcome) in enumerate(decode_files(listing.root, listing.names)):
+        problem = str(outcome) if isinstance(outcome, UnreadableImage) else ""
+        if not isinstance(outcome, UnreadableImage):
+            height, width = outcome.grey.shape
+            if (height, width) != (SIDE, SIDE) or outcome.grey.dtype != np.uint8:
+                problem = f"{width} x {height} pixels of {outcome.grey.dtype}, but a face has 48 x 48 of 8 bit"
+            else:
+                pixels[len(good)] = outcome.grey.reshape(-1)
+        if problem and not skip_bad:
+            raise BenchboxError(
+                f"{listing.root / name}: {problem}",
+                hint="replace the file or leave it out with --skip-bad; for pictures of other sizes: --dataset images",
+            )
+        if problem:
+            skipped[name] = f"{name}: {problem}"
+        else:
+            good.append(index)
+        if len(good) == _BLOCK:
+            yield Rows(pixels, emotion[good], usage[good])
+            good = []
+    if good:
+        yield Rows(pixels[: len(good)], emotion[good], usage[good])
+    if len(skipped) == len(listing.names):
+        raise BenchboxError(
+            f"{listing.root}: none of {len(skipped)} pictures decodes", hint=next(iter(skipped.values()))
+        )
+
+
+def _split_folders(path: Path) -> list[Path]:
+    """Folders of splits below `path`; `path` itself where the emotions lie directly in it."""
+    try:
+        below = sorted(folder for folder in path.iterdir() if folder.is_dir())
+    except OSError as error:
+        raise BenchboxError(f"{path}: {error.strerror or error}", hint="check the folder's permissions") from error
+    if sum(folder.name.lower() in _EMOTION_WORDS for folder in below) >= 2:
+        return [path]
+    return [folder for folder in below if folder.name.lower() in _SPLIT_FOLDERS]
+
+
+def _emotion_folders(split_folder: Path) -> list[tuple[int, Path]]:
+    return [
+        (_EMOTION_WORDS[folder.name.lower()], folder)
+        for folder in sorted(split_folder.iterdir())
+        if folder.is_dir() and folder.name.lower() in _EMOTION_WORDS
+    ]
+
+
+def _usage(name: str, folder: str, both: bool) -> int:
+    named = _NAMED.match(name)
+    word = named.group(1).lower() if named else folder
+    for code, split in enumerate(SPLITS):
+        if word == split.lower():
+            return code
+    if word in _TRAIN:
+        return SPLITS.index("Training")
+    if both:
+        return SPLITS.index("PublicTest" if word in _VALIDATION else "PrivateTest")
+    return UNNAMED_TEST
+
+
+def _is_face_sized(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return claimed_size(file.read(HEADER_BYTES)) == (SIDE, SIDE)
+    except Exception:
+        return False

@@ -1,0 +1,191 @@
+"""FER2013: 48x48 grey faces, from the challenge's csv or from the image-folder edition."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchbox.api.arrays import Images
+from benchbox.api.dataset import Dataset, ImageSet
+from benchbox.api.errors import BenchboxError, did_you_mean
+from benchbox.builtin.datasets import face_folder
+from benchbox.builtin.datasets.csv_file import CsvReader, looks_like_header, read_header
+from benchbox.builtin.datasets.face_cache import FaceCache
+from benchbox.builtin.datasets.faces import BOTH_TESTS, SIDE, SPLITS, UNNAMED_TEST, Faces, codes_of
+from benchbox.builtin.datasets.fingerprint import fingerprint_of
+from benchbox.builtin.datasets.sniff import read_head, require_exists
+
+_WHITE = np.float32(255)
+_SKIPPED = "-skipped"
+
+
+class Fer2013(Dataset):
+    """The faces of the facial expression challenge of ICML 2013.
+
+    Two editions are read. The **csv** has the columns emotion (0 to 6), pixels (2304 grey levels from 0 to 255, row by
+    row) and Usage (Training, PublicTest or PrivateTest) in any order; blanks around names and values, quotes, a
+    byte-order mark, either line ending and further columns do no harm. The **folder** holds ``train/<emotion>/*.jpg``
+    and ``test/<emotion>/*.jpg``; see `face_folder` for how a picture's split is told.
+
+    An image's id is ``<split>/<position within the split>`` in a csv and the relative path in a folder. Pixels become
+    float32 by division by 255.
+
+    References
+    ----------
+    I. J. Goodfellow et al., "Challenges in representation learning: A report on three machine learning contests",
+    Neural Networks 64, 2015, pp. 59-63. DOI 10.1016/j.neunet.2014.09.005
+    """
+
+    name = "fer2013"
+    summary = "48x48 grey faces of the ICML 2013 challenge: fer2013.csv, icml_face_data.csv or the image-folder edition"
+    reference = "Goodfellow et al. 2015, DOI 10.1016/j.neunet.2014.09.005"
+    splits = ("PublicTest", "PrivateTest", "Training", BOTH_TESTS)
+
+    def recognises(self, path: Path) -> bool:
+        """Whether `path` is a csv, or a folder of faces sorted by split and emotion."""
+        if path.is_dir():
+            return face_folder.recognises(path)
+        return path.is_file() and (path.suffix.lower() == ".csv" or looks_like_header(read_head(path)))
+
+    def load(self, path: Path | None, *, split: str = "", skip_bad: bool = False) -> ImageSet:
+        """Open a split.
+
+        The parsed faces are cached, so that only the first call reads the file; see `cache.FaceCache`.
+
+        Parameters
+        ----------
+        path : Path
+            Csv or folder.
+        split : str
+            'PublicTest' (the default), 'PrivateTest', 'Training' or 'PublicTest+PrivateTest'. A folder that does not
+            tell its two test splits apart opens both by default.
+        skip_bad : bool
+            Leave out rows and pictures that cannot be read.
+
+        Returns
+        -------
+        ImageSet
+            Labels: 'emotion', uint8, positions in (angry, disgust, fear, happy, sad, surprise, neutral).
+
+        Raises
+        ------
+        BenchboxError
+            The data are missing or damaged, or have no such split.
+        """
+        if path is None:
+            raise BenchboxError("fer2013 is not built in", hint="give its csv or folder: --data fer2013.csv")
+        if split and split not in self.splits:
+            raise BenchboxError(f"fer2013 has no split '{split}'", hint=did_you_mean(split, self.splits))
+        require_exists(path)
+        if path.is_dir():
+            return self._folder(path, split, skip_bad)
+        split = split or self.splits[0]
+        faces = _open_csv(path, codes_of(split), skip_bad)
+        rows = _rows_of(faces, split)
+        if not len(rows):
+            raise _no_split(path, split, faces)
+        ids = tuple(_csv_ids(faces.usage[rows]))
+        return _image_set(faces, rows, split, ids)
+
+    def _folder(self, path: Path, split: str, skip_bad: bool) -> ImageSet:
+        listing = face_folder.list_faces(path)
+        if not split:
+            split = BOTH_TESTS if listing.merged_tests else self.splits[0]
+        faces, names = face_folder.open_faces(listing, codes_of(split), skip_bad)
+        rows = _rows_of(faces, split)
+        if not len(rows):
+            if listing.merged_tests and split in ("PublicTest", "PrivateTest"):
+                raise BenchboxError(
+                    f"{path}: the names of the pictures in its test folder do not tell {split} apart",
+                    hint=f"leave --split out, or give --split {BOTH_TESTS}, for all of them",
+                )
+            raise _no_split(path, split, faces)
+        notes = ("pictures of the folder edition are JPEG-compressed; their pixels differ slightly from the csv's",)
+        return _image_set(faces, rows, split, tuple(names[row] for row in rows), notes)
+
+
+def _open_csv(path: Path, codes: tuple[int, ...], skip_bad: bool) -> Faces:
+    """Take the faces from the cache, or parse the file and keep them there."""
+    cache = FaceCache()
+    flavour = _SKIPPED if skip_bad else ""
+    key = cache.recall(path, flavour)
+    faces = cache.load(key, codes) if key else None
+    if faces is not None:
+        return faces
+    read_header(path)
+    size = path.stat().st_size
+    known = cache.keys_of_size(size)
+    if known:
+        # A file of this size was parsed before: reading it once to compare is cheaper than parsing it again.
+        digest = _digest_of(path)
+        for candidate in (cache.key(size, digest), *([cache.key(size, digest, _SKIPPED)] if skip_bad else [])):
+            if candidate in known and (faces := cache.load(candidate, codes)) is not None:
+                cache.remember(path, candidate, flavour)
+                return faces
+    reader = CsvReader(path, skip_bad)
+    key = cache.store(
+        reader.rows(),
+        lambda: cache.key(size, reader.digest, _SKIPPED if reader.skipped else ""),
+        lambda: reader.skipped,
+    )
+    cache.remember(path, key, flavour)
+    faces = cache.load(key, codes)
+    if faces is None:
+        raise cache.unreliable()
+    return faces
+
+
+def _digest_of(path: Path) -> str:
+    import xxhash
+
+    hasher = xxhash.xxh3_128()
+    buffer = memoryview(bytearray(1 << 22))
+    with path.open("rb") as file:
+        while got := file.readinto(buffer):
+            hasher.update(buffer[:got])
+    return hasher.hexdigest()
+
+
+def _rows_of(faces: Faces, split: str) -> NDArray[np.intp]:
+    return np.flatnonzero(np.isin(faces.usage, codes_of(split)))
+
+
+def _csv_ids(usage: NDArray[np.uint8]) -> list[str]:
+    counts = [0] * len(SPLITS)
+    ids = []
+    for code in usage.tolist():
+        ids.append(f"{SPLITS[code]}/{counts[code]:05d}")
+        counts[code] += 1
+    return ids
+
+
+def _no_split(path: Path, split: str, faces: Faces) -> BenchboxError:
+    names = (*SPLITS, BOTH_TESTS)
+    present = [f"{names[code]} ({(faces.usage == code).sum()} faces)" for code in range(UNNAMED_TEST + 1)]
+    there = [text for code, text in enumerate(present) if (faces.usage == code).any()]
+    return BenchboxError(f"{path} has no face of split {split}", hint=f"it has {', '.join(there)}; choose with --split")
+
+
+def _image_set(
+    faces: Faces, rows: NDArray[np.intp], split: str, ids: tuple[str, ...], notes: tuple[str, ...] = ()
+) -> ImageSet:
+    pixels = faces.pixels
+
+    def read(indices: NDArray[np.intp]) -> Images:
+        return np.divide(pixels[rows[indices]], _WHITE, dtype=np.float32)
+
+    if faces.skipped:
+        notes = (*notes, f"{len(faces.skipped)} damaged left out, the first: {next(iter(faces.skipped.values()))}")
+    digests = [faces.digests[str(code)] for code in codes_of(split) if str(code) in faces.digests]
+    return ImageSet(
+        dataset=Fer2013.name,
+        split=split,
+        ids=ids,
+        shapes=np.full((len(rows), 2), SIDE, dtype=np.int64),
+        fingerprint=fingerprint_of(ids, digests),
+        read=read,
+        labels={"emotion": faces.emotion[rows]},
+        notes=notes,
+    )

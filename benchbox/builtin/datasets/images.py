@@ -1,0 +1,213 @@
+"""Any folder of pictures, of any sizes, 8 or 16 bit, grey or colour; they are decoded when asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchbox.api.arrays import Images
+from benchbox.api.dataset import Dataset, ImageSet
+from benchbox.api.errors import BenchboxError
+from benchbox.builtin.datasets.cache import CacheFolder
+from benchbox.builtin.datasets.fingerprint import fingerprint_of
+from benchbox.builtin.datasets.image_files import UnreadableImage, decode_file, decode_files, is_image_name
+from benchbox.builtin.datasets.sniff import require_exists
+
+_KEPT_BYTES = 64 << 20
+_FORMAT = 1
+
+
+@dataclass
+class _Scan:
+    """What a first pass over all pictures found; lists have one entry a picture that decodes."""
+
+    names: list[str]
+    shapes: list[tuple[int, int]]
+    digests: list[str]
+    colour: int = 0
+    alpha: int = 0
+    paged: int = 0
+    sixteen: int = 0
+    skipped: dict[str, str] | None = None
+
+
+class ImageFolder(Dataset):
+    """A picture, or all pictures of a folder and the folders in it: PNG, JPEG, TIFF or BMP.
+
+    Grey levels become float32 by division by 255 (8 bit) or 65535 (16 bit). Colour becomes luminance, Y = 0.299 R +
+    0.587 G + 0.114 B (ITU-R BT.601). An image's id is its path relative to the folder. The first call decodes every
+    picture to find damaged ones; what it learns is cached, the pixels are not.
+    """
+
+    name = "images"
+    summary = "a folder of PNG, JPEG, TIFF or BMP files, 8 or 16 bit, grey or colour, of any sizes"
+
+    def recognises(self, path: Path) -> bool:
+        """Whether `path` is a picture or a folder with one, however deep."""
+        if path.is_file():
+            return is_image_name(path.name)
+        return next(_pictures(path), None) is not None
+
+    def load(self, path: Path | None, *, split: str = "", skip_bad: bool = False) -> ImageSet:
+        """Open a folder.
+
+        Parameters
+        ----------
+        path : Path
+            Folder or single picture.
+        split : str
+            Empty; there are no splits.
+        skip_bad : bool
+            Leave out pictures that do not decode.
+
+        Returns
+        -------
+        ImageSet
+
+        Raises
+        ------
+        BenchboxError
+            There is no picture, or one does not decode.
+        """
+        if path is None:
+            raise BenchboxError("images needs a folder", hint="give one: --data FOLDER")
+        if split:
+            raise BenchboxError(
+                f"images has no split '{split}'", hint="give the folder of that split as --data instead"
+            )
+        require_exists(path)
+        root = path if path.is_dir() else path.parent
+        files = sorted(_pictures(path)) if path.is_dir() else [_listed(path, path.name)]
+        if not files:
+            raise BenchboxError(
+                f"{path}: no image in this folder or below it",
+                hint="files are taken whose names end in .png, .jpg, .jpeg, .tif, .tiff or .bmp",
+            )
+        scan = _scan(root, files, skip_bad)
+        return ImageSet(
+            dataset=self.name,
+            split="",
+            ids=tuple(scan.names),
+            shapes=np.array(scan.shapes, dtype=np.int64),
+            fingerprint=fingerprint_of(scan.names, scan.digests),
+            read=_Reader(root, tuple(scan.names)),
+            notes=tuple(_notes(scan)),
+        )
+
+
+class _Reader:
+    """Decodes pictures when asked, and keeps a bounded number of bytes of those last used."""
+
+    def __init__(self, root: Path, names: tuple[str, ...]) -> None:
+        self._root = root
+        self._names = names
+        self._kept: dict[int, NDArray[np.uint8] | NDArray[np.uint16]] = {}
+        self._bytes = 0
+
+    def __call__(self, indices: NDArray[np.intp]) -> Images:
+        """Give images of one size as float32 in [0, 1]."""
+        pictures = [self._picture(int(index)) for index in indices]
+        images = np.empty((len(pictures), *(pictures[0].shape if pictures else (0, 0))), dtype=np.float32)
+        for image, picture in zip(images, pictures, strict=True):
+            np.divide(picture, np.float32(np.iinfo(picture.dtype).max), out=image, dtype=np.float32)
+        return images
+
+    def _picture(self, index: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
+        picture = self._kept.pop(index, None)
+        if picture is None:
+            path = self._root / self._names[index]
+            try:
+                picture = decode_file(path).grey
+            except UnreadableImage as problem:
+                raise BenchboxError(
+                    f"{path}: {problem}", hint="the file changed during the run; start again"
+                ) from problem
+            self._bytes += picture.nbytes
+        self._kept[index] = picture
+        while self._bytes > _KEPT_BYTES and len(self._kept) > 1:
+            self._bytes -= self._kept.pop(next(iter(self._kept))).nbytes
+        return picture
+
+
+def _pictures(folder: Path, below: str = "") -> Iterator[tuple[str, int, int, int]]:
+    """Relative path, size and times of change of each picture; hidden folders and links to folders are not followed."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    if not entry.name.startswith("."):
+                        yield from _pictures(Path(entry.path), f"{below}{entry.name}/")
+                elif is_image_name(entry.name):
+                    yield _listed(Path(entry.path), below + entry.name)
+    except PermissionError as error:
+        raise BenchboxError(f"{folder}: {error.strerror}", hint="check the folder's permissions") from error
+
+
+def _listed(path: Path, name: str) -> tuple[str, int, int, int]:
+    status = path.stat(follow_symlinks=True) if path.exists() else path.lstat()
+    return name, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _scan(root: Path, files: list[tuple[str, int, int, int]], skip_bad: bool) -> _Scan:
+    """Decode every picture once, or recall what an earlier pass over the same files found."""
+    import xxhash
+
+    hasher = xxhash.xxh3_128(f"{_FORMAT} {root.resolve()}\n".encode())
+    for one in files:
+        hasher.update(("\0".join(map(str, one)) + "\n").encode())
+    cache = CacheFolder("images")
+    entry = f"{hasher.hexdigest()}.json"
+    known = cache.read_json(entry)
+    scan = _Scan(**known) if known is not None else _first_scan(root, [name for name, *_ in files])
+    if known is None:
+        cache.write_json(entry, asdict(scan))
+    if scan.skipped and not skip_bad:
+        name, problem = next(iter(scan.skipped.items()))
+        others = f" ({len(scan.skipped) - 1} more are bad)" if len(scan.skipped) > 1 else ""
+        raise BenchboxError(f"{root / name}: {problem}{others}", hint="replace the file, or go on without: --skip-bad")
+    if not scan.names:
+        raise BenchboxError(
+            f"{root}: none of {len(files)} images decodes",
+            hint="; ".join(map(": ".join, [*(scan.skipped or {}).items()][:1])),
+        )
+    return scan
+
+
+def _first_scan(root: Path, names: list[str]) -> _Scan:
+    import xxhash
+
+    scan = _Scan([], [], [], skipped={})
+    assert scan.skipped is not None
+    for name, outcome in decode_files(root, names):
+        if isinstance(outcome, UnreadableImage):
+            scan.skipped[name] = str(outcome)
+            continue
+        height, width = outcome.grey.shape
+        scan.names.append(name)
+        scan.shapes.append((height, width))
+        scan.digests.append(xxhash.xxh3_128_hexdigest(np.ascontiguousarray(outcome.grey).data))
+        scan.colour += outcome.colour
+        scan.alpha += outcome.alpha
+        scan.paged += outcome.pages > 1
+        scan.sixteen += outcome.grey.dtype == np.uint16
+    return scan
+
+
+def _notes(scan: _Scan) -> Iterator[str]:
+    total = len(scan.names)
+    if scan.colour:
+        yield f"{scan.colour} of {total} images are colour; their luminance (ITU-R BT.601) is used"
+    if scan.alpha:
+        yield f"{scan.alpha} of {total} images have transparency; it is ignored"
+    if scan.paged:
+        yield f"{scan.paged} of {total} images have several pages; the first is used"
+    if scan.sixteen:
+        yield f"{scan.sixteen} of {total} images have 16 bit"
+    if scan.skipped:
+        name, problem = next(iter(scan.skipped.items()))
+        yield f"{len(scan.skipped)} damaged images left out, the first: {name}: {problem}"

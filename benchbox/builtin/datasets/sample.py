@@ -1,0 +1,167 @@
+"""The built-in sample: 48x48 tiles of photographs that come with scikit-image, so that a first run needs no data."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchbox.api.arrays import Images
+from benchbox.api.dataset import Dataset, ImageSet
+from benchbox.api.errors import BenchboxError
+from benchbox.builtin.datasets.faces import SIDE
+from benchbox.builtin.datasets.fingerprint import fingerprint_of
+
+_WHITE = np.float32(255)
+
+
+@dataclass(frozen=True)
+class _Photograph:
+    """Where tiles are cut.
+
+    Attributes
+    ----------
+    file : str
+        PNG in scikit-image's data folder (a JPEG would decode differently from library to library).
+    shrink : int
+        Side of the blocks of pixels that are averaged first, so that a tile holds as much as a face of FER2013.
+    top, left : int
+        Corner of the first tile in the shrunken photograph.
+    rows, columns : int
+        Number of tiles, side by side without gap or overlap.
+    """
+
+    file: str
+    shrink: int
+    top: int
+    left: int
+    rows: int
+    columns: int
+
+
+_PHOTOGRAPHS = (
+    _Photograph("astronaut.png", 3, 10, 51, 1, 1),  # her face
+    _Photograph("astronaut.png", 2, 8, 8, 5, 5),
+    _Photograph("camera.png", 2, 8, 8, 5, 5),
+    _Photograph("chelsea.png", 2, 3, 16, 3, 4),
+    _Photograph("coffee.png", 2, 4, 6, 4, 6),
+    _Photograph("coins.png", 2, 3, 0, 3, 4),
+    _Photograph("motorcycle_left.png", 2, 5, 17, 5, 7),
+    _Photograph("brick.png", 4, 16, 16, 2, 2),
+    _Photograph("gravel.png", 4, 16, 16, 2, 2),
+)
+
+
+class Sample(Dataset):
+    """Tiles of 48x48 pixels of eight photographs that scikit-image carries in its wheel.
+
+    The first is the astronaut's face. Photographs are turned to luminance (ITU-R BT.601), averaged over blocks of 2x2
+    pixels (3x3 for the face, 4x4 for the two textures), rounded to 8 bits and cut at fixed places. It shows that the
+    program runs and roughly how denoisers rank; for results to publish, bring a data set.
+
+    References
+    ----------
+    S. van der Walt et al., "scikit-image: image processing in Python", PeerJ 2:e453, 2014. DOI 10.7717/peerj.453
+    """
+
+    name = "sample"
+    summary = "built in: 48x48 tiles of scikit-image's photographs, the astronaut's face among them"
+    reference = "van der Walt et al. 2014, DOI 10.7717/peerj.453"
+
+    def recognises(self, path: Path) -> bool:
+        """No path is the built-in sample."""
+        return False
+
+    def load(self, path: Path | None, *, split: str = "", skip_bad: bool = False) -> ImageSet:
+        """Open the sample.
+
+        Parameters
+        ----------
+        path : None
+        split : str
+            Empty; there are no splits.
+        skip_bad : bool
+            Without effect, for nothing is read that could be bad.
+
+        Returns
+        -------
+        ImageSet
+
+        Raises
+        ------
+        BenchboxError
+            A path or split is given, or scikit-image lacks a photograph.
+        """
+        if path is not None:
+            raise BenchboxError(f"sample is built in and does not read {path}", hint="leave --dataset or --data out")
+        if split:
+            raise BenchboxError(f"sample has no split '{split}'", hint="leave --split out")
+        ids, tiles = _tiles()
+
+        def read(indices: NDArray[np.intp]) -> Images:
+            return np.divide(tiles[indices], _WHITE, dtype=np.float32)
+
+        import xxhash
+
+        return ImageSet(
+            dataset=self.name,
+            split="",
+            ids=ids,
+            shapes=np.full((len(ids), 2), SIDE, dtype=np.int64),
+            fingerprint=fingerprint_of(ids, [xxhash.xxh3_128_hexdigest(tiles.tobytes())]),
+            read=read,
+            notes=(
+                f"built-in sample: {len(ids)} tiles of scikit-image's photographs; "
+                "for the faces of FER2013 add --data fer2013.csv",
+            ),
+        )
+
+
+@functools.cache
+def _tiles() -> tuple[tuple[str, ...], NDArray[np.uint8]]:
+    """Ids and pixels, uint8, shape (N, 48, 48)."""
+    ids: list[str] = []
+    tiles: list[NDArray[np.uint8]] = []
+    for photograph in _PHOTOGRAPHS:
+        image = _shrunken(photograph.file, photograph.shrink)
+        for row in range(photograph.rows):
+            for column in range(photograph.columns):
+                top, left = photograph.top + row * SIDE, photograph.left + column * SIDE
+                tiles.append(image[top : top + SIDE, left : left + SIDE])
+                ids.append(f"{photograph.file.removesuffix('.png')}/{photograph.shrink}/{top}-{left}")
+    return tuple(ids), np.stack(tiles)
+
+
+@functools.cache
+def _shrunken(file: str, shrink: int) -> NDArray[np.uint8]:
+    """Luminance of a photograph, averaged over blocks, in whole numbers so that it is the same everywhere."""
+    import cv2
+
+    data = _data_folder() / file
+    try:
+        image: Any = cv2.imdecode(np.fromfile(data, dtype=np.uint8), cv2.IMREAD_COLOR)
+    except OSError as error:
+        raise BenchboxError(
+            f"{data}: {error.strerror or error}",
+            hint="reinstall scikit-image: pip install --force-reinstall scikit-image",
+        ) from error
+    blue, green, red = (image[:, :, channel].astype(np.int64) for channel in range(3))
+    thousandths = 299 * red + 587 * green + 114 * blue
+    height, width = (side // shrink for side in thousandths.shape)
+    blocks = thousandths[: height * shrink, : width * shrink].reshape(height, shrink, width, shrink).sum(axis=(1, 3))
+    whole = 1000 * shrink * shrink
+    shrunken: NDArray[np.uint8] = ((blocks + whole // 2) // whole).astype(np.uint8)
+    return shrunken
+
+
+def _data_folder() -> Path:
+    """Folder of scikit-image's pictures, found without importing the package."""
+    spec = importlib.util.find_spec("skimage")
+    if spec is None or not spec.submodule_search_locations:
+        raise BenchboxError("scikit-image is not installed", hint="pip install scikit-image")
+    return Path(spec.submodule_search_locations[0]) / "data"
