@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import types
+import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -350,9 +352,6 @@ def digest(value: Any) -> str:
 
 
 def _convert(kind: Any, value: Any) -> Any:
-    import types
-    import typing
-
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         if not isinstance(value, dict):
@@ -375,6 +374,6 @@ def _convert(kind: Any, value: Any) -> Any:
         return None if value is None else _convert(arguments[0], value)
     if kind is float and isinstance(value, int):
         return float(value)
-    if isinstance(kind, type) and not isinstance(value, kind):
+    if kind is not Any and isinstance(kind, type) and not isinstance(value, kind):
         raise ValueError(f"{value!r} is not {kind.__name__}")
     return value
