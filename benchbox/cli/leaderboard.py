@@ -22,7 +22,7 @@ from benchbox.cli.options import results_option
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
 @results_option
 def command(run: str, form: str, sort: str, output: Path | None, results: Path) -> None:
-    r"""Show the leaderboard of RUN (the newest one without it), or write it as a file.
+    """Show the leaderboard of RUN (the newest one without it), or write it as a file.
 
     \b
     Examples:

@@ -15,7 +15,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.
 
 @click.group("list")
 def command() -> None:
-    r"""List denoisers, noises, datasets, metrics or runs.
+    """List denoisers, noises, datasets, metrics or runs.
 
     \b
     Example:

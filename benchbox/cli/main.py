@@ -47,7 +47,7 @@ class _LazyGroup(click.Group):
 @click.option("--traceback", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context
 def cli(ctx: click.Context, traceback: bool) -> None:
-    r"""Fair, fast, trustworthy benchmarking of image denoisers.
+    """Fair, fast, trustworthy benchmarking of image denoisers.
 
     \b
     Examples:

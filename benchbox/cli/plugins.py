@@ -12,7 +12,7 @@ from benchbox.cli.options import plugin_options
 
 @click.group("plugins")
 def command() -> None:
-    r"""See which plugins were found, and which are broken.
+    """See which plugins were found, and which are broken.
 
     \b
     Example:
@@ -24,7 +24,7 @@ def command() -> None:
 @plugin_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def listing(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], as_json: bool) -> None:
-    r"""List every plugin with its origin and what it offers; the broken ones with their reason.
+    """List every plugin with its origin and what it offers; the broken ones with their reason.
 
     \b
     Example:

@@ -84,7 +84,7 @@ def command(
     plugin_files: tuple[Path, ...],
     plugin_folders: tuple[Path, ...],
 ) -> None:
-    r"""Score DENOISERS on noisy images and show the leaderboard.
+    """Score DENOISERS on noisy images and show the leaderboard.
 
     Without DENOISERS every one that is installed takes part. An option is set as in median:size=5, and a denoiser may
     stand in a run several times with different options.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from benchbox.api.records import DenoiserRecord, Failure, Timing, from_json, to_json
 from benchbox.api.threads import thread_environment
 from benchbox.engine.plan import Shard
-from benchbox.engine.work import Condition
+from benchbox.engine.work import Condition, draw, tell
 
 TASK_VARIABLE = "BENCHBOX_TIMING_TASK"
 
@@ -31,10 +31,13 @@ class TimingTask:
     Attributes
     ----------
     denoiser : DenoiserRecord
-    condition : Condition
-        Where the images come from.
-    indices : list of int
-        Positions of the images, all of one size, as many as `batch`.
+    noise : str
+        Canonical noise of the images.
+    noisy : str
+        File of the noisy stack, as many images as `batch`. They are drawn elsewhere, so that the fresh process imports
+        nothing that a denoiser would otherwise pay for in its cold start.
+    sigma : str
+        File of what is told of their noise level; empty for nothing.
     batch : int
         Images a call when throughput is measured.
     threads : int
@@ -45,8 +48,9 @@ class TimingTask:
     """
 
     denoiser: DenoiserRecord
-    condition: Condition
-    indices: list[int]
+    noise: str
+    noisy: str
+    sigma: str
     batch: int
     threads: int
     budget_s: float
@@ -96,8 +100,14 @@ def time_denoiser(
         Traceback or end of the output where it failed.
     """
     with tempfile.TemporaryDirectory(prefix="benchbox-") as folder:
-        result = Path(folder) / "timing.json"
-        task = TimingTask(denoiser, condition, list(indices), batch, threads, budget_s, str(result))
+        result, noisy_file, sigma_file = (Path(folder) / name for name in ("timing.json", "noisy.npy", "sigma.npy"))
+        _, noisy, sigma = draw(condition, np.asarray(indices))
+        told, _ = tell(denoiser.sigma_use, condition.protocol, noisy, sigma)
+        np.save(noisy_file, noisy)
+        if told is not None:
+            np.save(sigma_file, told)
+        level = str(sigma_file) if told is not None else ""
+        task = TimingTask(denoiser, condition.noise, str(noisy_file), level, batch, threads, budget_s, str(result))
         task_file = Path(folder) / "task.json"
         task_file.write_text(json.dumps(to_json(task)), encoding="utf-8")
         environment = os.environ | thread_environment(threads)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import threading
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ from benchbox.api.arrays import Images, Sigma
 from benchbox.api.denoiser import Denoiser
 from benchbox.api.records import Timing, from_json, to_json
 from benchbox.engine.timing import TASK_VARIABLE, TimingTask
-from benchbox.engine.work import checked, draw, new_denoiser, tell
+from benchbox.engine.work import checked, new_denoiser
 from benchbox.engine.worker import failure_of
 
 _MIB = 2**20
@@ -32,22 +31,19 @@ class _Subject:
     def __init__(self, task: TimingTask) -> None:
         self.task = task
         self.samples_ms: dict[int, list[float]] = {}
-        _, self.noisy, sigma = draw(task.condition, np.asarray(task.indices))
-        bare_mb, bare_threads = _peak_mb(), _threads()
+        self.noisy: Images = np.load(task.noisy, allow_pickle=False)
+        self.told: Sigma | None = np.load(task.sigma, allow_pickle=False) if task.sigma else None
+        first, level = self.stack(1)
+        self.bare_mb, self.bare_threads = _peak_mb(), _threads()
         start = time.perf_counter()
         self.denoiser: Denoiser = new_denoiser(task.denoiser.reference)
         made = time.perf_counter()
-        # Estimating the level is the harness's work: it is done before, for everyone alike, and not timed.
-        self.told, _ = tell(self.denoiser, task.condition.protocol, self.noisy, sigma)
-        told = time.perf_counter()
-        first, level = self.stack(1)
         self.denoiser.setup(first.shape)
         ready = time.perf_counter()
         denoised = self.denoiser.denoise(first, level)
         done = time.perf_counter()
         checked(denoised, first.shape)
-        self.cold = made - start, ready - told, done - ready
-        self.bare_mb, self.bare_threads = bare_mb, bare_threads
+        self.cold = made - start, ready - made, done - ready
 
     def stack(self, batch: int) -> tuple[Images, Sigma | None]:
         """A private copy of the first images, and what is told of them."""
@@ -60,7 +56,7 @@ class _Subject:
         return Timing(
             status="ok",
             shape=(height, width),
-            noise=self.task.condition.noise,
+            noise=self.task.noise,
             threads=self.task.threads,
             batch=self.task.batch,
             import_s=import_s,
@@ -114,7 +110,15 @@ def test_time(subject: _Subject, many: bool, benchmark: Any) -> None:
 
 
 def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / _MIB
+    """Peak resident memory of this process, MiB.
+
+    Not from `getrusage`, whose figure begins with that of the process it was forked from.
+    """
+    status = Path("/proc/self/status")
+    for line in status.read_text(encoding="ascii", errors="replace").splitlines() if status.exists() else []:
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024 / _MIB
+    return psutil.Process().memory_info().rss / _MIB
 
 
 def _threads() -> int:

@@ -115,7 +115,7 @@ def compute_shard(task: ShardTask) -> ShardScores:
     start = time.perf_counter()
     clean, noisy, sigma_true = draw(task.condition, task.indices)
     denoiser = make_denoiser(task.denoiser, noisy.shape)
-    told, knew = tell(denoiser, task.condition.protocol, noisy, sigma_true)
+    told, knew = tell(denoiser.capabilities.sigma, task.condition.protocol, noisy, sigma_true)
     shape = noisy.shape
     noisy_mse = np.square(noisy - clean).mean(axis=(1, 2), dtype=np.float64)
     before = time.perf_counter()
@@ -143,14 +143,11 @@ def draw(condition: Condition, indices: NDArray[np.intp]) -> tuple[Images, Image
     return clean, apply_protocol(noisy, clip=condition.protocol.clip, quantize=condition.protocol.quantize), sigma
 
 
-def tell(
-    denoiser: Denoiser, protocol: Protocol, noisy: Images, sigma_true: Sigma | None
-) -> tuple[Sigma | None, Knowledge]:
-    """What a denoiser is told of the noise level, and the word for it.
+def tell(use: str, protocol: Protocol, noisy: Images, sigma_true: Sigma | None) -> tuple[Sigma | None, Knowledge]:
+    """What a denoiser is told of the noise level, and the word for it; `use` is what it does with the level.
 
     One that needs the level and for which none is defined or given gets the common estimate, and its row says so.
     """
-    use = denoiser.capabilities.sigma
     if use == "unused":
         return None, "blind"
     if protocol.sigma == "given" and sigma_true is not None:
