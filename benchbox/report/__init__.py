@@ -1,0 +1,69 @@
+"""Run -> Leaderboard -> terminal, markdown, csv, JSON, LaTeX; read from disk, measures and prints nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchbox.api.errors import BenchboxError, did_you_mean
+
+if TYPE_CHECKING:
+    from benchbox.report.model import Leaderboard
+    from benchbox.store import RunStore
+
+FORMATS = ("markdown", "csv", "json", "latex")
+REPORT = "leaderboard.md"
+
+
+def render(board: Leaderboard, format: str) -> str:
+    """Write a leaderboard as text.
+
+    Parameters
+    ----------
+    board : Leaderboard
+    format : {'markdown', 'csv', 'json', 'latex'}
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    BenchboxError
+        There is no such format.
+    """
+    if format == "markdown":
+        from benchbox.report import markdown
+
+        return markdown.render(board)
+    from benchbox.report import tabular
+
+    if format == "csv":
+        return tabular.render_csv(board)
+    if format == "json":
+        return tabular.render_json(board)
+    if format == "latex":
+        return tabular.render_latex(board)
+    raise BenchboxError(f"there is no format '{format}'", hint=did_you_mean(format, FORMATS))
+
+
+def write_leaderboard(store: RunStore) -> Path:
+    """Write ``leaderboard.md`` into the folder of a run.
+
+    Parameters
+    ----------
+    store : RunStore
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    BenchboxError
+        A file of the run is damaged, or the page cannot be written.
+    """
+    from benchbox.report.leaderboard import build_leaderboard
+
+    return store.write_report(REPORT, render(build_leaderboard(store), "markdown"))

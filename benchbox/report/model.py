@@ -1,0 +1,180 @@
+"""The plain values of a leaderboard, from which every format is rendered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from benchbox.stats import Mean
+
+
+@dataclass(frozen=True)
+class MetricColumn:
+    """A metric of the run.
+
+    Attributes
+    ----------
+    label : str
+        Canonical specification.
+    unit, summary : str
+    higher_is_better : bool
+    """
+
+    label: str
+    unit: str
+    higher_is_better: bool
+    summary: str
+
+
+@dataclass(frozen=True)
+class Header:
+    """What holds for every row of a run.
+
+    Attributes
+    ----------
+    run_id, created, command : str
+    format : int
+        Version of the file format.
+    dataset, split, sizes, fingerprint : str
+    images : int
+    notes : tuple of str
+        What the data set says of itself.
+    protocol : str
+        The protocol in words.
+    seed : int
+    machine : str
+        Processor, cores, memory and system.
+    versions : dict of str to str
+    load : float or None
+        Runnable processes in the minute before the run.
+    timing : str
+        How latency was taken; empty where it was not.
+    """
+
+    run_id: str
+    created: str
+    command: str
+    format: int
+    dataset: str
+    split: str
+    sizes: str
+    fingerprint: str
+    images: int
+    notes: tuple[str, ...]
+    protocol: str
+    seed: int
+    machine: str
+    versions: dict[str, str]
+    load: float | None
+    timing: str
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What the timing pass found for a row.
+
+    Attributes
+    ----------
+    latency_p50_ms, latency_p90_ms, latency_p99_ms : float
+        Quantiles of the latency of one image, in milliseconds.
+    samples : int
+        Latency samples taken.
+    throughput : float
+        Images a second at `batch` images a call: ``batch / p50`` of these calls.
+    batch : int
+    cold_start_s : float
+        Import, construction, `setup` and the first call, in seconds.
+    peak_mb : float
+        Peak resident memory that the denoiser added, MiB.
+    threads : int
+        Threads it used.
+    """
+
+    latency_p50_ms: float
+    latency_p90_ms: float
+    latency_p99_ms: float
+    samples: int
+    throughput: float
+    batch: int
+    cold_start_s: float
+    peak_mb: float
+    threads: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """A denoiser on one noise.
+
+    Attributes
+    ----------
+    rank : int or None
+        None where it is not ranked: `status` and `reason` say why.
+    denoiser : str
+        Canonical specification.
+    status, reason : str
+        ``ok``, or what happened and why.
+    scores : dict of str to Mean
+        By metric; empty where the row was not completed.
+    speed : Speed or None
+    speed_status, speed_reason : str
+        Why there is no `speed`; empty where the timing pass was not asked for.
+    knew : str
+        ``given``, ``estimated`` or ``blind``.
+    trained_on, tuned_on : str
+    best : tuple of str
+        Keys of the columns in which no ranked row is better.
+    """
+
+    rank: int | None
+    denoiser: str
+    status: str
+    reason: str
+    scores: dict[str, Mean]
+    speed: Speed | None
+    speed_status: str
+    speed_reason: str
+    knew: str
+    trained_on: str
+    tuned_on: str
+    best: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Block:
+    """All denoisers on one noise.
+
+    Attributes
+    ----------
+    noise : str
+        Canonical specification.
+    noisy_psnr : Mean or None
+        PSNR of the images as the denoisers get them, in dB.
+    rows : tuple of Row
+        Best first, those without a rank last.
+    """
+
+    noise: str
+    noisy_psnr: Mean | None
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """A run, ranked.
+
+    Attributes
+    ----------
+    header : Header
+    metrics : tuple of MetricColumn
+    sort : str
+        Metric that ranks.
+    timing : bool
+        Whether there is a timing pass to show.
+    blocks : tuple of Block
+        One a noise, in the order of the run.
+    """
+
+    header: Header
+    metrics: tuple[MetricColumn, ...]
+    sort: str
+    timing: bool
+    blocks: tuple[Block, ...] = field(default=())

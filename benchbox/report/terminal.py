@@ -1,0 +1,119 @@
+"""A leaderboard in the terminal: columns leave when it is narrow, nothing is cut off, no meaning hangs on colour."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from benchbox.report.columns import Column, columns_of, facts_of, legend_of, notes_of, title_of
+from benchbox.report.model import Block, Leaderboard, Row
+
+GAP = 1
+FACT_INDENT = 9
+NARROWEST_NAME = 18
+PIPED_WIDTH = 100
+
+
+@dataclass(frozen=True)
+class TerminalLeaderboard:
+    """What rich prints of a leaderboard.
+
+    Print it with ``crop=False``: piped, a long name makes the lines longer and is never folded.
+
+    Attributes
+    ----------
+    board : Leaderboard
+    """
+
+    board: Leaderboard
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Lay the table out for the width at hand."""
+        piped = not console.is_terminal
+        width = max(options.max_width, PIPED_WIDTH) if piped else options.max_width
+        text_width = 10**6 if piped else width
+        for word, value in facts_of(self.board):
+            yield _hanging(f"{word:<{FACT_INDENT}}", value, text_width)
+        for block in self.board.blocks:
+            columns = fitting(self.board, block, width)
+            natural = sum(_width(column, block.rows) + GAP for column in columns)
+            yield Text()
+            yield _hanging("", title_of(self.board, block), text_width, style="bold")
+            table = _table(columns, block.rows, boxed=not piped and not options.ascii_only)
+            yield from console.render(table, options.update(width=max(width, natural) if piped else width))
+            for note in notes_of(self.board, block, [column.key for column in columns]):
+                yield _hanging("- ", note, text_width)
+        yield Text()
+        yield _hanging("", legend_of(self.board), text_width, style="dim")
+        hidden = _hidden(self.board, width)
+        if hidden:
+            words = f"not shown at this width: {', '.join(hidden)} (all: --format csv)"
+            yield _hanging("", words, text_width, style="dim")
+
+
+def fitting(board: Leaderboard, block: Block, width: int) -> tuple[Column, ...]:
+    """Columns that fit a width, the least needed left out first; the name may fold, but no further than is legible."""
+    columns = list(columns_of(board))
+    while True:
+        needed = sum(
+            GAP + min(_width(column, block.rows), NARROWEST_NAME if column.key == "denoiser" else width)
+            for column in columns
+        )
+        optional = [column for column in columns if column.keep]
+        if needed <= width or not optional:
+            return tuple(columns)
+        columns.remove(max(optional, key=lambda column: column.keep))
+
+
+def _width(column: Column, rows: Sequence[Row]) -> int:
+    mark = 0 if column.text or column.key == "rank" else 1
+    cells = [Text(column.cell(row)).cell_len for row in rows]
+    return max([len(column.title), len(column.unit), *cells]) + mark
+
+
+def _hidden(board: Leaderboard, width: int) -> list[str]:
+    shown = [{column.key for column in fitting(board, block, width)} for block in board.blocks]
+    return [
+        column.title
+        for column in columns_of(board)
+        if column.key not in ("trained_on", "tuned_on") and not all(column.key in keys for keys in shown)
+    ]
+
+
+def _table(columns: Sequence[Column], rows: Sequence[Row], *, boxed: bool) -> Table:
+    # The lines of a box bring a gap between columns of their own.
+    padding = 0 if boxed else (0, GAP, 0, 0)
+    lines = box.SIMPLE_HEAD if boxed else None
+    table = Table(box=lines, padding=padding, pad_edge=False, show_edge=False, header_style="bold")
+    for column in columns:
+        mark = "" if column.text or column.key == "rank" else " "
+        title = Text(f"{column.title}{mark}\n{column.unit}{mark}" if column.unit else f"{column.title}{mark}")
+        table.add_column(
+            title,
+            justify="left" if column.text else "right",
+            no_wrap=column.key != "denoiser",
+            overflow="fold",
+        )
+    for row in rows:
+        table.add_row(*(_cell(column, row) for column in columns), style="" if row.rank is not None else "dim")
+    return table
+
+
+def _cell(column: Column, row: Row) -> Text:
+    text = column.cell(row)
+    if column.text or column.key == "rank":
+        return Text(text)
+    best = column.key in row.best
+    return Text(f"{text}*" if best else f"{text} ", style="bold green" if best else "")
+
+
+def _hanging(start: str, text: str, width: int, style: str = "") -> Text:
+    """Wrap text behind its start; a word that is too long for a line is broken and never cut off."""
+    lines = textwrap.wrap(start + text, width, subsequent_indent=" " * len(start), break_on_hyphens=False)
+    return Text("\n".join(lines), style=style, no_wrap=True, overflow="ignore")

@@ -1,0 +1,84 @@
+"""Figures from raw scores and latency samples: means, quantiles; pure, nothing is read or written here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Mean of per-image scores.
+
+    Attributes
+    ----------
+    mean : float
+        Over the images of finite value; infinite where all are perfect, NaN where none has a value.
+    images : int
+        Images scored.
+    perfect : int
+        Images of infinite score, as the PSNR of an image restored exactly; they are not in the mean.
+    undefined : int
+        Images without a value (NaN or negative infinity); they are not in the mean.
+    """
+
+    mean: float
+    images: int
+    perfect: int = 0
+    undefined: int = 0
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Summary of latency samples, in milliseconds a call.
+
+    Attributes
+    ----------
+    p50, p90, p99 : float
+        Quantiles, by linear interpolation between samples.
+    samples : int
+    """
+
+    p50: float
+    p90: float
+    p99: float
+    samples: int
+
+
+def mean_of(scores: Values) -> Mean:
+    """Mean of the finite scores, and how many were not.
+
+    Parameters
+    ----------
+    scores : ndarray of float64, shape (N,)
+
+    Returns
+    -------
+    Mean
+    """
+    finite = np.isfinite(scores)
+    perfect = int(np.isposinf(scores).sum())
+    undefined = len(scores) - int(finite.sum()) - perfect
+    without = float("inf") if perfect and not undefined else float("nan")
+    return Mean(float(scores[finite].mean()) if finite.any() else without, len(scores), perfect, undefined)
+
+
+def latency_of(samples_ms: Sequence[float]) -> Latency:
+    """Quantiles of latency samples.
+
+    Parameters
+    ----------
+    samples_ms : sequence of float
+        Milliseconds a call; at least one.
+
+    Returns
+    -------
+    Latency
+    """
+    p50, p90, p99 = np.percentile(np.asarray(samples_ms, dtype=np.float64), (50, 90, 99))
+    return Latency(float(p50), float(p90), float(p99), len(samples_ms))

@@ -1,0 +1,397 @@
+"""Leaderboards from runs on disk: ranks, marks and every format."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from rich.console import Console
+
+from benchbox.api.errors import BenchboxError
+from benchbox.api.records import (
+    Cell,
+    DataRecord,
+    DataRequest,
+    DenoiserRecord,
+    MetricRecord,
+    Outcome,
+    Protocol,
+    Provider,
+    Reference,
+    RunRecord,
+    Timing,
+)
+from benchbox.report import render, write_leaderboard
+from benchbox.report.leaderboard import build_leaderboard
+from benchbox.report.model import Leaderboard, Row
+from benchbox.report.terminal import TerminalLeaderboard
+from benchbox.store import FORMAT, RunStore
+
+BUILT_IN = Provider("built in", "benchbox.builtin", "benchbox", "0.1.0")
+METRICS = {
+    "psnr": MetricRecord(BUILT_IN, "psnr", "dB", True, "peak signal-to-noise ratio"),
+    "ssim": MetricRecord(BUILT_IN, "ssim", "", True, "structural similarity"),
+    "mse": MetricRecord(BUILT_IN, "mse", "", False, "mean squared error"),
+}
+DENOISERS = {
+    "identity": 0.0,
+    "median": 4.1,
+    "gaussian_blur": 5.2,
+    "nl_means:patch=5,distance=11,strength=0.8": 5.8,
+    "bm3d_lite": 6.5,
+    "unet": 7.3,
+}
+IMAGES = 40
+
+
+def make_record(
+    denoisers: tuple[str, ...] = tuple(DENOISERS), noises: tuple[str, ...] = ("gaussian:0.1",), images: int = IMAGES
+) -> RunRecord:
+    return RunRecord(
+        format=FORMAT,
+        run_id="20260102-030405-abcd",
+        created="2026-01-02T03:04:05Z",
+        command="benchbox run --noise gaussian:0.1 --data fer2013.csv",
+        request=DataRequest(path="fer2013.csv", split="PublicTest"),
+        data=DataRecord("fer2013", "PublicTest", images, "48x48", "0123456789abcdef"),
+        protocol=Protocol(seed=7),
+        noises={noise: (Reference(BUILT_IN, noise),) for noise in noises},
+        metrics=METRICS,
+        denoisers=tuple(
+            DenoiserRecord(
+                label=label,
+                reference=Reference(Provider("entry point", "plugin", "plugin", "1.0"), label),
+                summary="",
+                sigma_use="required",
+                min_size=1,
+                deterministic=True,
+                tuned_on="" if label in ("identity", "unet") else "FER2013 Training",
+            )
+            for label in denoisers
+        ),
+        cells=tuple(Cell(f"{i:08x}{j:08x}", d, n) for i, d in enumerate(denoisers) for j, n in enumerate(noises)),
+        environment={
+            "cpu": "Example CPU",
+            "cores": 2,
+            "memory_gb": 24.0,
+            "system": "Linux",
+            "python": "3.11.7",
+            "versions": {"numpy": "2.4.6"},
+            "load": 0.1,
+        },
+        jobs=2,
+        timing=True,
+        timing_threads=1,
+        timing_batch=64,
+    )
+
+
+def scores_of(gain: float, images: int = IMAGES, noise: int = 0) -> dict[str, NDArray[np.float64]]:
+    """Scores that share their difficult images, as real ones do: the image decides more than the denoiser."""
+    difficulty = np.random.default_rng(1 + noise).normal(0, 2, images)
+    own = np.random.default_rng([int(1000 * gain), noise]).normal(0, 0.3, images)
+    psnr = 20.0 - 2 * noise + gain + difficulty + own
+    return {"psnr": psnr, "ssim": 1 / (1 + 10 ** (1 - psnr / 20)), "mse": 10 ** (-psnr / 10)}
+
+
+def write_cell(store: RunStore, cell: Cell, columns: dict[str, NDArray[np.float64]]) -> None:
+    """Write a cell's scores as the engine does: in shards, here out of order."""
+    images = len(columns["psnr"])
+    half = images // 2
+    for start, stop in ((half, images), (0, half)):
+        table = {"image": np.arange(start, stop, dtype=np.int32)}
+        store.write_shard(cell.key, start, stop, table | {name: one[start:stop] for name, one in columns.items()})
+
+
+def make_run(folder: Path, record: RunRecord | None = None) -> RunStore:
+    record = record or make_record()
+    images = record.data.images
+    store = RunStore.create(folder, record, {"id": np.array([f"i{n}" for n in range(images)])})
+    noises = list(record.noises)
+    for cell in record.cells:
+        columns = scores_of(DENOISERS.get(cell.denoiser, 3.0), images, noises.index(cell.noise))
+        columns["noisy_mse"] = np.full(images, 0.01)
+        write_cell(store, cell, columns)
+        trained = "fer2013 Training" if cell.denoiser == "unet" else ""
+        store.write_outcome(cell.key, Outcome("ok", knew="given", trained_on=trained, images=images))
+    for place, denoiser in enumerate(record.denoisers, start=1):
+        rng = np.random.default_rng(place)
+        samples = {1: rng.gamma(20, 0.05 * place, 200).tolist(), 64: rng.gamma(20, 0.9 * place, 40).tolist()}
+        timing = Timing("ok", "", (48, 48), noises[0], 1, 64, 0.1, 0.2, 0.01 * place, 12.5 * place, 1, samples)
+        store.write_timing(denoiser.label, timing)
+    return RunStore.open(store.folder)
+
+
+def rows_of(board: Leaderboard, block: int = 0) -> dict[str, Row]:
+    return {row.denoiser: row for row in board.blocks[block].rows}
+
+
+def shown(board: Leaderboard, width: int, *, terminal: bool = True, color: str | None = None) -> str:
+    """Print a leaderboard at a width, in a terminal without colour unless asked, or piped."""
+    sink = io.StringIO()
+    console = Console(
+        file=sink, width=width, force_terminal=terminal, color_system=None if color is None else "truecolor"
+    )
+    console.print(TerminalLeaderboard(board), crop=False)
+    return sink.getvalue()
+
+
+def test_means_are_those_of_the_stored_scores(tmp_path: Path) -> None:
+    board = build_leaderboard(make_run(tmp_path))
+    for label, row in rows_of(board).items():
+        for metric, values in scores_of(DENOISERS[label]).items():
+            assert row.scores[metric].mean == pytest.approx(sum(values) / IMAGES, rel=1e-12)
+            assert row.scores[metric].images == IMAGES
+    assert board.blocks[0].noisy_psnr is not None
+    assert board.blocks[0].noisy_psnr.mean == pytest.approx(20.0)
+
+
+def test_rows_are_ranked_by_the_chosen_metric(tmp_path: Path) -> None:
+    store = make_run(tmp_path)
+    by_gain = sorted(DENOISERS, key=lambda label: -DENOISERS[label])
+    assert [row.denoiser for row in build_leaderboard(store).blocks[0].rows] == by_gain
+    by_mse = build_leaderboard(store, sort="mse").blocks[0].rows
+    means = [row.scores["mse"].mean for row in by_mse]
+    assert means == sorted(means)
+    assert [row.rank for row in by_mse] == list(range(1, len(by_mse) + 1))
+
+
+def test_an_unknown_metric_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(BenchboxError, match="no metric 'pnsr'") as caught:
+        build_leaderboard(make_run(tmp_path), sort="pnsr")
+    assert "psnr" in caught.value.hint
+
+
+def test_best_of_each_column_is_marked(tmp_path: Path) -> None:
+    rows = rows_of(build_leaderboard(make_run(tmp_path)))
+    assert {"psnr", "ssim", "mse"} <= set(rows["unet"].best)
+    # The floor is the fastest and takes no mark for it.
+    assert not rows["identity"].best
+    assert "latency_p50_ms" in rows["median"].best
+    assert "throughput" in rows["median"].best
+
+
+def test_speed_comes_from_the_samples(tmp_path: Path) -> None:
+    store = make_run(tmp_path)
+    samples = store.timings()["median"].samples_ms
+    speed = rows_of(build_leaderboard(store))["median"].speed
+    assert speed is not None
+    assert speed.latency_p50_ms == pytest.approx(float(np.median(samples[1])))
+    assert speed.latency_p99_ms == pytest.approx(float(np.quantile(samples[1], 0.99)))
+    assert speed.throughput == pytest.approx(64 / (np.median(samples[64]) / 1000))
+    assert speed.cold_start_s == pytest.approx(0.1 + 0.2 + 0.02)
+
+
+@pytest.mark.parametrize("status", ["failed", "timeout", "contract", "died", "skipped"])
+def test_a_row_without_result_stays_with_its_reason(tmp_path: Path, status: str) -> None:
+    store = make_run(tmp_path)
+    cell = next(cell for cell in store.record.cells if cell.denoiser == "unet")
+    store.write_outcome(cell.key, Outcome(status, reason="out of | luck"))  # type: ignore[arg-type]
+    board = build_leaderboard(store)
+    last = board.blocks[0].rows[-1]
+    assert (last.denoiser, last.rank, last.status, last.reason) == ("unet", None, status, "out of | luck")
+    assert last.scores == {}
+    assert [row.rank for row in board.blocks[0].rows[:-1]] == [1, 2, 3, 4, 5]
+    assert f"unet: {status}: out of | luck" in shown(board, 80)
+    assert f"unet: {status}: out of \\| luck" in render(board, "markdown")
+
+
+def test_a_row_that_never_ended_is_unfinished(tmp_path: Path) -> None:
+    store = make_run(tmp_path)
+    cell = next(cell for cell in store.record.cells if cell.denoiser == "median")
+    (store.folder / "outcomes" / f"{cell.key}.json").unlink()
+    row = rows_of(build_leaderboard(store))["median"]
+    assert (row.rank, row.status, row.scores) == (None, "unfinished", {})
+
+
+def test_a_row_that_lost_a_shard_is_not_ranked(tmp_path: Path) -> None:
+    store = make_run(tmp_path)
+    cell = next(cell for cell in store.record.cells if cell.denoiser == "median")
+    start, stop = store.finished_shards(cell.key)[0]
+    (store.folder / "scores" / cell.key / f"{start:08d}-{stop:08d}.parquet").unlink()
+    row = rows_of(build_leaderboard(store))["median"]
+    assert (row.rank, row.status) == (None, "incomplete")
+
+
+def test_perfect_images_are_counted_and_left_out_of_the_mean(tmp_path: Path) -> None:
+    store = make_run(tmp_path)
+    cell = next(cell for cell in store.record.cells if cell.denoiser == "median")
+    columns = scores_of(DENOISERS["median"])
+    expected = columns["psnr"][3:].mean()
+    columns["psnr"][:3] = np.inf
+    write_cell(store, cell, columns)
+    board = build_leaderboard(store)
+    mean = rows_of(board)["median"].scores["psnr"]
+    assert (mean.perfect, mean.images) == (3, IMAGES)
+    assert mean.mean == pytest.approx(expected)
+    for text in (shown(board, 80), render(board, "markdown")):
+        assert "images restored exactly, PSNR infinite, not in the mean: median 3" in text
+
+
+def test_without_timing_its_columns_are_left_out(tmp_path: Path) -> None:
+    store = RunStore.create(tmp_path, replace(make_record(), timing=False), {"id": np.arange(IMAGES)})
+    for cell in store.record.cells:
+        write_cell(store, cell, scores_of(DENOISERS[cell.denoiser]))
+        store.write_outcome(cell.key, Outcome("ok", knew="given"))
+    board = build_leaderboard(store)
+    text = shown(board, 160)
+    assert not board.timing
+    assert "p50" not in text
+    assert "images/s" not in text
+    assert "latency" not in render(board, "csv")
+
+
+def test_a_failed_timing_leaves_the_rank_and_says_why(tmp_path: Path) -> None:
+    store = make_run(tmp_path)
+    store.write_timing("unet", Timing("timeout", "no answer in 600 s"))
+    (store.folder / "timing").joinpath(next(p.name for p in (store.folder / "timing").glob("unet-*.parquet"))).unlink()
+    board = build_leaderboard(store)
+    row = rows_of(board)["unet"]
+    assert (row.rank, row.speed, row.speed_status) == (1, None, "timeout")
+    assert "unet: no timing: timeout: no answer in 600 s" in shown(board, 120)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 160])
+def test_the_table_fits_its_terminal_and_keeps_names_whole(tmp_path: Path, width: int) -> None:
+    board = build_leaderboard(make_run(tmp_path))
+    lines = shown(board, width).splitlines()
+    assert max(map(len, lines)) <= width
+    rows = lines[next(place for place, line in enumerate(lines) if "denoiser" in line) :]
+    names = "".join(part[1] for line in rows if (part := re.match(r" *(?:[0-9]+ +)?(\S+)", line)))
+    assert all(label in names for label in DENOISERS)
+    assert all(f"{row.scores['psnr'].mean:.2f}" in "".join(rows) for row in board.blocks[0].rows)
+
+
+def test_eighty_columns_show_what_matters_most(tmp_path: Path) -> None:
+    text = shown(build_leaderboard(make_run(tmp_path)), 80)
+    for word in (
+        "denoiser",
+        "PSNR",
+        "SSIM",
+        "MSE",
+        "p50",
+        "images/s",
+        "sigma",
+        "given",
+        "trained on fer2013 Training: unet",
+    ):
+        assert word in text
+    assert "not shown at this width: p90, p99, cold start, memory, threads" in text
+
+
+def test_wide_terminals_show_every_column(tmp_path: Path) -> None:
+    text = shown(build_leaderboard(make_run(tmp_path)), 160)
+    for word in ("p90", "p99", "cold start", "memory", "threads", "trained on", "tuned on"):
+        assert word in text
+    assert "not shown" not in text
+
+
+def test_piped_tables_are_plain_and_never_fold_a_name(tmp_path: Path) -> None:
+    text = shown(build_leaderboard(make_run(tmp_path)), 40, terminal=False)
+    assert text.isascii()
+    assert "\x1b" not in text
+    assert "nl_means:patch=5,distance=11,strength=0.8 " in text
+
+
+def test_best_is_marked_without_colour(tmp_path: Path) -> None:
+    board = build_leaderboard(make_run(tmp_path))
+    mean = f"{rows_of(board)['unet'].scores['psnr'].mean:.2f}"
+    assert f"{mean}*" in shown(board, 80)
+    assert f"{mean}*" in shown(board, 80, color="truecolor")
+    assert f"**{mean}**" in render(board, "markdown")
+    assert f"\\textbf{{{mean}}}" in render(board, "latex")
+
+
+EVIL = "evil[bold]|a`b*c_d\x1b[31m\x1b]8;;http://x\x07$\\x{y}%&#\u202e\r\n=1+1"
+
+
+@pytest.fixture
+def evil(tmp_path: Path) -> Leaderboard:
+    record = make_record(("identity", EVIL))
+    return build_leaderboard(make_run(tmp_path, replace(record, command=f"run ```{EVIL}")))
+
+
+def test_names_cannot_write_to_the_terminal(evil: Leaderboard) -> None:
+    text = shown(evil, 200)
+    assert "evil[bold]|a`b*c_d$\\x{y}%&#?" in text
+    assert not set(text) & {"\x1b", "\x07", "\r", "\u202e"}
+
+
+def test_names_cannot_break_markdown(evil: Leaderboard) -> None:
+    text = render(evil, "markdown")
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    bars = {line.replace("\\|", "").count("|") for line in table}
+    assert len(table) == 4
+    assert len(bars) == 1
+    assert "evil\\[bold\\]\\|a\\`b\\*c\\_d\\$" in text
+    fences = [line for line in text.splitlines() if line.startswith("```")]
+    assert fences == ["````sh", "````"]
+
+
+def test_names_cannot_break_latex(evil: Leaderboard) -> None:
+    row = next(line for line in render(evil, "latex").splitlines() if "evil" in line and "&" in line)
+    assert r"evil[bold]\textbar{}a`b*c\_d\$\textbackslash{}x\{y\}\%\&\#?" in row
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+cmd", "-2", "@SUM(A1)", " =1"])
+def test_csv_cells_are_no_formulas(tmp_path: Path, name: str) -> None:
+    board = build_leaderboard(make_run(tmp_path, make_record(("identity", name))))
+    cells = {row["denoiser"] for row in csv.DictReader(io.StringIO(render(board, "csv")))}
+    assert cells == {"identity", f"'{name}"}
+
+
+def test_csv_keeps_full_precision(tmp_path: Path) -> None:
+    board = build_leaderboard(make_run(tmp_path, make_record(noises=("gaussian:0.1", "poisson:30"))))
+    lines = list(csv.DictReader(io.StringIO(render(board, "csv"))))
+    assert len(lines) == 2 * len(DENOISERS)
+    for line in lines:
+        row = rows_of(board, block=0 if line["noise"] == "gaussian:0.1" else 1)[line["denoiser"]]
+        assert float(line["psnr"]) == row.scores["psnr"].mean
+        assert row.speed is not None
+        assert float(line["throughput"]) == row.speed.throughput
+        assert line["split"] == "PublicTest"
+
+
+def test_json_reads_back_as_what_it_was_made_from(tmp_path: Path) -> None:
+    store = make_run(tmp_path)
+    cell = next(cell for cell in store.record.cells if cell.denoiser == "median")
+    columns = scores_of(DENOISERS["median"])
+    columns["psnr"][:] = np.inf
+    columns["ssim"][:] = np.nan
+    write_cell(store, cell, columns)
+    board = build_leaderboard(store)
+    values = json.loads(render(board, "json"))
+    assert values["header"]["run_id"] == store.record.run_id
+    rows = {row["denoiser"]: row for row in values["blocks"][0]["rows"]}
+    assert rows["median"]["scores"]["psnr"]["mean"] == "inf"
+    assert rows["median"]["scores"]["ssim"]["mean"] is None
+    assert rows["unet"]["scores"]["psnr"]["mean"] == rows_of(board)["unet"].scores["psnr"].mean
+
+
+def test_markdown_says_what_was_measured_and_how(tmp_path: Path) -> None:
+    store = make_run(tmp_path, make_record(noises=("gaussian:0.1", "poisson:30")))
+    path = write_leaderboard(store)
+    text = path.read_text(encoding="utf-8")
+    assert path == store.folder / "leaderboard.md"
+    for words in (
+        "fer2013 PublicTest, 40 images, 48x48",
+        "noise unclipped, not rounded, sigma given; seed 7",
+        "Example CPU, 2 cores, 24.0 GiB, Linux",
+        "python 3.11.7, numpy 2.4.6",
+        store.record.command,
+        "## gaussian:0.1, noisy images 20.00 dB, ranked by PSNR",
+        "## poisson:30",
+    ):
+        assert words in text.replace("\\", "")
+
+
+def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BenchboxError, match="no format 'markdwn'"):
+        render(build_leaderboard(make_run(tmp_path)), "markdwn")
