@@ -13,7 +13,7 @@ from benchbox.api.metric import Metric
 
 @dataclass(frozen=True)
 class Psnr(Metric):
-    """Peak signal-to-noise ratio: ``-10 log10(mse)``, for a data range of 1.
+    """Peak signal-to-noise ratio: ``10 log10(1 / mse)``, for a data range of 1.
 
     An image restored perfectly has ``inf``. A mean of PSNR is taken over the images of finite value, for one ``inf``
     would hide all others; the number of perfect images is stated beside it. It is the mean of the images' values and
@@ -29,7 +29,7 @@ class Psnr(Metric):
     def __call__(self, clean: Images, denoised: Images) -> Scores:
         """Score a stack, see `Metric.__call__`; in dB."""
         with np.errstate(divide="ignore"):
-            scores: Scores = -10 * np.log10(Mse()(clean, denoised))
+            scores: Scores = 10 * np.log10(1 / Mse()(clean, denoised))
         return scores
 
 

@@ -15,8 +15,9 @@ def estimate_sigma(noisy: Images) -> Sigma:
 
     The median magnitude of the finest diagonal wavelet coefficients over 0.6745 [1]_, with the wavelet 'db2', mirrored
     borders and coefficients of 0 left out, as `skimage.restoration.estimate_sigma` does. It assumes white
-    Gaussian noise: it is too low for correlated noise, column noise and sparse impulses, and on small or finely
-    textured images it takes some of the texture for noise.
+    Gaussian noise: it is too low for correlated noise, column noise and sparse impulses, and takes fine texture for
+    noise. Mirrored borders make it low by about 1 / side: 2 % at 48 x 48 pixels, where it also varies by 5 % from draw
+    to draw.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ STACK = "Array(float32, 3, 'C', readonly=True)"
 
 # Sums may be reordered and multiplications fused, so that loops use the vector units; NaN and infinity keep their
 # meaning.
-_FLOATS = {"reassoc", "contract", "nsz", "arcp"}
+_FLOATS = {"reassoc", "contract", "nsz"}
 
 
 def compiled(*signatures: str) -> Callable[[F], F]:
