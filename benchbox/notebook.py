@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -51,9 +52,12 @@ class RunFrames:
         """One row a denoiser and noise: status, what it knew, mean of each metric, latency percentiles in ms."""
         import pandas as pd
 
-        from benchbox.report import build_leaderboard, to_rows
+        from benchbox.report import render
+        from benchbox.report.leaderboard import build_leaderboard
 
-        return pd.DataFrame(to_rows(build_leaderboard(self.store)))
+        return pd.read_csv(
+            io.StringIO(render(build_leaderboard(self.store), "csv")), keep_default_na=False, na_values=[""]
+        )
 
     @cached_property
     def latencies(self) -> pd.DataFrame:

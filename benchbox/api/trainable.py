@@ -1,4 +1,4 @@
-"""What a denoiser that can be trained is: the harness owns data, noise and seeds, the plugin its network and optimiser."""
+"""What a trainable denoiser is: the harness owns data, noise and seeds, the plugin network and optimiser."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Trainer(ABC):
         """
 
     @abstractmethod
-    def state(self) -> dict[str, NDArray[np.generic]]:
+    def state(self) -> Mapping[str, NDArray[np.generic]]:
         """Everything that `restore` needs to go on as if nothing had happened, as arrays by name."""
 
     @abstractmethod

@@ -29,24 +29,25 @@ def command(run: str, form: str, sort: str, output: Path | None, results: Path) 
       benchbox leaderboard
       benchbox leaderboard 20260131-120000-1a2b --format latex --sort ssim -o table.tex
     """
-    from benchbox.report import build_leaderboard, render
+    from benchbox.api.errors import BenchboxError
+    from benchbox.report import render
+    from benchbox.report.leaderboard import build_leaderboard
     from benchbox.store import RunStore, find_run
 
     leaderboard = build_leaderboard(RunStore.open(find_run(results, run)), sort=sort)
     if form == "table" and output is None:
         from rich.console import Console
 
-        from benchbox.report import render_terminal
+        from benchbox.report.terminal import TerminalLeaderboard
 
-        console = Console()
-        console.print(render_terminal(leaderboard, console.width))
+        Console().print(TerminalLeaderboard(leaderboard), crop=False)
         return
+    if form == "table":
+        raise BenchboxError("-o writes no table", hint="add --format markdown, csv, json or latex")
     text = render(leaderboard, form)
     if output is None:
         click.echo(text, nl=not text.endswith("\n"))
         return
-    from benchbox.api.errors import BenchboxError
-
     try:
         output.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -131,11 +131,11 @@ def _show(store: RunStore, sort: str) -> bool:
     """Print the leaderboard and where everything is; tells whether a requested cell failed."""
     from rich.console import Console
 
-    from benchbox.report import build_leaderboard, render_terminal, write_leaderboard
+    from benchbox.report import write_leaderboard
+    from benchbox.report.leaderboard import build_leaderboard
+    from benchbox.report.terminal import TerminalLeaderboard
 
-    leaderboard = build_leaderboard(store, sort=sort)
-    console = Console()
-    console.print(render_terminal(leaderboard, console.width))
+    Console().print(TerminalLeaderboard(build_leaderboard(store, sort=sort)), crop=False)
     written = write_leaderboard(store)
     click.echo(f"results: {store.folder}\nmarkdown: {written}", err=True)
     outcomes = store.outcomes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,17 +86,18 @@ class CsvReader:
         emotion = np.empty(capacity, dtype=np.uint8)
         usage = np.empty(capacity, dtype=np.uint8)
         report = np.zeros(6, dtype=np.int64)
-        buffer = np.empty(_BLOCK_BYTES + 1, dtype=np.uint8)
+        buffer = np.zeros(_BLOCK_BYTES + 1 + csv_kernel.LOOKAHEAD, dtype=np.uint8)
         hasher = xxhash.xxh3_128()
         self._line = 2
         found = 0
         with self.path.open("rb") as file:
+            before = os.fstat(file.fileno())
             hasher.update(file.read(header.length))
             for text, stop, cut in self._blocks(file, buffer, hasher):
                 start = 0
                 while start < stop:
                     count = csv_kernel.parse_rows(
-                        text[start:stop], stop - start, columns, names, lengths, pixels, emotion, usage, report
+                        text[start:], stop - start, columns, names, lengths, pixels, emotion, usage, report
                     )
                     found += count
                     if count:
@@ -111,6 +113,11 @@ class CsvReader:
                     self.skipped[f"line {self._line}"] = error.message
                     start += int(report[4]) + len(row) + 1
                     self._line += 1
+            after = os.fstat(file.fileno())
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise BenchboxError(
+                f"{self.path} changed while it was read", hint="wait until it is complete, then run again"
+            )
         if not found:
             what = f"none of {len(self.skipped)} rows can be read" if self.skipped else "a header without rows"
             raise BenchboxError(f"{self.path}, line 2, column 1: {what}", hint=_DOWNLOAD)
@@ -214,13 +221,15 @@ def read_header(path: Path) -> Header:
     missing = [name for name in COLUMNS if name.lower() not in known]
     if missing:
         found = ", ".join(names)
-        several = ";" in text or "\t" in text
+        hint = "the first line names the columns emotion, pixels and Usage, in any order"
+        if "\r" in text:
+            hint = "lines end with carriage returns only; save the file with Unix or Windows line ends"
+        elif ";" in text or "\t" in text:
+            hint = "separate columns by commas, not by semicolons or tabs"
         raise BenchboxError(
             f"{path}, line 1, column 1: column {' and '.join(missing)} missing; "
-            f"the line reads '{found[:120]}{'...' if len(found) > 120 else ''}'",
-            hint="separate columns by commas, not by semicolons or tabs"
-            if several
-            else "the first line names the columns emotion, pixels and Usage, in any order",
+            f"the line reads '{_text(found[:120].encode())}{'...' if len(found) > 120 else ''}'",
+            hint=hint,
         )
     twice = [name for name in COLUMNS if known.count(name.lower()) > 1]
     if twice:
