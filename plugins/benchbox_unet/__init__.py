@@ -1,0 +1,19 @@
+"""Networks trained on FER2013: the published U-Net."""
+
+from __future__ import annotations
+
+from benchbox import Denoiser, NoiseModel, hookimpl
+from benchbox_unet.noise import TruncatedGaussian
+from benchbox_unet.unet import UNet
+
+
+@hookimpl
+def benchbox_denoisers() -> list[type[Denoiser]]:
+    """Offer the networks."""
+    return [UNet]
+
+
+@hookimpl
+def benchbox_noise_models() -> list[type[NoiseModel]]:
+    """Offer the noise of the published recipe."""
+    return [TruncatedGaussian]

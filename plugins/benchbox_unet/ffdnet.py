@@ -1,0 +1,90 @@
+"""FFDNet: four sub-images and a map of the noise level in, the noise out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchbox import Capabilities, Images, Recipe, Sigma
+from benchbox_unet.network import Network, Tensor
+
+LAYERS = 12
+FILTERS = 64
+
+
+class FFDNet(Network):
+    """FFDNet of 12 layers, without batch normalisation, told the noise level.
+
+    Parameters
+    ----------
+    weights : str
+        ``'gaussian'``: Gaussian noise of sigma 0 to 0.3; or the path of weights that ``benchbox train`` wrote.
+    runtime : {'litert', 'keras'}
+        What computes; both give the same result to 1e-5.
+    """
+
+    name = "ffdnet"
+    summary = "FFDNet of 12 layers, told the noise level, trained on FER2013"
+    reference = "Zhang, Zuo and Zhang 2018, doi:10.1109/TIP.2018.2839891"
+    capabilities = Capabilities(sigma="required")
+    shipped = ("gaussian",)
+    stride = 2
+    margin = 2 * LAYERS
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        "default": Recipe(
+            noise=("gaussian:0..0.3", "gaussian:0.05..0.3", "gaussian:0..0.1", "gaussian:0..0.04"), epochs=40
+        )
+    }
+
+    def __init__(self, *, weights: str = "gaussian", runtime: Literal["litert", "keras"] = "litert") -> None:
+        super().__init__(weights=weights, runtime=runtime)
+
+    @classmethod
+    def build(cls, precision: str = "float32") -> Any:
+        """Build the Keras model: convolutions at half the resolution, which starts by predicting no noise."""
+        from keras import Input, Model, layers
+
+        x = image = Input((None, None, 5), name="noisy")
+        for layer in range(1, LAYERS):
+            x = layers.Conv2D(
+                FILTERS,
+                3,
+                padding="same",
+                activation="relu",
+                kernel_initializer="he_normal",
+                dtype=precision,
+                name=f"conv{layer}",
+            )(x)
+        noise = layers.Conv2D(4, 3, padding="same", kernel_initializer="zeros", dtype="float32", name="output")(x)
+        return Model(image, noise, name="ffdnet")
+
+    @classmethod
+    def arrange(cls, images: Images, levels: Sigma) -> Tensor:
+        """Turn (N, H, W) and (N,) into (N, H/2, W/2, 5): the four sub-images, then the level at every pixel."""
+        count, height, width = images.shape
+        tensor = np.empty((count, height // 2, width // 2, 5), np.float32)
+        tensor[..., :4] = _split(images)
+        tensor[..., 4] = levels[:, np.newaxis, np.newaxis]
+        return tensor
+
+    @classmethod
+    def target(cls, noisy: Images, clean: Images) -> Tensor:
+        """Give the noise, as four sub-images."""
+        return np.ascontiguousarray(_split(noisy - clean))
+
+    @classmethod
+    def restore(cls, answer: Tensor, images: Images) -> Images:
+        """Subtract the noise."""
+        count, height, width = images.shape
+        noise = answer.reshape(count, height // 2, width // 2, 2, 2).transpose(0, 1, 3, 2, 4)
+        return images - noise.reshape(count, height, width)
+
+
+def _split(images: Images) -> NDArray[np.float32]:
+    """Every second pixel of every second row, four times: (N, H/2, W/2, 4)."""
+    count, height, width = images.shape
+    blocks = images.reshape(count, height // 2, 2, width // 2, 2).transpose(0, 1, 3, 2, 4)
+    return blocks.reshape(count, height // 2, width // 2, 4)

@@ -1,0 +1,90 @@
+"""Two ways to run a network: LiteRT on the converted model, and Keras on its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchbox import threads
+
+Tensor = NDArray[np.float32]
+CHUNK = 8
+"""Images of 48x48 that go through a network together; more only push each other out of the cache."""
+CHUNK_PIXELS = CHUNK * 48 * 48
+
+
+class LiteRT:
+    """A converted model on LiteRT's XNNPACK kernels, without TensorFlow.
+
+    Parameters
+    ----------
+    model : bytes
+        What `convert.to_litert` made.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        self._model = model
+        self._interpreters: dict[tuple[int, ...], Any] = {}
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Run a batch, shape (N, H, W, C)."""
+        return _in_chunks(self._run, x)
+
+    def _run(self, x: Tensor) -> Tensor:
+        interpreter = self._interpreters.get(x.shape)
+        if interpreter is None:
+            # An interpreter is laid out for one shape. Two are kept: full chunks, and what is left over at the end.
+            while len(self._interpreters) > 1:
+                self._interpreters.pop(next(iter(self._interpreters)))
+            interpreter = self._interpreters[x.shape] = self._prepare(x.shape)
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+        interpreter.invoke()
+        result: Tensor = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+        return result
+
+    def _prepare(self, shape: tuple[int, ...]) -> Any:
+        from ai_edge_litert.interpreter import Interpreter
+
+        interpreter = Interpreter(model_content=self._model, num_threads=threads())
+        interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], shape)
+        interpreter.allocate_tensors()
+        return interpreter
+
+
+class Keras:
+    """A Keras model as one compiled function.
+
+    Parameters
+    ----------
+    model : keras.Model
+        With its weights, in float32.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._forward = _compiled(model)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Run a batch, shape (N, H, W, C)."""
+        return _in_chunks(self._forward, x)
+
+
+def _in_chunks(run: Callable[[Tensor], Any], x: Tensor) -> Tensor:
+    """Run a batch in pieces of about `CHUNK_PIXELS`."""
+    size = max(1, CHUNK_PIXELS // (x.shape[1] * x.shape[2]))
+    if len(x) <= size:
+        return np.asarray(run(x))
+    return np.concatenate([np.asarray(run(x[start : start + size])) for start in range(0, len(x), size)])
+
+
+def _compiled(model: Any) -> Callable[[Tensor], Any]:
+    """The forward pass, compiled where the Keras backend is TensorFlow."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return lambda x: keras.ops.convert_to_numpy(model(x, training=False))
+    import tensorflow as tf
+
+    return tf.function(lambda x: model(x, training=False), jit_compile=True)  # type: ignore[no-any-return]

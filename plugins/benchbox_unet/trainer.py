@@ -1,0 +1,147 @@
+"""Fits a network with Keras, on whichever backend Keras has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchbox import BenchboxError, Images, Sigma, Trainer, threads
+from benchbox_unet.network import Network
+from benchbox_unet.weights_file import read_weights, set_weights, weight_name
+
+
+class KerasTrainer(Trainer):
+    """Adam on the mean squared error.
+
+    Parameters
+    ----------
+    network : type of Network
+    recipe : str
+        ``'original'`` is trained in float32 from Keras' initial weights, as it was published.
+    seed : int
+        Seeds the weights.
+    start : str
+        Weights to go on from; empty to draw them.
+    """
+
+    def __init__(self, network: type[Network], recipe: str, *, seed: int, start: str) -> None:
+        import keras
+
+        _use_threads()
+        keras.utils.set_random_seed(seed)
+        self._network = network
+        self.precision = "float32" if recipe == "original" else fastest_precision()
+        self._model = network.build(self.precision)
+        if start:
+            path = network.path(start)
+            set_weights(self._model, read_weights(path), str(path))
+        elif recipe != "original":
+            network.prepare(self._model)
+        self._optimizer = keras.optimizers.Adam(1e-3)
+        self._model.compile(self._optimizer, loss="mse")
+        self._optimizer.build(self._model.trainable_variables)
+        # Predictions are always made in float32, as they will be once the weights are saved.
+        self._exact = network.build()
+        self._forward = _compiled(self._exact)
+        self._stale = True
+
+    def step(self, noisy: Images, clean: Images, sigma: Sigma, learning_rate: float) -> float:
+        """Take one step; see `Trainer.step`."""
+        self._optimizer.learning_rate.assign(learning_rate)
+        self._model.reset_metrics()
+        self._stale = True
+        batch = self._network.arrange(noisy, sigma), self._network.target(noisy, clean)
+        return float(self._model.train_on_batch(*batch))
+
+    def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
+        """Denoise with the weights as they are now; see `Trainer.denoise`."""
+        if self._stale:
+            self._exact.set_weights(self._model.get_weights())
+            self._stale = False
+        return self._network.apply(self._forward, noisy, sigma)
+
+    def state(self) -> Mapping[str, NDArray[np.generic]]:
+        """Weights and the optimiser's variables."""
+        weights = {f"weights.{weight_name(one)}": _array(one) for one in self._model.weights}
+        return weights | {f"optimizer.{index}": _array(one) for index, one in enumerate(self._optimizer.variables)}
+
+    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Take up a state; raises `BenchboxError` where it is of another network."""
+        own = {f"weights.{weight_name(one)}": one for one in self._model.weights}
+        own |= {f"optimizer.{index}": one for index, one in enumerate(self._optimizer.variables)}
+        for name, variable in own.items():
+            if name not in state or state[name].shape != tuple(variable.shape):
+                raise BenchboxError(
+                    f"training state: '{name}' is missing or of another shape",
+                    hint="resume with the options that the training was started with",
+                )
+            variable.assign(state[name])
+        self._stale = True
+
+    def save(self, folder: Path) -> Path:
+        """Write ``weights.npz`` in float16 and the converted ``weights.tflite``; see `Trainer.save`."""
+        path = folder / "weights.npz"
+        rounded = {weight_name(one): _array(one).astype(np.float16) for one in self._model.weights}
+        with path.open("wb") as out:
+            np.savez(out, **rounded)  # type: ignore[arg-type]
+        exported = self._network.build()
+        set_weights(exported, read_weights(path), str(path))
+        import keras
+
+        if keras.backend.backend() == "tensorflow":
+            from benchbox_unet.convert import to_litert
+
+            path.with_suffix(".tflite").write_bytes(to_litert(exported))
+        return path
+
+
+def fastest_precision() -> str:
+    """Keras dtype policy to train in: bfloat16 products where the processor has them, float32 elsewhere."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if tf.config.list_physical_devices("GPU"):
+            return "mixed_bfloat16"
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.is_file() else ""
+    return "mixed_bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
+
+
+def _use_threads() -> None:
+    """Hold TensorFlow to the threads it was given; it takes them only before its first operation."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if not tf.executing_eagerly() or tf.config.threading.get_intra_op_parallelism_threads() == threads():
+            return
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(threads())
+        except RuntimeError:
+            return  # it has computed something already, and keeps what it had
+
+
+def _array(variable: Any) -> NDArray[np.float32]:
+    import keras
+
+    return np.array(keras.ops.convert_to_numpy(variable))
+
+
+def _compiled(model: Any) -> Any:
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return lambda x: keras.ops.convert_to_numpy(model(x, training=False))
+    import tensorflow as tf
+
+    forward = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
+    return lambda x: forward(x).numpy()

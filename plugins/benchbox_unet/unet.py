@@ -1,0 +1,77 @@
+"""The reference U-Net: blind, from a noisy image straight to the clean one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from benchbox import Capabilities, Images, Recipe, Sigma
+from benchbox_unet import architecture
+from benchbox_unet.network import Network, Tensor
+
+# Levels drawn uniformly from the whole range leave the low ones, whose errors are small, almost unfitted under a mean
+# squared error; the narrower ranges draw them more often and leave the loss as it is.
+GAUSSIAN = ("gaussian:0..0.3", "gaussian:0.05..0.3", "gaussian:0..0.1", "gaussian:0..0.04")
+
+
+class UNet(Network):
+    """U-Net of four levels and 1,937,857 parameters.
+
+    Parameters
+    ----------
+    weights : str
+        ``'gaussian'``: blind over Gaussian noise of sigma 0 to 0.3; ``'mixed'``: blind over all built-in noise models;
+        or the path of weights that ``benchbox train`` wrote.
+    runtime : {'litert', 'keras'}
+        What computes; both give the same result to 1e-5.
+    """
+
+    name = "unet"
+    summary = "U-Net of 1.9 million parameters, blind, trained on FER2013"
+    reference = "Ronneberger, Fischer and Brox 2015, doi:10.1007/978-3-319-24574-4_28"
+    capabilities = Capabilities(sigma="unused")
+    shipped = ("gaussian", "mixed")
+    stride = architecture.STRIDE
+    margin = architecture.RADIUS
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        "default": Recipe(noise=GAUSSIAN, epochs=40),
+        "original": Recipe(
+            noise=("truncated-gaussian:10/255",),
+            epochs=25,
+            learning_rate=1e-5,
+            schedule="constant",
+            flips=False,
+            fresh_noise=False,
+            clip=True,
+        ),
+    }
+
+    def __init__(self, *, weights: str = "gaussian", runtime: Literal["litert", "keras"] = "litert") -> None:
+        super().__init__(weights=weights, runtime=runtime)
+
+    @classmethod
+    def build(cls, precision: str = "float32") -> Any:
+        """Build the Keras model with freshly drawn weights."""
+        return architecture.build(precision)
+
+    @classmethod
+    def prepare(cls, model: Any) -> None:
+        """Let the network start as the identity."""
+        architecture.start_as_identity(model)
+
+    @classmethod
+    def arrange(cls, images: Images, levels: Sigma) -> Tensor:
+        """Turn (N, H, W) into (N, H, W, 1); the network is blind to `levels`."""
+        return images[..., np.newaxis]
+
+    @classmethod
+    def target(cls, noisy: Images, clean: Images) -> Tensor:
+        """Give the clean images."""
+        return clean[..., np.newaxis]
+
+    @classmethod
+    def restore(cls, answer: Tensor, images: Images) -> Images:
+        """Turn (N, H, W, 1) into (N, H, W)."""
+        return answer[..., 0]

@@ -1,0 +1,69 @@
+"""The weights file: named arrays in an ``.npz``, nothing pickled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchbox import BenchboxError
+
+Tensor = NDArray[np.float32]
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read the weights of a network; arrays only, nothing is unpickled.
+
+    Parameters
+    ----------
+    path : Path
+        An ``.npz`` file of float16 or float32 arrays, named ``layer.kernel`` and ``layer.bias``.
+
+    Returns
+    -------
+    dict of str to ndarray of float32
+
+    Raises
+    ------
+    BenchboxError
+        The file is missing or holds something else.
+    """
+    hint = "give the weights.npz that 'benchbox train' wrote, or the name of weights that are built in"
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            weights = {name: np.asarray(stored[name]) for name in stored.files}
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, BadZipFile) as error:
+        raise BenchboxError(f"weights {path}: {error}", hint=hint) from error
+    if not all(np.issubdtype(value.dtype, np.floating) and np.isfinite(value).all() for value in weights.values()):
+        raise BenchboxError(f"weights {path}: an array is not of finite numbers", hint=hint)
+    return {name: value.astype(np.float32) for name, value in weights.items()}
+
+
+def set_weights(model: Any, weights: Mapping[str, Tensor], source: str) -> None:
+    """Give a Keras model its weights by name.
+
+    Raises
+    ------
+    BenchboxError
+        Names or shapes are not those of the model.
+    """
+    own = {weight_name(variable): variable for variable in model.weights}
+    if own.keys() != weights.keys():
+        wrong = sorted(own.keys() ^ weights.keys())[0]
+        raise BenchboxError(f"weights {source}: '{wrong}' is missing or unknown", hint="are they of another network?")
+    for name, variable in own.items():
+        if tuple(variable.shape) != weights[name].shape:
+            raise BenchboxError(
+                f"weights {source}: '{name}' has shape {weights[name].shape}, the network's is {tuple(variable.shape)}",
+                hint="are they of another network?",
+            )
+        variable.assign(weights[name])
+
+
+def weight_name(variable: Any) -> str:
+    """Name of a Keras variable in a weights file: ``encoder1_conv1.kernel``."""
+    return str(variable.path).replace("/", ".")
