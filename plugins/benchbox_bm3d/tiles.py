@@ -1,0 +1,164 @@
+"""One stage of BM3D over tiles of images: match, filter each group, put the patches back."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchbox_bm3d.compiled import compiled
+from benchbox_bm3d.groups import gather, scatter, shrink, threshold
+from benchbox_bm3d.matching import coefficient_planes, nearest
+from benchbox_bm3d.patches import forward, inverse
+
+FLOATS = NDArray[np.float32]
+INTS = NDArray[np.int64]
+
+
+@compiled
+def _copy(image: FLOATS, top: int, left: int, height: int, width: int, pitch: int, tile: FLOATS) -> None:
+    for y in range(height):
+        for x in range(width):
+            tile[y * pitch + x] = image[top + y, left + x]
+        tile[y * pitch + width : (y + 1) * pitch] = 0
+
+
+@compiled
+def filter_tiles(
+    images: FLOATS, pilots: FLOATS, tiles: INTS, first: int, last: int, strengths: FLOATS, limits: FLOATS,
+    step: int, size: int, reach: int, analysis: FLOATS, synthesis: FLOATS, window: FLOATS, matching: FLOATS,
+    order: INTS, pixels: FLOATS, shares: FLOATS,
+) -> None:  # fmt: skip
+    """Filter some tiles; each depends on nothing but its image, so that any number of threads gives the same sums.
+
+    Parameters
+    ----------
+    images : ndarray of float32, shape (N, H, W)
+        Noisy images.
+    pilots : ndarray of float32, shape (N, H, W) or (0, H, W)
+        First estimates, for the Wiener stage; none for the thresholding stage.
+    tiles : ndarray of int64, shape (T, 9)
+        Image; first and last row of reference patches; first and last column of them; then of all patches that they
+        may be matched with: first row, first column, rows, columns. The last reference of an image lies on its last
+        row or column, all others on multiples of `step` from the first.
+    first, last : int
+        Tiles to filter, `last` excluded.
+    strengths : ndarray of float32, shape (N,)
+        Threshold, or noise variance for the Wiener stage.
+    limits : ndarray of float32, shape (N,)
+        Sum of squared differences that similar patches stay below.
+    step, size, reach : int
+        Pixels between reference patches, patches in a group at most, and columns and rows to search on either side.
+    analysis, synthesis : ndarray of float32, shape (P, P)
+        Transform of a line, and its inverse with row i times ``window[i]``.
+    window : ndarray of float32, shape (P,)
+        Weight of a pixel by its place in a line of the patch.
+    matching : ndarray of float32, shape (P, P)
+        Transform whose coefficients are compared.
+    order : ndarray of int64, shape (K,)
+        Which of them, low frequencies first.
+    pixels, shares : ndarray of float32, shape (T, room)
+        Filled: sums of weighted pixels, and of weights, of the rectangle that a tile reaches.
+    """
+    side = len(analysis)
+    area = side * side
+    kept = len(order)
+    wiener = len(pilots) > 0
+    most_y, most_x = 0, 0
+    for t in range(first, last):
+        most_y, most_x = max(most_y, tiles[t, 7]), max(most_x, tiles[t, 8])
+    most_pitch = (most_x + 15) // 16 * 16 + 16 + side
+    most_stride = reach + most_x + (2 * reach + 1 + 15) // 16 * 16 + 16
+    tile = np.zeros((most_y + side) * most_pitch, np.float32)
+    rows = np.empty((most_y + side) * side * most_pitch, np.float32)
+    planes = np.empty(most_y * kept * most_stride, np.float32)
+    coefficients = np.empty(most_y * most_x * area, np.float32)
+    guesses = np.empty(most_y * most_x * area if wiener else 0, np.float32)
+    sums = np.empty(most_y * most_x * area, np.float32)
+    weights = np.empty(most_y * most_x, np.float32)
+    group = np.empty(32 * area, np.float32)
+    pilot_group = np.empty(32 * area, np.float32)
+    reference = np.empty(kept, np.float32)
+    room = np.empty(64, np.float32)
+    ranks = np.empty(32, np.float32)
+    found = np.empty(32, np.int64)
+
+    for t in range(first, last):
+        index = tiles[t, 0]
+        y_first, y_last, x_first, x_last = tiles[t, 1], tiles[t, 2], tiles[t, 3], tiles[t, 4]
+        top, left, ny, nx = tiles[t, 5], tiles[t, 6], tiles[t, 7], tiles[t, 8]
+        height, width = ny + side - 1, nx + side - 1
+        pitch = (nx + 15) // 16 * 16 + 16 + side
+        stride = reach + nx + (2 * reach + 1 + 15) // 16 * 16 + 16
+        strength, limit = strengths[index], limits[index]
+        _copy(images[index], top, left, height, width, pitch, tile)
+        forward(tile, pitch, ny, nx, analysis, rows, coefficients)
+        if wiener:
+            _copy(pilots[index], top, left, height, width, pitch, tile)
+            forward(tile, pitch, ny, nx, analysis, rows, guesses)
+        coefficient_planes(tile, pitch, ny, nx, matching, order, reach, stride, rows, planes)
+        sums[: ny * nx * area] = 0
+        weights[: ny * nx] = 0
+
+        guess = limit
+        y = y_first
+        while True:
+            x = x_first
+            while True:
+                count = nearest(
+                    planes, kept, stride, max(0, y - reach - top), min(ny, y + reach + 1 - top), y - top, x - left, nx,
+                    reach, limit, guess, size, reference, room, ranks, found,
+                )  # fmt: skip
+                guess = np.float32(1.25) * room[0]
+                while count & (count - 1):
+                    # Groups are cut to a power of two for the Haar transform.
+                    count &= count - 1
+                gather(coefficients, area, found, count, group)
+                if wiener:
+                    gather(guesses, area, found, count, pilot_group)
+                    weight = shrink(group, pilot_group, area, count, strength)
+                else:
+                    weight = threshold(group, area, count, strength)
+                scatter(group, area, found, count, weight, sums, weights)
+                if x == x_last:
+                    break
+                x = min(x + step, x_last)
+            if y == y_last:
+                break
+            y = min(y + step, y_last)
+
+        pixels[t, : height * width] = 0
+        shares[t, : height * width] = 0
+        inverse(sums, weights, ny, nx, synthesis, window, rows, width, pixels[t], shares[t])
+
+
+@compiled
+def merge(
+    tiles: INTS, first: int, last: int, side: int, pixels: FLOATS, shares: FLOATS, weights: FLOATS, image: FLOATS
+) -> None:
+    """Put the tiles of one image together, always in the same order.
+
+    Parameters
+    ----------
+    tiles, pixels, shares
+        As `filter_tiles` left them.
+    first, last : int
+        Tiles of the image, `last` excluded.
+    side : int
+        Side of a patch.
+    weights : ndarray of float32, shape (H, W)
+        Scratch.
+    image : ndarray of float32, shape (H, W)
+        Filled: the estimate.
+    """
+    image[:] = 0
+    weights[:] = 0
+    for t in range(first, last):
+        top, left = tiles[t, 5], tiles[t, 6]
+        height, width = tiles[t, 7] + side - 1, tiles[t, 8] + side - 1
+        for y in range(height):
+            for x in range(width):
+                image[top + y, left + x] += pixels[t, y * width + x]
+                weights[top + y, left + x] += shares[t, y * width + x]
+    for y in range(image.shape[0]):
+        for x in range(image.shape[1]):
+            image[y, x] /= weights[y, x]

@@ -1,0 +1,213 @@
+"""Vectors of float32 lanes for compiled kernels: numba's own loops do not keep a patch in vector registers.
+
+Each function here is one instruction or a few. LLVM splits a vector that is wider than the machine's into several,
+so that the kernels run anywhere and are merely slower where vectors are short.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic, models, overload, register_model
+
+# A product may be fused into the sum that follows; nothing else is reordered.
+_FLAGS = ("contract",)
+_INT32 = ir.IntType(32)
+_INT64 = ir.IntType(64)
+
+
+class Vector(types.Type):  # type: ignore[misc]
+    """Numba type of some float32 lanes held in a register."""
+
+    def __init__(self, lanes: int) -> None:
+        self.lanes = lanes
+        super().__init__(name=f"float32x{lanes}")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, vector: Vector) -> None:
+        super().__init__(manager, vector, ir.VectorType(ir.FloatType(), vector.lanes))
+
+
+def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any, lanes: int) -> Any:
+    start = builder.gep(context.make_array(kind)(context, builder, array).data, [index])
+    return builder.bitcast(start, ir.VectorType(ir.FloatType(), lanes).as_pointer())
+
+
+def _lanes(indices: list[int]) -> Any:
+    return ir.Constant(ir.VectorType(_INT32, len(indices)), indices)
+
+
+def _make_load(lanes: int) -> Any:
+    @intrinsic  # type: ignore[untyped-decorator]
+    def load(typing: Any, array: Any, index: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            value = builder.load(_address(context, builder, array, *arguments, lanes))
+            value.align = 4
+            return value
+
+        return Vector(lanes)(array, types.intp), generate
+
+    return load
+
+
+def _make_splat(lanes: int) -> Any:
+    @intrinsic  # type: ignore[untyped-decorator]
+    def splat(typing: Any, value: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            empty = ir.Constant(ir.VectorType(ir.FloatType(), lanes), ir.Undefined)
+            first = builder.insert_element(empty, arguments[0], ir.Constant(_INT32, 0))
+            return builder.shuffle_vector(first, first, _lanes([0] * lanes))
+
+        return Vector(lanes)(types.float32), generate
+
+    return splat
+
+
+load4, load8, load16 = _make_load(4), _make_load(8), _make_load(16)
+splat4, splat8, splat16 = _make_splat(4), _make_splat(8), _make_splat(16)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
+    """Write the lanes of `vector` to ``array[index:]``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        written = builder.store(
+            arguments[2], _address(context, builder, array, arguments[0], arguments[1], vector.lanes)
+        )
+        written.align = 4
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector), generate
+
+
+def _arithmetic(operation: str, *operators: Callable[..., object]) -> None:
+    @intrinsic  # type: ignore[untyped-decorator]
+    def apply(typing: Any, left: Any, right: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return getattr(builder, operation)(*arguments, flags=_FLAGS)
+
+        return left(left, right), generate
+
+    def choose(left: Any, right: Any) -> Any:
+        def implementation(left: Any, right: Any) -> Any:
+            return apply(left, right)
+
+        return implementation if isinstance(left, Vector) and left == right else None
+
+    for symbol in operators:
+        overload(symbol)(choose)
+
+
+_arithmetic("fadd", operator.add, operator.iadd)
+_arithmetic("fsub", operator.sub, operator.isub)
+_arithmetic("fmul", operator.mul, operator.imul)
+_arithmetic("fdiv", operator.truediv, operator.itruediv)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def below(typing: Any, left: Any, right: Any) -> Any:
+    """Integer whose bit i is set where lane i of `left` is less than that of `right`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        bits = builder.bitcast(builder.fcmp_ordered("<", *arguments), ir.IntType(left.lanes))
+        return builder.zext(bits, _INT64)
+
+    return types.int64(left, right), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def lowest_bit(typing: Any, bits: Any) -> Any:
+    """Position of the lowest bit that is set; there must be one."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def zero_below(typing: Any, vector: Any, threshold: Any) -> Any:
+    """Hard threshold: lanes whose magnitude is less than `threshold` become zero."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value, least = arguments
+        magnitude = builder.select(
+            builder.fcmp_ordered("<", value, ir.Constant(value.type, None)), builder.fneg(value), value
+        )
+        return builder.select(builder.fcmp_ordered("<", magnitude, least), ir.Constant(value.type, None), value)
+
+    return vector(vector, vector), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def count_nonzero(typing: Any, vector: Any) -> Any:
+    """Number of lanes that are not zero."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value = arguments[0]
+        bits = builder.bitcast(
+            builder.fcmp_unordered("!=", value, ir.Constant(value.type, None)), ir.IntType(vector.lanes)
+        )
+        return builder.zext(builder.ctpop(bits), _INT64)
+
+    return types.int64(vector), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def total(typing: Any, vector: Any) -> Any:
+    """Sum of the lanes, halves first."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value, lanes = arguments[0], vector.lanes
+        while lanes > 1:
+            half = lanes // 2
+            low = builder.shuffle_vector(value, value, _lanes(list(range(half))))
+            high = builder.shuffle_vector(value, value, _lanes(list(range(half, lanes))))
+            value, lanes = builder.fadd(low, high), half
+        return builder.extract_element(value, ir.Constant(_INT32, 0))
+
+    return types.float32(vector), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def last(typing: Any, vector: Any) -> Any:
+    """Value of the last lane."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.extract_element(arguments[0], ir.Constant(_INT32, vector.lanes - 1))
+
+    return types.float32(vector), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def shift_up(typing: Any, vector: Any, before: Any) -> Any:
+    """Move every lane one up; the first becomes the last lane of `before`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        lanes = vector.lanes
+        return builder.shuffle_vector(arguments[1], arguments[0], _lanes(list(range(lanes - 1, 2 * lanes - 1))))
+
+    return vector(vector, vector), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def insert_sorted(typing: Any, ranks: Any, shifted: Any, rank: Any, items: Any, items_shifted: Any, item: Any) -> Any:
+    """Lanes of `items` once `item` has been put where `rank` belongs among the ascending lanes of `ranks`.
+
+    With ``items = ranks`` and ``item = rank`` it gives the new ranks. Equal ranks stay in the order of their coming.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        ranks, shifted, rank, items, items_shifted, item = arguments
+        moves = builder.fcmp_ordered("<", rank, ranks)
+        passed = builder.fcmp_ordered("<", rank, shifted)
+        return builder.select(moves, builder.select(passed, items_shifted, item), items)
+
+    return ranks(ranks, ranks, ranks, ranks, ranks, ranks), generate
