@@ -260,7 +260,7 @@ def _call_hooks(module: ModuleType) -> dict[str, Any]:
     try:
         manager.register(module)
     except pluggy.PluginValidationError as error:
-        return {"hooks": error}
+        return {"hooks": BenchboxError(str(error).strip().splitlines()[-1])}
     found: dict[str, Any] = {}
     for hook in _HOOKS:
         for implementation in getattr(manager.hook, hook).get_hookimpls():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchbox.api.dataset import ImageSet
 from benchbox.api.errors import BenchboxError
-from benchbox.api.options import canonical, options_of, resolve, write_value
+from benchbox.api.options import build, canonical, options_of, resolve, write_value
 from benchbox.api.records import Cell, DataRequest, DenoiserRecord, MetricRecord, Protocol, Reference, digest
 from benchbox.api.spec import parse_composition, parse_spec
 from benchbox.registry import Registry
@@ -168,6 +168,7 @@ def plan_noise(text: str, registry: Registry) -> tuple[str, tuple[Reference, ...
     parts = []
     for spec in parse_composition(text):
         entry = registry.noise_model(spec.name)
+        build(entry.cls, spec)
         parts.append(Reference(entry.provider, canonical(entry.cls, spec)))
     return "+".join(part.spec for part in parts), tuple(parts)
 
@@ -193,6 +194,9 @@ def _plan_denoiser(text: str, registry: Registry) -> DenoiserRecord:
     entry = registry.denoiser(spec.name)
     label = canonical(entry.cls, spec)
     given = resolve(entry.cls, spec)
+    if given:
+        # A wrong value is found now; a constructor that fails without any is the plugin's fault and gets a row.
+        build(entry.cls, spec)
     capabilities = entry.cls.capabilities
     return DenoiserRecord(
         label=label,
@@ -209,6 +213,7 @@ def _plan_denoiser(text: str, registry: Registry) -> DenoiserRecord:
 def _plan_metric(text: str, registry: Registry) -> tuple[str, MetricRecord]:
     spec = parse_spec(text)
     entry = registry.metric(spec.name)
+    build(entry.cls, spec)
     label = canonical(entry.cls, spec)
     cls = entry.cls
     return label, MetricRecord(entry.provider, label, cls.unit, cls.higher_is_better, cls.summary)

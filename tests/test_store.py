@@ -1,0 +1,124 @@
+"""The run folder: what is written is read back, and damage is named."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchbox import BenchboxError
+from benchbox.api.records import Outcome, Timing
+from benchbox.engine.environment import environment
+from benchbox.notebook import run
+from benchbox.store import RunStore, find_run, list_runs
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a real run."""
+    results = tmp_path_factory.mktemp("results")
+    return run(["identity", "median"], results=results, timing=False, jobs=2).store.folder
+
+
+def test_a_run_is_read_back_as_it_was_written(folder: Path) -> None:
+    store = RunStore.open(folder)
+    assert store.record.data.images == 142
+    assert {cell.denoiser for cell in store.record.cells} == {"identity", "median"}
+    for cell in store.record.cells:
+        scores = store.scores(cell.key)
+        assert scores["image"].tolist() == list(range(142))
+        assert np.isfinite(scores["psnr"]).all()
+        assert store.outcomes()[cell.key].images == 142
+
+
+def test_no_part_of_a_file_is_left(folder: Path) -> None:
+    assert not [file for file in folder.rglob("*") if file.name.endswith(".part")]
+
+
+def test_timing_keeps_every_sample(folder: Path) -> None:
+    store = RunStore.open(folder)
+    samples = {1: [1.0, 2.0, 4.0], 64: [10.5, 11.5]}
+    store.write_timing("identity", Timing("ok", shape=(48, 48), samples_ms=samples))
+    store.write_timing("median", Timing("timeout", "took too long"), detail="all of it")
+    timings = RunStore.open(folder).timings()
+    assert timings["identity"].samples_ms == samples
+    assert (timings["median"].status, timings["median"].samples_ms) == ("timeout", {})
+
+
+def test_runs_are_found_by_id_start_path_or_as_the_newest(folder: Path) -> None:
+    results = folder.parent
+    assert list_runs(results) == [folder]
+    for name in ("", folder.name, folder.name[:10], str(folder)):
+        assert find_run(results, name) == folder
+    with pytest.raises(BenchboxError, match="no run 'nothing'"):
+        find_run(results, "nothing")
+    with pytest.raises(BenchboxError, match="there is no run in"):
+        find_run(folder / "logs")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("run.json", b"{"),
+        ("run.json", b"[]"),
+        ("run.json", b'{"format": 99}'),
+        ("run.json", b'{"format": 1}'),
+        ("images.parquet", b"PAR1 cut off"),
+    ],
+)
+def test_a_damaged_file_is_named(name: str, content: bytes, folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / folder.name
+    subprocess.run(["cp", "-r", folder, copy], check=True)
+    (copy / name).write_bytes(content)
+    with pytest.raises(BenchboxError) as caught:
+        RunStore.open(copy).images()
+    assert name in caught.value.message
+    assert caught.value.hint
+
+
+def test_a_full_disk_is_said_and_what_was_written_stays(folder: Path) -> None:
+    # A limit on file size is what a process can set for itself; the system refuses the write as on a full disk.
+    script = textwrap.dedent("""
+        import signal, sys
+        from pathlib import Path
+        from benchbox import BenchboxError
+        from benchbox.store import RunStore
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        try:
+            RunStore.open(Path(sys.argv[1])).write_report("big.md", "x" * 5_000_000)
+        except BenchboxError as error:
+            print(error.message, "|", error.hint)
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", script, folder],
+        capture_output=True,
+        text=True,
+        check=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000)),
+    )
+    assert "big.md" in done.stdout
+    assert "what was finished is kept" in done.stdout
+    assert not (folder / "big.md").exists()
+    assert not [file for file in folder.rglob("*") if file.name.endswith(".part")]
+
+
+def test_a_failure_keeps_its_traceback(folder: Path) -> None:
+    store = RunStore.open(folder)
+    cell = store.record.cells[0].key
+    before = store.outcomes()[cell]
+    store.write_outcome(cell, Outcome("failed", "ValueError: no"), detail="Traceback: all of it")
+    assert store.failure_file(cell).read_text() == "Traceback: all of it"
+    assert store.outcomes()[cell].reason == "ValueError: no"
+    store.write_outcome(cell, before)
+
+
+def test_the_environment_is_described() -> None:
+    described = environment()
+    assert described["cores"] >= 1
+    assert described["cpu"]
+    assert described["versions"]["numpy"] == np.__version__
