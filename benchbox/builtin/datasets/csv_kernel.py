@@ -98,8 +98,8 @@ def parse_rows(
             if kind == PIXEL:
                 row = pixels[rows]
                 count = 0
-                # The usual number, one to three digits and a blank with a digit after it, without a branch on its length,
-                # which no processor can predict. What is unusual is left to the loop below.
+                # The usual number, one to three digits and a blank with a digit after it, without a branch on its
+                # length, which no processor can predict. What is unusual is left to the loop below.
                 while count < PIXELS - 1:
                     first = np.uint8(text[p] - _ZERO)
                     second = np.uint8(text[p + 1] - _ZERO)
@@ -131,14 +131,14 @@ def parse_rows(
                     if value > 255:
                         reason = BAD_PIXEL
                         break
-                    if count < PIXELS:
-                        row[count] = value
-                    count += 1
                     if text[p] == _SPACE or text[p] == _TAB:
                         p = _skip_blanks(text, p + 1)
                     elif not (text[p] == _COMMA or text[p] == _QUOTE or _line_ends(text, p)):
                         reason = BAD_PIXEL
                         break
+                    if count < PIXELS:
+                        row[count] = value
+                    count += 1
                 if reason == OK and not (text[p] == _COMMA or text[p] == _QUOTE or _line_ends(text, p)):
                     where = p
                     reason = BAD_PIXEL
