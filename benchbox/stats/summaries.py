@@ -1,7 +1,8 @@
-"""Figures from raw scores and latency samples: means, quantiles; pure, nothing is read or written here."""
+"""Means of scores and quantiles of latencies."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,12 +26,16 @@ class Mean:
         Images of infinite score, as the PSNR of an image restored exactly; they are not in the mean.
     undefined : int
         Images without a value (NaN or negative infinity); they are not in the mean.
+    low, high : float
+        Bootstrap interval of the mean at 95 %; NaN where there is none.
     """
 
     mean: float
     images: int
     perfect: int = 0
     undefined: int = 0
+    low: float = math.nan
+    high: float = math.nan
 
 
 @dataclass(frozen=True)

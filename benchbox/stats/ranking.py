@@ -1,0 +1,171 @@
+"""Rank groups: which rows can be told apart, by how much they differ, and what the data could have shown."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchbox.stats.bootstrap import LEVEL, intervals
+from benchbox.stats.signed_rank import holm, wilcoxon
+
+Values = NDArray[np.float64]
+
+_NORMAL_80 = 0.8416212335729143
+"""Quantile of the normal distribution for a power of 80 %."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A row against another one, image by image.
+
+    Attributes
+    ----------
+    difference : float
+        Mean of the paired differences, this row less the other.
+    low, high : float
+        Bootstrap interval of this difference at 95 %.
+    p : float
+        Wilcoxon signed-rank, two-sided, with Holm's correction over all pairs of rows.
+    apart : bool
+        Whether the two are told apart, see `rank_rows`.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    apart: bool
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Two rows that follow each other, and what it takes to tell them apart.
+
+    Attributes
+    ----------
+    better, worse : int
+        Columns.
+    difference : float
+        Mean of the paired differences, better less worse.
+    detectable : float
+        Difference that so many images tell apart with a chance of 80 %.
+    further_images : int or None
+        About how many images more would tell this difference apart with a chance of 80 %; 0 where they are apart,
+        None where there is no difference at all.
+    """
+
+    better: int
+    worse: int
+    difference: float
+    detectable: float
+    further_images: int | None
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Rows in their order.
+
+    Attributes
+    ----------
+    order : tuple of int
+        Columns, best first.
+    ranks : tuple of int
+        Ranks in this order: 1, 1, 3, ...
+    to_best : tuple of Comparison
+        Each row against the first, in this order.
+    neighbours : tuple of Neighbours
+        In this order.
+    images : int
+    """
+
+    order: tuple[int, ...]
+    ranks: tuple[int, ...]
+    to_best: tuple[Comparison, ...]
+    neighbours: tuple[Neighbours, ...]
+    images: int
+
+
+def rank_rows(scores: Values, resampled: Values, *, level: float = LEVEL) -> Ranking:
+    """Order rows by their mean and give one rank to those that cannot be told apart.
+
+    Two rows are told apart when two tests agree, each of which keeps the chance of any false alarm among all pairs of
+    rows at 5 %: the simultaneous bootstrap interval of the mean difference (largest studentised deviation over all
+    pairs) leaves out zero, and Wilcoxon's signed-rank test with Holm's correction is below 5 %. A row shares the rank
+    of the first row of the group above it unless it is told apart from that row. All pairs count, and not just those
+    with the best, because the best is picked by the same data.
+
+    Parameters
+    ----------
+    scores : ndarray of float64, shape (N, K)
+        Finite; higher is better.
+    resampled : ndarray of float64, shape (R, K)
+        Resampled means of the same columns, from `resampled_means`.
+    level : float
+
+    Returns
+    -------
+    Ranking
+
+    References
+    ----------
+    Westfall & Young, Resampling-Based Multiple Testing, 1993. Holm 1979.
+    """
+    images, rows = scores.shape
+    means = scores.mean(axis=0)
+    order = np.argsort(-means, kind="stable")
+    if images < 2 or rows < 2:
+        nothing = Comparison(0.0, math.nan, math.nan, 1.0, False)
+        return Ranking(tuple(int(column) for column in order), (1,) * rows, (nothing,) * rows, (), images)
+    scores, resampled = scores[:, order], resampled[:, order]
+    first, second = np.triu_indices(rows, 1)
+    differences = scores[:, first] - scores[:, second]
+    centre = differences.mean(axis=0)
+    error = differences.std(axis=0, ddof=1) / math.sqrt(images)
+    critical, beyond = _simultaneous(resampled[:, first] - resampled[:, second], centre, error, level)
+    p_values = holm(wilcoxon(differences))
+    apart = np.zeros((rows, rows), dtype=bool)
+    apart[first, second] = beyond & (p_values < 1 - level)
+    with_best = first == 0
+    low, high = intervals(resampled[:, 1:] - resampled[:, :1], level=level)
+    to_best = [Comparison(0.0, 0.0, 0.0, 1.0, False)]
+    to_best += [
+        Comparison(-float(centre[pair]), float(low[row - 1]), float(high[row - 1]), float(p_values[pair]), bool(told))
+        for pair, row, told in zip(np.flatnonzero(with_best), second[with_best], apart[0, 1:], strict=True)
+    ]
+    neighbours = []
+    for pair in np.flatnonzero(second == first + 1):
+        above, below = int(first[pair]), int(second[pair])
+        detectable = (critical + _NORMAL_80) * float(error[pair])
+        further = _further_images(float(centre[pair]), detectable, images, bool(apart[above, below]))
+        neighbours.append(Neighbours(int(order[above]), int(order[below]), float(centre[pair]), detectable, further))
+    return Ranking(tuple(int(column) for column in order), _groups(apart), tuple(to_best), tuple(neighbours), images)
+
+
+def _simultaneous(resampled: Values, centre: Values, error: Values, level: float) -> tuple[float, NDArray[np.bool_]]:
+    """Critical value for the largest studentised deviation of all pairs, and which differences go beyond it."""
+    varies = error > 0
+    if not varies.any():
+        return 0.0, centre != 0
+    deviations = np.abs(resampled[:, varies] - centre[varies]) / error[varies]
+    critical = float(np.quantile(deviations.max(axis=1), level))
+    return critical, np.abs(centre) > critical * error
+
+
+def _groups(apart: NDArray[np.bool_]) -> tuple[int, ...]:
+    leader, ranks = 0, [1]
+    for row in range(1, len(apart)):
+        if apart[leader, row]:
+            leader = row
+        ranks.append(leader + 1)
+    return tuple(ranks)
+
+
+def _further_images(difference: float, detectable: float, images: int, apart: bool) -> int | None:
+    if apart:
+        return 0
+    if difference == 0:
+        return None
+    return max(1, math.ceil(images * (detectable / difference) ** 2) - images)

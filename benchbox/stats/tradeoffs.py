@@ -1,0 +1,90 @@
+"""Floor, ceiling and front: what rows reach together, how far each comes, and which are worth their time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two rows that complement each other.
+
+    Attributes
+    ----------
+    first, second : int
+        Columns, the better of the two first.
+    together : float
+        Mean of the better of the two for each image.
+    gain : float
+        By how much it is above the mean of the first alone.
+    """
+
+    first: int
+    second: int
+    together: float
+    gain: float
+
+
+def oracle(scores: Values) -> float:
+    """Mean of the best row for each image: what a perfect choice among the rows would reach.
+
+    Parameters
+    ----------
+    scores : ndarray of float64, shape (N, K)
+        Higher is better.
+    """
+    return float(scores.max(axis=1).mean())
+
+
+def gap_closed(mean: float, floor: float, ceiling: float) -> float:
+    """Share of the way from the floor to the ceiling, 1 for all of it; NaN where there is no way to go."""
+    return (mean - floor) / (ceiling - floor) if ceiling > floor else float("nan")
+
+
+def complements(scores: Values) -> tuple[Pair, ...]:
+    """Pairs of rows by what picking the better of the two for each image adds, most first.
+
+    Parameters
+    ----------
+    scores : ndarray of float64, shape (N, K)
+        Higher is better.
+
+    Returns
+    -------
+    tuple of Pair
+        All pairs of different rows.
+    """
+    means = scores.mean(axis=0)
+    pairs = []
+    for one in range(scores.shape[1]):
+        for other in range(one + 1, scores.shape[1]):
+            first, second = (one, other) if means[one] >= means[other] else (other, one)
+            together = float(np.maximum(scores[:, one], scores[:, other]).mean())
+            pairs.append(Pair(first, second, together, together - float(means[first])))
+    return tuple(sorted(pairs, key=lambda pair: -pair.gain))
+
+
+def pareto_front(quality: Sequence[float], cost: Sequence[float]) -> tuple[bool, ...]:
+    """Which rows no other beats: none is at least as good at no more cost, and better in one of the two.
+
+    Parameters
+    ----------
+    quality : sequence of float, length K
+        Higher is better.
+    cost : sequence of float, length K
+        Lower is better.
+
+    Returns
+    -------
+    tuple of bool, length K
+    """
+    points = list(zip(quality, cost, strict=True))
+    return tuple(
+        not any(q >= own_q and c <= own_c and (q > own_q or c < own_c) for q, c in points) for own_q, own_c in points
+    )
