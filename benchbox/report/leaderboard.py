@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.api.records import Cell, DenoiserRecord, Outcome, RunRecord, Timing
 from benchbox.report.model import Block, Header, Leaderboard, MetricColumn, Row, Speed
-from benchbox.stats import Mean, latency_of, mean_of
+from benchbox.stats.summaries import Mean, latency_of, mean_of
 from benchbox.store import RunStore
 
 FLOOR = "identity"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from benchbox.stats import Mean
+from benchbox.stats.summaries import Mean
 
 
 @dataclass(frozen=True)

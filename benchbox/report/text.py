@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from benchbox.stats import Mean
+from benchbox.stats.summaries import Mean
 
 NONE = "-"
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
