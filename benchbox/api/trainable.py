@@ -101,13 +101,18 @@ class Trainer(ABC):
         Parameters
         ----------
         folder : Path
-            Exists; files in it of the same name are replaced.
+            Exists and is empty.
 
         Returns
         -------
         Path
-            What to give to the denoiser's ``weights`` option.
+            The file ``weights.*`` to give to the denoiser's ``weights`` option. Its training card is written beside it,
+            with the ending ``.json``.
         """
+
+    def describe(self) -> str:
+        """Say what a card should tell of the fitting itself: optimiser, precision."""
+        return ""
 
 
 class TrainableDenoiser(Denoiser):

@@ -99,6 +99,12 @@ class KerasTrainer(Trainer):
             path.with_suffix(".tflite").write_bytes(to_litert(exported))
         return path
 
+    def describe(self) -> str:
+        """Name library, optimiser and precision."""
+        import keras
+
+        return f"Keras {keras.__version__} on {keras.backend.backend()}, Adam, {self.precision}."
+
 
 def fastest_precision() -> str:
     """Keras dtype policy to train in: bfloat16 products where the processor has them, float32 elsewhere."""

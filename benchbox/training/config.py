@@ -1,0 +1,129 @@
+"""What a training was asked to do, and the recipe that follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchbox.api.errors import BenchboxError, did_you_mean
+from benchbox.api.trainable import Recipe, TrainableDenoiser
+from benchbox.registry import Registry
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training as a user asks for it; None leaves the choice to the recipe.
+
+    Attributes
+    ----------
+    denoiser : str
+        Name of a trainable denoiser.
+    data : str
+        File or folder; empty for the built-in sample.
+    out : Path
+        Folder for weights, card, history and state.
+    dataset : str
+        Kind of the data, where looking at it is not enough.
+    limit : int or None
+        Number of images to draw from the training split.
+    recipe : str
+        One of the denoiser's recipes.
+    noise : tuple of str
+        Specifications, numbers in them possibly ranges; empty for those of the recipe.
+    epochs, batch_size, patience : int or None
+    learning_rate : float or None
+    minutes : float or None
+        Time the training may take. The learning rate then goes down with the clock where that is ahead of the epochs,
+        so that it is at its end when the time is over, however fast the machine.
+    seed : int
+        Seeds weights, order, mirroring and noise.
+    start : str
+        Weights to go on from, in the words of the denoiser's ``weights`` option.
+    resume : bool
+        Go on from the last epoch that `out` holds.
+    validation : int
+        Number of validation images at most.
+    plugin_files, plugin_folders : tuple of Path
+    command : str
+        What was typed, for the card.
+    """
+
+    denoiser: str
+    data: str = ""
+    out: Path = Path("training")
+    dataset: str = ""
+    limit: int | None = None
+    recipe: str = "default"
+    noise: tuple[str, ...] = ()
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    patience: int | None = None
+    minutes: float | None = None
+    seed: int = 0
+    start: str = ""
+    resume: bool = False
+    validation: int = 500
+    plugin_files: tuple[Path, ...] = ()
+    plugin_folders: tuple[Path, ...] = ()
+    command: str = ""
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a training to be resumed."""
+        return {
+            "denoiser": self.denoiser,
+            "recipe": self.recipe,
+            "noise": list(self.noise),
+            "limit": self.limit,
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+            "seed": self.seed,
+            "start": self.start,
+            "validation": self.validation,
+        }
+
+
+def find_trainable(config: TrainConfig, registry: Registry) -> TrainableDenoiser:
+    """Make the denoiser that is to be trained.
+
+    Raises
+    ------
+    BenchboxError
+        It is unknown, or cannot be trained.
+    """
+    entry = registry.denoiser(config.denoiser)
+    if not issubclass(entry.cls, TrainableDenoiser):
+        known = [name for name, one in sorted(registry.denoisers.items()) if issubclass(one.cls, TrainableDenoiser)]
+        raise BenchboxError(f"{config.denoiser} has nothing to train", hint=f"can be trained: {', '.join(known)}")
+    return entry.cls()
+
+
+def find_recipe(config: TrainConfig, denoiser: TrainableDenoiser) -> Recipe:
+    """Take the recipe, changed where the user says so.
+
+    Raises
+    ------
+    BenchboxError
+        The recipe is unknown or a value makes no sense.
+    """
+    if config.recipe not in denoiser.recipes:
+        raise BenchboxError(
+            f"{config.denoiser} has no recipe '{config.recipe}'", hint=did_you_mean(config.recipe, denoiser.recipes)
+        )
+    changes: dict[str, Any] = {
+        "noise": config.noise or None,
+        "epochs": config.epochs,
+        "batch_size": config.batch_size,
+        "learning_rate": config.learning_rate,
+        "patience": config.patience,
+    }
+    recipe = replace(denoiser.recipes[config.recipe], **{key: one for key, one in changes.items() if one is not None})
+    for name in ("epochs", "batch_size", "learning_rate", "patience"):
+        if not getattr(recipe, name) > 0:
+            raise BenchboxError(
+                f"--{name.replace('_', '-')} {getattr(recipe, name)} is not above 0", hint="leave it out"
+            )
+    if config.minutes is not None and not config.minutes > 0:
+        raise BenchboxError(f"--minutes {config.minutes} is not above 0", hint="leave it out to train all epochs")
+    return recipe

@@ -1,0 +1,126 @@
+"""The folder of a training: state to resume from, history, pictures; each file written whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchbox.api.card import TrainingCard
+from benchbox.api.errors import BenchboxError
+from benchbox.api.trainable import Trainer
+from benchbox.training.events import EpochDone
+
+STATE = "state.npz"
+HISTORY = "history.csv"
+CURVES = "curves.png"
+PICTURES = "epochs"
+
+
+class Folder:
+    """Where a training keeps its files.
+
+    Parameters
+    ----------
+    path : Path
+        Made where it is missing.
+
+    Raises
+    ------
+    BenchboxError
+        It cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with disk_errors(path):
+            (path / PICTURES).mkdir(parents=True, exist_ok=True)
+
+    def holds_training(self) -> bool:
+        """Whether there is a state to resume from."""
+        return (self.path / STATE).is_file()
+
+    def save_state(self, arrays: Mapping[str, NDArray[np.generic]], facts: Mapping[str, Any]) -> None:
+        """Keep everything needed to go on: arrays, and facts that JSON can hold."""
+        content = io.BytesIO()
+        text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+        np.savez(content, **arrays, facts=text)  # type: ignore[arg-type]
+        self.write(STATE, content.getbuffer())
+
+    def load_state(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, Any]]:
+        """Read what `save_state` kept; nothing is unpickled.
+
+        Raises
+        ------
+        BenchboxError
+            There is none, or it is damaged.
+        """
+        path = self.path / STATE
+        if not path.is_file():
+            raise BenchboxError(f"{path}: there is no training to resume", hint="leave out --resume to start one")
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+            return arrays, json.loads(arrays.pop("facts").tobytes())
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise BenchboxError(
+                f"training state {path}: {error}", hint="leave out --resume to start afresh; the best weights stay"
+            ) from error
+
+    def save_weights(self, trainer: Trainer, card: TrainingCard) -> str:
+        """Write weights and card beside each other, replacing those of an earlier epoch; gives the weights' name."""
+        with disk_errors(self.path), TemporaryDirectory(dir=self.path, prefix=".weights-") as temporary:
+            weights = trainer.save(Path(temporary))
+            card.save(weights.with_suffix(".json"))
+            for file in sorted(Path(temporary).iterdir()):
+                file.replace(self.path / file.name)
+        return weights.name
+
+    def save_history(self, history: list[EpochDone]) -> None:
+        """Write ``history.csv`` and ``curves.png``."""
+        from benchbox.training.pictures import curves
+
+        text = io.StringIO(newline="")
+        table = csv.DictWriter(text, [field.name for field in fields(EpochDone)], lineterminator="\n")
+        table.writeheader()
+        table.writerows(asdict(row) for row in history)
+        self.write(HISTORY, text.getvalue().encode())
+        self.write(CURVES, curves(history))
+
+    def write(self, name: str, content: bytes | memoryview) -> None:
+        """Write a file at once: beside its place first, then moved there."""
+        path = self.path / name
+        with disk_errors(path):
+            part = path.with_name(path.name + ".part")
+            try:
+                with part.open("wb") as out:
+                    out.write(content)
+                    out.flush()
+                    os.fsync(out.fileno())
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn what the disk refuses into an error with a remedy."""
+    try:
+        yield
+    except OSError as error:
+        hint = "choose another folder: --out DIR"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "make room and go on with --resume; the best weights so far are kept"
+        raise BenchboxError(f"{path}: {error.strerror or error}", hint=hint) from error

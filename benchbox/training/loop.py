@@ -1,0 +1,297 @@
+"""The training loop: epochs of steps, validation, early stopping, and a state to resume from."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchbox.api.arrays import Images, Sigma
+from benchbox.api.card import TrainingCard
+from benchbox.api.dataset import ImageSet
+from benchbox.api.errors import BenchboxError
+from benchbox.api.trainable import Recipe, Trainer
+from benchbox.engine.environment import environment
+from benchbox.registry import load_registry
+from benchbox.training.batches import Batches
+from benchbox.training.config import TrainConfig, find_recipe, find_trainable
+from benchbox.training.data import open_splits
+from benchbox.training.events import BatchDone, EpochDone, Event, TrainingStarted
+from benchbox.training.files import PICTURES, Folder
+from benchbox.training.mixture import Mixture
+from benchbox.training.pictures import faces
+from benchbox.training.validation import Validation
+
+WARM_UP = 300
+"""Steps over which a cosine schedule rises to its highest learning rate; a tenth of them all where those are few."""
+LAST = 1e-3
+"""Learning rate at the end of a cosine schedule, as a share of the highest."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training gave.
+
+    Attributes
+    ----------
+    weights : Path
+        What to give to the denoiser's ``weights`` option.
+    card : TrainingCard
+    history : list of EpochDone
+    stopped : str
+        Why it ended: ``'epochs'``, ``'time'`` or ``'no better for N epochs'``.
+    """
+
+    weights: Path
+    card: TrainingCard
+    history: list[EpochDone]
+    stopped: str
+
+
+@dataclass
+class _Progress:
+    """Where a training stands; kept in its state."""
+
+    epoch: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    weights: str = ""
+    history: list[EpochDone] = field(default_factory=list)
+
+    @property
+    def best(self) -> EpochDone | None:
+        return next((row for row in reversed(self.history) if row.best), None)
+
+
+def train(config: TrainConfig, progress: Callable[[Event], None]) -> TrainResult:
+    """Train a denoiser.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    progress : callable
+        Told every event.
+
+    Returns
+    -------
+    TrainResult
+
+    Raises
+    ------
+    BenchboxError
+        Nothing to train, too few images, a loss that is not finite, a disk that is full, a state of another training.
+    """
+    registry = load_registry(config.plugin_files, config.plugin_folders)
+    denoiser = find_trainable(config, registry)
+    recipe = find_recipe(config, denoiser)
+    mixture = Mixture(recipe.noise, registry)
+    training, validating = open_splits(config, registry, least=recipe.batch_size)
+    folder = Folder(config.out)
+    if folder.holds_training() and not config.resume:
+        raise BenchboxError(
+            f"{folder.path} holds a training already", hint="go on with --resume, or give another --out"
+        )
+    at = _Progress()
+    loaded = folder.load_state() if config.resume else None
+    trainer = denoiser.trainer(config.recipe, seed=config.seed, start=config.start)
+    if loaded is not None:
+        at = _resume(config, training, trainer, *loaded)
+    run = _Run(config, recipe, mixture, folder, trainer, training, validating, progress, at)
+    return run.all_epochs()
+
+
+class _Run:
+    """One training, from its first epoch here to its last."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        recipe: Recipe,
+        mixture: Mixture,
+        folder: Folder,
+        trainer: Trainer,
+        training: ImageSet,
+        validating: ImageSet,
+        progress: Callable[[Event], None],
+        at: _Progress,
+    ) -> None:
+        self._config, self._recipe, self._mixture, self._folder = config, recipe, mixture, folder
+        self._trainer, self._training, self._progress, self._at = trainer, training, progress, at
+        self._validating = len(validating)
+        self._batches = Batches(training, mixture, recipe, config.seed)
+        self._validation = Validation(validating, mixture, recipe, config.seed)
+
+    def all_epochs(self) -> TrainResult:
+        """Train until the epochs or the time are over, or nothing gets better."""
+        at, recipe = self._at, self._recipe
+        self._progress(TrainingStarted(len(self._training), self._validating, recipe.epochs, at.epoch + 1))
+        stopped = self._reason()
+        while not stopped:
+            self._one_epoch()
+            stopped = self._reason()
+        if at.best is None:
+            raise BenchboxError("no epoch was trained", hint="give more --epochs or --minutes")
+        weights = self._folder.path / at.weights
+        card = TrainingCard.load(weights.with_suffix(".json"))
+        return TrainResult(weights, card, at.history, stopped)
+
+    def _one_epoch(self) -> None:
+        at, recipe = self._at, self._recipe
+        begun = time.perf_counter()
+        before = at.seconds
+        losses: list[float] = []
+        rate = 0.0
+        for batch in self._batches.epoch(at.epoch):
+            rate = self._rate(len(losses))
+            loss = self._trainer.step(batch.noisy, batch.clean, batch.sigma, rate)
+            if not math.isfinite(loss):
+                raise BenchboxError(
+                    f"epoch {at.epoch + 1}, step {len(losses) + 1}: the loss is {loss}",
+                    hint=f"the best weights so far are kept in {self._folder.path}; try a lower --learning-rate",
+                )
+            losses.append(loss)
+            took = time.perf_counter() - begun
+            at.seconds = before + took
+            speed = len(losses) * recipe.batch_size / took
+            left = self._left(len(losses), took)
+            self._progress(BatchDone(at.epoch + 1, recipe.batch_size, float(np.mean(losses)), speed, left))
+            if self._time_is_over():
+                break
+        steps_s = time.perf_counter() - begun
+        at.epoch += 1
+        at.images += len(losses) * recipe.batch_size
+        val_loss, val_psnr, val_accuracy = self._validation.score(self._trainer.denoise)
+        if not math.isfinite(val_loss):
+            raise BenchboxError(
+                f"epoch {at.epoch}: the validation loss is {val_loss}",
+                hint=f"the best weights so far are kept in {self._folder.path}; try a lower --learning-rate",
+            )
+        at.seconds = before + time.perf_counter() - begun
+        row = EpochDone(
+            epoch=at.epoch,
+            images=at.images,
+            learning_rate=rate,
+            loss=float(np.mean(losses)),
+            val_loss=val_loss,
+            val_psnr=val_psnr,
+            val_accuracy=val_accuracy,
+            images_per_s=len(losses) * recipe.batch_size / steps_s,
+            seconds=at.seconds,
+            best=at.best is None or val_loss < at.best.val_loss,
+        )
+        at.history.append(row)
+        self._keep(row)
+        self._progress(row)
+
+    def _keep(self, row: EpochDone) -> None:
+        """Write everything of an epoch; the state last, so that a state always has its weights and pictures."""
+        if row.best:
+            self._at.weights = self._folder.save_weights(self._trainer, self._card(row))
+        self._folder.save_history(self._at.history)
+        shown = self._validation.shown
+        denoised = self._trainer.denoise(shown.noisy.copy(), shown.sigma)
+        picture = faces(shown.clean, shown.noisy, denoised)
+        self._folder.write(f"{PICTURES}/epoch_{row.epoch:03d}.png", picture)
+        facts = {
+            "identity": self._config.identity(),
+            "fingerprint": self._training.fingerprint,
+            "epoch": self._at.epoch,
+            "images": self._at.images,
+            "seconds": self._at.seconds,
+            "weights": self._at.weights,
+            "history": [asdict(one) for one in self._at.history],
+        }
+        self._folder.save_state(self._trainer.state(), facts)
+
+    def _card(self, row: EpochDone) -> TrainingCard:
+        machine = environment()
+        noises = self._mixture.levels()
+        nothing = self._validation.score(_nothing)
+        recipe = self._recipe
+        notes = (
+            f"Recipe '{self._config.recipe}': mean squared error, batch {recipe.batch_size}, learning rate "
+            f"{recipe.learning_rate:g} ({recipe.schedule}), {'' if recipe.flips else 'no '}mirroring, noise "
+            f"{'drawn anew each epoch' if recipe.fresh_noise else 'drawn once'}{', clipped' if recipe.clip else ''}. "
+            f"Validation on {self._validating} images: loss {row.val_loss:.6f}, PSNR {row.val_psnr:.2f} dB, where "
+            f"doing nothing has {nothing[0]:.6f} and {nothing[1]:.2f} dB. {self._trainer.describe()}"
+        )
+        if self._config.start:
+            notes += f" Started from the weights '{self._config.start}'."
+        return TrainingCard(
+            dataset=self._training.dataset,
+            split=self._training.split,
+            fingerprint=self._training.fingerprint,
+            images=len(self._training),
+            noise=" | ".join(self._mixture.texts),
+            seed=self._config.seed,
+            epochs=round(row.images / len(self._training), 2),
+            command=self._config.command,
+            versions={"python": machine["python"], **machine["versions"]},
+            hardware=f"{machine['cpu']}, {machine['cores']} cores",
+            validation=self._validation.levels(noises, self._trainer.denoise),
+            notes=notes,
+        )
+
+    def _rate(self, step: int) -> float:
+        """Learning rate of the next step."""
+        highest = self._recipe.learning_rate
+        if self._recipe.schedule == "constant":
+            return highest
+        done = self._at.epoch * self._batches.steps + step
+        total = self._recipe.epochs * self._batches.steps
+        share = min(1.0, max(done / total, self._time_share()))
+        cosine = LAST + (1 - LAST) * (1 + math.cos(math.pi * share)) / 2
+        return highest * cosine * min(1.0, (done + 1) / min(WARM_UP, math.ceil(total / 10)))
+
+    def _time_share(self) -> float:
+        return 0.0 if self._config.minutes is None else self._at.seconds / (60 * self._config.minutes)
+
+    def _time_is_over(self) -> bool:
+        return self._time_share() >= 1
+
+    def _left(self, steps: int, took: float) -> float:
+        """Seconds until the end, as far as the speed of this epoch tells."""
+        left = (self._batches.steps * (self._recipe.epochs - self._at.epoch) - steps) * took / steps
+        return left if self._config.minutes is None else min(left, 60 * self._config.minutes - self._at.seconds)
+
+    def _reason(self) -> str:
+        """Why the training is over; empty while it is not."""
+        at, best = self._at, self._at.best
+        if best is not None and at.epoch - best.epoch >= self._recipe.patience:
+            return f"no better for {self._recipe.patience} epochs"
+        if at.epoch >= self._recipe.epochs:
+            return "epochs"
+        return "time" if self._time_is_over() else ""
+
+
+def _nothing(noisy: Images, sigma: Sigma | None) -> Images:
+    """Doing nothing, to compare with."""
+    return noisy
+
+
+def _resume(
+    config: TrainConfig, training: ImageSet, trainer: Trainer, arrays: dict[str, Any], facts: dict[str, Any]
+) -> _Progress:
+    """Go back to the end of the last epoch.
+
+    Raises
+    ------
+    BenchboxError
+        The state is of another training.
+    """
+    asked = config.identity() | {"fingerprint": training.fingerprint}
+    kept = facts["identity"] | {"fingerprint": facts["fingerprint"]}
+    for name, value in asked.items():
+        if kept.get(name) != value:
+            raise BenchboxError(
+                f"{config.out} holds a training with {name} {kept.get(name)}, not {value}",
+                hint="resume with the options that it was started with, or give another --out",
+            )
+    trainer.restore(arrays)
+    history = [EpochDone(**row) for row in facts["history"]]
+    return _Progress(facts["epoch"], facts["images"], facts["seconds"], facts["weights"], history)

@@ -1,0 +1,120 @@
+"""Noise to train on: several specifications, numbers in them possibly ranges, one drawn for each image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from benchbox.api.errors import BenchboxError
+from benchbox.api.noise import NoiseModel
+from benchbox.api.options import build, canonical, options_of
+from benchbox.api.spec import Spec, parse_composition
+from benchbox.builtin.noise import Composed
+from benchbox.registry import Registry
+
+RANGE = ".."
+_SERIES = tuple(mantissa * 10.0**power for power in range(-4, 4) for mantissa in (1, 2, 5))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One noise model and the ranges of its options."""
+
+    cls: type[NoiseModel]
+    spec: Spec
+    ranges: dict[str, tuple[float, float]]
+
+    def at(self, values: dict[str, float]) -> Spec:
+        """Give the specification with its ranges filled in."""
+        return Spec(self.spec.name, None, (*self.spec.options, *((key, repr(one)) for key, one in values.items())))
+
+    def draw(self, rng: np.random.Generator) -> NoiseModel:
+        """Draw the values of the ranges, uniformly."""
+        whole = {option.name for option in options_of(self.cls) if option.type is int}
+        values: dict[str, float] = {}
+        for key, (low, high) in self.ranges.items():
+            values[key] = int(rng.integers(int(low), int(high) + 1)) if key in whole else float(rng.uniform(low, high))
+        return build(self.cls, self.at(values))
+
+
+class Mixture:
+    """Noises of which each image draws one.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        ``gaussian:0.1``, ``gaussian:0..0.3``, ``poisson:10..60+gaussian:0.02``.
+    registry : Registry
+
+    Raises
+    ------
+    BenchboxError
+        A noise or option is unknown, or a range is upside down.
+    """
+
+    def __init__(self, texts: tuple[str, ...], registry: Registry) -> None:
+        self.texts = tuple(text.strip() for text in texts)
+        self._noises = [tuple(_part(spec, text, registry) for spec in parse_composition(text)) for text in self.texts]
+
+    def draw(self, rng: np.random.Generator) -> NoiseModel:
+        """Draw one noise model: which noise, then its level."""
+        parts = self._noises[int(rng.integers(len(self._noises)))]
+        models = tuple(part.draw(rng) for part in parts)
+        return models[0] if len(models) == 1 else Composed(models)
+
+    def levels(self) -> dict[str, NoiseModel]:
+        """Single noises that stand for the mixture in a card, by canonical name.
+
+        A range gives the steps 1, 2, 5, 10, ... from a thirtieth of its upper end, and that end; noises without a range
+        and compositions stand for themselves, ranges in them at their middle.
+        """
+        found: dict[str, NoiseModel] = {}
+        highest: dict[tuple[str, str], float] = {}
+        for parts in self._noises:
+            for key, (_, high) in parts[0].ranges.items():
+                highest[parts[0].spec.name, key] = max(high, highest.get((parts[0].spec.name, key), high))
+        for parts in self._noises:
+            if len(parts) > 1 or len(parts[0].ranges) != 1:
+                specs = [part.at({key: sum(ends) / 2 for key, ends in part.ranges.items()}) for part in parts]
+                models = tuple(build(part.cls, spec) for part, spec in zip(parts, specs, strict=True))
+                name = "+".join(canonical(part.cls, spec) for part, spec in zip(parts, specs, strict=True))
+                found[name] = models[0] if len(models) == 1 else Composed(models)
+                continue
+            part, (key, (low, high)) = parts[0], next(iter(parts[0].ranges.items()))
+            least = max(low, highest[part.spec.name, key] / 30)
+            for level in sorted({one for one in _SERIES if least <= one * (1 + 1e-9) and one <= high} | {high}):
+                spec = part.at({key: int(level) if float(level).is_integer() else float(f"{level:.4g}")})
+                found[canonical(part.cls, spec)] = build(part.cls, spec)
+        return dict(sorted(found.items()))
+
+
+def _part(spec: Spec, text: str, registry: Registry) -> _Part:
+    """Take the ranges out of a specification."""
+    cls = registry.noise_model(spec.name).cls
+    options = list(spec.options)
+    if spec.value is not None:
+        names = [option.name for option in options_of(cls)]
+        options.insert(0, (names[0] if names else "", spec.value))
+    fixed: list[tuple[str, str]] = []
+    ranges: dict[str, tuple[float, float]] = {}
+    for key, value in options:
+        low, dots, high = value.partition(RANGE)
+        if not dots:
+            fixed.append((key, value))
+            continue
+        try:
+            ranges[key] = float(Fraction(low)), float(Fraction(high))
+        except (ValueError, ZeroDivisionError) as error:
+            raise BenchboxError(
+                f"'{text}': '{value}' is no range of numbers", hint="write the lowest and the highest, as in 0..0.3"
+            ) from error
+        if ranges[key][0] >= ranges[key][1]:
+            raise BenchboxError(f"'{text}': the range {value} is empty", hint="write the lower number first")
+    part = _Part(cls, Spec(spec.name, None, tuple(fixed)), ranges)
+    for end in (0, 1):  # both ends of a range must be values that the model takes
+        whole = {option.name for option in options_of(cls) if option.type is int}
+        values = {key: int(ends[end]) if key in whole else ends[end] for key, ends in ranges.items()}
+        build(cls, part.at(values))
+    return part

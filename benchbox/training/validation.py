@@ -1,0 +1,94 @@
+"""Validation of a training: noisy images drawn once, scored the same way after every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from benchbox.api.arrays import Images, Sigma
+from benchbox.api.dataset import ImageSet
+from benchbox.api.noise import NoiseModel
+from benchbox.api.trainable import Recipe
+from benchbox.builtin.metrics import Accuracy, Mse, Psnr
+from benchbox.builtin.seeding import add_noise, apply_protocol
+from benchbox.training.batches import Batch, Batches
+from benchbox.training.mixture import Mixture
+
+SHOWN = 8
+"""Faces in a picture."""
+_STACK = 50
+
+Denoise = Callable[[Images, Sigma | None], Images]
+
+
+class Validation:
+    """Noisy validation images, the same in every epoch.
+
+    Parameters
+    ----------
+    images : ImageSet
+    mixture : Mixture
+        The noise that is trained on.
+    recipe : Recipe
+    seed : int
+    """
+
+    def __init__(self, images: ImageSet, mixture: Mixture, recipe: Recipe, seed: int) -> None:
+        self._images = images
+        self._recipe = recipe
+        batches = Batches(images, mixture, recipe, seed)
+        # Epoch -1 of the training would be another set of images; its streams are those of an epoch that never comes.
+        self._stacks = [
+            batches.make(np.arange(start, min(start + _STACK, len(images))), _NEVER)
+            for start in range(0, len(images), _STACK)
+        ]
+
+    @property
+    def shown(self) -> Batch:
+        """A few images for pictures."""
+        first = self._stacks[0]
+        return Batch(first.noisy[:SHOWN], first.clean[:SHOWN], first.sigma[:SHOWN])
+
+    def score(self, denoise: Denoise) -> tuple[float, float, float]:
+        """Denoise and score all images.
+
+        Returns
+        -------
+        loss : float
+            Mean squared error of what the network gives, not clipped.
+        psnr : float
+            Mean over the images after clipping to [0, 1], dB.
+        accuracy : float
+            Mean share of pixels within the tolerance of the metric, after clipping.
+        """
+        loss, psnr, accuracy = [], [], []
+        for stack in self._stacks:
+            denoised = np.ascontiguousarray(denoise(stack.noisy.copy(), stack.sigma))
+            loss.append(np.square(denoised - stack.clean).mean(axis=(1, 2), dtype=np.float64))
+            clipped = denoised.clip(0, 1)
+            psnr.append(Psnr()(stack.clean, clipped))
+            accuracy.append(Accuracy()(stack.clean, clipped))
+        return tuple(float(np.concatenate(one).mean()) for one in (loss, psnr, accuracy))  # type: ignore[return-value]
+
+    def levels(self, noises: dict[str, NoiseModel], denoise: Denoise) -> dict[str, float]:
+        """Mean PSNR in dB for single noises, drawn as a run of seed 0 draws them."""
+        found = {}
+        shapes = self._images.shapes
+        for name, model in noises.items():
+            scores = []
+            for shape in np.unique(shapes, axis=0):
+                indices = np.flatnonzero((shapes == shape).all(axis=1))
+                for start in range(0, len(indices), _STACK):
+                    part = indices[start : start + _STACK]
+                    clean = self._images.stack(part)
+                    noisy, sigma = add_noise(model, name, clean, [self._images.ids[one] for one in part], 0, 0)
+                    noisy = apply_protocol(noisy, clip=self._recipe.clip, quantize=False)
+                    denoised = denoise(noisy.copy(), sigma)
+                    scores.append(Mse()(clean, np.ascontiguousarray(denoised.clip(0, 1))))
+            mean = np.mean(10 * np.log10(1 / np.maximum(np.concatenate(scores), 1e-12)))
+            found[name] = round(float(mean), 3)
+        return found
+
+
+_NEVER = 2**31
