@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from benchbox.stats.ranking import Comparison
 from benchbox.stats.summaries import Mean
 
 
@@ -107,7 +108,7 @@ class Row:
     Attributes
     ----------
     rank : int or None
-        None where it is not ranked: `status` and `reason` say why.
+        Rows that cannot be told apart share one. None where it is not ranked: `status` and `reason` say why.
     denoiser : str
         Canonical specification.
     status, reason : str
@@ -122,6 +123,14 @@ class Row:
     trained_on, tuned_on : str
     best : tuple of str
         Keys of the columns in which no ranked row is better.
+    to_best : Comparison or None
+        This row less the first one in the metric that ranks, in the unit of the metric.
+    gap_closed : float or None
+        Share of the way from doing nothing to the best row for each image.
+    worse_than_nothing : bool
+        Whether its mean is worse than that of the floor, the row that does nothing.
+    on_front : bool
+        Whether no ranked row is both at least as good and as fast.
     """
 
     rank: int | None
@@ -136,6 +145,50 @@ class Row:
     trained_on: str
     tuned_on: str
     best: tuple[str, ...] = ()
+    to_best: Comparison | None = None
+    gap_closed: float | None = None
+    worse_than_nothing: bool = False
+    on_front: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """Two rows that follow each other in the ranking, see `benchbox.stats.ranking.Neighbours`.
+
+    Attributes
+    ----------
+    better, worse : str
+        Denoisers.
+    difference, detectable : float
+        In the unit of the metric that ranks, positive.
+    further_images : int or None
+    """
+
+    better: str
+    worse: str
+    difference: float
+    detectable: float
+    further_images: int | None
+
+
+@dataclass(frozen=True)
+class Complement:
+    """Two rows of which the better one is picked for each image.
+
+    Attributes
+    ----------
+    first, second : str
+        Denoisers, the better one first.
+    together : float
+        Mean of the metric that ranks.
+    gain : float
+        By how much it is better than the first alone, positive.
+    """
+
+    first: str
+    second: str
+    together: float
+    gain: float
 
 
 @dataclass(frozen=True)
@@ -150,11 +203,73 @@ class Block:
         PSNR of the images as the denoisers get them, in dB.
     rows : tuple of Row
         Best first, those without a rank last.
+    compared : int
+        Images of finite score in every ranked row: those that comparisons and ranks rest on.
+    steps : tuple of Step
+    oracle : float or None
+        Mean over images of the best ranked row of each, in the metric that ranks.
+    complements : tuple of Complement
+        The pairs that gain most, at most three.
     """
 
     noise: str
     noisy_psnr: Mean | None
     rows: tuple[Row, ...]
+    compared: int = 0
+    steps: tuple[Step, ...] = ()
+    oracle: float | None = None
+    complements: tuple[Complement, ...] = ()
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """A denoiser over all noises.
+
+    Attributes
+    ----------
+    rank : int or None
+        None where it did not complete every condition.
+    denoiser : str
+    mean_rank : float
+        Mean of its ranks.
+    mean : float
+        Mean over the conditions of its mean in the metric that ranks.
+    wins : int
+        Conditions in which its rank is 1, shared or not.
+    worst_noise : str
+        Condition in which it is furthest behind the best row.
+    worst_difference : float
+        By how much: its mean less that of the best row, in the unit of the metric.
+    completed : int
+        Conditions it completed.
+    best : tuple of str
+    """
+
+    rank: int | None
+    denoiser: str
+    mean_rank: float
+    mean: float
+    wins: int
+    worst_noise: str
+    worst_difference: float
+    completed: int
+    best: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All denoisers over all noises.
+
+    Attributes
+    ----------
+    noises : tuple of str
+        The conditions: noises on which a row was ranked. The ranked rows completed all of them.
+    rows : tuple of SummaryRow
+        By mean rank, then by mean.
+    """
+
+    noises: tuple[str, ...]
+    rows: tuple[SummaryRow, ...]
 
 
 @dataclass(frozen=True)
@@ -171,10 +286,21 @@ class Leaderboard:
         Whether there is a timing pass to show.
     blocks : tuple of Block
         One a noise, in the order of the run.
+    summary : Summary or None
+        Over several noises.
+    within_ms : float or None
+        Largest latency that is ranked.
     """
 
     header: Header
     metrics: tuple[MetricColumn, ...]
     sort: str
     timing: bool
-    blocks: tuple[Block, ...] = field(default=())
+    blocks: tuple[Block, ...]
+    summary: Summary | None = None
+    within_ms: float | None = None
+
+    @property
+    def sort_metric(self) -> MetricColumn:
+        """The metric that ranks."""
+        return next(metric for metric in self.metrics if metric.label == self.sort)

@@ -10,8 +10,8 @@ import math
 from typing import Any
 
 from benchbox.report.columns import columns_of, facts_of, notes_of, title_of
-from benchbox.report.leaderboard import SPEED_COLUMNS
 from benchbox.report.model import Leaderboard, Row
+from benchbox.report.ranked import SPEED_COLUMNS
 from benchbox.report.text import plain
 
 _LATEX = {
