@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import queue
 import threading
 from collections.abc import Iterator
@@ -105,9 +106,10 @@ class Batches:
         noisy = np.empty_like(clean)
         sigma = np.empty(len(clean), np.float32)
         noise_epoch = epoch if self._recipe.fresh_noise else 0
+        if self._recipe.flips:
+            flipped = self._flipped(epoch)[indices]
+            clean[flipped] = clean[flipped][:, :, ::-1]
         for position, index in enumerate(indices):
-            if self._recipe.flips and _generator(self._seed, "flip", epoch, int(index)).random() < 0.5:
-                clean[position] = clean[position, :, ::-1].copy()
             rng = _generator(self._seed, "noise", noise_epoch, int(index))
             model = self._mixture.draw(rng)
             noisy[position] = model.apply(clean[position], rng)
@@ -122,6 +124,11 @@ class Batches:
         size = self._recipe.batch_size
         order = _generator(self._seed, "order", epoch, 0).permutation(len(self._images))
         return order[: self.steps * size].reshape(self.steps, size)
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019 - an object of this kind lives as long as the training
+    def _flipped(self, epoch: int) -> NDArray[np.bool_]:
+        """Which images are mirrored in an epoch, shape (N,)."""
+        return _generator(self._seed, "flip", epoch, 0).random(len(self._images)) < 0.5
 
     def _cut(self, indices: NDArray[np.intp], epoch: int) -> Images:
         """Clean images of one size: whole, or a piece of each at a random place."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 from benchbox.api.errors import BenchboxError
 from benchbox.api.noise import NoiseModel
-from benchbox.api.options import build, canonical, options_of
+from benchbox.api.options import build, canonical, options_of, resolve
 from benchbox.api.spec import Spec, parse_composition
 from benchbox.builtin.noise import Composed
 from benchbox.registry import Registry
@@ -24,7 +25,9 @@ class _Part:
 
     cls: type[NoiseModel]
     spec: Spec
+    fixed: dict[str, Any]
     ranges: dict[str, tuple[float, float]]
+    whole: frozenset[str]
 
     def at(self, values: dict[str, float]) -> Spec:
         """Give the specification with its ranges filled in."""
@@ -32,11 +35,13 @@ class _Part:
 
     def draw(self, rng: np.random.Generator) -> NoiseModel:
         """Draw the values of the ranges, uniformly."""
-        whole = {option.name for option in options_of(self.cls) if option.type is int}
-        values: dict[str, float] = {}
+        values = dict(self.fixed)
         for key, (low, high) in self.ranges.items():
-            values[key] = int(rng.integers(int(low), int(high) + 1)) if key in whole else float(rng.uniform(low, high))
-        return build(self.cls, self.at(values))
+            if key in self.whole:
+                values[key] = int(rng.integers(int(low), int(high) + 1))
+            else:
+                values[key] = float(rng.uniform(low, high))
+        return self.cls(**values)
 
 
 class Mixture:
@@ -112,9 +117,10 @@ def _part(spec: Spec, text: str, registry: Registry) -> _Part:
             ) from error
         if ranges[key][0] >= ranges[key][1]:
             raise BenchboxError(f"'{text}': the range {value} is empty", hint="write the lower number first")
-    part = _Part(cls, Spec(spec.name, None, tuple(fixed)), ranges)
+    plain = Spec(spec.name, None, tuple(fixed))
+    whole = frozenset(option.name for option in options_of(cls) if option.type is int)
+    part = _Part(cls, plain, resolve(cls, plain), ranges, whole)
     for end in (0, 1):  # both ends of a range must be values that the model takes
-        whole = {option.name for option in options_of(cls) if option.type is int}
         values = {key: int(ends[end]) if key in whole else ends[end] for key, ends in ranges.items()}
         build(cls, part.at(values))
     return part
