@@ -274,4 +274,5 @@ def _last_line_feed(buffer: NDArray[np.uint8], filled: int) -> int:
 
 def _text(token: bytes) -> str:
     """Make a piece of a damaged file printable."""
-    return "".join(letter if letter.isprintable() else "?" for letter in token.decode("ascii", errors="replace"))
+    letters = token.decode("ascii", errors="replace").replace("\ufffd", "?")
+    return "".join(letter if letter.isprintable() else "?" for letter in letters)

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError
 from benchbox.builtin.datasets.face_cache import FaceCache
 from benchbox.builtin.datasets.faces import EMOTIONS, PIXELS, SIDE, SPLITS, UNNAMED_TEST, Faces, Rows
 from benchbox.builtin.datasets.image_files import (
     HEADER_BYTES,
+    Picture,
     UnreadableImage,
     claimed_size,
     decode_files,
@@ -107,8 +109,9 @@ def list_faces(root: Path) -> FaceListing:
             for entry in pictures:
                 status = entry.stat()
                 name = f"{relative}/{entry.name}"
-                hasher.update(f"{name}\0{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n".encode())
-                found.append((name, emotion, _usage(entry.name, word, both)))
+                usage = _usage(entry.name, word, both)
+                hasher.update(f"{name}\0{usage} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n".encode())
+                found.append((name, emotion, usage))
     if not found:
         raise BenchboxError(
             f"{root}: no picture in its folders", hint="fer2013 wants train/<emotion>/*.jpg and test/<emotion>/*.jpg"
@@ -156,23 +159,17 @@ def _decoded(listing: FaceListing, skip_bad: bool, skipped: dict[str, str]) -> I
     emotion, usage = (np.array(codes, dtype=np.uint8) for codes in (listing.emotion, listing.usage))
     pixels = np.empty((_BLOCK, PIXELS), dtype=np.uint8)
     good: list[int] = []
-    for index, (name, outcome) in enumerate(decode_files(listing.root, listing.names)):
-        problem = str(outcome) if isinstance(outcome, UnreadableImage) else ""
-        if not isinstance(outcome, UnreadableImage):
-            height, width = outcome.grey.shape
-            if (height, width) != (SIDE, SIDE) or outcome.grey.dtype != np.uint8:
-                problem = f"{width} x {height} pixels of {outcome.grey.dtype}, but a face has 48 x 48 of 8 bit"
-            else:
-                pixels[len(good)] = outcome.grey.reshape(-1)
-        if problem and not skip_bad:
-            raise BenchboxError(
-                f"{listing.root / name}: {problem}",
-                hint="replace the file or leave it out with --skip-bad; for pictures of other sizes: --dataset images",
-            )
-        if problem:
-            skipped[name] = f"{name}: {problem}"
-        else:
-            good.append(index)
+    for index, (name, outcome) in enumerate(decode_files(listing.root, listing.names, _face)):
+        if isinstance(outcome, UnreadableImage):
+            if not skip_bad:
+                raise BenchboxError(
+                    f"{listing.root / name}: {outcome}",
+                    hint="replace the file or leave it out with --skip-bad; for pictures of any size: --dataset images",
+                )
+            skipped[name] = f"{name}: {outcome}"
+            continue
+        pixels[len(good)] = outcome
+        good.append(index)
         if len(good) == _BLOCK:
             yield Rows(pixels, emotion[good], usage[good])
             good = []
@@ -182,6 +179,15 @@ def _decoded(listing: FaceListing, skip_bad: bool, skipped: dict[str, str]) -> I
         raise BenchboxError(
             f"{listing.root}: none of {len(skipped)} pictures decodes", hint=next(iter(skipped.values()))
         )
+
+
+def _face(picture: Picture) -> NDArray[np.uint8]:
+    height, width = picture.grey.shape
+    if (height, width) != (SIDE, SIDE) or picture.grey.dtype != np.uint8:
+        raise UnreadableImage(
+            f"{width} x {height} pixels of {8 * picture.grey.itemsize} bit, but a face has {SIDE} x {SIDE} of 8 bit"
+        )
+    return picture.grey.reshape(-1).astype(np.uint8)
 
 
 def _split_folders(path: Path) -> list[Path]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +20,14 @@ HEADER_BYTES = 1 << 16
 MAX_PIXELS = 100_000_000
 """Largest picture that is decoded; a small file can claim a size that fills the memory."""
 
+_MAX_BYTES = 8 * MAX_PIXELS
 _AHEAD = 64
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _TIFF_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
+
+
+T = TypeVar("T")
 
 
 class UnreadableImage(Exception):
@@ -40,14 +45,14 @@ class Picture:
         Whether `grey` is the luminance of a colour picture.
     alpha : bool
         Whether a transparency channel was dropped.
-    pages : int
-        Number of pages in the file; the first is used.
+    paged : bool
+        Whether the file has further pages; the first is used.
     """
 
     grey: NDArray[np.uint8] | NDArray[np.uint16]
     colour: bool
     alpha: bool
-    pages: int
+    paged: bool
 
 
 def is_image_name(name: str) -> bool:
@@ -55,7 +60,9 @@ def is_image_name(name: str) -> bool:
     return Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
 
 
-def decode_files(root: Path, names: Sequence[str]) -> Iterator[tuple[str, Picture | UnreadableImage]]:
+def decode_files(
+    root: Path, names: Sequence[str], use: Callable[[Picture], T]
+) -> Iterator[tuple[str, T | UnreadableImage]]:
     """Read and decode files on several threads, a bounded number ahead of the caller.
 
     Parameters
@@ -63,17 +70,27 @@ def decode_files(root: Path, names: Sequence[str]) -> Iterator[tuple[str, Pictur
     root : Path
     names : sequence of str
         Paths relative to `root`.
+    use : callable
+        Makes of a picture what is kept; called on the thread, so that no more pictures than threads are in memory.
+        May raise `UnreadableImage`.
 
     Yields
     ------
-    tuple of str and Picture or UnreadableImage
+    tuple of str and what `use` gives, or UnreadableImage
         In the order of `names`.
     """
+
+    def attempt(name: str) -> T | UnreadableImage:
+        try:
+            return use(decode_file(root / name))
+        except UnreadableImage as problem:
+            return problem
+
     with ThreadPoolExecutor(threads()) as pool:
-        waiting: deque[Future[Picture | UnreadableImage]] = deque()
+        waiting: deque[Future[T | UnreadableImage]] = deque()
         for position in range(len(names) + _AHEAD):
             if position < len(names):
-                waiting.append(pool.submit(_attempt, root / names[position]))
+                waiting.append(pool.submit(attempt, names[position]))
             if position >= _AHEAD:
                 yield names[position - _AHEAD], waiting.popleft().result()
 
@@ -86,16 +103,12 @@ def decode_file(path: Path) -> Picture:
     UnreadableImage
     """
     try:
+        size = path.stat().st_size
+        if size > _MAX_BYTES:
+            raise UnreadableImage(f"the file has {size:,} bytes; at most {_MAX_BYTES:,} are read")
         return decode(path.read_bytes())
     except OSError as error:
         raise UnreadableImage(error.strerror or str(error)) from error
-
-
-def _attempt(path: Path) -> Picture | UnreadableImage:
-    try:
-        return decode_file(path)
-    except UnreadableImage as problem:
-        return problem
 
 
 def decode(data: bytes) -> Picture:
@@ -125,15 +138,12 @@ def decode(data: bytes) -> Picture:
         raise UnreadableImage("its header is damaged") from error
     if width < 1 or height < 1 or width * height > MAX_PIXELS:
         raise UnreadableImage(f"it claims {width} x {height} pixels; at most {MAX_PIXELS:,} are read")
-    is_tiff = data[:2] in (b"II", b"MM")
     if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[-4096:]:
         # Some versions of OpenCV fill what is missing with grey instead of refusing.
         raise UnreadableImage("the file is cut off: no end-of-image marker")
-    buffer = np.frombuffer(data, dtype=np.uint8)
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # our error says more, and names the file
     try:
-        pages = list(cv2.imdecodemulti(buffer, cv2.IMREAD_UNCHANGED)[1]) if is_tiff else []
-        image = pages[0] if pages else (None if is_tiff else cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED))
+        image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise UnreadableImage("OpenCV cannot decode it") from error
     if image is None:
@@ -147,7 +157,7 @@ def decode(data: bytes) -> Picture:
         grey = image if image.ndim == 2 else np.ascontiguousarray(image[:, :, 0])
     else:
         raise UnreadableImage(f"it has {channels} channels")
-    return Picture(grey, channels >= 3, channels in (2, 4), max(1, len(pages)))
+    return Picture(grey, channels >= 3, channels in (2, 4), data[:2] in (b"II", b"MM") and _has_second_page(data))
 
 
 def claimed_size(data: bytes) -> tuple[int, int]:
@@ -192,16 +202,27 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
 
 
 def _tiff_size(data: bytes) -> tuple[int, int]:
-    order = "<" if data[:2] == b"II" else ">"
-    big = 43 in (data[2], data[3])
-    entry_bytes, count_type, count_bytes = (20, "Q", 8) if big else (12, "H", 2)
-    start = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
+    order, big, start, count = _tiff_directory(data)
     found: dict[int, int] = {}
-    for index in range(struct.unpack_from(order + count_type, data, start)[0]):
-        entry = start + count_bytes + index * entry_bytes
+    for index in range(count):
+        entry = start + index * (20 if big else 12)
         tag, kind = struct.unpack_from(order + "HH", data, entry)
         if tag in (256, 257):
             found[tag] = struct.unpack_from(order + _TIFF_TYPES[kind], data, entry + (12 if big else 8))[0]
         if len(found) == 2:
             break
     return found[256], found[257]
+
+
+def _has_second_page(data: bytes) -> bool:
+    order, big, start, count = _tiff_directory(data)
+    return bool(struct.unpack_from(order + ("Q" if big else "I"), data, start + count * (20 if big else 12))[0])
+
+
+def _tiff_directory(data: bytes) -> tuple[str, bool, int, int]:
+    """Byte order, whether offsets have 64 bits, and place and number of the first directory's entries."""
+    order = "<" if data[:2] == b"II" else ">"
+    big = 43 in (data[2], data[3])
+    start = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
+    count = struct.unpack_from(order + ("Q" if big else "H"), data, start)[0]
+    return order, big, start + (8 if big else 2), count

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from benchbox.api.dataset import Dataset, ImageSet
 from benchbox.api.errors import BenchboxError
 from benchbox.builtin.datasets.cache import CacheFolder
 from benchbox.builtin.datasets.fingerprint import fingerprint_of
-from benchbox.builtin.datasets.image_files import UnreadableImage, decode_file, decode_files, is_image_name
+from benchbox.builtin.datasets.image_files import Picture, UnreadableImage, decode_file, decode_files, is_image_name
 from benchbox.builtin.datasets.sniff import require_exists
 
 _KEPT_BYTES = 64 << 20
@@ -26,14 +26,24 @@ _FORMAT = 1
 class _Scan:
     """What a first pass over all pictures found; lists have one entry a picture that decodes."""
 
-    names: list[str]
-    shapes: list[tuple[int, int]]
-    digests: list[str]
+    names: list[str] = field(default_factory=list)
+    shapes: list[tuple[int, int]] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
     colour: int = 0
     alpha: int = 0
     paged: int = 0
-    sixteen: int = 0
-    skipped: dict[str, str] | None = None
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """What the first pass keeps of a picture."""
+
+    shape: tuple[int, int]
+    digest: str
+    colour: bool
+    alpha: bool
+    paged: bool
 
 
 class ImageFolder(Dataset):
@@ -89,13 +99,14 @@ class ImageFolder(Dataset):
                 hint="files are taken whose names end in .png, .jpg, .jpeg, .tif, .tiff or .bmp",
             )
         scan = _scan(root, files, skip_bad)
+        shapes = np.array(scan.shapes, dtype=np.int64)
         return ImageSet(
             dataset=self.name,
             split="",
             ids=tuple(scan.names),
-            shapes=np.array(scan.shapes, dtype=np.int64),
+            shapes=shapes,
             fingerprint=fingerprint_of(scan.names, scan.digests),
-            read=_Reader(root, tuple(scan.names)),
+            read=_Reader(root, tuple(scan.names), shapes),
             notes=tuple(_notes(scan)),
         )
 
@@ -103,17 +114,19 @@ class ImageFolder(Dataset):
 class _Reader:
     """Decodes pictures when asked, and keeps a bounded number of bytes of those last used."""
 
-    def __init__(self, root: Path, names: tuple[str, ...]) -> None:
+    def __init__(self, root: Path, names: tuple[str, ...], shapes: NDArray[np.int64]) -> None:
         self._root = root
         self._names = names
+        self._shapes = shapes
         self._kept: dict[int, NDArray[np.uint8] | NDArray[np.uint16]] = {}
         self._bytes = 0
 
     def __call__(self, indices: NDArray[np.intp]) -> Images:
         """Give images of one size as float32 in [0, 1]."""
-        pictures = [self._picture(int(index)) for index in indices]
-        images = np.empty((len(pictures), *(pictures[0].shape if pictures else (0, 0))), dtype=np.float32)
-        for image, picture in zip(images, pictures, strict=True):
+        height, width = self._shapes[indices[0]] if len(indices) else (0, 0)
+        images = np.empty((len(indices), height, width), dtype=np.float32)
+        for image, index in zip(images, indices.tolist(), strict=True):
+            picture = self._picture(index)
             np.divide(picture, np.float32(np.iinfo(picture.dtype).max), out=image, dtype=np.float32)
         return images
 
@@ -123,6 +136,8 @@ class _Reader:
             path = self._root / self._names[index]
             try:
                 picture = decode_file(path).grey
+                if picture.shape != tuple(self._shapes[index]):
+                    raise UnreadableImage("its size is another one than before")
             except UnreadableImage as problem:
                 raise BenchboxError(
                     f"{path}: {problem}", hint="the file changed during the run; start again"
@@ -134,18 +149,24 @@ class _Reader:
         return picture
 
 
-def _pictures(folder: Path, below: str = "") -> Iterator[tuple[str, int, int, int]]:
-    """Relative path, size and times of change of each picture; hidden folders and links to folders are not followed."""
+def _pictures(
+    folder: Path, below: str = "", above: frozenset[tuple[int, int]] = frozenset()
+) -> Iterator[tuple[str, int, int, int]]:
+    """Relative path, size and times of change of each picture; hidden folders and links that lead back are left out."""
     try:
+        status = folder.stat()
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            return
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
+                if entry.is_dir():
                     if not entry.name.startswith("."):
-                        yield from _pictures(Path(entry.path), f"{below}{entry.name}/")
+                        yield from _pictures(Path(entry.path), f"{below}{entry.name}/", above | {here})
                 elif is_image_name(entry.name):
                     yield _listed(Path(entry.path), below + entry.name)
-    except PermissionError as error:
-        raise BenchboxError(f"{folder}: {error.strerror}", hint="check the folder's permissions") from error
+    except OSError as error:
+        raise BenchboxError(f"{folder}: {error.strerror}", hint="check the folder and its permissions") from error
 
 
 def _listed(path: Path, name: str) -> tuple[str, int, int, int]:
@@ -179,23 +200,29 @@ def _scan(root: Path, files: list[tuple[str, int, int, int]], skip_bad: bool) ->
 
 
 def _first_scan(root: Path, names: list[str]) -> _Scan:
+    scan = _Scan()
+    for name, found in decode_files(root, names, _look_at):
+        if isinstance(found, UnreadableImage):
+            scan.skipped[name] = str(found)
+            continue
+        scan.names.append(name)
+        scan.shapes.append(found.shape)
+        scan.digests.append(found.digest)
+        scan.colour += found.colour
+        scan.alpha += found.alpha
+        scan.paged += found.paged
+    return scan
+
+
+def _look_at(picture: Picture) -> _Finding:
     import xxhash
 
-    scan = _Scan([], [], [], skipped={})
-    assert scan.skipped is not None
-    for name, outcome in decode_files(root, names):
-        if isinstance(outcome, UnreadableImage):
-            scan.skipped[name] = str(outcome)
-            continue
-        height, width = outcome.grey.shape
-        scan.names.append(name)
-        scan.shapes.append((height, width))
-        scan.digests.append(xxhash.xxh3_128_hexdigest(np.ascontiguousarray(outcome.grey).data))
-        scan.colour += outcome.colour
-        scan.alpha += outcome.alpha
-        scan.paged += outcome.pages > 1
-        scan.sixteen += outcome.grey.dtype == np.uint16
-    return scan
+    grey = np.ascontiguousarray(picture.grey)
+    height, width = grey.shape
+    digest = xxhash.xxh3_128_hexdigest(grey.data)
+    return _Finding(
+        (height, width), f"{grey.dtype} {height}x{width} {digest}", picture.colour, picture.alpha, picture.paged
+    )
 
 
 def _notes(scan: _Scan) -> Iterator[str]:
@@ -206,8 +233,6 @@ def _notes(scan: _Scan) -> Iterator[str]:
         yield f"{scan.alpha} of {total} images have transparency; it is ignored"
     if scan.paged:
         yield f"{scan.paged} of {total} images have several pages; the first is used"
-    if scan.sixteen:
-        yield f"{scan.sixteen} of {total} images have 16 bit"
     if scan.skipped:
         name, problem = next(iter(scan.skipped.items()))
         yield f"{len(scan.skipped)} damaged images left out, the first: {name}: {problem}"
