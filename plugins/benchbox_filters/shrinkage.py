@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchbox import Capabilities, Denoiser, Images, Sigma
+from benchbox import BenchboxError, Capabilities, Denoiser, Images, Sigma
 from benchbox_filters.levels import TUNED_ON, keep_clean, positive, told
 from benchbox_filters.smoothing import gaussian
+
+_MARGIN = 8
 
 
 class Wiener(Denoiser):
@@ -19,7 +21,7 @@ class Wiener(Denoiser):
     Parameters
     ----------
     window_sigma : float, optional
-        Standard deviation of the window in pixels, greater than 0. By default ``0.9 + 3.5 sigma``.
+        Standard deviation of the window in pixels, greater than 0. By default ``0.81 + 3.8 sigma``.
     strength : float
         How many noise variances are subtracted from the local variance, greater than 0.
     """
@@ -29,7 +31,7 @@ class Wiener(Denoiser):
     reference = "Lee, IEEE TPAMI 2(2), 1980, doi:10.1109/TPAMI.1980.4766994"
     capabilities = Capabilities(sigma="required", tuned_on=TUNED_ON)
 
-    def __init__(self, *, window_sigma: float | None = None, strength: float = 1.6) -> None:
+    def __init__(self, *, window_sigma: float | None = None, strength: float = 1.8) -> None:
         self.window_sigma = positive("window_sigma", window_sigma)
         positive("strength", strength)
         self.strength = strength
@@ -41,7 +43,7 @@ class Wiener(Denoiser):
     def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
         """Filter the stack."""
         sigma = told(self.name, sigma)
-        widths = 0.9 + 3.5 * sigma if self.window_sigma is None else np.full(len(noisy), self.window_sigma, np.float32)
+        widths = 0.81 + 3.8 * sigma if self.window_sigma is None else np.full(len(noisy), self.window_sigma, np.float32)
         mean = gaussian(noisy, widths)
         variance = gaussian(noisy * noisy, widths)
         variance -= mean * mean
@@ -55,63 +57,79 @@ class Wiener(Denoiser):
 
 
 class Wavelet(Denoiser):
-    """Soft thresholds in the undecimated wavelet transform, one for each image and band (BayesShrink).
+    """Soft thresholds in the undecimated wavelet transform, one for each coefficient (spatially adaptive BayesShrink).
 
-    The threshold of a band is ``strength * sigma^2 / sqrt(max(mean(coefficients^2) - sigma^2, 0))``. The undecimated
-    transform (`pywt.swt2`) averages over all shifts of the image, which removes the blocks that thresholds leave.
+    The threshold is ``strength * sigma^2 / sqrt(max(energy - sigma^2, 0))``, where `energy` is the mean square of the
+    band's coefficients in a square window, in place of the sorted contexts of the paper. The undecimated transform
+    averages over all shifts of the image, which removes the blocks that thresholds leave. It is compiled over the
+    stack: `pywt.swt2` and `pywt.iswt2`, to which it is equal, take about ten times as long.
 
     Parameters
     ----------
     wavelet : str
-        A discrete orthogonal wavelet of PyWavelets.
+        An orthogonal wavelet of PyWavelets.
     level : int
-        Number of scales, at least 1.
-    strength : float
-        Factor on the BayesShrink threshold, greater than 0.
+        Number of scales, 1 to 8.
+    window : int, optional
+        Side of the window in pixels, odd. By default ``2 r + 1`` with ``r = 1.2 + 50 sigma``, rounded.
+    strength : float, optional
+        Factor on the BayesShrink threshold, greater than 0. By default ``0.9 sigma^-0.16``.
     """
 
     name = "wavelet"
-    summary = "translation-invariant wavelet shrinkage with BayesShrink thresholds"
-    reference = "Chang, Yu and Vetterli, IEEE TIP 9(9), 2000, doi:10.1109/83.862633"
+    summary = "undecimated wavelet shrinkage with spatially adaptive BayesShrink thresholds"
+    reference = "Chang, Yu and Vetterli, IEEE TIP 9(9), 2000, doi:10.1109/83.862630"
     capabilities = Capabilities(sigma="required", tuned_on=TUNED_ON)
 
-    def __init__(self, *, wavelet: str = "haar", level: int = 3, strength: float = 1.2) -> None:
-        if level < 1:
-            raise ValueError(f"level must be at least 1, got {level}")
-        positive("strength", strength)
+    def __init__(
+        self, *, wavelet: str = "db2", level: int = 4, window: int | None = None, strength: float | None = None
+    ) -> None:
+        if not 1 <= level <= 8:
+            raise ValueError(f"level must be 1 to 8, got {level}")
+        if window is not None and (window < 1 or window % 2 == 0):
+            raise ValueError(f"window must be odd and at least 1, got {window}")
         self.wavelet = wavelet
         self.level = level
-        self.strength = strength
+        self.window = window
+        self.strength = positive("strength", strength)
+        self._filters: Images | None = None
 
     def setup(self, shape: tuple[int, int, int]) -> None:
-        """Import PyWavelets and look the wavelet up; raises ValueError where there is none of that name."""
+        """Look the wavelet up, and compile the kernels or load them from numba's cache.
+
+        Raises
+        ------
+        BenchboxError
+            There is no wavelet of that name, or it is not orthogonal.
+        """
         import pywt
 
-        if not pywt.Wavelet(self.wavelet).orthogonal:
-            raise ValueError(f"wavelet {self.wavelet} is not orthogonal, so its bands do not share one noise level")
+        try:
+            wavelet = pywt.Wavelet(self.wavelet)
+        except ValueError as error:
+            raise BenchboxError(f"wavelet: {error}", hint="for example haar, db2, sym4, coif1") from error
+        if not wavelet.orthogonal:
+            raise BenchboxError(
+                f"wavelet: {self.wavelet} is not orthogonal, so its bands do not share one noise level",
+                hint="for example haar, db2, sym4, coif1",
+            )
+        self._filters = np.array([wavelet.rec_lo, wavelet.rec_hi], np.float32)
+        self.denoise(np.zeros((1, 8, 8), np.float32), np.full(1, 0.1, np.float32))
 
     def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
         """Shrink the stack."""
-        import pywt
+        from benchbox_filters.undecimated import shrink_undecimated
 
         sigma = told(self.name, sigma)
+        if self._filters is None:
+            self.setup(noisy.shape)
+        # An image without noise gets any valid parameters; it is put back afterwards.
+        exact = np.where(sigma > 0, sigma, 1).astype(np.float64)
+        radius = np.rint(1.2 + 50 * exact) if self.window is None else np.full(len(noisy), self.window // 2)
+        strength = 0.9 * exact**-0.16 if self.strength is None else np.full(len(noisy), self.strength)
         height, width = noisy.shape[1:]
-        block = 2**self.level
-        # The transform is periodic and wants multiples of 2^level; a mirrored margin keeps opposite borders apart.
-        padding = [(0, 0), *((block, block + -side % block) for side in (height, width))]
-        bands = pywt.swt2(
-            np.pad(noisy, padding, mode="symmetric"), self.wavelet, self.level, axes=(1, 2), trim_approx=True
-        )
-        noise = sigma * sigma
-        for scale in range(1, len(bands)):
-            bands[scale] = tuple(self._shrink(band, noise) for band in bands[scale])
-        result = pywt.iswt2(bands, self.wavelet, axes=(1, 2))[:, block : block + height, block : block + width]
-        return keep_clean(np.ascontiguousarray(result, dtype=np.float32), noisy, sigma)
-
-    def _shrink(self, band: Images, noise: Sigma) -> Images:
-        flat = np.ascontiguousarray(band).reshape(len(band), -1)
-        signal = np.maximum(np.square(flat).mean(axis=1) - noise, 0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            threshold = np.float32(self.strength) * noise / np.sqrt(signal)
-        threshold = np.where(noise > 0, threshold, 0)[:, None]
-        return (flat - np.clip(flat, -threshold, threshold)).reshape(band.shape)
+        # The transform is periodic; a mirrored margin keeps opposite borders apart.
+        padded = np.pad(noisy, ((0, 0), (_MARGIN, _MARGIN), (_MARGIN, _MARGIN)), mode="symmetric")
+        result = shrink_undecimated(padded, self._filters, self.level, radius.astype(np.int64), exact**2, strength)
+        inside = result[:, _MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width]
+        return keep_clean(np.ascontiguousarray(inside), noisy, sigma)

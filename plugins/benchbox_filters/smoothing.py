@@ -52,7 +52,7 @@ class GaussianBlur(Denoiser):
     Parameters
     ----------
     blur_sigma : float, optional
-        Standard deviation of the kernel in pixels, greater than 0. By default ``0.32 + 4.8 sigma``.
+        Standard deviation of the kernel in pixels, greater than 0. By default ``0.28 + 4.6 sigma^0.9``.
     """
 
     name = "gaussian_blur"
@@ -70,7 +70,9 @@ class GaussianBlur(Denoiser):
     def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
         """Blur every image."""
         sigma = levels(noisy, sigma)
-        widths = 0.32 + 4.8 * sigma if self.blur_sigma is None else np.full(len(noisy), self.blur_sigma, np.float32)
+        widths = (
+            0.28 + 4.6 * sigma**0.9 if self.blur_sigma is None else np.full(len(noisy), self.blur_sigma, np.float32)
+        )
         return keep_clean(gaussian(noisy, widths), noisy, sigma)
 
 

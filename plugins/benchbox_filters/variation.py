@@ -17,9 +17,10 @@ class TVChambolle(Denoiser):
     Parameters
     ----------
     weight : float, optional
-        Weight of the total variation, greater than 0. By default ``1.2 sigma^1.2``.
+        Weight of the total variation, greater than 0. By default ``1.2 sigma^1.22``.
     eps : float
-        An image is done when a step changes its energy by less than this share of the first energy.
+        An image is done when a step changes its energy by less than this share of the first energy. The default is a
+        quarter of scikit-image's, which stops too early at high noise: 1.2 dB are lost on photographs at sigma 0.5.
     iterations : int
         Most steps, at least 1.
     """
@@ -29,7 +30,7 @@ class TVChambolle(Denoiser):
     reference = "Chambolle, J. Math. Imaging Vis. 20, 2004, doi:10.1023/B:JMIV.0000011325.36760.1e"
     capabilities = Capabilities(sigma="optional", tuned_on=TUNED_ON)
 
-    def __init__(self, *, weight: float | None = None, eps: float = 2e-4, iterations: int = 200) -> None:
+    def __init__(self, *, weight: float | None = None, eps: float = 5e-5, iterations: int = 200) -> None:
         self.weight = positive("weight", weight)
         if eps < 0:
             raise ValueError(f"eps must not be negative, got {eps}")
@@ -49,7 +50,7 @@ class TVChambolle(Denoiser):
         sigma = levels(noisy, sigma)
         if self.weight is None:
             # An image without noise gets any valid weight; it is put back afterwards.
-            weights = np.float32(1.2) * np.where(sigma > 0, sigma, 1) ** np.float32(1.2)
+            weights = np.float32(1.2) * np.where(sigma > 0, sigma, 1) ** np.float32(1.22)
         else:
             weights = np.full(len(noisy), self.weight)
         return keep_clean(chambolle(noisy, weights.astype(np.float32), self.eps, self.iterations), noisy, sigma)
