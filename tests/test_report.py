@@ -28,7 +28,7 @@ from benchbox.api.records import (
     RunRecord,
     Timing,
 )
-from benchbox.report import render, write_leaderboard
+from benchbox.report import FORMATS, render, write_leaderboard
 from benchbox.report.leaderboard import build_leaderboard
 from benchbox.report.model import Leaderboard, Row
 from benchbox.report.terminal import TerminalLeaderboard
@@ -283,14 +283,14 @@ def test_eighty_columns_show_what_matters_most(tmp_path: Path) -> None:
         "trained on fer2013 Training: unet",
     ):
         assert word in text
-    assert "not shown at this width: p90, p99, cold start, memory, threads" in text
+    assert "not shown at this width: 95 % interval, less the best, gap closed, p90, p99," in text
 
 
 def test_wide_terminals_show_every_column(tmp_path: Path) -> None:
-    text = shown(build_leaderboard(make_run(tmp_path)), 160)
-    for word in ("p90", "p99", "cold start", "memory", "threads", "trained on", "tuned on"):
+    text = shown(build_leaderboard(make_run(tmp_path)), 180)
+    for word in ("p90", "p99", "cold start", "memory", "threads", "trained on", "tuned on", "less the best"):
         assert word in text
-    assert "not shown" not in text
+    assert "not shown" not in shown(build_leaderboard(make_run(tmp_path / "other")), 200)
 
 
 def test_piped_tables_are_plain_and_never_fold_a_name(tmp_path: Path) -> None:
@@ -395,3 +395,151 @@ def test_markdown_says_what_was_measured_and_how(tmp_path: Path) -> None:
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BenchboxError, match="no format 'markdwn'"):
         render(build_leaderboard(make_run(tmp_path)), "markdwn")
+
+
+def run_of(folder: Path, scores: dict[str, NDArray[np.float64]]) -> RunStore:
+    """Make a run of given PSNRs."""
+    record = make_record(tuple(scores), images=len(next(iter(scores.values()))))
+    store = make_run(folder, record)
+    for cell in record.cells:
+        psnr = scores[cell.denoiser]
+        write_cell(store, cell, {"psnr": psnr, "ssim": psnr / 100, "mse": 10 ** (-psnr / 10)})
+    return store
+
+
+def test_rows_that_cannot_be_told_apart_share_a_rank(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    base = generator.normal(26, 2, 200)
+    twin = base + generator.normal(0, 0.3, 200)
+    board = build_leaderboard(
+        run_of(tmp_path, {"identity": base - 6, "median": base, "wiener": twin, "unet": base + 1})
+    )
+    rows = board.blocks[0].rows
+    assert [row.rank for row in rows] == [1, 2, 2, 4]
+    assert rows[0].denoiser == "unet"
+    comparison = rows[-1].to_best
+    assert comparison is not None
+    assert comparison.difference == pytest.approx(-7)
+    assert comparison.p < 1e-6
+    assert "equal rank cannot be told apart" in shown(board, 80)
+    tied = next(step for step in board.blocks[0].steps if {step.better, step.worse} == {"median", "wiener"})
+    assert tied.further_images is not None
+    assert tied.further_images > 0
+
+
+def test_differences_are_in_the_unit_of_the_metric(tmp_path: Path) -> None:
+    board = build_leaderboard(make_run(tmp_path), sort="mse")
+    first, second = board.blocks[0].rows[:2]
+    assert second.to_best is not None
+    assert second.to_best.difference == pytest.approx(second.scores["mse"].mean - first.scores["mse"].mean)
+    assert second.to_best.low < second.to_best.difference < second.to_best.high
+    assert second.to_best.difference > 0
+
+
+def test_the_gap_runs_from_doing_nothing_to_the_best_for_each_image(tmp_path: Path) -> None:
+    even = np.tile([20.0, 22.0], 30)
+    scores = {"identity": even, "median": even + np.tile([4.0, 8.0], 30), "wiener": even + 6, "blur": even - 1}
+    board = build_leaderboard(run_of(tmp_path, scores))
+    rows = rows_of(board)
+    assert board.blocks[0].oracle == pytest.approx(28.0)
+    assert rows["identity"].gap_closed == pytest.approx(0)
+    assert rows["median"].gap_closed == pytest.approx(6 / 7)
+    assert rows["blur"].worse_than_nothing
+    assert not rows["median"].worse_than_nothing
+    assert "worse than doing nothing: blur" in shown(board, 80)
+    pair = board.blocks[0].complements[0]
+    assert {pair.first, pair.second} == {"median", "wiener"}
+    assert (pair.together, pair.gain) == pytest.approx((28.0, 1.0))
+
+
+def test_within_ranks_only_what_is_that_fast(tmp_path: Path) -> None:
+    store = make_run(tmp_path)
+    everything = rows_of(build_leaderboard(store))
+    speeds = {label: row.speed.latency_p50_ms for label, row in everything.items() if row.speed}
+    limit = sorted(speeds.values())[2]
+    board = build_leaderboard(store, within_ms=limit)
+    ranked = {row.denoiser for row in board.blocks[0].rows if row.rank}
+    assert ranked == {label for label, speed in speeds.items() if speed <= limit}
+    slow = rows_of(board)["unet"]
+    assert slow.rank is None
+    assert slow.reason.startswith(f"not within {limit:g} ms: p50 is")
+    assert "unet: not ranked: not within" in shown(board, 80)
+    assert slow.scores["psnr"].mean == everything["unet"].scores["psnr"].mean
+
+
+def test_within_needs_a_timing(tmp_path: Path) -> None:
+    store = RunStore.create(tmp_path, replace(make_record(), timing=False), {"id": np.arange(IMAGES)})
+    with pytest.raises(BenchboxError, match="no timing to hold to 5 ms"):
+        build_leaderboard(store, within_ms=5)
+
+
+def test_the_front_holds_what_nothing_beats(tmp_path: Path) -> None:
+    store = make_run(tmp_path)
+    # In the made-up timings a better denoiser is a slower one; now the second best becomes the slowest of all.
+    slow = Timing("ok", "", (48, 48), "gaussian:0.1", 1, 64, 0.1, 0.2, 0.1, 9.0, 1, {1: [900.0], 64: [9000.0]})
+    store.write_timing("bm3d_lite", slow)
+    on_front = {label for label, row in rows_of(build_leaderboard(store)).items() if row.on_front}
+    assert on_front == set(DENOISERS) - {"identity", "bm3d_lite"}
+
+
+def test_a_row_that_is_perfect_everywhere_stands_above_all(tmp_path: Path) -> None:
+    base = np.random.default_rng(0).normal(26, 2, 50)
+    store = run_of(tmp_path, {"identity": base - 6, "median": np.full(50, np.inf), "wiener": base})
+    rows = build_leaderboard(store).blocks[0].rows
+    assert [(row.denoiser, row.rank) for row in rows] == [("median", 1), ("wiener", 2), ("identity", 3)]
+
+
+def test_images_perfect_in_one_row_are_compared_in_none(tmp_path: Path) -> None:
+    base = np.random.default_rng(0).normal(26, 2, 50)
+    flawed = base.copy()
+    flawed[:5] = np.inf
+    board = build_leaderboard(run_of(tmp_path, {"identity": base - 6, "median": flawed, "wiener": base + 1}))
+    assert board.blocks[0].compared == 45
+    row = rows_of(board)["median"]
+    assert row.to_best is not None
+    assert row.to_best.difference == pytest.approx(-1)
+    assert row.scores["psnr"].mean == pytest.approx(base[5:].mean())
+
+
+def test_rows_without_a_common_image_are_not_told_apart(tmp_path: Path) -> None:
+    base = np.random.default_rng(0).normal(26, 2, 50)
+    first, second = base + 5, base.copy()
+    first[:25], second[25:] = np.inf, np.inf
+    board = build_leaderboard(run_of(tmp_path, {"median": first, "wiener": second}))
+    assert [row.rank for row in board.blocks[0].rows] == [1, 1]
+    assert board.blocks[0].compared == 0
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_few_images_make_a_leaderboard_and_no_claim(tmp_path: Path, images: int) -> None:
+    board = build_leaderboard(make_run(tmp_path, make_record(images=images)))
+    assert {row.rank for row in board.blocks[0].rows} == {1}
+    for text in (shown(board, 80), shown(board, 160), *(render(board, name) for name in FORMATS)):
+        assert "unet" in text
+        assert not re.search(r"\bnan\b", text, re.IGNORECASE)
+
+
+def test_the_summary_ranks_what_is_complete_and_shows_the_rest(tmp_path: Path) -> None:
+    noises = ("gaussian:0.1", "poisson:30", "speckle:0.2")
+    store = make_run(tmp_path, make_record(noises=noises))
+    cell = next(cell for cell in store.record.cells if (cell.denoiser, cell.noise) == ("unet", "poisson:30"))
+    store.write_outcome(cell.key, Outcome("timeout", reason="too slow"))
+    board = build_leaderboard(store)
+    assert board.summary is not None
+    rows = {row.denoiser: row for row in board.summary.rows}
+    assert (rows["unet"].rank, rows["unet"].completed, rows["unet"].wins) == (None, 2, 2)
+    best = rows["bm3d_lite"]
+    assert (best.rank, best.completed, best.wins) == (1, 3, 1)
+    ranks = [rows_of(board, block)["bm3d_lite"].rank for block in range(3)]
+    assert best.mean_rank == pytest.approx(np.mean([rank for rank in ranks if rank]))
+    means = [rows_of(board, block)["bm3d_lite"].scores["psnr"].mean for block in range(3)]
+    assert best.mean == pytest.approx(np.mean(means))
+    behind = [rows_of(board, block)["unet"].scores["psnr"].mean - means[block] for block in (0, 2)]
+    assert -best.worst_difference == pytest.approx(max(behind))
+    text = shown(board, 80)
+    assert "3 noises, ranked by mean rank in PSNR" in text
+    assert "2/3" in text
+
+
+def test_one_noise_has_no_summary(tmp_path: Path) -> None:
+    assert build_leaderboard(make_run(tmp_path)).summary is None

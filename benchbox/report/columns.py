@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
-from benchbox.report.model import Block, Leaderboard, Row
+from benchbox.report.model import Block, Leaderboard, MetricColumn, Row, Summary, SummaryRow
 from benchbox.report.text import NONE, count, plain, score, three_digits
 
 
+class Ranked(Protocol):
+    """What every row of a table has."""
+
+    @property
+    def rank(self) -> int | None:
+        """Rank, None where it has none."""
+
+    @property
+    def denoiser(self) -> str:
+        """Canonical specification."""
+
+    @property
+    def best(self) -> tuple[str, ...]:
+        """Keys of the columns in which it is the best."""
+
+
+R = TypeVar("R", bound=Ranked)
+
+
 @dataclass(frozen=True)
-class Column:
-    """A column of the table.
+class Column(Generic[R]):
+    """A column of a table.
 
     Attributes
     ----------
     key : str
-        The name that `Row.best` uses.
+        The name that `best` of a row uses.
     title, unit : str
     cell : callable
         From a row to its text, in which nothing is escaped yet.
@@ -29,14 +51,14 @@ class Column:
     key: str
     title: str
     unit: str
-    cell: Callable[[Row], str]
+    cell: Callable[[R], str]
     keep: int = 0
     text: bool = False
 
 
-def columns_of(board: Leaderboard) -> tuple[Column, ...]:
-    """All columns of a leaderboard, in the order of the table."""
-    columns = [
+def columns_of(board: Leaderboard) -> tuple[Column[Row], ...]:
+    """All columns of a block, in the order of the table."""
+    columns: list[Column[Row]] = [
         Column("rank", "#", "", lambda row: NONE if row.rank is None else str(row.rank)),
         Column("denoiser", "denoiser", "", lambda row: plain(row.denoiser), text=True),
     ]
@@ -44,9 +66,9 @@ def columns_of(board: Leaderboard) -> tuple[Column, ...]:
     for metric in board.metrics:
         name = metric.label.partition(":")[0]
         keep = 0 if metric.label == board.sort else 1 + main.index(name) if name in main else 20
-        columns.append(
-            Column(metric.label, _title(metric.label), metric.unit, _score_cell(metric.label, metric.unit), keep)
-        )
+        columns.append(Column(metric.label, metric_title(metric.label), metric.unit, _score_cell(metric), keep))
+        if metric.label == board.sort:
+            columns += _significance_columns(board, metric)
     if board.timing:
         columns += [
             _speed_column("latency_p50_ms", "p50", "ms", 4),
@@ -60,18 +82,46 @@ def columns_of(board: Leaderboard) -> tuple[Column, ...]:
     columns.append(Column("knew", "sigma", "", lambda row: row.knew or NONE, 3, text=True))
     rows = [row for block in board.blocks for row in block.rows]
     if any(row.trained_on for row in rows):
-        columns.append(Column("trained_on", "trained on", "", lambda row: plain(row.trained_on) or NONE, 10, text=True))
+        columns.append(Column("trained_on", "trained on", "", lambda row: plain(row.trained_on) or NONE, 6, text=True))
     if any(row.tuned_on for row in rows):
         columns.append(Column("tuned_on", "tuned on", "", lambda row: plain(row.tuned_on) or NONE, 11, text=True))
     return tuple(columns)
+
+
+def summary_columns(board: Leaderboard, summary: Summary) -> tuple[Column[SummaryRow], ...]:
+    """The columns of the table over all noises."""
+    metric = board.sort_metric
+    total = len(summary.noises)
+
+    def worst(row: SummaryRow) -> str:
+        if not row.completed:
+            return NONE
+        behind = score(row.worst_difference, metric, signed=True)
+        return f"{behind} {plain(row.worst_noise)}" if row.worst_noise else behind
+
+    return (
+        Column("rank", "#", "", lambda row: NONE if row.rank is None else str(row.rank)),
+        Column("denoiser", "denoiser", "", lambda row: plain(row.denoiser), text=True),
+        Column("mean_rank", "mean rank", "", lambda row: f"{row.mean_rank:.2f}" if row.completed else NONE),
+        Column("mean", f"mean {metric_title(metric.label)}", metric.unit, lambda row: score(row.mean, metric)),
+        Column("wins", "wins", "", lambda row: str(row.wins), 1),
+        Column("completed", "done", "", lambda row: f"{row.completed}/{total}", 2),
+        Column("worst", "furthest behind", metric.unit, worst, 3, text=True),
+    )
 
 
 def title_of(board: Leaderboard, block: Block) -> str:
     """Title of a block: noise, what it does to the images, and the rule that ranks."""
     noisy = ""
     if block.noisy_psnr is not None:
-        noisy = f", noisy images {score(block.noisy_psnr, 'psnr', 'dB')} dB"
-    return f"{plain(block.noise)}{noisy}, ranked by {_title(board.sort)}"
+        noisy = f", noisy images {block.noisy_psnr.mean:.2f} dB"
+    within = f" within {board.within_ms:g} ms" if board.within_ms is not None else ""
+    return f"{plain(block.noise)}{noisy}, ranked by {metric_title(board.sort)}{within}"
+
+
+def summary_title(board: Leaderboard, summary: Summary) -> str:
+    """Title of the table over all noises, with the rule that ranks."""
+    return f"{len(summary.noises)} noises, ranked by mean rank in {metric_title(board.sort)}, then by its mean"
 
 
 def facts_of(board: Leaderboard) -> tuple[tuple[str, str], ...]:
@@ -90,7 +140,7 @@ def facts_of(board: Leaderboard) -> tuple[tuple[str, str], ...]:
 
 
 def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[str, ...]:
-    """What must be said below a block: failures, perfect images, training and tuning where no column says them.
+    """What must be said below a block: failures, perfect images, shared ranks, training where no column says it.
 
     Parameters
     ----------
@@ -104,22 +154,34 @@ def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[st
     tuple of str
     """
     shown = set(shown)
-    notes = [f"{plain(row.denoiser)}: {row.status}: {plain(row.reason)}" for row in block.rows if row.status != "ok"]
+    notes = [
+        f"{plain(row.denoiser)}: {'not ranked' if row.status == 'ok' else row.status}: {plain(row.reason)}"
+        for row in block.rows
+        if row.rank is None
+    ]
     notes += [
         f"{plain(row.denoiser)}: no timing: {row.speed_status}: {plain(row.speed_reason)}"
         for row in block.rows
         if board.timing and row.speed is None and row.status == "ok"
     ]
+    worse = [plain(row.denoiser) for row in block.rows if row.worse_than_nothing]
+    if worse:
+        notes.append(f"worse than doing nothing: {', '.join(worse)}")
     for metric in board.metrics:
         perfect = {row.denoiser: row.scores[metric.label] for row in block.rows if row.scores}
         exact = [f"{plain(name)} {one.perfect:,}" for name, one in perfect.items() if one.perfect]
         if exact:
             notes.append(
-                f"images restored exactly, {_title(metric.label)} infinite, not in the mean: {', '.join(exact)}"
+                f"images restored exactly, {metric_title(metric.label)} infinite, not in the mean: {', '.join(exact)}"
             )
         undefined = [f"{plain(name)} {one.undefined:,}" for name, one in perfect.items() if one.undefined]
         if undefined:
-            notes.append(f"images without a {_title(metric.label)}, not in its mean: {', '.join(undefined)}")
+            notes.append(f"images without a {metric_title(metric.label)}, not in its mean: {', '.join(undefined)}")
+    ranks = [row.rank for row in block.rows if row.rank is not None]
+    if len(set(ranks)) < len(ranks):
+        notes.append(
+            f"rows of equal rank cannot be told apart from the first of them on {count(block.compared, 'image')}"
+        )
     if "trained_on" not in shown:
         notes += _grouped("trained on", ((row.trained_on, row.denoiser) for row in block.rows))
     if "tuned_on" not in shown:
@@ -127,9 +189,43 @@ def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[st
     return tuple(notes)
 
 
+def insights_of(board: Leaderboard, block: Block) -> tuple[str, ...]:
+    """What the scores say beyond the table: power, floor and ceiling, pairs that complement each other, the front."""
+    metric = board.sort_metric
+    unit = f" {metric.unit}" if metric.unit else ""
+    notes = []
+    if block.steps:
+        seen = statistics.median(step.detectable for step in block.steps)
+        notes.append(
+            f"{count(block.compared, 'image')} tell neighbours apart that differ by {three_digits(seen)}{unit} "
+            "(median, four times in five)"
+        )
+    rank = {row.denoiser: row.rank for row in block.rows}
+    tied = [step for step in block.steps if rank[step.better] == rank[step.worse]]
+    if tied:
+        needs = (
+            f"{plain(step.better)} and {plain(step.worse)} "
+            + (f"{three_digits(step.further_images)}" if step.further_images is not None else "(no difference)")
+            for step in tied
+        )
+        notes.append(f"further images to tell apart, about: {', '.join(needs)}")
+    if block.oracle is not None:
+        notes.append(f"best row for each image: {score(block.oracle, metric)}{unit}")
+    for pair in block.complements[:1]:
+        gain = score(pair.gain, metric)
+        notes.append(
+            f"better of {plain(pair.first)} and {plain(pair.second)} for each image: "
+            f"{score(pair.together, metric)}{unit}, {gain}{unit} better than the first alone"
+        )
+    front = [plain(row.denoiser) for row in block.rows if row.on_front]
+    if front:
+        notes.append(f"none is both better and faster than: {', '.join(front)}")
+    return tuple(notes)
+
+
 def legend_of(board: Leaderboard) -> str:
     """How to read the table: marks, directions, what the columns of speed are."""
-    lower = [_title(metric.label) for metric in board.metrics if not metric.higher_is_better]
+    lower = [metric_title(metric.label) for metric in board.metrics if not metric.higher_is_better]
     parts = ["* best of its column"]
     if lower:
         parts.append(f"{', '.join(lower)}: less is better")
@@ -141,18 +237,46 @@ def legend_of(board: Leaderboard) -> str:
     return "; ".join(parts)
 
 
-def _title(label: str) -> str:
+def metric_title(label: str) -> str:
+    """Name of a metric as the field writes it."""
     name = label.partition(":")[0]
     return (
         plain(label).replace(name, name.upper(), 1) if name in ("psnr", "ssim", "mse", "mae", "gmsd") else plain(label)
     )
 
 
-def _score_cell(label: str, unit: str) -> Callable[[Row], str]:
-    return lambda row: score(row.scores.get(label), label, unit) if row.status == "ok" else NONE
+def _score_cell(metric: MetricColumn) -> Callable[[Row], str]:
+    return lambda row: score(row.scores[metric.label].mean, metric) if row.scores else NONE
 
 
-def _speed_column(key: str, title: str, unit: str, keep: int) -> Column:
+def _significance_columns(board: Leaderboard, metric: MetricColumn) -> list[Column[Row]]:
+    rows = [row for block in board.blocks for row in block.rows]
+
+    def interval(row: Row) -> str:
+        mean = row.scores.get(metric.label)
+        if mean is None or math.isnan(mean.low):
+            return NONE
+        return f"{score(mean.low, metric)} to {score(mean.high, metric)}"
+
+    def to_best(row: Row) -> str:
+        if row.to_best is None or math.isnan(row.to_best.low) or row.to_best.low == row.to_best.high:
+            return NONE
+        low, high = (score(value, metric, signed=True) for value in (row.to_best.low, row.to_best.high))
+        return f"{score(row.to_best.difference, metric, signed=True)} ({low} to {high})"
+
+    def gap(row: Row) -> str:
+        return NONE if row.gap_closed is None else f"{100 * row.gap_closed:.0f}"
+
+    columns = [
+        Column("interval", "95 % interval", metric.unit, interval, 30),
+        Column("to_best", "less the best", metric.unit, to_best, 8),
+    ]
+    if any(row.gap_closed is not None for row in rows):
+        columns.append(Column("gap_closed", "gap closed", "%", gap, 10))
+    return columns
+
+
+def _speed_column(key: str, title: str, unit: str, keep: int) -> Column[Row]:
     def cell(row: Row) -> str:
         return three_digits(float(getattr(row.speed, key))) if row.speed else NONE
 

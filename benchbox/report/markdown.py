@@ -5,8 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from benchbox.report.columns import Column, columns_of, facts_of, legend_of, notes_of, title_of
-from benchbox.report.model import Leaderboard, Row
+from benchbox.report.columns import (
+    Column,
+    R,
+    columns_of,
+    facts_of,
+    insights_of,
+    legend_of,
+    notes_of,
+    summary_columns,
+    summary_title,
+    title_of,
+)
+from benchbox.report.model import Leaderboard
 from benchbox.report.text import plain
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$@])")
@@ -24,8 +35,11 @@ def render(board: Leaderboard) -> str:
         lines += ["", "Made by", "", *_fenced(plain(board.header.command))]
     for block in board.blocks:
         lines += ["", f"## {escape(title_of(board, block))}", "", *_table(columns, block.rows)]
-        notes = notes_of(board, block, [column.key for column in columns])
+        notes = (*notes_of(board, block, [column.key for column in columns]), *insights_of(board, block))
         lines += ["", *(f"- {escape(note)}" for note in notes)] if notes else []
+    if board.summary is not None:
+        lines += ["", f"## {escape(summary_title(board, board.summary))}", ""]
+        lines += _table(summary_columns(board, board.summary), board.summary.rows)
     return "\n".join([*lines, "", escape(legend_of(board)).replace("\\* best", "**bold** best"), ""])
 
 
@@ -34,14 +48,14 @@ def escape(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", text)
 
 
-def _table(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
+def _table(columns: Sequence[Column[R]], rows: Sequence[R]) -> list[str]:
     titles = [escape(f"{column.title} ({column.unit})" if column.unit else column.title) for column in columns]
     rule = [":--" if column.text else "--:" for column in columns]
     body = [[_cell(column, row) for column in columns] for row in rows]
     return [f"| {' | '.join(cells)} |" for cells in (titles, rule, *body)]
 
 
-def _cell(column: Column, row: Row) -> str:
+def _cell(column: Column[R], row: R) -> str:
     text = escape(column.cell(row))
     return f"**{text}**" if column.key in row.best else text
 

@@ -38,8 +38,10 @@ def render_csv(board: Leaderboard) -> str:
     Text that a spreadsheet would take for a formula gets a ``'`` before it.
     """
     speed = [*SPEED_COLUMNS, "threads", "batch"] if board.timing else []
-    metrics = [metric.label for metric in board.metrics]
-    head = ["noise", "rank", "denoiser", *metrics, *speed, "knew", "trained_on", "tuned_on", "status", "reason"]
+    scores = [f"{metric.label}{part}" for metric in board.metrics for part in ("", "_low", "_high")]
+    versus = ["to_best", "to_best_low", "to_best_high", "to_best_p", "gap_closed"]
+    texts = ["knew", "trained_on", "tuned_on", "status", "reason"]
+    head = ["noise", "rank", "denoiser", *scores, *versus, *speed, *texts]
     header = board.header
     common = {
         "dataset": header.dataset,
@@ -54,10 +56,16 @@ def render_csv(board: Leaderboard) -> str:
     writer.writerow([*map(_unformula, head), *common])
     for block in board.blocks:
         for row in block.rows:
-            scores = [_number(row.scores[label].mean) if label in row.scores else "" for label in metrics]
-            speeds = [_number(getattr(row.speed, key)) if row.speed else "" for key in speed]
-            texts = [row.knew, row.trained_on, row.tuned_on, row.status, row.reason]
-            cells = [block.noise, "" if row.rank is None else row.rank, row.denoiser, *scores, *speeds, *texts]
+            numbers: list[float | None] = []
+            for metric in board.metrics:
+                mean = row.scores.get(metric.label)
+                numbers += [mean.mean, mean.low, mean.high] if mean else [None] * 3
+            to = row.to_best
+            numbers += [to.difference, to.low, to.high, to.p] if to else [None] * 4
+            numbers.append(row.gap_closed)
+            numbers += [getattr(row.speed, key) if row.speed else None for key in speed]
+            cells: list[Any] = [block.noise, row.rank, row.denoiser, *map(_number, numbers)]
+            cells += [getattr(row, key) for key in texts]
             writer.writerow(
                 [_unformula(cell) if isinstance(cell, str) else cell for cell in (*cells, *common.values())]
             )
@@ -109,8 +117,9 @@ def _unformula(text: str) -> str:
     return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
 
 
-def _number(value: float) -> str:
-    return "" if isinstance(value, float) and math.isnan(value) else repr(value)
+def _number(value: float | None) -> float | None:
+    """Leave a cell empty where there is no value."""
+    return None if value is None or math.isnan(value) else value
 
 
 def _jsonable(value: Any) -> Any:

@@ -11,13 +11,25 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from benchbox.report.columns import Column, columns_of, facts_of, legend_of, notes_of, title_of
-from benchbox.report.model import Block, Leaderboard, Row
+from benchbox.report.columns import (
+    Column,
+    R,
+    columns_of,
+    facts_of,
+    insights_of,
+    legend_of,
+    notes_of,
+    summary_columns,
+    summary_title,
+    title_of,
+)
+from benchbox.report.model import Leaderboard
 
 GAP = 1
 FACT_INDENT = 9
 NARROWEST_NAME = 18
 PIPED_WIDTH = 100
+INSIGHTS_FROM = 100
 
 
 @dataclass(frozen=True)
@@ -41,52 +53,68 @@ class TerminalLeaderboard:
         for word, value in facts_of(self.board):
             yield _hanging(f"{word:<{FACT_INDENT}}", value, text_width)
         for block in self.board.blocks:
-            columns = fitting(self.board, block, width)
-            natural = sum(_width(column, block.rows) + GAP for column in columns)
+            columns = fitting(columns_of(self.board), block.rows, width)
             yield Text()
             yield _hanging("", title_of(self.board, block), text_width, style="bold")
-            table = _table(columns, block.rows, boxed=not piped and not options.ascii_only)
-            yield from console.render(table, options.update(width=max(width, natural) if piped else width))
-            for note in notes_of(self.board, block, [column.key for column in columns]):
+            yield from self._table(columns, block.rows, console, options, width)
+            notes = notes_of(self.board, block, [column.key for column in columns])
+            if width >= INSIGHTS_FROM:
+                notes += insights_of(self.board, block)
+            for note in notes:
                 yield _hanging("- ", note, text_width)
+        summary = self.board.summary
+        if summary is not None:
+            yield Text()
+            yield _hanging("", summary_title(self.board, summary), text_width, style="bold")
+            all_columns = summary_columns(self.board, summary)
+            yield from self._table(fitting(all_columns, summary.rows, width), summary.rows, console, options, width)
         yield Text()
         yield _hanging("", legend_of(self.board), text_width, style="dim")
         hidden = _hidden(self.board, width)
         if hidden:
-            words = f"not shown at this width: {', '.join(hidden)} (all: --format csv)"
+            words = f"not shown at this width: {', '.join(hidden)} (all: --format markdown)"
             yield _hanging("", words, text_width, style="dim")
 
+    def _table(
+        self, columns: Sequence[Column[R]], rows: Sequence[R], console: Console, options: ConsoleOptions, width: int
+    ) -> RenderResult:
+        boxed = console.is_terminal and not options.ascii_only
+        if not console.is_terminal:
+            width = max(width, sum(_width(column, rows) + GAP for column in columns))
+        yield from console.render(_table(columns, rows, boxed=boxed), options.update(width=width))
 
-def fitting(board: Leaderboard, block: Block, width: int) -> tuple[Column, ...]:
+
+def fitting(columns: Sequence[Column[R]], rows: Sequence[R], width: int) -> tuple[Column[R], ...]:
     """Columns that fit a width, the least needed left out first; the name may fold, but no further than is legible."""
-    columns = list(columns_of(board))
+    kept = list(columns)
     while True:
         needed = sum(
-            GAP + min(_width(column, block.rows), NARROWEST_NAME if column.key == "denoiser" else width)
-            for column in columns
+            GAP + min(_width(column, rows), NARROWEST_NAME if column.key == "denoiser" else width) for column in kept
         )
-        optional = [column for column in columns if column.keep]
+        optional = [column for column in kept if column.keep]
         if needed <= width or not optional:
-            return tuple(columns)
-        columns.remove(max(optional, key=lambda column: column.keep))
+            return tuple(kept)
+        kept.remove(max(optional, key=lambda column: column.keep))
 
 
-def _width(column: Column, rows: Sequence[Row]) -> int:
+def _width(column: Column[R], rows: Sequence[R]) -> int:
     mark = 0 if column.text or column.key == "rank" else 1
     cells = [Text(column.cell(row)).cell_len for row in rows]
     return max([len(column.title), len(column.unit), *cells]) + mark
 
 
 def _hidden(board: Leaderboard, width: int) -> list[str]:
-    shown = [{column.key for column in fitting(board, block, width)} for block in board.blocks]
-    return [
+    columns = columns_of(board)
+    shown = [{column.key for column in fitting(columns, block.rows, width)} for block in board.blocks]
+    hidden = [
         column.title
-        for column in columns_of(board)
+        for column in columns
         if column.key not in ("trained_on", "tuned_on") and not all(column.key in keys for keys in shown)
     ]
+    return hidden if width >= INSIGHTS_FROM else [*hidden, "notes on significance and speed"]
 
 
-def _table(columns: Sequence[Column], rows: Sequence[Row], *, boxed: bool) -> Table:
+def _table(columns: Sequence[Column[R]], rows: Sequence[R], *, boxed: bool) -> Table:
     # The lines of a box bring a gap between columns of their own.
     padding = 0 if boxed else (0, GAP, 0, 0)
     lines = box.SIMPLE_HEAD if boxed else None
@@ -105,7 +133,7 @@ def _table(columns: Sequence[Column], rows: Sequence[Row], *, boxed: bool) -> Ta
     return table
 
 
-def _cell(column: Column, row: Row) -> Text:
+def _cell(column: Column[R], row: R) -> Text:
     text = column.cell(row)
     if column.text or column.key == "rank":
         return Text(text)

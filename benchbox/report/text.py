@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from benchbox.stats.summaries import Mean
+from benchbox.report.model import MetricColumn
 
 NONE = "-"
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
@@ -30,17 +30,18 @@ def three_digits(value: float) -> str:
     return f"{value:,.{max(0, 2 - magnitude)}f}"
 
 
-def score(value: Mean | None, metric: str, unit: str) -> str:
-    """Write the mean of a metric: two decimals of a dB, four of a similarity or share, else three digits."""
-    if value is None or math.isnan(value.mean):
+def score(value: float | None, metric: MetricColumn, *, signed: bool = False) -> str:
+    """Write a value of a metric: two decimals of a dB, four of a similarity or share, else three digits."""
+    if value is None or math.isnan(value):
         return NONE
-    if math.isinf(value.mean):
-        return "inf"
-    if unit == "dB":
-        return f"{value.mean:.2f}"
-    if metric.partition(":")[0] in ("ssim", "gmsd", "accuracy"):
-        return f"{value.mean:.4f}"
-    return three_digits(value.mean)
+    plus = "+" if signed and value > 0 else ""
+    if math.isinf(value):
+        return f"{plus}inf" if value > 0 else "-inf"
+    if metric.unit == "dB":
+        return f"{plus}{value:.2f}"
+    if metric.label.partition(":")[0] in ("ssim", "gmsd", "accuracy"):
+        return f"{plus}{value:.4f}"
+    return plus + three_digits(value)
 
 
 def count(number: int, noun: str) -> str:
