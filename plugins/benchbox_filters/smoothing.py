@@ -148,9 +148,9 @@ class Bilateral(Denoiser):
     ----------
     sigma_color : float, optional
         Standard deviation of the weight over grey levels, on the [0, 1] scale, greater than 0. By default
-        ``(2.2 + 8 sigma) sigma``.
+        ``(2.2 + 8.8 sigma) sigma``.
     sigma_space : float, optional
-        Standard deviation of the weight over pixels, greater than 0. By default ``0.95 + 3.5 sigma``. The window
+        Standard deviation of the weight over pixels, greater than 0. By default ``0.87 + 4.3 sigma``. The window
         reaches two of them, rounded up.
     """
 
@@ -174,8 +174,8 @@ class Bilateral(Denoiser):
         sigma = levels(noisy, sigma)
         result = noisy.copy()
         for image, out, level in zip(noisy, result, sigma.tolist(), strict=True):
-            color = (2.2 + 8.0 * level) * level if self.sigma_color is None else self.sigma_color
-            space = 0.95 + 3.5 * level if self.sigma_space is None else self.sigma_space
+            color = (2.2 + 8.8 * level) * level if self.sigma_color is None else self.sigma_color
+            space = 0.87 + 4.3 * level if self.sigma_space is None else self.sigma_space
             if level > 0:
                 cv2.bilateralFilter(
                     image, 2 * math.ceil(2 * space) + 1, color, space, dst=out, borderType=cv2.BORDER_REFLECT
