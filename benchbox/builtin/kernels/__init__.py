@@ -39,3 +39,11 @@ def compiled(*signatures: str) -> Callable[[F], F]:
         return dispatcher
 
     return decorate
+
+
+def inlined(function: F) -> F:
+    """Compile a helper into each kernel that calls it; a call for every row would cost as much as the row."""
+    import numba
+
+    dispatcher: F = numba.njit(inline="always", nogil=True, error_model="numpy", fastmath=_FLOATS)(function)
+    return dispatcher
