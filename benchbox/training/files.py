@@ -71,7 +71,7 @@ class Folder:
         if not path.is_file():
             raise BenchboxError(f"{path}: there is no training to resume", hint="leave out --resume to start one")
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             return arrays, json.loads(arrays.pop("facts").tobytes())
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:

@@ -34,7 +34,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     hint = "give the weights.npz that 'benchbox train' wrote, or the name of weights that are built in"
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             weights = {name: np.asarray(stored[name]) for name in stored.files}
     except (OSError, ValueError, EOFError, AttributeError, TypeError, BadZipFile) as error:
         raise BenchboxError(f"weights {path}: {error}", hint=hint) from error
