@@ -32,6 +32,7 @@ from benchbox.report import FORMATS, render, write_leaderboard
 from benchbox.report.leaderboard import build_leaderboard
 from benchbox.report.model import Leaderboard, Row
 from benchbox.report.terminal import TerminalLeaderboard
+from benchbox.report.text import three_digits
 from benchbox.store import FORMAT, RunStore
 
 BUILT_IN = Provider("built in", "benchbox.builtin", "benchbox", "0.1.0")
@@ -390,6 +391,27 @@ def test_markdown_says_what_was_measured_and_how(tmp_path: Path) -> None:
         "## poisson:30",
     ):
         assert words in text.replace("\\", "")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (0.00012345, "0.000123"),
+        (0.00001, "1.00e-05"),
+        (0.9996, "1.00"),
+        (9.999, "10.0"),
+        (99.96, "100"),
+        (1234.5, "1,234"),
+        (999_999.0, "1.00M"),
+        (4e8, "400M"),
+        (-0.05, "-0.0500"),
+        (float("inf"), "inf"),
+        (float("nan"), "-"),
+    ],
+)
+def test_three_digits(value: float, text: str) -> None:
+    assert three_digits(value) == text
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:

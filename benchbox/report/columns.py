@@ -197,7 +197,7 @@ def insights_of(board: Leaderboard, block: Block) -> tuple[str, ...]:
     if block.steps:
         seen = statistics.median(step.detectable for step in block.steps)
         notes.append(
-            f"{count(block.compared, 'image')} tell neighbours apart that differ by {three_digits(seen)}{unit} "
+            f"{count(block.compared, 'image')} tell neighbours apart that differ by {seen:.2g}{unit} "
             "(median, four times in five)"
         )
     rank = {row.denoiser: row.rank for row in block.rows}
@@ -213,10 +213,11 @@ def insights_of(board: Leaderboard, block: Block) -> tuple[str, ...]:
         notes.append(f"best row for each image: {score(block.oracle, metric)}{unit}")
     for pair in block.complements[:1]:
         gain = score(pair.gain, metric)
-        notes.append(
-            f"better of {plain(pair.first)} and {plain(pair.second)} for each image: "
-            f"{score(pair.together, metric)}{unit}, {gain}{unit} better than the first alone"
-        )
+        if gain != score(0.0, metric):
+            notes.append(
+                f"better of {plain(pair.first)} and {plain(pair.second)} for each image: "
+                f"{score(pair.together, metric)}{unit}, {gain}{unit} better than the first alone"
+            )
     front = [plain(row.denoiser) for row in block.rows if row.on_front]
     if front:
         notes.append(f"none is both better and faster than: {', '.join(front)}")

@@ -19,13 +19,15 @@ def plain(text: str) -> str:
 
 
 def three_digits(value: float) -> str:
-    """Round to three significant digits, without an exponent from 0.0001 to a million."""
+    """Round to three significant digits, without an exponent from 0.0001 up; millions as ``400M``."""
     if not math.isfinite(value):
         return "inf" if value > 0 else NONE
     if value == 0:
         return "0"
     magnitude = math.floor(math.log10(abs(float(f"{value:.2e}"))))
-    if magnitude < -4 or magnitude > 5:
+    if magnitude > 5:
+        return f"{three_digits(value / 1e6)}M"
+    if magnitude < -4:
         return f"{value:.2e}"
     return f"{value:,.{max(0, 2 - magnitude)}f}"
 
