@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox.builtin.kernels import STACK, compiled
+from benchbox.builtin.kernels import STACK, compiled, inlined
 
 # High-pass analysis filter of Daubechies' wavelet with two vanishing moments ('db2').
 _ROOT = math.sqrt(3)
@@ -17,11 +17,14 @@ H0, H1, H2, H3 = -(1 + _ROOT) / _NORM, (3 + _ROOT) / _NORM, -(3 - _ROOT) / _NORM
 _FLAT = 1e-9
 
 
-@compiled("int64(int64, int64)")
-def _mirrored(place: int, length: int) -> int:
-    """Map a place beyond the border to the one it mirrors, the border's own pixel repeated."""
-    place %= 2 * length
-    return place if place < length else 2 * length - 1 - place
+@inlined
+def _mirrored(length: int) -> NDArray[np.int64]:
+    """List the places from 2 before a line to 2 or 3 behind it, mirrored so that the pixel at the border repeats."""
+    places = np.empty((length + 3) // 2 * 2 + 2, dtype=np.int64)
+    for k in range(places.shape[0]):
+        place = (k - 2) % (2 * length)
+        places[k] = place if place < length else 2 * length - 1 - place
+    return places
 
 
 @compiled(f"void({STACK}, float64[::1])")
@@ -32,26 +35,23 @@ def median_diagonal(stack: NDArray[np.float32], medians: NDArray[np.float64]) ->
     that has no others gets 0.
     """
     count, height, width = stack.shape
-    rows, columns = (height + 3) // 2, (width + 3) // 2
+    row_places, column_places = _mirrored(height), _mirrored(width)
+    rows, columns = row_places.shape[0] // 2 - 1, column_places.shape[0] // 2 - 1
+    line = np.empty(column_places.shape[0])
     across = np.empty((height, columns))
     magnitudes = np.empty(rows * columns)
     for index in range(count):
         for i in range(height):
-            row = stack[index, i]
+            for k in range(line.shape[0]):
+                line[k] = stack[index, i, column_places[k]]
             for j in range(columns):
-                across[i, j] = (
-                    H0 * np.float64(row[_mirrored(2 * j + 1, width)])
-                    + H1 * np.float64(row[_mirrored(2 * j, width)])
-                    + H2 * np.float64(row[_mirrored(2 * j - 1, width)])
-                    + H3 * np.float64(row[_mirrored(2 * j - 2, width)])
-                )
+                across[i, j] = H0 * line[2 * j + 3] + H1 * line[2 * j + 2] + H2 * line[2 * j + 1] + H3 * line[2 * j]
         found = 0
         for i in range(rows):
-            first, second = _mirrored(2 * i + 1, height), _mirrored(2 * i, height)
-            third, fourth = _mirrored(2 * i - 1, height), _mirrored(2 * i - 2, height)
+            first, second = across[row_places[2 * i + 3]], across[row_places[2 * i + 2]]
+            third, fourth = across[row_places[2 * i + 1]], across[row_places[2 * i]]
             for j in range(columns):
-                detail = H0 * across[first, j] + H1 * across[second, j] + H2 * across[third, j] + H3 * across[fourth, j]
-                if abs(detail) > _FLAT:
-                    magnitudes[found] = abs(detail)
-                    found += 1
+                magnitude = abs(H0 * first[j] + H1 * second[j] + H2 * third[j] + H3 * fourth[j])
+                magnitudes[found] = magnitude
+                found += 1 if magnitude > _FLAT else 0
         medians[index] = np.median(magnitudes[:found]) if found else 0.0
