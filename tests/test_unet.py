@@ -5,14 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-
-import numpy as np
-import pytest
-from numpy.typing import NDArray
+from typing import Any
 
 import benchbox_unet
-from benchbox import BenchboxError, Images
-from benchbox.builtin.datasets.sample import Sample
+import numpy as np
+import pytest
 from benchbox_unet import network, tiling
 from benchbox_unet.architecture import PARAMETERS
 from benchbox_unet.ffdnet import FFDNet
@@ -20,6 +17,10 @@ from benchbox_unet.network import Network
 from benchbox_unet.noise import TruncatedGaussian
 from benchbox_unet.unet import UNet
 from benchbox_unet.weights_file import read_weights
+from numpy.typing import NDArray
+
+from benchbox import BenchboxError, Images
+from benchbox.builtin.datasets.sample import Sample
 
 SHIPPED = [
     (cls, weights)
@@ -41,6 +42,10 @@ def faces(count: int, size: tuple[int, int] = (48, 48), sigma: float = 0.1, seed
 
 def level(count: int, sigma: float = 0.1) -> NDArray[np.float32]:
     return np.full(count, sigma, np.float32)
+
+
+def save(path: Path, arrays: dict[str, Any]) -> None:
+    np.savez(path, **arrays)
 
 
 def mean_psnr(clean: Images, denoised: Images) -> float:
@@ -146,7 +151,9 @@ def test_denoising_needs_no_tensorflow() -> None:
 
 
 def test_importing_the_plugin_loads_no_runtime() -> None:
-    code = "import sys, benchbox_unet; print([m for m in ('tensorflow', 'keras', 'ai_edge_litert') if m in sys.modules])"
+    code = (
+        "import sys, benchbox_unet; print([m for m in ('tensorflow', 'keras', 'ai_edge_litert') if m in sys.modules])"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 
@@ -189,7 +196,7 @@ class TestWeightsFile:
 
     def test_weights_that_are_not_finite_are_refused(self, tmp_path: Path) -> None:
         path = tmp_path / "weights.npz"
-        np.savez(path, **{"conv.kernel": np.array([np.nan], np.float32)})
+        save(path, {"conv.kernel": np.array([np.nan], np.float32)})
         with pytest.raises(BenchboxError, match="finite"):
             read_weights(path)
 
@@ -197,7 +204,7 @@ class TestWeightsFile:
     @pytest.mark.filterwarnings("default")
     def test_weights_of_another_network_are_refused(self, tmp_path: Path) -> None:
         path = tmp_path / "weights.npz"
-        np.savez(path, **{"conv.kernel": np.zeros((3, 3, 1, 1), np.float32)})
+        save(path, {"conv.kernel": np.zeros((3, 3, 1, 1), np.float32)})
         with pytest.raises(BenchboxError, match="missing or unknown"):
             UNet(weights=str(path), runtime="keras").denoise(faces(1)[1], None)
 

@@ -56,7 +56,8 @@ class Folder:
         """Keep everything needed to go on: arrays, and facts that JSON can hold."""
         content = io.BytesIO()
         text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
-        np.savez(content, **arrays, facts=text)  # type: ignore[arg-type]
+        everything: dict[str, Any] = {**arrays, "facts": text}
+        np.savez(content, **everything)
         self.write(STATE, content.getbuffer())
 
     def load_state(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, Any]]:

@@ -86,9 +86,9 @@ class KerasTrainer(Trainer):
     def save(self, folder: Path) -> Path:
         """Write ``weights.npz`` in float16 and the converted ``weights.tflite``; see `Trainer.save`."""
         path = folder / "weights.npz"
-        rounded = {weight_name(one): _array(one).astype(np.float16) for one in self._model.weights}
+        rounded: dict[str, Any] = {weight_name(one): _array(one).astype(np.float16) for one in self._model.weights}
         with path.open("wb") as out:
-            np.savez(out, **rounded)  # type: ignore[arg-type]
+            np.savez(out, **rounded)
         exported = self._network.build()
         set_weights(exported, read_weights(path), str(path))
         import keras

@@ -1,0 +1,383 @@
+"""Training: the same images when resumed, the best weights kept, clear errors; with a denoiser of one number."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchbox import BenchboxError, Recipe
+from benchbox.api.card import TrainingCard
+from benchbox.registry import load_registry
+from benchbox.training import BatchDone, EpochDone, Event, TrainConfig, TrainingStarted, TrainResult, train
+from benchbox.training.batches import Batches
+from benchbox.training.config import find_recipe, find_trainable
+from benchbox.training.data import open_splits
+from benchbox.training.mixture import Mixture
+
+PLUGIN = '''
+"""Shrinks images towards their mean by one learned factor; its gradient is worked out by hand."""
+from pathlib import Path
+
+import numpy as np
+
+from benchbox import Recipe, TrainableDenoiser, Trainer, hookimpl
+
+
+class ShrinkTrainer(Trainer):
+    def __init__(self, factor, scale):
+        self.factor, self.momentum, self.scale = factor, 0.0, scale
+
+    def step(self, noisy, clean, sigma, learning_rate):
+        mean = noisy.mean(axis=(1, 2), keepdims=True)
+        error = self.denoise(noisy, sigma) - clean
+        gradient = float(2 * (error * (noisy - mean)).mean())
+        self.momentum = 0.9 * self.momentum + gradient
+        self.factor -= self.scale * learning_rate * self.momentum
+        return float(np.square(error, dtype=np.float64).mean())
+
+    def denoise(self, noisy, sigma):
+        mean = noisy.mean(axis=(1, 2), keepdims=True)
+        return (mean + np.float32(self.factor) * (noisy - mean)).astype(np.float32)
+
+    def state(self):
+        return {"factor": np.array(self.factor), "momentum": np.array(self.momentum)}
+
+    def restore(self, state):
+        self.factor, self.momentum = float(state["factor"]), float(state["momentum"])
+
+    def save(self, folder):
+        path = folder / "weights.npy"
+        np.save(path, self.factor)
+        return path
+
+
+class Shrink(TrainableDenoiser):
+    name = "shrink"
+    summary = "shrinks images towards their mean"
+    recipes = {
+        "default": Recipe(noise=("gaussian:0.1..0.3",), epochs=3, batch_size=8, learning_rate=1.0),
+        "once": Recipe(
+            noise=("gaussian:0.2",), epochs=3, batch_size=8, learning_rate=1.0, schedule="constant", flips=False,
+            fresh_noise=False, clip=True,
+        ),
+        "exploding": Recipe(noise=("gaussian:0.2",), epochs=9, batch_size=8, learning_rate=1e200, schedule="constant"),
+    }
+
+    def __init__(self, *, weights: str = ""):
+        self.weights = weights
+
+    def denoise(self, noisy, sigma):
+        return ShrinkTrainer(float(np.load(self.weights)) if self.weights else 1.0, 1.0).denoise(noisy, sigma)
+
+    def trainer(self, recipe, *, seed, start=""):
+        return ShrinkTrainer(float(np.load(start)) if start else 1.0, 1.0)
+
+
+@hookimpl
+def benchbox_denoisers():
+    return [Shrink]
+'''
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> TrainConfig:
+    plugin = tmp_path / "shrink_plugin.py"
+    plugin.write_text(textwrap.dedent(PLUGIN), encoding="utf-8")
+    return TrainConfig("shrink", out=tmp_path / "out", seed=3, plugin_files=(plugin,), command="benchbox train shrink")
+
+
+def quiet(event: Event) -> None:
+    pass
+
+
+def factor(result: TrainResult) -> float:
+    return float(np.load(result.weights))
+
+
+# Mean of sigma squared over gaussian:0.1..0.3.
+DOING_NOTHING = (0.1**2 + 0.1 * 0.3 + 0.3**2) / 3
+
+
+def test_training_learns_and_leaves_everything_behind(config: TrainConfig) -> None:
+    events: list[Event] = []
+    result = train(config, events.append)
+    assert result.stopped == "epochs"
+    rows = result.history
+    assert [row.epoch for row in rows] == [1, 2, 3]
+    assert min(row.val_loss for row in rows) < 0.8 * DOING_NOTHING
+    # Shrinking is worth it: the factor of least squares for these noises lies well below 1.
+    assert 0.2 < factor(result) < 0.95
+
+    with (config.out / "history.csv").open(encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    assert [float(row["loss"]) for row in table] == pytest.approx([row.loss for row in rows])
+    for name in ("curves.png", "epochs/epoch_001.png", "epochs/epoch_003.png"):
+        assert (config.out / name).read_bytes().startswith(b"\x89PNG")
+
+    started = [event for event in events if isinstance(event, TrainingStarted)]
+    assert len(started) == 1
+    batches = [event for event in events if isinstance(event, BatchDone)]
+    assert len(batches) == 3 * (started[0].images // 8)
+    assert all(event.images_per_s > 0 and event.seconds_left >= 0 for event in batches)
+    assert [event for event in events if isinstance(event, EpochDone)] == rows
+
+
+def test_the_card_is_true(config: TrainConfig) -> None:
+    result = train(config, quiet)
+    card = TrainingCard.load(result.weights.with_suffix(".json"))
+    assert card == result.card
+    registry = load_registry(config.plugin_files)
+    fitted, validated = open_splits(config, registry, least=8)
+    assert (card.fingerprint, card.images) == (fitted.fingerprint, len(fitted))
+    assert (card.seed, card.noise, card.command) == (3, "gaussian:0.1..0.3", "benchbox train shrink")
+    best = next(row for row in reversed(result.history) if row.best)
+    assert card.epochs == pytest.approx(best.images / len(fitted), abs=0.01)
+    assert set(card.validation) == {"gaussian:0.1", "gaussian:0.2", "gaussian:0.3"}
+    # The figures can be recomputed from the weights.
+    from benchbox.builtin.metrics import Psnr
+    from benchbox.builtin.noise import Gaussian
+    from benchbox.builtin.seeding import add_noise
+
+    clean = validated.stack(np.arange(len(validated)))
+    noisy, _ = add_noise(Gaussian(0.2), "gaussian:0.2", clean, validated.ids, 0, 0)
+    mean = noisy.mean(axis=(1, 2), keepdims=True)
+    denoised = (mean + np.float32(factor(result)) * (noisy - mean)).clip(0, 1).astype(np.float32)
+    assert card.validation["gaussian:0.2"] == pytest.approx(float(Psnr()(clean, denoised).mean()), abs=6e-4)
+
+
+def test_fitted_and_validated_images_differ(config: TrainConfig) -> None:
+    fitted, validated = open_splits(config, load_registry(config.plugin_files), least=8)
+    assert not set(fitted.ids) & set(validated.ids)
+
+
+@pytest.mark.parametrize("recipe", ["default", "once"])
+def test_a_resumed_training_ends_where_an_unbroken_one_does(config: TrainConfig, tmp_path: Path, recipe: str) -> None:
+    whole = train(replace(config, recipe=recipe), quiet)
+
+    class Killed(Exception):
+        pass
+
+    def killer(event: Event) -> None:
+        if isinstance(event, BatchDone) and event.epoch == 3:
+            raise Killed
+
+    broken = replace(config, recipe=recipe, out=tmp_path / "broken")
+    with pytest.raises(Killed):
+        train(broken, killer)
+    resumed = train(replace(broken, resume=True), quiet)
+    assert factor(resumed) == factor(whole)
+    assert [row.loss for row in resumed.history] == [row.loss for row in whole.history]
+    assert [row.val_loss for row in resumed.history] == [row.val_loss for row in whole.history]
+
+
+def test_resuming_another_training_is_refused(config: TrainConfig) -> None:
+    train(config, quiet)
+    with pytest.raises(BenchboxError, match="seed 3, not 4"):
+        train(replace(config, resume=True, seed=4), quiet)
+    with pytest.raises(BenchboxError, match="holds a training already"):
+        train(config, quiet)
+
+
+def test_resuming_nothing_is_refused(config: TrainConfig) -> None:
+    with pytest.raises(BenchboxError, match="no training to resume"):
+        train(replace(config, resume=True), quiet)
+
+
+def test_a_damaged_state_is_refused(config: TrainConfig) -> None:
+    train(config, quiet)
+    state = config.out / "state.npz"
+    state.write_bytes(state.read_bytes()[:200])
+    with pytest.raises(BenchboxError, match=r"training state .*state\.npz"):
+        train(replace(config, resume=True), quiet)
+
+
+def test_a_loss_that_is_not_finite_keeps_the_best_weights(config: TrainConfig) -> None:
+    with pytest.raises(BenchboxError, match=r"loss is (nan|inf)") as caught, np.errstate(all="ignore"):
+        train(replace(config, recipe="exploding"), quiet)
+    assert "--learning-rate" in caught.value.hint
+
+
+def test_a_full_disk_keeps_the_best_weights(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(config, quiet)
+    before = (config.out / "weights.npy").read_bytes()
+
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(BenchboxError, match="No space left") as caught:
+        train(replace(config, resume=True, epochs=4), quiet)
+    assert "--resume" in caught.value.hint
+    monkeypatch.undo()
+    assert len((config.out / "weights.npy").read_bytes()) == len(before)
+    assert not list(config.out.glob("*.part"))
+    assert train(replace(config, resume=True, epochs=4), quiet).history[-1].epoch == 4
+
+
+def test_it_stops_when_nothing_gets_better(config: TrainConfig) -> None:
+    result = train(replace(config, learning_rate=1e-12, patience=2, epochs=50, recipe="once"), quiet)
+    assert result.stopped == "no better for 2 epochs"
+    assert [row.best for row in result.history] == [True, False, False]
+
+
+def test_it_stops_when_the_time_is_over(config: TrainConfig) -> None:
+    result = train(replace(config, minutes=1e-6, epochs=50), quiet)
+    assert result.stopped == "time"
+    assert len(result.history) == 1
+    assert result.history[0].images == 8
+
+
+def test_too_few_images_are_refused(config: TrainConfig) -> None:
+    with pytest.raises(BenchboxError, match="too few") as caught:
+        train(replace(config, limit=5), quiet)
+    assert "--batch-size" in caught.value.hint
+
+
+def test_what_cannot_be_trained_says_what_can(config: TrainConfig) -> None:
+    with pytest.raises(BenchboxError, match="median has nothing to train") as caught:
+        find_trainable(replace(config, denoiser="median"), load_registry(config.plugin_files))
+    assert "shrink" in caught.value.hint and "unet" in caught.value.hint
+
+
+def test_the_user_changes_a_recipe(config: TrainConfig) -> None:
+    denoiser = find_trainable(config, load_registry(config.plugin_files))
+    changed = find_recipe(replace(config, epochs=7, noise=("speckle:0.1",)), denoiser)
+    assert (changed.epochs, changed.noise, changed.batch_size) == (7, ("speckle:0.1",), 8)
+    with pytest.raises(BenchboxError, match="no recipe 'orignal'"):
+        find_recipe(replace(config, recipe="orignal"), denoiser)
+    with pytest.raises(BenchboxError, match="not above 0"):
+        find_recipe(replace(config, learning_rate=-1.0), denoiser)
+
+
+class TestBatches:
+    def make(self, config: TrainConfig, recipe: Recipe, seed: int = 0) -> Batches:
+        registry = load_registry(config.plugin_files)
+        fitted, _ = open_splits(config, registry, least=8)
+        return Batches(fitted, Mixture(recipe.noise, registry), recipe, seed)
+
+    def test_an_epoch_is_the_same_whenever_it_is_asked_for(self, config: TrainConfig) -> None:
+        recipe = Recipe(noise=("gaussian:0..0.3", "salt-pepper:0.1"), epochs=1, batch_size=8)
+        first, second = (list(self.make(config, recipe).epoch(2)) for _ in range(2))
+        for one, other in zip(first, second, strict=True):
+            np.testing.assert_array_equal(one.noisy, other.noisy)
+            np.testing.assert_array_equal(one.clean, other.clean)
+        third = next(iter(self.make(config, recipe).epoch(3)))
+        assert not np.array_equal(first[0].clean, third.clean)
+
+    def test_noise_is_drawn_once_where_the_recipe_says_so(self, config: TrainConfig) -> None:
+        recipe = Recipe(noise=("gaussian:0.2",), epochs=1, batch_size=8, flips=False, fresh_noise=False, clip=True)
+        batches = self.make(config, recipe)
+        indices = np.arange(8)
+        first, later = batches.make(indices, 0), batches.make(indices, 5)
+        np.testing.assert_array_equal(first.noisy, later.noisy)
+        assert first.noisy.min() >= 0 and first.noisy.max() <= 1
+        fresh = self.make(config, replace(recipe, fresh_noise=True))
+        assert not np.array_equal(fresh.make(indices, 0).noisy, fresh.make(indices, 5).noisy)
+
+    def test_mirroring_keeps_clean_and_noisy_together(self, config: TrainConfig) -> None:
+        batches = self.make(config, Recipe(noise=("gaussian:0.01",), epochs=1, batch_size=8))
+        plain = self.make(config, Recipe(noise=("gaussian:0.01",), epochs=1, batch_size=8, flips=False))
+        indices = np.arange(16)
+        mirrored, straight = batches.make(indices, 0), plain.make(indices, 0)
+        same = [np.array_equal(one, other) for one, other in zip(mirrored.clean, straight.clean, strict=True)]
+        turned = [
+            np.array_equal(one, other[:, ::-1]) for one, other in zip(mirrored.clean, straight.clean, strict=True)
+        ]
+        assert all(one != other for one, other in zip(same, turned, strict=True))
+        assert any(same) and any(turned)
+        assert float(np.abs(mirrored.noisy - mirrored.clean).max()) < 0.06
+
+    def test_sigma_is_that_of_each_image(self, config: TrainConfig) -> None:
+        recipe = Recipe(noise=("gaussian:0.1..0.3", "salt-pepper:0.1"), epochs=1, batch_size=8)
+        batch = self.make(config, recipe).make(np.arange(40), 0)
+        measured = (batch.noisy - batch.clean).std(axis=(1, 2))
+        told = np.isfinite(batch.sigma)
+        assert 5 < told.sum() < 40
+        np.testing.assert_allclose(measured[told], batch.sigma[told], rtol=0.15)
+
+    def test_an_error_in_the_thread_reaches_the_loop(
+        self, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        batches = self.make(config, Recipe(noise=("gaussian:0.1",), epochs=1, batch_size=8))
+
+        def broken(*arguments: object) -> None:
+            raise BenchboxError("a row is damaged")
+
+        monkeypatch.setattr(batches, "make", broken)
+        with pytest.raises(BenchboxError, match="damaged"):
+            next(batches.epoch(0))
+
+
+class TestMixture:
+    def test_levels_fill_the_range_evenly(self) -> None:
+        mixture = Mixture(("gaussian:0..0.3",), load_registry())
+        rng = np.random.default_rng(0)
+        clean = np.zeros((1, 1), np.float32)
+        levels = np.array([mixture.draw(rng).sigma_of(clean) for _ in range(4000)], dtype=float)
+        assert levels.min() < 0.003 and 0.297 < levels.max() <= 0.3
+        assert levels.mean() == pytest.approx(0.15, abs=0.005)
+
+    def test_each_noise_is_drawn_as_often_as_the_others(self) -> None:
+        mixture = Mixture(("gaussian:0.1", "jpeg:5..60", "poisson:30+gaussian:0.02"), load_registry())
+        rng = np.random.default_rng(0)
+        names = [mixture.draw(rng).name for _ in range(3000)]
+        assert {name: names.count(name) / 3000 for name in set(names)} == pytest.approx(
+            {"gaussian": 1 / 3, "jpeg": 1 / 3, "composed": 1 / 3}, abs=0.03
+        )
+
+    def test_levels_for_a_card(self) -> None:
+        mixture = Mixture(("gaussian:0..0.3", "gaussian:0..0.04", "jpeg:10..40", "quantize:3"), load_registry())
+        assert list(mixture.levels()) == [
+            "gaussian:0.01",
+            "gaussian:0.02",
+            "gaussian:0.04",
+            "gaussian:0.05",
+            "gaussian:0.1",
+            "gaussian:0.2",
+            "gaussian:0.3",
+            "jpeg:10",
+            "jpeg:20",
+            "jpeg:40",
+            "quantize:3",
+        ]
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("gaussian:0.3..0", "empty"),
+            ("gaussian:a..b", "no range"),
+            ("gaussian:0..2", "outside"),
+            ("gausian:0..1", "no noise model"),
+            ("gaussian:sigm=0..1", "no option 'sigm'"),
+        ],
+    )
+    def test_a_range_that_makes_no_sense_is_refused(self, text: str, message: str) -> None:
+        with pytest.raises(BenchboxError, match=message):
+            Mixture((text,), load_registry())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of TensorFlow's own making
+@pytest.mark.parametrize("denoiser", ["unet", "ffdnet"])
+def test_a_network_resumes_where_it_was_and_learns(tmp_path: Path, denoiser: str) -> None:
+    config = TrainConfig(denoiser, out=tmp_path / "whole", epochs=3, limit=64, batch_size=16, seed=1)
+    whole = train(config, quiet)
+    assert whole.history[-1].loss < whole.history[0].loss
+    part = replace(config, out=tmp_path / "part")
+
+    def killer(event: Event) -> None:
+        if isinstance(event, BatchDone) and event.epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(part, killer)
+    resumed = train(replace(part, resume=True), quiet)
+    assert [row.loss for row in resumed.history] == pytest.approx([row.loss for row in whole.history], rel=1e-3)
+    for name in ("weights.npz", "weights.tflite", "weights.json"):
+        assert (tmp_path / "part" / name).is_file()
