@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -565,3 +565,42 @@ def test_the_summary_ranks_what_is_complete_and_shows_the_rest(tmp_path: Path) -
 
 def test_one_noise_has_no_summary(tmp_path: Path) -> None:
     assert build_leaderboard(make_run(tmp_path)).summary is None
+
+
+FORMAT_PAGE = Path(__file__).parent.parent / "results" / "README.md"
+
+
+def documented() -> set[str]:
+    """Every word that the page on the file format puts into code."""
+    page = re.sub(r"```.*?```", "", FORMAT_PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", page))))
+
+
+@pytest.mark.parametrize(
+    "kind", [RunRecord, DataRequest, DataRecord, Protocol, DenoiserRecord, Provider, Cell, Outcome]
+)
+def test_every_stored_field_is_documented(kind: type) -> None:
+    assert {field.name for field in fields(kind)} <= documented()
+
+
+def test_every_stored_column_and_timing_field_is_documented(tmp_path: Path) -> None:
+    store = make_run(tmp_path)
+    stored = set(store.scores(store.record.cells[0].key)) | set(
+        json.loads(next(store.folder.glob("timing/*.json")).read_text())
+    )
+    assert stored <= documented() | {"psnr", "ssim", "mse"}
+
+
+def test_every_field_of_csv_and_json_is_documented(tmp_path: Path) -> None:
+    board = build_leaderboard(make_run(tmp_path, make_record(noises=("gaussian:0.1", "poisson:30"))))
+    names = set(next(csv.reader(io.StringIO(render(board, "csv")))))
+
+    def keys(value: object) -> None:
+        if isinstance(value, dict):
+            names.update(value)
+        for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            keys(item)
+
+    keys(json.loads(render(board, "json")))
+    foreign = {f"{metric}{part}" for metric in METRICS for part in ("", "_low", "_high")} | {"python", "numpy"}
+    assert names - foreign <= documented()
