@@ -23,14 +23,15 @@ from benchbox.api.records import Outcome, RunRecord, Timing, digest, from_json, 
 
 FORMAT = 1
 IMAGE = "image"
-_RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{4}")
+_RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9]{3}[0-9a-f]{4}")
 _SHARD = re.compile(r"([0-9]{8})-([0-9]{8})\.parquet")
 Columns = Mapping[str, NDArray[Any]]
 
 
 def new_run_id() -> str:
-    """Name of a new run: UTC time and four random hex digits."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    """Name of a new run: UTC time to the millisecond, so that names sort as runs were made, and random hex digits."""
+    now = datetime.now(UTC)
+    return f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}{secrets.token_hex(2)}"
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ FAULTS = {
     "exits": ("os._exit(3)", "died", "exit code 3"),
     "killed": ("os.kill(os.getpid(), signal.SIGKILL)", "died", "SIGKILL"),
     "aborts": ("os.abort()", "died", "SIGABRT"),
-    "hangs": ("while True: pass", "timeout", "longer than 4 s (--timeout)"),
+    "hangs": ("while True: pass", "timeout", "longer than 10 s (--timeout)"),
 }
 
 
@@ -111,8 +111,7 @@ def test_a_fault_is_a_row_and_touches_nobody(fault: str, benchbox: Command, plug
     file = plugin(fault, body)
     benchbox("run", "median", "--no-timing")
     alone = latest(tmp_path)
-    time.sleep(1.1)  # run ids are told apart by the second first
-    result = benchbox("run", fault, "median", "--plugin", file, "--no-timing", "--timeout", "4", code=1)
+    result = benchbox("run", fault, "median", "--plugin", file, "--no-timing", "--timeout", "10", code=1)
     assert status in result.stdout
     assert reason in result.stdout.replace("\n", " ")
     store = latest(tmp_path)
@@ -209,7 +208,6 @@ def test_limit_draws_over_the_whole_split(benchbox: Command, tmp_path: Path) -> 
     for seed in ("0", "0", "1"):
         benchbox("run", "identity", "--no-timing", "--limit", "20", "--seed", seed)
         drawn.append(latest(tmp_path).images()["id"].tolist())
-        time.sleep(1.1)
     assert len(drawn[0]) == 20
     assert drawn[0] == drawn[1] != drawn[2]
     everything = open_data(DataRequest(dataset="sample"), {"sample": load_registry().dataset("sample").cls()}).ids
@@ -234,8 +232,13 @@ def test_ctrl_c_keeps_what_is_finished(plugin: Plugin, tmp_path: Path) -> None:
     assert b"Traceback" not in stderr
     store = latest(tmp_path)
     assert [outcome.status for outcome in store.outcomes().values()] == ["ok"]
-    left = subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True, text=True, check=False).stdout.split()
-    assert left == []
+    for _ in range(50):
+        # The server that workers are forked from ends by itself once it sees that its parent has gone.
+        if subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True, check=False).returncode == 1:
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("a process was left behind")
 
 
 def test_the_python_interface_gives_data_frames(tmp_path: Path) -> None:

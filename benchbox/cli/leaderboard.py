@@ -27,7 +27,7 @@ def command(run: str, form: str, sort: str, output: Path | None, results: Path) 
     \b
     Examples:
       benchbox leaderboard
-      benchbox leaderboard 20260131-120000-1a2b --format latex --sort ssim -o table.tex
+      benchbox leaderboard 20260131-120000-0421a2b --format latex --sort ssim -o table.tex
     """
     from benchbox.api.errors import BenchboxError
     from benchbox.report import render

@@ -15,7 +15,7 @@ from typing import Any
 
 from benchbox.api.threads import thread_environment
 
-_PRELOAD = ["benchbox.engine.worker"]
+_PRELOAD = ["benchbox.engine.preload"]
 _lock = threading.Lock()
 
 

@@ -1,0 +1,167 @@
+"""`benchbox tune`: searches the options of a denoiser."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from benchbox.cli.options import plugin_options, results_option
+
+if TYPE_CHECKING:
+    from benchbox.engine.tune import TuneResult
+
+_SHOWN = 10
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+class _Duration(click.ParamType[float]):
+    """Seconds, minutes or hours: ``90s``, ``5m``, ``1.5h``; a bare number is seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        match = re.fullmatch(r"([0-9]*\.?[0-9]+)([smh]?)", str(value).strip())
+        if match is None or float(match[1]) == 0:
+            self.fail(f"'{value}' is not a time such as 90s, 5m or 1h", param, ctx)
+        return float(match[1]) * _UNITS[match[2]]
+
+
+@click.command("tune")
+@click.argument("denoiser")
+@click.option(
+    "--space",
+    "spaces",
+    multiple=True,
+    required=True,
+    help="An option and the values to try; may repeat, every combination is tried.",
+)
+@click.option("--noise", "noises", multiple=True, default=("gaussian:0.1",), show_default=True, help="May repeat.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="fer2013.csv, its folder of images, or any folder of images; without it the built-in sample is used.",
+)
+@click.option("--dataset", default="", help="Kind of the data, where looking at it is not enough.")
+@click.option("--split", default="", help="Split to fit.  [default: Training, where there is one]")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=500,
+    show_default=True,
+    help="Draw this many images from the whole split, by the seed.",
+)
+@click.option("--skip-bad", is_flag=True, help="Go on without images that do not decode, and count them.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of noise and draw.")
+@click.option("--clip", is_flag=True, help="Clip noisy images to [0, 1].")
+@click.option("--quantize", is_flag=True, help="Round noisy images to 8 bit (clips them too).")
+@click.option(
+    "--sigma",
+    type=click.Choice(["given", "estimated", "none"]),
+    default="given",
+    show_default=True,
+    help="What the denoiser is told of the noise level.",
+)
+@click.option("--metric", default="psnr", show_default=True, help="What is to be improved.")
+@click.option(
+    "--budget",
+    type=_Duration(),
+    help="About how long it may take, as in 5m; candidates that do badly on few images are then left out.",
+)
+@click.option("--jobs", type=click.IntRange(min=1), help="Worker processes.  [default: all cores]")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=600.0,
+    show_default=True,
+    help="Seconds a shard may take.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("tuned.json"),
+    show_default=True,
+    help="File for the options found.",
+)
+@results_option
+@plugin_options
+def command(
+    denoiser: str,
+    spaces: tuple[str, ...],
+    noises: tuple[str, ...],
+    data: Path | None,
+    dataset: str,
+    split: str,
+    limit: int,
+    skip_bad: bool,
+    seed: int,
+    clip: bool,
+    quantize: bool,
+    sigma: str,
+    metric: str,
+    budget: float | None,
+    jobs: int | None,
+    timeout: float,
+    out: Path,
+    results: Path,
+    plugin_files: tuple[Path, ...],
+    plugin_folders: tuple[Path, ...],
+) -> None:
+    """Find the options of DENOISER that do best, and write them to a file that a run takes.
+
+    The options that DENOISER already sets stay fixed. Its row in a run says what it was tuned on.
+
+    \b
+    Examples:
+      benchbox tune median --space size=3,5 --space passes=1,2,3 --noise salt-pepper:0.1
+      benchbox tune tv_chambolle --space weight=0.05,0.07,0.1 --data fer2013.csv --budget 5m
+      benchbox run median median:@tuned.json --noise salt-pepper:0.1
+    """
+    from benchbox.api.records import DataRequest, Protocol
+    from benchbox.api.threads import threads
+    from benchbox.cli.progress import RunProgress
+    from benchbox.engine.tune import TuneConfig, parse_space, tune
+
+    config = TuneConfig(
+        denoiser=denoiser,
+        space=tuple(parse_space(text) for text in spaces),
+        noises=noises,
+        data=DataRequest(dataset, str(data) if data else "", split, limit, seed, skip_bad),
+        protocol=Protocol(seed, clip or quantize, quantize, sigma),  # type: ignore[arg-type]
+        metric=metric,
+        budget_s=budget,
+        jobs=jobs or threads(),
+        timeout_s=timeout,
+        results=results,
+        plugin_files=plugin_files,
+        plugin_folders=plugin_folders,
+        command=shlex.join(["benchbox", *sys.argv[1:]]),
+    )
+    with RunProgress() as progress:
+        result = tune(config, progress)
+    result.best.save(out)
+    _show(result, out)
+
+
+def _show(result: TuneResult, out: Path) -> None:
+    best = result.best
+    unit = " dB" if best.metric == "psnr" else ""
+    click.echo(
+        f"{best.denoiser} tuned on {best.label}: {best.images} images, {', '.join(best.noises)}; "
+        f"{best.candidates} settings tried"
+    )
+    for trial in result.trials[:_SHOWN]:
+        mark = "  (as named)" if trial.label == result.start else ""
+        if trial.reason:
+            click.echo(f"  failed  {trial.label}: {trial.reason}")
+        else:
+            click.echo(f"  {best.metric} {trial.score:.4f}{unit} on {trial.images} images  {trial.label}{mark}")
+    if len(result.trials) > _SHOWN:
+        click.echo(f"  and {len(result.trials) - _SHOWN} more")
+    if result.trials[0].label == result.start:
+        click.echo(f"nothing in the space is better than {result.start}")
+    click.echo(f"options: {out}\nscores: {result.runs[-1]}\ntry: benchbox run {best.denoiser}:@{out}")

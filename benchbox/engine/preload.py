@@ -1,0 +1,17 @@
+"""What the server of the worker processes holds before it forks them: the harness and its compiled ruler, no plugin."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchbox.builtin.metrics import METRICS
+from benchbox.builtin.sigma import estimate_sigma
+from benchbox.engine import worker
+
+__all__ = ["worker"]
+
+# A first call loads a compiled kernel from disk; forked processes then have it without importing numba again.
+_IMAGES = np.zeros((1, 32, 32), dtype=np.float32)
+for _metric in METRICS:
+    _metric()(_IMAGES, _IMAGES)
+estimate_sigma(_IMAGES)
