@@ -242,6 +242,22 @@ def test_estimated_sigma_is_that_of_scikit_image(height: int, width: int) -> Non
         np.testing.assert_allclose(estimate_sigma(noisy), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("levels", [2, 4, 255])
+def test_estimated_sigma_of_rounded_images_leaves_out_what_is_flat(levels: int) -> None:
+    import pywt
+
+    rng = np.random.default_rng(0)
+    for height, width in [(1, 1), (1, 7), (2, 2), (3, 4), (4, 3), (6, 5), (11, 11), (48, 48)]:
+        bright = np.clip(0.9 + 0.3 * rng.standard_normal((40, height, width)), 0, 1)
+        noisy = (np.rint(bright * levels) / levels).astype(np.float32)
+        expected: list[float] = []
+        for image in noisy.astype(np.float64):
+            details = np.abs(pywt.dwt2(image, "db2")[1][2])
+            seen = details[details > 1e-9]
+            expected.append(float(np.median(seen)) / 0.6744897501960817 if len(seen) else 0.0)
+        np.testing.assert_allclose(estimate_sigma(noisy), expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize(("side", "low"), [(48, 0.022), (256, 0.005)])
 def test_estimated_sigma_is_near_the_true_one(side: int, low: float) -> None:
     rng = np.random.default_rng(0)
