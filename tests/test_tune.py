@@ -1,0 +1,283 @@
+"""The search over options: it finds the best setting, keeps to its budget, and its file comes back into a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchbox import BenchboxError
+from benchbox.api.records import DataRequest, Protocol
+from benchbox.api.spec import Spec, parse_spec
+from benchbox.api.tuned import TunedOptions, apply_tuned
+from benchbox.engine.events import Event
+from benchbox.engine.tune import Trial, TuneConfig, make_candidates, parse_space, search, tune
+from benchbox.registry import load_registry
+from benchbox.store import RunStore
+
+FRAGILE = """
+import os
+from benchbox import Capabilities, Denoiser, hookimpl
+
+
+class Fragile(Denoiser):
+    name = "fragile"
+    summary = "moves every pixel by a shift and fails at some"
+    capabilities = Capabilities()
+
+    def __init__(self, *, shift: float = 0.3) -> None:
+        self.shift = shift
+
+    def denoise(self, noisy, sigma):
+        if self.shift == 0.1:
+            raise RuntimeError("not this one")
+        return noisy + self.shift
+
+
+@hookimpl
+def benchbox_denoisers():
+    return [Fragile]
+"""
+
+
+def quiet(event: Event) -> None:
+    pass
+
+
+def example() -> TunedOptions:
+    return TunedOptions(
+        denoiser="median",
+        options={"size": "5", "passes": "2"},
+        dataset="fer2013",
+        split="Training",
+        images=500,
+        fingerprint="ab" * 16,
+        noises=("gaussian:0.1",),
+        protocol=Protocol(3, True),
+        metric="psnr",
+        score=24.5,
+        start_score=24.25,
+        candidates=7,
+        run="20260101-000000-abcd",
+    )
+
+
+class Rounds:
+    """Scores candidates by a table and counts the time that it would take: a second for a hundred images."""
+
+    def __init__(self, truth: dict[str, float], failing: Sequence[str] = ()) -> None:
+        self.truth = truth
+        self.failing = failing
+        self.seconds = 0.0
+        self.asked: list[tuple[tuple[str, ...], int]] = []
+
+    def __call__(self, labels: Sequence[str], images: int) -> list[Trial]:
+        self.asked.append((tuple(labels), images))
+        self.seconds += len(labels) * images / 100
+        return [
+            Trial(label, float("nan"), images, "broken")
+            if label in self.failing
+            else Trial(label, self.truth[label], images)
+            for label in labels
+        ]
+
+    def clock(self) -> float:
+        return self.seconds
+
+
+TRUTH = {f"c{index}": float(-abs(index - 11)) for index in range(27)}
+
+
+def test_without_a_budget_the_whole_grid_is_scored_once() -> None:
+    rounds = Rounds(TRUTH)
+    trials = search(list(TRUTH), 900, rounds, True, None, rounds.clock)
+    assert rounds.asked == [(tuple(TRUTH), 900)]
+    assert trials[0] == Trial("c11", 0.0, 900)
+    assert [trial.score for trial in trials] == sorted(TRUTH.values(), reverse=True)
+
+
+def test_lower_may_be_better() -> None:
+    rounds = Rounds(TRUTH)
+    assert search(list(TRUTH), 900, rounds, False, None, rounds.clock)[0].label == "c26"
+
+
+def test_a_short_budget_halves() -> None:
+    """The grid would take 243 s; each round keeps a third, and the start, on three times the images."""
+    rounds = Rounds(TRUTH)
+    trials = search(list(TRUTH), 900, rounds, True, 110.0, rounds.clock)
+    assert [(len(labels), images) for labels, images in rounds.asked] == [(27, 100), (10, 300), (5, 900)]
+    assert trials[0] == Trial("c11", 0.0, 900)
+    assert all("c0" in labels for labels, _ in rounds.asked)
+    assert sorted(trial.label for trial in trials) == sorted(TRUTH)
+    assert rounds.seconds <= 110
+
+
+def test_a_budget_that_allows_it_takes_all_to_the_end() -> None:
+    rounds = Rounds(TRUTH)
+    search(list(TRUTH), 900, rounds, True, 271.0, rounds.clock)
+    assert [(len(labels), images) for labels, images in rounds.asked] == [(27, 100), (27, 900)]
+
+
+def test_a_spent_budget_ends_with_the_best_and_the_start() -> None:
+    rounds = Rounds(TRUTH)
+    trials = search(list(TRUTH), 900, rounds, True, 1.0, rounds.clock)
+    assert rounds.asked[-1] == (("c0", "c11"), 900)
+    assert len(rounds.asked) == 2
+    assert trials[0].images == 900
+
+
+def test_failures_come_last_and_are_not_asked_again() -> None:
+    rounds = Rounds(TRUTH, failing=["c11", "c0"])
+    trials = search(list(TRUTH), 900, rounds, True, 30.0, rounds.clock)
+    assert trials[0].label in {"c10", "c12"}
+    assert {trial.label for trial in trials if trial.reason} == {"c11", "c0"}
+    assert all("c11" not in labels for labels, _ in rounds.asked[1:])
+    assert len(trials) == len(TRUTH)
+
+
+def test_when_all_fail_the_search_ends() -> None:
+    rounds = Rounds(TRUTH, failing=list(TRUTH))
+    assert all(trial.reason for trial in search(list(TRUTH), 900, rounds, True, 30.0, rounds.clock))
+    assert len(rounds.asked) == 1
+
+
+def test_candidates_are_all_combinations_and_the_start() -> None:
+    found = make_candidates("median", (("size", ("3", "5")), ("passes", ("1", "2"))), load_registry())
+    assert list(found) == [
+        "median",
+        "median:size=3",
+        "median:size=3,passes=2",
+        "median:size=5",
+        "median:size=5,passes=2",
+    ]
+    assert found["median"] == {}
+    assert found["median:size=5,passes=2"] == {"size": "5", "passes": "2"}
+
+
+def test_fixed_options_stay_and_a_default_in_the_space_is_the_start() -> None:
+    found = make_candidates("wiener:strength=1.5", (("window_sigma", ("none", "1/2")),), load_registry())
+    assert found == {
+        "wiener:strength=1.5": {"strength": "1.5"},
+        "wiener:window_sigma=0.5,strength=1.5": {"strength": "1.5", "window_sigma": "0.5"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("denoiser", "space", "words"),
+    [
+        ("median", ("size", ("3", "4")), "size must be odd"),
+        ("median", ("sze", ("3",)), "no option 'sze'"),
+        ("median", ("size", ("x",)), "size=x is not int"),
+        ("median:size=3", ("size", ("5",)), "set twice"),
+        ("medan", ("size", ("5",)), "medan"),
+    ],
+)
+def test_a_wrong_space_is_refused_before_anything_runs(
+    denoiser: str, space: tuple[str, tuple[str, ...]], words: str
+) -> None:
+    with pytest.raises(BenchboxError, match=words):
+        make_candidates(denoiser, (space,), load_registry())
+
+
+def test_a_space_is_read() -> None:
+    assert parse_space("size=3, 5,7") == ("size", ("3", "5", "7"))
+    for text in ("size", "size=", "=3", "size=3,,5", "size=3,3"):
+        with pytest.raises(BenchboxError, match="--space"):
+            parse_space(text)
+
+
+def test_the_best_setting_of_a_real_search_is_the_best_of_its_run(tmp_path: Path) -> None:
+    """The scores are those of a run that anyone can look at again."""
+    config = TuneConfig(
+        "gaussian_blur",
+        (("blur_sigma", ("0.5", "0.8", "1.1", "2.5")),),
+        noises=("gaussian:0.05", "gaussian:0.2"),
+        data=DataRequest(limit=40),
+        results=tmp_path,
+        jobs=2,
+        command="benchbox tune ...",
+    )
+    result = tune(config, quiet)
+    assert result.start == "gaussian_blur"
+    assert len(result.trials) == 5
+    store = RunStore.open(result.runs[0])
+    for trial in result.trials:
+        cells = [cell for cell in store.record.cells if cell.denoiser == trial.label]
+        assert [cell.noise for cell in cells] == ["gaussian:0.05", "gaussian:0.2"]
+        assert trial.score == pytest.approx(np.mean([store.scores(cell.key)["psnr"].mean() for cell in cells]))
+    assert result.trials[0].score == max(trial.score for trial in result.trials)
+    best = result.best
+    assert (best.dataset, best.images, best.candidates, best.run) == ("sample", 40, 5, store.record.run_id)
+    assert best.score >= best.start_score
+    assert next(trial.score for trial in result.trials if trial.label == result.start) == best.start_score
+    # A single width cannot follow two noise levels, the default does.
+    assert best.options == {}
+
+
+def test_a_setting_that_fails_is_a_trial_with_its_reason(tmp_path: Path) -> None:
+    plugin = tmp_path / "fragile.py"
+    plugin.write_text(FRAGILE, encoding="utf-8")
+    config = TuneConfig(
+        "fragile",
+        (("shift", ("0.1", "0.02")),),
+        data=DataRequest(limit=10),
+        results=tmp_path / "results",
+        plugin_files=(plugin,),
+    )
+    result = tune(config, quiet)
+    assert [trial.label for trial in result.trials] == ["fragile:shift=0.02", "fragile", "fragile:shift=0.1"]
+    assert "not this one" in result.trials[-1].reason
+    assert result.best.options == {"shift": "0.02"}
+    nothing = TuneConfig("fragile:shift=0.1", (), data=config.data, results=config.results, plugin_files=(plugin,))
+    with pytest.raises(BenchboxError, match=r"no setting of fragile:shift=0\.1 could be scored: .*not this one"):
+        tune(nothing, quiet)
+
+
+def test_the_training_split_is_the_default(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    lines = ["emotion,pixels,Usage"]
+    for split in ("Training", "PublicTest"):
+        lines += [f"0,{' '.join(map(str, rng.integers(0, 256, 2304)))},{split}" for _ in range(4)]
+    table = tmp_path / "fer2013.csv"
+    table.write_text("\n".join(lines) + "\n", encoding="ascii")
+    space = (("size", ("3",)),)
+    found = tune(TuneConfig("median", space, data=DataRequest(path=str(table)), results=tmp_path / "results"), quiet)
+    assert found.best.label == "fer2013 Training"
+    assert found.best.images == 4
+    test = DataRequest(path=str(table), split="PublicTest")
+    found = tune(TuneConfig("median", space, data=test, results=tmp_path / "results"), quiet)
+    assert found.best.label == "fer2013 PublicTest"
+
+
+def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
+    file = tmp_path / "tuned.json"
+    example().save(file)
+    assert TunedOptions.load(file) == example()
+
+
+def test_a_file_takes_the_place_of_options(tmp_path: Path) -> None:
+    file = tmp_path / "tuned.json"
+    example().save(file)
+    spec, tuned = apply_tuned(parse_spec(f"median:@{file}"))
+    assert spec == Spec("median", None, (("size", "5"), ("passes", "2")))
+    assert tuned is not None
+    assert tuned.label == "fer2013 Training"
+    assert apply_tuned(parse_spec("median:size=3")) == (Spec("median", None, (("size", "3"),)), None)
+
+
+def test_a_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "tuned.json"
+    example().save(file)
+    with pytest.raises(BenchboxError, match="holds options of median, not of wiener"):
+        apply_tuned(parse_spec(f"wiener:@{file}"))
+    with pytest.raises(BenchboxError, match="No such file"):
+        apply_tuned(parse_spec(f"median:@{tmp_path / 'nothing.json'}"))
+    for text in ("[]", "{", '{"denoiser": "median"}', json.dumps({"denoiser": 3})):
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(BenchboxError, match=r"tuned options .*tuned\.json"):
+            TunedOptions.load(file)
+    with pytest.raises(BenchboxError, match="cannot write"):
+        example().save(tmp_path / "nowhere" / "tuned.json")
