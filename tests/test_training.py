@@ -347,6 +347,11 @@ class TestMixture:
             "quantize:3",
         ]
 
+    def test_many_noises_are_shown_at_their_defaults(self) -> None:
+        texts = ("gaussian:0..0.3", "poisson:5..100", "salt-pepper:0..0.2", "poisson-gaussian:5..90,sigma=0..0.1")
+        mixture = Mixture(texts, load_registry())
+        assert list(mixture.levels()) == ["gaussian:0.1", "poisson-gaussian:30", "poisson:30", "salt-pepper:0.05"]
+
     @pytest.mark.parametrize(
         ("text", "message"),
         [

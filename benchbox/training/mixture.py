@@ -16,6 +16,8 @@ from benchbox.builtin.noise import Composed
 from benchbox.registry import Registry
 
 RANGE = ".."
+FEW = 3
+"""Most noise models of a mixture whose levels are all shown in a card."""
 _SERIES = tuple(mantissa * 10.0**power for power in range(-4, 4) for mantissa in (1, 2, 5))
 
 
@@ -72,27 +74,33 @@ class Mixture:
     def levels(self) -> dict[str, NoiseModel]:
         """Single noises that stand for the mixture in a card, by canonical name.
 
-        A range gives the steps 1, 2, 5, 10, ... from a thirtieth of its upper end, and that end; noises without a range
-        and compositions stand for themselves, ranges in them at their middle.
+        A range gives the steps 1, 2, 5, 10, ... from a thirtieth of its upper end, and that end. Compositions, noises
+        with several ranges and mixtures of many models are shown at the models' default levels.
         """
         found: dict[str, NoiseModel] = {}
-        highest: dict[tuple[str, str], float] = {}
+        many = len({part.spec.name for parts in self._noises for part in parts}) > FEW
         for parts in self._noises:
-            for key, (_, high) in parts[0].ranges.items():
-                highest[parts[0].spec.name, key] = max(high, highest.get((parts[0].spec.name, key), high))
-        for parts in self._noises:
-            if len(parts) > 1 or len(parts[0].ranges) != 1:
-                specs = [part.at({key: sum(ends) / 2 for key, ends in part.ranges.items()}) for part in parts]
-                models = tuple(build(part.cls, spec) for part, spec in zip(parts, specs, strict=True))
+            if many or len(parts) > 1 or len(parts[0].ranges) != 1:
+                specs = [part.spec for part in parts]
+                models = tuple(part.cls(**part.fixed) for part in parts)
                 name = "+".join(canonical(part.cls, spec) for part, spec in zip(parts, specs, strict=True))
                 found[name] = models[0] if len(models) == 1 else Composed(models)
                 continue
             part, (key, (low, high)) = parts[0], next(iter(parts[0].ranges.items()))
-            least = max(low, highest[part.spec.name, key] / 30)
+            least = max(low, self._highest(part.spec.name, key) / 30)
             for level in sorted({one for one in _SERIES if least <= one * (1 + 1e-9) and one <= high} | {high}):
                 spec = part.at({key: int(level) if float(level).is_integer() else float(f"{level:.4g}")})
                 found[canonical(part.cls, spec)] = build(part.cls, spec)
         return dict(sorted(found.items()))
+
+    def _highest(self, name: str, key: str) -> float:
+        """Upper end of all ranges of one option."""
+        return max(
+            part.ranges[key][1]
+            for parts in self._noises
+            for part in parts
+            if part.spec.name == name and key in part.ranges
+        )
 
 
 def _part(spec: Spec, text: str, registry: Registry) -> _Part:

@@ -14,6 +14,21 @@ from benchbox_unet.network import Network, Tensor
 # Levels drawn uniformly from the whole range leave the low ones, whose errors are small, almost unfitted under a mean
 # squared error; the narrower ranges draw them more often and leave the loss as it is.
 GAUSSIAN = ("gaussian:0..0.3", "gaussian:0.05..0.3", "gaussian:0..0.1", "gaussian:0..0.04")
+MIXED = (
+    "gaussian:0..0.3",
+    "gaussian:0..0.1",
+    "poisson:5..100",
+    "salt-pepper:0..0.1",
+    "salt-pepper:0..0.3",
+    "impulse:0..0.3",
+    "speckle:0..0.4",
+    "uniform:0..0.3",
+    "poisson-gaussian:5..100,sigma=0..0.1",
+    "correlated:0..0.2,width=0.5..2",
+    "stripe:0..0.2",
+    "quantize:2..6",
+    "jpeg:5..60",
+)
 
 
 class UNet(Network):
@@ -37,6 +52,7 @@ class UNet(Network):
     margin = architecture.RADIUS
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "default": Recipe(noise=GAUSSIAN, epochs=40),
+        "mixed": Recipe(noise=MIXED, epochs=40),
         "original": Recipe(
             noise=("truncated-gaussian:10/255",),
             epochs=25,
