@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -52,12 +52,15 @@ class TerminalLeaderboard:
         text_width = 10**6 if piped else width
         for word, value in facts_of(self.board):
             yield _hanging(f"{word:<{FACT_INDENT}}", value, text_width)
+        rows = [row for block in self.board.blocks for row in block.rows]
+        everything = columns_of(self.board)
+        columns = fitting(everything, rows, width)
+        shown = [column.key for column in columns]
         for block in self.board.blocks:
-            columns = fitting(columns_of(self.board), block.rows, width)
             yield Text()
             yield _hanging("", title_of(self.board, block), text_width, style="bold")
-            yield from self._table(columns, block.rows, console, options, width)
-            notes = notes_of(self.board, block, [column.key for column in columns])
+            yield from self._table(columns, block.rows, rows, console, options, width)
+            notes = notes_of(self.board, block, shown)
             if width >= INSIGHTS_FROM:
                 notes += insights_of(self.board, block)
             for note in notes:
@@ -66,22 +69,35 @@ class TerminalLeaderboard:
         if summary is not None:
             yield Text()
             yield _hanging("", summary_title(self.board, summary), text_width, style="bold")
-            all_columns = summary_columns(self.board, summary)
-            yield from self._table(fitting(all_columns, summary.rows, width), summary.rows, console, options, width)
+            kept = fitting(summary_columns(self.board, summary), summary.rows, width)
+            yield from self._table(kept, summary.rows, summary.rows, console, options, width)
         yield Text()
         yield _hanging("", legend_of(self.board), text_width, style="dim")
-        hidden = _hidden(self.board, width)
+        # What the notes say instead of a column is not hidden.
+        hidden = [one.title for one in everything if one.key not in (*shown, "trained_on", "tuned_on")]
+        if width < INSIGHTS_FROM:
+            hidden.append("notes on significance and speed")
         if hidden:
             words = f"not shown at this width: {', '.join(hidden)} (all: --format markdown)"
             yield _hanging("", words, text_width, style="dim")
 
     def _table(
-        self, columns: Sequence[Column[R]], rows: Sequence[R], console: Console, options: ConsoleOptions, width: int
+        self,
+        columns: Sequence[Column[R]],
+        rows: Sequence[R],
+        all_rows: Sequence[R],
+        console: Console,
+        options: ConsoleOptions,
+        width: int,
     ) -> RenderResult:
-        boxed = console.is_terminal and not options.ascii_only
+        """Lay out the rows of a block in columns that are as wide as all blocks need them."""
+        widths = {column.key: _width(column, all_rows) for column in columns}
+        needed = sum(widths.values()) + GAP * len(widths)
         if not console.is_terminal:
-            width = max(width, sum(_width(column, rows) + GAP for column in columns))
-        yield from console.render(_table(columns, rows, boxed=boxed), options.update(width=width))
+            width = max(width, needed)
+        widths["denoiser"] = min(widths["denoiser"], widths["denoiser"] - needed + width + GAP)
+        table = _table(columns, rows, widths, boxed=console.is_terminal and not options.ascii_only)
+        yield from console.render(table, options.update(width=width))
 
 
 def fitting(columns: Sequence[Column[R]], rows: Sequence[R], width: int) -> tuple[Column[R], ...]:
@@ -103,18 +119,7 @@ def _width(column: Column[R], rows: Sequence[R]) -> int:
     return max([len(column.title), len(column.unit), *cells]) + mark
 
 
-def _hidden(board: Leaderboard, width: int) -> list[str]:
-    columns = columns_of(board)
-    shown = [{column.key for column in fitting(columns, block.rows, width)} for block in board.blocks]
-    hidden = [
-        column.title
-        for column in columns
-        if column.key not in ("trained_on", "tuned_on") and not all(column.key in keys for keys in shown)
-    ]
-    return hidden if width >= INSIGHTS_FROM else [*hidden, "notes on significance and speed"]
-
-
-def _table(columns: Sequence[Column[R]], rows: Sequence[R], *, boxed: bool) -> Table:
+def _table(columns: Sequence[Column[R]], rows: Sequence[R], widths: Mapping[str, int], *, boxed: bool) -> Table:
     # The lines of a box bring a gap between columns of their own.
     padding = 0 if boxed else (0, GAP, 0, 0)
     lines = box.SIMPLE_HEAD if boxed else None
@@ -125,6 +130,7 @@ def _table(columns: Sequence[Column[R]], rows: Sequence[R], *, boxed: bool) -> T
         table.add_column(
             title,
             justify="left" if column.text else "right",
+            width=widths[column.key],
             no_wrap=column.key != "denoiser",
             overflow="fold",
         )
