@@ -13,7 +13,7 @@ from typing import Any
 from benchbox.api.records import Cell, DenoiserRecord, Failure, Outcome
 from benchbox.engine.events import CellDone, Event, ShardDone
 from benchbox.engine.plan import Shard
-from benchbox.engine.processes import worker_context
+from benchbox.engine.processes import WorkerContext
 from benchbox.engine.work import Condition, ShardScores, ShardTask
 from benchbox.engine.worker import attempt, begin
 from benchbox.store import RunStore
@@ -90,12 +90,11 @@ class QualityPass:
             for record in store.record.denoisers
         ]
 
-    def run(self) -> None:
+    def run(self, context: WorkerContext) -> None:
         """Do all the work; on an interrupt abandon the shards under way, keep the finished ones and raise."""
         for cell in self._store.record.cells:
             if cell.skipped:
                 self._finish(cell, Outcome("skipped", cell.skipped))
-        context = worker_context()
         slots = min(self._store.record.jobs, sum(len(work.queue) for work in self._work))
         with concurrent.futures.ThreadPoolExecutor(max(1, slots)) as threads:
             futures = [threads.submit(self._slot, context) for _ in range(slots)]
@@ -105,7 +104,7 @@ class QualityPass:
             finally:
                 self._stop.set()
 
-    def _slot(self, context: Any) -> None:
+    def _slot(self, context: WorkerContext) -> None:
         try:
             while (work := self._next_denoiser()) is not None:
                 self._serve(work, context)
@@ -123,7 +122,7 @@ class QualityPass:
             chosen.workers += 1
             return chosen
 
-    def _serve(self, work: _DenoiserWork, context: Any) -> None:
+    def _serve(self, work: _DenoiserWork, context: WorkerContext) -> None:
         """Keep one worker process busy until its denoiser has no shard left."""
         from pebble import ProcessPool
 

@@ -15,6 +15,7 @@ from benchbox.engine.data import describe_data, open_data
 from benchbox.engine.environment import environment
 from benchbox.engine.events import Event, RunStarted, TimingDone, TimingStarted
 from benchbox.engine.plan import Plan, RunConfig, make_plan
+from benchbox.engine.processes import worker_context
 from benchbox.engine.quality import QualityPass
 from benchbox.engine.timing import choose_images, time_denoiser
 from benchbox.engine.work import Condition
@@ -41,6 +42,7 @@ def execute(config: RunConfig, on_event: Callable[[Event], None]) -> RunStore:
     BenchboxError
         What was asked for does not exist or cannot be opened, or the results cannot be written.
     """
+    context = worker_context()  # it loads the ruler while this process opens the data
     registry = load_registry(config.plugin_files, config.plugin_folders)
     images = open_data(config.data, {name: entry.cls() for name, entry in registry.datasets.items()})
     plan = make_plan(config, registry, images)
@@ -66,7 +68,7 @@ def execute(config: RunConfig, on_event: Callable[[Event], None]) -> RunStore:
     store = RunStore.create(config.results, record, _image_columns(images))
     on_event(RunStarted(record))
     conditions = _conditions(record, registry)
-    QualityPass(store, conditions, plan.shards, config.timeout_s, on_event).run()
+    QualityPass(store, conditions, plan.shards, config.timeout_s, on_event).run(context)
     if config.timing:
         _time_all(store, config, plan, conditions, on_event)
     return store

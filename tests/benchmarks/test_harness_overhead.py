@@ -1,0 +1,113 @@
+"""How much the harness adds to drawing the noise, denoising and scoring: whole runs against the bare work."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from benchbox.api.records import DataRequest, Protocol, Reference
+from benchbox.engine.data import open_data
+from benchbox.engine.plan import DEFAULT_METRICS, RunConfig, make_plan
+from benchbox.engine.work import Condition, ShardTask, compute_shard
+from benchbox.registry import load_registry
+
+DENOISERS = ("identity", "gaussian_blur", "median", "wiener", "tv_chambolle", "bilateral")
+NOISES = ("gaussian:0.1", "poisson:30", "salt-pepper:0.05")
+FACES = 3589
+
+
+@pytest.fixture
+def csv(tmp_path: Path) -> Path:
+    """FER2013 where ``BENCHBOX_FER2013_CSV`` names it; else a csv of as many PublicTest faces made of sample tiles."""
+    given = os.environ.get("BENCHBOX_FER2013_CSV")
+    if given:
+        return Path(given)
+    sample = open_data(DataRequest(dataset="sample"), {"sample": load_registry().dataset("sample").cls()})
+    tiles = (sample.stack(np.arange(len(sample))) * 255).round().astype(int)
+    rows = [" ".join(map(str, tile.ravel())) for tile in tiles]
+    file = tmp_path / "fer2013.csv"
+    lines = (f"0,{rows[index % len(rows)]},PublicTest\n" for index in range(FACES))
+    file.write_text("emotion,pixels,Usage\n" + "".join(lines))
+    return file
+
+
+def bare_seconds(csv: Path) -> float:
+    """CPU seconds of the same work in one process, libraries loaded and warm."""
+    registry = load_registry()
+    config = RunConfig(DENOISERS, NOISES, DEFAULT_METRICS, DataRequest(path=str(csv), split="PublicTest"))
+    images = open_data(config.data, {name: entry.cls() for name, entry in registry.datasets.items()})
+    plan = make_plan(config, registry, images)
+    dataset = Reference(registry.dataset("fer2013").provider, "fer2013")
+    request = DataRequest("fer2013", str(csv), "PublicTest")
+    tasks = [
+        ShardTask(
+            denoiser.reference,
+            Condition(request, dataset, images.fingerprint, noise, parts, Protocol()),
+            tuple(plan.metrics.items()),
+            shard.indices,
+        )
+        for denoiser in plan.denoisers
+        for noise, parts in plan.noises.items()
+        for shard in plan.shards
+    ]
+    for task in tasks[:: len(plan.shards)]:
+        compute_shard(task)
+    before = time.process_time()
+    for task in tasks:
+        compute_shard(task)
+    return time.process_time() - before
+
+
+def measured_run(csv: Path, folder: Path) -> dict[str, float]:
+    """Wall and CPU seconds and peak memory of the command with all its processes."""
+    command = [str(Path(sys.executable).with_name("benchbox")), "run", *DENOISERS, "--no-timing", "--data", str(csv)]
+    command += [part for noise in NOISES for part in ("--noise", noise)]
+    begun = time.perf_counter()
+    process = psutil.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    seconds: dict[int, float] = {}
+    peak = 0.0
+    while process.poll() is None:
+        resident = 0
+        for one in [process, *_children(process)]:
+            try:
+                times = one.cpu_times()
+                seconds[one.pid] = times.user + times.system
+                resident += one.memory_info().rss
+            except psutil.Error:
+                continue
+        peak = max(peak, resident / 2**20)
+        time.sleep(0.02)
+    assert process.returncode == 0
+    return {"wall_s": time.perf_counter() - begun, "cpu_s": sum(seconds.values()), "peak_mb": peak}
+
+
+def _children(process: Any) -> list[Any]:
+    try:
+        return list(process.children(recursive=True))
+    except psutil.Error:
+        return []
+
+
+@pytest.mark.slow
+def test_overhead_of_the_harness(csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cores = len(os.sched_getaffinity(0))
+    measured_run(csv, tmp_path)  # fills the caches
+    runs = [measured_run(csv, tmp_path) for _ in range(3)]
+    run = min(runs, key=lambda one: one["wall_s"])
+    bare_s = bare_seconds(csv)
+    ideal_s = bare_s / cores
+    with capsys.disabled():
+        print(f"\n{FACES} faces x {len(NOISES)} noises x {len(DENOISERS)} denoisers on {cores} cores")
+        print(f"drawing, denoising and scoring alone  {bare_s:6.2f} CPU s, {ideal_s:.2f} s on {cores} cores")
+        print(f"benchbox run                          {run['wall_s']:6.2f} s wall, {run['wall_s'] / ideal_s:.2f} x")
+        print(f"cores kept busy                       {100 * run['cpu_s'] / cores / run['wall_s']:6.0f} %")
+        print(f"peak memory of all processes          {run['peak_mb']:6.0f} MiB")
+    assert run["cpu_s"] > bare_s / 2, "the run did less work than the work alone takes"
