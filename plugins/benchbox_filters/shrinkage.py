@@ -62,7 +62,7 @@ class Wavelet(Denoiser):
     The threshold is ``strength * sigma^2 / sqrt(max(energy - sigma^2, 0))``, where `energy` is the mean square of the
     band's coefficients in a square window, in place of the sorted contexts of the paper. The undecimated transform
     averages over all shifts of the image, which removes the blocks that thresholds leave. It is compiled over the
-    stack: `pywt.swt2` and `pywt.iswt2`, to which it is equal, take about ten times as long.
+    stack: `pywt.swt2` and `pywt.iswt2`, to which it is equal, take five times as long.
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ class Identity(Denoiser):
 def gaussian(stack: Images, widths: Sigma) -> Images:
     """Convolve each image with a Gaussian of its own width, cut off at four widths, borders mirrored.
 
-    OpenCV's call an image takes a third of the time of `scipy.ndimage.gaussian_filter` on the whole stack, and does
+    OpenCV's call an image takes half the time of `scipy.ndimage.gaussian_filter` on the whole stack, and does
     not slow down where every image has its own width.
 
     Parameters

@@ -12,7 +12,7 @@ class TVChambolle(Denoiser):
     """The image of least total variation near the noisy one.
 
     Same steps, stopping rule and result as `skimage.restoration.denoise_tv_chambolle` (to float32 rounding), compiled
-    over the stack, which is about 20 times faster on small images.
+    over the stack, which takes a sixteenth of the time on 48x48.
 
     Parameters
     ----------
