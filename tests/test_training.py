@@ -138,7 +138,8 @@ def test_the_card_is_true(config: TrainConfig) -> None:
     assert (card.seed, card.noise, card.command) == (3, "gaussian:0.1..0.3", "benchbox train shrink")
     best = next(row for row in reversed(result.history) if row.best)
     assert card.epochs == pytest.approx(best.images / len(fitted), abs=0.01)
-    assert set(card.validation) == {"gaussian:0.1", "gaussian:0.2", "gaussian:0.3"}
+    assert set(card.validation) == {"noise as trained on", "gaussian:0.1", "gaussian:0.2", "gaussian:0.3"}
+    assert card.validation["noise as trained on"] == pytest.approx(best.val_psnr, abs=6e-4)
     # The figures can be recomputed from the weights.
     from benchbox.builtin.metrics import Psnr
     from benchbox.builtin.noise import Gaussian

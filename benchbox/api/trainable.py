@@ -116,7 +116,7 @@ class Trainer(ABC):
 
 
 class TrainableDenoiser(Denoiser):
-    """A denoiser whose weights can be fitted; what `benchbox train` takes.
+    """A denoiser whose weights can be fitted; what `benchbox train` takes. It has an option ``weights``.
 
     Attributes
     ----------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +67,7 @@ class Batches:
         """Steps an epoch; images that do not fill a batch are left out, others every epoch."""
         return len(self._images) // self._recipe.batch_size
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
+    def epoch(self, epoch: int) -> Generator[Batch, None, None]:
         """Give the batches of an epoch, made ahead in a thread."""
         ready: queue.Queue[Batch | BaseException | None] = queue.Queue(AHEAD)
         stop = threading.Event()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from benchbox.api.arrays import Images, Sigma
 from benchbox.api.card import TrainingCard
 from benchbox.api.dataset import ImageSet
 from benchbox.api.errors import BenchboxError
-from benchbox.api.trainable import Recipe, Trainer
+from benchbox.api.trainable import Recipe, TrainableDenoiser, Trainer
 from benchbox.engine.environment import environment
 from benchbox.registry import load_registry
 from benchbox.training.batches import Batches
@@ -31,6 +32,9 @@ WARM_UP = 300
 """Steps over which a cosine schedule rises to its highest learning rate; a tenth of them all where those are few."""
 LAST = 1e-3
 """Learning rate at the end of a cosine schedule, as a share of the highest."""
+
+TRAINED_ON = "noise as trained on"
+"""Key of a card's PSNR over the whole mixture."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def train(config: TrainConfig, progress: Callable[[Event], None]) -> TrainResult
     trainer = denoiser.trainer(config.recipe, seed=config.seed, start=config.start)
     if loaded is not None:
         at = _resume(config, training, trainer, *loaded)
-    run = _Run(config, recipe, mixture, folder, trainer, training, validating, progress, at)
+    run = _Run(config, denoiser, recipe, mixture, folder, trainer, training, validating, progress, at)
     return run.all_epochs()
 
 
@@ -111,6 +115,7 @@ class _Run:
     def __init__(
         self,
         config: TrainConfig,
+        denoiser: TrainableDenoiser,
         recipe: Recipe,
         mixture: Mixture,
         folder: Folder,
@@ -120,7 +125,8 @@ class _Run:
         progress: Callable[[Event], None],
         at: _Progress,
     ) -> None:
-        self._config, self._recipe, self._mixture, self._folder = config, recipe, mixture, folder
+        self._config, self._denoiser, self._recipe = config, denoiser, recipe
+        self._mixture, self._folder = mixture, folder
         self._trainer, self._training, self._progress, self._at = trainer, training, progress, at
         self._validating = len(validating)
         self._batches = Batches(training, mixture, recipe, config.seed)
@@ -137,8 +143,17 @@ class _Run:
         if at.best is None:
             raise BenchboxError("no epoch was trained", hint="give more --epochs or --minutes")
         weights = self._folder.path / at.weights
-        card = TrainingCard.load(weights.with_suffix(".json"))
-        return TrainResult(weights, card, at.history, stopped)
+        return TrainResult(weights, self._last_card(weights), at.history, stopped)
+
+    def _last_card(self, weights: Path) -> TrainingCard:
+        """Add what the best weights reach at single levels, measured on the file as a run will load it."""
+        path = weights.with_suffix(".json")
+        card = TrainingCard.load(path)
+        fitted = type(self._denoiser)(weights=str(weights))  # type: ignore[call-arg]
+        levels = self._validation.levels(self._mixture.levels(), fitted.denoise)
+        card = replace(card, validation=card.validation | levels)
+        self._folder.write(path.name, (json.dumps(asdict(card), indent=2) + "\n").encode())
+        return card
 
     def _one_epoch(self) -> None:
         at, recipe = self._at, self._recipe
@@ -210,7 +225,6 @@ class _Run:
 
     def _card(self, row: EpochDone) -> TrainingCard:
         machine = environment()
-        noises = self._mixture.levels()
         nothing = self._validation.score(_nothing)
         recipe = self._recipe
         notes = (
@@ -233,7 +247,7 @@ class _Run:
             command=self._config.command,
             versions={"python": machine["python"], **machine["versions"]},
             hardware=f"{machine['cpu']}, {machine['cores']} cores",
-            validation=self._validation.levels(noises, self._trainer.denoise),
+            validation={TRAINED_ON: round(row.val_psnr, 3)},
             notes=notes,
         )
 
