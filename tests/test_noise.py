@@ -294,6 +294,17 @@ def test_a_composition_draws_independent_noises_from_left_to_right() -> None:
         noise.Composed((noise.Gaussian(),))
 
 
+def test_a_composed_noise_has_a_stream_of_its_own() -> None:
+    # What the first model draws, here nothing that shows, does not shift the stream of the second.
+    black = np.zeros((20, 30), dtype=np.float32)
+    stripes = [
+        noise.Composed((first, noise.Stripe(0.1))).apply(black, image_generator(0, "x", "a", 0))
+        for first in (noise.Gaussian(0.0), noise.Uniform(0.0), noise.Quantize(8))
+    ]
+    assert stripes[0].any()
+    assert (stripes[0] == stripes[1]).all() and (stripes[0] == stripes[2]).all()
+
+
 ALL: list[NoiseModel] = [
     *(build(cls, parse_spec(cls.example)) for cls in noise.MODELS),
     noise.Composed((noise.Poisson(30.0), noise.Gaussian(0.05))),
