@@ -15,6 +15,7 @@ from benchbox.api.errors import BenchboxError
 from benchbox.api.options import build, canonical, options_of, resolve, write_value
 from benchbox.api.records import Cell, DataRequest, DenoiserRecord, MetricRecord, Protocol, Reference, digest
 from benchbox.api.spec import parse_composition, parse_spec
+from benchbox.api.tuned import apply_tuned
 from benchbox.registry import Registry
 
 T = TypeVar("T")
@@ -190,7 +191,7 @@ def make_shards(shapes: NDArray[np.int64]) -> tuple[Shard, ...]:
 
 
 def _plan_denoiser(text: str, registry: Registry) -> DenoiserRecord:
-    spec = parse_spec(text)
+    spec, tuned = apply_tuned(parse_spec(text))
     entry = registry.denoiser(spec.name)
     label = canonical(entry.cls, spec)
     given = resolve(entry.cls, spec)
@@ -205,7 +206,7 @@ def _plan_denoiser(text: str, registry: Registry) -> DenoiserRecord:
         sigma_use=capabilities.sigma,
         min_size=capabilities.min_size,
         deterministic=capabilities.deterministic,
-        tuned_on=capabilities.tuned_on,
+        tuned_on=tuned.label if tuned else capabilities.tuned_on,
         options={one.name: write_value(given.get(one.name, one.default)) for one in options_of(entry.cls)},
     )
 
