@@ -224,6 +224,11 @@ def insights_of(board: Leaderboard, block: Block) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def advice_of(board: Leaderboard) -> tuple[str, ...]:
+    """What the run looks suspicious for, a sentence each."""
+    return tuple(plain(f"{one.saw}. It may be that {one.why}. What to do: {one.do}.") for one in board.advice)
+
+
 def legend_of(board: Leaderboard) -> str:
     """How to read the table: marks, directions, what the columns of speed are."""
     lower = [metric_title(metric.label) for metric in board.metrics if not metric.higher_is_better]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.api.records import Cell, Outcome, RunRecord
+from benchbox.report.advice import advise
 from benchbox.report.model import Leaderboard, MetricColumn
 from benchbox.report.ranked import Unranked, rank_blocks
 from benchbox.report.rows import make_header, make_row
@@ -67,6 +68,7 @@ def build_leaderboard(store: RunStore, *, sort: str = "psnr", within_ms: float |
         blocks=ranked,
         summary=summarise(ranked, metrics[sort]),
         within_ms=within_ms,
+        advice=advise(record, blocks, timings),
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from benchbox.report.columns import (
     Column,
     R,
+    advice_of,
     columns_of,
     facts_of,
     insights_of,
@@ -40,6 +41,8 @@ def render(board: Leaderboard) -> str:
     if board.summary is not None:
         lines += ["", f"## {escape(summary_title(board, board.summary))}", ""]
         lines += _table(summary_columns(board, board.summary), board.summary.rows)
+    if board.advice:
+        lines += ["", "## What to check", "", *(f"- {escape(one)}" for one in advice_of(board))]
     return "\n".join([*lines, "", escape(legend_of(board)).replace("\\* best", "**bold** best"), ""])
 
 

@@ -273,6 +273,21 @@ class Summary:
 
 
 @dataclass(frozen=True)
+class Advice:
+    """Something suspicious about a run.
+
+    Attributes
+    ----------
+    saw, why, do : str
+        What was seen, why it may be, and what to do.
+    """
+
+    saw: str
+    why: str
+    do: str
+
+
+@dataclass(frozen=True)
 class Leaderboard:
     """A run, ranked.
 
@@ -290,6 +305,8 @@ class Leaderboard:
         Over several noises.
     within_ms : float or None
         Largest latency that is ranked.
+    advice : tuple of Advice
+        What the run looks suspicious for.
     """
 
     header: Header
@@ -299,6 +316,7 @@ class Leaderboard:
     blocks: tuple[Block, ...]
     summary: Summary | None = None
     within_ms: float | None = None
+    advice: tuple[Advice, ...] = ()
 
     @property
     def sort_metric(self) -> MetricColumn:

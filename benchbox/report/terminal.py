@@ -14,6 +14,7 @@ from rich.text import Text
 from benchbox.report.columns import (
     Column,
     R,
+    advice_of,
     columns_of,
     facts_of,
     insights_of,
@@ -71,6 +72,9 @@ class TerminalLeaderboard:
             yield _hanging("", summary_title(self.board, summary), text_width, style="bold")
             kept = fitting(summary_columns(self.board, summary), summary.rows, width)
             yield from self._table(kept, summary.rows, summary.rows, console, options, width)
+        for advice in advice_of(self.board):
+            yield Text()
+            yield _hanging("check: ", advice, text_width, style="yellow")
         yield Text()
         yield _hanging("", legend_of(self.board), text_width, style="dim")
         # What the notes say instead of a column is not hidden.
