@@ -84,7 +84,8 @@ def shrink(group: FLOATS, pilot: FLOATS, area: int, count: int, noise: np.float3
             energy += gain * gain
             store(group, at, gain * load16(group, at))
         inverse_haar(group, start, count)
-    return np.float32(1) / max(total(energy), np.float32(1e-6))
+    weight: np.float32 = np.float32(1) / max(total(energy), np.float32(1e-6))
+    return weight
 
 
 @compiled

@@ -1,9 +1,10 @@
-"""Stacks of images through the two stages of BM3D, on any number of threads with the same result."""
+"""Stacks of images through tiled stages, on any number of threads with the same result."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -15,6 +16,7 @@ from benchbox_bm3d.tiles import filter_tiles, merge
 
 IMAGES = NDArray[np.float32]
 LEVELS = NDArray[np.float32]
+TILES = NDArray[np.int64]
 
 _TILE = 96
 """Pixels between the first and the last reference patch of a tile, about: its coefficients fit the cache."""
@@ -23,8 +25,60 @@ _TILE_BYTES = 64 << 20
 _GREY_LEVELS = 255
 
 
+class Workers:
+    """Threads that share out parts of a job.
+
+    They are Python's own; kernels run without its lock. Which thread takes which part never changes a result.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads)
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def share(self, work: Callable[[int, int], None], count: int) -> None:
+        """Call ``work(first, last)`` for ranges that make up ``range(count)``."""
+        if self._threads == 1 or count == 1:
+            work(0, count)
+            return
+        # More parts than threads, for some take longer; each part allocates its own scratch.
+        parts = np.unique(np.linspace(0, count, min(count, 4 * self._threads) + 1).round().astype(int)).tolist()
+        for done in [self._pool.submit(work, first, last) for first, last in pairwise(parts)]:
+            done.result()
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A 2D transform as what it does to a line of pixels.
+
+    Attributes
+    ----------
+    analysis, synthesis : ndarray of float32, shape (P, P)
+        The transform, one basis vector a row, and its inverse with row i times ``window[i]``.
+    window : ndarray of float32, shape (P,)
+        Weight of a pixel by its place in a line of the patch.
+    """
+
+    analysis: IMAGES
+    synthesis: IMAGES
+    window: IMAGES
+
+    @classmethod
+    def of(cls, transform: transforms.Transform, side: int, beta: float) -> Lines:
+        """Make them for patches of a size, with the Kaiser window of parameter `beta`."""
+        matrix = transforms.forward(transform, side)
+        window = np.kaiser(side, beta)
+        arrays = (matrix, np.linalg.inv(matrix) * window[:, None], window)
+        return cls(*(np.ascontiguousarray(array, np.float32) for array in arrays))
+
+
 def denoise(noisy: IMAGES, sigma: LEVELS, profile: Profile, threads: int) -> IMAGES:
-    """Denoise a stack.
+    """Denoise a stack by BM3D.
 
     Parameters
     ----------
@@ -40,47 +94,106 @@ def denoise(noisy: IMAGES, sigma: LEVELS, profile: Profile, threads: int) -> IMA
     ndarray of float32, shape (N, H, W)
     """
     result = np.empty_like(noisy)
-    with ThreadPoolExecutor(threads) as pool:
-        tiles = plan(1, *noisy.shape[1:], profile.hard)
-        batch = max(1, _TILE_BYTES // (8 * len(tiles) * _room(tiles, profile.hard.side)))
-        for start in range(0, len(noisy), batch):
-            some, levels = noisy[start : start + batch], sigma[start : start + batch]
-            pilot = run_stage(some, some[:0], levels, profile.hard, pool, threads)
-            result[start : start + batch] = run_stage(some, pilot, levels, profile.wiener, pool, threads)
+    with Workers(threads) as workers:
+        for some in batches(noisy, profile.hard[0].side, profile.hard[0].step, profile.hard[0].reach):
+            images, levels = noisy[some], sigma[some]
+            pilot = _mean([run_stage(images, images[:0], levels, stage, workers) for stage in profile.hard])
+            result[some] = _mean([run_stage(images, pilot, levels, stage, workers) for stage in profile.wiener])
     return result
 
 
-def plan(count: int, height: int, width: int, stage: Stage) -> NDArray[np.int64]:
-    """Cut images into tiles; see `tiles.filter_tiles` for the columns."""
-    spans_y, spans_x = (_spans(length - stage.side, stage) for length in (height, width))
+def _mean(estimates: list[IMAGES]) -> IMAGES:
+    total = estimates[0]
+    for estimate in estimates[1:]:
+        total += estimate
+    if len(estimates) > 1:
+        total /= np.float32(len(estimates))
+    return total
+
+
+def batches(images: IMAGES, side: int, step: int, reach: int) -> list[slice]:
+    """Parts of a stack whose filtered tiles need little memory."""
+    tiles = plan((1, *images.shape[1:]), side, step, reach)
+    batch = max(1, _TILE_BYTES // (8 * len(tiles) * _room(tiles, side)))
+    return [slice(start, start + batch) for start in range(0, len(images), batch)]
+
+
+def plan(shape: tuple[int, ...], side: int, step: int, reach: int) -> TILES:
+    """Cut images into tiles.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (N, H, W).
+    side, step, reach : int
+        Side of a patch, pixels between reference patches, rows and columns searched on either side of them.
+
+    Returns
+    -------
+    ndarray of int64, shape (T, 9)
+        See `tiles.filter_tiles` for the columns; the tiles of an image follow each other.
+    """
+    spans_y, spans_x = (_spans(length - side, step, reach) for length in shape[1:])
     one = [(0, *y[:2], *x[:2], y[2], x[2], y[3], x[3]) for y in spans_y for x in spans_x]
-    tiles = np.tile(np.array(one, np.int64), (count, 1))
-    tiles[:, 0] = np.repeat(np.arange(count), len(one))
+    tiles = np.tile(np.array(one, np.int64), (shape[0], 1))
+    tiles[:, 0] = np.repeat(np.arange(shape[0]), len(one))
     return tiles
 
 
-def _spans(end: int, stage: Stage) -> list[tuple[int, int, int, int]]:
+def _spans(end: int, step: int, reach: int) -> list[tuple[int, int, int, int]]:
     # Reference patches lie on every `step`-th place and on the last, `end`.
-    length = max(1, round(_TILE / stage.step)) * stage.step
-    places = -(-end // length) if end else 1
-    starts = [*range(0, places * length, length), end + stage.step]
+    length = max(1, round(_TILE / step)) * step
+    starts = [*range(0, max(end, 1), length), end + step]
     spans = []
     for start, stop in pairwise(starts):
-        final = end if stop > end else stop - stage.step
-        low, high = max(0, start - stage.reach), min(end, final + stage.reach)
+        final = end if stop > end else stop - step
+        low, high = max(0, start - reach), min(end, final + reach)
         spans.append((start, final, low, high - low + 1))
     return spans
 
 
-def _room(tiles: NDArray[np.int64], side: int) -> int:
+def _room(tiles: TILES, side: int) -> int:
     # A vector more than the pixels, for the last of them is written with a whole one.
     return int(((tiles[:, 7] + side - 1) * (tiles[:, 8] + side - 1)).max()) + 16
 
 
-def run_stage(
-    noisy: IMAGES, pilot: IMAGES, sigma: LEVELS, stage: Stage, pool: ThreadPoolExecutor, threads: int
+def run_tiles(
+    images: IMAGES, tiles: TILES, side: int, workers: Workers, work: Callable[[int, int, IMAGES, IMAGES], None]
 ) -> IMAGES:
-    """Run one stage over a stack.
+    """Filter tiles, and put the images together.
+
+    Parameters
+    ----------
+    images : ndarray of float32, shape (N, H, W)
+    tiles : ndarray of int64, shape (T, 9)
+        What `plan` made of them.
+    side : int
+        Side of a patch.
+    workers : Workers
+    work : callable
+        Takes the first tile, the last one (excluded), and the arrays of pixels and of weights to fill for them.
+
+    Returns
+    -------
+    ndarray of float32, shape (N, H, W)
+    """
+    room = _room(tiles, side)
+    pixels, shares = np.empty((len(tiles), room), np.float32), np.empty((len(tiles), room), np.float32)
+    workers.share(lambda first, last: work(first, last, pixels, shares), len(tiles))
+    result = np.empty_like(images)
+    each = len(tiles) // len(images)
+
+    def join(first: int, last: int) -> None:
+        weights = np.empty(images.shape[1:], np.float32)
+        for index in range(first, last):
+            merge(tiles, index * each, (index + 1) * each, side, pixels, shares, weights, result[index])
+
+    workers.share(join, len(images))
+    return result
+
+
+def run_stage(noisy: IMAGES, pilot: IMAGES, sigma: LEVELS, stage: Stage, workers: Workers) -> IMAGES:
+    """Run one stage of BM3D over a stack.
 
     Parameters
     ----------
@@ -89,52 +202,24 @@ def run_stage(
         First estimates, for the Wiener stage.
     sigma : ndarray of float32, shape (N,)
     stage : Stage
-    pool : concurrent.futures.ThreadPoolExecutor
-    threads : int
+    workers : Workers
 
     Returns
     -------
     ndarray of float32, shape (N, H, W)
     """
-    side = stage.side
-    tiles = plan(len(noisy), *noisy.shape[1:], stage)
-    room = _room(tiles, side)
-    pixels, shares = np.empty((len(tiles), room), np.float32), np.empty((len(tiles), room), np.float32)
-    forward = transforms.forward(stage.transform, side)
-    window = np.kaiser(side, stage.beta)
-    inverse = np.linalg.inv(forward) * window[:, None]
-    strengths = stage.factor * sigma.astype(np.float64) ** (2 if len(pilot) else 1)
-    limits = side**2 * (stage.limit / _GREY_LEVELS**2 + stage.limit_slope * sigma.astype(np.float64) ** 2)
-    arrays = [
-        np.ascontiguousarray(array, np.float32)
-        for array in (strengths, limits, forward, inverse, window, transforms.dct(side))
-    ]
-    order = transforms.low_frequencies(side, stage.compared)
+    tiles = plan(noisy.shape, stage.side, stage.step, stage.reach)
+    lines = Lines.of(stage.transform, stage.side, stage.beta)
+    matching = transforms.dct(stage.side).astype(np.float32)
+    order = transforms.low_frequencies(stage.side, stage.compared)
+    level = sigma.astype(np.float64)
+    strengths = (stage.factor * (level**2 if len(pilot) else level)).astype(np.float32)
+    limits = (stage.side**2 * (stage.limit / _GREY_LEVELS**2 + stage.limit_slope * level**2)).astype(np.float32)
 
-    def some(first: int, last: int) -> None:
+    def work(first: int, last: int, pixels: IMAGES, shares: IMAGES) -> None:
         filter_tiles(
-            noisy, pilot, tiles, first, last, *arrays[:2], stage.step, stage.size, stage.reach, *arrays[2:], order,
-            pixels, shares,
+            noisy, pilot, tiles, first, last, strengths, limits, stage.step, stage.size, stage.reach, lines.analysis,
+            lines.synthesis, lines.window, matching, order, pixels, shares,
         )  # fmt: skip
 
-    _spread(some, len(tiles), pool, threads)
-    result = np.empty_like(noisy)
-    each = len(tiles) // len(noisy)
-
-    def join(first: int, last: int) -> None:
-        weights = np.empty(noisy.shape[1:], np.float32)
-        for index in range(first, last):
-            merge(tiles, index * each, (index + 1) * each, side, pixels, shares, weights, result[index])
-
-    _spread(join, len(noisy), pool, threads)
-    return result
-
-
-def _spread(work: Callable[[int, int], None], count: int, pool: ThreadPoolExecutor, threads: int) -> None:
-    if threads == 1 or count == 1:
-        work(0, count)
-        return
-    # More parts than threads, for some take longer; each part allocates its own scratch.
-    parts = np.unique(np.linspace(0, count, min(count, 4 * threads) + 1).round().astype(int)).tolist()
-    for done in [pool.submit(work, first, last) for first, last in pairwise(parts)]:
-        done.result()
+    return run_tiles(noisy, tiles, stage.side, workers, work)

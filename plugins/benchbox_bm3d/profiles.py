@@ -48,25 +48,26 @@ class Stage:
 
 @dataclass(frozen=True)
 class Profile:
-    """Parameters of both stages.
+    """Parameters of both steps of BM3D.
 
     Attributes
     ----------
-    hard, wiener : Stage
+    hard, wiener : tuple of Stage
+        Stages whose estimates are averaged: the mean of patches of two sizes beats either.
     """
 
-    hard: Stage
-    wiener: Stage
+    hard: tuple[Stage, ...]
+    wiener: tuple[Stage, ...]
 
 
 NORMAL = Profile(
-    hard=Stage("bior", 8, 3, 16, 19, 2.7, 2500, 2.0, 64),
-    wiener=Stage("dct", 8, 3, 32, 19, 1.0, 400, 0.0, 64),
+    hard=(Stage("bior", 8, 3, 16, 19, 2.7, 2500, 2.0, 64),),
+    wiener=(Stage("dct", 8, 3, 32, 19, 1.0, 400, 0.0, 64),),
 )
 
 SMALL = Profile(
-    hard=Stage("bior", 8, 2, 8, 8, 2.7, 1e6, 0.0, 20),
-    wiener=Stage("dct", 4, 2, 16, 8, 1.0, 1e6, 0.0, 16),
+    hard=(Stage("bior", 8, 2, 16, 8, 2.75, 1e6, 0.0, 24, 3.0), Stage("dct", 4, 2, 32, 8, 2.65, 1e6, 0.0, 16, 3.0)),
+    wiener=(Stage("dct", 8, 2, 16, 8, 0.9, 1e6, 0.0, 20, 3.0), Stage("dct", 4, 2, 16, 7, 0.9, 1e6, 0.0, 16, 3.0)),
 )
 
 

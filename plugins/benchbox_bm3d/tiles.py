@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from benchbox_bm3d.compiled import compiled
 from benchbox_bm3d.groups import gather, scatter, shrink, threshold
-from benchbox_bm3d.matching import coefficient_planes, nearest
+from benchbox_bm3d.matching import aligned, coefficient_planes, distances, nearest
 from benchbox_bm3d.patches import forward, inverse
 
 FLOATS = NDArray[np.float32]
@@ -15,7 +15,8 @@ INTS = NDArray[np.int64]
 
 
 @compiled
-def _copy(image: FLOATS, top: int, left: int, height: int, width: int, pitch: int, tile: FLOATS) -> None:
+def copy(image: FLOATS, top: int, left: int, height: int, width: int, pitch: int, tile: FLOATS) -> None:
+    """Copy a rectangle of an image to `tile`, `pitch` numbers a row, zeros at the end of each."""
     for y in range(height):
         for x in range(width):
             tile[y * pitch + x] = image[top + y, left + x]
@@ -67,18 +68,19 @@ def filter_tiles(
     for t in range(first, last):
         most_y, most_x = max(most_y, tiles[t, 7]), max(most_x, tiles[t, 8])
     most_pitch = (most_x + 15) // 16 * 16 + 16 + side
-    most_stride = reach + most_x + (2 * reach + 1 + 15) // 16 * 16 + 16
+    margin = (reach + 15) // 16 * 16
+    most_stride = margin + (most_x + 15) // 16 * 16 + margin + 16
     tile = np.zeros((most_y + side) * most_pitch, np.float32)
     rows = np.empty((most_y + side) * side * most_pitch, np.float32)
-    planes = np.empty(most_y * kept * most_stride, np.float32)
+    planes = aligned(most_y * kept * most_stride)
     coefficients = np.empty(most_y * most_x * area, np.float32)
     guesses = np.empty(most_y * most_x * area if wiener else 0, np.float32)
     sums = np.empty(most_y * most_x * area, np.float32)
     weights = np.empty(most_y * most_x, np.float32)
     group = np.empty(32 * area, np.float32)
     pilot_group = np.empty(32 * area, np.float32)
-    reference = np.empty(kept, np.float32)
-    room = np.empty(64, np.float32)
+    references = np.empty(4 * kept, np.float32)
+    room = aligned(4 * (2 * reach + 4) * 64)
     ranks = np.empty(32, np.float32)
     found = np.empty(32, np.int64)
 
@@ -88,43 +90,48 @@ def filter_tiles(
         top, left, ny, nx = tiles[t, 5], tiles[t, 6], tiles[t, 7], tiles[t, 8]
         height, width = ny + side - 1, nx + side - 1
         pitch = (nx + 15) // 16 * 16 + 16 + side
-        stride = reach + nx + (2 * reach + 1 + 15) // 16 * 16 + 16
+        stride = margin + (nx + 15) // 16 * 16 + margin + 16
         strength, limit = strengths[index], limits[index]
-        _copy(images[index], top, left, height, width, pitch, tile)
+        copy(images[index], top, left, height, width, pitch, tile)
         forward(tile, pitch, ny, nx, analysis, rows, coefficients)
         if wiener:
-            _copy(pilots[index], top, left, height, width, pitch, tile)
+            copy(pilots[index], top, left, height, width, pitch, tile)
             forward(tile, pitch, ny, nx, analysis, rows, guesses)
-        coefficient_planes(tile, pitch, ny, nx, matching, order, reach, stride, rows, planes)
+        coefficient_planes(tile, pitch, ny, nx, matching, order, margin, stride, rows, planes)
         sums[: ny * nx * area] = 0
         weights[: ny * nx] = 0
 
         guess = limit
-        y = y_first
-        while True:
-            x = x_first
-            while True:
-                count = nearest(
-                    planes, kept, stride, max(0, y - reach - top), min(ny, y + reach + 1 - top), y - top, x - left, nx,
-                    reach, limit, guess, size, reference, room, ranks, found,
+        for y_step in range(y_first, y_last + step, step):
+            y = min(y_step, y_last)
+            above, below = max(top, y - reach), min(top + ny, y + reach + 1)
+            lines = (below - above + 3) // 4 * 4
+            for x_step in range(x_first, x_last + step, 4 * step):
+                places = (
+                    min(x_step, x_last) - left, min(x_step + step, x_last) - left,
+                    min(x_step + 2 * step, x_last) - left, min(x_step + 3 * step, x_last) - left,
                 )  # fmt: skip
-                guess = np.float32(1.25) * room[0]
-                while count & (count - 1):
-                    # Groups are cut to a power of two for the Haar transform.
-                    count &= count - 1
-                gather(coefficients, area, found, count, group)
-                if wiener:
-                    gather(guesses, area, found, count, pilot_group)
-                    weight = shrink(group, pilot_group, area, count, strength)
-                else:
-                    weight = threshold(group, area, count, strength)
-                scatter(group, area, found, count, weight, sums, weights)
-                if x == x_last:
-                    break
-                x = min(x + step, x_last)
-            if y == y_last:
-                break
-            y = min(y + step, y_last)
+                column = distances(
+                    planes, kept, stride, margin, above - top, below - top, y - top, places, reach, references, room
+                )
+                for q in range(4):
+                    if q and places[q] == places[q - 1]:
+                        break
+                    count = nearest(
+                        room[64 * q * lines :], below - above, above - top, column, y - top, places[q], nx, reach,
+                        limit, guess, size, ranks, found,
+                    )  # fmt: skip
+                    guess = np.float32(1.25) * ranks[0]
+                    while count & (count - 1):
+                        # Groups are cut to a power of two for the Haar transform.
+                        count &= count - 1
+                    gather(coefficients, area, found, count, group)
+                    if wiener:
+                        gather(guesses, area, found, count, pilot_group)
+                        weight = shrink(group, pilot_group, area, count, strength)
+                    else:
+                        weight = threshold(group, area, count, strength)
+                    scatter(group, area, found, count, weight, sums, weights)
 
         pixels[t, : height * width] = 0
         shares[t, : height * width] = 0

@@ -1,0 +1,80 @@
+"""Sliding-window DCT thresholding: a fast middle ground between a filter and BM3D."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchbox import BenchboxError, Capabilities, Denoiser, Images, Sigma, threads
+
+
+class DCT(Denoiser):
+    """Hard threshold on the DCT of every 8x8 patch, all estimates of a pixel averaged [1]_.
+
+    Patches that keep fewer coefficients weigh more [2]_.
+
+    Parameters
+    ----------
+    threshold : float
+        Over `sigma`; greater than 0.
+
+    References
+    ----------
+    .. [1] G. Yu and G. Sapiro, DCT image denoising: a simple and effective image denoising algorithm, Image Processing
+       On Line 1, 2011, doi:10.5201/ipol.2011.ys-dct
+    .. [2] O. G. Guleryuz, Weighted averaging for denoising with overcomplete dictionaries, IEEE Transactions on Image
+       Processing 16(12), 2007, doi:10.1109/TIP.2007.908078
+    """
+
+    name = "dct"
+    summary = "threshold on the DCT of every patch"
+    reference = "Yu and Sapiro, IPOL 2011, doi:10.5201/ipol.2011.ys-dct"
+    capabilities = Capabilities(sigma="required", min_size=8)
+
+    def __init__(self, *, threshold: float = 2.7) -> None:
+        if not threshold > 0:
+            raise ValueError(f"threshold must be greater than 0, got {threshold}")
+        self.threshold = threshold
+
+    def setup(self, shape: tuple[int, int, int]) -> None:
+        """Compile the kernels, or load them from disk."""
+        self.denoise(np.zeros((1, 16, 16), np.float32), np.full(1, 0.1, np.float32))
+
+    def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
+        """Denoise a stack; an image whose noise level is zero comes back as it is.
+
+        Raises
+        ------
+        BenchboxError
+            No noise level is told.
+        """
+        if sigma is None:
+            raise BenchboxError("dct needs the noise level", hint="give or estimate it, or take a blind denoiser")
+        result = noisy.copy()
+        chosen = np.flatnonzero(sigma > 0)
+        if len(chosen):
+            result[chosen] = _filter(noisy[chosen], self.threshold * sigma[chosen])
+        return result
+
+
+def _filter(noisy: Images, thresholds: Sigma) -> Images:
+    from benchbox_bm3d.dct_kernels import threshold_tiles
+    from benchbox_bm3d.pipeline import Lines, Workers, batches, plan, run_tiles
+
+    side = 8
+    lines = Lines.of("dct", side, 0.0)
+    result = np.empty_like(noisy)
+    with Workers(threads()) as workers:
+        for some in batches(noisy, side, 1, 0):
+            images, limits = noisy[some], thresholds[some].astype(np.float32)
+            tiles = plan(images.shape, side, 1, 0)
+
+            def work(
+                first: int, last: int, pixels: Images, shares: Images,
+                images: Images = images, tiles: np.ndarray = tiles, limits: Sigma = limits,
+            ) -> None:  # fmt: skip
+                threshold_tiles(
+                    images, tiles, first, last, limits, lines.analysis, lines.synthesis, lines.window, pixels, shares
+                )
+
+            result[some] = run_tiles(images, tiles, side, workers, work)
+    return result

@@ -1,0 +1,156 @@
+"""Non-local means whose distance is corrected for the noise, over whole stacks."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchbox import BenchboxError, Capabilities, Denoiser, Images, Sigma, threads
+
+_TILE_HEIGHT, _TILE_WIDTH = 64, 128
+
+
+def default_options(sigma: float) -> tuple[int, int, float]:
+    """Patch size, patch distance and strength for a noise level.
+
+    Parameters
+    ----------
+    sigma : float
+        Noise standard deviation on the [0, 1] scale.
+
+    Returns
+    -------
+    tuple of (int, int, float)
+    """
+    return 5, 7, 0.6
+
+
+class NLMeans(Denoiser):
+    """Mean of the pixels around, each weighted by how like the patch about it is [1]_.
+
+    From the squared difference of two patches, weighted by a Gaussian window, is taken what noise alone accounts for:
+    `skimage.restoration.denoise_nl_means` with ``fast_mode=False`` and its `sigma` set gives the same.
+
+    Parameters
+    ----------
+    patch_size : int, optional
+        Side of a patch in pixels, odd, at least 3. By default it follows `sigma`, as the other two do.
+    patch_distance : int, optional
+        Rows and columns that are searched on either side of a pixel, at least 1.
+    strength : float, optional
+        Scale of distances at which weights fall off, over `sigma`: scikit-image's ``h / sigma``. Greater than 0.
+
+    References
+    ----------
+    .. [1] A. Buades, B. Coll and J.-M. Morel, A non-local algorithm for image denoising, CVPR 2005,
+       doi:10.1109/CVPR.2005.38
+    """
+
+    name = "nl_means"
+    summary = "mean of pixels weighted by how alike their patches are"
+    reference = "Buades et al., CVPR 2005, doi:10.1109/CVPR.2005.38"
+    capabilities = Capabilities(sigma="required")
+
+    def __init__(
+        self, *, patch_size: int | None = None, patch_distance: int | None = None, strength: float | None = None
+    ) -> None:
+        if patch_size is not None and (patch_size < 3 or patch_size % 2 == 0):
+            raise ValueError(f"patch_size must be odd and at least 3, got {patch_size}")
+        if patch_distance is not None and patch_distance < 1:
+            raise ValueError(f"patch_distance must be at least 1, got {patch_distance}")
+        if strength is not None and not strength > 0:
+            raise ValueError(f"strength must be greater than 0, got {strength}")
+        self.patch_size = patch_size
+        self.patch_distance = patch_distance
+        self.strength = strength
+
+    def setup(self, shape: tuple[int, int, int]) -> None:
+        """Compile the kernels, or load them from disk."""
+        levels = np.array([0.02, 0.1, 0.3], np.float32)
+        self.denoise(np.zeros((len(levels), 8, 8), np.float32), levels)
+
+    def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
+        """Denoise a stack; an image whose noise level is zero comes back as it is.
+
+        Raises
+        ------
+        BenchboxError
+            No noise level is told.
+        """
+        if sigma is None:
+            raise BenchboxError("nl_means needs the noise level", hint="give or estimate it, or take a blind denoiser")
+        result = noisy.copy()
+        # Images of one patch size and distance are filtered together; each has a strength of its own.
+        alike: dict[tuple[int, int], list[tuple[int, float]]] = {}
+        for index, level in enumerate(sigma.tolist()):
+            if level > 0:
+                patch_size, distance, strength = self._options(level)
+                alike.setdefault((patch_size, distance), []).append((index, strength))
+        for (patch_size, distance), members in alike.items():
+            chosen = [index for index, _ in members]
+            strengths = np.array([strength for _, strength in members])
+            result[chosen] = non_local_means(noisy[chosen], sigma[chosen], patch_size, distance, strengths, threads())
+        return result
+
+    def _options(self, sigma: float) -> tuple[int, int, float]:
+        patch_size, distance, strength = default_options(sigma)
+        return (
+            patch_size if self.patch_size is None else self.patch_size,
+            distance if self.patch_distance is None else self.patch_distance,
+            strength if self.strength is None else self.strength,
+        )
+
+
+def non_local_means(
+    noisy: Images, sigma: Sigma, patch_size: int, patch_distance: int, strengths: NDArray[np.float64], workers: int
+) -> Images:
+    """Filter a stack with one patch size and distance.
+
+    Parameters
+    ----------
+    noisy : ndarray of float32, shape (N, H, W)
+    sigma : ndarray of float32, shape (N,)
+        Greater than zero.
+    patch_size, patch_distance : int
+    strengths : ndarray of float64, shape (N,)
+    workers : int
+        Threads to use; their number does not change the result.
+
+    Returns
+    -------
+    ndarray of float32, shape (N, H, W)
+    """
+    from benchbox_nlm.kernels import filter_tiles
+
+    half = patch_size // 2
+    padded = np.pad(noisy, ((0, 0), (half, half), (half, half)), mode="reflect" if min(noisy.shape[1:]) > 1 else "edge")
+    line = np.exp(-np.square(np.arange(-half, half + 1)) / (2 * ((patch_size - 1) / 4) ** 2))
+    window = tuple((line / line.sum()).astype(np.float32))
+    scales = 1 / np.square(strengths * sigma)
+    noises = 2 / np.square(strengths)
+    height, width = noisy.shape[1:]
+    tiles = np.array(
+        [
+            (index, top, min(top + _TILE_HEIGHT, height), left, min(left + _TILE_WIDTH, width))
+            for index in range(len(noisy))
+            for top in range(0, height, _TILE_HEIGHT)
+            for left in range(0, width, _TILE_WIDTH)
+        ],
+        np.int64,
+    )
+    result = np.empty_like(noisy)
+    parts = np.unique(np.linspace(0, len(tiles), min(len(tiles), 4 * workers if workers > 1 else 1) + 1).round())
+    with ThreadPoolExecutor(workers) as pool:
+        jobs = [
+            pool.submit(
+                filter_tiles, padded, tiles, first, last, window, scales.astype(np.float32), noises.astype(np.float32),
+                patch_distance, result,
+            )
+            for first, last in pairwise(parts.astype(int).tolist())
+        ]  # fmt: skip
+        for job in jobs:
+            job.result()
+    return result

@@ -1,0 +1,63 @@
+"""OpenCV's non-local means, which takes 8-bit images only."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchbox import BenchboxError, Capabilities, Denoiser, Images, Sigma
+
+
+class OpenCVNLM(Denoiser):
+    """Non-local means of OpenCV (`cv2.fastNlMeansDenoising`): images are clipped to [0, 1] and rounded to 8 bit.
+
+    Parameters
+    ----------
+    patch_size : int
+        Side of a patch in pixels, odd.
+    patch_distance : int
+        Rows and columns that are searched on either side of a pixel, at least 1.
+    strength : float, optional
+        Scale of distances at which weights fall off, over `sigma`; greater than 0.
+    """
+
+    name = "opencv_nlm"
+    summary = "non-local means of OpenCV, on images rounded to 8 bit"
+    reference = "Buades et al., IPOL 2011, doi:10.5201/ipol.2011.bcm_nlm"
+    capabilities = Capabilities(sigma="required")
+
+    def __init__(self, *, patch_size: int = 7, patch_distance: int = 10, strength: float | None = None) -> None:
+        if patch_size < 1 or patch_size % 2 == 0:
+            raise ValueError(f"patch_size must be odd and at least 1, got {patch_size}")
+        if patch_distance < 1:
+            raise ValueError(f"patch_distance must be at least 1, got {patch_distance}")
+        if strength is not None and not strength > 0:
+            raise ValueError(f"strength must be greater than 0, got {strength}")
+        self.patch_size = patch_size
+        self.patch_distance = patch_distance
+        self.strength = strength
+
+    def setup(self, shape: tuple[int, int, int]) -> None:
+        """Import OpenCV."""
+        self.denoise(np.zeros((1, 8, 8), np.float32), np.full(1, 0.1, np.float32))
+
+    def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
+        """Denoise every image: OpenCV takes one at a time. One whose noise level is zero comes back as it is.
+
+        Raises
+        ------
+        BenchboxError
+            No noise level is told.
+        """
+        import cv2
+
+        if sigma is None:
+            raise BenchboxError("opencv_nlm needs the noise level", hint="give it, or take a blind denoiser")
+        result = noisy.copy()
+        for out, image, level in zip(result, noisy, sigma.tolist(), strict=True):
+            if level > 0:
+                grey = np.rint(image.clip(0, 1) * 255).astype(np.uint8)
+                strength = 1.0 if self.strength is None else self.strength
+                out[:] = cv2.fastNlMeansDenoising(
+                    grey, None, 255 * level * strength, self.patch_size, 2 * self.patch_distance + 1
+                ).astype(np.float32) / np.float32(255)
+        return result
