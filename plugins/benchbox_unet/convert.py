@@ -6,6 +6,8 @@ from contextlib import redirect_stdout
 from io import StringIO
 from typing import Any
 
+from benchbox_unet.quiet import native_messages_hidden
+
 
 def to_litert(model: Any) -> bytes:
     """Convert a Keras model.
@@ -45,5 +47,6 @@ def to_litert(model: Any) -> bytes:
     converter = tf.lite.TFLiteConverter.from_keras_model(free)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.target_spec.supported_types = [tf.float16]
-    with redirect_stdout(StringIO()):  # Keras prints a description of what it exports on the way
+    # Keras prints a description of what it exports on the way.
+    with redirect_stdout(StringIO()), native_messages_hidden():
         return bytes(converter.convert())

@@ -107,8 +107,10 @@ class Network(TrainableDenoiser):
 
     def model(self) -> Any:
         """Build the Keras model with the weights of this denoiser, in float32."""
+        from benchbox_unet.backend import start_keras
         from benchbox_unet.weights_file import read_weights, set_weights
 
+        start_keras()
         path = self.path(self.weights)
         model = self.build()
         set_weights(model, read_weights(path), str(path))

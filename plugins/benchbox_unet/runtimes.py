@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox import threads
+from benchbox_unet.quiet import native_messages_hidden
 
 Tensor = NDArray[np.float32]
 CHUNK = 8
@@ -48,9 +49,10 @@ class LiteRT:
     def _prepare(self, shape: tuple[int, ...]) -> Any:
         from ai_edge_litert.interpreter import Interpreter
 
-        interpreter = Interpreter(model_content=self._model, num_threads=threads())
-        interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], shape)
-        interpreter.allocate_tensors()
+        with native_messages_hidden():
+            interpreter = Interpreter(model_content=self._model, num_threads=threads())
+            interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], shape)
+            interpreter.allocate_tensors()
         return interpreter
 
 

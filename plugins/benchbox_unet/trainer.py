@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox import BenchboxError, Images, Sigma, Trainer, threads
+from benchbox import BenchboxError, Images, Sigma, Trainer
+from benchbox_unet.backend import start_keras
 from benchbox_unet.network import Network
 from benchbox_unet.weights_file import read_weights, set_weights, weight_name
 
@@ -30,9 +30,7 @@ class KerasTrainer(Trainer):
     """
 
     def __init__(self, network: type[Network], recipe: str, *, seed: int, start: str) -> None:
-        import keras
-
-        _use_threads()
+        keras = start_keras()
         keras.utils.set_random_seed(seed)
         self._network = network
         self.precision = "float32" if recipe == "original" else fastest_precision()
@@ -118,22 +116,6 @@ def fastest_precision() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.is_file() else ""
     return "mixed_bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
-
-
-def _use_threads() -> None:
-    """Hold TensorFlow to the threads it was given; it takes them only before its first operation."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import keras
-
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        if not tf.executing_eagerly() or tf.config.threading.get_intra_op_parallelism_threads() == threads():
-            return
-        try:
-            tf.config.threading.set_intra_op_parallelism_threads(threads())
-        except RuntimeError:
-            return  # it has computed something already, and keeps what it had
 
 
 def _array(variable: Any) -> NDArray[np.float32]:

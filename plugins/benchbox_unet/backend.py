@@ -1,0 +1,25 @@
+"""Starts Keras the way benchbox wants it: quiet, and on the threads it was given."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from benchbox import threads
+from benchbox_unet.quiet import native_messages_hidden
+
+
+def start_keras() -> Any:
+    """Import Keras, and hold TensorFlow to the threads it was given; it takes them only before its first operation."""
+    with native_messages_hidden():
+        import keras
+
+        if keras.backend.backend() != "tensorflow":
+            return keras
+        import tensorflow as tf
+
+        # RuntimeError: it has computed something already, and keeps the threads that it had.
+        with suppress(RuntimeError):
+            tf.config.threading.set_intra_op_parallelism_threads(threads())
+        tf.config.list_physical_devices("GPU")
+    return keras
