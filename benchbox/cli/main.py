@@ -11,6 +11,7 @@ import click
 _COMMANDS = {
     "run": ("benchbox.cli.run", "Score denoisers on noisy images and show the leaderboard."),
     "leaderboard": ("benchbox.cli.leaderboard", "Show the leaderboard of a run, or write it as a file."),
+    "compare": ("benchbox.cli.compare", "Compare two runs, and fail where the later one is too much worse."),
     "train": ("benchbox.cli.train", "Train a denoiser and write weights with a training card."),
     "tune": ("benchbox.cli.tune", "Find the options of a denoiser that do best."),
     "list": ("benchbox.cli.listing", "List denoisers, noises, datasets, metrics or runs."),

@@ -12,23 +12,15 @@ from benchbox.report.model import Block, Leaderboard, MetricColumn, Row, Summary
 from benchbox.report.text import NONE, count, plain, score, three_digits
 
 
-class Ranked(Protocol):
+class Marked(Protocol):
     """What every row of a table has."""
 
     @property
-    def rank(self) -> int | None:
-        """Rank, None where it has none."""
-
-    @property
-    def denoiser(self) -> str:
-        """Canonical specification."""
-
-    @property
     def best(self) -> tuple[str, ...]:
-        """Keys of the columns in which it is the best."""
+        """Keys of the columns in which it is marked."""
 
 
-R = TypeVar("R", bound=Ranked)
+R = TypeVar("R", bound=Marked)
 
 
 @dataclass(frozen=True)

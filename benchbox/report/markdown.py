@@ -35,12 +35,12 @@ def render(board: Leaderboard) -> str:
     if board.header.command:
         lines += ["", "Made by", "", *_fenced(plain(board.header.command))]
     for block in board.blocks:
-        lines += ["", f"## {escape(title_of(board, block))}", "", *_table(columns, block.rows)]
+        lines += ["", f"## {escape(title_of(board, block))}", "", *table_of(columns, block.rows)]
         notes = (*notes_of(board, block, [column.key for column in columns]), *insights_of(board, block))
         lines += ["", *(f"- {escape(note)}" for note in notes)] if notes else []
     if board.summary is not None:
         lines += ["", f"## {escape(summary_title(board, board.summary))}", ""]
-        lines += _table(summary_columns(board, board.summary), board.summary.rows)
+        lines += table_of(summary_columns(board, board.summary), board.summary.rows)
     if board.advice:
         lines += ["", "## What to check", "", *(f"- {escape(one)}" for one in advice_of(board))]
     return "\n".join([*lines, "", escape(legend_of(board)).replace("\\* best", "**bold** best"), ""])
@@ -51,7 +51,8 @@ def escape(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", text)
 
 
-def _table(columns: Sequence[Column[R]], rows: Sequence[R]) -> list[str]:
+def table_of(columns: Sequence[Column[R]], rows: Sequence[R]) -> list[str]:
+    """Lines of a table."""
     titles = [escape(f"{column.title} ({column.unit})" if column.unit else column.title) for column in columns]
     rule = [":--" if column.text else "--:" for column in columns]
     body = [[_cell(column, row) for column in columns] for row in rows]

@@ -38,7 +38,7 @@ def make_row(
     else:
         status, reason = outcome.status, outcome.reason
     timing = timings.get(denoiser.label)
-    speed = _speed(timing) if timing is not None and timing.status == "ok" else None
+    speed = speed_of(timing) if timing is not None and timing.status == "ok" else None
     return Row(
         rank=None,
         denoiser=denoiser.label,
@@ -54,7 +54,8 @@ def make_row(
     )
 
 
-def _speed(timing: Timing) -> Speed | None:
+def speed_of(timing: Timing) -> Speed | None:
+    """Summarise the samples of a timing; None where it has none of one image or of a batch."""
     single, batch = timing.samples_ms.get(1), timing.samples_ms.get(timing.batch)
     if not single or not batch:
         return None

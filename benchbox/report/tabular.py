@@ -74,7 +74,7 @@ def render_csv(board: Leaderboard) -> str:
 
 def render_json(board: Leaderboard) -> str:
     """Write all that is known of a leaderboard; NaN is null, infinity the word ``"inf"``."""
-    return json.dumps(_jsonable(dataclasses.asdict(board)), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+    return json.dumps(jsonable(dataclasses.asdict(board)), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
 
 def render_latex(board: Leaderboard) -> str:
@@ -122,11 +122,12 @@ def _number(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else value
 
 
-def _jsonable(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
+    """Turn NaN into None and infinity into a word, at any depth: JSON knows neither."""
     if isinstance(value, dict):
-        return {key: _jsonable(item) for key, item in value.items()}
+        return {key: jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_jsonable(item) for item in value]
+        return [jsonable(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
     return value

@@ -25,6 +25,7 @@ from benchbox.report.columns import (
     title_of,
 )
 from benchbox.report.model import Leaderboard
+from benchbox.report.text import NONE
 
 GAP = 1
 FACT_INDENT = 9
@@ -48,60 +49,65 @@ class TerminalLeaderboard:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Lay the table out for the width at hand."""
-        piped = not console.is_terminal
-        width = max(options.max_width, PIPED_WIDTH) if piped else options.max_width
-        text_width = 10**6 if piped else width
+        width, text_width = widths_of(console, options)
         for word, value in facts_of(self.board):
-            yield _hanging(f"{word:<{FACT_INDENT}}", value, text_width)
+            yield hanging(f"{word:<{FACT_INDENT}}", value, text_width)
         rows = [row for block in self.board.blocks for row in block.rows]
         everything = columns_of(self.board)
         columns = fitting(everything, rows, width)
         shown = [column.key for column in columns]
         for block in self.board.blocks:
             yield Text()
-            yield _hanging("", title_of(self.board, block), text_width, style="bold")
-            yield from self._table(columns, block.rows, rows, console, options, width)
+            yield hanging("", title_of(self.board, block), text_width, style="bold")
+            yield from lay_out(columns, block.rows, rows, console, options, width)
             notes = notes_of(self.board, block, shown)
             if width >= INSIGHTS_FROM:
                 notes += insights_of(self.board, block)
             for note in notes:
-                yield _hanging("- ", note, text_width)
+                yield hanging("- ", note, text_width)
         summary = self.board.summary
         if summary is not None:
             yield Text()
-            yield _hanging("", summary_title(self.board, summary), text_width, style="bold")
+            yield hanging("", summary_title(self.board, summary), text_width, style="bold")
             kept = fitting(summary_columns(self.board, summary), summary.rows, width)
-            yield from self._table(kept, summary.rows, summary.rows, console, options, width)
+            yield from lay_out(kept, summary.rows, summary.rows, console, options, width)
         for advice in advice_of(self.board):
             yield Text()
-            yield _hanging("check: ", advice, text_width, style="yellow")
+            yield hanging("check: ", advice, text_width, style="yellow")
         yield Text()
-        yield _hanging("", legend_of(self.board), text_width, style="dim")
+        yield hanging("", legend_of(self.board), text_width, style="dim")
         # What the notes say instead of a column is not hidden.
         hidden = [one.title for one in everything if one.key not in (*shown, "trained_on", "tuned_on")]
         if width < INSIGHTS_FROM:
             hidden.append("notes on significance and speed")
         if hidden:
             words = f"not shown at this width: {', '.join(hidden)} (all: --format markdown)"
-            yield _hanging("", words, text_width, style="dim")
+            yield hanging("", words, text_width, style="dim")
 
-    def _table(
-        self,
-        columns: Sequence[Column[R]],
-        rows: Sequence[R],
-        all_rows: Sequence[R],
-        console: Console,
-        options: ConsoleOptions,
-        width: int,
-    ) -> RenderResult:
-        """Lay out the rows of a block in columns that are as wide as all blocks need them."""
-        widths = {column.key: _width(column, all_rows) for column in columns}
-        needed = sum(widths.values()) + GAP * len(widths)
-        if not console.is_terminal:
-            width = max(width, needed)
-        widths["denoiser"] = min(widths["denoiser"], widths["denoiser"] - needed + width + GAP)
-        table = _table(columns, rows, widths, boxed=console.is_terminal and not options.ascii_only)
-        yield from console.render(table, options.update(width=width))
+
+def widths_of(console: Console, options: ConsoleOptions) -> tuple[int, int]:
+    """Width for tables and for text; piped, text is not wrapped."""
+    if console.is_terminal:
+        return options.max_width, options.max_width
+    return max(options.max_width, PIPED_WIDTH), 10**6
+
+
+def lay_out(
+    columns: Sequence[Column[R]],
+    rows: Sequence[R],
+    all_rows: Sequence[R],
+    console: Console,
+    options: ConsoleOptions,
+    width: int,
+) -> RenderResult:
+    """Lay out the rows of a block in columns that are as wide as all blocks need them."""
+    widths = {column.key: _width(column, all_rows) for column in columns}
+    needed = sum(widths.values()) + GAP * len(widths)
+    if not console.is_terminal:
+        width = max(width, needed)
+    widths["denoiser"] = min(widths["denoiser"], widths["denoiser"] - needed + width + GAP)
+    table = _table(columns, rows, widths, boxed=console.is_terminal and not options.ascii_only)
+    yield from console.render(table, options.update(width=width))
 
 
 def fitting(columns: Sequence[Column[R]], rows: Sequence[R], width: int) -> tuple[Column[R], ...]:
@@ -139,7 +145,7 @@ def _table(columns: Sequence[Column[R]], rows: Sequence[R], widths: Mapping[str,
             overflow="fold",
         )
     for row in rows:
-        table.add_row(*(_cell(column, row) for column in columns), style="" if row.rank is not None else "dim")
+        table.add_row(*(_cell(column, row) for column in columns), style="dim" if columns[0].cell(row) == NONE else "")
     return table
 
 
@@ -151,7 +157,7 @@ def _cell(column: Column[R], row: R) -> Text:
     return Text(f"{text}*" if best else f"{text} ", style="bold green" if best else "")
 
 
-def _hanging(start: str, text: str, width: int, style: str = "") -> Text:
+def hanging(start: str, text: str, width: int, style: str = "") -> Text:
     """Wrap text behind its start; a word that is too long for a line is broken and never cut off."""
     lines = textwrap.wrap(start + text, width, subsequent_indent=" " * len(start), break_on_hyphens=False)
     return Text("\n".join(lines), style=style, no_wrap=True, overflow="ignore")

@@ -1,0 +1,335 @@
+"""Two runs side by side: paired differences of what both scored on the same images; refuses what does not compare."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchbox.api.errors import BenchboxError, did_you_mean
+from benchbox.api.records import Cell, RunRecord
+from benchbox.report.model import MetricColumn, Speed
+from benchbox.report.rows import speed_of
+from benchbox.stats.bootstrap import LEVEL, intervals, resampled_means
+from benchbox.stats.signed_rank import holm, wilcoxon
+from benchbox.store import IMAGE, RunStore
+
+Values = NDArray[np.float64]
+
+SAME_NOISE = 1e-9
+"""Relative difference of `noisy_mse` up to which two images are one: another image rounds its noise differently."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A metric in two runs, on the images that have a finite score in both.
+
+    Attributes
+    ----------
+    before, after : float
+        Means.
+    difference : float
+        Mean of the paired differences, after less before.
+    low, high : float
+        Bootstrap interval of the difference at 95 %; NaN for fewer than two images.
+    p : float
+        Wilcoxon signed-rank, two-sided, with Holm's correction over all rows of the comparison.
+    apart : bool
+        Whether the interval leaves out zero and `p` is below 5 %.
+    images : int
+        Images compared.
+    """
+
+    before: float
+    after: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    apart: bool
+    images: int
+
+
+@dataclass(frozen=True)
+class ComparedRow:
+    """A denoiser on one noise in two runs.
+
+    Attributes
+    ----------
+    noise, denoiser : str
+        Canonical specifications.
+    reason : str
+        Why it cannot be compared; empty where it can.
+    lost : bool
+        Whether the first run completed it and the second did not.
+    changes : dict of str to Change
+        By metric.
+    speed_before, speed_after : Speed or None
+    """
+
+    noise: str
+    denoiser: str
+    reason: str
+    lost: bool
+    changes: dict[str, Change]
+    speed_before: Speed | None
+    speed_after: Speed | None
+
+    @property
+    def best(self) -> tuple[str, ...]:
+        """Metrics whose change is told apart from none, which tables mark."""
+        return tuple(label for label, change in self.changes.items() if change.apart)
+
+
+@dataclass(frozen=True)
+class RunComparison:
+    """Two runs side by side.
+
+    Attributes
+    ----------
+    first, second : str
+        Ids of the runs: before and after.
+    data, protocol : str
+        What both share, in words.
+    images : int
+        Images that both scored.
+    metrics : tuple of MetricColumn
+        Those of both runs.
+    metric : str
+        The one that the table shows.
+    rows : tuple of ComparedRow
+        In the order of the first run, then what only the second has.
+    speed_caveat : str
+        Why latencies do not compare; empty where they do.
+    """
+
+    first: str
+    second: str
+    data: str
+    protocol: str
+    images: int
+    metrics: tuple[MetricColumn, ...]
+    metric: str
+    rows: tuple[ComparedRow, ...]
+    speed_caveat: str
+
+
+def compare_runs(first: RunStore, second: RunStore, *, metric: str = "psnr") -> RunComparison:
+    """Compare what two runs have in common.
+
+    Parameters
+    ----------
+    first, second : RunStore
+        Before and after.
+    metric : str
+        The metric to show.
+
+    Returns
+    -------
+    RunComparison
+
+    Raises
+    ------
+    BenchboxError
+        Protocol, data or a metric differ, or there is nothing in common; the message says which.
+    """
+    _refuse(first.record, second.record)
+    metrics = _common_metrics(first.record, second.record)
+    if metric not in metrics:
+        raise BenchboxError(f"'{metric}' is no metric of both runs", hint=did_you_mean(metric, metrics))
+    places = _common_images(first, second)
+    cells = [{(cell.noise, cell.denoiser): cell for cell in store.record.cells} for store in (first, second)]
+    names = [*cells[0], *(name for name in cells[1] if name not in cells[0])]
+    reasons = {name: _why_not(first, second, cells[0].get(name), cells[1].get(name)) for name in names}
+    paired = {}
+    for name in names:
+        if not reasons[name]:
+            scores = [store.scores(cells[side][name].key) for side, store in enumerate((first, second))]
+            paired[name] = _paired(scores[0], scores[1], places, name[0])
+    if not paired:
+        listed = "; ".join(f"{denoiser} on {noise}: {reasons[noise, denoiser]}" for noise, denoiser in names[:3])
+        raise BenchboxError(
+            f"runs {first.record.run_id} and {second.record.run_id} have no row in common ({listed})",
+            hint="compare runs of the same denoisers and noises",
+        )
+    changes = _changes(paired, metrics)
+    speeds = [
+        {label: speed_of(timing) for label, timing in store.timings().items() if timing.status == "ok"}
+        for store in (first, second)
+    ]
+    outcomes = first.outcomes()
+    rows = [
+        ComparedRow(
+            noise=noise,
+            denoiser=denoiser,
+            reason=reasons[noise, denoiser],
+            lost=(noise, denoiser) in cells[0]
+            and (noise, denoiser) in cells[1]
+            and (noise, denoiser) not in paired
+            and _completed(outcomes, cells[0][noise, denoiser]),
+            changes=changes.get((noise, denoiser), {}),
+            speed_before=speeds[0].get(denoiser),
+            speed_after=speeds[1].get(denoiser),
+        )
+        for noise, denoiser in names
+    ]
+    data = first.record.data
+    return RunComparison(
+        first=first.record.run_id,
+        second=second.record.run_id,
+        data=f"{data.dataset} {data.split}".strip(),
+        protocol=f"{first.record.protocol.label}; seed {first.record.protocol.seed}",
+        images=len(places[0]),
+        metrics=tuple(metrics.values()),
+        metric=metric,
+        rows=tuple(rows),
+        speed_caveat=_speed_caveat(first, second),
+    )
+
+
+def _refuse(first: RunRecord, second: RunRecord) -> None:
+    """Raise where the rules or the data differ."""
+    pairs = [
+        ("protocol", first.protocol.label, second.protocol.label),
+        ("seed", str(first.protocol.seed), str(second.protocol.seed)),
+        ("data set", first.data.dataset, second.data.dataset),
+        ("split", first.data.split, second.data.split),
+    ]
+    for word, before, after in pairs:
+        if before != after:
+            raise BenchboxError(
+                f"runs {first.run_id} and {second.run_id} do not compare: {word} is '{before}' and '{after}'",
+                hint=f"run one of them again with the {word} of the other",
+            )
+
+
+def _common_metrics(first: RunRecord, second: RunRecord) -> dict[str, MetricColumn]:
+    metrics = {}
+    for label, one in first.metrics.items():
+        other = second.metrics.get(label)
+        if other is None:
+            continue
+        if (one.provider.target, one.unit, one.higher_is_better) != (
+            other.provider.target,
+            other.unit,
+            other.higher_is_better,
+        ):
+            raise BenchboxError(
+                f"runs {first.run_id} and {second.run_id} do not compare: metric '{label}' is from "
+                f"{one.provider.label} and from {other.provider.label}",
+                hint="run one of them again with the metric of the other",
+            )
+        metrics[label] = MetricColumn(label, one.unit, one.higher_is_better, one.summary)
+    return metrics
+
+
+def _common_images(first: RunStore, second: RunStore) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Positions of the images of equal id in both runs."""
+    ids = [np.asarray(store.images()["id"]).astype(str) for store in (first, second)]
+    common, before, after = np.intersect1d(ids[0], ids[1], assume_unique=True, return_indices=True)
+    if len(common) == 0:
+        raise BenchboxError(
+            f"runs {first.record.run_id} and {second.record.run_id} do not compare: they have no image in common",
+            hint="run one of them again with the --limit and --seed of the other",
+        )
+    return before, after
+
+
+def _why_not(first: RunStore, second: RunStore, before: Cell | None, after: Cell | None) -> str:
+    for store, cell in ((first, before), (second, after)):
+        if cell is None:
+            return f"not in run {store.record.run_id}"
+        outcome = store.outcomes().get(cell.key)
+        if outcome is None:
+            return f"{'skipped: ' + cell.skipped if cell.skipped else 'unfinished'} in run {store.record.run_id}"
+        if outcome.status != "ok":
+            return f"{outcome.status} in run {store.record.run_id}: {outcome.reason}"
+        if len(store.scores(cell.key).get(IMAGE, ())) != store.record.data.images:
+            return f"incomplete in run {store.record.run_id}"
+    return ""
+
+
+def _completed(outcomes: Mapping[str, Any], cell: Cell) -> bool:
+    return cell.key in outcomes and outcomes[cell.key].status == "ok"
+
+
+def _paired(
+    before: Mapping[str, NDArray[Any]],
+    after: Mapping[str, NDArray[Any]],
+    places: tuple[NDArray[np.intp], NDArray[np.intp]],
+    noise: str,
+) -> tuple[dict[str, Values], dict[str, Values]]:
+    """Scores of both runs on the images of both, in one order; raises where images of one id are not one image."""
+    sides = [
+        {name: np.asarray(values, dtype=np.float64)[place] for name, values in scores.items() if name != IMAGE}
+        for scores, place in zip((before, after), places, strict=True)
+    ]
+    if not np.allclose(sides[0]["noisy_mse"], sides[1]["noisy_mse"], rtol=SAME_NOISE, atol=0):
+        raise BenchboxError(
+            f"the runs do not compare: images of equal name are not the same images, or did not get the same {noise}",
+            hint="compare runs of the same files and of versions that draw the same noise",
+        )
+    return sides[0], sides[1]
+
+
+def _changes(
+    paired: Mapping[tuple[str, str], tuple[Mapping[str, Values], Mapping[str, Values]]],
+    metrics: Mapping[str, MetricColumn],
+) -> dict[tuple[str, str], dict[str, Change]]:
+    """Paired differences of all rows and metrics; one draw of images serves them all."""
+    names = [(name, label) for label in metrics for name in paired]
+    before = np.column_stack([paired[name][0][label] for name, label in names])
+    after = np.column_stack([paired[name][1][label] for name, label in names])
+    finite = np.isfinite(before) & np.isfinite(after)
+    before, after = np.where(finite, before, np.nan), np.where(finite, after, np.nan)
+    differences = after - before
+    low = high = np.full(len(names), np.nan)
+    if len(differences) > 1:
+        low, high = intervals(resampled_means(differences))
+    p_values = np.array(
+        [float(wilcoxon(column[kept][:, None])[0]) for column, kept in zip(differences.T, finite.T, strict=True)]
+    )
+    rows = len(paired)
+    for start in range(0, len(names), rows):
+        p_values[start : start + rows] = holm(p_values[start : start + rows])
+    changes: dict[tuple[str, str], dict[str, Change]] = {name: {} for name in paired}
+    for place, (name, label) in enumerate(names):
+        kept = finite[:, place]
+        if not kept.any():
+            continue
+        p = float(p_values[place])
+        changes[name][label] = Change(
+            before=float(before[kept, place].mean()),
+            after=float(after[kept, place].mean()),
+            difference=float(differences[kept, place].mean()),
+            low=float(low[place]),
+            high=float(high[place]),
+            p=p,
+            apart=p < 1 - LEVEL and not low[place] <= 0 <= high[place],
+            images=int(kept.sum()),
+        )
+    return changes
+
+
+def _speed_caveat(first: RunStore, second: RunStore) -> str:
+    machines = [tuple(store.record.environment.get(key) for key in ("cpu", "cores")) for store in (first, second)]
+    if machines[0] != machines[1]:
+        return f"the machines differ: {machines[0][0]} and {machines[1][0]}"
+    settings = [
+        {(one.shape, one.threads, one.batch) for one in store.timings().values() if one.status == "ok"}
+        for store in (first, second)
+    ]
+    if not settings[0] or not settings[1]:
+        return f"run {(first if not settings[0] else second).record.run_id} has no timing"
+    if settings[0] != settings[1]:
+        return "image size, threads or batch of the timing differ"
+    return ""
+
+
+def relative(before: float, after: float) -> float:
+    """Relative change, NaN where it started from nothing."""
+    return after / before - 1 if before else math.nan

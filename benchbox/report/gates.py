@@ -1,0 +1,156 @@
+"""Gates of a comparison: ``psnr < -0.05 dB`` fails where a row lost more than that."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchbox.api.errors import BenchboxError, did_you_mean
+from benchbox.report.compare import ComparedRow, RunComparison, relative
+
+SPEED_FIGURES = {
+    "latency_p50": "latency_p50_ms",
+    "latency_p90": "latency_p90_ms",
+    "latency_p99": "latency_p99_ms",
+    "throughput": "throughput",
+    "cold_start": "cold_start_s",
+    "peak_memory": "peak_mb",
+}
+_UNITS = {
+    "latency_p50": "ms",
+    "latency_p90": "ms",
+    "latency_p99": "ms",
+    "throughput": "",
+    "cold_start": "s",
+    "peak_memory": "MiB",
+}
+_OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+_GATE = re.compile(
+    r"\s*(\S+?)\s*(<=|>=|<|>)\s*([+-]?[0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?)\s*(%|[A-Za-z]*)\s*", re.IGNORECASE
+)
+_HINT = 'write a change that is too much: --fail-if "psnr < -0.05 dB" --fail-if "latency_p50 > +10%"'
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A change that is too much.
+
+    Attributes
+    ----------
+    text : str
+        As it was given.
+    figure : str
+        A metric, or one of `SPEED_FIGURES`.
+    comparison : str
+        ``<``, ``<=``, ``>`` or ``>=``.
+    value : float
+        In the unit of the figure, or a share where `relative`.
+    relative : bool
+    """
+
+    text: str
+    figure: str
+    comparison: str
+    value: float
+    relative: bool
+
+
+@dataclass(frozen=True)
+class Breach:
+    """A gate that a row fails.
+
+    Attributes
+    ----------
+    gate, noise, denoiser : str
+    found : str
+        The change, or why there is none.
+    """
+
+    gate: str
+    noise: str
+    denoiser: str
+    found: str
+
+
+def parse_gate(text: str, comparison: RunComparison) -> Gate:
+    """Read a gate.
+
+    Raises
+    ------
+    BenchboxError
+        It does not follow the grammar, names no figure of both runs, or has another unit.
+    """
+    match = _GATE.fullmatch(text)
+    if match is None:
+        raise BenchboxError(f"cannot read the gate '{text}'", hint=_HINT)
+    figure, sign, number, unit = match.groups()
+    units = {metric.label: metric.unit for metric in comparison.metrics} | _UNITS
+    if figure not in units:
+        raise BenchboxError(f"gate '{text}': '{figure}' is no figure of both runs", hint=did_you_mean(figure, units))
+    if unit not in ("", "%", units[figure]):
+        known = f"'{units[figure]}' or '%'" if units[figure] else "'%' or none"
+        raise BenchboxError(f"gate '{text}': the unit of {figure} is {known}, not '{unit}'", hint=_HINT)
+    if figure in SPEED_FIGURES and comparison.speed_caveat:
+        raise BenchboxError(
+            f"gate '{text}': latencies of the two runs do not compare: {comparison.speed_caveat}",
+            hint="compare runs that were timed alike on one machine, or leave this gate out",
+        )
+    share = unit == "%"
+    return Gate(text.strip(), figure, sign, float(number) / (100 if share else 1), share)
+
+
+def check_gates(gates: Sequence[Gate], comparison: RunComparison) -> tuple[Breach, ...]:
+    """Hold every row to every gate.
+
+    A row that the first run completed and the second did not fails each of them; so does one without the figure in
+    the second run alone.
+
+    Parameters
+    ----------
+    gates : sequence of Gate
+    comparison : RunComparison
+
+    Returns
+    -------
+    tuple of Breach
+        Empty where all gates hold.
+    """
+    breaches = []
+    for gate in gates:
+        for row in comparison.rows:
+            found = _breach(gate, row)
+            if found:
+                breaches.append(Breach(gate.text, row.noise, row.denoiser, found))
+    return tuple(breaches)
+
+
+def _breach(gate: Gate, row: ComparedRow) -> str:
+    if row.lost:
+        return row.reason
+    if gate.figure not in SPEED_FIGURES and not row.reason and gate.figure not in row.changes:
+        return f"no image has a finite {gate.figure} in both runs"
+    values = _values(gate.figure, row)
+    if values is None:
+        return ""
+    before, after = values
+    if math.isnan(after):
+        return f"{gate.figure} was {before:.4g} and has no value now"
+    change = relative(before, after) if gate.relative else after - before
+    if not _OPERATORS[gate.comparison](change, gate.value):
+        return ""
+    return f"{100 * change:+.3g} %" if gate.relative else f"{change:+.4g}"
+
+
+def _values(figure: str, row: ComparedRow) -> tuple[float, float] | None:
+    """The figure before and after; None where there was none before."""
+    if figure not in SPEED_FIGURES:
+        change = row.changes.get(figure)
+        return None if change is None else (change.before, change.after)
+    if row.reason or row.speed_before is None:
+        return None
+    name = SPEED_FIGURES[figure]
+    after = math.nan if row.speed_after is None else float(getattr(row.speed_after, name))
+    return float(getattr(row.speed_before, name)), after
