@@ -125,9 +125,11 @@ def _columns(comparison: RunComparison) -> tuple[Column[ComparedRow], ...]:
 
 def _notes(comparison: RunComparison) -> list[str]:
     notes = ["marked: told apart from no change (the 95 % interval leaves out zero, p after Holm is below 5 %)"]
-    notes += [
-        f"{plain(row.denoiser)} on {plain(row.noise)}: {plain(row.reason)}" for row in comparison.rows if row.reason
-    ]
+    reasons: dict[str, list[str]] = {}
+    for row in comparison.rows:
+        if row.reason:
+            reasons.setdefault(plain(row.reason), []).append(plain(f"{row.denoiser} on {row.noise}"))
+    notes += [f"{reason}: {', '.join(names)}" for reason, names in reasons.items()]
     for row in comparison.rows:
         change = row.changes.get(comparison.metric)
         if change is not None and change.images < comparison.images:
