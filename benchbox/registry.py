@@ -139,7 +139,8 @@ class Registry:
 
     def add_file(self, file: Path) -> None:
         """Load a plugin of one file."""
-        self.add(Provider("file", str(file.resolve())))
+        content = hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest()
+        self.add(Provider("file", str(file.resolve()), version=content))
 
     def add(self, provider: Provider) -> None:
         """Load one plugin and shelve what it offers; what is broken is noted, never raised."""

@@ -24,6 +24,10 @@ from benchbox.api.records import Outcome, RunRecord, Timing, digest, from_json, 
 FORMAT = 1
 IMAGE = "image"
 _RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9]{3}[0-9a-f]{4}")
+_OURS = re.compile(
+    r"run\.json|images\.parquet|lock|leaderboard\.md|report\.html|logs/[^/]+\.(?:log|txt)|outcomes/[0-9a-f]{16}\.json"
+    r"|timing/[^/.]+\.(?:json|parquet)|scores/[0-9a-f]{16}/[0-9]{8}-[0-9]{8}\.parquet"
+)
 _SHARD = re.compile(r"([0-9]{8})-([0-9]{8})\.parquet")
 Columns = Mapping[str, NDArray[Any]]
 
@@ -179,6 +183,39 @@ class RunStore:
             found[denoiser.label] = self._record(Timing, file, values)
         return found
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run, so that no other process works on it.
+
+        Raises
+        ------
+        BenchboxError
+            Another process does.
+        """
+        import fcntl
+
+        with _explained(self.folder / "lock"), (self.folder / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise BenchboxError(
+                    f"another process is working on run {self.record.run_id}", hint="wait for it, or end it"
+                ) from error
+            yield
+
+    def set_aside_strangers(self) -> list[str]:
+        """Move files that are torn or do not belong here into ``set-aside/``; tells their names."""
+        moved = []
+        for file in sorted(self.folder.rglob("*")):
+            name = file.relative_to(self.folder).as_posix()
+            if file.is_dir() or name.startswith("set-aside/") or (_OURS.fullmatch(name) and _is_whole(file)):
+                continue
+            with _explained(file):
+                (self.folder / "set-aside").mkdir(exist_ok=True)
+                file.replace(self.folder / "set-aside" / name.replace("/", "_"))
+            moved.append(name)
+        return moved
+
     def log_file(self, denoiser: str, part: str) -> Path:
         """Where the output of a denoiser's processes goes; `part` is ``quality`` or ``timing``."""
         return self.folder / "logs" / f"{timing_key(denoiser)}.{part}.log"
@@ -265,6 +302,17 @@ def find_run(results: Path, name: str = "") -> Path:
     if fitting:
         raise BenchboxError(f"'{name}' fits {len(fitting)} runs", hint="give more of its id: benchbox list runs")
     raise BenchboxError(f"there is no run '{name}' in {results}", hint=f"the newest is {runs[-1].name}")
+
+
+def _is_whole(file: Path) -> bool:
+    try:
+        if file.suffix == ".json":
+            _read_json(file)
+        elif file.suffix == ".parquet":
+            _read_table(file)
+    except BenchboxError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

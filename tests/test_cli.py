@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
-from conftest import Command
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 HEAVY = ("tensorflow", "keras", "cv2", "skimage", "pandas", "numba", "scipy", "pyarrow", "pytest", "ai_edge_litert")
 LISTINGS = ("denoisers", "noises", "datasets", "metrics")

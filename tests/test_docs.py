@@ -6,11 +6,13 @@ import ast
 import inspect
 import re
 import shlex
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
-from conftest import Command
-
 from benchbox.api import hookspecs
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 ROOT = Path(__file__).parent.parent
 

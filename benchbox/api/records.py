@@ -105,7 +105,7 @@ class Provider:
     target : str
         Module to import, or absolute path of the file.
     distribution, version : str
-        The installed package, where there is one.
+        The installed package; for a file, a digest of its content.
     """
 
     kind: Literal["built in", "entry point", "file"]
@@ -227,8 +227,6 @@ class Outcome:
         The training card, where there is one.
     images : int
         Images scored.
-    denoise_s : float
-        Seconds inside `denoise`, summed over shards; for orientation, not a latency.
     """
 
     status: Status
@@ -237,7 +235,6 @@ class Outcome:
     trained_on: str = ""
     card: dict[str, Any] = field(default_factory=dict)
     images: int = 0
-    denoise_s: float = 0.0
 
 
 @dataclass(frozen=True)

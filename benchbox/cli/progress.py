@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from benchbox.engine.events import CellDone, Event, RunStarted, ShardDone, TimingDone, TimingStarted
+from benchbox.engine.events import CellDone, Event, RunStarted, SetAside, ShardDone, TimingDone, TimingStarted
 
 
 class RunProgress:
@@ -29,6 +29,7 @@ class RunProgress:
         )
         self._begun = time.monotonic()
         self._images = 0
+        self.run_id = ""
 
     def __enter__(self) -> RunProgress:
         """Start to draw."""
@@ -44,14 +45,17 @@ class RunProgress:
     def __call__(self, event: Event) -> None:
         """Show an event."""
         match event:
-            case RunStarted(record):
+            case RunStarted(record, done):
+                self.run_id = record.run_id
                 cells = [cell for cell in record.cells if not cell.skipped]
                 total = len(cells) * record.data.images
-                self._quality = self._progress.add_task("scoring", total=total, speed="")
+                self._quality = self._progress.add_task("scoring", total=total, completed=done, speed="")
                 self._timing = self._progress.add_task(
                     "timing", total=len(record.denoisers), speed="", visible=record.timing
                 )
                 self._begun = time.monotonic()
+            case SetAside(name):
+                self._console.print(f"set aside: {escape(name)}, which is torn or does not belong into this run")
             case ShardDone(cell, images):
                 self._images += images
                 speed = self._images / max(time.monotonic() - self._begun, 1e-9)

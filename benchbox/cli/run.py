@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from benchbox.cli.options import plugin_options, results_option
 
 if TYPE_CHECKING:
-    from benchbox.engine.plan import RunConfig
+    from benchbox.cli.progress import RunProgress
     from benchbox.store import RunStore
+
+_WITH_RESUME = ("resume", "results", "jobs", "timeout", "sort")
 
 
 @click.command("run")
@@ -59,6 +63,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Seconds a shard may take.",
 )
+@click.option("--resume", default="", metavar="RUN", help="Go on with a run: compute what is missing of it.")
 @results_option
 @plugin_options
 def command(
@@ -80,6 +85,7 @@ def command(
     threads: int,
     batch: int,
     timeout: float,
+    resume: str,
     results: Path,
     plugin_files: tuple[Path, ...],
     plugin_folders: tuple[Path, ...],
@@ -95,6 +101,8 @@ def command(
       benchbox run median:size=3 median:size=5 nl_means --noise salt-pepper:0.05 --noise gaussian:25/255
       benchbox run --data fer2013.csv --split PublicTest --limit 500 --noise gaussian:0.1
     """
+    if resume:
+        _finish(_resume(resume, results, jobs, timeout), sort)
     from benchbox.api.records import DataRequest, Protocol
     from benchbox.engine.plan import DEFAULT_METRICS, RunConfig
 
@@ -114,21 +122,44 @@ def command(
         plugin_folders=plugin_folders,
         command=shlex.join(["benchbox", *sys.argv[1:]]),
     )
-    store = _execute(config)
-    failed = _show(store, sort)
-    click.get_current_context().exit(1 if failed else 0)
-
-
-def _execute(config: RunConfig) -> RunStore:
-    from benchbox.cli.progress import RunProgress
     from benchbox.engine.runner import execute
 
-    with RunProgress() as progress:
-        return execute(config, progress)
+    _finish(_watched(lambda progress: execute(config, progress)), sort)
 
 
-def _show(store: RunStore, sort: str) -> bool:
-    """Print the leaderboard and where everything is; tells whether a requested cell failed."""
+def _resume(resume: str, results: Path, jobs: int | None, timeout: float) -> RunStore:
+    """Go on with a run; what it is made of stands in its folder, so nothing else can be asked for."""
+    from benchbox.engine.runner import resume as go_on
+    from benchbox.store import find_run
+
+    context = click.get_current_context()
+    for name, value in context.params.items():
+        if name not in _WITH_RESUME and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--resume takes what was asked for from the run itself; leave out {name}={value}")
+    return _watched(lambda progress: go_on(find_run(results, resume), progress, jobs=jobs, timeout_s=timeout))
+
+
+def _watched(work: Callable[[RunProgress], RunStore]) -> RunStore:
+    """Show progress; an interrupt or SIGTERM ends the work in order and says how to go on."""
+    from benchbox.cli.progress import RunProgress
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with RunProgress() as progress:
+            return work(progress)
+    except KeyboardInterrupt:
+        if progress.run_id:
+            click.echo(
+                f"interrupted; what was finished is kept. Go on with: benchbox run --resume {progress.run_id}", err=True
+            )
+            sys.exit(130)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _finish(store: RunStore, sort: str) -> NoReturn:
+    """Print the leaderboard and where everything is; the exit code is 1 when a requested cell failed."""
     from rich.console import Console
 
     from benchbox.report import write_leaderboard
@@ -139,9 +170,10 @@ def _show(store: RunStore, sort: str) -> bool:
     written = write_leaderboard(store)
     click.echo(f"results: {store.folder}\nmarkdown: {written}", err=True)
     outcomes = store.outcomes()
-    return any(outcomes[cell.key].status not in ("ok", "skipped") for cell in store.record.cells) or any(
+    failed = any(outcomes[cell.key].status not in ("ok", "skipped") for cell in store.record.cells) or any(
         timing.status != "ok" for timing in store.timings().values()
     )
+    sys.exit(1 if failed else 0)
 
 
 def _cores() -> int:

@@ -9,9 +9,17 @@ from benchbox.api.records import Cell, Outcome, RunRecord, Timing
 
 @dataclass(frozen=True)
 class RunStarted:
-    """The run's folder is made and the work begins."""
+    """The run's folder is made and the work begins; `done` images of all cells are on disk already."""
 
     record: RunRecord
+    done: int
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """A torn or foreign file of the run's folder was moved out of the way."""
+
+    name: str
 
 
 @dataclass(frozen=True)
@@ -45,4 +53,4 @@ class TimingDone:
     timing: Timing
 
 
-Event = RunStarted | ShardDone | CellDone | TimingStarted | TimingDone
+Event = RunStarted | SetAside | ShardDone | CellDone | TimingStarted | TimingDone

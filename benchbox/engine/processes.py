@@ -7,15 +7,20 @@ import multiprocessing
 import multiprocessing.context
 import multiprocessing.forkserver
 import os
+import signal
 import sys
+import tempfile
 import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from benchbox.api.threads import thread_environment
+from benchbox.engine.worker import begin
 
 _PRELOAD = ["benchbox.engine.preload"]
+_TERM_TIMEOUT_S = 1  # a process that hangs in C does not listen: it is killed after this
 _lock = threading.Lock()
 
 
@@ -36,6 +41,53 @@ class WorkerContext(multiprocessing.context.ForkServerContext):
     """A context whose processes are forked from a clean server that holds the harness and no plugin."""
 
     Process = _Process
+
+
+class WorkerPool:
+    """One worker process, started again when it dies; on leaving, it and all that it started are ended.
+
+    Parameters
+    ----------
+    context : WorkerContext
+    log : Path
+        File that takes what is printed in it.
+    """
+
+    def __init__(self, context: WorkerContext, log: Path) -> None:
+        self.in_haste = False
+        """Whether work under way is abandoned on leaving."""
+        self._context = context
+        self._log = log
+
+    def __enter__(self) -> WorkerPool:
+        """Make the pool; the process starts with the first piece of work."""
+        from pebble import CONSTS, ProcessPool
+
+        CONSTS.term_timeout = _TERM_TIMEOUT_S
+        self._folder = tempfile.TemporaryDirectory(prefix="benchbox-")
+        self._groups = Path(self._folder.name) / "groups"
+        self._pool = ProcessPool(
+            max_workers=1, context=self._context, initializer=begin, initargs=[self._log, self._groups]
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        """End the worker."""
+        if self.in_haste or kind is not None:
+            self._pool.stop()
+        else:
+            self._pool.close()
+        self._pool.join()
+        for group in self._groups.read_text(encoding="ascii").split() if self._groups.exists() else []:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(int(group), signal.SIGKILL)
+        self._folder.cleanup()
+
+    def schedule(self, function: Callable[[Any], Any], task: Any, timeout_s: float) -> Any:
+        """Have a piece of work done; gives a future."""
+        return self._pool.schedule(function, args=[task], timeout=timeout_s)
 
 
 def worker_context() -> WorkerContext:

@@ -13,9 +13,9 @@ from typing import Any
 from benchbox.api.records import Cell, DenoiserRecord, Failure, Outcome
 from benchbox.engine.events import CellDone, Event, ShardDone
 from benchbox.engine.plan import Shard
-from benchbox.engine.processes import WorkerContext
+from benchbox.engine.processes import WorkerContext, WorkerPool
 from benchbox.engine.work import Condition, ShardScores, ShardTask
-from benchbox.engine.worker import attempt, begin
+from benchbox.engine.worker import attempt
 from benchbox.store import RunStore
 
 _POLL_S = 0.2
@@ -32,7 +32,6 @@ class _CellWork:
     knew: str = ""
     card: dict[str, Any] = field(default_factory=dict)
     images: int = 0
-    denoise_s: float = 0.0
 
 
 @dataclass
@@ -76,24 +75,20 @@ class QualityPass:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._metrics = tuple(store.record.metrics.items())
-        self._work = [
-            _DenoiserWork(
-                record,
-                deque(
-                    (work, shard)
-                    for cell in store.record.cells
-                    if cell.denoiser == record.label and not cell.skipped
-                    for work in [_CellWork(cell, conditions[cell.noise], len(shards))]
-                    for shard in shards
-                ),
-            )
-            for record in store.record.denoisers
-        ]
+        self._work = [_DenoiserWork(record, deque()) for record in store.record.denoisers]
+        finished = store.outcomes()
+        for work in self._work:
+            for cell in store.record.cells:
+                if cell.denoiser == work.record.label and not cell.skipped and cell.key not in finished:
+                    left = _unfinished(shards, store.finished_shards(cell.key))
+                    images = sum(len(shard.indices) for shard in shards) - sum(len(shard.indices) for shard in left)
+                    cell_work = _CellWork(cell, conditions[cell.noise], len(left), images=images)
+                    work.queue.extend((cell_work, shard) for shard in left)
 
     def run(self, context: WorkerContext) -> None:
         """Do all the work; on an interrupt abandon the shards under way, keep the finished ones and raise."""
         for cell in self._store.record.cells:
-            if cell.skipped:
+            if cell.skipped and cell.key not in self._store.outcomes():
                 self._finish(cell, Outcome("skipped", cell.skipped))
         slots = min(self._store.record.jobs, sum(len(work.queue) for work in self._work))
         with concurrent.futures.ThreadPoolExecutor(max(1, slots)) as threads:
@@ -124,27 +119,17 @@ class QualityPass:
 
     def _serve(self, work: _DenoiserWork, context: WorkerContext) -> None:
         """Keep one worker process busy until its denoiser has no shard left."""
-        from pebble import ProcessPool
-
         log = self._store.log_file(work.record.label, "quality")
-        pool = ProcessPool(max_workers=1, context=context, initializer=begin, initargs=[log])
-        try:
+        with WorkerPool(context, log) as pool:
             while not self._stop.is_set() and (item := self._next_shard(work)) is not None:
                 cell, shard = item
                 task = ShardTask(work.record.reference, cell.condition, self._metrics, shard.indices)
                 result = self._attempt(pool, task)
                 if result is not None:
                     self._keep(cell, shard, result)
-            if not self._stop.is_set():
-                pool.close()
-        finally:
-            if self._stop.is_set():
-                pool.stop()
-            else:
-                pool.close()
-            pool.join()
-            with self._lock:
-                work.workers -= 1
+            pool.in_haste = self._stop.is_set()
+        with self._lock:
+            work.workers -= 1
 
     def _next_shard(self, work: _DenoiserWork) -> tuple[_CellWork, Shard] | None:
         with self._lock:
@@ -154,13 +139,13 @@ class QualityPass:
                     return cell, shard
         return None
 
-    def _attempt(self, pool: Any, task: ShardTask) -> ShardScores | Failure | None:
+    def _attempt(self, pool: WorkerPool, task: ShardTask) -> ShardScores | Failure | None:
         """Have a shard done; None when the run was stopped meanwhile.
 
         A worker that the system killed may have been in nobody's way but the machine's: its shard gets one more try.
         """
         for last in (False, True):
-            future = pool.schedule(attempt, args=[task], timeout=self._timeout_s)
+            future = pool.schedule(attempt, task, self._timeout_s)
             while not future.done():
                 if self._stop.is_set():
                     return None
@@ -202,7 +187,6 @@ class QualityPass:
                 work.left -= 1
                 work.knew, work.card = result.knew, result.card
                 work.images += len(shard.indices)
-                work.denoise_s += result.denoise_s
                 self._on_event(ShardDone(work.cell, len(shard.indices)))
             if work.failure is None and work.left:
                 return
@@ -211,11 +195,15 @@ class QualityPass:
             self._finish(work.cell, outcome, work.failure.detail)
         else:
             label = f"{work.card['dataset']} {work.card['split']}".strip() if work.card else ""
-            self._finish(
-                work.cell, Outcome("ok", "", work.knew, label, work.card, work.images, round(work.denoise_s, 6))
-            )
+            self._finish(work.cell, Outcome("ok", "", work.knew, label, work.card, work.images))
 
     def _finish(self, cell: Cell, outcome: Outcome, detail: str = "") -> None:
         self._store.write_outcome(cell.key, outcome, detail)
         with self._lock:
             self._on_event(CellDone(cell, outcome))
+
+
+def _unfinished(shards: Sequence[Shard], finished: Sequence[tuple[int, int]]) -> list[Shard]:
+    """Shards without scores on disk; the last one again where all have them, for it tells what the denoiser knew."""
+    left = [shard for shard in shards if (shard.start, shard.stop) not in finished]
+    return left or list(shards[-1:])

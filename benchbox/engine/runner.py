@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchbox.api.dataset import ImageSet
+from benchbox.api.errors import BenchboxError
 from benchbox.api.records import DataRequest, Reference, RunRecord
+from benchbox.api.spec import parse_spec
 from benchbox.engine.data import describe_data, open_data
 from benchbox.engine.environment import environment
-from benchbox.engine.events import Event, RunStarted, TimingDone, TimingStarted
-from benchbox.engine.plan import Plan, RunConfig, make_plan
-from benchbox.engine.processes import worker_context
+from benchbox.engine.events import Event, RunStarted, SetAside, TimingDone, TimingStarted
+from benchbox.engine.plan import RunConfig, Shard, make_plan, make_shards
+from benchbox.engine.processes import WorkerContext, worker_context
 from benchbox.engine.quality import QualityPass
 from benchbox.engine.timing import choose_images, time_denoiser
 from benchbox.engine.work import Condition
-from benchbox.registry import Registry, load_registry
+from benchbox.registry import Entry, Registry, load_registry
 from benchbox.store import FORMAT, RunStore, new_run_id
 
 
@@ -66,36 +69,114 @@ def execute(config: RunConfig, on_event: Callable[[Event], None]) -> RunStore:
         timing_batch=config.timing_batch,
     )
     store = RunStore.create(config.results, record, _image_columns(images))
-    on_event(RunStarted(record))
-    conditions = _conditions(record, registry)
-    QualityPass(store, conditions, plan.shards, config.timeout_s, on_event).run(context)
-    if config.timing:
-        _time_all(store, config, plan, conditions, on_event)
+    with store.locked():
+        _work(store, context, plan.shards, registry, config.timeout_s, on_event)
     return store
+
+
+def resume(
+    folder: Path, on_event: Callable[[Event], None], *, jobs: int | None = None, timeout_s: float = 600.0
+) -> RunStore:
+    """Go on with a run that was interrupted: compute what is missing, and nothing else.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder.
+    on_event : callable
+        Told of each step; never by two threads at once.
+    jobs : int, optional
+        Worker processes, where it is to differ from the run's own; scores do not depend on it.
+    timeout_s : float
+        Seconds that one shard may take.
+
+    Returns
+    -------
+    RunStore
+
+    Raises
+    ------
+    BenchboxError
+        The data, a plugin or its version is not what it was, or another process is working on the run.
+    """
+    context = worker_context()
+    store = RunStore.open(folder)
+    record = store.record
+    files = {one.reference.provider.target for one in record.denoisers if one.reference.provider.kind == "file"}
+    registry = load_registry([Path(file) for file in sorted(files)])
+    _require_same_plugins(record, registry)
+    images = open_data(record.request, {name: entry.cls() for name, entry in registry.datasets.items()})
+    if images.fingerprint != record.data.fingerprint:
+        raise BenchboxError(
+            f"the images of {record.request.path or record.request.dataset} are not the ones that run "
+            f"{record.run_id} began with",
+            hint="restore them, or start a new run",
+        )
+    with store.locked():
+        for name in store.set_aside_strangers():
+            on_event(SetAside(name))
+        resumed = RunStore(store.folder, replace(record, jobs=jobs or record.jobs))
+        _work(resumed, context, make_shards(images.shapes), registry, timeout_s, on_event)
+    return store
+
+
+def _work(
+    store: RunStore,
+    context: WorkerContext,
+    shards: Sequence[Shard],
+    registry: Registry,
+    timeout_s: float,
+    on_event: Callable[[Event], None],
+) -> None:
+    """Do what is missing of a run."""
+    done = sum(stop - start for cell in store.record.cells for start, stop in store.finished_shards(cell.key))
+    on_event(RunStarted(store.record, done))
+    conditions = _conditions(store.record, registry)
+    QualityPass(store, conditions, shards, timeout_s, on_event).run(context)
+    if store.record.timing:
+        _time_all(store, shards, conditions, timeout_s, on_event)
+
+
+def _require_same_plugins(record: RunRecord, registry: Registry) -> None:
+    now: dict[Reference, Mapping[str, Entry[Any]]] = {
+        **{denoiser.reference: registry.denoisers for denoiser in record.denoisers},
+        **{part: registry.noise_models for parts in record.noises.values() for part in parts},
+        **{Reference(one.provider, one.spec): registry.metrics for one in record.metrics.values()},
+    }
+    for reference, shelf in now.items():
+        name = parse_spec(reference.spec).name
+        entry = shelf.get(name)
+        if entry is None or entry.provider != reference.provider:
+            found = entry.provider if entry else None
+            raise BenchboxError(
+                f"'{name}' was {reference.provider.label} {reference.provider.version} when run {record.run_id} began, "
+                f"now it is {f'{found.label} {found.version}' if found else 'missing'}",
+                hint="restore that version, or start a new run",
+            )
 
 
 def _time_all(
     store: RunStore,
-    config: RunConfig,
-    plan: Plan,
+    shards: Sequence[Shard],
     conditions: dict[str, Condition],
+    timeout_s: float,
     on_event: Callable[[Event], None],
 ) -> None:
     """Time each denoiser that scored anything, one after the other, on the first noise."""
-    outcomes = store.outcomes()
-    indices = choose_images(plan.shards, config.timing_batch)
-    for denoiser in plan.denoisers:
-        cells = [cell for cell in plan.cells if cell.denoiser == denoiser.label and outcomes[cell.key].status == "ok"]
-        if not cells:
+    record, outcomes, finished = store.record, store.outcomes(), store.timings()
+    indices = choose_images(shards, record.timing_batch)
+    for denoiser in record.denoisers:
+        cells = [cell for cell in record.cells if cell.denoiser == denoiser.label and outcomes[cell.key].status == "ok"]
+        if not cells or denoiser.label in finished:
             continue
         on_event(TimingStarted(denoiser.label))
         timing, detail = time_denoiser(
             denoiser,
             conditions[cells[0].noise],
             indices,
-            batch=config.timing_batch,
-            threads=config.timing_threads,
-            timeout_s=config.timeout_s,
+            batch=record.timing_batch,
+            threads=record.timing_threads,
+            timeout_s=timeout_s,
             log=store.log_file(denoiser.label, "timing"),
         )
         store.write_timing(denoiser.label, timing, detail)

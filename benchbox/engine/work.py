@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -83,15 +82,11 @@ class ShardScores:
     knew : str
     card : dict
         Training card, empty where there is none.
-    denoise_s, other_s : float
-        Seconds inside `denoise`, and around it.
     """
 
     columns: dict[str, NDArray[Any]]
     knew: Knowledge
     card: dict[str, Any] = field(default_factory=dict)
-    denoise_s: float = 0.0
-    other_s: float = 0.0
 
 
 def compute_shard(task: ShardTask) -> ShardScores:
@@ -112,16 +107,12 @@ def compute_shard(task: ShardTask) -> ShardScores:
     BenchboxError
         The data are not what they were.
     """
-    start = time.perf_counter()
     clean, noisy, sigma_true = draw(task.condition, task.indices)
     denoiser = make_denoiser(task.denoiser, noisy.shape)
     told, knew = tell(denoiser.capabilities.sigma, task.condition.protocol, noisy, sigma_true)
     shape = noisy.shape
     noisy_mse = np.square(noisy - clean).mean(axis=(1, 2), dtype=np.float64)
-    before = time.perf_counter()
-    denoised = denoiser.denoise(noisy, told)
-    denoise_s = time.perf_counter() - before
-    denoised = checked(denoised, shape)
+    denoised = checked(denoiser.denoise(noisy, told), shape)
     columns: dict[str, NDArray[Any]] = {IMAGE: task.indices.astype(np.int32), "noisy_mse": noisy_mse}
     for label, reference in task.metrics:
         columns[label] = make_metric(reference)(clean, denoised)
@@ -129,8 +120,7 @@ def compute_shard(task: ShardTask) -> ShardScores:
     columns["sigma_true"] = unknown if sigma_true is None else sigma_true
     columns["sigma_told"] = unknown if told is None else told
     card = denoiser.card()
-    other_s = time.perf_counter() - start - denoise_s
-    return ShardScores(columns, knew, asdict(card) if card else {}, denoise_s, other_s)
+    return ShardScores(columns, knew, asdict(card) if card else {})
 
 
 def draw(condition: Condition, indices: NDArray[np.intp]) -> tuple[Images, Images, Sigma | None]:

@@ -1,0 +1,158 @@
+"""A run that was interrupted goes on: nothing lost, nothing doubled, nothing different."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from benchbox import BenchboxError
+from benchbox.store import RunStore, find_run, list_runs
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+ASKED = ("identity", "median", "wiener", "--noise", "gaussian:0.1", "--noise", "poisson:30", "--no-timing")
+
+
+def all_scores(folder: Path) -> dict[tuple[str, str], dict[str, NDArray[Any]]]:
+    store = RunStore.open(folder)
+    return {(cell.denoiser, cell.noise): store.scores(cell.key) for cell in store.record.cells}
+
+
+def assert_same(one: Path, other: Path) -> None:
+    left, right = all_scores(one), all_scores(other)
+    assert left.keys() == right.keys()
+    for cell, columns in left.items():
+        assert columns["image"].tolist() == list(range(len(columns["image"])))
+        assert columns.keys() == right[cell].keys()
+        for name, values in columns.items():
+            np.testing.assert_array_equal(values, right[cell][name])
+    statuses = [
+        {(cell.denoiser, cell.noise): store.outcomes()[cell.key] for cell in store.record.cells}
+        for store in (RunStore.open(one), RunStore.open(other))
+    ]
+    assert statuses[0] == statuses[1]
+
+
+@pytest.fixture
+def whole(benchbox: Command, tmp_path: Path) -> Path:
+    """A run that nobody interrupted."""
+    benchbox("run", *ASKED)
+    return find_run(tmp_path / "results")
+
+
+def copy_of(run: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "copies" / run.name
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(run, folder)
+    return folder
+
+
+def test_what_is_missing_is_computed_and_nothing_else(benchbox: Command, whole: Path, tmp_path: Path) -> None:
+    copy = copy_of(whole, tmp_path)
+    store = RunStore.open(copy)
+    first, second, *_, last = store.record.cells
+    shutil.rmtree(copy / "scores" / first.key)
+    for cell in (first, second, last):
+        (copy / "outcomes" / f"{cell.key}.json").unlink()
+    kept = {file: file.stat().st_mtime_ns for file in (copy / "scores").rglob("*.parquet")}
+    benchbox("run", "--resume", copy)
+    assert_same(copy, whole)
+    recomputed = [file for file, before in kept.items() if file.stat().st_mtime_ns != before]
+    # A cell whose every score is on disk but whose end is not does one shard again, to learn what the denoiser knew.
+    assert {file.parent.name for file in recomputed} == {second.key, last.key}
+
+
+def test_a_finished_run_is_left_as_it_is(benchbox: Command, whole: Path) -> None:
+    before = {file: file.read_bytes() for file in (whole / "scores").rglob("*.parquet")}
+    board = benchbox("run", "--resume", whole.name).stdout
+    assert {file: file.read_bytes() for file in (whole / "scores").rglob("*.parquet")} == before
+    assert board == benchbox("leaderboard", whole.name).stdout
+
+
+def test_torn_and_foreign_files_are_named_and_set_aside(benchbox: Command, whole: Path, tmp_path: Path) -> None:
+    copy = copy_of(whole, tmp_path)
+    cell = RunStore.open(copy).record.cells[0]
+    (torn,) = (copy / "scores" / cell.key).iterdir()
+    torn.write_bytes(torn.read_bytes()[:100])
+    (copy / "outcomes" / f"{cell.key}.json").unlink()
+    (copy / "notes.txt").write_text("mine")
+    (copy / "scores" / cell.key / ".x.part").write_text("half")
+    stderr = benchbox("run", "--resume", copy).stderr
+    for name in (torn.relative_to(copy).as_posix(), "notes.txt", ".x.part"):
+        assert name in stderr
+    assert (copy / "set-aside" / "notes.txt").read_text() == "mine"
+    assert_same(copy, whole)
+
+
+def test_data_and_plugins_must_be_what_they_were(benchbox: Command, tmp_path: Path, plugin: Any) -> None:
+    file = plugin("mine", "return noisy")
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    import cv2
+
+    cv2.imwrite(str(photographs / "a.png"), np.arange(64 * 64, dtype=np.uint8).reshape(64, 64))
+    benchbox("run", "mine", "--plugin", file, "--data", photographs, "--no-timing")
+    cv2.imwrite(str(photographs / "a.png"), np.zeros((64, 64), dtype=np.uint8))
+    assert (
+        "not the ones that run" in benchbox("run", "--resume", list_runs(tmp_path / "results")[0].name, code=2).stderr
+    )
+    file.write_text(file.read_text() + "\n# changed\n")
+    refused = benchbox("run", "--resume", list_runs(tmp_path / "results")[0].name, code=2).stderr
+    assert "'mine' was" in refused
+
+
+def test_resume_takes_nothing_else(benchbox: Command, whole: Path) -> None:
+    assert "leave out seed=1" in benchbox("run", "--resume", whole.name, "--seed", "1", code=2).stderr
+
+
+def test_only_one_process_works_on_a_run(whole: Path) -> None:
+    store = RunStore.open(whole)
+    with store.locked(), pytest.raises(BenchboxError, match="another process"), store.locked():
+        pass
+    with store.locked():
+        pass
+
+
+def test_two_runs_at_once_never_mix(tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).with_name("benchbox")), "run", *ASKED]
+    both = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(timeout=300) for process in both] == [0, 0]
+    one, other = list_runs(tmp_path / "results")
+    assert_same(one, other)
+
+
+@pytest.mark.slow
+def test_thirty_deaths_lose_nothing(benchbox: Command, whole: Path, tmp_path: Path) -> None:
+    """Kill a run by SIGKILL at 30 random moments, resume each time, and compare with the run nobody interrupted."""
+    seed = 7
+    draw = random.Random(seed)
+    results = tmp_path / "killed"
+    command = [str(Path(sys.executable).with_name("benchbox")), "run", "--results", str(results)]
+    for death in range(30):
+        runs = list_runs(results)
+        arguments = ["--resume", runs[0].name] if runs else list(ASKED)
+        process = subprocess.Popen(
+            [*command, *arguments], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(draw.uniform(0.1, 2.5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if death % 10 == 9 and runs:
+            # So that there is work left to lose: one cell begins anew.
+            cell = RunStore.open(runs[0]).record.cells[0]
+            shutil.rmtree(runs[0] / "scores" / cell.key, ignore_errors=True)
+            (runs[0] / "outcomes" / f"{cell.key}.json").unlink(missing_ok=True)
+    (killed,) = list_runs(results)
+    benchbox("run", "--results", results, "--resume", killed.name)
+    assert_same(killed, whole)
