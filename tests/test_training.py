@@ -185,6 +185,14 @@ def test_resuming_another_training_is_refused(config: TrainConfig) -> None:
         train(config, quiet)
 
 
+def test_what_a_killed_training_left_half_written_is_cleared_away(config: TrainConfig) -> None:
+    train(config, quiet)
+    (config.out / ".weights-abc").mkdir()
+    (config.out / ".weights-abc" / "weights.npy").touch()
+    train(replace(config, resume=True, epochs=4), quiet)
+    assert not list(config.out.glob(".weights-*"))
+
+
 def test_resuming_nothing_is_refused(config: TrainConfig) -> None:
     with pytest.raises(BenchboxError, match="no training to resume"):
         train(replace(config, resume=True), quiet)
@@ -374,7 +382,7 @@ class TestMixture:
 def test_a_network_resumes_where_it_was_and_learns(tmp_path: Path, denoiser: str) -> None:
     config = TrainConfig(denoiser, out=tmp_path / "whole", epochs=3, limit=64, batch_size=16, seed=1)
     whole = train(config, quiet)
-    assert whole.history[-1].loss < whole.history[0].loss
+    assert whole.history[-1].val_loss < whole.history[0].val_loss
     part = replace(config, out=tmp_path / "part")
 
     def killer(event: Event) -> None:

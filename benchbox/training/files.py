@@ -6,6 +6,7 @@ import csv
 import errno
 import io
 import json
+import shutil
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ STATE = "state.npz"
 HISTORY = "history.csv"
 CURVES = "curves.png"
 PICTURES = "epochs"
+_UNFINISHED = ".weights-"
 
 
 class Folder:
@@ -47,6 +49,8 @@ class Folder:
         self.path = path
         with disk_errors(path):
             (path / PICTURES).mkdir(parents=True, exist_ok=True)
+            for left in path.glob(f"{_UNFINISHED}*"):  # by a training that was killed while it wrote
+                shutil.rmtree(left)
 
     def holds_training(self) -> bool:
         """Whether there is a state to resume from."""
@@ -82,7 +86,7 @@ class Folder:
 
     def save_weights(self, trainer: Trainer, card: TrainingCard) -> str:
         """Write weights and card beside each other, replacing those of an earlier epoch; gives the weights' name."""
-        with disk_errors(self.path), TemporaryDirectory(dir=self.path, prefix=".weights-") as temporary:
+        with disk_errors(self.path), TemporaryDirectory(dir=self.path, prefix=_UNFINISHED) as temporary:
             weights = trainer.save(Path(temporary))
             card.save(weights.with_suffix(".json"))
             for file in sorted(Path(temporary).iterdir()):
