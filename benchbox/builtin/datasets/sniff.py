@@ -6,8 +6,7 @@ from pathlib import Path
 
 from benchbox.api.errors import BenchboxError
 
-WHERE_TO_GET = "get fer2013.csv from the Kaggle challenge 'challenges-in-representation-learning-facial-expression-...'"
-_AGAIN = "download it again while signed in, or copy it from where it is whole"
+AGAIN = "download or copy the file again"
 _ARCHIVES = {b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "a gzip archive", b"7z\xbc\xaf": "a 7z archive"}
 
 
@@ -55,7 +54,7 @@ def refuse_known_mistakes(path: Path, head: bytes) -> None:
     """
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:512].lower()
     if not start:
-        raise BenchboxError(f"{path}, line 1, column 1: the file is empty", hint=_AGAIN)
+        raise BenchboxError(f"{path}, line 1, column 1: the file is empty", hint=AGAIN)
     if start.startswith(b"version https://git-lfs"):
         raise BenchboxError(
             f"{path}, line 1, column 1: a Git LFS pointer, not the data", hint="run 'git lfs pull' in its repository"
@@ -63,10 +62,16 @@ def refuse_known_mistakes(path: Path, head: bytes) -> None:
     if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
         raise BenchboxError(
             f"{path}, line 1, column 1: a web page (HTML) saved under this name, not the data",
-            hint="the download was answered with a log-in or error page; " + _AGAIN,
+            hint="the download was answered with a log-in or error page; sign in, then " + AGAIN,
         )
     for magic, what in _ARCHIVES.items():
         if head.startswith(magic):
             raise BenchboxError(f"{path}: {what}, not the data itself", hint="unpack it and give what is inside")
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise BenchboxError(f"{path}, line 1, column 1: text in UTF-16", hint="save it as UTF-8 or plain ASCII")
+
+
+def printable(text: bytes) -> str:
+    """Make a piece of a damaged file fit for a message."""
+    letters = text.decode("ascii", errors="replace").replace("\ufffd", "?")
+    return "".join(letter if letter.isprintable() else "?" for letter in letters)
