@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import errno
+import subprocess
 import textwrap
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -374,6 +376,20 @@ class TestMixture:
     def test_a_range_that_makes_no_sense_is_refused(self, text: str, message: str) -> None:
         with pytest.raises(BenchboxError, match=message):
             Mixture((text,), load_registry())
+
+
+def test_the_command_trains_resumes_and_explains(
+    benchbox: Callable[..., subprocess.CompletedProcess[str]], config: TrainConfig
+) -> None:
+    plugin = ("--plugin", config.plugin_files[0])
+    trained = benchbox("train", "shrink", *plugin, "--out", "mine", "--epochs", 2)
+    assert "best epoch" in trained.stdout and "mine/weights.npy" in trained.stdout
+    assert "epoch 2: loss" in trained.stderr
+    again = benchbox("train", "shrink", *plugin, "--out", "mine", code=2)
+    assert "hint: go on with --resume" in again.stderr
+    benchbox("train", "shrink", *plugin, "--out", "mine", "--epochs", 3, "--resume")
+    score = ("shrink:weights=mine/weights.npy", *plugin, "--noise", "gaussian:0.2", "--no-timing", "--limit", 8)
+    assert "shrink:weights=mine/weights.npy" in benchbox("run", *score).stdout
 
 
 @pytest.mark.slow

@@ -6,8 +6,8 @@ import csv
 import errno
 import io
 import json
-import shutil
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
