@@ -567,6 +567,34 @@ def test_one_noise_has_no_summary(tmp_path: Path) -> None:
     assert build_leaderboard(make_run(tmp_path)).summary is None
 
 
+CARD = {"dataset": "fer2013", "split": "Training", "fingerprint": "fedcba9876543210"}
+
+
+@pytest.mark.parametrize(
+    ("card", "leaky"),
+    [
+        (CARD, False),
+        (CARD | {"split": "PublicTest"}, True),
+        (CARD | {"dataset": "images", "fingerprint": "0123456789abcdef"}, True),
+        (CARD | {"dataset": "images", "split": "PublicTest"}, False),
+    ],
+)
+def test_a_row_that_was_trained_on_the_scored_images_is_not_ranked(
+    tmp_path: Path, card: dict[str, str], leaky: bool
+) -> None:
+    store = make_run(tmp_path)
+    cell = next(cell for cell in store.record.cells if cell.denoiser == "unet")
+    store.write_outcome(cell.key, Outcome("ok", knew="blind", trained_on="somewhere", card=card, images=IMAGES))
+    row = rows_of(build_leaderboard(store))["unet"]
+    assert row.scores["psnr"].mean > 20
+    assert row.rank == (None if leaky else 1)
+    asked = build_leaderboard(store, rank_leaky=True)
+    assert rows_of(asked)["unet"].rank == 1
+    words = "it was trained on images that are scored here: somewhere"
+    assert (f"unet: not ranked: {words}" in shown(build_leaderboard(store), 120)) == leaky
+    assert (f"unet: ranked although {words}" in shown(asked, 120)) == leaky
+
+
 def advised(store: RunStore) -> str:
     board = build_leaderboard(store)
     for one in board.advice:

@@ -156,6 +156,9 @@ def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[st
         for row in block.rows
         if board.timing and row.speed is None and row.status == "ok"
     ]
+    notes += [
+        f"{plain(row.denoiser)}: ranked although {plain(row.leak)}" for row in block.rows if row.leak and row.rank
+    ]
     worse = [plain(row.denoiser) for row in block.rows if row.worse_than_nothing]
     if worse:
         notes.append(f"worse than doing nothing: {', '.join(worse)}")

@@ -19,7 +19,9 @@ from benchbox.stats.summaries import Mean, mean_of
 from benchbox.store import IMAGE, RunStore
 
 
-def build_leaderboard(store: RunStore, *, sort: str = "psnr", within_ms: float | None = None) -> Leaderboard:
+def build_leaderboard(
+    store: RunStore, *, sort: str = "psnr", within_ms: float | None = None, rank_leaky: bool = False
+) -> Leaderboard:
     """Rank the rows of a run.
 
     Parameters
@@ -29,6 +31,8 @@ def build_leaderboard(store: RunStore, *, sort: str = "psnr", within_ms: float |
         Metric that ranks, by its canonical specification or, where only one of the run has it, by its name.
     within_ms : float, optional
         Largest p50 latency of one image, in milliseconds, that is ranked; None for any.
+    rank_leaky : bool
+        Whether a row is ranked although its training card says that it has seen the images it is scored on.
 
     Returns
     -------
@@ -59,7 +63,7 @@ def build_leaderboard(store: RunStore, *, sort: str = "psnr", within_ms: float |
             for cell in cells
         ]
         blocks.append(Unranked(noise, _noisy_psnr(scores), tuple(rows), scores))
-    ranked = rank_blocks(blocks, metrics, sort, within_ms)
+    ranked = rank_blocks(blocks, metrics, sort, within_ms, rank_leaky)
     return Leaderboard(
         header=make_header(record, timings),
         metrics=tuple(metrics.values()),

@@ -121,6 +121,8 @@ class Row:
     knew : str
         ``given``, ``estimated`` or ``blind``.
     trained_on, tuned_on : str
+    leak : str
+        Why it has seen the images that it is scored on; empty where its training card does not say so.
     best : tuple of str
         Keys of the columns in which no ranked row is better.
     to_best : Comparison or None
@@ -144,6 +146,7 @@ class Row:
     knew: str
     trained_on: str
     tuned_on: str
+    leak: str = ""
     best: tuple[str, ...] = ()
     to_best: Comparison | None = None
     gap_closed: float | None = None

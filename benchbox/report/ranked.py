@@ -50,13 +50,17 @@ class Unranked:
 
 
 def rank_blocks(
-    blocks: Sequence[Unranked], metrics: Mapping[str, MetricColumn], sort: str, within_ms: float | None
+    blocks: Sequence[Unranked],
+    metrics: Mapping[str, MetricColumn],
+    sort: str,
+    within_ms: float | None,
+    rank_leaky: bool,
 ) -> tuple[Block, ...]:
     """Rank the rows of every block.
 
     All columns of all blocks are resampled together: one draw of images serves them all.
     """
-    plans = [_plan(block, metrics[sort], within_ms) for block in blocks]
+    plans = [_plan(block, metrics[sort], within_ms, rank_leaky) for block in blocks]
     columns = [
         np.asarray(plan.block.scores[row.denoiser][label], dtype=np.float64)
         for plan in plans
@@ -103,9 +107,9 @@ class _Plan:
     signed: Values
 
 
-def _plan(block: Unranked, sort: MetricColumn, within_ms: float | None) -> _Plan:
+def _plan(block: Unranked, sort: MetricColumn, within_ms: float | None, rank_leaky: bool) -> _Plan:
     completed = tuple(row for row in block.rows if row.status == "ok")
-    reasons = {row.denoiser: _why_not(row, sort.label, within_ms) for row in block.rows}
+    reasons = {row.denoiser: _why_not(row, sort.label, within_ms, rank_leaky) for row in block.rows}
     unranked = tuple(row if row.reason else replace(row, reason=reasons[row.denoiser]) for row in block.rows)
     fit = [row for row in completed if not reasons[row.denoiser]]
     perfect = tuple(row for row in fit if math.isinf(row.scores[sort.label].mean))
@@ -119,11 +123,13 @@ def _plan(block: Unranked, sort: MetricColumn, within_ms: float | None) -> _Plan
     )
 
 
-def _why_not(row: Row, sort: str, within_ms: float | None) -> str:
+def _why_not(row: Row, sort: str, within_ms: float | None, rank_leaky: bool) -> str:
     if row.status != "ok":
         return row.reason or row.status
     if math.isnan(row.scores[sort].mean):
         return f"no image has a finite {sort}"
+    if row.leak and not rank_leaky:
+        return row.leak
     if within_ms is None or (row.speed is not None and row.speed.latency_p50_ms <= within_ms):
         return ""
     return f"not within {within_ms:g} ms: " + (

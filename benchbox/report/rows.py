@@ -51,7 +51,16 @@ def make_row(
         knew=outcome.knew if outcome else "",
         trained_on=outcome.trained_on if outcome else "",
         tuned_on=denoiser.tuned_on,
+        leak=_leak(record, outcome) if outcome else "",
     )
+
+
+def _leak(record: RunRecord, outcome: Outcome) -> str:
+    """Why a row has seen the images that it is scored on; empty where nothing says so."""
+    card = outcome.card
+    same_pixels = bool(card) and card.get("fingerprint") == record.data.fingerprint
+    same_split = (card.get("dataset"), card.get("split")) == (record.data.dataset, record.data.split)
+    return f"it was trained on images that are scored here: {outcome.trained_on}" if same_pixels or same_split else ""
 
 
 def speed_of(timing: Timing) -> Speed | None:
