@@ -18,8 +18,8 @@ class Identity(Denoiser):
     capabilities = Capabilities(sigma="unused")
 
     def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
-        """Return the stack as it came."""
-        return noisy
+        """Return the stack as it came, in memory of its own."""
+        return noisy.copy()
 
 
 def gaussian(stack: Images, widths: Sigma) -> Images:

@@ -1,0 +1,71 @@
+"""Runs the probes on one denoiser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from benchbox.api.denoiser import Denoiser
+from benchbox.api.errors import BenchboxError, did_you_mean
+from benchbox.testing.card import HealthCard, Verdict
+from benchbox.testing.probe import Probe
+from benchbox.testing.process import PROCESS_PROBES
+from benchbox.testing.quality import QUALITY_PROBES
+from benchbox.testing.repeat import REPEAT_PROBES
+from benchbox.testing.results import RESULT_PROBES
+from benchbox.testing.subject import NOISE, Bench, Subject, find_subject
+
+PROBES: dict[str, Probe] = {
+    probe.name: probe for probe in (*RESULT_PROBES, *REPEAT_PROBES, *QUALITY_PROBES, *PROCESS_PROBES)
+}
+
+
+def check_denoiser(
+    denoiser: str | type[Denoiser], *, noise: str = NOISE, probes: Sequence[str] = tuple(PROBES)
+) -> HealthCard:
+    """Hold a denoiser to its contract; for tests.
+
+    Parameters
+    ----------
+    denoiser : str or type
+        A specification of an installed plugin, ``'median:size=5'``, or a class derived from `benchbox.Denoiser`.
+    noise : str
+        The noise that it is for.
+    probes : sequence of str
+        Names of the probes to run; all by default.
+
+    Returns
+    -------
+    HealthCard
+        All verdicts, none of them a failure.
+
+    Raises
+    ------
+    AssertionError
+        A probe fails; the message says which, what was seen and what to do.
+    BenchboxError
+        The name of the denoiser, an option, the noise or a probe is unknown.
+    """
+    card = examine(denoiser, noise=noise, probes=probes)
+    if not card.healthy:
+        raise AssertionError(card.text)
+    return card
+
+
+def examine(denoiser: str | type[Denoiser], *, noise: str = NOISE, probes: Sequence[str] = tuple(PROBES)) -> HealthCard:
+    """Write the health card of a denoiser, failures included; else as `check_denoiser`.
+
+    Returns
+    -------
+    HealthCard
+    """
+    subject = find_subject(denoiser)
+    return HealthCard(subject.label, subject.source, tuple(verdicts(subject, noise, probes)))
+
+
+def verdicts(subject: Subject, noise: str, probes: Sequence[str]) -> Iterator[Verdict]:
+    """Run probes one after another."""
+    bench = Bench(subject, noise)
+    for name in probes:
+        if name not in PROBES:
+            raise BenchboxError(f"there is no probe '{name}'", hint=did_you_mean(name, PROBES))
+        yield PROBES[name].verdict(bench)
