@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from markdown_it import MarkdownIt
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -28,11 +30,12 @@ from benchbox.api.records import (
     RunRecord,
     Timing,
 )
+from benchbox.cli.leaderboard import command
 from benchbox.report import FORMATS, render, write_leaderboard
 from benchbox.report.leaderboard import build_leaderboard
 from benchbox.report.model import Leaderboard, Row
 from benchbox.report.terminal import TerminalLeaderboard
-from benchbox.report.text import three_digits
+from benchbox.report.text import plain, three_digits
 from benchbox.store import FORMAT, RunStore
 
 BUILT_IN = Provider("built in", "benchbox.builtin", "benchbox", "0.1.0")
@@ -57,7 +60,7 @@ def make_record(
 ) -> RunRecord:
     return RunRecord(
         format=FORMAT,
-        run_id="20260102-030405-abcd",
+        run_id="20260102-030405-000abcd",
         created="2026-01-02T03:04:05Z",
         command="benchbox run --noise gaussian:0.1 --data fer2013.csv",
         request=DataRequest(path="fer2013.csv", split="PublicTest"),
@@ -336,6 +339,14 @@ def test_names_cannot_break_markdown(evil: Leaderboard) -> None:
     assert fences == ["````sh", "````"]
 
 
+def test_markdown_renders_names_as_they_are(evil: Leaderboard) -> None:
+    # GitHub's tables, parsed by a library that is not ours.
+    page = MarkdownIt("commonmark").enable("table").parse(render(evil, "markdown"))
+    texts = ["".join(child.content for child in token.children or ()) for token in page if token.type == "inline"]
+    assert plain(EVIL) in texts
+    assert sum(token.type == "table_open" for token in page) == 1
+
+
 def test_names_cannot_break_latex(evil: Leaderboard) -> None:
     row = next(line for line in render(evil, "latex").splitlines() if "evil" in line and "&" in line)
     assert r"evil[bold]\textbar{}a`b*c\_d\$\textbackslash{}x\{y\}\%\&\#?" in row
@@ -487,6 +498,22 @@ def test_within_ranks_only_what_is_that_fast(tmp_path: Path) -> None:
     assert slow.reason.startswith(f"not within {limit:g} ms: p50 is")
     assert "unet: not ranked: not within" in shown(board, 80)
     assert slow.scores["psnr"].mean == everything["unet"].scores["psnr"].mean
+
+
+@pytest.mark.parametrize(("time", "ranked"), [("1us", 0), ("1.5 ms", 1), ("0.0025s", 2), ("1s", 6)])
+def test_within_is_read_with_its_unit(tmp_path: Path, time: str, ranked: int) -> None:
+    make_run(tmp_path)
+    words = ["--results", str(tmp_path), "--within", time, "--format", "json"]
+    result = CliRunner().invoke(command, words, catch_exceptions=False)
+    rows = json.loads(result.output)["blocks"][0]["rows"]
+    assert sum(row["rank"] is not None for row in rows) == ranked
+
+
+@pytest.mark.parametrize("time", ["5", "fast", "-5ms", "5 min"])
+def test_within_without_a_unit_is_refused(tmp_path: Path, time: str) -> None:
+    result = CliRunner().invoke(command, ["--results", str(tmp_path), "--within", time])
+    assert result.exit_code == 2
+    assert "is not a time; write 5ms or 0.2s" in result.output
 
 
 def test_within_needs_a_timing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -19,14 +20,19 @@ from benchbox.cli.options import results_option
     show_default=True,
 )
 @click.option("--sort", default="psnr", show_default=True, help="Metric that ranks.")
+@click.option("--within", metavar="TIME", help="Rank only what takes no longer for one image: 5ms, 0.2s.")
+@click.option("--rank-leaky", is_flag=True, help="Rank rows that were trained on the images they are scored on.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
 @results_option
-def command(run: str, form: str, sort: str, output: Path | None, results: Path) -> None:
+def command(
+    run: str, form: str, sort: str, within: str | None, rank_leaky: bool, output: Path | None, results: Path
+) -> None:
     """Show the leaderboard of RUN (the newest one without it), or write it as a file.
 
     \b
     Examples:
       benchbox leaderboard
+      benchbox leaderboard --within 5ms
       benchbox leaderboard 20260131-120000-0421a2b --format latex --sort ssim -o table.tex
     """
     from benchbox.api.errors import BenchboxError
@@ -34,7 +40,9 @@ def command(run: str, form: str, sort: str, output: Path | None, results: Path) 
     from benchbox.report.leaderboard import build_leaderboard
     from benchbox.store import RunStore, find_run
 
-    leaderboard = build_leaderboard(RunStore.open(find_run(results, run)), sort=sort)
+    limit = None if within is None else _milliseconds(within)
+    store = RunStore.open(find_run(results, run))
+    leaderboard = build_leaderboard(store, sort=sort, within_ms=limit, rank_leaky=rank_leaky)
     if form == "table" and output is None:
         from rich.console import Console
 
@@ -52,3 +60,11 @@ def command(run: str, form: str, sort: str, output: Path | None, results: Path) 
         output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise BenchboxError(f"cannot write {output}: {error.strerror}", hint="choose another file with -o") from error
+
+
+def _milliseconds(text: str) -> float:
+    """Read a time with its unit."""
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(us|ms|s)\s*", text)
+    if match is None:
+        raise click.BadParameter(f"'{text}' is not a time; write 5ms or 0.2s", param_hint="--within")
+    return float(match[1]) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[match[2]]
