@@ -44,6 +44,7 @@ class RunFrames:
                 frame = images.iloc[columns[IMAGE]].reset_index(drop=True)
                 frame.insert(0, "denoiser", cell.denoiser)
                 frame.insert(1, "noise", cell.noise)
+                frame.insert(2, "sigma_factor", cell.sigma_factor)
                 frames.append(frame.assign(**{name: values for name, values in columns.items() if name != IMAGE}))
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 

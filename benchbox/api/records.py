@@ -30,18 +30,22 @@ class Protocol:
         Whether noisy images are rounded to 8-bit levels, after clipping.
     sigma : {'given', 'estimated', 'none'}
         What denoisers are told of the noise level.
+    repeats : int
+        Noises drawn for each image.
     """
 
     seed: int = 0
     clip: bool = False
     quantize: bool = False
     sigma: SigmaPolicy = "given"
+    repeats: int = 1
 
     @property
     def label(self) -> str:
         """The protocol in words, for the title of a table."""
         noisy = "clipped to [0, 1]" if self.clip or self.quantize else "unclipped"
-        return f"noise {noisy}, {'rounded to 8 bit' if self.quantize else 'not rounded'}, sigma {self.sigma}"
+        words = f"noise {noisy}, {'rounded to 8 bit' if self.quantize else 'not rounded'}, sigma {self.sigma}"
+        return words if self.repeats == 1 else f"{words}, {self.repeats} noises an image"
 
 
 @dataclass(frozen=True)
@@ -185,12 +189,21 @@ class Cell:
         Canonical specifications.
     skipped : str
         Reason why it is not run; empty when it is.
+    sigma_factor : float
+        What the given noise level is multiplied by; 1 where it is told as it is.
     """
 
     key: str
     denoiser: str
     noise: str
     skipped: str = ""
+    sigma_factor: float = 1.0
+
+    @property
+    def label(self) -> str:
+        """The cell in words."""
+        wrong = "" if self.sigma_factor == 1 else f" told {self.sigma_factor:g} sigma"
+        return f"{self.denoiser} @ {self.noise}{wrong}"
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class RunProgress:
             case RunStarted(record, done):
                 self.run_id = record.run_id
                 cells = [cell for cell in record.cells if not cell.skipped]
-                total = len(cells) * record.data.images
+                total = len(cells) * record.data.images * record.protocol.repeats
                 self._quality = self._progress.add_task("scoring", total=total, completed=done, speed="")
                 self._timing = self._progress.add_task(
                     "timing", total=len(record.denoisers), speed="", visible=record.timing
@@ -62,12 +62,12 @@ class RunProgress:
                 self._progress.update(
                     self._quality,
                     advance=images,
-                    description=f"scoring {escape(cell.denoiser)} @ {escape(cell.noise)}",
+                    description=f"scoring {escape(cell.label)}",
                     speed=f"{speed:,.0f} images/s",
                 )
             case CellDone(cell, outcome):
                 if outcome.status not in ("ok", "skipped") and self._console.is_terminal:
-                    where = escape(f"{cell.denoiser} @ {cell.noise}: {outcome.reason}")
+                    where = escape(f"{cell.label}: {outcome.reason}")
                     self._console.print(f"[red]{outcome.status}[/]: {where}")
             case TimingStarted(denoiser):
                 self._progress.update(self._timing, description=f"timing {escape(denoiser)}")

@@ -50,6 +50,15 @@ _WITH_RESUME = ("resume", "results", "jobs", "timeout", "sort")
     show_default=True,
     help="What denoisers are told of the noise level.",
 )
+@click.option(
+    "--sigma-error",
+    default="",
+    metavar="F,F,...",
+    help="Also tell a noise level that is wrong by these factors (0.5,1,2): the mismatch curve.",
+)
+@click.option(
+    "--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Noises drawn for each image."
+)
 @click.option("--metric", "metrics", multiple=True, help="Metric; may repeat.  [default: all built-in ones]")
 @click.option("--sort", default="psnr", show_default=True, help="Metric that ranks.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Worker processes.  [default: all cores]")
@@ -78,6 +87,8 @@ def command(
     clip: bool,
     quantize: bool,
     sigma: str,
+    sigma_error: str,
+    repeats: int,
     metrics: tuple[str, ...],
     sort: str,
     jobs: int | None,
@@ -111,7 +122,8 @@ def command(
         noises=noises,
         metrics=metrics or DEFAULT_METRICS,
         data=DataRequest(dataset, str(data) if data else "", split, limit, seed, skip_bad),
-        protocol=Protocol(seed, clip or quantize, quantize, sigma),  # type: ignore[arg-type]
+        protocol=Protocol(seed, clip or quantize, quantize, sigma, repeats),  # type: ignore[arg-type]
+        sigma_errors=_factors(sigma_error),
         jobs=jobs or _cores(),
         timing=timing,
         timing_threads=threads,
@@ -125,6 +137,16 @@ def command(
     from benchbox.engine.runner import execute
 
     _finish(_watched(lambda progress: execute(config, progress)), sort)
+
+
+def _factors(text: str) -> tuple[float, ...]:
+    try:
+        factors = tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise click.UsageError(f"--sigma-error {text}: {error}; write factors such as 0.5,1,2") from error
+    if any(not 0 < factor < 100 for factor in factors):
+        raise click.UsageError(f"--sigma-error {text}: a factor lies above 0 and below 100")
+    return factors
 
 
 def _resume(resume: str, results: Path, jobs: int | None, timeout: float) -> RunStore:

@@ -38,6 +38,8 @@ class RunConfig:
         Specifications.
     data : DataRequest
     protocol : Protocol
+    sigma_errors : tuple of float
+        Factors by which the given noise level is wrong, for the mismatch curve; 1 is always run.
     jobs : int
         Worker processes of the quality pass.
     timing : bool
@@ -61,6 +63,7 @@ class RunConfig:
     metrics: tuple[str, ...] = DEFAULT_METRICS
     data: DataRequest = field(default_factory=DataRequest)
     protocol: Protocol = field(default_factory=Protocol)
+    sigma_errors: tuple[float, ...] = ()
     jobs: int = 1
     timing: bool = True
     timing_threads: int = 1
@@ -84,12 +87,15 @@ class Shard:
         Positions in the image set.
     size : tuple of int
         Height and width of the images.
+    repeat : int
+        Number of the noise drawn, from 0.
     """
 
     start: int
     stop: int
     indices: NDArray[np.intp]
     size: tuple[int, int]
+    repeat: int = 0
 
 
 @dataclass(frozen=True)
@@ -133,13 +139,19 @@ def make_plan(config: RunConfig, registry: Registry, images: ImageSet) -> Plan:
                 f"takes images of {denoiser.min_size} pixels a side and more, one here is {smallest[0]}x{smallest[1]}"
             )
         for noise in noises:
-            key = cell_key(denoiser, noise, images.fingerprint, config.protocol, tuple(metrics))
-            cells.append(Cell(key, denoiser.label, noise, skipped))
-    return Plan(denoisers, noises, metrics, tuple(cells), make_shards(images.shapes))
+            for factor in _factors(config, denoiser):
+                key = cell_key(denoiser, noise, images.fingerprint, config.protocol, tuple(metrics), factor)
+                cells.append(Cell(key, denoiser.label, noise, skipped, factor))
+    return Plan(denoisers, noises, metrics, tuple(cells), make_shards(images.shapes, config.protocol.repeats))
 
 
 def cell_key(
-    denoiser: DenoiserRecord, noise: str, fingerprint: str, protocol: Protocol, metrics: tuple[str, ...]
+    denoiser: DenoiserRecord,
+    noise: str,
+    fingerprint: str,
+    protocol: Protocol,
+    metrics: tuple[str, ...],
+    sigma_factor: float = 1.0,
 ) -> str:
     """Identity of a cell: a digest of all that its scores depend on."""
     provider = denoiser.reference.provider
@@ -149,8 +161,9 @@ def cell_key(
             "provider": [provider.kind, provider.target, provider.version],
             "noise": noise,
             "data": fingerprint,
-            "protocol": [protocol.seed, protocol.clip, protocol.quantize, protocol.sigma],
+            "protocol": [protocol.seed, protocol.clip, protocol.quantize, protocol.sigma, protocol.repeats],
             "metrics": sorted(metrics),
+            "sigma_factor": sigma_factor,
         }
     )
 
@@ -174,20 +187,39 @@ def plan_noise(text: str, registry: Registry) -> tuple[str, tuple[Reference, ...
     return "+".join(part.spec for part in parts), tuple(parts)
 
 
-def make_shards(shapes: NDArray[np.int64]) -> tuple[Shard, ...]:
-    """Cut images into stacks of one size and at most `SHARD_PIXELS` pixels (one image at the least)."""
+def make_shards(shapes: NDArray[np.int64], repeats: int = 1) -> tuple[Shard, ...]:
+    """Cut images into stacks of one size and at most `SHARD_PIXELS` pixels (one image at the least).
+
+    Parameters
+    ----------
+    shapes : ndarray of int64, shape (N, 2)
+    repeats : int
+        Noises drawn for each image; a stack holds one of them.
+
+    Returns
+    -------
+    tuple of Shard
+    """
     shards = []
     start = 0
     sizes, groups = np.unique(shapes, axis=0, return_inverse=True)
     groups = groups.reshape(-1)
-    for group, (height, width) in enumerate(sizes):
-        indices = np.flatnonzero(groups == group)
-        count = max(1, SHARD_PIXELS // int(height * width))
-        for first in range(0, len(indices), count):
-            part = indices[first : first + count]
-            shards.append(Shard(start, start + len(part), part, (int(height), int(width))))
-            start += len(part)
+    for repeat in range(repeats):
+        for group, (height, width) in enumerate(sizes):
+            indices = np.flatnonzero(groups == group)
+            count = max(1, SHARD_PIXELS // int(height * width))
+            for first in range(0, len(indices), count):
+                part = indices[first : first + count]
+                shards.append(Shard(start, start + len(part), part, (int(height), int(width)), repeat))
+                start += len(part)
     return tuple(shards)
+
+
+def _factors(config: RunConfig, denoiser: DenoiserRecord) -> tuple[float, ...]:
+    """What the level is multiplied by: only where it is given, and to one that uses it, can it be wrong."""
+    if denoiser.sigma_use == "unused" or config.protocol.sigma != "given":
+        return (1.0,)
+    return (1.0, *(factor for factor in dict.fromkeys(config.sigma_errors) if factor != 1))
 
 
 def _plan_denoiser(text: str, registry: Registry) -> DenoiserRecord:

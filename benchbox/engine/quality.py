@@ -7,7 +7,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchbox.api.records import Cell, DenoiserRecord, Failure, Outcome
@@ -82,7 +82,8 @@ class QualityPass:
                 if cell.denoiser == work.record.label and not cell.skipped and cell.key not in finished:
                     left = _unfinished(shards, store.finished_shards(cell.key))
                     images = sum(len(shard.indices) for shard in shards) - sum(len(shard.indices) for shard in left)
-                    cell_work = _CellWork(cell, conditions[cell.noise], len(left), images=images)
+                    condition = replace(conditions[cell.noise], sigma_factor=cell.sigma_factor)
+                    cell_work = _CellWork(cell, condition, len(left), images=images)
                     work.queue.extend((cell_work, shard) for shard in left)
 
     def run(self, context: WorkerContext) -> None:
@@ -123,7 +124,7 @@ class QualityPass:
         with WorkerPool(context, log) as pool:
             while not self._stop.is_set() and (item := self._next_shard(work)) is not None:
                 cell, shard = item
-                task = ShardTask(work.record.reference, cell.condition, self._metrics, shard.indices)
+                task = ShardTask(work.record.reference, cell.condition, self._metrics, shard.indices, shard.repeat)
                 result = self._attempt(pool, task)
                 if result is not None:
                     self._keep(cell, shard, result)

@@ -116,7 +116,7 @@ def resume(
         for name in store.set_aside_strangers():
             on_event(SetAside(name))
         resumed = RunStore(store.folder, replace(record, jobs=jobs or record.jobs))
-        _work(resumed, context, make_shards(images.shapes), registry, timeout_s, on_event)
+        _work(resumed, context, make_shards(images.shapes, record.protocol.repeats), registry, timeout_s, on_event)
     return store
 
 

@@ -41,6 +41,8 @@ class Condition:
         Canonical noise.
     noise_parts : tuple of Reference
     protocol : Protocol
+    sigma_factor : float
+        What the given noise level is multiplied by.
     """
 
     data: DataRequest
@@ -49,6 +51,7 @@ class Condition:
     noise: str
     noise_parts: tuple[Reference, ...]
     protocol: Protocol
+    sigma_factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -62,12 +65,15 @@ class ShardTask:
     metrics : tuple of (str, Reference)
     indices : ndarray of intp, shape (M,)
         Positions in the image set; images of one size.
+    repeat : int
+        Number of the noise drawn, from 0.
     """
 
     denoiser: Reference
     condition: Condition
     metrics: tuple[tuple[str, Reference], ...]
     indices: NDArray[np.intp]
+    repeat: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,8 @@ class ShardScores:
     Attributes
     ----------
     columns : dict of str to ndarray, each of shape (M,)
-        Image positions, mean squared error of the noisy images, one column a metric, true and told noise level (NaN
-        where there is none).
+        Image positions, number of the noise, mean squared error of the noisy images, one column a metric, true and told
+        noise level (NaN where there is none).
     knew : str
     card : dict
         Training card, empty where there is none.
@@ -107,13 +113,16 @@ def compute_shard(task: ShardTask) -> ShardScores:
     BenchboxError
         The data are not what they were.
     """
-    clean, noisy, sigma_true = draw(task.condition, task.indices)
+    clean, noisy, sigma_true = draw(task.condition, task.indices, task.repeat)
     denoiser = make_denoiser(task.denoiser, noisy.shape)
     told, knew = tell(denoiser.capabilities.sigma, task.condition.protocol, noisy, sigma_true)
+    if told is not None and knew == "given":
+        told *= np.float32(task.condition.sigma_factor)
     shape = noisy.shape
     noisy_mse = np.square(noisy - clean).mean(axis=(1, 2), dtype=np.float64)
     denoised = checked(denoiser.denoise(noisy, told), shape)
-    columns: dict[str, NDArray[Any]] = {IMAGE: task.indices.astype(np.int32), "noisy_mse": noisy_mse}
+    repeat = np.full(len(clean), task.repeat, dtype=np.int32)
+    columns: dict[str, NDArray[Any]] = {IMAGE: task.indices.astype(np.int32), "repeat": repeat, "noisy_mse": noisy_mse}
     for label, reference in task.metrics:
         columns[label] = make_metric(reference)(clean, denoised)
     unknown = np.full(len(clean), np.nan, dtype=np.float32)
@@ -123,13 +132,13 @@ def compute_shard(task: ShardTask) -> ShardScores:
     return ShardScores(columns, knew, asdict(card) if card else {})
 
 
-def draw(condition: Condition, indices: NDArray[np.intp]) -> tuple[Images, Images, Sigma | None]:
+def draw(condition: Condition, indices: NDArray[np.intp], repeat: int = 0) -> tuple[Images, Images, Sigma | None]:
     """Clean images, noisy images as every denoiser meets them, and the true noise level where one is defined."""
     images = _open(condition.data, condition.dataset, condition.fingerprint)
     clean = images.stack(indices)
     ids = [images.ids[index] for index in indices]
     model = make_noise(condition.noise_parts)
-    noisy, sigma = add_noise(model, condition.noise, clean, ids, condition.protocol.seed, 0)
+    noisy, sigma = add_noise(model, condition.noise, clean, ids, condition.protocol.seed, repeat)
     return clean, apply_protocol(noisy, clip=condition.protocol.clip, quantize=condition.protocol.quantize), sigma
 
 

@@ -206,6 +206,13 @@ def insights_of(board: Leaderboard, block: Block) -> tuple[str, ...]:
         notes.append(f"further images to tell apart, about: {', '.join(needs)}")
     if block.oracle is not None:
         notes.append(f"best row for each image: {score(block.oracle, metric)}{unit}")
+    for curve in block.mismatch:
+        factors = " / ".join(f"{factor:g}" for factor in curve.factors)
+        means = " / ".join(score(mean, metric) for mean in curve.means)
+        notes.append(
+            f"{plain(curve.denoiser)} told {factors} times the noise level: {means}{unit}, "
+            f"mean loss {score(curve.loss, metric)}{unit}"
+        )
     for pair in block.complements[:1]:
         gain = score(pair.gain, metric)
         if gain != score(0.0, metric):

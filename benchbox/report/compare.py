@@ -16,6 +16,7 @@ from benchbox.report.model import MetricColumn, Speed
 from benchbox.report.rows import speed_of
 from benchbox.stats.bootstrap import LEVEL, intervals, resampled_means
 from benchbox.stats.signed_rank import holm, wilcoxon
+from benchbox.stats.summaries import average_repeats
 from benchbox.store import IMAGE, RunStore
 
 Values = NDArray[np.float64]
@@ -142,13 +143,19 @@ def compare_runs(first: RunStore, second: RunStore, *, metric: str = "psnr") -> 
     if metric not in metrics:
         raise BenchboxError(f"'{metric}' is no metric of both runs", hint=did_you_mean(metric, metrics))
     places = _common_images(first, second)
-    cells = [{(cell.noise, cell.denoiser): cell for cell in store.record.cells} for store in (first, second)]
+    cells = [
+        {(cell.noise, cell.denoiser): cell for cell in store.record.cells if cell.sigma_factor == 1}
+        for store in (first, second)
+    ]
     names = [*cells[0], *(name for name in cells[1] if name not in cells[0])]
     reasons = {name: _why_not(first, second, cells[0].get(name), cells[1].get(name)) for name in names}
     paired = {}
     for name in names:
         if not reasons[name]:
-            scores = [store.scores(cells[side][name].key) for side, store in enumerate((first, second))]
+            scores = [
+                average_repeats(store.scores(cells[side][name].key), store.record.protocol.repeats)
+                for side, store in enumerate((first, second))
+            ]
             paired[name] = _paired(scores[0], scores[1], places, name[0])
     if not paired:
         listed = "; ".join(f"{denoiser} on {noise}: {reasons[noise, denoiser]}" for noise, denoiser in names[:3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,12 @@ from numpy.typing import NDArray
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.api.records import Cell, Outcome, RunRecord
 from benchbox.report.advice import advise
+from benchbox.report.mismatch import mismatch_curves
 from benchbox.report.model import Leaderboard, MetricColumn
 from benchbox.report.ranked import Unranked, rank_blocks
 from benchbox.report.rows import make_header, make_row
 from benchbox.report.summary import summarise
-from benchbox.stats.summaries import Mean, mean_of
+from benchbox.stats.summaries import Mean, average_repeats, mean_of
 from benchbox.store import IMAGE, RunStore
 
 
@@ -54,16 +56,22 @@ def build_leaderboard(
             f"run {record.run_id} has no timing to hold to {within_ms:g} ms", hint="run again without --no-timing"
         )
     denoisers = {one.label: one for one in record.denoisers}
-    blocks = []
+    blocks, curves = [], []
     for noise in record.noises:
-        cells = [cell for cell in record.cells if cell.noise == noise]
+        cells = [cell for cell in record.cells if cell.noise == noise and cell.sigma_factor == 1]
         scores = {cell.denoiser: _checked_scores(store, cell, outcomes) for cell in cells}
         rows = [
             make_row(record, denoisers[cell.denoiser], cell, outcomes.get(cell.key), scores[cell.denoiser], timings)
             for cell in cells
         ]
+        wrong = [cell for cell in record.cells if cell.noise == noise and cell.sigma_factor != 1]
+        told = {cell: _checked_scores(store, cell, outcomes) for cell in wrong}
+        curves.append(mismatch_curves(scores, told, metrics[sort]))
         blocks.append(Unranked(noise, _noisy_psnr(scores), tuple(rows), scores))
-    ranked = rank_blocks(blocks, metrics, sort, within_ms, rank_leaky)
+    ranked = tuple(
+        replace(block, mismatch=mismatch)
+        for block, mismatch in zip(rank_blocks(blocks, metrics, sort, within_ms, rank_leaky), curves, strict=True)
+    )
     return Leaderboard(
         header=make_header(record, timings),
         metrics=tuple(metrics.values()),
@@ -86,13 +94,16 @@ def _sort_metric(sort: str, record: RunRecord) -> str:
 
 
 def _checked_scores(store: RunStore, cell: Cell, outcomes: Mapping[str, Outcome]) -> dict[str, NDArray[Any]]:
-    """Scores of a cell that ended well and has one row for every image; nothing otherwise."""
+    """One row an image for a cell that ended well and has all of them; nothing otherwise."""
     outcome = outcomes.get(cell.key)
     if outcome is None or outcome.status != "ok":
         return {}
     scores = store.scores(cell.key)
-    complete = scores and np.array_equal(scores[IMAGE], np.arange(store.record.data.images))
-    return scores if complete and all(label in scores for label in store.record.metrics) else {}
+    repeats = store.record.protocol.repeats
+    complete = scores and np.array_equal(scores[IMAGE], np.repeat(np.arange(store.record.data.images), repeats))
+    if not complete or any(label not in scores for label in store.record.metrics):
+        return {}
+    return average_repeats(scores, repeats)
 
 
 def _noisy_psnr(scores: Mapping[str, Mapping[str, NDArray[Any]]]) -> Mean | None:

@@ -195,6 +195,28 @@ class Complement:
 
 
 @dataclass(frozen=True)
+class Mismatch:
+    """What a denoiser scores when the noise level it is told is wrong.
+
+    Attributes
+    ----------
+    denoiser : str
+    factors : tuple of float
+        What the level was multiplied by, rising; 1 among them.
+    means : tuple of float
+        Mean of the metric that ranks, for each factor.
+    loss : float
+        Robustness: the area between the curve and its value at the true level over the logarithm of the factor,
+        divided by its width. In the unit of the metric; 0 where a wrong level costs nothing.
+    """
+
+    denoiser: str
+    factors: tuple[float, ...]
+    means: tuple[float, ...]
+    loss: float
+
+
+@dataclass(frozen=True)
 class Block:
     """All denoisers on one noise.
 
@@ -213,6 +235,8 @@ class Block:
         Mean over images of the best ranked row of each, in the metric that ranks.
     complements : tuple of Complement
         The pairs that gain most, at most three.
+    mismatch : tuple of Mismatch
+        What a wrong noise level costs, the most robust denoiser first.
     """
 
     noise: str
@@ -222,6 +246,7 @@ class Block:
     steps: tuple[Step, ...] = ()
     oracle: float | None = None
     complements: tuple[Complement, ...] = ()
+    mismatch: tuple[Mismatch, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +72,35 @@ def mean_of(scores: Values) -> Mean:
     undefined = len(scores) - int(finite.sum()) - perfect
     without = float("inf") if perfect and not undefined else float("nan")
     return Mean(float(scores[finite].mean()) if finite.any() else without, len(scores), perfect, undefined)
+
+
+def average_repeats(columns: Mapping[str, NDArray[Any]], repeats: int) -> dict[str, NDArray[Any]]:
+    """One row an image: the mean over the noises that were drawn for it.
+
+    Images are the unit of every comparison and of resampling, so that repeats never fake certainty.
+
+    Parameters
+    ----------
+    columns : mapping of str to ndarray, each of shape (N * repeats,)
+        Rows ordered by image.
+    repeats : int
+        Rows of each image.
+
+    Returns
+    -------
+    dict of str to ndarray, each of shape (N,)
+        A mean leaves out what is not finite, and is that where nothing else is there.
+    """
+    if repeats == 1:
+        return dict(columns)
+    averaged = {}
+    for name, values in columns.items():
+        rows = values.reshape(-1, repeats)
+        finite = np.isfinite(rows)
+        counts = finite.sum(axis=1)
+        sums = np.where(finite, rows, 0).sum(axis=1, dtype=np.float64)
+        averaged[name] = np.where(counts > 0, sums / np.maximum(counts, 1), rows[:, 0]).astype(values.dtype)
+    return averaged
 
 
 def latency_of(samples_ms: Sequence[float]) -> Latency:

@@ -1,0 +1,87 @@
+"""Repeats and wrong noise levels: what is drawn, told, kept and shown."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchbox.stats.summaries import average_repeats
+from benchbox.store import RunStore, find_run
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_repeats_draw_other_noises_and_images_stay_the_unit(benchbox: Command, tmp_path: Path) -> None:
+    benchbox("run", "identity", "median", "--no-timing", "--limit", "30")
+    once = RunStore.open(find_run(tmp_path / "results"))
+    board = benchbox("run", "identity", "median", "--no-timing", "--limit", "30", "--repeats", "3")
+    assert "3 noises an image" in board.stdout
+    thrice = RunStore.open(find_run(tmp_path / "results"))
+    for before, after in zip(once.record.cells, thrice.record.cells, strict=True):
+        one, three = once.scores(before.key), thrice.scores(after.key)
+        assert three["image"].tolist() == [image for image in range(30) for _ in range(3)]
+        assert three["repeat"].tolist() == [0, 1, 2] * 30
+        # The first noise is that of a run without repeats; the others are not.
+        np.testing.assert_array_equal(three["psnr"][::3], one["psnr"])
+        assert (three["noisy_mse"].reshape(30, 3).std(axis=1) > 0).all()
+    shown = json.loads(benchbox("leaderboard", "--format", "json").stdout)
+    (median, _) = shown["blocks"][0]["rows"]
+    assert median["scores"]["psnr"]["images"] == 30
+    scores = thrice.scores(thrice.record.cells[1].key)
+    assert median["scores"]["psnr"]["mean"] == pytest.approx(scores["psnr"].mean())
+
+
+def test_repeats_are_averaged_over_what_is_finite() -> None:
+    columns = {"image": np.repeat(np.arange(3), 2), "psnr": np.array([1.0, 3.0, np.inf, 5.0, np.inf, np.inf])}
+    averaged = average_repeats(columns, 2)
+    assert averaged["image"].tolist() == [0, 1, 2]
+    assert averaged["psnr"].tolist() == [2.0, 5.0, np.inf]
+
+
+def test_a_wrong_level_is_told_and_the_loss_is_shown(benchbox: Command, tmp_path: Path) -> None:
+    board = benchbox("run", "identity", "wiener", "--no-timing", "--limit", "30", "--sigma-error", "0.5,1,2").stdout
+    assert "wiener told 0.5 / 1 / 2 times the noise level" in board
+    assert "identity told" not in board
+    store = RunStore.open(find_run(tmp_path / "results"))
+    told = {
+        (cell.denoiser, cell.sigma_factor): float(store.scores(cell.key)["sigma_told"].mean())
+        for cell in store.record.cells
+    }
+    assert set(told) == {("identity", 1), ("wiener", 1), ("wiener", 0.5), ("wiener", 2)}
+    for factor in (0.5, 1, 2):
+        assert told["wiener", factor] == pytest.approx(0.1 * factor)
+    (curve,) = json.loads(benchbox("leaderboard", "--format", "json").stdout)["blocks"][0]["mismatch"]
+    half, true, double = curve["means"]
+    assert true > max(half, double)
+    # Trapezoids over two octaves, the true level in the middle.
+    assert curve["loss"] == pytest.approx(((true - half) / 2 + (true - double) / 2) / 2)
+
+
+@pytest.mark.parametrize("factors", ["half", "0", "-1,1"])
+def test_a_factor_must_be_a_positive_number(factors: str, benchbox: Command) -> None:
+    assert "--sigma-error" in benchbox("run", "wiener", "--sigma-error", factors, code=2).stderr
+
+
+def test_what_is_told_follows_the_policy(benchbox: Command, tmp_path: Path) -> None:
+    knew = {}
+    for policy in ("given", "estimated", "none"):
+        arguments = ["identity", "median", "wiener", "--noise", "gaussian:0.1", "--noise", "salt-pepper:0.05"]
+        benchbox("run", *arguments, "--no-timing", "--limit", "5", "--sigma", policy)
+        store = RunStore.open(find_run(tmp_path / "results"))
+        outcomes = store.outcomes()
+        for cell in store.record.cells:
+            knew[policy, cell.noise.partition(":")[0], cell.denoiser] = outcomes[cell.key].knew
+    assert {knew[policy, noise, "identity"] for policy, noise, _ in knew} == {"blind"}
+    # Wiener needs a level: where none is given or defined it is estimated, and the row says so.
+    assert knew["given", "gaussian", "wiener"] == "given"
+    assert {knew[key] for key in knew if key[2] == "wiener" and key[:2] != ("given", "gaussian")} == {"estimated"}
+    # The median only uses one: it goes without where none is told.
+    assert knew["given", "gaussian", "median"] == "given"
+    assert knew["given", "salt-pepper", "median"] == "blind"
+    assert knew["estimated", "salt-pepper", "median"] == "estimated"
+    assert knew["none", "gaussian", "median"] == "blind"
