@@ -92,7 +92,7 @@ def test_grey_of_16_bit_is_exact(root: Path, suffix: str) -> None:
 def test_colour_becomes_luminance(root: Path, photograph: NDArray[np.uint8], suffix: str, tolerance: float) -> None:
     save(root / f"a{suffix}", photograph)
     found = load(root)
-    assert found.notes == ("1 of 1 images are colour; their luminance (ITU-R BT.601) is used",)
+    assert found.notes == ("colour: 1 of 1 images; their luminance (ITU-R BT.601) is used",)
     difference = one(found).astype(np.float64) * 255 - luminance(photograph)
     assert np.abs(difference).max() <= 10 * tolerance if suffix == ".jpg" else np.abs(difference).max() <= tolerance
     assert np.sqrt((difference**2).mean()) <= tolerance
@@ -125,7 +125,7 @@ def test_transparency_is_dropped_and_said(root: Path, photograph: NDArray[np.uin
     alpha = np.dstack([photograph[..., ::-1], np.full(photograph.shape[:2], 128, np.uint8)])
     save(root / "a.png", alpha)
     found = load(root)
-    assert "1 of 1 images have transparency; it is ignored" in found.notes
+    assert "transparency: 1 of 1 images; it is ignored" in found.notes
     assert np.abs(one(found) * 255 - luminance(photograph)).max() <= 0.51
 
 
@@ -134,7 +134,7 @@ def test_the_first_of_several_pages_is_used_and_said(root: Path) -> None:
     for name, options in (("little.tif", {}), ("big.tif", {"bigtiff": True}), ("turned.tif", {"byteorder": ">"})):
         tifffile.imwrite(root / name, pages, photometric="minisblack", **options)
     found = load(root)
-    assert found.notes == ("3 of 3 images have several pages; the first is used",)
+    assert found.notes == ("several pages: 3 of 3 images; the first page is used",)
     for index in range(3):
         np.testing.assert_array_equal(one(found, index), pages[0].astype(np.float32) / np.float32(255))
 
@@ -218,7 +218,7 @@ def test_an_image_that_does_not_decode(
         assert "--skip-bad" in caught.value.hint
     found = load(root, skip_bad=True)
     assert found.ids == (f"good{suffix}",)
-    assert any(f"1 damaged images left out, the first: deep/bad{suffix}" in note for note in found.notes)
+    assert any(f"damaged: 1 of 2 images left out, the first deep/bad{suffix}" in note for note in found.notes)
     (root / f"good{suffix}").unlink()
     with pytest.raises(BenchboxError, match="none of 1 images decodes"):
         load(root, skip_bad=True)

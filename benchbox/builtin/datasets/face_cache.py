@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from benchbox.api.errors import BenchboxError
 from benchbox.builtin.datasets.cache import CACHE_VARIABLE, CacheFolder
 from benchbox.builtin.datasets.faces import SIDE, Faces, Rows, blocks_of
 
-_FORMAT = 1
+_FORMAT = 2
 _SAMPLES, _SAMPLE_BYTES = 32, 4096
 
 
@@ -51,16 +52,13 @@ class FaceCache:
         if card is None:
             return None
         try:
-            labels = np.load(self._path(key, "labels.npy"), allow_pickle=False)
+            kept = self._path(key, "labels.npy").read_bytes()
+            if xxhash.xxh3_128_hexdigest(kept) != card["labels"]:
+                return None
+            labels = np.load(io.BytesIO(kept), allow_pickle=False)
             # A mode of 'r' keeps every process on the same physical pages.
             pixels = np.load(self._path(key, "pixels.npy"), mmap_mode="r", allow_pickle=False).view(np.ndarray)
-            if (
-                labels.dtype != np.uint8
-                or pixels.dtype != np.uint8
-                or labels.shape != (2, len(pixels))
-                or pixels.shape[1:] != (SIDE, SIDE)
-                or xxhash.xxh3_128_hexdigest(labels.tobytes()) != card["labels"]
-            ):
+            if pixels.dtype != np.uint8 or pixels.shape != (labels.shape[1], SIDE, SIDE):
                 return None
             usage = labels[1]
             for code in codes:
@@ -112,11 +110,13 @@ class FaceCache:
                 file.seek(0)
                 file.write(_npy_header(labels.shape[1]))
                 self.folder.publish(file, temporary, f"{key}.pixels.npy")
+        kept = io.BytesIO()
+        npy.write_array(kept, labels, allow_pickle=False)
         with self.folder.temporary() as (file, temporary), self.folder.writing():
-            npy.write_array(file, labels, allow_pickle=False)
+            file.write(kept.getbuffer())
             self.folder.publish(file, temporary, f"{key}.labels.npy")
         card = {
-            "labels": xxhash.xxh3_128_hexdigest(labels.tobytes()),
+            "labels": xxhash.xxh3_128_hexdigest(kept.getbuffer()),
             "digests": {str(code): hasher.hexdigest() for code, hasher in hashers.items()},
             "skipped": dict(skipped()),
         }

@@ -228,11 +228,12 @@ def _look_at(picture: Picture) -> _Finding:
 def _notes(scan: _Scan) -> Iterator[str]:
     total = len(scan.names)
     if scan.colour:
-        yield f"{scan.colour} of {total} images are colour; their luminance (ITU-R BT.601) is used"
+        yield f"colour: {scan.colour} of {total} images; their luminance (ITU-R BT.601) is used"
     if scan.alpha:
-        yield f"{scan.alpha} of {total} images have transparency; it is ignored"
+        yield f"transparency: {scan.alpha} of {total} images; it is ignored"
     if scan.paged:
-        yield f"{scan.paged} of {total} images have several pages; the first is used"
+        yield f"several pages: {scan.paged} of {total} images; the first page is used"
     if scan.skipped:
         name, problem = next(iter(scan.skipped.items()))
-        yield f"{len(scan.skipped)} damaged images left out, the first: {name}: {problem}"
+        bad = len(scan.skipped)
+        yield f"damaged: {bad} of {total + bad} images left out, the first {name}: {problem}"
