@@ -594,6 +594,25 @@ def test_one_noise_has_no_summary(tmp_path: Path) -> None:
     assert build_leaderboard(make_run(tmp_path)).summary is None
 
 
+@pytest.mark.parametrize("denoisers", [("identity",), ("median",)])
+def test_a_single_row_makes_a_leaderboard(tmp_path: Path, denoisers: tuple[str, ...]) -> None:
+    board = build_leaderboard(make_run(tmp_path, make_record(denoisers)))
+    (row,) = board.blocks[0].rows
+    assert (row.rank, row.gap_closed, row.best) == (1, None, ())
+    for text in (shown(board, 80), shown(board, 160), *(render(board, name) for name in FORMATS)):
+        assert denoisers[0] in text
+
+
+def test_a_run_in_which_everything_failed_still_says_why(tmp_path: Path) -> None:
+    store = make_run(tmp_path, make_record(noises=("gaussian:0.1", "poisson:30")))
+    for cell in store.record.cells:
+        store.write_outcome(cell.key, Outcome("died", reason="out of memory"))
+    board = build_leaderboard(store)
+    assert board.summary is None
+    for text in (shown(board, 80), shown(board, 160), *(render(board, name) for name in FORMATS)):
+        assert text.count("out of memory") == 2 * len(DENOISERS)
+
+
 CARD = {"dataset": "fer2013", "split": "Training", "fingerprint": "fedcba9876543210"}
 
 
