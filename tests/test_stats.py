@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 
@@ -153,6 +154,32 @@ def test_tests_that_disagree_tell_nothing_apart() -> None:
     scores = np.column_stack((base, base + difference))
     assert wilcoxon((scores[:, 1] - scores[:, 0])[:, None])[0] < 1e-6
     assert rank_rows(scores, resampled_means(scores)).ranks == (1, 1)
+
+
+def test_p_values_are_corrected_over_all_pairs() -> None:
+    scores = simulated(np.random.default_rng(20), 150, [0.0, 0.02, 0.05, 0.08])
+    ranking = rank_rows(scores, resampled_means(scores, resamples=200))
+    ordered = scores[:, list(ranking.order)]
+    pairs = list(itertools.combinations(range(4), 2))
+    p_values = np.array([scipy.stats.wilcoxon(ordered[:, one], ordered[:, other]).pvalue for one, other in pairs])
+    # Holm by its definition: the smallest times 6, the next times 5, ..., never less than the one before.
+    running, expected = 0.0, {}
+    for step, place in enumerate(np.argsort(p_values)):
+        running = max(running, min(1.0, (len(pairs) - step) * p_values[place]))
+        expected[pairs[place]] = running
+    assert [one.p for one in ranking.to_best[1:]] == pytest.approx([expected[0, row] for row in (1, 2, 3)])
+
+
+@pytest.mark.parametrize("rows", [2, 5, 12])
+def test_the_simultaneous_interval_is_that_of_the_studentised_range(rows: int) -> None:
+    # For independent rows of equal spread the largest deviation over all pairs has Tukey's distribution.
+    scores = np.random.default_rng(21).normal(26, 1, (2000, rows))
+    ranking = rank_rows(scores, resampled_means(scores))
+    ordered = scores[:, list(ranking.order)]
+    errors = (ordered[:, :-1] - ordered[:, 1:]).std(axis=0, ddof=1) / math.sqrt(2000)
+    critical = np.array([step.detectable for step in ranking.neighbours]) / errors - scipy.stats.norm.ppf(0.8)
+    tukey = scipy.stats.studentized_range.ppf(0.95, rows, np.inf) / math.sqrt(2)
+    assert critical == pytest.approx(np.full(rows - 1, tukey), rel=0.025)
 
 
 SLOW = {name: pytest.param(name, marks=pytest.mark.slow) for name in ("normal", "skewed", "heavy", "uneven")}
