@@ -1,4 +1,4 @@
-"""`benchbox plugins`: what was found, where it came from, and what is broken."""
+"""`benchbox plugins`: what was found, where it came from, and what is broken; `new` and `check` beside it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from pathlib import Path
 
 import click
 
+from benchbox.cli import plugins_check
 from benchbox.cli.options import plugin_options
 
 
 @click.group("plugins")
 def command() -> None:
-    """See which plugins were found, and which are broken.
+    """See which plugins were found, check one, or begin one.
 
     \b
-    Example:
+    Examples:
       benchbox plugins list
+      benchbox plugins check box3.py
     """
 
 
@@ -49,3 +51,6 @@ def listing(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], as
     for one in broken:
         click.secho("broken: ", fg="red", nl=False)
         click.echo(f"{one['from']}: {one['reason']}" + (f" (hint: {one['hint']})" if one["hint"] else ""))
+
+
+command.add_command(plugins_check.command)

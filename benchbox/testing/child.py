@@ -59,6 +59,10 @@ class Child:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """End the process."""
+        self.end()
+
+    def end(self) -> None:
         """End the process and all that it started."""
         self._pipe.close()
         with contextlib.suppress(ProcessLookupError):

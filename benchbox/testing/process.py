@@ -15,7 +15,6 @@ from benchbox.testing.probe import Failed, Probe, Skipped
 from benchbox.testing.repeat import SAME, difference
 from benchbox.testing.subject import Bench, stack_like
 
-TIMEOUT_S = 120.0
 _DEAR_S = 1.0
 _SHARE = 1.5
 _LEAK_MB = 1.0
@@ -44,18 +43,20 @@ class _Fresh:
         environment = thread_environment(1) | {TASK_VARIABLE: ""}
         with Child("benchbox.testing.fresh", environment) as child:
             child.send(task)
-            self.report: FreshReport | str = _ask(child)
+            # Both answers together stay within the limit of a probe.
+            limit_s = 0.45 * bench.timeout_s
+            self.report: FreshReport | str = _ask(child, limit_s)
             self.revived: object = None
             if isinstance(self.report, FreshReport):
                 self.unsent = _send(child, bench)
                 if not self.unsent:
-                    self.revived = _ask(child)
+                    self.revived = _ask(child, limit_s)
             self.output = child.output()
 
 
-def _ask(child: Child) -> Any:
+def _ask(child: Child, limit_s: float) -> Any:
     try:
-        return child.receive(TIMEOUT_S)
+        return child.receive(limit_s)
     except (ChildDied, ChildHangs) as error:
         return str(error)
 

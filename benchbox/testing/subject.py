@@ -23,6 +23,7 @@ from benchbox.registry import Registry, load_registry
 SIDE = 48
 COUNT = 6
 NOISE = "gaussian:0.1"
+TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,19 @@ class Bench:
     subject : Subject
     noise : str
         The noise that the denoiser is for.
+    timeout_s : float
+        Seconds that a probe may take; those that start a process keep it themselves.
+
+    Raises
+    ------
+    BenchboxError
+        The noise is unknown.
     """
 
-    def __init__(self, subject: Subject, noise: str = NOISE) -> None:
+    def __init__(self, subject: Subject, noise: str = NOISE, timeout_s: float = TIMEOUT_S) -> None:
         self.subject = subject
-        self.noise = noise
+        self.noise, self._noise_parts = plan_noise(noise, load_registry())
+        self.timeout_s = timeout_s
         self.use = subject.cls.capabilities.sigma
         self.least = subject.cls.capabilities.min_size
         self.deterministic = subject.cls.capabilities.deterministic
@@ -122,9 +131,8 @@ class Bench:
 
     @functools.cached_property
     def _drawn(self) -> tuple[Images, Sigma | None]:
-        canonical_noise, parts = plan_noise(self.noise, load_registry())
         names = [str(index) for index in range(len(self.clean))]
-        return add_noise(make_noise(parts), canonical_noise, self.clean, names, 0, 0)
+        return add_noise(make_noise(self._noise_parts), self.noise, self.clean, names, 0, 0)
 
     @functools.cached_property
     def denoiser(self) -> Denoiser:

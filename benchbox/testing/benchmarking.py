@@ -1,0 +1,138 @@
+"""What the pytest fixtures give: noisy pictures, and pytest-benchmark on a denoiser with its quality beside it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchbox.api.arrays import Images, Sigma
+from benchbox.api.denoiser import Denoiser
+from benchbox.api.records import Protocol
+from benchbox.builtin.datasets.sample import Sample
+from benchbox.builtin.seeding import add_noise
+from benchbox.engine.environment import environment
+from benchbox.engine.plan import plan_noise
+from benchbox.engine.work import checked, make_noise, tell
+from benchbox.registry import load_registry
+from benchbox.testing.subject import NOISE, find_subject, psnr
+
+_ROUNDS = 20, 1000
+_WARM_UPS = 3
+_BUDGET_S = 0.5
+
+
+class Faces(NamedTuple):
+    """Pictures with noise.
+
+    Attributes
+    ----------
+    clean, noisy : ndarray of float32, shape (N, 48, 48)
+    sigma : ndarray of float32, shape (N,), or None
+        True noise level of each image on the [0, 1] scale; None where the noise defines none.
+    """
+
+    clean: Images
+    noisy: Images
+    sigma: Sigma | None
+
+
+class NoisyFaces:
+    """Draws noise on the built-in sample, whose first picture is a face, as a run with seed 0 draws it."""
+
+    def __call__(self, noise: str = NOISE, count: int = 16) -> Faces:
+        """Draw pictures.
+
+        Parameters
+        ----------
+        noise : str
+            Specification, ``'poisson:30'``.
+        count : int
+            Number of pictures; where the sample has fewer, it begins again with noise drawn anew.
+
+        Returns
+        -------
+        Faces
+
+        Raises
+        ------
+        BenchboxError
+            The noise is unknown.
+        """
+        canonical, parts = plan_noise(noise, load_registry())
+        sample = Sample().load(None)
+        positions = np.arange(count)
+        clean = sample.stack(positions % len(sample))
+        names = [
+            sample.ids[at % len(sample)] + (f"#{at // len(sample)}" if at >= len(sample) else "") for at in positions
+        ]
+        return Faces(clean, *add_noise(make_noise(parts), canonical, clean, names, 0, 0))
+
+
+class BenchmarkDenoiser:
+    """Times a denoiser with pytest-benchmark's own fixture, so that all of its options work.
+
+    Parameters
+    ----------
+    benchmark : pytest_benchmark.fixture.BenchmarkFixture
+    faces : NoisyFaces
+    """
+
+    def __init__(self, benchmark: Any, faces: NoisyFaces) -> None:
+        self._benchmark = benchmark
+        self._faces = faces
+
+    def __call__(self, denoiser: str | type[Denoiser], batch: int = 1, noise: str = NOISE) -> Images:
+        """Time calls of `denoise`; setting up and copying the input stay outside.
+
+        The benchmark goes to the group of its batch size. Its ``extra_info`` gets ``denoiser``, ``noise``, ``batch``,
+        ``psnr_db`` (mean over the images), ``images_per_s`` (from the median) and ``environment``.
+
+        Parameters
+        ----------
+        denoiser : str or type
+            ``'median:size=5'``, or a class derived from `benchbox.Denoiser`.
+        batch : int
+            Images a call.
+        noise : str
+            Specification of their noise.
+
+        Returns
+        -------
+        ndarray of float32, shape (batch, 48, 48)
+            What it made of them, clipped to [0, 1].
+
+        Raises
+        ------
+        BenchboxError
+            The denoiser or the noise is unknown, or the result breaks the contract.
+        """
+        subject = find_subject(denoiser)
+        clean, noisy, true = self._faces(noise, batch)
+        told, _ = tell(subject.cls.capabilities.sigma, Protocol(), noisy, true)
+        made = subject.make()
+        made.setup((batch, *noisy.shape[1:]))
+
+        def stack() -> tuple[Images, Sigma | None]:
+            return noisy.copy(), None if told is None else told.copy()
+
+        start = time.perf_counter()
+        denoised = checked(made.denoise(*stack()), noisy.shape)
+        call_s = time.perf_counter() - start
+        low, high = _ROUNDS
+        rounds = int(min(high, max(low, _BUDGET_S / max(call_s, 1e-9))))
+        self._benchmark.group = f"{noise}, batch {batch}"
+        self._benchmark.extra_info |= {
+            "denoiser": subject.label,
+            "noise": noise,
+            "batch": batch,
+            "psnr_db": round(float(psnr(clean, denoised).mean()), 3),
+        }
+        self._benchmark.pedantic(
+            made.denoise, setup=lambda: (stack(), {}), rounds=rounds, warmup_rounds=_WARM_UPS, iterations=1
+        )
+        if self._benchmark.stats:  # absent where benchmarks are switched off
+            median_s = self._benchmark.stats.stats.median
+            self._benchmark.extra_info |= {"images_per_s": round(batch / median_s, 1), "environment": environment()}
+        return denoised

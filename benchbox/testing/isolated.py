@@ -1,0 +1,151 @@
+"""Runs the probes in a process of their own with a time limit, so that a plugin that hangs or dies gets a card too."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from benchbox.api.records import Provider
+from benchbox.api.spec import Spec
+from benchbox.registry import Broken, Registry
+from benchbox.testing.card import HealthCard, Verdict
+from benchbox.testing.check import PROBES
+from benchbox.testing.child import Child, ChildDied, ChildHangs
+from benchbox.testing.subject import TIMEOUT_S, Bench, Subject
+
+_DEATHS = 2
+_LOADS = "loads", "the plugin is found, imports, and offers a denoiser", "fix what it says, then check again"
+
+
+@dataclass(frozen=True)
+class IsolatedTask:
+    """What the other process is to load.
+
+    Attributes
+    ----------
+    provider : Provider
+    spec : Spec or None
+        A denoiser with its options; None for all that the plugin offers.
+    noise : str
+    timeout_s : float
+        Seconds that a probe may take.
+    """
+
+    provider: Provider
+    spec: Spec | None
+    noise: str
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class _Offer:
+    """What a plugin offers: its denoisers with their canonical forms, and what is broken in it."""
+
+    denoisers: tuple[tuple[Spec, str], ...]
+    broken: tuple[Broken, ...]
+
+
+def examine_isolated(
+    provider: Provider, spec: Spec | None, *, noise: str, timeout_s: float = TIMEOUT_S
+) -> Iterator[HealthCard]:
+    """Write the health cards of what a plugin offers, whatever it does.
+
+    Parameters
+    ----------
+    provider : Provider
+        The plugin; it is loaded in the other process only.
+    spec : Spec or None
+        One denoiser with its options; None for all.
+    noise : str
+        The noise that the denoisers are for.
+    timeout_s : float
+        Seconds that loading, or a probe, may take.
+
+    Yields
+    ------
+    HealthCard
+    """
+    task = IsolatedTask(provider, spec, noise, timeout_s)
+    name = spec.name if spec else Path(provider.target).name
+    with _Server(task) as server:
+        offer = server.load()
+        if isinstance(offer, Verdict):
+            yield HealthCard(name, provider.label, (offer,))
+            return
+        for broken in offer.broken:
+            failed = Verdict(*_LOADS[:2], "fail", broken.reason, broken.hint or _LOADS[2])
+            yield HealthCard(broken.offers or name, provider.label, (failed,))
+        if not offer.denoisers and not offer.broken:
+            advice = "write a hook benchbox_denoisers that returns the classes"
+            failed = Verdict(*_LOADS[:2], "fail", "it offers no denoiser", advice)
+            yield HealthCard(name, provider.label, (failed,))
+        for one, label in offer.denoisers:
+            yield HealthCard(label, provider.label, tuple(server.examine(one)))
+
+
+class _Server:
+    """The other process; a new one is started when a denoiser has ended it."""
+
+    def __init__(self, task: IsolatedTask) -> None:
+        self._task = task
+        self._child = Child("benchbox.testing.isolated")
+
+    def __enter__(self) -> _Server:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._child.end()
+
+    def load(self) -> _Offer | Verdict:
+        """Have the plugin loaded."""
+        self._child.send(self._task)
+        try:
+            offer: _Offer = self._child.receive(self._task.timeout_s)
+            return offer
+        except (ChildDied, ChildHangs) as error:
+            return Verdict(*_LOADS[:2], "fail", f"while it was loaded: {error}", _LOADS[2])
+
+    def examine(self, spec: Spec) -> Iterator[Verdict]:
+        """Run all probes, each in the same process as the one before unless that ended it."""
+        deaths, ended = 0, ""
+        for probe in PROBES.values():
+            if ended:
+                yield Verdict(probe.name, probe.asks, "skip", ended)
+                continue
+            self._child.send((spec, probe.name))
+            try:
+                yield self._child.receive(self._task.timeout_s)
+            except (ChildDied, ChildHangs) as error:
+                yield Verdict(
+                    probe.name, probe.asks, "fail", str(error), "find the call that hangs or ends the process"
+                )
+                deaths += 1
+                if isinstance(error, ChildHangs) or deaths == _DEATHS:
+                    ended = f"not reached: '{probe.name}' ended the process"
+                self._child.end()
+                self._child = Child("benchbox.testing.isolated")
+                self.load()
+
+
+def main() -> None:
+    """Load what the first message names, then answer each (spec, probe) by a verdict."""
+    pipe: Connection[Any, Any] = Connection(int(sys.argv[1]))
+    task: IsolatedTask = pipe.recv()
+    registry = Registry()
+    registry.add(task.provider)
+    specs = [task.spec] if task.spec else [Spec(name) for name in registry.denoisers]
+    subjects = {spec: Subject(registry.denoiser(spec.name).cls, spec, task.provider) for spec in specs}
+    pipe.send(_Offer(tuple((spec, subject.label) for spec, subject in subjects.items()), tuple(registry.broken)))
+    benches: dict[Spec, Bench] = {}
+    while True:
+        try:
+            spec, probe = pipe.recv()
+        except EOFError:
+            return
+        if spec not in benches:
+            benches = {spec: Bench(subjects[spec], task.noise, task.timeout_s)}
+        pipe.send(PROBES[probe].verdict(benches[spec]))

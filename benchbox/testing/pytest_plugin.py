@@ -1,0 +1,33 @@
+"""The pytest plugin: noisy pictures, and pytest-benchmark on a denoiser; it imports nothing heavy by itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from benchbox.testing.benchmarking import BenchmarkDenoiser, NoisyFaces
+
+
+@pytest.fixture(scope="session")
+def noisy_faces() -> NoisyFaces:
+    """``noisy_faces(noise, count)``: pictures of 48x48 pixels with noise, the same on every machine.
+
+    See `benchbox.testing.benchmarking.NoisyFaces`.
+    """
+    from benchbox.testing.benchmarking import NoisyFaces
+
+    return NoisyFaces()
+
+
+@pytest.fixture
+def benchmark_denoiser(request: pytest.FixtureRequest, noisy_faces: NoisyFaces) -> BenchmarkDenoiser:
+    """``benchmark_denoiser(denoiser, batch=1)``: time a denoiser with pytest-benchmark.
+
+    See `benchbox.testing.benchmarking.BenchmarkDenoiser`.
+    """
+    from benchbox.testing.benchmarking import BenchmarkDenoiser
+
+    benchmark: Any = request.getfixturevalue("benchmark")
+    return BenchmarkDenoiser(benchmark, noisy_faces)
