@@ -75,8 +75,10 @@ def make_run(
     record = replace(record, **changes)
     store = RunStore.create(folder, record, {"id": np.array([f"i{number:05d}" for number in ids])})
     for cell in record.cells:
-        columns = scores_of(gains[cell.denoiser], ids, jitter)
-        store.write_shard(cell.key, 0, len(ids), {"image": np.arange(len(ids), dtype=np.int32)} | columns)
+        for repeat in range(record.protocol.repeats):
+            columns = scores_of(gains[cell.denoiser] + 0.1 * repeat, ids, jitter)
+            columns["image"] = np.arange(len(ids), dtype=np.int32)
+            store.write_shard(cell.key, repeat * len(ids), (repeat + 1) * len(ids), columns)
         store.write_outcome(cell.key, Outcome("ok", knew="blind", images=len(ids)))
     for label in gains:
         samples = {1: [2.0 * speed] * 40, 64: [50.0 * speed] * 20}
@@ -84,7 +86,7 @@ def make_run(
     return RunStore.open(store.folder)
 
 
-def scores_of(gain: float, ids: range, jitter: float = 0.0) -> dict[str, NDArray[np.float64]]:
+def scores_of(gain: float, ids: range, jitter: float = 0.0) -> dict[str, NDArray[Any]]:
     everything = np.random.default_rng(0).normal(22, 2, 1000)[list(ids)]
     noisy = np.random.default_rng(1).uniform(0.0099, 0.0101, 1000)[list(ids)]
     psnr = everything + gain + np.random.default_rng(2).normal(0, 1, 1000)[list(ids)] * jitter
@@ -131,6 +133,15 @@ def test_only_images_of_both_runs_are_compared(tmp_path: Path) -> None:
     assert change.images == 40
     assert change.difference == pytest.approx(0.5)
     assert change.before == pytest.approx(scores_of(4.0, range(20, 60))["psnr"].mean())
+
+
+def test_several_noises_an_image_count_as_one_image(tmp_path: Path) -> None:
+    before = make_run(tmp_path, 1, {"median": 4.0}, protocol=Protocol(repeats=3))
+    after = make_run(tmp_path, 2, {"median": 4.5}, protocol=Protocol(repeats=3))
+    change = row_of(compare_runs(before, after), "median").changes["psnr"]
+    assert change.images == IMAGES
+    assert change.before == pytest.approx(scores_of(4.1, range(IMAGES))["psnr"].mean())
+    assert change.difference == pytest.approx(0.5)
 
 
 def test_images_that_are_perfect_in_one_run_are_left_out_and_counted(runs: tuple[RunStore, RunStore]) -> None:

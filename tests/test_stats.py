@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from benchbox.stats.bootstrap import intervals, resampled_means
 from benchbox.stats.ranking import rank_rows
 from benchbox.stats.signed_rank import holm, wilcoxon
-from benchbox.stats.summaries import latency_of, mean_of
+from benchbox.stats.summaries import average_repeats, latency_of, mean_of
 from benchbox.stats.tradeoffs import complements, gap_closed, oracle, pareto_front
 
 Values = NDArray[np.float64]
@@ -209,6 +209,22 @@ def test_a_known_difference_is_covered_in_ninety_five_per_cent(shape: str) -> No
         above += comparison.low > -truth
     assert abs(covered / trials - 0.95) <= 3 * math.sqrt(0.05 * 0.95 / trials)
     assert 0.2 <= above / (trials - covered) <= 0.8
+
+
+def test_several_noises_an_image_fake_no_certainty() -> None:
+    generator = np.random.default_rng(22)
+    trials, images, repeats, truth = 400, 60, 10, 0.4
+    covered = naive = 0
+    for _ in range(trials):
+        # How two rows differ hangs on the image first of all, and little on the noise.
+        difference = truth + generator.normal(0, 0.3, (images, 1)) + generator.normal(0, 0.1, (images, repeats))
+        averaged = average_repeats({"psnr": difference.ravel()}, repeats)["psnr"]
+        low, high = intervals(resampled_means(averaged[:, None], resamples=1000))
+        covered += bool(low[0] <= truth <= high[0])
+        low, high = intervals(resampled_means(difference.reshape(-1, 1), resamples=1000))
+        naive += bool(low[0] <= truth <= high[0])
+    assert abs(covered / trials - 0.95) <= 3 * math.sqrt(0.05 * 0.95 / trials)
+    assert naive / trials < 0.6
 
 
 def test_the_interval_of_a_mean_covers_it_in_ninety_five_per_cent() -> None:

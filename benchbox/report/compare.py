@@ -255,7 +255,7 @@ def _why_not(first: RunStore, second: RunStore, before: Cell | None, after: Cell
             return f"{'skipped: ' + cell.skipped if cell.skipped else 'unfinished'} in run {store.record.run_id}"
         if outcome.status != "ok":
             return f"{outcome.status} in run {store.record.run_id}: {outcome.reason}"
-        if len(store.scores(cell.key).get(IMAGE, ())) != store.record.data.images:
+        if len(store.scores(cell.key).get(IMAGE, ())) != store.record.data.images * store.record.protocol.repeats:
             return f"incomplete in run {store.record.run_id}"
     return ""
 
