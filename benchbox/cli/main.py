@@ -12,6 +12,7 @@ _COMMANDS = {
     "run": ("benchbox.cli.run", "Score denoisers on noisy images and show the leaderboard."),
     "leaderboard": ("benchbox.cli.leaderboard", "Show the leaderboard of a run, or write it as a file."),
     "compare": ("benchbox.cli.compare", "Compare two runs, and fail where the later one is too much worse."),
+    "merge": ("benchbox.cli.merge", "Merge several runs into one leaderboard."),
     "train": ("benchbox.cli.train", "Train a denoiser and write weights with a training card."),
     "tune": ("benchbox.cli.tune", "Find the options of a denoiser that do best."),
     "list": ("benchbox.cli.listing", "List denoisers, noises, datasets, metrics or runs."),

@@ -1,0 +1,179 @@
+"""One run from several, of one or of several people; what does not compare is refused, and why is said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchbox.api.errors import BenchboxError
+from benchbox.api.records import Cell, DenoiserRecord, Outcome, RunRecord
+from benchbox.store import RunStore, new_run_id
+
+SAME_SCORES = 1e-4
+"""Relative difference up to which two machines gave one result: they round differently."""
+
+
+def merge_runs(stores: Sequence[RunStore], folder: Path, command: str) -> RunStore:
+    """Make one run of all rows of several.
+
+    A row that stands in several runs is kept once, from the first that completed it. Latencies are kept if all runs
+    were timed alike on machines of one kind, else they are left out and a note in `data` says so.
+
+    Parameters
+    ----------
+    stores : sequence of RunStore
+        At least two.
+    folder : Path
+        Folder of all runs, which gets the new one under a new name.
+    command : str
+        What was typed, for the record.
+
+    Returns
+    -------
+    RunStore
+
+    Raises
+    ------
+    BenchboxError
+        Protocol, data, metrics or the versions of a denoiser differ, or a row that stands twice has two results.
+    """
+    first = stores[0]
+    for other in stores[1:]:
+        _refuse(first.record, other.record)
+    denoisers: dict[str, tuple[RunStore, DenoiserRecord]] = {}
+    for store in stores:
+        for one in store.record.denoisers:
+            kept_store, kept = denoisers.setdefault(one.label, (store, one))
+            if kept.reference != one.reference:
+                raise BenchboxError(
+                    f"'{one.label}' of run {kept_store.record.run_id} is from {kept.reference.provider.label}, "
+                    f"that of run {store.record.run_id} from {one.reference.provider.label}",
+                    hint="run one of them again with the plugin of the other, or leave one run out",
+                )
+    chosen = _choose(stores)
+    timed_alike = len({_timing_of(store) for store in stores}) == 1 and first.record.timing
+    notes = dict.fromkeys(note for store in stores for note in store.record.data.notes)
+    if not timed_alike and any(store.record.timing for store in stores):
+        notes["latencies left out: the runs were not timed alike on machines of one kind"] = None
+    record = replace(
+        first.record,
+        run_id=new_run_id(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command,
+        data=replace(first.record.data, notes=tuple(notes)),
+        noises={label: parts for store in stores for label, parts in store.record.noises.items()},
+        denoisers=tuple(one for _, one in denoisers.values()),
+        cells=tuple(cell for _, cell, _ in chosen),
+        environment=_environment(stores),
+        timing=timed_alike,
+    )
+    merged = RunStore.create(folder, record, first.images())
+    for store, cell, outcome in chosen:
+        if outcome is None:
+            continue
+        scores = store.scores(cell.key)
+        if scores:
+            merged.write_shard(cell.key, 0, len(next(iter(scores.values()))), scores)
+        detail = store.failure_file(cell.key)
+        text = detail.read_text(encoding="utf-8") if detail.is_file() else ""
+        merged.write_outcome(cell.key, outcome, text)
+    if timed_alike:
+        for label, (store, _) in denoisers.items():
+            timing = store.timings().get(label)
+            if timing is not None:
+                merged.write_timing(label, timing)
+    return merged
+
+
+def _refuse(first: RunRecord, other: RunRecord) -> None:
+    """Raise where rules, images or metrics differ."""
+    pairs: list[tuple[str, Any, Any]] = [
+        ("protocol", first.protocol.label, other.protocol.label),
+        ("seed", first.protocol.seed, other.protocol.seed),
+        ("data set", f"{first.data.dataset} {first.data.split}", f"{other.data.dataset} {other.data.split}"),
+        ("number of images", first.data.images, other.data.images),
+        ("fingerprint of the images", first.data.fingerprint, other.data.fingerprint),
+        ("list of metrics", ", ".join(sorted(first.metrics)), ", ".join(sorted(other.metrics))),
+    ]
+    for label in first.metrics.keys() & other.metrics.keys():
+        one, two = first.metrics[label].provider, other.metrics[label].provider
+        pairs.append((f"metric '{label}'", one.label, two.label))
+    for word, before, after in pairs:
+        if before != after:
+            raise BenchboxError(
+                f"runs {first.run_id} and {other.run_id} do not merge: the {word} is '{before}' and '{after}'",
+                hint="run one of them again as the other was run, or leave one out",
+            )
+
+
+def _choose(stores: Sequence[RunStore]) -> list[tuple[RunStore, Cell, Outcome | None]]:
+    """Each cell once, from the first run that completed it; raises where two that did disagree."""
+    chosen: dict[str, tuple[RunStore, Cell, Outcome | None]] = {}
+    for store in stores:
+        outcomes = store.outcomes()
+        for cell in store.record.cells:
+            outcome = outcomes.get(cell.key)
+            kept = chosen.get(cell.key)
+            if kept is None or (not _completed(kept[2]) and _completed(outcome)):
+                chosen[cell.key] = (store, cell, outcome)
+            elif _completed(kept[2]) and _completed(outcome):
+                _same_scores(kept[0], store, cell)
+    return list(chosen.values())
+
+
+def _same_scores(first: RunStore, other: RunStore, cell: Cell) -> None:
+    one, two = first.scores(cell.key), other.scores(cell.key)
+    for label in first.record.metrics:
+        if not _close(one[label], two[label]):
+            raise BenchboxError(
+                f"{cell.label} has other scores ({label}) in run {other.record.run_id} than in {first.record.run_id}",
+                hint="the denoiser or its libraries changed, or it draws random numbers: leave one of the runs out",
+            )
+
+
+def _close(one: NDArray[Any], two: NDArray[Any]) -> bool:
+    return one.shape == two.shape and bool(np.allclose(one, two, rtol=SAME_SCORES, atol=1e-6, equal_nan=True))
+
+
+def _completed(outcome: Outcome | None) -> bool:
+    return outcome is not None and outcome.status == "ok"
+
+
+def _timing_of(store: RunStore) -> tuple[object, ...]:
+    """What latencies hang on besides the denoiser."""
+    record, environment = store.record, store.record.environment
+    shapes = {(timing.shape, timing.noise) for timing in store.timings().values() if timing.status == "ok"}
+    return (
+        *(environment.get(key) for key in ("cpu", "cores")),
+        *(record.timing, record.timing_threads, record.timing_batch),
+        *sorted(shapes),
+    )
+
+
+def _environment(stores: Sequence[RunStore]) -> dict[str, Any]:
+    """The environment of all runs: a value that differs is the list of its values in words."""
+    environments = [store.record.environment for store in stores]
+    keys = dict.fromkeys(key for one in environments for key in one)
+    merged: dict[str, Any] = {}
+    for key in keys:
+        values = [one.get(key) for one in environments]
+        if all(value == values[0] for value in values):
+            merged[key] = values[0]
+        elif key == "versions":
+            packages = dict.fromkeys(name for one in values for name in one or {})
+            merged[key] = {name: _words([(one or {}).get(name) for one in values]) for name in packages}
+        elif key == "load":
+            merged[key] = max(value for value in values if value is not None)
+        else:
+            merged[key] = _words(values)
+    return merged
+
+
+def _words(values: Sequence[Any]) -> str:
+    return " / ".join(dict.fromkeys(str(value) for value in values if value is not None))
