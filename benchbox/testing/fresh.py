@@ -19,6 +19,7 @@ from benchbox.api.options import build
 from benchbox.api.records import Provider
 from benchbox.api.spec import Spec
 from benchbox.registry import load_module
+from benchbox.testing.busy import BusyThreads
 
 _MIB = 2**20
 _BUDGET_S = 0.5
@@ -60,8 +61,8 @@ class FreshReport:
     make_s, setup_s, first_s, call_s : float
         Processor seconds to import the module and construct, to set up, of the first call and of a later one with one
         image (median).
-    share : float
-        Processor seconds a second of calls: 1 where one core was kept busy.
+    busy : float
+        Mean number of threads with work during calls with the whole stack.
     threads : int
         Threads alive that were not there before.
     memory_mb, grown_mb : float
@@ -78,7 +79,7 @@ class FreshReport:
     setup_s: float
     first_s: float
     call_s: float
-    share: float
+    busy: float
     threads: int
     memory_mb: float
     grown_mb: float
@@ -106,9 +107,8 @@ def observe(task: FreshTask) -> FreshReport:
         _call(denoiser, *one)
     _, calls_s, _, alone = _repeat(denoiser, *one, process)
     _call(denoiser, task.noisy, task.sigma)
-    cpu, clock = time.process_time(), time.perf_counter()
-    settled, stack_s, grown, denoised = _repeat(denoiser, task.noisy, task.sigma, process)
-    share = (time.process_time() - cpu) / (time.perf_counter() - clock)
+    with BusyThreads() as busy:
+        settled, stack_s, grown, denoised = _repeat(denoiser, task.noisy, task.sigma, process)
 
     changed = []
     if not _same(numpy_state, np.random.get_state()):  # noqa: NPY002
@@ -120,7 +120,7 @@ def observe(task: FreshTask) -> FreshReport:
         setup_s=ready - made,
         first_s=first - ready,
         call_s=float(np.median(calls_s)),
-        share=share,
+        busy=busy.mean,
         threads=max(0, process.num_threads() - threads),
         memory_mb=max(0, settled - memory) / _MIB,
         grown_mb=grown / _MIB,

@@ -16,7 +16,7 @@ from benchbox.testing.repeat import SAME, difference
 from benchbox.testing.subject import Bench, stack_like
 
 _DEAR_S = 1.0
-_SHARE = 1.5
+_BUSY = 1.5
 _LEAK_MB = 1.0
 
 
@@ -25,9 +25,10 @@ class _Fresh:
 
     def __init__(self, bench: Bench) -> None:
         cls = bench.subject.cls
-        if "<locals>" in cls.__qualname__:
+        if "<locals>" in cls.__qualname__ or cls.__module__ == "__main__":
+            where = "inside a function" if "<locals>" in cls.__qualname__ else "in the script that runs"
             raise Failed(
-                f"{cls.__qualname__} is defined inside a function, where another process cannot find it",
+                f"{cls.__qualname__} is defined {where}, where another process cannot find it",
                 "define the class at the top level of a module",
             )
         task = FreshTask(
@@ -136,8 +137,8 @@ def _memory(bench: Bench) -> str:
 
 def _threads(bench: Bench) -> str:
     report = _report(bench)
-    seen = f"told to use one thread: {report.share:.2f} cores busy, {report.threads} more threads alive"
-    if report.share > _SHARE:
+    seen = f"told to use one thread: {report.busy:.1f} had work on average, {report.threads} more than before are alive"
+    if report.busy > _BUSY:
         raise Failed(seen)
     return seen
 

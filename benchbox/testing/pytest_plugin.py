@@ -22,12 +22,11 @@ def noisy_faces() -> NoisyFaces:
 
 
 @pytest.fixture
-def benchmark_denoiser(request: pytest.FixtureRequest, noisy_faces: NoisyFaces) -> BenchmarkDenoiser:
+def benchmark_denoiser(benchmark: Any, noisy_faces: NoisyFaces) -> BenchmarkDenoiser:
     """``benchmark_denoiser(denoiser, batch=1)``: time a denoiser with pytest-benchmark.
 
     See `benchbox.testing.benchmarking.BenchmarkDenoiser`.
     """
     from benchbox.testing.benchmarking import BenchmarkDenoiser
 
-    benchmark: Any = request.getfixturevalue("benchmark")
     return BenchmarkDenoiser(benchmark, noisy_faces)
