@@ -52,15 +52,16 @@ class Denoiser(ABC):
         Paper or DOI of the method.
     capabilities : Capabilities
         What the harness must know.
-    default_rows : tuple of str
-        Rows of a run that names no denoiser; empty for the bare name alone.
+    default_rows : tuple of str or None
+        Rows of a run that names no denoiser; None for the bare name alone, empty for a denoiser that cannot do without
+        options.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     reference: ClassVar[str] = ""
     capabilities: ClassVar[Capabilities] = Capabilities()
-    default_rows: ClassVar[tuple[str, ...]] = ()
+    default_rows: ClassVar[tuple[str, ...] | None] = None
 
     def setup(self, shape: tuple[int, int, int]) -> None:  # noqa: B027 - optional to override
         """Import libraries, load weights, warm up; timed apart as the cold start.

@@ -48,6 +48,8 @@ class RunConfig:
         Threads a denoiser may use while it is timed.
     timing_batch : int
         Images a call when throughput is measured.
+    previews : int
+        Images of each noise of which pictures are kept.
     timeout_s : float
         Seconds that one shard may take.
     results : Path
@@ -68,6 +70,7 @@ class RunConfig:
     timing: bool = True
     timing_threads: int = 1
     timing_batch: int = 64
+    previews: int = 0
     timeout_s: float = 600.0
     results: Path = Path("results")
     plugin_files: tuple[Path, ...] = ()
@@ -171,7 +174,8 @@ def cell_key(
 def plan_denoisers(texts: Sequence[str], registry: Registry) -> tuple[DenoiserRecord, ...]:
     """Make the rows of a run; raises `BenchboxError` for an unknown name or option and for a row asked for twice."""
     if not texts:
-        texts = [row for name, entry in sorted(registry.denoisers.items()) for row in entry.cls.default_rows or (name,)]
+        rows = {name: entry.cls.default_rows for name, entry in sorted(registry.denoisers.items())}
+        texts = [row for name, own in rows.items() for row in ((name,) if own is None else own)]
     return tuple(
         _unique("denoiser", [(one.label, one) for one in (_plan_denoiser(text, registry) for text in texts)]).values()
     )
