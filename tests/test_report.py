@@ -389,7 +389,7 @@ def test_json_reads_back_as_what_it_was_made_from(tmp_path: Path) -> None:
 
 def test_markdown_says_what_was_measured_and_how(tmp_path: Path) -> None:
     store = make_run(tmp_path, make_record(noises=("gaussian:0.1", "poisson:30")))
-    path = write_leaderboard(store)
+    path = write_leaderboard(store, build_leaderboard(store))
     text = path.read_text(encoding="utf-8")
     assert path == store.folder / "leaderboard.md"
     for words in (

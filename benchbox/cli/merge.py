@@ -40,6 +40,7 @@ def command(runs: tuple[str, ...], output: Path | None, results: Path) -> None:
 
     stores = [RunStore.open(find_run(results, run)) for run in runs]
     merged = merge_runs(stores, output or results, shlex.join(["benchbox", *sys.argv[1:]]))
-    Console().print(TerminalLeaderboard(build_leaderboard(merged)), crop=False)
+    board = build_leaderboard(merged)
+    Console().print(TerminalLeaderboard(board), crop=False)
     click.echo(f"results: {merged.folder}")
-    click.echo(f"markdown: {write_leaderboard(merged)}")
+    click.echo(f"markdown: {write_leaderboard(merged, board)}")

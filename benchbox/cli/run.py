@@ -72,6 +72,13 @@ _WITH_RESUME = ("resume", "results", "jobs", "timeout", "sort")
     show_default=True,
     help="Seconds a shard may take.",
 )
+@click.option(
+    "--previews",
+    type=click.IntRange(min=0, max=32),
+    default=4,
+    show_default=True,
+    help="Images of each noise whose pictures are kept for the report, chosen by the scores.",
+)
 @click.option("--resume", default="", metavar="RUN", help="Go on with a run: compute what is missing of it.")
 @results_option
 @plugin_options
@@ -96,6 +103,7 @@ def command(
     threads: int,
     batch: int,
     timeout: float,
+    previews: int,
     resume: str,
     results: Path,
     plugin_files: tuple[Path, ...],
@@ -128,6 +136,7 @@ def command(
         timing=timing,
         timing_threads=threads,
         timing_batch=batch,
+        previews=previews,
         timeout_s=timeout,
         results=results,
         plugin_files=plugin_files,
@@ -188,8 +197,9 @@ def _finish(store: RunStore, sort: str) -> NoReturn:
     from benchbox.report.leaderboard import build_leaderboard
     from benchbox.report.terminal import TerminalLeaderboard
 
-    Console().print(TerminalLeaderboard(build_leaderboard(store, sort=sort)), crop=False)
-    written = write_leaderboard(store)
+    board = build_leaderboard(store, sort=sort)
+    Console().print(TerminalLeaderboard(board), crop=False)
+    written = write_leaderboard(store, board)
     click.echo(f"results: {store.folder}\nmarkdown: {written}", err=True)
     outcomes = store.outcomes()
     failed = any(outcomes[cell.key].status not in ("ok", "skipped") for cell in store.record.cells) or any(

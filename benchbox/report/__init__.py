@@ -47,12 +47,14 @@ def render(board: Leaderboard, format: str) -> str:
     raise BenchboxError(f"there is no format '{format}'", hint=did_you_mean(format, FORMATS))
 
 
-def write_leaderboard(store: RunStore) -> Path:
+def write_leaderboard(store: RunStore, board: Leaderboard) -> Path:
     """Write ``leaderboard.md`` into the folder of a run.
 
     Parameters
     ----------
     store : RunStore
+    board : Leaderboard
+        Of that run.
 
     Returns
     -------
@@ -62,8 +64,6 @@ def write_leaderboard(store: RunStore) -> Path:
     Raises
     ------
     BenchboxError
-        A file of the run is damaged, or the page cannot be written.
+        The page cannot be written.
     """
-    from benchbox.report.leaderboard import build_leaderboard
-
-    return store.write_report(REPORT, render(build_leaderboard(store), "markdown"))
+    return store.write_report(REPORT, render(board, "markdown"))
