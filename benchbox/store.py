@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,10 +23,11 @@ from benchbox.api.records import Outcome, RunRecord, Timing, digest, from_json, 
 
 FORMAT = 1
 IMAGE = "image"
+PICTURES = ("clean", "noisy", "denoised")
 _RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9]{3}[0-9a-f]{4}")
 _OURS = re.compile(
     r"run\.json|images\.parquet|lock|leaderboard\.md|report\.html|logs/[^/]+\.(?:log|txt)|outcomes/[0-9a-f]{16}\.json"
-    r"|timing/[^/.]+\.(?:json|parquet)|scores/[0-9a-f]{16}/[0-9]{8}-[0-9]{8}\.parquet"
+    r"|timing/[^/.]+\.(?:json|parquet)|previews/[0-9a-f]{16}\.parquet|scores/[0-9a-f]{16}/[0-9]{8}-[0-9]{8}\.parquet"
 )
 _SHARD = re.compile(r"([0-9]{8})-([0-9]{8})\.parquet")
 Columns = Mapping[str, NDArray[Any]]
@@ -183,6 +184,36 @@ class RunStore:
             found[denoiser.label] = self._record(Timing, file, values)
         return found
 
+    def write_previews(self, key: str, columns: Columns, pictures: Mapping[str, Sequence[NDArray[np.float32]]]) -> None:
+        """Keep pictures of a few images.
+
+        Parameters
+        ----------
+        key : str
+            A cell's key for what its denoiser made, `noise_key` of a noise for what all denoisers met.
+        columns : mapping of str to ndarray, each of shape (M,)
+        pictures : mapping of str to sequence of M ndarrays of float32, each of shape (H, W)
+            Pictures in one row are of one size; half precision of them is kept.
+        """
+        sizes = np.array([picture.shape for picture in next(iter(pictures.values()))], dtype=np.int32).reshape(-1, 2)
+        table = dict(columns) | {"height": sizes[:, 0], "width": sizes[:, 1]}
+        for name, stack in pictures.items():
+            table[name] = np.array([picture.astype("<f2").tobytes() for picture in stack], dtype=object)
+        self._write_table(f"previews/{key}.parquet", table)
+
+    def previews(self, key: str) -> tuple[dict[str, NDArray[Any]], dict[str, list[NDArray[np.float32]]]]:
+        """Read columns and pictures, as `write_previews` took them; both are empty where nothing was kept."""
+        file = self.folder / "previews" / f"{key}.parquet"
+        if not file.is_file():
+            return {}, {}
+        columns = _read_table(file)
+        sizes = list(zip(columns.pop("height").tolist(), columns.pop("width").tolist(), strict=True))
+        pictures = {}
+        for name in [name for name in PICTURES if name in columns]:
+            stack = zip(columns.pop(name), sizes, strict=True)
+            pictures[name] = [np.frombuffer(one, dtype="<f2").reshape(size).astype(np.float32) for one, size in stack]
+        return columns, pictures
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run, so that no other process works on it.
@@ -267,6 +298,11 @@ class RunStore:
 def timing_key(denoiser: str) -> str:
     """File name of a denoiser's timing: a readable start and a digest of its canonical specification."""
     return f"{denoiser.partition(':')[0]}-{digest(denoiser)}"
+
+
+def noise_key(noise: str) -> str:
+    """File name of the pictures of a noise, by its canonical specification."""
+    return digest(noise)
 
 
 def list_runs(results: Path) -> list[Path]:

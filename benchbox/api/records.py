@@ -318,7 +318,7 @@ class RunRecord:
     cells : list of Cell
     environment : dict
         Processor, cores, memory, threads, versions.
-    shard_pixels, jobs, timing : see `results/README.md`.
+    jobs, timing, timing_threads, timing_batch, previews : see `results/README.md`.
     """
 
     format: int
@@ -337,6 +337,7 @@ class RunRecord:
     timing: bool
     timing_threads: int
     timing_batch: int
+    previews: int = 0
 
 
 def to_json(record: Any) -> dict[str, Any]:

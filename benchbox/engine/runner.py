@@ -18,6 +18,7 @@ from benchbox.engine.data import describe_data, open_data
 from benchbox.engine.environment import environment
 from benchbox.engine.events import Event, RunStarted, SetAside, TimingDone, TimingStarted
 from benchbox.engine.plan import RunConfig, Shard, make_plan, make_shards
+from benchbox.engine.previews import make_previews
 from benchbox.engine.processes import WorkerContext, worker_context
 from benchbox.engine.quality import QualityPass
 from benchbox.engine.timing import choose_images, time_denoiser
@@ -27,7 +28,7 @@ from benchbox.store import FORMAT, RunStore, new_run_id
 
 
 def execute(config: RunConfig, on_event: Callable[[Event], None]) -> RunStore:
-    """Make a run: plan, quality pass, timing pass.
+    """Make a run: plan, quality pass, previews, timing pass.
 
     Parameters
     ----------
@@ -67,6 +68,7 @@ def execute(config: RunConfig, on_event: Callable[[Event], None]) -> RunStore:
         timing=config.timing,
         timing_threads=config.timing_threads,
         timing_batch=config.timing_batch,
+        previews=config.previews,
     )
     store = RunStore.create(config.results, record, _image_columns(images))
     with store.locked():
@@ -133,6 +135,8 @@ def _work(
     on_event(RunStarted(store.record, done))
     conditions = _conditions(store.record, registry)
     QualityPass(store, conditions, shards, timeout_s, on_event).run(context)
+    if store.record.previews:
+        make_previews(store, conditions, context, timeout_s)
     if store.record.timing:
         _time_all(store, shards, conditions, timeout_s, on_event)
 

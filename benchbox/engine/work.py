@@ -83,8 +83,8 @@ class ShardScores:
     Attributes
     ----------
     columns : dict of str to ndarray, each of shape (M,)
-        Image positions, number of the noise, mean squared error of the noisy images, one column a metric, true and told
-        noise level (NaN where there is none).
+        Image positions, number of the noise, mean squared error of the noisy images, mean of the clean ones, one column
+        a metric, true and told noise level (NaN where there is none).
     knew : str
     card : dict
         Training card, empty where there is none.
@@ -123,6 +123,7 @@ def compute_shard(task: ShardTask) -> ShardScores:
     denoised = checked(denoiser.denoise(noisy, told), shape)
     repeat = np.full(len(clean), task.repeat, dtype=np.int32)
     columns: dict[str, NDArray[Any]] = {IMAGE: task.indices.astype(np.int32), "repeat": repeat, "noisy_mse": noisy_mse}
+    columns["clean_mean"] = clean.mean(axis=(1, 2), dtype=np.float64)
     for label, reference in task.metrics:
         columns[label] = make_metric(reference)(clean, denoised)
     unknown = np.full(len(clean), np.nan, dtype=np.float32)
@@ -134,12 +135,17 @@ def compute_shard(task: ShardTask) -> ShardScores:
 
 def draw(condition: Condition, indices: NDArray[np.intp], repeat: int = 0) -> tuple[Images, Images, Sigma | None]:
     """Clean images, noisy images as every denoiser meets them, and the true noise level where one is defined."""
-    images = _open(condition.data, condition.dataset, condition.fingerprint)
+    images = image_set(condition)
     clean = images.stack(indices)
     ids = [images.ids[index] for index in indices]
     model = make_noise(condition.noise_parts)
     noisy, sigma = add_noise(model, condition.noise, clean, ids, condition.protocol.seed, repeat)
     return clean, apply_protocol(noisy, clip=condition.protocol.clip, quantize=condition.protocol.quantize), sigma
+
+
+def image_set(condition: Condition) -> ImageSet:
+    """The images of a condition, opened once a process."""
+    return _open(condition.data, condition.dataset, condition.fingerprint)
 
 
 def tell(use: str, protocol: Protocol, noisy: Images, sigma_true: Sigma | None) -> tuple[Sigma | None, Knowledge]:

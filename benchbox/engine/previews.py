@@ -1,0 +1,261 @@
+"""Pictures of a few images of each noise, chosen by rule once the scores are known, so that a report can show them."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchbox.api.arrays import Images
+from benchbox.api.records import Cell, DenoiserRecord, Failure, Reference
+from benchbox.engine.processes import WorkerContext, WorkerPool
+from benchbox.engine.work import Condition, checked, draw, image_set, make_denoiser, tell
+from benchbox.engine.worker import failure_of
+from benchbox.stats.summaries import average_repeats
+from benchbox.store import IMAGE, RunStore, noise_key
+
+SIDE = 96
+"""Larger images are cut to this many pixels around their centre."""
+MOST_REPEATS = 8
+_POLL_S = 0.2
+Kept = list[tuple[int, int, NDArray[np.float32]]]
+
+
+@dataclass(frozen=True)
+class PreviewTask:
+    """Images that one denoiser is to denoise again, as a plain value.
+
+    Attributes
+    ----------
+    denoiser : Reference
+    condition : Condition
+    indices : tuple of int
+        Positions in the image set.
+    repeats : int
+        Noises of each image.
+    """
+
+    denoiser: Reference
+    condition: Condition
+    indices: tuple[int, ...]
+    repeats: int
+
+
+def make_previews(
+    store: RunStore, conditions: Mapping[str, Condition], context: WorkerContext, timeout_s: float
+) -> None:
+    """Keep the pictures that are missing of a scored run.
+
+    The images are those of `choose_images`; all denoisers of a noise show the same ones, with the noise that was
+    scored. Where a denoiser fails now it goes without pictures, and its log says why: a run does not fail for them.
+
+    Parameters
+    ----------
+    store : RunStore
+        Its quality pass is done.
+    conditions : mapping of str to Condition
+        By canonical noise.
+    context : WorkerContext
+    timeout_s : float
+        Seconds that the images of one noise may take.
+    """
+    outcomes = store.outcomes()
+    work: dict[str, list[tuple[Cell, PreviewTask]]] = {}
+    denoisers = {one.label: one for one in store.record.denoisers}
+    repeats = min(store.record.protocol.repeats, MOST_REPEATS)
+    for noise, condition in conditions.items():
+        cells = [
+            cell
+            for cell in store.record.cells
+            if cell.noise == noise and cell.sigma_factor == 1 and outcomes[cell.key].status == "ok"
+        ]
+        indices = _inputs(store, condition, cells, repeats)
+        for cell in cells:
+            if indices and not store.previews(cell.key)[0]:
+                task = PreviewTask(denoisers[cell.denoiser].reference, condition, indices, repeats)
+                work.setdefault(cell.denoiser, []).append((cell, task))
+    stop = threading.Event()
+    with concurrent.futures.ThreadPoolExecutor(max(1, store.record.jobs)) as threads:
+        futures = [
+            threads.submit(_serve, store, denoisers[label], tasks, context, timeout_s, stop)
+            for label, tasks in work.items()
+        ]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                future.result()
+        finally:
+            stop.set()
+
+
+def choose_images(
+    scores: Mapping[str, NDArray[np.float64]], count: int, *, higher_is_better: bool
+) -> tuple[tuple[int, str], ...]:
+    """Choose images to show by the scores alone.
+
+    In this order: the image of the leader's median score, its worst, its best, the one in which the two leaders differ
+    most; then images evenly spread over the leader's scores. One that is chosen already gives way to the next.
+
+    Parameters
+    ----------
+    scores : mapping of str to ndarray, each of shape (N,)
+        By denoiser.
+    count : int
+        How many to choose at most.
+    higher_is_better : bool
+
+    Returns
+    -------
+    tuple of (int, str)
+        Positions, and why each was chosen.
+    """
+    if not scores:
+        return ()
+    names = list(scores)
+    table = np.column_stack([scores[name] for name in names]) * (1.0 if higher_is_better else -1.0)
+    comparable = np.flatnonzero(np.isfinite(table).all(axis=1))
+    if not len(comparable):
+        return tuple((index, "first of the data") for index in range(min(count, len(table))))
+    table = table[comparable]
+    leaders = np.argsort(-table.mean(axis=0), kind="stable")
+    first = table[:, leaders[0]]
+    rising = np.argsort(first, kind="stable")
+    leader = names[leaders[0]]
+    rules = [
+        (f"median of {leader}", _outwards(rising, len(rising) // 2)),
+        (f"worst of {leader}", rising),
+        (f"best of {leader}", rising[::-1]),
+    ]
+    if len(leaders) > 1:
+        apart = np.abs(first - table[:, leaders[1]])
+        rules.append((f"{leader} and {names[leaders[1]]} differ most", np.argsort(-apart, kind="stable")))
+    spread = max(0, count - len(rules))
+    for place in range(spread):
+        share = (place + 0.5) / spread
+        rules.append((f"{100 * share:.0f} % of {leader}", _outwards(rising, int(share * len(rising)))))
+    chosen: dict[int, str] = {}
+    for why, order in rules[:count]:
+        free = next((int(index) for index in order if int(index) not in chosen), None)
+        if free is not None:
+            chosen[free] = why
+    return tuple((int(comparable[index]), why) for index, why in chosen.items())
+
+
+def denoise_previews(task: PreviewTask) -> dict[str, Any] | Failure:
+    """Denoise chosen images again; an exception comes back as a plain value.
+
+    Parameters
+    ----------
+    task : PreviewTask
+
+    Returns
+    -------
+    dict or Failure
+        ``image``, ``repeat`` and the pictures, as `RunStore.write_previews` takes them.
+    """
+    try:
+        kept: Kept = []
+        for group in _by_size(task.condition, task.indices):
+            for repeat in range(task.repeats):
+                _, noisy, sigma_true = draw(task.condition, group, repeat)
+                shape = noisy.shape
+                denoiser = make_denoiser(task.denoiser, shape)
+                told, _ = tell(denoiser.capabilities.sigma, task.condition.protocol, noisy, sigma_true)
+                denoised = checked(denoiser.denoise(noisy, told), shape)
+                kept += [(int(index), repeat, _cut(one)) for index, one in zip(group, denoised, strict=True)]
+        return _ordered(kept, task.indices)
+    except Exception as error:
+        return failure_of(error)
+
+
+def _inputs(store: RunStore, condition: Condition, cells: Sequence[Cell], repeats: int) -> tuple[int, ...]:
+    """Choose the images of a noise and keep them clean and noisy, unless that is done; give their positions."""
+    key = noise_key(condition.noise)
+    columns, _ = store.previews(key)
+    if columns:
+        return tuple(dict.fromkeys(columns[IMAGE].tolist()))
+    metric = "psnr" if "psnr" in store.record.metrics else next(iter(store.record.metrics))
+    scores = {
+        cell.denoiser: average_repeats(store.scores(cell.key), store.record.protocol.repeats)[metric].astype(np.float64)
+        for cell in cells
+    }
+    higher = store.record.metrics[metric].higher_is_better
+    chosen = dict(choose_images(scores, store.record.previews, higher_is_better=higher))
+    if not chosen:
+        return ()
+    indices = tuple(chosen)
+    clean: Kept = []
+    noisy: Kept = []
+    for group in _by_size(condition, indices):
+        for repeat in range(repeats):
+            both = draw(condition, group, repeat)[:2]
+            for kept, stack in zip((clean, noisy), both, strict=True):
+                kept += [(int(index), repeat, _cut(one)) for index, one in zip(group, stack, strict=True)]
+    table = _ordered(clean, indices)
+    why = np.array([chosen[int(index)] for index in table[IMAGE]], dtype=object)
+    pictures = {"clean": table["pictures"], "noisy": _ordered(noisy, indices)["pictures"]}
+    store.write_previews(key, {IMAGE: table[IMAGE], "repeat": table["repeat"], "why": why}, pictures)
+    return indices
+
+
+def _serve(
+    store: RunStore,
+    denoiser: DenoiserRecord,
+    tasks: Sequence[tuple[Cell, PreviewTask]],
+    context: WorkerContext,
+    timeout_s: float,
+    stop: threading.Event,
+) -> None:
+    """Have one worker process make all pictures of a denoiser."""
+    log = store.log_file(denoiser.label, "previews")
+    with WorkerPool(context, log) as pool:
+        for cell, task in tasks:
+            future = pool.schedule(denoise_previews, task, timeout_s)
+            while not future.done() and not stop.is_set():
+                concurrent.futures.wait([future], timeout=_POLL_S)
+            if stop.is_set():
+                pool.in_haste = True
+                return
+            error = future.exception()
+            result = Failure("failed", f"{type(error).__name__}: {error}") if error else future.result()
+            if isinstance(result, Failure):
+                with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                    file.write(f"no pictures on {cell.noise}: {result.reason}\n{result.detail}\n")
+            else:
+                columns = {IMAGE: result[IMAGE], "repeat": result["repeat"]}
+                store.write_previews(cell.key, columns, {"denoised": result["pictures"]})
+
+
+def _by_size(condition: Condition, indices: Sequence[int]) -> list[NDArray[np.intp]]:
+    """Positions in groups of one image size."""
+    shapes = image_set(condition).shapes[list(indices)]
+    _, groups = np.unique(shapes, axis=0, return_inverse=True)
+    groups = groups.reshape(-1)
+    return [np.asarray(indices, dtype=np.intp)[groups == group] for group in range(groups.max() + 1)]
+
+
+def _cut(image: Images) -> NDArray[np.float32]:
+    """Its middle, where it is larger than a preview may be."""
+    height, width = image.shape
+    top, left = max(0, (height - SIDE) // 2), max(0, (width - SIDE) // 2)
+    return image[top : top + SIDE, left : left + SIDE].copy()
+
+
+def _ordered(kept: Kept, indices: Sequence[int]) -> dict[str, Any]:
+    """Columns and pictures in the order of the choice, the repeats of an image together."""
+    place = {index: number for number, index in enumerate(indices)}
+    kept = sorted(kept, key=lambda one: (place[one[0]], one[1]))
+    return {
+        IMAGE: np.array([one[0] for one in kept], dtype=np.int32),
+        "repeat": np.array([one[1] for one in kept], dtype=np.int32),
+        "pictures": [one[2] for one in kept],
+    }
+
+
+def _outwards(order: NDArray[np.intp], place: int) -> NDArray[np.intp]:
+    """An order of images by their distance from a place in it."""
+    return order[np.argsort(np.abs(np.arange(len(order)) - place), kind="stable")]
