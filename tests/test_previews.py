@@ -15,18 +15,6 @@ from benchbox.store import RunStore, find_run, noise_key
 Command = Callable[..., subprocess.CompletedProcess[str]]
 ASKED = ("identity", "median", "wiener", "--noise", "gaussian:0.1", "--noise", "poisson:30", "--no-timing", "--limit=9")
 
-    "identity",
-    "median",
-    "wiener",
-    "--noise",
-    "gaussian:0.1",
-    "--noise",
-    "poisson:30",
-    "--no-timing",
-    "--limit",
-    "9",
-)
-
 
 def test_images_are_chosen_by_the_scores_of_the_leaders() -> None:
     leader = np.array([30.0, 21.0, 25.0, 28.0, 22.0, 26.0, 24.0])
