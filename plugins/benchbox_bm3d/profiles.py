@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from benchbox_bm3d.transforms import Transform
 
@@ -60,27 +61,51 @@ class Profile:
     wiener: tuple[Stage, ...]
 
 
-NORMAL = Profile(
-    hard=(Stage("bior", 8, 3, 16, 19, 2.7, 2500, 2.0, 64),),
-    wiener=(Stage("dct", 8, 3, 32, 19, 1.0, 400, 0.0, 64),),
-)
+Effort = Literal["fast", "normal", "high"]
 
-SMALL = Profile(
-    hard=(Stage("bior", 8, 2, 16, 8, 2.75, 1e6, 0.0, 24, 3.0), Stage("dct", 4, 2, 32, 8, 2.65, 1e6, 0.0, 16, 3.0)),
-    wiener=(Stage("dct", 8, 2, 16, 8, 0.9, 1e6, 0.0, 20, 3.0), Stage("dct", 4, 2, 16, 7, 0.9, 1e6, 0.0, 16, 3.0)),
-)
+SMALL_AREA = 96 * 96
+"""Pixels up to which an image counts as small: its best matches lie near, and 4x4 patches fit its detail."""
+STRONG = 40 / 255
+"""Noise level above which groups of the first stage are larger, as in Dabov et al."""
+_ANY = 1e6
+"""Limit that every patch stays below: a group of poor matches beats a small one."""
 
 
-def choose(height: int, width: int, sigma: float) -> Profile:
+def choose(height: int, width: int, sigma: float, effort: Effort) -> Profile:
     """Profile for images of a size and noise level.
+
+    Photographs get the parameters of Dabov et al. (2007) but for the balance of the stages, a threshold of
+    ``2.75 sigma`` and then a noise variance of 0.75, and a limit on distances that grows with the noise. Small images
+    get the mean of 8x8 and 4x4 patches in both stages, dense reference patches and a near search.
 
     Parameters
     ----------
     height, width : int
     sigma : float
+        Noise standard deviation on the [0, 1] scale.
+    effort : {'fast', 'normal', 'high'}
 
     Returns
     -------
     Profile
     """
-    return SMALL if height * width <= 96 * 96 else NORMAL
+    size = 32 if sigma > STRONG else 16
+    if height * width <= SMALL_AREA:
+        return _small(effort, size)
+    step, reach, compared = {"fast": (4, 12, 32), "normal": (3, 19, 64), "high": (2, 19, 64)}[effort]
+    return Profile(
+        hard=(Stage("bior", 8, step, size, reach, 2.75, 2500, 2.0, compared),),
+        wiener=(Stage("dct", 8, step, 16 if effort == "fast" else 32, reach, 0.75, 400, 0.0, compared),),
+    )
+
+
+def _small(effort: Effort, size: int) -> Profile:
+    large = Stage("bior", 8, 2, size, 8, 2.75, _ANY, 0.0, 24, 3.0)
+    step = 1 if effort == "high" else 2
+    fine = Stage("dct", 4, step, 16, 7, 0.9, _ANY, 0.0, 16, 3.0)
+    if effort == "fast":
+        return Profile((large,), (fine,))
+    return Profile(
+        hard=(large, Stage("dct", 4, step, 32, 8, 2.65, _ANY, 0.0, 16, 3.0)),
+        wiener=(Stage("dct", 8, 2, 16, 8, 0.9, _ANY, 0.0, 20, 3.0), fine),
+    )

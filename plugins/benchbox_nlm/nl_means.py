@@ -13,8 +13,15 @@ from benchbox import BenchboxError, Capabilities, Denoiser, Images, Sigma, threa
 _TILE_HEIGHT, _TILE_WIDTH = 64, 128
 
 
+_TUNED_ON = "FER2013 Training + scikit-image photographs"
+
+
 def default_options(sigma: float) -> tuple[int, int, float]:
-    """Patch size, patch distance and strength for a noise level.
+    """Patch size, patch distance and strength for a noise level, fitted to faces and photographs alike.
+
+    Patches grow with the noise: 5x5 below 0.035, 7x7 below 0.075, 9x9 below 0.15, then 11x11. Near pixels are enough,
+    for far ones add more blur than they remove noise: distance 5 below 0.035, then 4. The strength is 1.2 for the two
+    smaller patches, 0.95 for 9x9, and ``0.6 + 0.8 sigma`` for the largest.
 
     Parameters
     ----------
@@ -25,7 +32,13 @@ def default_options(sigma: float) -> tuple[int, int, float]:
     -------
     tuple of (int, int, float)
     """
-    return 5, 7, 0.6
+    if sigma < 0.035:
+        return 5, 5, 1.2
+    if sigma < 0.075:
+        return 7, 4, 1.2
+    if sigma < 0.15:
+        return 9, 4, 0.95
+    return 11, 4, 0.6 + 0.8 * sigma
 
 
 class NLMeans(Denoiser):
@@ -52,7 +65,7 @@ class NLMeans(Denoiser):
     name = "nl_means"
     summary = "mean of pixels weighted by how alike their patches are"
     reference = "Buades et al., CVPR 2005, doi:10.1109/CVPR.2005.38"
-    capabilities = Capabilities(sigma="required")
+    capabilities = Capabilities(sigma="required", tuned_on=_TUNED_ON)
 
     def __init__(
         self, *, patch_size: int | None = None, patch_distance: int | None = None, strength: float | None = None
@@ -69,7 +82,7 @@ class NLMeans(Denoiser):
 
     def setup(self, shape: tuple[int, int, int]) -> None:
         """Compile the kernels, or load them from disk."""
-        levels = np.array([0.02, 0.1, 0.3], np.float32)
+        levels = np.array([0.02, 0.05, 0.1, 0.3], np.float32)
         self.denoise(np.zeros((len(levels), 8, 8), np.float32), levels)
 
     def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
