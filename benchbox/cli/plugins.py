@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from benchbox.cli import plugins_check
+from benchbox.cli import plugins_check, plugins_new
 from benchbox.cli.options import plugin_options
 
 
@@ -18,6 +18,7 @@ def command() -> None:
     \b
     Examples:
       benchbox plugins list
+      benchbox plugins new my-denoiser
       benchbox plugins check box3.py
     """
 
@@ -53,4 +54,5 @@ def listing(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], as
         click.echo(f"{one['from']}: {one['reason']}" + (f" (hint: {one['hint']})" if one["hint"] else ""))
 
 
+command.add_command(plugins_new.command)
 command.add_command(plugins_check.command)

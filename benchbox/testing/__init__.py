@@ -6,12 +6,29 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from benchbox.testing.benchmarking import BenchmarkDenoiser, Faces, NoisyFaces
     from benchbox.testing.card import HealthCard, Verdict
     from benchbox.testing.check import check_denoiser, examine
 
-__all__ = ["HealthCard", "Verdict", "check_denoiser", "examine"]
+__all__ = [
+    "BenchmarkDenoiser",
+    "Faces",
+    "HealthCard",
+    "NoisyFaces",
+    "Verdict",
+    "check_denoiser",
+    "examine",
+]
 
-_HOMES = {"HealthCard": "card", "Verdict": "card", "check_denoiser": "check", "examine": "check"}
+_HOMES = {
+    "BenchmarkDenoiser": "benchmarking",
+    "Faces": "benchmarking",
+    "HealthCard": "card",
+    "NoisyFaces": "benchmarking",
+    "Verdict": "card",
+    "check_denoiser": "check",
+    "examine": "check",
+}
 
 
 def __getattr__(name: str) -> object:
