@@ -99,7 +99,7 @@ def test_the_signed_rank_test_is_that_of_scipy(images: int, seed: int, kind: str
         differences = np.round(differences, 1)
     if kind == "zeros":
         differences[: images // 3] = 0
-    for column, own in zip(differences.T, wilcoxon(differences), strict=True):
+    for column, own, effect in zip(differences.T, *wilcoxon(differences), strict=True):
         kept = column[column != 0]
         if len(kept) == 0:
             assert own == 1
@@ -107,6 +107,8 @@ def test_the_signed_rank_test_is_that_of_scipy(images: int, seed: int, kind: str
         exact = len(column) <= 50 and len(np.unique(np.abs(column))) == len(column) and (column != 0).all()
         expected = scipy.stats.wilcoxon(kept, method="exact" if exact else "approx", correction=False).pvalue
         assert own == pytest.approx(expected, rel=1e-9, abs=1e-12)
+        ranks = scipy.stats.rankdata(np.abs(kept))
+        assert effect == pytest.approx(float((ranks * np.sign(kept)).sum() / ranks.sum()))
 
 
 def test_holm_by_hand() -> None:
@@ -146,14 +148,23 @@ def test_one_image_tells_nothing_apart() -> None:
     assert ranking.order == (2, 1, 0)
 
 
-def test_tests_that_disagree_tell_nothing_apart() -> None:
-    # Nearly every image is a little better, a few are far worse: the signs say one thing and the mean nothing.
+@pytest.mark.parametrize("few", [-1.9, -2.5])
+def test_tests_that_disagree_tell_nothing_apart(few: float) -> None:
+    # Nearly every image is a little better, a few are far worse: the signed ranks say one thing, and the mean nothing
+    # or even the opposite.
     generator = np.random.default_rng(9)
-    difference = np.where(np.arange(300) < 285, 0.1, -1.9 + generator.normal(0, 0.5, 300))
-    base = generator.normal(26, 2, 300)
+    difference = np.where(np.arange(1500) < 1425, 0.1, few + generator.normal(0, 0.2, 1500))
+    base = generator.normal(26, 2, 1500)
     scores = np.column_stack((base, base + difference))
-    assert wilcoxon((scores[:, 1] - scores[:, 0])[:, None])[0] < 1e-6
-    assert rank_rows(scores, resampled_means(scores)).ranks == (1, 1)
+    p_values, effects = wilcoxon((scores[:, 1] - scores[:, 0])[:, None])
+    assert p_values[0] < 1e-6
+    assert effects[0] > 0
+    ranking = rank_rows(scores, resampled_means(scores))
+    assert ranking.ranks == (1, 1)
+    if few < -2:
+        assert ranking.order == (0, 1)
+        assert ranking.to_best[1].high < 0
+        assert ranking.neighbours[0].further_images is None
 
 
 def test_p_values_are_corrected_over_all_pairs() -> None:

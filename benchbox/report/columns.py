@@ -200,10 +200,12 @@ def insights_of(board: Leaderboard, block: Block) -> tuple[str, ...]:
     if tied:
         needs = (
             f"{plain(step.better)} and {plain(step.worse)} "
-            + (f"{three_digits(step.further_images)}" if step.further_images is not None else "(no difference)")
+            + ("(mean and signed ranks disagree)" if step.further_images is None else f"{step.further_images:,}")
             for step in tied
+            if step.difference > 0
         )
-        notes.append(f"further images to tell apart, about: {', '.join(needs)}")
+        if words := ", ".join(needs):
+            notes.append(f"further images to tell apart, about: {words}")
     if block.oracle is not None:
         notes.append(f"best row for each image: {score(block.oracle, metric)}{unit}")
     for curve in block.mismatch:

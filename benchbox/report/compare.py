@@ -40,7 +40,7 @@ class Change:
     p : float
         Wilcoxon signed-rank, two-sided, with Holm's correction over all rows of the comparison.
     apart : bool
-        Whether the interval leaves out zero and `p` is below 5 %.
+        Whether the interval leaves out zero, `p` is below 5 %, and both point the same way.
     images : int
         Images compared.
     """
@@ -297,9 +297,9 @@ def _changes(
     low = high = np.full(len(names), np.nan)
     if len(differences) > 1:
         low, high = intervals(resampled_means(differences))
-    p_values = np.array(
-        [float(wilcoxon(column[kept][:, None])[0]) for column, kept in zip(differences.T, finite.T, strict=True)]
-    )
+    tests = [wilcoxon(column[kept][:, None]) for column, kept in zip(differences.T, finite.T, strict=True)]
+    p_values = np.array([float(p[0]) for p, _ in tests])
+    effects = np.array([float(effect[0]) for _, effect in tests])
     rows = len(paired)
     for start in range(0, len(names), rows):
         p_values[start : start + rows] = holm(p_values[start : start + rows])
@@ -308,15 +308,15 @@ def _changes(
         kept = finite[:, place]
         if not kept.any():
             continue
-        p = float(p_values[place])
+        p, difference = float(p_values[place]), float(differences[kept, place].mean())
         changes[name][label] = Change(
             before=float(before[kept, place].mean()),
             after=float(after[kept, place].mean()),
-            difference=float(differences[kept, place].mean()),
+            difference=difference,
             low=float(low[place]),
             high=float(high[place]),
             p=p,
-            apart=p < 1 - LEVEL and not low[place] <= 0 <= high[place],
+            apart=bool(p < 1 - LEVEL and not low[place] <= 0 <= high[place] and effects[place] * difference > 0),
             images=int(kept.sum()),
         )
     return changes

@@ -54,7 +54,7 @@ class Neighbours:
         Difference that so many images tell apart with a chance of 80 %.
     further_images : int or None
         About how many images more would tell this difference apart with a chance of 80 %; 0 where they are apart,
-        None where there is no difference at all.
+        None where that cannot be said: the means do not differ, or only one of the two tests finds a difference.
     """
 
     better: int
@@ -91,11 +91,11 @@ class Ranking:
 def rank_rows(scores: Values, resampled: Values, *, level: float = LEVEL) -> Ranking:
     """Order rows by their mean and give one rank to those that cannot be told apart.
 
-    Two rows are told apart when two tests agree, each of which keeps the chance of any false alarm among all pairs of
-    rows at 5 %: the simultaneous bootstrap interval of the mean difference (largest studentised deviation over all
-    pairs) leaves out zero, and Wilcoxon's signed-rank test with Holm's correction is below 5 %. A row shares the rank
-    of the first row of the group above it unless it is told apart from that row. All pairs count, and not just those
-    with the best, because the best is picked by the same data.
+    Two rows are told apart when two tests find the same one better, each of which keeps the chance of any false alarm
+    among all pairs of rows at 5 %: the simultaneous bootstrap interval of the mean difference (largest studentised
+    deviation over all pairs) leaves out zero, and Wilcoxon's signed-rank test with Holm's correction is below 5 %. A
+    row shares the rank of the first row of the group above it unless it is told apart from that row. All pairs count,
+    and not just those with the best, because the best is picked by the same data.
 
     Parameters
     ----------
@@ -125,9 +125,14 @@ def rank_rows(scores: Values, resampled: Values, *, level: float = LEVEL) -> Ran
     centre = differences.mean(axis=0)
     error = differences.std(axis=0, ddof=1) / math.sqrt(images)
     critical, beyond = _simultaneous(resampled[:, first] - resampled[:, second], centre, error, level)
-    p_values = holm(wilcoxon(differences))
+    raw_p_values, effects = wilcoxon(differences)
+    p_values = holm(raw_p_values)
+    # The two tests agree only if they find the same row better.
+    signed = p_values < 1 - level
+    agree = signed & (effects * centre > 0)
+    disagree = (beyond | signed) & ~agree
     apart = np.zeros((rows, rows), dtype=bool)
-    apart[first, second] = beyond & (p_values < 1 - level)
+    apart[first, second] = beyond & agree
     with_best = first == 0
     low, high = intervals(resampled[:, 1:] - resampled[:, :1], level=level)
     to_best = [Comparison(0.0, 0.0, 0.0, 1.0, False)]
@@ -139,7 +144,9 @@ def rank_rows(scores: Values, resampled: Values, *, level: float = LEVEL) -> Ran
     for pair in np.flatnonzero(second == first + 1):
         above, below = int(first[pair]), int(second[pair])
         detectable = (critical + _NORMAL_80) * float(error[pair])
-        further = _further_images(float(centre[pair]), detectable, images, bool(apart[above, below]))
+        further = None if disagree[pair] else 0
+        if not disagree[pair] and not apart[above, below]:
+            further = _further_images(float(centre[pair]), detectable, images)
         neighbours.append(Neighbours(int(order[above]), int(order[below]), float(centre[pair]), detectable, further))
     return Ranking(tuple(int(column) for column in order), _groups(apart), tuple(to_best), tuple(neighbours), images)
 
@@ -163,9 +170,7 @@ def _groups(apart: NDArray[np.bool_]) -> tuple[int, ...]:
     return tuple(ranks)
 
 
-def _further_images(difference: float, detectable: float, images: int, apart: bool) -> int | None:
-    if apart:
-        return 0
+def _further_images(difference: float, detectable: float, images: int) -> int | None:
     if difference == 0:
         return None
     return max(1, math.ceil(images * (detectable / difference) ** 2) - images)

@@ -12,8 +12,8 @@ Values = NDArray[np.float64]
 EXACT_UP_TO = 50
 
 
-def wilcoxon(differences: Values) -> Values:
-    """Two-sided p-values of the hypothesis that paired differences are symmetric about zero.
+def wilcoxon(differences: Values) -> tuple[Values, Values]:
+    """Test the hypothesis that paired differences are symmetric about zero, two-sided.
 
     Differences of zero are dropped and equal ones share the mean of their ranks. Up to 50 differences without ties the
     distribution is exact, else normal with the variance corrected for ties; as ``scipy.stats.wilcoxon`` does.
@@ -25,14 +25,17 @@ def wilcoxon(differences: Values) -> Values:
 
     Returns
     -------
-    ndarray of float64, shape (P,)
+    p_values : ndarray of float64, shape (P,)
         1 where all differences are zero.
+    effects : ndarray of float64, shape (P,)
+        Rank-biserial correlation, from -1 (every difference is negative) to 1 (every one is positive).
 
     References
     ----------
     Wilcoxon 1945, doi:10.2307/3001968. Pratt & Gibbons, Concepts of Nonparametric Theory, 1981, chapter 3.
     """
-    return np.array([_wilcoxon(column) for column in np.ascontiguousarray(differences.T)])
+    tests = np.array([_wilcoxon(column) for column in np.ascontiguousarray(differences.T)]).reshape(-1, 2)
+    return tests[:, 0], tests[:, 1]
 
 
 def holm(p_values: Values) -> Values:
@@ -57,11 +60,11 @@ def holm(p_values: Values) -> Values:
     return adjusted
 
 
-def _wilcoxon(differences: Values) -> float:
+def _wilcoxon(differences: Values) -> tuple[float, float]:
     kept = differences[differences != 0]
     count = len(kept)
     if count == 0:
-        return 1.0
+        return 1.0, 0.0
     sizes = np.abs(kept)
     order = np.argsort(sizes)
     ordered = sizes[order]
@@ -72,10 +75,11 @@ def _wilcoxon(differences: Values) -> float:
     positive = float(ranks[kept[order] > 0].sum())
     total = count * (count + 1) / 2
     smaller = min(positive, total - positive)
+    effect = 2 * positive / total - 1
     if count <= EXACT_UP_TO and count == len(differences) and len(ties) == count:
-        return min(1.0, 2 * float(_distribution(count)[: int(smaller) + 1].sum()))
+        return min(1.0, 2 * float(_distribution(count)[: int(smaller) + 1].sum())), effect
     variance = count * (count + 1) * (2 * count + 1) / 24 - float((ties.astype(np.float64) ** 3 - ties).sum()) / 48
-    return math.erfc((total / 2 - smaller) / math.sqrt(variance) / math.sqrt(2))
+    return math.erfc((total / 2 - smaller) / math.sqrt(variance) / math.sqrt(2)), effect
 
 
 def _distribution(count: int) -> Values:
