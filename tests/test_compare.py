@@ -30,7 +30,8 @@ from benchbox.api.records import (
 )
 from benchbox.cli.compare import command
 from benchbox.report.changes import TerminalComparison, render_comparison
-from benchbox.report.compare import ComparedRow, RunComparison, compare_runs
+from benchbox.report.compare import compare_runs
+from benchbox.report.comparison import ComparedRow, RunComparison
 from benchbox.report.gates import check_gates, parse_gate
 from benchbox.store import FORMAT, RunStore
 

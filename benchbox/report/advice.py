@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.records import RunRecord, Timing
-from benchbox.report.model import Advice
+from benchbox.report.findings import Advice
 from benchbox.report.ranked import Unranked
 from benchbox.report.rows import is_floor
 from benchbox.stats.summaries import latency_of

@@ -12,7 +12,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from benchbox.report.columns import Column, metric_title
-from benchbox.report.compare import ComparedRow, RunComparison, relative
+from benchbox.report.comparison import ComparedRow, RunComparison, relative
 from benchbox.report.gates import Breach
 from benchbox.report.markdown import escape, table_of
 from benchbox.report.tabular import jsonable

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from benchbox.report.model import Block, Leaderboard, MetricColumn, Row, Summary, SummaryRow
+from benchbox.report.findings import Summary, SummaryRow
+from benchbox.report.model import Block, Leaderboard, MetricColumn, Row
 from benchbox.report.text import NONE, count, plain, score, three_digits
 
 

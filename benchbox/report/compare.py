@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,8 @@ from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.api.records import Cell, RunRecord
-from benchbox.report.model import MetricColumn, Speed
+from benchbox.report.comparison import Change, ComparedRow, RunComparison
+from benchbox.report.model import MetricColumn
 from benchbox.report.rows import speed_of
 from benchbox.stats.bootstrap import LEVEL, intervals, resampled_means
 from benchbox.stats.signed_rank import holm, wilcoxon
@@ -23,100 +22,6 @@ Values = NDArray[np.float64]
 
 SAME_NOISE = 1e-9
 """Relative difference of `noisy_mse` up to which two images are one: another image rounds its noise differently."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """A metric in two runs, on the images that have a finite score in both.
-
-    Attributes
-    ----------
-    before, after : float
-        Means.
-    difference : float
-        Mean of the paired differences, after less before.
-    low, high : float
-        Bootstrap interval of the difference at 95 %; NaN for fewer than two images.
-    p : float
-        Wilcoxon signed-rank, two-sided, with Holm's correction over all rows of the comparison.
-    apart : bool
-        Whether the interval leaves out zero, `p` is below 5 %, and both point the same way.
-    images : int
-        Images compared.
-    """
-
-    before: float
-    after: float
-    difference: float
-    low: float
-    high: float
-    p: float
-    apart: bool
-    images: int
-
-
-@dataclass(frozen=True)
-class ComparedRow:
-    """A denoiser on one noise in two runs.
-
-    Attributes
-    ----------
-    noise, denoiser : str
-        Canonical specifications.
-    reason : str
-        Why it cannot be compared; empty where it can.
-    lost : bool
-        Whether the first run completed it and the second did not.
-    changes : dict of str to Change
-        By metric.
-    speed_before, speed_after : Speed or None
-    """
-
-    noise: str
-    denoiser: str
-    reason: str
-    lost: bool
-    changes: dict[str, Change]
-    speed_before: Speed | None
-    speed_after: Speed | None
-
-    @property
-    def best(self) -> tuple[str, ...]:
-        """Metrics whose change is told apart from none, which tables mark."""
-        return tuple(label for label, change in self.changes.items() if change.apart)
-
-
-@dataclass(frozen=True)
-class RunComparison:
-    """Two runs side by side.
-
-    Attributes
-    ----------
-    first, second : str
-        Ids of the runs: before and after.
-    data, protocol : str
-        What both share, in words.
-    images : int
-        Images that both scored.
-    metrics : tuple of MetricColumn
-        Those of both runs.
-    metric : str
-        The one that the table shows.
-    rows : tuple of ComparedRow
-        In the order of the first run, then what only the second has.
-    speed_caveat : str
-        Why latencies do not compare; empty where they do.
-    """
-
-    first: str
-    second: str
-    data: str
-    protocol: str
-    images: int
-    metrics: tuple[MetricColumn, ...]
-    metric: str
-    rows: tuple[ComparedRow, ...]
-    speed_caveat: str
 
 
 def compare_runs(first: RunStore, second: RunStore, *, metric: str = "psnr") -> RunComparison:
@@ -335,8 +240,3 @@ def _speed_caveat(first: RunStore, second: RunStore) -> str:
     if settings[0] != settings[1]:
         return "image size, threads or batch of the timing differ"
     return ""
-
-
-def relative(before: float, after: float) -> float:
-    """Relative change, NaN where it started from nothing."""
-    return after / before - 1 if before else math.nan

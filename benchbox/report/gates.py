@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchbox.api.errors import BenchboxError, did_you_mean
-from benchbox.report.compare import ComparedRow, RunComparison, relative
+from benchbox.report.comparison import ComparedRow, RunComparison, relative
 
 SPEED_FIGURES = {
     "latency_p50": "latency_p50_ms",

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.records import Cell
-from benchbox.report.model import MetricColumn, Mismatch
+from benchbox.report.findings import Mismatch
+from benchbox.report.model import MetricColumn
 from benchbox.stats.summaries import mean_of
 
 Columns = Mapping[str, NDArray[Any]]

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchbox.report.model import Block, MetricColumn, Row, Summary, SummaryRow
+from benchbox.report.findings import Summary, SummaryRow
+from benchbox.report.model import Block, MetricColumn, Row
 
 
 def summarise(blocks: Sequence[Block], sort: MetricColumn) -> Summary | None:
