@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 SigmaPolicy = Literal["given", "estimated", "none"]
 Knowledge = Literal["given", "estimated", "blind"]
-Status = Literal["ok", "failed", "timeout", "died", "contract", "skipped"]
+Status = Literal["ok", "failed", "timeout", "died", "out of memory", "contract", "skipped"]
 T = TypeVar("T")
 
 
@@ -66,6 +66,8 @@ class DataRequest:
         Seed of that draw.
     skip_bad : bool
         Whether images that cannot be decoded are left out.
+    drop_duplicates : bool
+        Whether images that have a duplicate in the Training split, or repeat another one, are left out.
     """
 
     dataset: str = ""
@@ -74,6 +76,7 @@ class DataRequest:
     limit: int | None = None
     seed: int = 0
     skip_bad: bool = False
+    drop_duplicates: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,8 @@ class DataRecord:
         ``'48x48'``, or the range of sizes, height x width.
     fingerprint : str
     notes : tuple of str
+    source : str
+        Fingerprint of all images that these were drawn from.
     """
 
     dataset: str
@@ -97,6 +102,7 @@ class DataRecord:
     sizes: str
     fingerprint: str
     notes: tuple[str, ...] = ()
+    source: str = ""
 
 
 @dataclass(frozen=True)

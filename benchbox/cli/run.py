@@ -16,9 +16,10 @@ from benchbox.cli.options import plugin_options, results_option
 
 if TYPE_CHECKING:
     from benchbox.cli.progress import RunProgress
+    from benchbox.engine.limits import Limits
     from benchbox.store import RunStore
 
-_WITH_RESUME = ("resume", "results", "jobs", "timeout", "sort")
+_WITH_RESUME = ("resume", "results", "jobs", "timeout", "memory", "sort")
 
 
 @click.command("run")
@@ -79,6 +80,7 @@ _WITH_RESUME = ("resume", "results", "jobs", "timeout", "sort")
     show_default=True,
     help="Images of each noise whose pictures are kept for the report, chosen by the scores.",
 )
+@click.option("--memory", type=click.FloatRange(min=0, min_open=True), help="GiB that a denoiser's process may hold.")
 @click.option("--resume", default="", metavar="RUN", help="Go on with a run: compute what is missing of it.")
 @results_option
 @plugin_options
@@ -103,6 +105,7 @@ def command(
     threads: int,
     batch: int,
     timeout: float,
+    memory: float | None,
     previews: int,
     resume: str,
     results: Path,
@@ -120,8 +123,10 @@ def command(
       benchbox run median:size=3 median:size=5 nl_means --noise salt-pepper:0.05 --noise gaussian:25/255
       benchbox run --data fer2013.csv --split PublicTest --limit 500 --noise gaussian:0.1
     """
+    from benchbox.engine.limits import Limits
+
     if resume:
-        _finish(_resume(resume, results, jobs, timeout), sort)
+        _finish(_resume(resume, results, jobs, Limits(timeout, memory)), sort)
     from benchbox.api.records import DataRequest, Protocol
     from benchbox.engine.plan import DEFAULT_METRICS, RunConfig
 
@@ -137,7 +142,7 @@ def command(
         timing_threads=threads,
         timing_batch=batch,
         previews=previews,
-        timeout_s=timeout,
+        limits=Limits(timeout, memory),
         results=results,
         plugin_files=plugin_files,
         plugin_folders=plugin_folders,
@@ -158,7 +163,7 @@ def _factors(text: str) -> tuple[float, ...]:
     return factors
 
 
-def _resume(resume: str, results: Path, jobs: int | None, timeout: float) -> RunStore:
+def _resume(resume: str, results: Path, jobs: int | None, limits: Limits) -> RunStore:
     """Go on with a run; what it is made of stands in its folder, so nothing else can be asked for."""
     from benchbox.engine.runner import resume as go_on
     from benchbox.store import find_run
@@ -167,7 +172,7 @@ def _resume(resume: str, results: Path, jobs: int | None, timeout: float) -> Run
     for name, value in context.params.items():
         if name not in _WITH_RESUME and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--resume takes what was asked for from the run itself; leave out {name}={value}")
-    return _watched(lambda progress: go_on(find_run(results, resume), progress, jobs=jobs, timeout_s=timeout))
+    return _watched(lambda progress: go_on(find_run(results, resume), progress, jobs=jobs, limits=limits))
 
 
 def _watched(work: Callable[[RunProgress], RunStore]) -> RunStore:

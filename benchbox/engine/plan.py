@@ -16,6 +16,7 @@ from benchbox.api.options import build, canonical, options_of, resolve, write_va
 from benchbox.api.records import Cell, DataRequest, DenoiserRecord, MetricRecord, Protocol, Reference, digest
 from benchbox.api.spec import parse_composition, parse_spec
 from benchbox.api.tuned import apply_tuned
+from benchbox.engine.limits import Limits
 from benchbox.registry import Registry
 
 T = TypeVar("T")
@@ -50,8 +51,7 @@ class RunConfig:
         Images a call when throughput is measured.
     previews : int
         Images of each noise of which pictures are kept.
-    timeout_s : float
-        Seconds that one shard may take.
+    limits : Limits
     results : Path
         Folder of all runs.
     plugin_files, plugin_folders : tuple of Path
@@ -71,7 +71,7 @@ class RunConfig:
     timing_threads: int = 1
     timing_batch: int = 64
     previews: int = 0
-    timeout_s: float = 600.0
+    limits: Limits = field(default_factory=Limits)
     results: Path = Path("results")
     plugin_files: tuple[Path, ...] = ()
     plugin_folders: tuple[Path, ...] = ()

@@ -12,11 +12,14 @@ import sys
 import tempfile
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchbox.api.threads import thread_environment
+from benchbox.engine.output import OutputKeeper
 from benchbox.engine.worker import begin
 
 _PRELOAD = ["benchbox.engine.preload"]
@@ -66,8 +69,9 @@ class WorkerPool:
         CONSTS.term_timeout = _TERM_TIMEOUT_S
         self._folder = tempfile.TemporaryDirectory(prefix="benchbox-")
         self._groups = Path(self._folder.name) / "groups"
+        self._output = OutputKeeper(self._log).__enter__()
         self._pool = ProcessPool(
-            max_workers=1, context=self._context, initializer=begin, initargs=[self._log, self._groups]
+            max_workers=1, context=self._context, initializer=begin, initargs=[self._output.pipe, self._groups]
         )
         return self
 
@@ -75,15 +79,46 @@ class WorkerPool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
         """End the worker."""
+        # Asked for while the worker lives: a child that has left its group is found only through its parent.
+        started = self._processes()
         if self.in_haste or kind is not None:
             self._pool.stop()
         else:
             self._pool.close()
         self._pool.join()
-        for group in self._groups.read_text(encoding="ascii").split() if self._groups.exists() else []:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(int(group), signal.SIGKILL)
+        self.kill(started)
+        self._output.__exit__(kind, error, trace)
         self._folder.cleanup()
+
+    def kill(self, started: Sequence[psutil.Process] = ()) -> None:
+        """End the worker's process groups, and these processes, at once."""
+        for group in self._leaders():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
+        for process in started:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def resident_mb(self) -> float:
+        """Resident memory of the worker and all that it started, MiB."""
+        total = 0
+        for process in self._processes():
+            with contextlib.suppress(psutil.Error):
+                total += process.memory_info().rss
+        return total / 2**20
+
+    def _leaders(self) -> list[int]:
+        return (
+            [int(group) for group in self._groups.read_text(encoding="ascii").split()] if self._groups.exists() else []
+        )
+
+    def _processes(self) -> list[psutil.Process]:
+        found = []
+        for leader in self._leaders():
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(leader)
+                found += [process, *process.children(recursive=True)]
+        return found
 
     def schedule(self, function: Callable[[Any], Any], task: Any, timeout_s: float) -> Any:
         """Have a piece of work done; gives a future."""

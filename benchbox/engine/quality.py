@@ -12,6 +12,7 @@ from typing import Any
 
 from benchbox.api.records import Cell, DenoiserRecord, Failure, Outcome
 from benchbox.engine.events import CellDone, Event, ShardDone
+from benchbox.engine.limits import Limits
 from benchbox.engine.plan import Shard
 from benchbox.engine.processes import WorkerContext, WorkerPool
 from benchbox.engine.work import Condition, ShardScores, ShardTask
@@ -55,8 +56,7 @@ class QualityPass:
     conditions : dict of str to Condition
         By canonical noise.
     shards : sequence of Shard
-    timeout_s : float
-        Seconds that one shard may take.
+    limits : Limits
     on_event : callable
         Told of each shard and cell, from several threads, one at a time.
     """
@@ -66,11 +66,11 @@ class QualityPass:
         store: RunStore,
         conditions: dict[str, Condition],
         shards: Sequence[Shard],
-        timeout_s: float,
+        limits: Limits,
         on_event: Callable[[Event], None],
     ) -> None:
         self._store = store
-        self._timeout_s = timeout_s
+        self._limits = limits
         self._on_event = on_event
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -146,11 +146,14 @@ class QualityPass:
         A worker that the system killed may have been in nobody's way but the machine's: its shard gets one more try.
         """
         for last in (False, True):
-            future = pool.schedule(attempt, task, self._timeout_s)
+            future = pool.schedule(attempt, task, self._limits.timeout_s)
             while not future.done():
                 if self._stop.is_set():
                     return None
                 concurrent.futures.wait([future], timeout=_POLL_S)
+                if self._limits.exceeded(pool.resident_mb):
+                    pool.kill()
+                    return Failure("out of memory", self._limits.memory_words)
             failure = self._explain(future)
             if failure is None:
                 result: ShardScores | Failure = future.result()
@@ -167,7 +170,7 @@ class QualityPass:
         if error is None:
             return None
         if isinstance(error, TimeoutError):
-            return Failure("timeout", f"a shard took longer than {self._timeout_s:g} s (--timeout)")
+            return Failure("timeout", f"a shard took longer than {self._limits.timeout_s:g} s (--timeout)")
         if isinstance(error, ProcessExpired):
             code = int(error.exitcode or 0)
             if code < 0:

@@ -17,6 +17,7 @@ from benchbox.api.spec import parse_spec
 from benchbox.engine.data import describe_data, open_data
 from benchbox.engine.environment import environment
 from benchbox.engine.events import Event, RunStarted, SetAside, TimingDone, TimingStarted
+from benchbox.engine.limits import Limits
 from benchbox.engine.plan import RunConfig, Shard, make_plan, make_shards
 from benchbox.engine.previews import make_previews
 from benchbox.engine.processes import WorkerContext, worker_context
@@ -25,6 +26,8 @@ from benchbox.engine.timing import choose_images, time_denoiser
 from benchbox.engine.work import Condition
 from benchbox.registry import Entry, Registry, load_registry
 from benchbox.store import FORMAT, RunStore, new_run_id
+
+_NO_LIMITS = Limits()
 
 
 def execute(config: RunConfig, on_event: Callable[[Event], None]) -> RunStore:
@@ -72,12 +75,12 @@ def execute(config: RunConfig, on_event: Callable[[Event], None]) -> RunStore:
     )
     store = RunStore.create(config.results, record, _image_columns(images))
     with store.locked():
-        _work(store, context, plan.shards, registry, config.timeout_s, on_event)
+        _work(store, context, plan.shards, registry, config.limits, on_event)
     return store
 
 
 def resume(
-    folder: Path, on_event: Callable[[Event], None], *, jobs: int | None = None, timeout_s: float = 600.0
+    folder: Path, on_event: Callable[[Event], None], *, jobs: int | None = None, limits: Limits = _NO_LIMITS
 ) -> RunStore:
     """Go on with a run that was interrupted: compute what is missing, and nothing else.
 
@@ -89,8 +92,7 @@ def resume(
         Told of each step; never by two threads at once.
     jobs : int, optional
         Worker processes, where it is to differ from the run's own; scores do not depend on it.
-    timeout_s : float
-        Seconds that one shard may take.
+    limits : Limits
 
     Returns
     -------
@@ -118,7 +120,7 @@ def resume(
         for name in store.set_aside_strangers():
             on_event(SetAside(name))
         resumed = RunStore(store.folder, replace(record, jobs=jobs or record.jobs))
-        _work(resumed, context, make_shards(images.shapes, record.protocol.repeats), registry, timeout_s, on_event)
+        _work(resumed, context, make_shards(images.shapes, record.protocol.repeats), registry, limits, on_event)
     return store
 
 
@@ -127,18 +129,18 @@ def _work(
     context: WorkerContext,
     shards: Sequence[Shard],
     registry: Registry,
-    timeout_s: float,
+    limits: Limits,
     on_event: Callable[[Event], None],
 ) -> None:
     """Do what is missing of a run."""
     done = sum(stop - start for cell in store.record.cells for start, stop in store.finished_shards(cell.key))
     on_event(RunStarted(store.record, done))
     conditions = _conditions(store.record, registry)
-    QualityPass(store, conditions, shards, timeout_s, on_event).run(context)
+    QualityPass(store, conditions, shards, limits, on_event).run(context)
     if store.record.previews:
-        make_previews(store, conditions, context, timeout_s)
+        make_previews(store, conditions, context, limits.timeout_s)
     if store.record.timing:
-        _time_all(store, shards, conditions, timeout_s, on_event)
+        _time_all(store, shards, conditions, limits, on_event)
 
 
 def _require_same_plugins(record: RunRecord, registry: Registry) -> None:
@@ -163,7 +165,7 @@ def _time_all(
     store: RunStore,
     shards: Sequence[Shard],
     conditions: dict[str, Condition],
-    timeout_s: float,
+    limits: Limits,
     on_event: Callable[[Event], None],
 ) -> None:
     """Time each denoiser that scored anything, one after the other, on the first noise."""
@@ -180,7 +182,7 @@ def _time_all(
             indices,
             batch=record.timing_batch,
             threads=record.timing_threads,
-            timeout_s=timeout_s,
+            limits=limits,
             log=store.log_file(denoiser.label, "timing"),
         )
         store.write_timing(denoiser.label, timing, detail)

@@ -9,19 +9,24 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from benchbox.api.records import DenoiserRecord, Failure, Timing, from_json, to_json
 from benchbox.api.threads import thread_environment
+from benchbox.engine.limits import Limits
+from benchbox.engine.output import OutputKeeper
 from benchbox.engine.plan import Shard
 from benchbox.engine.work import Condition, draw, tell
 
 TASK_VARIABLE = "BENCHBOX_TIMING_TASK"
+_POLL_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ def time_denoiser(
     *,
     batch: int,
     threads: int,
-    timeout_s: float,
+    limits: Limits,
     log: Path,
     budget_s: float = 0.5,
 ) -> tuple[Timing, str]:
@@ -86,8 +91,7 @@ def time_denoiser(
     indices : sequence of int
         From `choose_images`.
     batch, threads : int
-    timeout_s : float
-        Seconds that the process may take.
+    limits : Limits
     log : Path
         File that takes all output.
     budget_s : float
@@ -116,17 +120,18 @@ def time_denoiser(
         command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "-p"]
         command += ["pytest_benchmark.plugin", "--benchmark-only", "-c", os.devnull, "--rootdir", folder]
         command += [str(Path(__file__).with_name("timing_case.py"))]
-        with log.open("ab") as output:
+        with OutputKeeper(log) as keeper, keeper.pipe.open("wb", buffering=0) as output:
             # A session of its own, so that whatever the plugin started can be ended with it.
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
             )
             try:
-                code = process.wait(timeout_s)
-            except subprocess.TimeoutExpired:
-                return Timing("timeout", f"timing took longer than {timeout_s:g} s (--timeout)"), ""
+                failure = _wait(process, limits)
             finally:
                 _end_session(process)
+        if failure is not None:
+            return Timing(failure.status, failure.reason), ""
+        code = process.returncode
         if not result.is_file():
             reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
             tail = log.read_text(encoding="utf-8", errors="replace")[-4000:]
@@ -136,6 +141,27 @@ def time_denoiser(
         failure = from_json(Failure, values)
         return Timing(failure.status, failure.reason), failure.detail
     return from_json(Timing, values), ""
+
+
+def _wait(process: subprocess.Popen[bytes], limits: Limits) -> Failure | None:
+    """Wait for the end of a process, or for the limit that it passes."""
+    end = time.monotonic() + limits.timeout_s
+    while process.poll() is None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_POLL_S)
+        if time.monotonic() > end:
+            return Failure("timeout", f"timing took longer than {limits.timeout_s:g} s (--timeout)")
+        if limits.exceeded(lambda: _resident_mb(process.pid)):
+            return Failure("out of memory", limits.memory_words)
+    return None
+
+
+def _resident_mb(pid: int) -> float:
+    try:
+        process = psutil.Process(pid)
+        return sum(one.memory_info().rss for one in (process, *process.children(recursive=True))) / 2**20
+    except psutil.Error:
+        return 0.0
 
 
 def _end_session(process: subprocess.Popen[bytes]) -> None:

@@ -19,6 +19,7 @@ from benchbox.api.tuned import TunedOptions, apply_tuned
 from benchbox.builtin.datasets.choose import choose
 from benchbox.engine.data import open_data
 from benchbox.engine.events import Event
+from benchbox.engine.limits import Limits
 from benchbox.engine.plan import DEFAULT_NOISE, RunConfig
 from benchbox.engine.runner import execute
 from benchbox.registry import Registry, load_registry
@@ -175,7 +176,7 @@ def tune(config: TuneConfig, on_event: Callable[[Event], None]) -> TuneResult:
             protocol=config.protocol,
             jobs=config.jobs,
             timing=False,
-            timeout_s=config.timeout_s,
+            limits=Limits(config.timeout_s),
             results=config.results,
             plugin_files=config.plugin_files,
             plugin_folders=config.plugin_folders,

@@ -13,15 +13,15 @@ from benchbox.api.threads import thread_environment
 from benchbox.engine.work import ShardScores, ShardTask, compute_shard, make_metric
 
 
-def begin(log: Path, groups: Path) -> None:
-    """Prepare a worker: its output goes to a file, and libraries imported from now on use one thread.
+def begin(output: Path, groups: Path) -> None:
+    """Prepare a worker: its output goes to a pipe, and libraries imported from now on use one thread.
 
     It leads a process group of its own, so that whatever the plugin starts can be ended with it.
 
     Parameters
     ----------
-    log : Path
-        File that takes what the plugin prints.
+    output : Path
+        Named pipe that takes what the plugin prints.
     groups : Path
         File that takes the number of the group.
     """
@@ -29,7 +29,7 @@ def begin(log: Path, groups: Path) -> None:
     with groups.open("a", encoding="ascii") as file:
         file.write(f"{os.getpid()}\n")
     os.environ.update(thread_environment(1))
-    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    handle = os.open(output, os.O_WRONLY)
     sys.stdout.flush()
     sys.stderr.flush()
     os.dup2(handle, 1)

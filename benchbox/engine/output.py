@@ -1,0 +1,65 @@
+"""What a denoiser prints: the start of it goes to a log, the rest is counted and thrown away."""
+
+from __future__ import annotations
+
+import os
+import select
+import tempfile
+import threading
+import types
+from pathlib import Path
+
+LIMIT = 2**20
+_POLL_S = 0.1
+
+
+class OutputKeeper:
+    """A named pipe that processes may write to, and a thread that reads it, so that no output fills the disk.
+
+    Parameters
+    ----------
+    log : Path
+        File that takes the first `LIMIT` bytes; it is appended to.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._folder = tempfile.TemporaryDirectory(prefix="benchbox-")
+        self.pipe = Path(self._folder.name) / "output"
+        """Where to write to."""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._copy, name=f"output of {log.stem}", daemon=True)
+
+    def __enter__(self) -> OutputKeeper:
+        """Begin to read."""
+        os.mkfifo(self.pipe, 0o600)
+        # Open for both, so that neither side waits for the other and writers may come and go.
+        self._handle = os.open(self.pipe, os.O_RDWR | os.O_NONBLOCK)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        """Read what is left and end."""
+        self._stop.set()
+        self._thread.join()
+        os.close(self._handle)
+        self._folder.cleanup()
+
+    def _copy(self) -> None:
+        kept = dropped = 0
+        with self._log.open("ab", buffering=0) as log:
+            while True:
+                ready, _, _ = select.select([self._handle], [], [], 0 if self._stop.is_set() else _POLL_S)
+                if not ready:
+                    if self._stop.is_set():
+                        break
+                    continue
+                block = os.read(self._handle, LIMIT)
+                part = block[: max(0, LIMIT - kept)]
+                log.write(part)
+                kept += len(part)
+                dropped += len(block) - len(part)
+            if dropped:
+                log.write(f"\n[{dropped:,} more bytes were printed and not kept]\n".encode())
