@@ -36,24 +36,21 @@ def resampled_means(scores: Values, *, resamples: int = RESAMPLES, seed: int = 0
     """
     images, columns = scores.shape
     finite = np.isfinite(scores)
-    gaps = not finite.all()
+    gaps = np.flatnonzero(~finite.all(axis=0))
     values = np.where(finite, scores, 0.0)
     # Around the mean, sums of thousands of values lose no digits that a small difference needs.
     centre = values.sum(axis=0) / np.maximum(finite.sum(axis=0), 1)
     values = np.where(finite, scores, centre) - centre
-    weights = finite.astype(np.float64) if gaps else None
+    present = finite[:, gaps].astype(np.float64)
     means = np.empty((resamples, columns))
     generator = np.random.default_rng(seed)
     chunk = max(1, _CHUNK // max(images, 1))
     for start in range(0, resamples, chunk):
         stop = min(start + chunk, resamples)
         counts = _counts(generator, stop - start, images)
-        sums = counts @ values
-        if weights is None:
-            means[start:stop] = sums / images
-        else:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                means[start:stop] = sums / (counts @ weights)
+        means[start:stop] = counts @ values / images
+        with np.errstate(divide="ignore", invalid="ignore"):
+            means[start:stop, gaps] *= images / (counts @ present)
     means += centre
     return means
 
