@@ -11,6 +11,7 @@ import click
 _COMMANDS = {
     "run": ("benchbox.cli.run", "Score denoisers on noisy images and show the leaderboard."),
     "leaderboard": ("benchbox.cli.leaderboard", "Show the leaderboard of a run, or write it as a file."),
+    "report": ("benchbox.cli.report", "Write a run as one web page with charts and pictures."),
     "compare": ("benchbox.cli.compare", "Compare two runs, and fail where the later one is too much worse."),
     "merge": ("benchbox.cli.merge", "Merge several runs into one leaderboard."),
     "train": ("benchbox.cli.train", "Train a denoiser and write weights with a training card."),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from benchbox.engine.limits import Limits
     from benchbox.store import RunStore
 
-_WITH_RESUME = ("resume", "results", "jobs", "timeout", "memory", "sort")
+_WITH_RESUME = ("resume", "results", "jobs", "timeout", "memory", "sort", "page")
 
 
 @click.command("run")
@@ -81,6 +81,7 @@ _WITH_RESUME = ("resume", "results", "jobs", "timeout", "memory", "sort")
     help="Images of each noise whose pictures are kept for the report, chosen by the scores.",
 )
 @click.option("--memory", type=click.FloatRange(min=0, min_open=True), help="GiB that a denoiser's process may hold.")
+@click.option("--report", "page", is_flag=True, help="Write the report as a web page at the end.")
 @click.option("--resume", default="", metavar="RUN", help="Go on with a run: compute what is missing of it.")
 @results_option
 @plugin_options
@@ -107,6 +108,7 @@ def command(
     timeout: float,
     memory: float | None,
     previews: int,
+    page: bool,
     resume: str,
     results: Path,
     plugin_files: tuple[Path, ...],
@@ -126,7 +128,7 @@ def command(
     from benchbox.engine.limits import Limits
 
     if resume:
-        _finish(_resume(resume, results, jobs, Limits(timeout, memory)), sort)
+        _finish(_resume(resume, results, jobs, Limits(timeout, memory)), sort, page)
     from benchbox.api.records import DataRequest, Protocol
     from benchbox.engine.plan import DEFAULT_METRICS, RunConfig
 
@@ -150,7 +152,7 @@ def command(
     )
     from benchbox.engine.runner import execute
 
-    _finish(_watched(lambda progress: execute(config, progress)), sort)
+    _finish(_watched(lambda progress: execute(config, progress)), sort, page)
 
 
 def _factors(text: str) -> tuple[float, ...]:
@@ -194,7 +196,7 @@ def _watched(work: Callable[[RunProgress], RunStore]) -> RunStore:
         signal.signal(signal.SIGTERM, before)
 
 
-def _finish(store: RunStore, sort: str) -> NoReturn:
+def _finish(store: RunStore, sort: str, page: bool) -> NoReturn:
     """Print the leaderboard and where everything is; the exit code is 1 when a requested cell failed."""
     from rich.console import Console
 
@@ -206,6 +208,10 @@ def _finish(store: RunStore, sort: str) -> NoReturn:
     Console().print(TerminalLeaderboard(board), crop=False)
     written = write_leaderboard(store, board)
     click.echo(f"results: {store.folder}\nmarkdown: {written}", err=True)
+    if page:
+        from benchbox.report.html import write_html
+
+        click.echo(f"report: {write_html(store, board)}", err=True)
     outcomes = store.outcomes()
     failed = any(outcomes[cell.key].status not in ("ok", "skipped") for cell in store.record.cells) or any(
         timing.status != "ok" for timing in store.timings().values()

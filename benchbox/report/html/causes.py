@@ -1,0 +1,154 @@
+"""Why a denoiser loses: its error by frequency and by region, what it removed, bias and variance; from the previews."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64]
+Picture = NDArray[np.float32]
+
+BANDS = 12
+REGIONS = ("flat", "edge", "texture")
+FEWEST_PIXELS = 16
+_LAGS = 3
+
+
+@dataclass(frozen=True)
+class Causes:
+    """What the pictures say of one denoiser on one noise.
+
+    Attributes
+    ----------
+    remaining_db : ndarray of float64, shape (BANDS,)
+        Power of the error over that of the noise by radial frequency, in dB.
+    region_psnr : dict of str to float
+        PSNR over the pixels of a region, mean over images, in dB; NaN where no image has it.
+    correlation : float
+        Root mean square autocorrelation of what was removed, over shifts of up to three pixels: about 0 where it is
+        white, as white noise is.
+    bias, spread : float
+        Root mean square of the systematic part of the error and of the part that changes with the noise, on the
+        [0, 1] scale; NaN without repeats.
+    """
+
+    remaining_db: Values
+    region_psnr: dict[str, float]
+    correlation: float
+    bias: float
+    spread: float
+
+
+def frequencies() -> Values:
+    """Middles of the bands of radial frequency, in cycles a pixel, up to 0.5."""
+    return (np.arange(BANDS) + 0.5) * 0.5 / BANDS
+
+
+def causes_of(
+    clean: Sequence[Picture], noisy: Sequence[Picture], denoised: Sequence[Picture], images: Sequence[int]
+) -> Causes:
+    """Look at what a denoiser made of a few images.
+
+    Parameters
+    ----------
+    clean, noisy, denoised : sequence of M ndarrays of float32, each of shape (H, W)
+    images : sequence of M int
+        The image of each picture; one that stands several times was denoised with several noises.
+
+    Returns
+    -------
+    Causes
+    """
+    errors = [one.astype(np.float64) - other for one, other in zip(denoised, clean, strict=True)]
+    noises = [one.astype(np.float64) - other for one, other in zip(noisy, clean, strict=True)]
+    removed = [one.astype(np.float64) - other for one, other in zip(noisy, denoised, strict=True)]
+    power = np.sum([_radial_power(error) for error in errors], axis=0)
+    noise_power = np.sum([_radial_power(noise) for noise in noises], axis=0)
+    tiny = np.finfo(np.float64).tiny
+    with np.errstate(divide="ignore", invalid="ignore"):
+        remaining = 10 * np.log10(np.maximum(power, tiny) / np.maximum(noise_power, tiny))
+    causes = Causes(remaining, _region_psnr(clean, errors), _correlation(removed), np.nan, np.nan)
+    if len(set(images)) < len(images):
+        bias, spread = _bias_and_spread(errors, images)
+        causes = replace(causes, bias=bias, spread=spread)
+    return causes
+
+
+def regions_of(clean: Picture) -> dict[str, NDArray[np.bool_]]:
+    """Cut a clean image into flat areas, edges and texture.
+
+    Flat is the half of the pixels with the least gradient energy around them; of the others, a pixel belongs to an
+    edge where one direction holds most of this energy (coherence of the structure tensor of at least 0.5) and to
+    texture elsewhere.
+
+    References
+    ----------
+    Weickert, Coherence-enhancing diffusion filtering, 1999, doi:10.1023/A:1008009714131.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    vertical, horizontal = np.gradient(clean.astype(np.float64))
+    xx, xy, yy = (gaussian_filter(product, 1.5) for product in (horizontal**2, horizontal * vertical, vertical**2))
+    energy = xx + yy
+    coherence = np.hypot(xx - yy, 2 * xy) / np.maximum(energy, np.finfo(np.float64).tiny)
+    flat = energy <= np.median(energy)
+    edge = ~flat & (coherence >= 0.5)
+    return {"flat": flat, "edge": edge, "texture": ~flat & ~edge}
+
+
+def _radial_power(error: Values) -> Values:
+    """Mean power of each band of radial frequency; corners beyond 0.5 cycles a pixel are left out."""
+    height, width = error.shape
+    spectrum = np.abs(np.fft.rfft2(error)) ** 2 / error.size
+    radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
+    band = np.minimum((radius * 2 * BANDS).astype(np.intp), BANDS)
+    total = np.bincount(band.ravel(), spectrum.ravel(), BANDS + 1)[:BANDS]
+    count = np.bincount(band.ravel(), minlength=BANDS + 1)[:BANDS]
+    return total / np.maximum(count, 1)
+
+
+def _region_psnr(clean: Sequence[Picture], errors: Sequence[Values]) -> dict[str, float]:
+    found: dict[str, list[float]] = {name: [] for name in REGIONS}
+    for picture, error in zip(clean, errors, strict=True):
+        for name, mask in regions_of(picture).items():
+            if mask.sum() >= FEWEST_PIXELS and (squared := float(np.square(error[mask]).mean())) > 0:
+                found[name].append(-10 * np.log10(squared))
+    return {name: float(np.mean(values)) if values else float("nan") for name, values in found.items()}
+
+
+def _correlation(removed: Sequence[Values]) -> float:
+    """Autocorrelation, averaged over the pictures and then squared over the shifts."""
+    total, pictures = np.zeros((2 * _LAGS + 1, 2 * _LAGS + 1)), 0
+    for residual in removed:
+        centred = residual - residual.mean()
+        variance = float(np.square(centred).mean())
+        if variance < 1e-12 or min(residual.shape) <= 2 * _LAGS:
+            continue
+        height, width = centred.shape
+        padded = np.abs(np.fft.fft2(centred, (2 * height, 2 * width))) ** 2
+        products = np.real(np.fft.ifft2(padded))
+        for down in range(-_LAGS, _LAGS + 1):
+            for across in range(-_LAGS, _LAGS + 1):
+                pairs = (height - abs(down)) * (width - abs(across))
+                total[down + _LAGS, across + _LAGS] += products[down, across] / pairs / variance
+        pictures += 1
+    if not pictures:
+        return float("nan")
+    shifts = np.delete((total / pictures).ravel(), total.size // 2)
+    return float(np.sqrt(np.square(shifts).mean()))
+
+
+def _bias_and_spread(errors: Sequence[Values], images: Sequence[int]) -> tuple[float, float]:
+    biases, spreads = [], []
+    for image in dict.fromkeys(images):
+        stack = np.stack([error for error, of in zip(errors, images, strict=True) if of == image])
+        if len(stack) < 2:
+            continue
+        variance = float(stack.var(axis=0, ddof=1).mean())
+        # The mean over few noises still holds its share of the variance.
+        biases.append(float(np.square(stack.mean(axis=0)).mean()) - variance / len(stack))
+        spreads.append(variance)
+    return float(np.sqrt(max(0.0, float(np.mean(biases))))), float(np.sqrt(np.mean(spreads)))

@@ -1,0 +1,93 @@
+"use strict";
+// Sorting, filtering and enlarging; the page is whole without it.
+(() => {
+  const byId = (id) => document.getElementById(id);
+
+  // Sorting: numbers by their full precision in data-value, empty ones last either way.
+  const compare = (one, other, down) => {
+    if (one === "" || other === "") return (one === "") - (other === "");
+    const [a, b] = [Number(one.replace("inf", "Infinity")), Number(other.replace("inf", "Infinity"))];
+    const order = Number.isNaN(a) || Number.isNaN(b) ? one.localeCompare(other) : a - b;
+    return down ? -order : order;
+  };
+  for (const table of document.querySelectorAll("table.sortable")) {
+    const body = table.tBodies[0];
+    const rows = [...body.rows];
+    const heads = [...table.tHead.rows[0].cells];
+    heads.forEach((head, column) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...head.childNodes);
+      head.append(button);
+      button.addEventListener("click", () => {
+        const before = head.getAttribute("aria-sort");
+        heads.forEach((one) => one.removeAttribute("aria-sort"));
+        const down = before ? before === "ascending" : head.classList.contains("number");
+        head.setAttribute("aria-sort", down ? "descending" : "ascending");
+        const value = (row) => row.cells[column].dataset.value;
+        body.append(...[...rows].sort((one, other) => compare(value(one), value(other), down)));
+      });
+    });
+  }
+
+  // Filtering: one form for all leaderboards.
+  const form = byId("filter");
+  const rows = [...document.querySelectorAll("table.leaderboard tbody tr")];
+  const apply = () => {
+    const text = byId("filter-text").value.trim().toLowerCase();
+    const knew = byId("filter-knew").value;
+    const front = byId("filter-front");
+    let shown = 0;
+    for (const row of rows) {
+      const fits = row.dataset.denoiser.toLowerCase().includes(text)
+        && (!knew || row.dataset.knew === knew)
+        && (!byId("filter-ranked").checked || row.dataset.ranked === "yes")
+        && (!front || !front.checked || row.dataset.front === "yes");
+      row.hidden = !fits;
+      shown += fits;
+    }
+    byId("filter-count").value = shown === rows.length ? "" : `${shown} of ${rows.length} rows`;
+  };
+  form.addEventListener("input", apply);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.hidden = rows.length === 0;
+
+  // Enlarging: a picture over the noisy one it was made of, with a slider between the two.
+  const zoom = byId("zoom");
+  const slide = () => {
+    const share = byId("zoom-slider").value;
+    byId("zoom-over").style.clipPath = `inset(0 0 0 ${share}%)`;
+    byId("zoom-line").style.left = `${share}%`;
+  };
+  const open = (picture) => {
+    const noisy = picture.closest("tr").querySelector('[data-name="noisy"]');
+    byId("zoom-under").src = noisy.src;
+    byId("zoom-under").alt = noisy.alt;
+    byId("zoom-over").src = picture.src;
+    byId("zoom-over").alt = picture.alt;
+    byId("zoom-title").textContent = picture.alt;
+    byId("zoom-name").textContent = picture.dataset.name;
+    const scores = picture.closest("td").querySelectorAll(".score");
+    byId("zoom-scores").textContent = [...scores].map((one) => one.textContent).join(", ");
+    byId("zoom-slider").value = 50;
+    slide();
+    zoom.showModal();
+  };
+  for (const picture of document.querySelectorAll(".gallery .picture")) {
+    picture.classList.add("zoomable");
+    picture.tabIndex = 0;
+    picture.setAttribute("role", "button");
+    picture.addEventListener("click", () => open(picture));
+    picture.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" || event.key === " ") {
+        event.preventDefault();
+        open(picture);
+      }
+    });
+  }
+  byId("zoom-slider").addEventListener("input", slide);
+  byId("zoom-close").addEventListener("click", () => zoom.close());
+  zoom.addEventListener("click", (event) => {
+    if (event.target === zoom) zoom.close();
+  });
+})();
