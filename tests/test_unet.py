@@ -140,6 +140,24 @@ def test_an_untrained_network_gives_back_its_input(cls: type[Network]) -> None:
     np.testing.assert_allclose(denoised, noisy, atol=1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_the_hidden_layers_of_ffdnet_start_linear() -> None:
+    import keras
+
+    model = FFDNet.build()
+    FFDNet.prepare(model)
+    hidden = keras.Model(model.inputs, model.get_layer("conv11").output)
+    first, second = np.random.default_rng(0).standard_normal((2, 1, 12, 12, 5)).astype(np.float32)
+
+    def linear(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        positive, negative = np.split(np.asarray(hidden(x)), 2, axis=-1)
+        return positive - negative
+
+    assert float(np.abs(linear(first)).mean()) > 0.05
+    np.testing.assert_allclose(linear(first + second), linear(first) + linear(second), atol=1e-4)
+
+
 def test_denoising_needs_no_tensorflow() -> None:
     code = (
         "import sys, numpy as np; from benchbox_unet import UNet; d = UNet(); d.setup((1, 48, 48));"

@@ -13,6 +13,8 @@ from benchbox_unet.network import Network, Tensor
 
 LAYERS = 12
 FILTERS = 64
+SPREAD = 0.5
+"""Share of independent random weights in a hidden layer at the start; the rest is an orthogonal map of each pixel."""
 
 
 class FFDNet(Network):
@@ -69,6 +71,29 @@ class FFDNet(Network):
             )(x)
         noise = layers.Conv2D(4, 3, padding="same", kernel_initializer="zeros", dtype="float32", name="output")(x)
         return Model(image, noise, name="ffdnet")
+
+    @classmethod
+    def prepare(cls, model: Any) -> None:
+        """Let the hidden layers start as a linear map that loses nothing, plus a little of the usual random weights.
+
+        Every filter gets a mirrored twin, so that what the ReLU cuts off in one the other passes on: a stack of such
+        layers is linear until training bends it, and its gradients stay as large at the bottom as at the top ("looks
+        linear", Balduzzi et al. 2017, arXiv:1702.08591). Drawn independently, twelve layers without batch normalisation
+        took several times as many images to the same loss.
+        """
+        half = FILTERS // 2
+        for layer in range(1, LAYERS):
+            convolution = model.get_layer(f"conv{layer}")
+            kernel, bias = convolution.get_weights()
+            if layer == 1:
+                part = kernel[..., :half]
+                mirrored = np.concatenate([part, -part], axis=3)
+            else:
+                part = SPREAD * kernel[:, :, :half, :half]
+                part[1, 1] += np.sqrt(1 - SPREAD**2) * np.linalg.qr(kernel[1, 1, :half, :half])[0]
+                both = np.concatenate([part, -part], axis=3)
+                mirrored = np.concatenate([both, -both], axis=2)
+            convolution.set_weights([mirrored, bias])
 
     @classmethod
     def arrange(cls, images: Images, levels: Sigma) -> Tensor:
