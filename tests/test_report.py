@@ -64,7 +64,7 @@ def make_record(
         created="2026-01-02T03:04:05Z",
         command="benchbox run --noise gaussian:0.1 --data fer2013.csv",
         request=DataRequest(path="fer2013.csv", split="PublicTest"),
-        data=DataRecord("fer2013", "PublicTest", images, "48x48", "0123456789abcdef"),
+        data=DataRecord("fer2013", "PublicTest", images, "48x48", "0123456789abcdef", source="5050505050505050"),
         protocol=Protocol(seed=7),
         noises={noise: (Reference(BUILT_IN, noise),) for noise in noises},
         metrics=METRICS,
@@ -622,6 +622,8 @@ CARD = {"dataset": "fer2013", "split": "Training", "fingerprint": "fedcba9876543
         (CARD, False),
         (CARD | {"split": "PublicTest"}, True),
         (CARD | {"dataset": "images", "fingerprint": "0123456789abcdef"}, True),
+        (CARD | {"dataset": "images", "fingerprint": "5050505050505050"}, True),
+        ({}, False),
         (CARD | {"dataset": "images", "split": "PublicTest"}, False),
     ],
 )

@@ -58,7 +58,7 @@ def make_row(
 def _leak(record: RunRecord, outcome: Outcome) -> str:
     """Why a row has seen the images that it is scored on; empty where nothing says so."""
     card = outcome.card
-    same_pixels = bool(card) and card.get("fingerprint") == record.data.fingerprint
+    same_pixels = card.get("fingerprint") in {record.data.fingerprint, record.data.source} - {"", None}
     same_split = (card.get("dataset"), card.get("split")) == (record.data.dataset, record.data.split)
     return f"it was trained on images that are scored here: {outcome.trained_on}" if same_pixels or same_split else ""
 
