@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from benchbox.cli.compare import command
 from benchbox.report.changes import TerminalComparison, render_comparison
 from benchbox.report.compare import compare_runs
 from benchbox.report.comparison import ComparedRow, RunComparison
-from benchbox.report.gates import check_gates, parse_gate
+from benchbox.report.gates import SPEED_FIGURES, check_gates, parse_gate
 from benchbox.store import FORMAT, RunStore
 
 BUILT_IN = Provider("built in", "benchbox.builtin", "benchbox", "0.1.0")
@@ -309,3 +310,25 @@ def test_the_command_ends_with_three_when_a_gate_fails(runs: tuple[RunStore, Run
     bad = CliRunner().invoke(command, [*words, "--fail-if", "psnr < -1 dB", "--fail-if", "psnr < -0.05 dB"])
     assert bad.exit_code == 3
     assert "gate failed: psnr < -0.05 dB: median on gaussian:0.1: -0.1" in bad.output
+
+
+def test_every_field_of_the_json_is_documented(runs: tuple[RunStore, RunStore]) -> None:
+    comparison = compare_runs(*runs)
+    breaches = check_gates([parse_gate("psnr < 0", comparison)], comparison)
+    page = (Path(__file__).parent.parent / "results" / "README.md").read_text(encoding="utf-8")
+    words = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", page, flags=re.DOTALL)))))
+    names: set[str] = set()
+
+    def keys(value: object) -> None:
+        if isinstance(value, dict):
+            names.update(value)
+        for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            keys(item)
+
+    keys(json.loads(render_comparison(comparison, breaches, "json")))
+    assert names - {"mse"} <= words
+
+
+@pytest.mark.parametrize("figure", SPEED_FIGURES)
+def test_the_help_names_every_figure_of_a_gate(figure: str) -> None:
+    assert figure in CliRunner().invoke(command, ["--help"]).output

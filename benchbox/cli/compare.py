@@ -26,6 +26,9 @@ def command(
 ) -> None:
     """Compare runs BEFORE and AFTER, image by image; the exit code is 3 when a gate fails.
 
+    A gate is a change that is too much, in the unit of the figure or in %: of a metric, latency_p50, latency_p90,
+    latency_p99, throughput, cold_start or peak_memory.
+
     \b
     Examples:
       benchbox compare 20260131-1200 20260202-0900
