@@ -1,0 +1,13 @@
+"""Denoisers without code: a trained model file, or any program that reads and writes a file."""
+
+from __future__ import annotations
+
+from benchbox import Denoiser, hookimpl
+from benchbox_adapters.command import Command
+from benchbox_adapters.models import Keras, LiteRT, Onnx
+
+
+@hookimpl
+def benchbox_denoisers() -> list[type[Denoiser]]:
+    """Offer the adapters."""
+    return [Command, Keras, LiteRT, Onnx]

@@ -1,0 +1,125 @@
+"""Opens a model file with the library that it is for; what comes back says what the model expects, and runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchbox import BenchboxError, threads
+
+Tensor = NDArray[Any]
+Side = int | None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model that is ready to run.
+
+    Attributes
+    ----------
+    shape : tuple of int or None
+        Shape of its input, None where it takes any number.
+    dtype : numpy.dtype
+        Type of its input.
+    layout : {'nhwc', 'nchw'}
+        Where models of its kind have their channels.
+    run : callable
+        Takes the input, gives the output.
+    """
+
+    shape: tuple[Side, ...]
+    dtype: np.dtype[Any]
+    layout: str
+    run: Callable[[Tensor], Tensor]
+
+
+def open_keras(path: Path) -> Opened:
+    """Open a ``.keras`` file in safe mode, which runs no code that the file brings."""
+    if path.suffix != ".keras":
+        raise BenchboxError(f"{path}: only .keras files are loaded", hint="save it by model.save('model.keras')")
+    import keras
+
+    try:
+        model: Any = keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:
+        raise _unreadable(path, "keras", error) from error
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise _many(path, [tuple(one.shape) for one in model.inputs], len(model.outputs))
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        forward = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
+    else:
+        forward = lambda x: keras.ops.convert_to_numpy(model(x, training=False))  # noqa: E731
+    tensor = model.inputs[0]
+    return Opened(tuple(tensor.shape), np.dtype(tensor.dtype), "nhwc", lambda x: np.asarray(forward(x)))
+
+
+def open_onnx(path: Path) -> Opened:
+    """Open an ONNX file on the processor."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise BenchboxError("onnx needs the package onnxruntime", hint='pip install "benchbox[onnx]"') from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise _unreadable(path, "onnx", error) from error
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise _many(path, [tuple(one.shape) for one in inputs], len(outputs))
+    shape = tuple(side if isinstance(side, int) and side > 0 else None for side in inputs[0].shape)
+    words = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
+    dtype = words.get(inputs[0].type, inputs[0].type.removeprefix("tensor(").removesuffix(")"))
+    name = inputs[0].name
+    return Opened(shape, np.dtype(dtype), "nchw", lambda x: np.asarray(session.run(None, {name: x})[0]))
+
+
+def open_litert(path: Path) -> Opened:
+    """Open a LiteRT (TensorFlow Lite) file."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        interpreter: Any = Interpreter(model_path=str(path), num_threads=threads())
+        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    except Exception as error:
+        raise _unreadable(path, "litert", error) from error
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise _many(path, [tuple(one["shape_signature"]) for one in inputs], len(outputs))
+    allocated: list[tuple[int, ...]] = []
+
+    def run(x: Tensor) -> Tensor:
+        if allocated != [x.shape]:
+            interpreter.resize_tensor_input(inputs[0]["index"], x.shape)
+            interpreter.allocate_tensors()
+            allocated[:] = [x.shape]
+        interpreter.set_tensor(inputs[0]["index"], x)
+        interpreter.invoke()
+        return np.asarray(interpreter.get_tensor(outputs[0]["index"]))
+
+    shape = tuple(int(side) if side > 0 else None for side in inputs[0]["shape_signature"])
+    return Opened(shape, np.dtype(inputs[0]["dtype"]), "nhwc", run)
+
+
+def _unreadable(path: Path, kind: str, error: Exception) -> BenchboxError:
+    lines = str(error).strip().splitlines()
+    return BenchboxError(
+        f"{path} does not open as a {kind} model: {lines[0] if lines else type(error).__name__}",
+        hint="a model with code of its own, such as a Lambda layer, is not loaded; save it with built-in layers",
+    )
+
+
+def _many(path: Path, inputs: list[tuple[Any, ...]], outputs: int) -> BenchboxError:
+    return BenchboxError(
+        f"{path} takes {len(inputs)} inputs {inputs} and gives {outputs} outputs",
+        hint="a model of one image in and one image out is expected; for others write a plugin",
+    )

@@ -1,0 +1,63 @@
+"""The authors' own BM3D: the PyPI package bm3d, installed apart, for its licence allows non-commercial use only."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from benchbox import BenchboxError, Capabilities, Denoiser, Image, ImageDenoiser, hookimpl
+
+
+class BM3DReference(ImageDenoiser):
+    """BM3D of its authors (`bm3d.bm3d`), on one thread, for with more its results vary from call to call [1]_ [2]_.
+
+    The package is free for non-commercial use only. It ends the process on images of 8x8 pixels, so 16 are asked for.
+
+    References
+    ----------
+    .. [1] K. Dabov, A. Foi, V. Katkovnik and K. Egiazarian, Image denoising by sparse 3-D transform-domain
+       collaborative filtering, IEEE Transactions on Image Processing 16(8), 2007, doi:10.1109/TIP.2007.901238
+    .. [2] Y. Mäkinen, L. Azzari and A. Foi, Collaborative filtering of correlated noise, IEEE Transactions on Image
+       Processing 29, 2020, doi:10.1109/TIP.2020.3014721
+    """
+
+    name = "bm3d_reference"
+    summary = "BM3D of its authors, PyPI package bm3d; licence: non-commercial use only"
+    reference = "Mäkinen, Azzari and Foi, IEEE TIP 2020, doi:10.1109/TIP.2020.3014721"
+    capabilities = Capabilities(sigma="required", min_size=16)
+    default_rows: ClassVar[tuple[str, ...]] = ()  # only where somebody asks for it, who then knows its licence
+
+    def setup(self, shape: tuple[int, int, int]) -> None:
+        """Import the package and run it once."""
+        self.denoise_image(np.zeros((16, 16), np.float32), 0.1)
+
+    def denoise_image(self, noisy: Image, sigma: float | None) -> Image:
+        """Denoise one image; one whose noise level is zero comes back as it is.
+
+        Raises
+        ------
+        BenchboxError
+            The package is not installed, or no noise level is told.
+        """
+        try:
+            import bm3d
+        except ImportError as error:
+            raise BenchboxError(
+                "bm3d_reference needs the package bm3d, whose licence allows non-commercial use only",
+                hint='pip install "benchbox[bm3d]"',
+            ) from error
+        if sigma is None:
+            raise BenchboxError("bm3d_reference needs the noise level", hint="give or estimate it")
+        if sigma == 0:
+            return noisy.copy()
+        profile: Any = bm3d.BM3DProfile()
+        profile.num_threads = 1
+        result: Image = np.asarray(bm3d.bm3d(noisy, sigma, profile), np.float32)
+        return result
+
+
+@hookimpl
+def benchbox_denoisers() -> list[type[Denoiser]]:
+    """Offer the reference."""
+    return [BM3DReference]
