@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import numba
@@ -12,6 +13,9 @@ F = TypeVar("F", bound=Callable[..., object])
 # Sums may be reordered and products fused, so that loops use the vector units; NaN and infinity keep their meaning.
 _FLOATS = {"reassoc", "contract", "nsz", "arcp"}
 
+_SOURCES = [file.stat() for file in Path(__file__).parent.glob("*.py")]
+_STAMP = (max(source.st_mtime for source in _SOURCES), sum(source.st_size for source in _SOURCES))
+
 
 def compiled(function: F) -> F:
     """Compile a function on its first call; the machine code is kept on disk and shared between processes.
@@ -19,5 +23,9 @@ def compiled(function: F) -> F:
     Threads are Python's own, for the kernels hold no lock: numba's `parallel=True` would make the program abort where
     two threads call it, and would let the order of sums depend on their number.
     """
-    dispatcher: F = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_FLOATS)(function)
-    return dispatcher
+    dispatcher = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_FLOATS)(function)
+    # numba looks only at the file of a function to tell whether its machine code is out of date, but that holds the
+    # functions it calls as well: a change in any file of the package counts.
+    dispatcher._cache._cache_file._source_stamp = _STAMP
+    kernel: F = dispatcher
+    return kernel

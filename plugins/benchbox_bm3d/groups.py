@@ -54,35 +54,48 @@ def inverse_haar(group: FLOATS, start: int, count: int) -> None:
 
 @compiled
 def threshold(group: FLOATS, area: int, count: int, least: np.float32) -> np.float32:
-    """Hard-threshold a group; the weight of its estimates is one over the coefficients that are left."""
+    """Hard-threshold a group; the weight of its estimates is one over the coefficients that are left.
+
+    The mean of the group is always kept.
+    """
     limit = splat16(least)
     kept = 0
     for block in range(area // 16):
         start = 16 * block * count
         haar(group, start, count)
+        mean = group[0]
         for at in range(start, start + 16 * count, 16):
             value = zero_below(load16(group, at), limit)
             kept += count_nonzero(value)
             store(group, at, value)
+        if block == 0 and group[0] == 0:
+            group[0] = mean
+            kept += 1
         inverse_haar(group, start, count)
-    return np.float32(1) / np.float32(max(kept, 1))
+    return np.float32(1) / np.float32(kept)
 
 
 @compiled
 def shrink(group: FLOATS, pilot: FLOATS, area: int, count: int, noise: np.float32) -> np.float32:
-    """Empirical Wiener filter of a group by its pilot (overwritten); the weight is one over the filter's energy."""
+    """Empirical Wiener filter of a group by its pilot (overwritten); the weight is one over the filter's energy.
+
+    The mean of the group is left as it is: shrinking it would darken the image.
+    """
     variance = splat16(noise)
     energy = splat16(np.float32(0))
     for block in range(area // 16):
         start = 16 * block * count
         haar(group, start, count)
         haar(pilot, start, count)
+        mean = group[0]
         for at in range(start, start + 16 * count, 16):
             guess = load16(pilot, at)
             power = guess * guess
             gain = power / (power + variance)
             energy += gain * gain
             store(group, at, gain * load16(group, at))
+        if block == 0:
+            group[0] = mean
         inverse_haar(group, start, count)
     weight: np.float32 = np.float32(1) / max(total(energy), np.float32(1e-6))
     return weight

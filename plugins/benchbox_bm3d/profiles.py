@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from benchbox_bm3d.transforms import Transform
@@ -100,12 +100,12 @@ def choose(height: int, width: int, sigma: float, effort: Effort) -> Profile:
 
 
 def _small(effort: Effort, size: int) -> Profile:
-    large = Stage("bior", 8, 2, size, 8, 2.75, _ANY, 0.0, 24, 3.0)
+    large = Stage("bior", 8, 2, size, 8, 2.85, _ANY, 0.0, 24, 3.0)
     step = 1 if effort == "high" else 2
-    fine = Stage("dct", 4, step, 16, 7, 0.9, _ANY, 0.0, 16, 3.0)
+    fine = Stage("dct", 4, step, 32, 7, 0.8, _ANY, 0.0, 16, 3.0)
     if effort == "fast":
-        return Profile((large,), (fine,))
+        return Profile((replace(large, size=32),), (fine,))
     return Profile(
-        hard=(large, Stage("dct", 4, step, 32, 8, 2.65, _ANY, 0.0, 16, 3.0)),
-        wiener=(Stage("dct", 8, 2, 16, 8, 0.9, _ANY, 0.0, 20, 3.0), fine),
+        hard=(large, Stage("dct", 4, step, 32, 8, 2.75, _ANY, 0.0, 16, 3.0)),
+        wiener=(Stage("dct", 8, 2, 32, 8, 0.8, _ANY, 0.0, 20, 3.0), fine),
     )
