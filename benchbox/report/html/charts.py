@@ -11,16 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.report.columns import metric_title
-from benchbox.report.html.style import INK, RC, RULE, Look
+from benchbox.report.html.axes import (
+    HEIGHT,
+    label_points,
+    latencies_along,
+    legend_below,
+    lower_is_up,
+    metric_label,
+    new_axes,
+    short,
+    unit_of,
+)
+from benchbox.report.html.style import INK, RULE, Look
 from benchbox.report.model import Block, Leaderboard, Row
 from benchbox.report.rows import is_floor
 from benchbox.report.text import plain, score, three_digits
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH, HEIGHT = 5.6, 3.9
 BINS = 60
 Looks = Mapping[str, Look]
 
@@ -32,7 +41,7 @@ class Chart:
     Attributes
     ----------
     name : str
-        Start of its identifiers, and of its file name.
+        What kind it is; start of its identifiers and of its file name.
     title, alt : str
         Caption; the same for a reader who does not see it, with the main result.
     figure : Figure
@@ -50,11 +59,11 @@ class Chart:
 def front_chart(board: Leaderboard, block: Block, looks: Looks) -> Chart | None:
     """Quality against latency with the Pareto front; None where fewer than two rows were timed."""
     metric = board.sort_metric
-    rows = [row for row in block.rows if row.speed and row.rank is not None and _finite(row, board.sort)]
+    rows = [row for row in block.rows if row.speed and row.rank is not None and _has_score(row, board.sort)]
     timed = [(row, row.speed.latency_p50_ms) for row in rows if row.speed and not is_floor(row.denoiser)]
     if len(timed) < 2:
         return None
-    figure, axes = _axes()
+    figure, axes = new_axes()
     titles, points = {}, []
     for number, (row, latency) in enumerate(timed):
         mean, look = row.scores[board.sort], looks[row.denoiser]
@@ -77,7 +86,7 @@ def front_chart(board: Leaderboard, block: Block, looks: Looks) -> Chart | None:
         points.append((latency, mean.mean, plain(row.denoiser)))
     front = sorted((latency, row.scores[board.sort].mean) for row, latency in timed if row.on_front)
     axes.plot(*zip(*front, strict=True), color=INK, linewidth=1, linestyle=":", drawstyle="steps-post", zorder=1)
-    _latencies_along(axes)
+    latencies_along(axes)
     axes.margins(x=0.12, y=0.12)
     floor = next((row for row in rows if is_floor(row.denoiser)), None)
     if floor is not None:
@@ -87,9 +96,9 @@ def front_chart(board: Leaderboard, block: Block, looks: Looks) -> Chart | None:
             xytext=(0, 2), textcoords="offset points", ha="right", fontsize=8,
         )  # fmt: skip
     axes.set_xlabel("p50 latency of one image in ms (less is better)")
-    axes.set_ylabel(_metric_label(board))
-    _lower_is_up(board, axes)
-    _label_points(figure, axes, points)
+    axes.set_ylabel(metric_label(board))
+    lower_is_up(board, axes)
+    label_points(figure, axes, points)
     names = ", ".join(plain(row.denoiser) for row, _ in sorted(timed, key=lambda one: one[1]) if row.on_front)
     return Chart(
         "front",
@@ -118,7 +127,7 @@ def differences_chart(
         return None
     edges = np.linspace(low, high, BINS + 1)
     middles = (edges[1:] + edges[:-1]) / 2
-    figure, axes = _axes(height=0.9 + 0.34 * len(others))
+    figure, axes = new_axes(height=0.9 + 0.34 * len(others))
     titles = {}
     for number, row in enumerate(others):
         values, look = differences[row.denoiser], looks[row.denoiser]
@@ -136,11 +145,11 @@ def differences_chart(
             f"{score(float(p95), board.sort_metric, signed=True)}{unit}"
         )
     axes.axvline(0, color=INK, linewidth=1)
-    axes.set_yticks([-number + 0.2 for number in range(len(others))], [_short(row.denoiser) for row in others])
+    axes.set_yticks([-number + 0.2 for number in range(len(others))], [short(row.denoiser) for row in others])
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(
-        f"{metric_title(board.sort)} less that of {_short(best.denoiser)}{_unit(board)}, one value an image"
+        f"{metric_title(board.sort)} less that of {short(best.denoiser)}{unit_of(board)}, one value an image"
     )
     return Chart(
         "differences",
@@ -154,29 +163,29 @@ def differences_chart(
 
 def levels_chart(board: Leaderboard, kind: str, blocks: Sequence[Block], looks: Looks) -> Chart:
     """Quality over the noise level of one kind of noise, with bands; `blocks` by rising level."""
-    figure, axes = _axes(height=HEIGHT + 0.8)
+    figure, axes = new_axes(height=HEIGHT + 0.8)
     titles: dict[str, str] = {}
     for number, denoiser in enumerate(looks):
         points = [
             (rms_of(block), row.scores[board.sort])
             for block in blocks
             for row in block.rows
-            if row.denoiser == denoiser and _finite(row, board.sort)
+            if row.denoiser == denoiser and _has_score(row, board.sort)
         ]
         if not points:
             continue
         levels, means = zip(*points, strict=True)
         look = looks[denoiser]
         axes.fill_between(levels, [m.low for m in means], [m.high for m in means], color=look.colour, alpha=0.18, lw=0)
-        (line,) = axes.plot(levels, [m.mean for m in means], label=_short(denoiser), **look.line)
+        (line,) = axes.plot(levels, [m.mean for m in means], label=short(denoiser), **look.line)
         line.set_gid(f"line{number}")
         titles[f"line{number}"] = f"{plain(denoiser)}: " + ", ".join(
             f"{score(mean.mean, board.sort_metric)} at {level:.3g}" for level, mean in points
         )
     axes.set_xlabel("noise level: root mean square error of the noisy images, [0, 1] scale")
-    axes.set_ylabel(_metric_label(board))
-    _lower_is_up(board, axes)
-    _legend_below(figure, axes)
+    axes.set_ylabel(metric_label(board))
+    lower_is_up(board, axes)
+    legend_below(figure, axes)
     return Chart(
         "levels",
         f"{metric_title(board.sort)} over the level of {plain(kind)} noise; bands: 95 % intervals of the mean",
@@ -191,22 +200,22 @@ def mismatch_chart(board: Leaderboard, block: Block, looks: Looks) -> Chart | No
     """What a wrong noise level costs; None where it was not tried."""
     if not block.mismatch:
         return None
-    figure, axes = _axes()
+    figure, axes = new_axes()
     titles = {}
     for number, curve in enumerate(block.mismatch):
-        label = _short(curve.denoiser)
+        label = short(curve.denoiser)
         (line,) = axes.plot(curve.factors, curve.means, label=label, **looks[curve.denoiser].line)
         line.set_gid(f"line{number}")
         loss = score(curve.loss, board.sort_metric)
-        titles[f"line{number}"] = f"{plain(curve.denoiser)}: mean loss {loss}{_unit(board)}"
+        titles[f"line{number}"] = f"{plain(curve.denoiser)}: mean loss {loss}{unit_of(board)}"
     axes.set_xscale("log", base=2)
     factors = sorted({factor for curve in block.mismatch for factor in curve.factors})
     axes.set_xticks(factors, [f"{factor:g}" for factor in factors])
     axes.minorticks_off()
     axes.set_xlabel("told noise level / true noise level")
-    axes.set_ylabel(_metric_label(board))
-    _lower_is_up(board, axes)
-    _legend_below(figure, axes)
+    axes.set_ylabel(metric_label(board))
+    lower_is_up(board, axes)
+    legend_below(figure, axes)
     return Chart(
         "mismatch",
         "What a wrong noise level costs",
@@ -223,7 +232,7 @@ def latency_chart(board: Leaderboard, looks: Looks) -> Chart | None:
     if not found:
         return None
     speeds = sorted(found.items(), key=lambda one: one[1].latency_p50_ms)
-    figure, axes = _axes(height=1.0 + 0.27 * len(speeds))
+    figure, axes = new_axes(height=1.0 + 0.27 * len(speeds))
     titles = {}
     for number, (denoiser, speed) in enumerate(speeds):
         look = looks[denoiser]
@@ -235,8 +244,8 @@ def latency_chart(board: Leaderboard, looks: Looks) -> Chart | None:
         point.set_gid(f"point{number}")
         p50, p90, p99 = map(three_digits, (speed.latency_p50_ms, speed.latency_p90_ms, speed.latency_p99_ms))
         titles[f"point{number}"] = f"{plain(denoiser)}: p50 {p50} ms, p90 {p90} ms, p99 {p99} ms"
-    _latencies_along(axes)
-    axes.set_yticks([-number for number in range(len(speeds))], [_short(name) for name, _ in speeds])
+    latencies_along(axes)
+    axes.set_yticks([-number for number in range(len(speeds))], [short(name) for name, _ in speeds])
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("latency of one image in ms: p50 (marker), p90 and p99 (ticks)")
     return Chart(
@@ -252,10 +261,10 @@ def spectrum_chart(
     block: Block, frequencies: NDArray[np.float64], remaining: Mapping[str, NDArray[np.float64]], looks: Looks
 ) -> Chart:
     """Power of the error relative to that of the noise, over radial frequency, in dB."""
-    figure, axes = _axes(height=HEIGHT + 0.8)
+    figure, axes = new_axes(height=HEIGHT + 0.8)
     titles = {}
     for number, (denoiser, decibels) in enumerate(remaining.items()):
-        (line,) = axes.plot(frequencies, decibels, label=_short(denoiser), **(looks[denoiser].line | {"markersize": 3}))
+        (line,) = axes.plot(frequencies, decibels, label=short(denoiser), **(looks[denoiser].line | {"markersize": 3}))
         line.set_gid(f"line{number}")
         lowest, highest = float(decibels[0]), float(decibels[-1])
         titles[f"line{number}"] = (
@@ -264,7 +273,7 @@ def spectrum_chart(
     axes.axhline(0, color=INK, linewidth=1, linestyle=":")
     axes.set_xlabel("radial frequency in cycles a pixel")
     axes.set_ylabel("error / noise in dB (less is better)")
-    _legend_below(figure, axes)
+    legend_below(figure, axes)
     return Chart(
         "spectrum",
         "Error that is left, by frequency, against the noise that was there (0 dB)",
@@ -291,84 +300,5 @@ def rms_of(block: Block) -> float:
     return 10 ** (-block.noisy_psnr.mean / 20) if block.noisy_psnr is not None else math.nan
 
 
-def _axes(height: float = HEIGHT) -> tuple[Figure, Axes]:
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(RC):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        return figure, figure.add_subplot()
-
-
-def _finite(row: Row, label: str) -> bool:
+def _has_score(row: Row, label: str) -> bool:
     return label in row.scores and math.isfinite(row.scores[label].mean)
-
-
-def _unit(board: Leaderboard) -> str:
-    return f" {board.sort_metric.unit}" if board.sort_metric.unit else ""
-
-
-def _metric_label(board: Leaderboard) -> str:
-    better = "more" if board.sort_metric.higher_is_better else "less"
-    unit = f" in {board.sort_metric.unit}" if board.sort_metric.unit else ""
-    return f"{metric_title(board.sort)}{unit} ({better} is better)"
-
-
-def _lower_is_up(board: Leaderboard, axes: Axes) -> None:
-    if not board.sort_metric.higher_is_better:
-        axes.invert_yaxis()
-
-
-def _latencies_along(axes: Axes) -> None:
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-
-
-def _short(name: str, length: int = 26) -> str:
-    name = plain(name)
-    return name if len(name) <= length else f"{name[: length - 1]}…"
-
-
-def _legend_below(figure: Figure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    columns = 3 if max(map(len, labels)) < 16 else 2
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
-
-
-def _label_points(figure: Figure, axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """Write names beside points, each where it covers no other name or point."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    pixels = 72 / figure.dpi
-    places = [axes.transData.transform((x, y)) * pixels for x, y, _ in points]
-    frame = axes.get_window_extent()
-    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in places]
-    for (x, y, name), (left, bottom) in zip(points, places, strict=True):
-        text = _short(name, 20)
-        width, height = 4.6 * len(text), 9.0
-        candidates = [
-            (6, -3, "left"),
-            (-6, -3, "right"),
-            (0, 7, "center"),
-            (0, -14, "center"),
-            (6, 7, "left"),
-            (6, -13, "left"),
-            (-6, 7, "right"),
-            (-6, -13, "right"),
-        ]
-        best, least = candidates[0], math.inf
-        for across, up, side in candidates:
-            start = left + across - {"left": 0.0, "center": width / 2, "right": width}[side]
-            box = (start, bottom + up, start + width, bottom + up + height)
-            overlap = sum(_overlap(box, other) for other in taken)
-            outside = max(0.0, frame.x0 * pixels - box[0]) + max(0.0, box[2] - frame.x1 * pixels)
-            if overlap + 20 * outside < least:
-                best, least, area = (across, up, side), overlap + 20 * outside, box
-        taken.append(area)
-        axes.annotate(text, (x, y), xytext=best[:2], textcoords="offset points", ha=best[2], fontsize=8)
-
-
-def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> float:
-    across = min(one[2], other[2]) - max(one[0], other[0])
-    up = min(one[3], other[3]) - max(one[1], other[1])
-    return across * up if across > 0 and up > 0 else 0.0

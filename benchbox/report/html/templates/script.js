@@ -48,7 +48,7 @@
     }
     byId("filter-count").value = shown === rows.length ? "" : `${shown} of ${rows.length} rows`;
   };
-  form.addEventListener("input", apply);
+  for (const event of ["input", "change"]) form.addEventListener(event, apply);
   form.addEventListener("submit", (event) => event.preventDefault());
   form.hidden = rows.length === 0;
 

@@ -1,0 +1,190 @@
+"""The tables of a page: every cell with its text and the value that it is sorted by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchbox.report.columns import Column, summary_columns, summary_title
+from benchbox.report.findings import Summary
+from benchbox.report.html.causes import REGIONS, Causes
+from benchbox.report.html.groups import Groups
+from benchbox.report.model import Block, Leaderboard, Row
+from benchbox.report.text import NONE, plain, score, three_digits
+from benchbox.store import RunStore
+
+
+@dataclass(frozen=True)
+class TableCell:
+    """A cell of a table: its text, the value it is sorted by, and whether it is the best of its column."""
+
+    text: str
+    value: str
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text, its first column naming the rows."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[TableCell, ...], ...]
+    note: str = ""
+
+
+def leaderboard_cell(column: Column[Row], row: Row, sort: str) -> TableCell:
+    """A cell of a leaderboard; `sort` is the metric that ranks."""
+    return TableCell(column.cell(row), _sort_value(column.key, row, sort), column.key in row.best)
+
+
+def _sort_value(key: str, row: Row, sort: str) -> str:
+    """What a column is sorted by, at full precision; empty where there is nothing."""
+    value: float | None = None
+    if key in row.scores:
+        value = row.scores[key].mean
+    elif key == "rank":
+        value = row.rank
+    elif key == "interval":
+        value = row.scores[sort].low if row.scores else None
+    elif key == "to_best":
+        value = row.to_best.difference if row.to_best else None
+    elif key == "gap_closed":
+        value = row.gap_closed
+    elif hasattr(row.speed, key):
+        value = float(getattr(row.speed, key))
+    elif key in ("denoiser", "knew", "trained_on", "tuned_on"):
+        return plain(str(getattr(row, key)))
+    return _number(value)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None or math.isnan(value) else repr(float(value))
+
+
+def _row(name: str, values: Iterable[float], texts: Iterable[str]) -> tuple[TableCell, ...]:
+    cells = (TableCell(text, _number(value)) for value, text in zip(values, texts, strict=True))
+    return TableCell(plain(name), plain(name)), *cells
+
+
+def summary_table(board: Leaderboard, summary: Summary) -> Table:
+    """All denoisers over all noises."""
+    columns = summary_columns(board, summary)
+    numbers = {"rank", "mean_rank", "mean", "wins", "completed"}
+    rows = []
+    for row in summary.rows:
+        values = {"worst": row.worst_difference, "denoiser": plain(row.denoiser)}
+        rows.append(
+            tuple(
+                TableCell(
+                    column.cell(row),
+                    _number(getattr(row, column.key)) if column.key in numbers else str(values[column.key]),
+                    column.key in row.best,
+                )
+                for column in columns
+            )
+        )
+    heads = tuple(f"{column.title} ({column.unit})" if column.unit else column.title for column in columns)
+    return Table(summary_title(board, summary), heads, tuple(rows))
+
+
+def speed_table(store: RunStore) -> Table | None:
+    """What the timing pass measured; None where nothing was timed."""
+    timings = store.timings()
+    if not timings:
+        return None
+    rows = []
+    for record in store.record.denoisers:
+        timing = timings.get(record.label)
+        if timing is None or timing.status != "ok":
+            continue
+        single = np.percentile(timing.samples_ms[1], (50, 90, 99)).tolist()
+        batch = float(np.median(timing.samples_ms[timing.batch]))
+        values = [
+            *single,
+            1000 / single[0],
+            1000 * timing.batch / batch,
+            timing.import_s,
+            timing.setup_s,
+            timing.first_s,
+            timing.peak_mb,
+            float(timing.threads_used),
+        ]
+        rows.append(_row(record.label, values, map(three_digits, values)))
+    size = store.record.timing_batch
+    latencies = ("p50 (ms)", "p90 (ms)", "p99 (ms)", "images/s, 1 a call", f"images/s, {size} a call")
+    heads = ("denoiser", *latencies, "import (s)", "setup (s)", "first call (s)", "memory (MiB)", "threads")
+    return Table("Speed", heads, tuple(rows)) if rows else None
+
+
+def failures_of(store: RunStore, board: Leaderboard) -> list[tuple[str, str, str, str]]:
+    """Where, status, reason and log of everything that has no result."""
+    scored = [
+        (f"{plain(row.denoiser)} on {plain(block.noise)}", row.status, plain(row.reason), "scores")
+        for block in board.blocks
+        for row in block.rows
+        if row.status != "ok"
+    ]
+    timed = [
+        (plain(name), timing.status, plain(timing.reason), "timing")
+        for name, timing in store.timings().items()
+        if timing.status != "ok"
+    ]
+    return scored + timed
+
+
+def causes_table(found: Mapping[str, Causes], images: int) -> Table:
+    """Why denoisers lose, by what the pictures of so many images say."""
+    repeated = any(not math.isnan(one.bias) for one in found.values())
+    heads = ("denoiser", *(f"{name} (dB)" for name in REGIONS), "residual correlation")
+    heads += ("bias", "spread") if repeated else ()
+    rows = []
+    for name, one in found.items():
+        values = [*(one.region_psnr[region] for region in REGIONS), one.correlation]
+        texts = [*(NONE if math.isnan(value) else f"{value:.2f}" for value in values[:-1]), three_digits(values[-1])]
+        if repeated:
+            values += [one.bias, one.spread]
+            texts += [three_digits(one.bias), three_digits(one.spread)]
+        rows.append(_row(name, values, texts))
+    note = (
+        f"From the pictures of {images} images only, so differences of some tenths of a dB may be chance. PSNR over "
+        "regions of the clean image: flat is the half of the pixels with the least gradient energy; the rest are edges "
+        "where one direction holds most of it, and texture elsewhere. Where the noise is white, what a perfect "
+        "denoiser removes is without correlation: the nearer to 0, the less of the image went with it."
+    )
+    if repeated:
+        note += " Bias is the error that stays over the repeats, spread the one that changes with the noise (both RMS)."
+    return Table("Regions and residual", heads, tuple(rows), note)
+
+
+def mismatch_table(board: Leaderboard, block: Block) -> Table:
+    """What a wrong noise level costs."""
+    factors = sorted({factor for curve in block.mismatch for factor in curve.factors})
+    rows = []
+    for curve in block.mismatch:
+        means = dict(zip(curve.factors, curve.means, strict=True))
+        values = [*(means.get(factor, math.nan) for factor in factors), curve.loss]
+        rows.append(_row(curve.denoiser, values, (score(value, board.sort_metric) for value in values)))
+    heads = ("denoiser", *(f"told {factor:g} sigma" for factor in factors), "mean loss")
+    return Table("Told a wrong noise level", heads, tuple(rows))
+
+
+def group_table(board: Leaderboard, groups: Groups) -> Table:
+    """Means of each group of images, with the number of its images."""
+    sign = 1 if board.sort_metric.higher_is_better else -1
+    best = [
+        max((sign * means[place] for means in groups.means.values() if not math.isnan(means[place])), default=math.nan)
+        for place in range(len(groups.names))
+    ]
+    rows = []
+    for name, means in groups.means.items():
+        cells = (
+            TableCell(score(mean, board.sort_metric), _number(mean), sign * mean == best[place])
+            for place, mean in enumerate(means)
+        )
+        rows.append((TableCell(plain(name), plain(name)), *cells))
+    heads = tuple(f"{plain(name)} (n = {count})" for name, count in zip(groups.names, groups.counts, strict=True))
+    return Table(groups.title, ("denoiser", *heads), tuple(rows))
