@@ -387,7 +387,7 @@ def _read_table(path: Path) -> dict[str, NDArray[Any]]:
 
     try:
         # A buffer, not a path: pyarrow must not guess a data set or partitions from folder names.
-        table = pq.read_table(pa.BufferReader(path.read_bytes()))
+        table = pq.ParquetFile(pa.BufferReader(path.read_bytes())).read()
     except (OSError, pa.ArrowException) as error:
         raise BenchboxError(f"cannot read {path}: {error}", hint="delete the damaged file and run again") from error
     return {name: table.column(name).to_numpy() for name in table.column_names}
