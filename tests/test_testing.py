@@ -24,7 +24,11 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 Plugin = Callable[[str, str], Path]
 FAULTY = Path(__file__).parent / "fixtures" / "faulty.py"
 NEED_A_FILE = {"command", "keras", "litert", "onnx"}
-BUNDLED = sorted(set(load_registry().denoisers) - NEED_A_FILE)
+DEAR = {"bm3d_reference"}
+BUNDLED = [
+    pytest.param(name, marks=pytest.mark.slow) if name in DEAR else name
+    for name in sorted(set(load_registry().denoisers) - NEED_A_FILE)
+]
 
 
 @functools.cache
@@ -47,6 +51,8 @@ FAULTS = sorted(name for name in faulty() if not name.startswith("sound"))
 
 @pytest.mark.parametrize("name", BUNDLED)
 def test_every_bundled_plugin_keeps_the_contract(name: str) -> None:
+    if name == "bm3d_reference":
+        pytest.importorskip("bm3d")
     card = check_denoiser(name)
     assert {verdict.probe for verdict in card.verdicts} == set(PROBES)
 

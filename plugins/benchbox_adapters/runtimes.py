@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,12 +43,15 @@ def open_keras(path: Path) -> Opened:
     """Open a ``.keras`` file in safe mode, which runs no code that the file brings."""
     if path.suffix != ".keras":
         raise BenchboxError(f"{path}: only .keras files are loaded", hint="save it by model.save('model.keras')")
-    import keras
-
+    state = random.getstate()
     try:
+        import keras
+
         model: Any = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
         raise _unreadable(path, "keras", error) from error
+    finally:
+        random.setstate(state)  # Keras draws seeds of its own from it
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise _many(path, [tuple(one.shape) for one in model.inputs], len(model.outputs))
     if keras.backend.backend() == "tensorflow":
