@@ -36,6 +36,8 @@ class ImageSet:
         What is known of each image (``{'emotion': ...}``).
     notes : tuple of str
         What a reader of the results must know: colour turned to luminance, files left out, built-in sample.
+    source : str
+        Fingerprint of the images that these are a part of; empty where they are all.
     """
 
     dataset: str
@@ -46,6 +48,7 @@ class ImageSet:
     read: Callable[[NDArray[np.intp]], Images] = field(repr=False, compare=False)
     labels: Mapping[str, NDArray[np.generic]] = field(default_factory=dict, repr=False, compare=False)
     notes: tuple[str, ...] = ()
+    source: str = ""
 
     def __len__(self) -> int:
         """Give the number of images."""
@@ -87,6 +90,7 @@ class ImageSet:
             ids=tuple(self.ids[index] for index in indices),
             shapes=self.shapes[indices],
             fingerprint=fingerprint,
+            source=self.source or self.fingerprint,
             read=lambda inner: read(indices[inner]),
             labels={key: values[indices] for key, values in self.labels.items()},
         )
@@ -105,12 +109,15 @@ class Dataset(ABC):
         Paper, DOI or source.
     splits : tuple of str
         Names that ``--split`` takes, the default of an evaluation first; empty where there are none.
+    label_names : mapping of str to tuple of str
+        What the numbers of a label mean (``{'emotion': ('angry', ...)}``).
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     reference: ClassVar[str] = ""
     splits: ClassVar[tuple[str, ...]] = ()
+    label_names: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     @abstractmethod
     def recognises(self, path: Path) -> bool:

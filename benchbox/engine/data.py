@@ -37,6 +37,7 @@ def open_data(request: DataRequest, datasets: Mapping[str, Dataset]) -> ImageSet
         limit=request.limit,
         seed=request.seed,
         skip_bad=request.skip_bad,
+        drop_duplicates=request.drop_duplicates,
         datasets=datasets,
     )
 
@@ -51,5 +52,6 @@ def describe_data(images: ImageSet) -> DataRecord:
         images=len(images),
         sizes=first if len(sizes) == 1 else f"{len(sizes)} sizes from {first} to {last}",
         fingerprint=images.fingerprint,
+        source=images.source or images.fingerprint,
         notes=images.notes,
     )

@@ -11,6 +11,7 @@ import xxhash
 
 from benchbox.api.dataset import Dataset, ImageSet
 from benchbox.api.errors import BenchboxError, did_you_mean
+from benchbox.builtin.datasets.duplicates import without_duplicates
 from benchbox.builtin.datasets.fingerprint import fingerprint_of
 from benchbox.builtin.datasets.sniff import read_head, refuse_known_mistakes, require_exists
 
@@ -28,6 +29,7 @@ def open_images(
     seed: int,
     skip_bad: bool,
     datasets: Mapping[str, Dataset],
+    drop_duplicates: bool = False,
 ) -> ImageSet:
     """Open the images of a run.
 
@@ -47,6 +49,8 @@ def open_images(
         Go on without images that cannot be decoded.
     datasets : mapping of str to Dataset
         What is registered.
+    drop_duplicates : bool
+        Leave out images with a duplicate in the Training split, and all but the first of those that repeat.
 
     Returns
     -------
@@ -59,6 +63,8 @@ def open_images(
     """
     chosen = choose(path, dataset, datasets)
     images = chosen.load(path, split=split, skip_bad=skip_bad)
+    if drop_duplicates:
+        images = without_duplicates(images, chosen, path, skip_bad=skip_bad)
     return images if limit is None else limit_images(images, limit, seed)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from benchbox.builtin.datasets import face_folder
 from benchbox.builtin.datasets.csv_file import CsvReader
 from benchbox.builtin.datasets.csv_header import looks_like_header, read_header
 from benchbox.builtin.datasets.face_cache import FaceCache
-from benchbox.builtin.datasets.faces import BOTH_TESTS, SIDE, SPLITS, UNNAMED_TEST, Faces, codes_of
+from benchbox.builtin.datasets.faces import BOTH_TESTS, EMOTIONS, SIDE, SPLITS, UNNAMED_TEST, Faces, codes_of
 from benchbox.builtin.datasets.fingerprint import fingerprint_of
 from benchbox.builtin.datasets.sniff import read_head, require_exists
 
@@ -44,6 +45,7 @@ class Fer2013(Dataset):
     summary = "48x48 grey faces of the ICML 2013 challenge: fer2013.csv, icml_face_data.csv or the image-folder edition"
     reference = "Goodfellow et al. 2015, DOI 10.1016/j.neunet.2014.09.005"
     splits = ("PublicTest", "PrivateTest", "Training", BOTH_TESTS)
+    label_names = MappingProxyType({"emotion": EMOTIONS})
 
     def recognises(self, path: Path) -> bool:
         """Whether `path` is a csv, or a folder of faces sorted by split and emotion."""

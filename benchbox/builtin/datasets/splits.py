@@ -1,0 +1,73 @@
+"""Opens everything that some data have: each split, or all images where there are none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchbox.api.dataset import Dataset, ImageSet
+from benchbox.api.errors import BenchboxError
+
+TRAINING = "Training"
+"""The split that networks are trained on, by the name that every data set with splits gives it."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """All images of some data.
+
+    Attributes
+    ----------
+    sets : tuple of ImageSet
+        No image is in two of them.
+    missing : dict of str to str
+        Splits that could not be opened, and why.
+    """
+
+    sets: tuple[ImageSet, ...]
+    missing: dict[str, str]
+
+
+def open_splits(dataset: Dataset, path: Path | None, *, skip_bad: bool = False) -> Splits:
+    """Open each split of some data.
+
+    A split whose name joins others by ``+`` is opened only where none of these can be.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    path : Path or None
+    skip_bad : bool
+
+    Returns
+    -------
+    Splits
+
+    Raises
+    ------
+    BenchboxError
+        Nothing can be opened.
+    """
+    if not dataset.splits:
+        return Splits((dataset.load(path, skip_bad=skip_bad),), {})
+    sets: dict[str, ImageSet] = {}
+    missing: dict[str, BenchboxError] = {}
+    for split in sorted(dataset.splits, key=lambda name: (split_parts(name) != {name}, name != TRAINING)):
+        if split_parts(split) & sets.keys():
+            continue
+        try:
+            sets[split] = dataset.load(path, split=split, skip_bad=skip_bad)
+        except BenchboxError as problem:
+            missing[split] = problem
+    if not sets:
+        raise next(iter(missing.values()))
+    opened = {part for split in sets for part in split_parts(split)}
+    return Splits(
+        tuple(sets.values()),
+        {split: problem.message for split, problem in missing.items() if not split_parts(split) <= opened},
+    )
+
+
+def split_parts(split: str) -> set[str]:
+    """Names that a split joins; its own where it joins none."""
+    return set(split.split("+"))
