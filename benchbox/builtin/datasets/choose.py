@@ -11,8 +11,8 @@ import xxhash
 
 from benchbox.api.dataset import Dataset, ImageSet
 from benchbox.api.errors import BenchboxError, did_you_mean
-from benchbox.builtin.datasets.duplicates import without_duplicates
 from benchbox.builtin.datasets.fingerprint import fingerprint_of
+from benchbox.builtin.datasets.repeats import without_duplicates
 from benchbox.builtin.datasets.sniff import read_head, refuse_known_mistakes, require_exists
 
 BUILT_IN = "sample"

@@ -1,4 +1,4 @@
-"""Finds pictures that stand in data twice, identical or nearly so, and leaves them out of an evaluation.
+"""Finds pictures that stand in data twice, identical or nearly so.
 
 An image is **identical** to another where all its pixels are. It is a **near duplicate** where both show the same
 photograph: in other compression, brightness or contrast, with or without a stamp on it, a little shifted, or mirrored.
@@ -12,13 +12,13 @@ photograph: in other compression, brightness or contrast, with or without a stam
 
 How `SIMILAR` was set: on pairs of FER2013's Training and PublicTest faces, viewed side by side. Of 123 links between
 0.83 and 0.87 one at most showed two photographs, of 96 above 0.87 none; of 50 between 0.82 and 0.83 five did. Two faces
-that merely look alike agree as well mirrored as not, so the few mirrored links (59 of 3,989) bound what chance adds. Grey
-levels compared without the detail and the shifts fail: pairs with dark hair around a face reach 0.92 by chance, and
-copies shifted by two pixels fall below 0.9.
+that merely look alike agree as well mirrored as not, so the few mirrored links (59 of 3,989) bound what chance adds.
+Grey levels compared without the detail and the shifts fail: pairs with dark hair around a face reach 0.92 by chance,
+and copies shifted by two pixels fall below 0.9.
 
-What is found, of 807 faces changed on purpose: all that were mirrored, darkened or compressed (JPEG quality 20), 99.8 %
-with noise of 15 grey levels, 99.5 % enlarged by 5 %, 99.6 % shifted by one pixel down and across, 99 % by two down and 94 %
-by two across, but only 44 % by two both ways and half of those shifted by three. Other crops are not found.
+What is found, of 806 faces changed on purpose: all that were mirrored, darkened or compressed (JPEG quality 20), 99.8 %
+with noise of 15 grey levels, 99.5 % enlarged by 5 %, 99.6 % shifted by one pixel both down and across, 99 % by two down
+and 94 % by two across, but only 44 % by two both ways and half of those shifted by three. Other crops are not found.
 """
 
 from __future__ import annotations
@@ -27,19 +27,16 @@ import functools
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images
-from benchbox.api.dataset import Dataset, ImageSet
+from benchbox.api.dataset import ImageSet
 from benchbox.api.records import digest
 from benchbox.api.threads import threads
 from benchbox.builtin.datasets.cache import CacheFolder
-from benchbox.builtin.datasets.fingerprint import fingerprint_of
-from benchbox.builtin.datasets.splits import TRAINING, open_splits, split_parts
 
 SIDE = 48
 RADIUS = 16
@@ -110,87 +107,6 @@ def find_duplicates(sets: Sequence[ImageSet]) -> Duplicates:
     return Duplicates(links, np.asarray(known["similarity"], dtype=np.float64), _group(links, count))
 
 
-@dataclass(frozen=True)
-class Repeats:
-    """What `--drop-duplicates` looks at.
-
-    Attributes
-    ----------
-    in_training : ndarray of bool, shape (N,)
-        Images that have a duplicate in the Training split; none where they are of that split themselves.
-    again : ndarray of bool, shape (N,)
-        Of the others, those that repeat an image before them.
-    note : str
-        What kept it from looking into Training; empty where nothing did.
-    """
-
-    in_training: NDArray[np.bool_]
-    again: NDArray[np.bool_]
-    note: str = ""
-
-
-def repeats_of(images: ImageSet, dataset: Dataset, path: Path | None, *, skip_bad: bool = False) -> Repeats:
-    """Find which of some images are duplicates.
-
-    Images count as duplicates also where a chain of near duplicates links them.
-
-    Parameters
-    ----------
-    images : ImageSet
-        A split of the data at `path`, or a part of one.
-    dataset : Dataset
-    path : Path or None
-    skip_bad : bool
-
-    Returns
-    -------
-    Repeats
-    """
-    splits = open_splits(dataset, path, skip_bad=skip_bad)
-    found = find_duplicates(splits.sets)
-    place = {one: position for position, one in enumerate(one for images in splits.sets for one in images.ids)}
-    group = found.group_of[[place[one] for one in images.ids]]
-    trained = np.zeros(0, dtype=np.int32)
-    if TRAINING not in split_parts(images.split):
-        where = np.repeat([one.split == TRAINING for one in splits.sets], [len(one) for one in splits.sets])
-        trained = np.unique(found.group_of[where])
-    in_training = (group >= 0) & np.isin(group, trained)
-    left = np.flatnonzero((group >= 0) & ~in_training)
-    again = np.zeros(len(images), dtype=np.bool_)
-    again[np.delete(left, np.unique(group[left], return_index=True)[1])] = True
-    missing = splits.missing.get(TRAINING, "")
-    return Repeats(in_training, again, f"not compared with {TRAINING}: {missing}" if missing else "")
-
-
-def without_duplicates(images: ImageSet, dataset: Dataset, path: Path | None, *, skip_bad: bool = False) -> ImageSet:
-    """Leave out images that have a duplicate in the Training split, and all but the first of those that repeat.
-
-    Parameters
-    ----------
-    images : ImageSet
-        A split of the data at `path`.
-    dataset : Dataset
-    path : Path or None
-    skip_bad : bool
-
-    Returns
-    -------
-    ImageSet
-        With a note that says how many were left out and why.
-    """
-    repeats = repeats_of(images, dataset, path, skip_bad=skip_bad)
-    kept = np.flatnonzero(~repeats.in_training & ~repeats.again)
-    parts = []
-    if not repeats.note and TRAINING in dataset.splits and TRAINING not in split_parts(images.split):
-        parts.append(f"{int(repeats.in_training.sum()):,} with a duplicate in {TRAINING}")
-    parts.append(f"{int(repeats.again.sum()):,} that repeat another one")
-    notes = [f"duplicates left out: {len(images) - len(kept):,} of {len(images):,} images, {', '.join(parts)}"]
-    notes += [repeats.note] if repeats.note else []
-    ids = [images.ids[index] for index in kept]
-    left = images.subset(kept, fingerprint_of(ids, [images.fingerprint]))
-    return replace(left, notes=(*images.notes, *notes))
-
-
 def _search(sets: Sequence[ImageSet]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """Find all links: copies to the first of them, near duplicates among what is left."""
     from benchbox.builtin.kernels.duplicates import find_pairs
@@ -216,16 +132,12 @@ def _search(sets: Sequence[ImageSet]) -> tuple[NDArray[np.int32], NDArray[np.flo
     every, codes = every[places[single]], np.concatenate(hashes)[places[single]]
     halves = halves_of(every)
 
-    limits = (RADIUS, PROMISING, SIMILAR)
-
     def compare(start: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        parents = np.arange(len(every), dtype=np.int32)
-        pairs = np.empty((len(every), 3), dtype=np.int32)
-        scores = np.empty(len(every), dtype=np.float32)
-        stop = min(start + _ROWS, len(every))
-        found = find_pairs(
-            every, halves, codes, MIRROR, start, stop, RADIUS, PROMISING, SIMILAR, parents, pairs, scores
-        )
+        count = len(every)
+        parents, pairs = np.arange(count, dtype=np.int32), np.empty((count, 3), dtype=np.int32)
+        scores = np.empty(count, dtype=np.float32)
+        rows = (start, min(start + _ROWS, count))
+        found = find_pairs(every, halves, codes, MIRROR, *rows, RADIUS, PROMISING, SIMILAR, parents, pairs, scores)
         return pairs[:found].copy(), scores[:found].copy()
 
     # The blocks do not depend on the number of threads, so that neither does what is found.
