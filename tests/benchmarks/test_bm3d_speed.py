@@ -1,0 +1,144 @@
+"""BM3D-lite beside the package bm3d, time and quality; ``pytest -m slow -s tests/benchmarks/test_bm3d_speed.py``.
+
+Faces are 48x48 tiles of a photograph, or those of FER2013 where the variable FER2013_CSV names its file.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from benchbox_bm3d.bm3d_lite import BM3DLite
+from benchbox_bm3d.dct import DCT
+from skimage import data
+from skimage.metrics import structural_similarity
+
+from benchbox import Denoiser, Images
+
+pytestmark = pytest.mark.slow
+
+SIGMA = 0.1
+FACES = 100
+FEW = 10
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on one kind of images."""
+
+    method: str
+    cpu_s: float
+    wall_s: float
+    psnr_db: float
+    ssim: float
+
+
+def faces() -> Images:
+    file = os.environ.get("FER2013_CSV")
+    if file:
+        with open(file, encoding="utf-8", newline="") as lines:  # noqa: PTH123 - a name from outside
+            rows = (row for row in csv.DictReader(lines) if row["Usage"] == "PublicTest")
+            pixels = [np.array(row["pixels"].split(), np.float32) for row, _ in zip(rows, range(FACES), strict=False)]
+        return np.stack(pixels).reshape(-1, 48, 48) / np.float32(255)
+    tiles = (data.camera()[:480, :480] / 255).reshape(10, 48, 10, 48).swapaxes(1, 2).reshape(-1, 48, 48)
+    return np.ascontiguousarray(tiles, np.float32)
+
+
+def add_noise(clean: Images) -> Images:
+    return (clean + SIGMA * np.random.default_rng(1).standard_normal(clean.shape)).astype(np.float32)
+
+
+def package(images: Images, threads: int) -> Images:
+    bm3d = pytest.importorskip("bm3d", reason="pip install benchbox[dev]")
+    profile = bm3d.BM3DProfile()
+    profile.num_threads = threads
+    return np.stack([bm3d.bm3d(image, SIGMA, profile) for image in images]).astype(np.float32)
+
+
+def tiled(images: Images, threads: int) -> Images:
+    """All faces as one image: saves what a call costs, and lets faces borrow patches from each other."""
+    side = int(len(images) ** 0.5)
+    shape = (side, side, *images.shape[1:])
+    whole = images.reshape(shape).swapaxes(1, 2).reshape(1, side * shape[2], side * shape[3])
+    result = package(whole, threads)
+    return result.reshape(side, shape[2], side, shape[3]).swapaxes(1, 2).reshape(images.shape)
+
+
+def ours(denoiser: Denoiser) -> Callable[[Images, int], Images]:
+    def run(images: Images, threads: int) -> Images:
+        return denoiser.denoise(images.copy(), np.full(len(images), SIGMA, np.float32))
+
+    denoiser.setup((1, 48, 48))
+    return run
+
+
+def measure(
+    method: str, run: Callable[[Images, int], Images], clean: Images, threads: int, repeats: int, count: int
+) -> Row:
+    noisy = add_noise(clean)[:count]
+    times = []
+    for _ in range(repeats):
+        wall, cpu = time.perf_counter(), time.process_time()
+        denoised = run(noisy, threads)
+        times.append((time.process_time() - cpu, time.perf_counter() - wall))
+    shown = denoised.clip(0, 1)
+    psnr = -10 * np.log10(np.square(shown - clean[:count], dtype=np.float64).mean((1, 2)))
+    ssim = [
+        structural_similarity(one, two, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1)
+        for one, two in zip(clean, shown, strict=False)
+    ]
+    cpu, wall = (min(column) / count for column in zip(*times, strict=True))
+    return Row(method, cpu, wall, float(psnr.mean()), float(np.mean(ssim)))
+
+
+def show(title: str, rows: list[Row]) -> None:
+    base = rows[0]
+    print(f"\n{title}")
+    print(f"  {'':28s}{'cpu ms':>10s}{'wall ms':>10s}{'cpu x':>8s}{'wall x':>8s}{'PSNR dB':>9s}{'SSIM':>8s}")
+    for row in rows:
+        print(
+            f"  {row.method:28s}{1e3 * row.cpu_s:10.2f}{1e3 * row.wall_s:10.2f}{base.cpu_s / row.cpu_s:8.1f}"
+            f"{base.wall_s / row.wall_s:8.1f}{row.psnr_db:9.2f}{row.ssim:8.4f}"
+        )
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_faces(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCHBOX_THREADS", str(threads))
+    clean = faces()
+    alone = measure("bm3d, face by face", package, clean, threads, 1, FEW)
+    together = measure("bm3d, faces tiled", tiled, clean, threads, 1, FACES)
+    rows = [
+        measure(f"bm3d_lite:profile={effort}", ours(BM3DLite(profile=effort)), clean, threads, 5, FACES)
+        for effort in ("fast", "normal", "high")
+    ]
+    show(
+        f"{FACES} faces of 48x48 ({FEW} for the package), sigma {SIGMA}, {threads} threads, time a face",
+        [alone, together, *rows, measure("dct", ours(DCT()), clean, threads, 5, FACES)],
+    )
+    normal = rows[1]
+    assert normal.psnr_db >= together.psnr_db
+    assert alone.cpu_s / normal.cpu_s > 100
+    assert together.cpu_s / normal.cpu_s > 20
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_photograph(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCHBOX_THREADS", str(threads))
+    clean = (data.camera() / 255).astype(np.float32)[None]
+    base = measure("bm3d", package, clean, threads, 1, 1)
+    rows = [
+        measure(f"bm3d_lite:profile={effort}", ours(BM3DLite(profile=effort)), clean, threads, 3, 1)
+        for effort in ("fast", "normal", "high")
+    ]
+    show(
+        f"512x512, sigma {SIGMA}, {threads} threads",
+        [base, *rows, measure("dct", ours(DCT()), clean, threads, 3, 1)],
+    )
+    assert rows[1].psnr_db > base.psnr_db - 0.1
+    assert base.wall_s / rows[1].wall_s > 5
