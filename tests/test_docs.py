@@ -6,11 +6,23 @@ import ast
 import inspect
 import re
 import shlex
+import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from benchbox import BenchboxError
 from benchbox.api import hookspecs
+from benchbox.api.options import build
+from benchbox.api.spec import parse_spec
+from benchbox.cli.scaffold import write_package
+from benchbox.testing import check_denoiser
+from benchbox.testing.check import PROBES
+from benchbox.testing.process import PROCESS_PROBES
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -22,28 +34,98 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
+MANUAL = "plugins/README.md"
+
+
 def test_the_plugin_of_the_manual_runs_as_it_stands(benchbox: Command, tmp_path: Path) -> None:
-    (tmp_path / "box3.py").write_text(blocks("plugins/README.md", "python")[0])
-    (line,) = blocks("plugins/README.md", "console")
-    command = shlex.split(line.removeprefix("$ "))
-    assert command.pop(0) == "benchbox"
-    board = benchbox(*command, "--no-timing").stdout
-    assert "box3:size=5" in board
-    assert board.index("box3") < board.index("identity"), "a box filter is better than doing nothing at this noise"
+    """Every command of the manual, in its order, beside the file that it tells to save."""
+    (tmp_path / "box3.py").write_text(blocks(MANUAL, "python")[0])
+    shutil.copy(ROOT / "plugins/benchbox_adapters/examples/mean3.c", tmp_path)
+    lines = [shlex.split(line.removeprefix("$ ")) for block in blocks(MANUAL, "console") for line in block.splitlines()]
+    assert [line[:3] for line in lines if line[0] == "benchbox"] == [
+        ["benchbox", "run", "box3"],
+        ["benchbox", "plugins", "new"],
+        ["benchbox", "plugins", "check"],
+        ["benchbox", "plugins", "check"],
+        ["benchbox", "run", 'command:run="./mean3 {in} {out}"'],
+    ]
+    for program, *arguments in lines:
+        if program == "cc" and shutil.which("cc") is None:
+            break
+        if program == "cc":
+            subprocess.run([program, *arguments], cwd=tmp_path, check=True)
+            continue
+        extra = ("--no-timing", "--limit", "20") if arguments[0] == "run" else ()
+        printed = benchbox(*arguments, *extra).stdout
+        if arguments[0] == "run":
+            mine = arguments[1].partition(":")[0]
+            assert printed.index(mine) < printed.index("identity"), "better than doing nothing at this noise"
+
+
+def test_a_folder_of_plugins_is_an_option_or_a_variable(benchbox: Command, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    (tmp_path / "box3.py").rename(tmp_path / "folder" / "box3.py")
+    (tmp_path / "folder" / "box3.py").write_text(blocks(MANUAL, "python")[0])
     assert "box3" in benchbox("list", "denoisers", BENCHBOX_PLUGINS_DIR="folder").stdout
     assert "box3" in benchbox("plugins", "list", "--plugins-dir", "folder").stdout
 
 
-def test_every_python_snippet_of_the_manual_is_python() -> None:
-    snippets = blocks("plugins/README.md", "python")
-    assert len(snippets) >= 3
-    for snippet in snippets:
-        ast.parse(snippet)
-    namespace: dict[str, object] = {}
-    exec(compile(snippets[1], "capabilities", "exec"), namespace)
-    assert namespace["capabilities"]
+def snippet(word: str) -> str:
+    """The one Python snippet of the manual that holds a word."""
+    (found,) = [one for one in blocks(MANUAL, "python") if word in one]
+    return found
+
+
+def defined(code: str) -> dict[str, Any]:
+    namespace: dict[str, Any] = {}
+    exec(compile(code, "manual", "exec"), namespace)
+    return namespace
+
+
+def test_the_snippet_of_the_contract_keeps_it() -> None:
+    shrink = defined(snippet("ImageDenoiser"))["Shrink"]
+    here = set(PROBES) - {probe.name for probe in PROCESS_PROBES}
+    card = check_denoiser(shrink, probes=sorted(here))
+    assert {verdict.mark for verdict in card.verdicts} <= {"pass", "skip"}
+
+
+def test_the_snippet_of_options_is_read_as_the_manual_says() -> None:
+    window = defined(snippet("class Window"))["Window"]
+    made = build(window, parse_spec("window:size=5,edges=repeat"))
+    assert (made.size, made.edges, made.strength) == (5, "repeat", None)
+    assert build(window, parse_spec("window:5")).size == 5
+    with pytest.raises(BenchboxError, match="size must be odd"):
+        build(window, parse_spec("window:4"))
+    with pytest.raises(BenchboxError) as caught:
+        build(window, parse_spec("window:edges=miror"))
+    assert "did you mean 'mirror'" in caught.value.message
+
+
+def test_the_snippet_of_capabilities_stands() -> None:
+    assert defined(snippet("capabilities ="))["capabilities"].sigma == "required"
+
+
+def test_the_entry_point_of_the_manual_is_that_of_a_new_package(tmp_path: Path) -> None:
+    (shown,) = blocks(MANUAL, "toml")
+    assert shown in (write_package("my-denoiser", tmp_path) / "pyproject.toml").read_text()
+
+
+def test_the_snippets_for_pytest_pass(tmp_path: Path) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "test_manual.py").write_text(snippet("check_denoiser") + "\n\n" + snippet("benchmark_denoiser"))
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "--benchmark-disable"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "3 passed" in done.stdout, done.stdout
+
+
+def test_the_manual_lists_every_probe_in_its_words() -> None:
+    rows = "\n".join(f"| `{probe.name}` | {probe.asks} |" for probe in PROBES.values())
+    assert rows in (ROOT / MANUAL).read_text(encoding="utf-8")
+
+
+def test_every_snippet_of_the_manual_is_run_by_a_test() -> None:
+    words = ("class Box", "ImageDenoiser", "class Window", "capabilities =", "check_denoiser", "benchmark_denoiser")
+    assert len(blocks(MANUAL, "python")) == len(words) + 1, "and the hooks, whose signatures are compared"
+    assert len({snippet(word) for word in words}) == len(words)
 
 
 def test_the_manual_shows_every_hook_with_its_signature() -> None:
