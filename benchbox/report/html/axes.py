@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from benchbox.report.columns import metric_title
-from benchbox.report.html.style import RC
 from benchbox.report.model import Leaderboard
 from benchbox.report.text import plain
 
@@ -20,12 +19,10 @@ WIDTH, HEIGHT = 5.6, 3.9
 
 def new_axes(height: float = HEIGHT) -> tuple[Figure, Axes]:
     """Make a figure with one pair of axes; `height` is in inches."""
-    import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(RC):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        return figure, figure.add_subplot()
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.add_subplot()
 
 
 def unit_of(board: Leaderboard) -> str:

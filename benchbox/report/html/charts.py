@@ -144,13 +144,12 @@ def differences_chart(
             f"90 % of the images from {score(float(p5), board.sort_metric, signed=True)} to "
             f"{score(float(p95), board.sort_metric, signed=True)}{unit}"
         )
+    in_unit = f" in {board.sort_metric.unit}" if board.sort_metric.unit else ""
     axes.axvline(0, color=INK, linewidth=1)
     axes.set_yticks([-number + 0.2 for number in range(len(others))], [short(row.denoiser) for row in others])
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel(
-        f"{metric_title(board.sort)} less that of {short(best.denoiser)}{unit_of(board)}, one value an image"
-    )
+    axes.set_xlabel(f"{metric_title(board.sort)} less that of {short(best.denoiser)}{in_unit}, one value an image")
     return Chart(
         "differences",
         f"Differences to {plain(best.denoiser)}, image by image; bar: 90 % of the images, tick: median",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from benchbox.report.html import charts
 from benchbox.report.html.causes import Causes, causes_of, frequencies
 from benchbox.report.html.gallery import Stored, read_pictures
-from benchbox.report.html.style import Look
+from benchbox.report.html.style import Look, charts_style
 from benchbox.report.model import Block, Leaderboard
 from benchbox.stats.summaries import average_repeats
 from benchbox.store import RunStore
@@ -66,17 +66,19 @@ def noise_charts(board: Leaderboard, material: Material, looks: Mapping[str, Loo
     """The charts of one noise, those left out that have nothing to show."""
     block, causes = material.block, material.causes
     remaining = {name: one.remaining_db for name, one in causes.items()}
-    made = (
-        charts.front_chart(board, block, looks),
-        charts.differences_chart(board, block, material.scores(board.sort), looks),
-        charts.mismatch_chart(board, block, looks),
-        charts.spectrum_chart(block, frequencies(), remaining, looks) if causes else None,
-    )
+    with charts_style():
+        made = (
+            charts.front_chart(board, block, looks),
+            charts.differences_chart(board, block, material.scores(board.sort), looks),
+            charts.mismatch_chart(board, block, looks),
+            charts.spectrum_chart(block, frequencies(), remaining, looks) if causes else None,
+        )
     return [chart for chart in made if chart is not None]
 
 
 def run_charts(board: Leaderboard, looks: Mapping[str, Look]) -> list[charts.Chart]:
     """The charts over all noises, those left out that have nothing to show."""
-    made = [charts.levels_chart(board, kind, blocks, looks) for kind, blocks in charts.kinds_of(board)]
-    latency = charts.latency_chart(board, looks)
+    with charts_style():
+        made = [charts.levels_chart(board, kind, blocks, looks) for kind, blocks in charts.kinds_of(board)]
+        latency = charts.latency_chart(board, looks)
     return made if latency is None else [*made, latency]

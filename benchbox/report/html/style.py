@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h", "p")
 DASHES = ("-", "--", "-.", ":")
 
-RC = {
+_SETTINGS = {
     "axes.edgecolor": INK,
     "axes.grid": True,
     "axes.labelcolor": INK,
@@ -36,6 +37,15 @@ RC = {
     "svg.hashsalt": "benchbox",
     "pdf.fonttype": 42,
 }
+
+
+@contextlib.contextmanager
+def charts_style() -> Iterator[None]:
+    """Make and save figures in the style of the report: text takes its colour when it is made."""
+    import matplotlib
+
+    with matplotlib.rc_context(_SETTINGS):
+        yield
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from benchbox.report.html.style import INK, RC
+from benchbox.report.html.style import INK, charts_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,10 +39,8 @@ def inline_svg(figure: Figure, prefix: str, alt: str, titles: Mapping[str, str])
     -------
     Markup
     """
-    import matplotlib
-
     sink = io.StringIO()
-    with matplotlib.rc_context(RC):
+    with charts_style():
         figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None})
     text = _COMMENT.sub("", _METADATA.sub("", sink.getvalue()))
     text = _START.sub("", text, count=1)
