@@ -146,7 +146,7 @@ class Registry:
         """Load one plugin and shelve what it offers; what is broken is noted, never raised."""
         try:
             module = load_module(provider)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self.broken.append(Broken(provider, _first_line(error), "fix the plugin, or leave it out"))
             return
         self.providers.append(provider)
@@ -154,7 +154,7 @@ class Registry:
             if name.startswith("benchbox_") and name not in _HOOKS and hasattr(getattr(module, name), "benchbox_impl"):
                 self.broken.append(Broken(provider, f"there is no hook '{name}'", did_you_mean(name, _HOOKS)))
         for hook, classes in _call_hooks(module).items():
-            if isinstance(classes, Exception):
+            if isinstance(classes, BaseException):
                 self.broken.append(Broken(provider, f"{hook}: {_first_line(classes)}", "fix the hook"))
                 continue
             if isinstance(classes, (str, bytes, type)) or not isinstance(classes, Iterable):
@@ -212,7 +212,7 @@ def load_class(provider: Provider, hook: str, name: str) -> type[Any]:
         The plugin no longer offers it.
     """
     classes = _call_hooks(load_module(provider)).get(hook, ())
-    if isinstance(classes, Exception):
+    if isinstance(classes, BaseException):
         raise classes
     for cls in classes:
         if cls.name == name:
@@ -268,7 +268,7 @@ def _call_hooks(module: ModuleType) -> dict[str, Any]:
             try:
                 result = implementation.function()
                 found[hook] = list(result) if isinstance(result, Iterable) and not isinstance(result, str) else result
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 found[hook] = error
     return found
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from benchbox import BenchboxError
 from benchbox.registry import load_class, load_registry
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+FIXTURES = Path(__file__).parent / "fixtures"
 
 GOOD = """
 from benchbox import Denoiser, hookimpl
@@ -76,6 +84,26 @@ BROKEN = {
         "no default",
         "",
     ),
+    "option of an unknown type": (
+        CLASS.format(
+            body="class A(Denoiser):\n    name = summary = 'a'\n    def __init__(self, *, size: list[int] = []): ...\n"
+            "    def denoise(self, noisy, sigma): return noisy",
+            offer="[A]",
+        ),
+        "has type list[int], which text cannot be turned into",
+        "use bool, int",
+    ),
+    "option without type": (
+        CLASS.format(
+            body="class A(Denoiser):\n    name = summary = 'a'\n    def __init__(self, *, size=3): ...\n"
+            "    def denoise(self, noisy, sigma): return noisy",
+            offer="[A]",
+        ),
+        "has no type",
+        "annotate it",
+    ),
+    "exits on import": ("raise SystemExit(0)", "SystemExit", ""),
+    "hook exits": (CLASS.format(body="", offer="exit(3)"), "SystemExit", ""),
 }
 
 
@@ -156,3 +184,48 @@ def test_a_class_is_found_again_from_its_provider(tmp_path: Path) -> None:
     assert load_class(entry.provider, "benchbox_denoisers", "box3") is entry.cls
     with pytest.raises(BenchboxError, match="no longer offers 'box5'"):
         load_class(entry.provider, "benchbox_denoisers", "box5")
+
+
+def test_the_listing_says_where_each_plugin_came_from_and_why_one_is_broken(benchbox: Command, tmp_path: Path) -> None:
+    write(tmp_path, "good.py", GOOD.format(name="box3"))
+    write(tmp_path, "twice.py", GOOD.format(name="median"))
+    write(tmp_path, "bad.py", "import no_such_module")
+    shown = benchbox("plugins", "list", "--plugins-dir", ".").stdout
+    assert "benchbox 0.1.0 (benchbox_filters)  (entry point)" in shown
+    assert "(built in)" in shown
+    assert f"{tmp_path}/good.py  (file)\n    denoisers: box3\n" in shown
+    assert f"broken: {tmp_path}/bad.py: ModuleNotFoundError: No module named 'no_such_module' (hint: " in shown
+    assert f"broken: {tmp_path}/twice.py: 'median' is offered by benchbox 0.1.0 (benchbox_filters) too" in shown
+    assert "Traceback" not in shown
+    found = json.loads(benchbox("plugins", "list", "--plugins-dir", ".", "--json").stdout)
+    assert {"from": f"{tmp_path}/good.py", "kind": "file", "offers": {"denoisers": ["box3"]}} in found["plugins"]
+    assert {Path(one["from"]).name for one in found["broken"]} == {"bad.py", "twice.py"}
+    assert all(one["reason"] and one["hint"] for one in found["broken"])
+
+
+def unpack(package: Path, target: Path) -> None:
+    """Lay a package out as its installed wheel does, without the tools and the network that building one takes."""
+    project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+    word = project["name"].replace("-", "_")
+    shutil.copy(package / f"{word}.py", target)
+    info = target / f"{word}-{project['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.4\nName: {project['name']}\nVersion: {project['version']}\n")
+    points = "".join(f"{name} = {value}\n" for name, value in project["entry-points"]["benchbox"].items())
+    (info / "entry_points.txt").write_text(f"[benchbox]\n{points}")
+
+
+def test_a_package_of_somebody_else_is_found_and_used(benchbox: Command, tmp_path: Path) -> None:
+    """Its denoiser, its noise and its metric, by the entry point that its metadata name."""
+    (tmp_path / "site").mkdir()
+    unpack(FIXTURES / "benchbox-shrink", tmp_path / "site")
+    here = {"PYTHONPATH": str(tmp_path / "site")}
+    found = json.loads(benchbox("plugins", "list", "--json", **here).stdout)
+    (one,) = [plugin for plugin in found["plugins"] if plugin["from"] == "benchbox-shrink 1.2 (benchbox_shrink)"]
+    assert one["offers"] == {"denoisers": ["shrink"], "noises": ["dead"], "metrics": ["worst"]}
+    arguments = "--noise", "dead:0.2", "--metric", "psnr", "--metric", "worst", "--limit", "5", "--no-timing"
+    benchbox("run", "shrink:strength=2", "identity", *arguments, **here)
+    board = benchbox("leaderboard", "--format", "json", **here).stdout
+    for word in ("shrink:strength=2", "dead:0.2", "worst"):
+        assert word in board
+    assert "0 fail" in benchbox("plugins", "check", "shrink", **here).stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import site
 import subprocess
 import sys
@@ -100,3 +101,14 @@ def test_from_nothing_to_a_row_in_a_fresh_environment(benchbox: Command, environ
     assert "benchmark 'gaussian:0.1, batch 16'" in table
     assert "Success" in run(environment, "-m", "mypy", "--strict", ".", cwd=folder)
     run(environment, "-m", "ruff", "check", ".", cwd=folder)
+
+
+@pytest.mark.slow
+def test_a_package_of_somebody_else_installs_and_has_a_row(environment: Path, tmp_path: Path) -> None:
+    package = shutil.copytree(Path(__file__).parent / "fixtures" / "benchbox-shrink", tmp_path / "package")
+    run(environment, "-m", "pip", "--disable-pip-version-check", "install", "-q", "--no-deps", package, cwd=tmp_path)
+    command = environment, "-c", "from benchbox.cli import main; main()"
+    arguments = "run", "shrink", "identity", "--noise", "dead:0.3+gaussian:0.1", "--limit", "5", "--no-timing"
+    board = run(*command, *arguments, cwd=tmp_path)
+    assert board.index("shrink") < board.index("identity")
+    assert "benchbox-shrink 1.2" in run(*command, "plugins", "list", cwd=tmp_path)
