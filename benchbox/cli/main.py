@@ -15,6 +15,7 @@ _COMMANDS = {
     "compare": ("benchbox.cli.compare", "Compare two runs, and fail where the later one is too much worse."),
     "merge": ("benchbox.cli.merge", "Merge several runs into one leaderboard."),
     "train": ("benchbox.cli.train", "Train a denoiser and write weights with a training card."),
+    "replay": ("benchbox.cli.replay", "Compute a run again, and say whether every score is the same."),
     "tune": ("benchbox.cli.tune", "Find the options of a denoiser that do best."),
     "list": ("benchbox.cli.listing", "List denoisers, noises, datasets, metrics or runs."),
     "plugins": ("benchbox.cli.plugins", "See which plugins were found, and which are broken."),

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from benchbox.api.dataset import ImageSet
 from benchbox.api.errors import BenchboxError
 from benchbox.api.records import DataRequest, Reference, RunRecord
-from benchbox.api.spec import parse_spec
 from benchbox.engine.data import describe_data, open_data
 from benchbox.engine.environment import environment
 from benchbox.engine.events import Event, RunStarted, SetAside, TimingDone, TimingStarted
 from benchbox.engine.limits import Limits
+from benchbox.engine.overlaps import note_overlaps
 from benchbox.engine.plan import RunConfig, Shard, make_plan, make_shards
 from benchbox.engine.previews import make_previews
 from benchbox.engine.processes import WorkerContext, worker_context
 from benchbox.engine.quality import QualityPass
+from benchbox.engine.recorded import providers_now, recorded_images, recorded_registry, words_of_change
 from benchbox.engine.timing import choose_images, time_denoiser
 from benchbox.engine.work import Condition
-from benchbox.registry import Entry, Registry, load_registry
+from benchbox.registry import Registry, load_registry
 from benchbox.store import FORMAT, RunStore, new_run_id
 
 _NO_LIMITS = Limits()
@@ -106,16 +106,9 @@ def resume(
     context = worker_context()
     store = RunStore.open(folder)
     record = store.record
-    files = {one.reference.provider.target for one in record.denoisers if one.reference.provider.kind == "file"}
-    registry = load_registry([Path(file) for file in sorted(files)])
+    registry = recorded_registry(record)
     _require_same_plugins(record, registry)
-    images = open_data(record.request, {name: entry.cls() for name, entry in registry.datasets.items()})
-    if images.fingerprint != record.data.fingerprint:
-        raise BenchboxError(
-            f"the images of {record.request.path or record.request.dataset} are not the ones that run "
-            f"{record.run_id} began with",
-            hint="restore them, or start a new run",
-        )
+    images = recorded_images(record, registry)
     with store.locked():
         for name in store.set_aside_strangers():
             on_event(SetAside(name))
@@ -135,8 +128,9 @@ def _work(
     """Do what is missing of a run."""
     done = sum(stop - start for cell in store.record.cells for start, stop in store.finished_shards(cell.key))
     on_event(RunStarted(store.record, done))
-    conditions = _conditions(store.record, registry)
+    conditions = conditions_of(store.record, registry)
     QualityPass(store, conditions, shards, limits, on_event).run(context)
+    note_overlaps(store, registry)
     if store.record.previews:
         make_previews(store, conditions, context, limits.timeout_s)
     if store.record.timing:
@@ -144,20 +138,10 @@ def _work(
 
 
 def _require_same_plugins(record: RunRecord, registry: Registry) -> None:
-    now: dict[Reference, Mapping[str, Entry[Any]]] = {
-        **{denoiser.reference: registry.denoisers for denoiser in record.denoisers},
-        **{part: registry.noise_models for parts in record.noises.values() for part in parts},
-        **{Reference(one.provider, one.spec): registry.metrics for one in record.metrics.values()},
-    }
-    for reference, shelf in now.items():
-        name = parse_spec(reference.spec).name
-        entry = shelf.get(name)
-        if entry is None or entry.provider != reference.provider:
-            found = entry.provider if entry else None
+    for reference, now in providers_now(record, registry).items():
+        if now != reference.provider:
             raise BenchboxError(
-                f"'{name}' was {reference.provider.label} {reference.provider.version} when run {record.run_id} began, "
-                f"now it is {f'{found.label} {found.version}' if found else 'missing'}",
-                hint="restore that version, or start a new run",
+                words_of_change(record, reference, now), hint="restore that version, or start a new run"
             )
 
 
@@ -195,7 +179,8 @@ def _pin(request: DataRequest, images: ImageSet) -> DataRequest:
     return replace(request, dataset=images.dataset, path=path, split=images.split)
 
 
-def _conditions(record: RunRecord, registry: Registry) -> dict[str, Condition]:
+def conditions_of(record: RunRecord, registry: Registry) -> dict[str, Condition]:
+    """Conditions of a run, by canonical noise."""
     dataset = Reference(registry.dataset(record.request.dataset).provider, record.request.dataset)
     return {
         noise: Condition(record.request, dataset, record.data.fingerprint, noise, parts, record.protocol)

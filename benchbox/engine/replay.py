@@ -1,0 +1,240 @@
+"""Computes cells of a run again, from the seeds it recorded, and holds every score to the stored one."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchbox.api.errors import BenchboxError, did_you_mean
+from benchbox.api.records import Cell, Outcome, Provider, Reference, RunRecord
+from benchbox.api.threads import threads
+from benchbox.engine.events import Event, RunStarted
+from benchbox.engine.limits import Limits
+from benchbox.engine.plan import make_shards, plan_denoisers, plan_noise
+from benchbox.engine.processes import worker_context
+from benchbox.engine.quality import QualityPass
+from benchbox.engine.recorded import providers_now, recorded_images, recorded_registry, words_of_change
+from benchbox.engine.runner import conditions_of
+from benchbox.registry import Registry
+from benchbox.store import IMAGE, RunStore
+
+NOISE = "noisy_mse"
+Columns = Mapping[str, NDArray[Any]]
+_NO_LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class ScoresReplayed:
+    """A column of scores, computed again.
+
+    Attributes
+    ----------
+    images : int
+        Images scored.
+    different : int
+        Images of which a score is not bit-identical.
+    largest, mean : float
+        Of the absolute differences over all scores; infinite where a value stands against none.
+    """
+
+    images: int
+    different: int
+    largest: float
+    mean: float
+
+
+@dataclass(frozen=True)
+class CellReplayed:
+    """A cell, computed again.
+
+    Attributes
+    ----------
+    denoiser, noise : str
+        Canonical specifications.
+    sigma_factor : float
+        What the given noise level is multiplied by.
+    status : str
+        ``identical`` or ``different``; ``not replayed`` where the run has no scores of it; else how it ended this time.
+    reason : str
+    scores : dict of str to ScoresReplayed
+        By metric; the first is ``noisy_mse``, which tells whether the noise is the same.
+    """
+
+    denoiser: str
+    noise: str
+    sigma_factor: float
+    status: str
+    reason: str = ""
+    scores: dict[str, ScoresReplayed] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Cells of a run, computed again.
+
+    Attributes
+    ----------
+    run_id : str
+    identical : bool
+        Whether every replayed score is bit-identical.
+    warnings : tuple of str
+        What is not as it was when the run was made.
+    cells : tuple of CellReplayed
+    """
+
+    run_id: str
+    identical: bool
+    warnings: tuple[str, ...]
+    cells: tuple[CellReplayed, ...]
+
+
+def replay_run(store: RunStore, cell: str, on_event: Callable[[Event], None], limits: Limits = _NO_LIMITS) -> Replay:
+    """Compute cells again, in a folder that is thrown away, and compare.
+
+    Parameters
+    ----------
+    store : RunStore
+        It is only read.
+    cell : str
+        ``DENOISER@NOISE``, with all its sigma factors; empty for all cells.
+    on_event : callable
+        Told of each step; never by two threads at once.
+    limits : Limits
+
+    Returns
+    -------
+    Replay
+
+    Raises
+    ------
+    BenchboxError
+        The run has no such cell or no scores to hold to, its images are not what they were, or a plugin is missing.
+    """
+    context = worker_context()
+    record = store.record
+    registry = recorded_registry(record)
+    chosen = _choose(record, cell, registry)
+    outcomes = store.outcomes()
+    replayed = tuple(one for one in chosen if (outcome := outcomes.get(one.key)) and outcome.status == "ok")
+    if not replayed:
+        raise BenchboxError(
+            f"run {record.run_id} completed none of the cells asked for", hint="benchbox leaderboard says why"
+        )
+    again, warnings = _as_now(replace(record, cells=replayed), registry)
+    images = recorded_images(record, registry)
+    with tempfile.TemporaryDirectory(prefix="benchbox-") as folder:
+        made = RunStore.create(Path(folder), again, store.images())
+        on_event(RunStarted(made.record, 0))
+        shards = make_shards(images.shapes, record.protocol.repeats)
+        QualityPass(made, conditions_of(again, registry), shards, limits, on_event).run(context)
+        ended = made.outcomes()
+        cells = tuple(
+            _compare(one, store.scores(one.key), made.scores(one.key), ended[one.key], list(record.metrics))
+            if one in replayed
+            else _not_replayed(one, outcomes.get(one.key))
+            for one in chosen
+        )
+    identical = all(one.status in ("identical", "not replayed") for one in cells)
+    return Replay(record.run_id, identical, warnings, cells)
+
+
+def _choose(record: RunRecord, text: str, registry: Registry) -> tuple[Cell, ...]:
+    """Cells that were asked for: as they stand in the run, or in any other words that mean the same."""
+    if not text:
+        return record.cells
+    names = [f"{cell.denoiser}@{cell.noise}" for cell in record.cells]
+    if text not in names:
+        denoiser, at, noise = text.rpartition("@")
+        if not at:
+            raise BenchboxError(f"'{text}' names no cell", hint=f"write DENOISER@NOISE: {names[0]}")
+        (planned,) = plan_denoisers([denoiser.strip()], registry)
+        text = f"{planned.label}@{plan_noise(noise.strip(), registry)[0]}"
+    if text not in names:
+        raise BenchboxError(f"run {record.run_id} has no cell '{text}'", hint=did_you_mean(text, names))
+    return tuple(cell for cell, name in zip(record.cells, names, strict=True) if name == text)
+
+
+def _as_now(record: RunRecord, registry: Registry) -> tuple[RunRecord, tuple[str, ...]]:
+    """Make the record with the plugins of today, and say what has changed of those that its cells use."""
+    used = {cell.denoiser for cell in record.cells}, {cell.noise for cell in record.cells}
+    record = replace(
+        record,
+        denoisers=tuple(one for one in record.denoisers if one.label in used[0]),
+        noises={label: parts for label, parts in record.noises.items() if label in used[1]},
+        jobs=min(record.jobs, threads()),
+        timing=False,
+        previews=0,
+    )
+    found: dict[Reference, Provider] = {}
+    warnings = []
+    for reference, now in providers_now(record, registry).items():
+        words = words_of_change(record, reference, now)
+        if now is None:
+            raise BenchboxError(words, hint="install it again; a replay needs it")
+        if now != reference.provider:
+            warnings.append(words)
+        found[reference] = now
+    return replace(
+        record,
+        denoisers=tuple(
+            replace(one, reference=replace(one.reference, provider=found[one.reference])) for one in record.denoisers
+        ),
+        noises={
+            label: tuple(replace(part, provider=found[part]) for part in parts)
+            for label, parts in record.noises.items()
+        },
+        metrics={
+            label: replace(one, provider=found[Reference(one.provider, one.spec)])
+            for label, one in record.metrics.items()
+        },
+    ), tuple(dict.fromkeys(warnings))
+
+
+def _not_replayed(cell: Cell, outcome: Outcome | None) -> CellReplayed:
+    reason = f"{outcome.status}: {outcome.reason}" if outcome else cell.skipped or "the run ended before it was done"
+    return CellReplayed(cell.denoiser, cell.noise, cell.sigma_factor, "not replayed", reason)
+
+
+def _compare(cell: Cell, before: Columns, after: Columns, outcome: Outcome, metrics: Sequence[str]) -> CellReplayed:
+    made = CellReplayed(cell.denoiser, cell.noise, cell.sigma_factor, outcome.status, outcome.reason)
+    if outcome.status != "ok":
+        return made
+    labels = [label for label in (NOISE, *metrics) if label in before]
+    if not labels or not np.array_equal(before[IMAGE], after[IMAGE]):
+        return replace(made, status="different", reason="the run does not hold the scores of the same images")
+    scores = {label: compare_scores(before[IMAGE], before[label], after[label]) for label in labels}
+    same = all(one.different == 0 for one in scores.values())
+    return replace(made, status="identical" if same else "different", scores=scores)
+
+
+def compare_scores(images: NDArray[Any], before: NDArray[Any], after: NDArray[Any]) -> ScoresReplayed:
+    """Hold scores to those that were stored.
+
+    Parameters
+    ----------
+    images : ndarray of int32, shape (M,)
+        Image of each score.
+    before, after : ndarray of float64, shape (M,)
+
+    Returns
+    -------
+    ScoresReplayed
+    """
+    bits = [np.ascontiguousarray(one, dtype=np.float64).view(np.uint64) for one in (before, after)]
+    changed = bits[0] != bits[1]
+    apart = np.zeros(len(before))
+    with np.errstate(invalid="ignore"):
+        apart[changed] = np.abs(after[changed].astype(np.float64) - before[changed])
+    apart[np.isnan(apart)] = np.inf
+    return ScoresReplayed(
+        images=len(np.unique(images)),
+        different=len(np.unique(images[changed])),
+        largest=float(apart.max(initial=0.0)),
+        mean=float(apart.mean()),
+    )
