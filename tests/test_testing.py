@@ -6,10 +6,12 @@ import functools
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from benchbox import BenchboxError, Denoiser, Images, Sigma
@@ -18,6 +20,7 @@ from benchbox.registry import load_registry
 from benchbox.testing import HealthCard, check_denoiser, examine
 from benchbox.testing.card import Verdict
 from benchbox.testing.check import PROBES, verdicts
+from benchbox.testing.process import PROCESS_PROBES
 from benchbox.testing.subject import NOISE, Subject
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -179,6 +182,47 @@ def test_a_plugin_that_hangs_or_dies_gets_a_card(body: str, seen: str, benchbox:
     assert seen in card["verdicts"][0]["seen"]
     assert card["verdicts"][-1]["mark"] == "skip"
     assert "not reached" in card["verdicts"][-1]["seen"]
+
+
+IN_THE_FRESH_PROCESS = "if os.environ.get('BENCHBOX_THREADS') == '1': {}\nreturn noisy.copy()"
+
+
+@pytest.mark.parametrize(
+    ("body", "seen", "timeout"),
+    [
+        ("time.sleep(600)", "no answer within", "8"),
+        ("os.abort()", "ended by SIGABRT", "100"),
+        ("1 / 0", "ZeroDivisionError", "100"),
+    ],
+)
+def test_what_goes_wrong_in_the_fresh_process_only_is_said(
+    body: str, seen: str, timeout: str, benchbox: Command, plugin: Plugin
+) -> None:
+    file = plugin("moody", IN_THE_FRESH_PROCESS.format(body))
+    result = benchbox("plugins", "check", file, "--json", "--timeout", timeout, code=1)
+    (card,) = json.loads(result.stdout)
+    failed = [one for one in card["verdicts"] if one["mark"] == "fail"]
+    assert [one["probe"] for one in failed] == [probe.name for probe in PROCESS_PROBES]
+    assert all(seen in one["seen"] for one in failed)
+
+
+def test_a_check_that_is_killed_leaves_no_process_behind(plugin: Plugin, tmp_path: Path) -> None:
+    mark = tmp_path / "pids"
+    note = f"open({str(mark)!r}, 'a').write(f'{{os.getpid()}}\\n'); time.sleep(100)"
+    file = plugin("sleepy", IN_THE_FRESH_PROCESS.format(note))
+    command = [str(Path(sys.executable).with_name("benchbox")), "plugins", "check", str(file)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        wait_for(mark.exists)
+        process.kill()
+    (pid,) = mark.read_text().split()
+    wait_for(lambda: not psutil.pid_exists(int(pid)))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,27 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+_WATCH_S = 0.5
+
+
+def end_with_parent() -> None:
+    """End this process when the one that started it has ended: it may be killed itself, and cannot tell us then."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class ChildDied(Exception):
