@@ -40,6 +40,10 @@ class TrainingCard:
         Mean PSNR in dB on the validation split per noise, on images that were not fitted.
     notes : str
         What else a reader should know.
+    source : str
+        Fingerprint of all images that the fitted ones were drawn from; empty where these are all.
+    validated_on : str
+        Split whose images chose the weights that are kept; empty where none did.
     """
 
     dataset: str
@@ -54,6 +58,8 @@ class TrainingCard:
     hardware: str = ""
     validation: dict[str, float] = field(default_factory=dict)
     notes: str = ""
+    source: str = ""
+    validated_on: str = ""
 
     @property
     def label(self) -> str:

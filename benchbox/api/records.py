@@ -246,6 +246,8 @@ class Outcome:
         The training card, where there is one.
     images : int
         Images scored.
+    overlap : int or None
+        Scored images that have a duplicate in the split that it was trained on; None where that is not known.
     """
 
     status: Status
@@ -254,6 +256,7 @@ class Outcome:
     trained_on: str = ""
     card: dict[str, Any] = field(default_factory=dict)
     images: int = 0
+    overlap: int | None = None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from benchbox.engine.limits import Limits
     from benchbox.store import RunStore
 
-_WITH_RESUME = ("resume", "results", "jobs", "timeout", "memory", "sort", "page")
+_WITH_RESUME = ("resume", "results", "jobs", "timeout", "memory", "sort", "rank_leaky", "page")
 
 
 @click.command("run")
@@ -41,6 +41,11 @@ _WITH_RESUME = ("resume", "results", "jobs", "timeout", "memory", "sort", "page"
 @click.option("--split", default="", help="Training, PublicTest or PrivateTest of FER2013.  [default: PublicTest]")
 @click.option("--limit", type=click.IntRange(min=1), help="Draw this many images from the whole split, by the seed.")
 @click.option("--skip-bad", is_flag=True, help="Go on without images that do not decode, and count them.")
+@click.option(
+    "--drop-duplicates",
+    is_flag=True,
+    help="Leave out images that have a near duplicate in Training or repeat another; 'benchbox data audit' shows them.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of noise and draw.")
 @click.option("--clip", is_flag=True, help="Clip noisy images to [0, 1].")
 @click.option("--quantize", is_flag=True, help="Round noisy images to 8 bit (clips them too).")
@@ -62,6 +67,7 @@ _WITH_RESUME = ("resume", "results", "jobs", "timeout", "memory", "sort", "page"
 )
 @click.option("--metric", "metrics", multiple=True, help="Metric; may repeat.  [default: all built-in ones]")
 @click.option("--sort", default="psnr", show_default=True, help="Metric that ranks.")
+@click.option("--rank-leaky", is_flag=True, help="Rank rows that were trained on the images they are scored on.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Worker processes.  [default: all cores]")
 @click.option("--timing/--no-timing", default=True, show_default=True, help="Time each denoiser alone.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads when timed.")
@@ -93,6 +99,7 @@ def command(
     split: str,
     limit: int | None,
     skip_bad: bool,
+    drop_duplicates: bool,
     seed: int,
     clip: bool,
     quantize: bool,
@@ -101,6 +108,7 @@ def command(
     repeats: int,
     metrics: tuple[str, ...],
     sort: str,
+    rank_leaky: bool,
     jobs: int | None,
     timing: bool,
     threads: int,
@@ -128,7 +136,7 @@ def command(
     from benchbox.engine.limits import Limits
 
     if resume:
-        _finish(_resume(resume, results, jobs, Limits(timeout, memory)), sort, page)
+        _finish(_resume(resume, results, jobs, Limits(timeout, memory)), sort, rank_leaky, page)
     from benchbox.api.records import DataRequest, Protocol
     from benchbox.engine.plan import DEFAULT_METRICS, RunConfig
 
@@ -136,7 +144,7 @@ def command(
         denoisers=denoisers,
         noises=noises,
         metrics=metrics or DEFAULT_METRICS,
-        data=DataRequest(dataset, str(data) if data else "", split, limit, seed, skip_bad),
+        data=DataRequest(dataset, str(data) if data else "", split, limit, seed, skip_bad, drop_duplicates),
         protocol=Protocol(seed, clip or quantize, quantize, sigma, repeats),  # type: ignore[arg-type]
         sigma_errors=_factors(sigma_error),
         jobs=jobs or _cores(),
@@ -152,7 +160,7 @@ def command(
     )
     from benchbox.engine.runner import execute
 
-    _finish(_watched(lambda progress: execute(config, progress)), sort, page)
+    _finish(_watched(lambda progress: execute(config, progress)), sort, rank_leaky, page)
 
 
 def _factors(text: str) -> tuple[float, ...]:
@@ -196,7 +204,7 @@ def _watched(work: Callable[[RunProgress], RunStore]) -> RunStore:
         signal.signal(signal.SIGTERM, before)
 
 
-def _finish(store: RunStore, sort: str, page: bool) -> NoReturn:
+def _finish(store: RunStore, sort: str, rank_leaky: bool, page: bool) -> NoReturn:
     """Print the leaderboard and where everything is; the exit code is 1 when a requested cell failed."""
     from rich.console import Console
 
@@ -204,7 +212,7 @@ def _finish(store: RunStore, sort: str, page: bool) -> NoReturn:
     from benchbox.report.leaderboard import build_leaderboard
     from benchbox.report.terminal import TerminalLeaderboard
 
-    board = build_leaderboard(store, sort=sort)
+    board = build_leaderboard(store, sort=sort, rank_leaky=rank_leaky)
     Console().print(TerminalLeaderboard(board), crop=False)
     written = write_leaderboard(store, board)
     click.echo(f"results: {store.folder}\nmarkdown: {written}", err=True)

@@ -16,6 +16,7 @@ from benchbox.engine.data import describe_data, open_data
 from benchbox.engine.environment import environment
 from benchbox.engine.events import Event, RunStarted, SetAside, TimingDone, TimingStarted
 from benchbox.engine.limits import Limits
+from benchbox.engine.overlaps import note_overlaps
 from benchbox.engine.plan import RunConfig, Shard, make_plan, make_shards
 from benchbox.engine.previews import make_previews
 from benchbox.engine.processes import WorkerContext, worker_context
@@ -129,6 +130,7 @@ def _work(
     on_event(RunStarted(store.record, done))
     conditions = conditions_of(store.record, registry)
     QualityPass(store, conditions, shards, limits, on_event).run(context)
+    note_overlaps(store, registry)
     if store.record.previews:
         make_previews(store, conditions, context, limits.timeout_s)
     if store.record.timing:

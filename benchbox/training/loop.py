@@ -128,7 +128,7 @@ class _Run:
         self._config, self._denoiser, self._recipe = config, denoiser, recipe
         self._mixture, self._folder = mixture, folder
         self._trainer, self._training, self._progress, self._at = trainer, training, progress, at
-        self._validating = len(validating)
+        self._validating, self._validated_on = len(validating), validating.split
         self._batches = Batches(training, mixture, recipe, config.seed)
         self._validation = Validation(validating, mixture, recipe, config.seed)
 
@@ -249,6 +249,8 @@ class _Run:
             hardware=f"{machine['cpu']}, {machine['cores']} cores",
             validation={TRAINED_ON: round(row.val_psnr, 3)},
             notes=notes,
+            source=self._training.source,
+            validated_on=self._validated_on,
         )
 
     def _rate(self, step: int) -> float:
