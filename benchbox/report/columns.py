@@ -160,6 +160,7 @@ def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[st
     notes += [
         f"{plain(row.denoiser)}: ranked although {plain(row.leak)}" for row in block.rows if row.leak and row.rank
     ]
+    notes += [f"{plain(row.denoiser)}: {plain(caution)}" for row in block.rows for caution in row.cautions]
     worse = [plain(row.denoiser) for row in block.rows if row.worse_than_nothing]
     if worse:
         notes.append(f"worse than doing nothing: {', '.join(worse)}")

@@ -124,6 +124,8 @@ class Row:
     trained_on, tuned_on : str
     leak : str
         Why it has seen the images that it is scored on; empty where its training card does not say so.
+    cautions : tuple of str
+        What else a reader must know of its training.
     best : tuple of str
         Keys of the columns in which no ranked row is better.
     to_best : Comparison or None
@@ -148,6 +150,7 @@ class Row:
     trained_on: str
     tuned_on: str
     leak: str = ""
+    cautions: tuple[str, ...] = ()
     best: tuple[str, ...] = ()
     to_best: Comparison | None = None
     gap_closed: float | None = None

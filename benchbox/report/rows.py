@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from benchbox.api.records import Cell, DenoiserRecord, Outcome, RunRecord, Timing
+from benchbox.report.leaks import cautions_of, leak_of
 from benchbox.report.model import Header, Row, Speed
 from benchbox.stats.summaries import latency_of, mean_of
 
@@ -51,16 +52,9 @@ def make_row(
         knew=outcome.knew if outcome else "",
         trained_on=outcome.trained_on if outcome else "",
         tuned_on=denoiser.tuned_on,
-        leak=_leak(record, outcome) if outcome else "",
+        leak=leak_of(record.data, outcome) if outcome else "",
+        cautions=cautions_of(record.data, outcome) if outcome else (),
     )
-
-
-def _leak(record: RunRecord, outcome: Outcome) -> str:
-    """Why a row has seen the images that it is scored on; empty where nothing says so."""
-    card = outcome.card
-    same_pixels = card.get("fingerprint") in {record.data.fingerprint, record.data.source} - {"", None}
-    same_split = (card.get("dataset"), card.get("split")) == (record.data.dataset, record.data.split)
-    return f"it was trained on images that are scored here: {outcome.trained_on}" if same_pixels or same_split else ""
 
 
 def speed_of(timing: Timing) -> Speed | None:
