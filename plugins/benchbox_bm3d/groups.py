@@ -1,113 +1,181 @@
-"""Collaborative filtering of one group of similar patches, in place, 16 coefficients at a time."""
+"""Collaborative filtering of one group of similar patches, 16 coefficients at a time.
+
+A group is laid out as ``(P * P / 16, count, 16)``. Its Haar transform is written out for each size of a group, so that
+all patches stay in registers.
+"""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchbox_bm3d.compiled import compiled
-from benchbox_bm3d.vectors import count_nonzero, load16, splat16, store, total, zero_below
+from benchbox_bm3d.vectors import (
+    count_nonzero,
+    haar1,
+    haar2,
+    haar4,
+    haar8,
+    haar16,
+    haar32,
+    inverse_haar1,
+    inverse_haar2,
+    inverse_haar4,
+    inverse_haar8,
+    inverse_haar16,
+    inverse_haar32,
+    load16,
+    splat16,
+    store,
+    total,
+    zero_below,
+)
 
 FLOATS = NDArray[np.float32]
 INTS = NDArray[np.int64]
 
-_HALF = np.float32(math.sqrt(0.5))
-
 
 @compiled
-def gather(coefficients: FLOATS, area: int, found: INTS, count: int, group: FLOATS) -> None:
-    """Copy the patches of a group, `area` coefficients each, to ``(area / 16, count, 16)``."""
-    for i in range(count):
-        for block in range(area // 16):
-            store(group, (block * count + i) * 16, load16(coefficients, found[i] * area + 16 * block))
-
-
-@compiled
-def haar(group: FLOATS, start: int, count: int) -> None:
-    """Orthonormal Haar transform of `count` vectors of 16 lanes, in place; the order of the result is its own."""
-    half = splat16(_HALF)
-    step = 1
-    while step < count:
-        for i in range(0, count, 2 * step):
-            at, other = start + 16 * i, start + 16 * (i + step)
-            first, second = load16(group, at), load16(group, other)
-            store(group, at, (first + second) * half)
-            store(group, other, (first - second) * half)
-        step *= 2
-
-
-@compiled
-def inverse_haar(group: FLOATS, start: int, count: int) -> None:
-    """Undo `haar`."""
-    half = splat16(_HALF)
-    step = count // 2
-    while step > 0:
-        for i in range(0, count, 2 * step):
-            at, other = start + 16 * i, start + 16 * (i + step)
-            first, second = load16(group, at), load16(group, other)
-            store(group, at, (first + second) * half)
-            store(group, other, (first - second) * half)
-        step //= 2
-
-
-@compiled
-def threshold(group: FLOATS, area: int, count: int, least: np.float32) -> np.float32:
-    """Hard-threshold a group; the weight of its estimates is one over the coefficients that are left.
-
-    The mean of the group is always kept.
-    """
-    limit = splat16(least)
-    kept = 0
+def _gather(coefficients: FLOATS, area: int, found: INTS, count: int, group: FLOATS) -> None:
     for block in range(area // 16):
         start = 16 * block * count
-        haar(group, start, count)
-        mean = group[0]
-        for at in range(start, start + 16 * count, 16):
-            value = zero_below(load16(group, at), limit)
-            kept += count_nonzero(value)
-            store(group, at, value)
-        if block == 0 and group[0] == 0:
-            group[0] = mean
-            kept += 1
-        inverse_haar(group, start, count)
+        if count == 32:
+            haar32(coefficients, found, area, 16 * block, group, start)
+        elif count == 16:
+            haar16(coefficients, found, area, 16 * block, group, start)
+        elif count == 8:
+            haar8(coefficients, found, area, 16 * block, group, start)
+        elif count == 4:
+            haar4(coefficients, found, area, 16 * block, group, start)
+        elif count == 2:
+            haar2(coefficients, found, area, 16 * block, group, start)
+        else:
+            haar1(coefficients, found, area, 16 * block, group, start)
+
+
+@compiled
+def scatter(
+    group: FLOATS, area: int, found: INTS, count: int, weight: np.float32, sums: FLOATS, weights: FLOATS
+) -> None:
+    """Transform a group back, and add its patches, weighted, and the weight at their places.
+
+    Parameters
+    ----------
+    group : ndarray of float32, flat
+        What `threshold` or `shrink` left.
+    area : int
+        Coefficients of a patch.
+    found : ndarray of int64
+        Places of the patches.
+    count : int
+        Patches of the group, a power of two up to 32.
+    weight : float32
+    sums, weights : ndarray of float32, flat
+        Added to: coefficients, `area` a place, and weights, one a place.
+    """
+    factor = splat16(weight)
+    for i in range(count):
+        weights[found[i]] += weight
+    for block in range(area // 16):
+        start = 16 * block * count
+        if count == 32:
+            inverse_haar32(group, start, factor, sums, found, area, 16 * block)
+        elif count == 16:
+            inverse_haar16(group, start, factor, sums, found, area, 16 * block)
+        elif count == 8:
+            inverse_haar8(group, start, factor, sums, found, area, 16 * block)
+        elif count == 4:
+            inverse_haar4(group, start, factor, sums, found, area, 16 * block)
+        elif count == 2:
+            inverse_haar2(group, start, factor, sums, found, area, 16 * block)
+        else:
+            inverse_haar1(group, start, factor, sums, found, area, 16 * block)
+
+
+@compiled
+def threshold(coefficients: FLOATS, area: int, found: INTS, count: int, least: np.float32, group: FLOATS) -> np.float32:
+    """Transform a group and hard-threshold it; the mean of the group is always kept.
+
+    Parameters
+    ----------
+    coefficients : ndarray of float32, flat
+        `area` a place.
+    area : int
+    found : ndarray of int64
+        Places of the patches.
+    count : int
+        Patches of the group, a power of two up to 32.
+    least : float32
+        Threshold.
+    group : ndarray of float32, flat
+        Filled.
+
+    Returns
+    -------
+    float32
+        Weight of the estimates: one over the coefficients that are left.
+    """
+    _gather(coefficients, area, found, count, group)
+    limit = splat16(least)
+    mean = group[0]
+    kept = 0
+    for at in range(0, area * count, 16):
+        value = zero_below(load16(group, at), limit)
+        kept += count_nonzero(value)
+        store(group, at, value)
+    if group[0] == 0:
+        group[0] = mean
+        kept += 1
     return np.float32(1) / np.float32(kept)
 
 
 @compiled
-def shrink(group: FLOATS, pilot: FLOATS, area: int, count: int, noise: np.float32) -> np.float32:
-    """Empirical Wiener filter of a group by its pilot (overwritten); the weight is one over the filter's energy.
+def shrink(
+    coefficients: FLOATS, pilots: FLOATS, area: int, found: INTS, count: int, noise: np.float32, group: FLOATS,
+    pilot: FLOATS,
+) -> np.float32:  # fmt: skip
+    """Transform a group and Wiener-filter it by its pilot.
 
-    The mean of the group is left as it is: shrinking it would darken the image.
+    The mean of the group is left as it is, for shrinking it would darken the image.
+
+    Parameters
+    ----------
+    coefficients, pilots : ndarray of float32, flat
+        Of the noisy image and of the pilot, `area` a place.
+    area, found, count
+        As in `threshold`.
+    noise : float32
+        Noise variance.
+    group, pilot : ndarray of float32, flat
+        Filled, and scratch.
+
+    Returns
+    -------
+    float32
+        Weight of the estimates: one over the energy of the filter.
     """
-    variance = splat16(noise)
+    _gather(coefficients, area, found, count, group)
+    _gather(pilots, area, found, count, pilot)
+    variance = splat16(max(noise, np.float32(1e-16)))
     energy = splat16(np.float32(0))
-    for block in range(area // 16):
-        start = 16 * block * count
-        haar(group, start, count)
-        haar(pilot, start, count)
-        mean = group[0]
-        for at in range(start, start + 16 * count, 16):
-            guess = load16(pilot, at)
-            power = guess * guess
-            gain = power / (power + variance)
-            energy += gain * gain
-            store(group, at, gain * load16(group, at))
-        if block == 0:
-            group[0] = mean
-        inverse_haar(group, start, count)
+    one = splat16(np.float32(1))
+    mean = group[0]
+    half = max(16, area * count // 2)
+    if area * count == 16:
+        # A single 4x4 patch has no second vector; a pilot of zeros makes its gains zero.
+        pilot[16:32] = 0
+    for at in range(0, half, 16):
+        # One division for two gains: it takes longer than all else here.
+        first, second = load16(pilot, at), load16(pilot, half + at)
+        first, second = first * first, second * second
+        first_sum, second_sum = first + variance, second + variance
+        inverse = one / (first_sum * second_sum)
+        first = first * second_sum * inverse
+        second = second * first_sum * inverse
+        energy += first * first
+        energy += second * second
+        store(group, at, first * load16(group, at))
+        store(group, half + at, second * load16(group, half + at))
+    group[0] = mean
     weight: np.float32 = np.float32(1) / max(total(energy), np.float32(1e-6))
     return weight
-
-
-@compiled
-def scatter(group: FLOATS, area: int, found: INTS, count: int, weight: np.float32, sums: FLOATS,
-            weights: FLOATS) -> None:  # fmt: skip
-    """Add the weighted patches of a group, and their weight, at their places."""
-    factor = splat16(weight)
-    for i in range(count):
-        weights[found[i]] += weight
-        for block in range(area // 16):
-            at = found[i] * area + 16 * block
-            store(sums, at, load16(sums, at) + factor * load16(group, (block * count + i) * 16))

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox_bm3d.compiled import compiled
-from benchbox_bm3d.groups import gather, scatter, shrink, threshold
+from benchbox_bm3d.groups import scatter, shrink, threshold
 from benchbox_bm3d.matching import aligned, coefficient_planes, distances, nearest
 from benchbox_bm3d.patches import forward, inverse
 
@@ -77,8 +77,8 @@ def filter_tiles(
     guesses = np.empty(most_y * most_x * area if wiener else 0, np.float32)
     sums = np.empty(most_y * most_x * area, np.float32)
     weights = np.empty(most_y * most_x, np.float32)
-    group = np.empty(32 * area, np.float32)
-    pilot_group = np.empty(32 * area, np.float32)
+    group = np.zeros(32 * area, np.float32)
+    pilot_group = np.zeros(32 * area, np.float32)
     references = np.empty(4 * kept, np.float32)
     room = aligned(4 * (2 * reach + 4) * 64)
     ranks = np.empty(32, np.float32)
@@ -125,12 +125,10 @@ def filter_tiles(
                     while count & (count - 1):
                         # Groups are cut to a power of two for the Haar transform.
                         count &= count - 1
-                    gather(coefficients, area, found, count, group)
                     if wiener:
-                        gather(guesses, area, found, count, pilot_group)
-                        weight = shrink(group, pilot_group, area, count, strength)
+                        weight = shrink(coefficients, guesses, area, found, count, strength, group, pilot_group)
                     else:
-                        weight = threshold(group, area, count, strength)
+                        weight = threshold(coefficients, area, found, count, strength, group)
                     scatter(group, area, found, count, weight, sums, weights)
 
         pixels[t, : height * width] = 0

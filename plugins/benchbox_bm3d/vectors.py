@@ -174,6 +174,101 @@ def squared_distances(
     return signature, generate
 
 
+def _levels(count: int) -> list[int]:
+    # How many levels of the Haar transform each row of a group takes part in.
+    levels, step = [0] * count, 1
+    while step < count:
+        for row in range(0, count, step):
+            levels[row] += 1
+        step *= 2
+    return levels
+
+
+def _butterfly(builder: Any, rows: list[Any], first: int, second: int) -> None:
+    low, high = rows[first], rows[second]
+    rows[first], rows[second] = builder.fadd(low, high), builder.fsub(low, high)
+
+
+def _scale(builder: Any, value: Any, level: int) -> Any:
+    factor = ir.Constant(ir.VectorType(ir.FloatType(), 16), [0.5 ** (level / 2)] * 16)
+    return builder.fmul(value, factor) if level else value
+
+
+def _make_haar(count: int) -> Any:
+    @intrinsic  # type: ignore[untyped-decorator]
+    def haar(typing: Any, source: Any, places: Any, pitch: Any, offset: Any, group: Any, start: Any) -> Any:
+        """Transform 16 columns of the rows at ``source[places * pitch + offset:]`` to ``group[start:]``."""
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            source_, places_, pitch_, offset_, group_, start_ = arguments
+            indices = context.make_array(places)(context, builder, places_).data
+            rows = []
+            for row in range(count):
+                place = builder.load(builder.gep(indices, [ir.Constant(_INT64, row)]))
+                at = builder.add(builder.mul(place, pitch_), offset_)
+                value = builder.load(_address(context, builder, source, source_, at, 16))
+                value.align = 4
+                rows.append(value)
+            step = 1
+            while step < count:
+                for row in range(0, count, 2 * step):
+                    _butterfly(builder, rows, row, row + step)
+                step *= 2
+            for row, level in enumerate(_levels(count)):
+                at = builder.add(start_, ir.Constant(_INT64, 16 * row))
+                written = builder.store(
+                    _scale(builder, rows[row], level), _address(context, builder, group, group_, at, 16)
+                )
+                written.align = 4
+            return context.get_dummy_value()
+
+        return types.void(source, places, types.intp, types.intp, group, types.intp), generate
+
+    return haar
+
+
+def _make_inverse_haar(count: int) -> Any:
+    @intrinsic  # type: ignore[untyped-decorator]
+    def inverse_haar(
+        typing: Any, group: Any, start: Any, weight: Any, target: Any, places: Any, pitch: Any, offset: Any
+    ) -> Any:
+        """Undo `haar`, and add the rows, times `weight`, at ``target[places * pitch + offset:]``."""
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            group_, start_, weight_, target_, places_, pitch_, offset_ = arguments
+            indices = context.make_array(places)(context, builder, places_).data
+            rows = []
+            for row, level in enumerate(_levels(count)):
+                at = builder.add(start_, ir.Constant(_INT64, 16 * row))
+                value = builder.load(_address(context, builder, group, group_, at, 16))
+                value.align = 4
+                rows.append(_scale(builder, value, level))
+            step = count // 2
+            while step > 0:
+                for row in range(0, count, 2 * step):
+                    _butterfly(builder, rows, row, row + step)
+                step //= 2
+            for row in range(count):
+                place = builder.load(builder.gep(indices, [ir.Constant(_INT64, row)]))
+                at = _address(context, builder, target, target_, builder.add(builder.mul(place, pitch_), offset_), 16)
+                before = builder.load(at)
+                before.align = 4
+                more = builder.fmul(rows[row], weight_, flags=_FLAGS)
+                written = builder.store(builder.fadd(before, more, flags=_FLAGS), at)
+                written.align = 4
+            return context.get_dummy_value()
+
+        return types.void(group, types.intp, weight, target, places, types.intp, types.intp), generate
+
+    return inverse_haar
+
+
+haar1, haar2, haar4, haar8, haar16, haar32 = (_make_haar(count) for count in (1, 2, 4, 8, 16, 32))
+inverse_haar1, inverse_haar2, inverse_haar4, inverse_haar8, inverse_haar16, inverse_haar32 = (
+    _make_inverse_haar(count) for count in (1, 2, 4, 8, 16, 32)
+)
+
+
 @intrinsic  # type: ignore[untyped-decorator]
 def lowest_bit(typing: Any, bits: Any) -> Any:
     """Position of the lowest bit that is set; there must be one."""
