@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox.api.records import Cell
 from benchbox.report.html.pictures import data_address, error_png, grey_png
 from benchbox.report.model import Block
 from benchbox.report.rows import is_floor
@@ -16,6 +15,8 @@ from benchbox.report.text import plain
 from benchbox.store import IMAGE, RunStore, noise_key
 
 Picture = NDArray[np.float32]
+
+_WORDS = {"psnr": "{:.2f} dB", "ssim": "SSIM {:.3f}"}
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,7 @@ def make_gallery(store: RunStore, block: Block, stored: Stored, room: int) -> Ga
     """
     firsts = [place for place, repeat in enumerate(stored.repeats) if repeat == 0]
     largest = common_scale(stored)
-    cells = {cell.denoiser: cell for cell in store.record.cells if cell.noise == block.noise and cell.sigma_factor == 1}
-    scores = {name: _scores(store, cells[name]) for name in stored.denoised}
+    scores = scores_of(store, block.noise, list(stored.denoised))
     ids = store.images()["id"]
     shelves: list[Shelf] = []
     taken = 0
@@ -143,6 +143,23 @@ def make_gallery(store: RunStore, block: Block, stored: Stored, room: int) -> Ga
     return Gallery(columns, tuple(shelves), largest, tuple(missing), len(firsts) - len(shelves))
 
 
+def scores_of(store: RunStore, noise: str, denoisers: Sequence[str]) -> dict[str, dict[int, tuple[str, ...]]]:
+    """PSNR and SSIM in words, by denoiser and image, with the first noise; as far as they were measured."""
+    cells = {cell.denoiser: cell for cell in store.record.cells if cell.noise == noise and cell.sigma_factor == 1}
+    found: dict[str, dict[int, tuple[str, ...]]] = {}
+    for denoiser in denoisers:
+        columns = store.scores(cells[denoiser].key)
+        first = columns["repeat"] == 0
+        lines: dict[int, tuple[str, ...]] = dict.fromkeys(columns[IMAGE][first].tolist(), ())
+        for label in store.record.metrics:
+            name = label.partition(":")[0]
+            for image, value in zip(columns[IMAGE][first].tolist(), columns[label][first].tolist(), strict=True):
+                if name in _WORDS:
+                    lines[image] += (_WORDS[name].format(value),)
+        found[denoiser] = lines
+    return found
+
+
 def common_scale(stored: Stored) -> float:
     """Error of the brightest colour: 99 % of the pixels of all results err less; to two digits."""
     errors = [
@@ -155,36 +172,20 @@ def common_scale(stored: Stored) -> float:
     return max(float(f"{np.percentile(everything, 99):.1e}"), 1e-3)
 
 
-def _scores(store: RunStore, cell: Cell) -> list[tuple[str, dict[int, float]]]:
-    """PSNR and SSIM of each image with the first noise, as far as they were measured."""
-    columns = store.scores(cell.key)
-    first = columns.get("repeat", np.zeros(len(columns[IMAGE]))) == 0
-    found = []
-    for label in store.record.metrics:
-        if label.partition(":")[0] in ("psnr", "ssim"):
-            pairs = zip(columns[IMAGE][first].tolist(), columns[label][first].tolist(), strict=True)
-            found.append((label.partition(":")[0], dict(pairs)))
-    return found
-
-
 def _shelf(
     stored: Stored,
     place: int,
     name: str,
     largest: float,
-    scores: Mapping[str, Sequence[tuple[str, dict[int, float]]]],
+    scores: Mapping[str, Mapping[int, tuple[str, ...]]],
 ) -> Shelf:
     clean, noisy, image = stored.clean[place], stored.noisy[place], stored.images[place]
     tiles = [_tile("clean", f"{name}, clean", clean, None, ())]
     tiles.append(_tile("noisy", f"{name}, noisy", noisy, (noisy - clean, largest), ()))
     for denoiser, pictures in stored.denoised.items():
-        lines = tuple(
-            f"{values[image]:.2f} dB" if metric == "psnr" else f"SSIM {values[image]:.3f}"
-            for metric, values in scores[denoiser]
-        )
         made = pictures[place]
         alt = f"{name}, denoised by {plain(denoiser)}"
-        tiles.append(_tile(plain(denoiser), alt, made, (made - clean, largest), lines))
+        tiles.append(_tile(plain(denoiser), alt, made, (made - clean, largest), scores[denoiser][image]))
     return Shelf(name, plain(stored.why[place]), tuple(tiles))
 
 

@@ -1,0 +1,301 @@
+"""The gallery of a noise in a terminal, of half-block characters, and as a figure for a paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.style import Style
+from rich.text import Text
+
+from benchbox.api.errors import BenchboxError, did_you_mean
+from benchbox.report.html.gallery import Stored, common_scale, read_pictures, scores_of
+from benchbox.report.html.material import noise_charts, read_material, run_charts
+from benchbox.report.html.style import charts_style, looks_of
+from benchbox.report.model import Block, Leaderboard
+from benchbox.report.text import count, plain
+from benchbox.store import RunStore
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Picture = NDArray[np.float32]
+
+NARROWEST_TILE = 24
+DPI = 300
+_RAMP = " .:-=+*#%@"
+_GAP = 2
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Images of one noise that are to be shown.
+
+    Attributes
+    ----------
+    noise : str
+    names, why : tuple of str
+        Of each image.
+    titles : tuple of str
+        Of each column: clean, noisy, then denoisers, best first.
+    pictures : tuple of tuple of ndarray of float32, each of shape (H, W)
+        Of each image, one a column.
+    captions : tuple of tuple of str
+        The same, scores in words; empty where there are none.
+    largest : float
+        Error of the brightest colour of an error map.
+    """
+
+    noise: str
+    names: tuple[str, ...]
+    why: tuple[str, ...]
+    titles: tuple[str, ...]
+    pictures: tuple[tuple[Picture, ...], ...]
+    captions: tuple[tuple[str, ...], ...]
+    largest: float
+
+
+@dataclass(frozen=True)
+class TerminalGallery:
+    """What rich prints of a gallery: grey half blocks where there is colour, characters where there is none.
+
+    Of several images as many columns are shown as fit, shrunk; of one image all, pixel by pixel.
+
+    Attributes
+    ----------
+    shown : Shown
+    """
+
+    shown: Shown
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Lay the pictures out for the width at hand."""
+        shown, width = self.shown, options.max_width
+        colour = console.color_system is not None
+        alone = len(shown.names) == 1
+        widest = max(picture.shape[1] for pictures in shown.pictures for picture in pictures)
+        tile = min(width, widest if alone else min(widest, NARROWEST_TILE))
+        fitting = max(1, (width + _GAP) // (tile + _GAP))
+        columns = len(shown.titles) if alone else min(fitting, len(shown.titles))
+        yield Text(f"{shown.noise}, images chosen by their scores", style="bold")
+        for name, why, pictures, captions in zip(shown.names, shown.why, shown.pictures, shown.captions, strict=True):
+            yield Text(f"\n{name}, {why}")
+            for start in range(0, columns, fitting):
+                part = slice(start, min(start + fitting, columns))
+                yield _line(shown.titles[part], tile)
+                yield from _beside([_half_blocks(shrink(one, tile), colour) for one in pictures[part]], tile)
+                yield _line(captions[part], tile)
+        if columns < len(shown.titles):
+            left = ", ".join(shown.titles[columns:])
+            yield Text(f"\nnot shown at this width: {left}; all of one image: --image {shown.names[0]}", style="dim")
+
+
+def read_shown(store: RunStore, board: Leaderboard, noise: str, image: str) -> Shown:
+    """Read the pictures to show.
+
+    Parameters
+    ----------
+    store : RunStore
+    board : Leaderboard
+    noise : str
+        Canonical specification; empty for the first noise of the run.
+    image : str
+        Name of one image, or a unique part of it; empty for all that are kept.
+
+    Returns
+    -------
+    Shown
+
+    Raises
+    ------
+    BenchboxError
+        The run has no such noise, or kept no such pictures.
+    """
+    block = _block(board, noise)
+    stored = read_pictures(store, block)
+    if stored is None or not stored.denoised:
+        raise BenchboxError(
+            f"run {store.record.run_id} kept no pictures of {block.noise}", hint="run again with --previews 4"
+        )
+    firsts = [place for place, repeat in enumerate(stored.repeats) if repeat == 0]
+    ids = store.images()["id"]
+    names = {place: str(ids[stored.images[place]]) for place in firsts}
+    if image:
+        fitting = [place for place in firsts if names[place] == image] or [
+            place for place in firsts if image in names[place]
+        ]
+        if len(fitting) != 1:
+            known = ", ".join(names.values())
+            raise BenchboxError(
+                f"'{image}' names {count(len(fitting), 'image')} of which pictures are kept",
+                hint=f"there are: {known}; run with more --previews to keep others",
+            )
+        firsts = fitting
+    scores = scores_of(store, block.noise, list(stored.denoised))
+    return Shown(
+        noise=plain(block.noise),
+        names=tuple(plain(names[place]) for place in firsts),
+        why=tuple(plain(stored.why[place]) for place in firsts),
+        titles=("clean", "noisy", *(plain(name) for name in stored.denoised)),
+        pictures=tuple(_pictures(stored, place) for place in firsts),
+        captions=tuple(
+            ("", "", *(", ".join(scores[name][stored.images[place]]) for name in stored.denoised)) for place in firsts
+        ),
+        largest=common_scale(stored),
+    )
+
+
+def draw_grid(shown: Shown) -> Figure:
+    """Draw images down, denoisers across, each result above its error map at one scale, for a paper.
+
+    Parameters
+    ----------
+    shown : Shown
+
+    Returns
+    -------
+    Figure
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    rows, columns = 2 * len(shown.names), len(shown.titles)
+    with charts_style():
+        figure = Figure(figsize=(0.95 * columns, 1.05 * rows), layout=ConstrainedLayoutEngine(h_pad=0.05, w_pad=0.03))
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for row, (pictures, captions) in enumerate(zip(shown.pictures, shown.captions, strict=True)):
+            clean = pictures[0]
+            for column, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+                above, below = grid[2 * row][column], grid[2 * row + 1][column]
+                for axes in (above, below):
+                    axes.set_axis_off()
+                above.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+                if row == 0:
+                    above.set_title(shown.titles[column], fontsize=7)
+                if column:
+                    error = np.abs(picture - clean)
+                    below.imshow(error, cmap="cividis", vmin=0, vmax=shown.largest, interpolation="nearest")
+                    below.text(0.5, -0.04, caption, fontsize=5, ha="center", va="top", transform=below.transAxes)
+        figure.supxlabel(
+            f"{shown.noise}; below: size of the error, 0 (dark) to {shown.largest:g} and more (bright)", fontsize=7
+        )
+    return figure
+
+
+def write_grid(shown: Shown, file: Path) -> None:
+    """Write the figure of `draw_grid` as a PNG at 300 dpi; raises `BenchboxError` where that fails."""
+    try:
+        with charts_style():
+            draw_grid(shown).savefig(file, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
+    except OSError as error:
+        raise BenchboxError(f"cannot write {file}: {error.strerror}", hint="choose another file with --png") from error
+
+
+def write_charts(store: RunStore, board: Leaderboard, folder: Path, form: str) -> list[Path]:
+    """Write every chart of the report as a file for a paper, with text as text.
+
+    Parameters
+    ----------
+    store : RunStore
+    board : Leaderboard
+    folder : Path
+        Made when it is missing.
+    form : {'svg', 'pdf'}
+
+    Returns
+    -------
+    list of Path
+
+    Raises
+    ------
+    BenchboxError
+        A file cannot be written.
+    """
+    looks = looks_of([one.label for one in store.record.denoisers])
+    named = [
+        (f"{number}-{chart.name}", chart)
+        for number, block in enumerate(board.blocks, start=1)
+        for chart in noise_charts(board, read_material(store, block), looks)
+    ]
+    named += [(f"all-{chart.name}-{number}", chart) for number, chart in enumerate(run_charts(board, looks), start=1)]
+    files = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, chart in named:
+            file = folder / f"{name}.{form}"
+            with charts_style():
+                date = {"Date": None} if form == "svg" else {"CreationDate": None}
+                chart.figure.savefig(file, format=form, metadata=date)
+            files.append(file)
+    except OSError as error:
+        raise BenchboxError(
+            f"cannot write into {folder}: {error.strerror}", hint="choose another folder with -o"
+        ) from error
+    return files
+
+
+def shrink(picture: Picture, width: int) -> Picture:
+    """Make a picture no wider than `width`, by averaging areas."""
+    height, before = picture.shape
+    if before <= width:
+        return picture
+    import cv2
+
+    size = (width, max(2, round(height * width / before)))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
+
+
+def _block(board: Leaderboard, noise: str) -> Block:
+    if not noise:
+        return board.blocks[0]
+    blocks = {block.noise: block for block in board.blocks}
+    if noise not in blocks:
+        raise BenchboxError(f"the run has no noise '{noise}'", hint=did_you_mean(noise, blocks))
+    return blocks[noise]
+
+
+def _pictures(stored: Stored, place: int) -> tuple[Picture, ...]:
+    return (stored.clean[place], stored.noisy[place], *(made[place] for made in stored.denoised.values()))
+
+
+def _half_blocks(picture: Picture, colour: bool) -> list[Text]:
+    """Two rows of pixels a line: the upper ones the colour of the character, the lower ones that behind it."""
+    levels = np.rint(np.clip(picture, 0, 1) * 255).astype(int)
+    if len(levels) % 2:
+        levels = np.vstack([levels, levels[-1:]])
+    lines = []
+    for upper, lower in zip(levels[::2].tolist(), levels[1::2].tolist(), strict=True):
+        line = Text(no_wrap=True, overflow="ignore")
+        for top, bottom in zip(upper, lower, strict=True):
+            if colour:
+                line.append(
+                    "▀", Style(color=f"#{top:02x}{top:02x}{top:02x}", bgcolor=f"#{bottom:02x}{bottom:02x}{bottom:02x}")
+                )
+            else:
+                line.append(_RAMP[(top + bottom) * (len(_RAMP) - 1) // 510])
+        lines.append(line)
+    return lines
+
+
+def _beside(tiles: Sequence[list[Text]], width: int) -> list[Text]:
+    height = max(len(tile) for tile in tiles)
+    lines = []
+    for row in range(height):
+        line = Text(no_wrap=True, overflow="ignore")
+        for tile in tiles:
+            part = tile[row] if row < len(tile) else Text()
+            line.append_text(part)
+            line.append(" " * (width - part.cell_len + _GAP))
+        line.rstrip()
+        lines.append(line)
+    return lines
+
+
+def _line(words: Sequence[str], width: int) -> Text:
+    cut = (word if len(word) <= width else f"{word[: width - 1]}…" for word in words)
+    return Text((" " * _GAP).join(f"{word:<{width}}" for word in cut).rstrip(), no_wrap=True, overflow="ignore")
