@@ -119,7 +119,7 @@ class RunStore:
         -------
         dict of str to ndarray, each of shape (M,)
             ``image`` (position in the images' table), one column a metric, ``sigma_true`` and ``sigma_told`` (NaN where
-            none is defined or told).
+            none is defined or told), and the others of `results/README.md`.
 
         Raises
         ------
@@ -132,7 +132,9 @@ class RunStore:
         ]
         if not tables:
             return {}
-        columns = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+        # Shards that an older version wrote before a resume lack the columns that came later.
+        names = [name for name in tables[0] if all(name in table for table in tables)]
+        columns = {name: np.concatenate([table[name] for table in tables]) for name in names}
         order = np.argsort(columns[IMAGE], kind="stable")
         return {name: values[order] for name, values in columns.items()}
 

@@ -85,3 +85,16 @@ def test_what_is_told_follows_the_policy(benchbox: Command, tmp_path: Path) -> N
     assert knew["given", "salt-pepper", "median"] == "blind"
     assert knew["estimated", "salt-pepper", "median"] == "estimated"
     assert knew["none", "gaussian", "median"] == "blind"
+
+
+def test_the_share_of_clipped_pixels_is_kept(
+    benchbox: Command, plugin: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    body = "noisy[:] = 0.5\nnoisy[:, 0] = 1.0001\nnoisy[:, 1] = 1.0\nnoisy[:, 2, :5] = -0.1\nreturn noisy"
+    benchbox("run", "made", "identity", "--plugin", plugin("made", body), "--no-timing", "--limit", "6")
+    store = RunStore.open(find_run(tmp_path / "results"))
+    made, identity = (store.scores(cell.key) for cell in store.record.cells)
+    np.testing.assert_array_equal(made["clipped"], np.full(6, (48 + 5) / 48**2))
+    # What the floor loses is what the noise pushes out of range.
+    assert (identity["clipped"] > 0).all()
+    assert (identity["mse"] < identity["noisy_mse"]).all()

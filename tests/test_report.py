@@ -692,6 +692,16 @@ def test_a_denoiser_that_returns_its_input_is_reported(tmp_path: Path) -> None:
     assert advised(store) == "gaussian:0.1: returned its input: median"
 
 
+def test_many_clipped_values_are_reported_but_not_of_the_floor(tmp_path: Path) -> None:
+    store = make_run(tmp_path)
+    shares = {"identity": 0.2, "median": 0.049, "unet": 0.051}
+    for cell in store.record.cells:
+        clipped = np.linspace(0, 2 * shares.get(cell.denoiser, 0.0), IMAGES)
+        columns = scores_of(DENOISERS[cell.denoiser]) | {"noisy_mse": np.full(IMAGES, 0.01), "clipped": clipped}
+        write_cell(store, cell, columns)
+    assert advised(store) == "gaussian:0.1: values clipped in more than 5 % of pixels: unet (5 %)"
+
+
 def test_a_psnr_that_rises_with_the_noise_is_reported(tmp_path: Path) -> None:
     store = make_run(tmp_path, make_record(noises=("gaussian:0.1", "gaussian:0.05")))
     for cell in store.record.cells:

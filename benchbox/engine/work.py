@@ -83,8 +83,8 @@ class ShardScores:
     Attributes
     ----------
     columns : dict of str to ndarray, each of shape (M,)
-        Image positions, number of the noise, mean squared error of the noisy images, mean of the clean ones, one column
-        a metric, true and told noise level (NaN where there is none).
+        Image positions, number of the noise, mean squared error of the noisy images, mean of the clean ones, share of
+        pixels that were clipped, one column a metric, true and told noise level (NaN where there is none).
     knew : str
     card : dict
         Training card, empty where there is none.
@@ -120,10 +120,12 @@ def compute_shard(task: ShardTask) -> ShardScores:
         told *= np.float32(task.condition.sigma_factor)
     shape = noisy.shape
     noisy_mse = np.square(noisy - clean).mean(axis=(1, 2), dtype=np.float64)
-    denoised = checked(denoiser.denoise(noisy, told), shape)
+    raw = denoiser.denoise(noisy, told)
+    denoised = checked(raw, shape)
     repeat = np.full(len(clean), task.repeat, dtype=np.int32)
     columns: dict[str, NDArray[Any]] = {IMAGE: task.indices.astype(np.int32), "repeat": repeat, "noisy_mse": noisy_mse}
     columns["clean_mean"] = clean.mean(axis=(1, 2), dtype=np.float64)
+    columns["clipped"] = (raw != denoised).mean(axis=(1, 2), dtype=np.float64)
     for label, reference in task.metrics:
         columns[label] = make_metric(reference)(clean, denoised)
     unknown = np.full(len(clean), np.nan, dtype=np.float32)

@@ -25,6 +25,7 @@ SPREAD = 2.0
 DRIFT = 0.2
 FEWEST_SAMPLES = 30
 BUSY_SHARE = 0.5
+CLIPPED_SHARE = 0.05
 
 
 def advise(record: RunRecord, blocks: Sequence[Unranked], timings: Mapping[str, Timing]) -> tuple[Advice, ...]:
@@ -42,8 +43,8 @@ def advise(record: RunRecord, blocks: Sequence[Unranked], timings: Mapping[str, 
     tuple of Advice
         Empty where nothing is suspicious.
     """
-    found = [*_load(record), *_noise(record, blocks), *_inputs(blocks), *_rises(blocks), *_timings(timings)]
-    return tuple(found)
+    seen = (*_load(record), *_noise(record, blocks), *_inputs(blocks), *_clipped(blocks), *_rises(blocks))
+    return (*seen, *_timings(timings))
 
 
 def _load(record: RunRecord) -> Iterator[Advice]:
@@ -98,6 +99,23 @@ def _inputs(blocks: Sequence[Unranked]) -> Iterator[Advice]:
                 f"{block.noise}: returned its input: {', '.join(idle)}",
                 "the noise level it was told is zero, an option switches it off, or it gave up quietly",
                 "look at its options and at its log in the folder of the run",
+            )
+
+
+def _clipped(blocks: Sequence[Unranked]) -> Iterator[Advice]:
+    """Find denoisers whose results lose many pixels to the clipping; the floor passes the noise on, and is left out."""
+    for block in blocks:
+        shares = {
+            name: float(scores["clipped"].mean())
+            for name, scores in block.scores.items()
+            if "clipped" in scores and not is_floor(name)
+        }
+        high = [f"{name} ({100 * share:.0f} %)" for name, share in shares.items() if share > CLIPPED_SHARE]
+        if high:
+            yield Advice(
+                f"{block.noise}: values clipped in more than {100 * CLIPPED_SHARE:.0f} % of pixels: {', '.join(high)}",
+                "it leaves noise in black and white areas, overshoots at edges, or works on another scale than [0, 1]",
+                "look at its pictures; a result on the scale of 0 to 255 is to be divided by 255",
             )
 
 
@@ -170,4 +188,4 @@ def _any_scores(block: Unranked) -> Scores | None:
 
 
 def _metrics(scores: Scores) -> set[str]:
-    return set(scores) - {"image", "noisy_mse", "sigma_true", "sigma_told"}
+    return set(scores) - {"image", "noisy_mse", "clipped", "sigma_true", "sigma_told"}
