@@ -23,7 +23,7 @@ from benchbox.engine.plan import RunConfig
 from benchbox.engine.runner import execute
 from benchbox.report.html import write_html
 from benchbox.report.html.causes import BANDS, causes_of, frequencies, regions_of
-from benchbox.report.html.groups import groups_of
+from benchbox.report.html.groups import groups_of, named
 from benchbox.report.leaderboard import build_leaderboard
 from benchbox.store import RunStore, noise_key
 
@@ -310,6 +310,13 @@ def test_groups_count_their_images_and_average_their_scores() -> None:
     assert sum(quarters.counts) == 9
     assert list(quarters.means["a"]) == sorted(quarters.means["a"])
     assert groups_of({}, np.full(9, 0.5), {"a": brightness}) == []
+
+
+def test_labels_take_their_names_where_each_has_one() -> None:
+    values = np.array([2, 0], dtype=np.uint8)
+    assert named(values, ("a", "b", "c")).tolist() == ["c", "a"]
+    assert named(values, ("a", "b")).tolist() == [2, 0]
+    assert named(np.array(["x"]), ("a",)).tolist() == ["x"]
 
 
 @pytest.fixture(scope="module")

@@ -68,6 +68,25 @@ def groups_of(
     return found
 
 
+def named(values: NDArray[np.generic], names: Sequence[str]) -> NDArray[np.generic]:
+    """Put names for the numbers of a label, where each has one.
+
+    Parameters
+    ----------
+    values : ndarray, shape (N,)
+    names : sequence of str
+        The name of 0, 1, ...
+
+    Returns
+    -------
+    ndarray, shape (N,)
+    """
+    if not np.issubdtype(values.dtype, np.integer) or not len(values):
+        return values
+    numbers = values.astype(np.int64)
+    return np.array(names)[numbers] if numbers.min() >= 0 and numbers.max() < len(names) else values
+
+
 def _groups(
     title: str, names: Sequence[str], masks: Sequence[NDArray[np.bool_]], scores: Mapping[str, NDArray[np.float64]]
 ) -> Groups:

@@ -11,10 +11,11 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from benchbox.registry import load_registry
 from benchbox.report.columns import advice_of, columns_of, facts_of, insights_of, legend_of, notes_of, title_of
 from benchbox.report.html.charts import Chart
 from benchbox.report.html.gallery import Gallery, make_gallery
-from benchbox.report.html.groups import Groups, groups_of
+from benchbox.report.html.groups import Groups, groups_of, named
 from benchbox.report.html.material import Material, noise_charts, read_material, run_charts
 from benchbox.report.html.pictures import scale_css
 from benchbox.report.html.style import Look, looks_of
@@ -144,6 +145,11 @@ def _groups(store: RunStore, material: Material, sort: str) -> list[Groups]:
         return []
     images = store.images()
     labels = {name.removeprefix("label_"): values for name, values in images.items() if name.startswith("label_")}
+    if labels:
+        # Numbers are kept; the data set knows what they mean.
+        entry = load_registry().datasets.get(store.record.request.dataset)
+        known = entry.cls.label_names if entry else {}
+        labels = {name: named(values, known.get(name, ())) for name, values in labels.items()}
     brightness = next(iter(material.columns.values())).get("clean_mean")
     return groups_of(labels, brightness, material.scores(sort))
 
