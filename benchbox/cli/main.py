@@ -18,6 +18,7 @@ _COMMANDS = {
     "replay": ("benchbox.cli.replay", "Compute a run again, and say whether every score is the same."),
     "train": ("benchbox.cli.train", "Train a denoiser and write weights with a training card."),
     "tune": ("benchbox.cli.tune", "Find the options of a denoiser that do best."),
+    "data": ("benchbox.cli.data", "See what some data are, and which of their images stand in them twice."),
     "list": ("benchbox.cli.listing", "List denoisers, noises, datasets, metrics or runs."),
     "plugins": ("benchbox.cli.plugins", "See which plugins were found, and which are broken."),
 }

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.dataset import Dataset, ImageSet
-from benchbox.builtin.datasets.duplicates import find_duplicates
+from benchbox.builtin.datasets.duplicates import Duplicates, find_duplicates
 from benchbox.builtin.datasets.fingerprint import fingerprint_of
-from benchbox.builtin.datasets.splits import TRAINING, open_splits, split_parts
+from benchbox.builtin.datasets.splits import TRAINING, Splits, open_splits, split_parts
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,39 @@ class Repeats:
     note: str = ""
 
 
-def repeats_of(images: ImageSet, dataset: Dataset, path: Path | None, *, skip_bad: bool = False) -> Repeats:
-    """Find which of some images are duplicates.
+def repeats_among(images: ImageSet, splits: Splits, found: Duplicates) -> Repeats:
+    """Find which of some images are duplicates, once all images are compared.
 
     Images count as duplicates also where a chain of near duplicates links them.
+
+    Parameters
+    ----------
+    images : ImageSet
+        One of the splits, or images of several.
+    splits : Splits
+    found : Duplicates
+        What `find_duplicates` says of the splits' sets.
+
+    Returns
+    -------
+    Repeats
+    """
+    place = {one: position for position, one in enumerate(one for images in splits.sets for one in images.ids)}
+    group = found.group_of[[place[one] for one in images.ids]]
+    trained = np.zeros(0, dtype=np.int32)
+    if TRAINING not in split_parts(images.split):
+        where = np.repeat([one.split == TRAINING for one in splits.sets], [len(one) for one in splits.sets])
+        trained = np.unique(found.group_of[where])
+    in_training = (group >= 0) & np.isin(group, trained)
+    left = np.flatnonzero((group >= 0) & ~in_training)
+    again = np.zeros(len(images), dtype=np.bool_)
+    again[np.delete(left, np.unique(group[left], return_index=True)[1])] = True
+    missing = splits.missing.get(TRAINING, "")
+    return Repeats(in_training, again, f"not compared with {TRAINING}: {missing}" if missing else "")
+
+
+def repeats_of(images: ImageSet, dataset: Dataset, path: Path | None, *, skip_bad: bool = False) -> Repeats:
+    """Open all images of some data, compare them, and find which of some of them are duplicates.
 
     Parameters
     ----------
@@ -51,19 +80,7 @@ def repeats_of(images: ImageSet, dataset: Dataset, path: Path | None, *, skip_ba
     Repeats
     """
     splits = open_splits(dataset, path, skip_bad=skip_bad)
-    found = find_duplicates(splits.sets)
-    place = {one: position for position, one in enumerate(one for images in splits.sets for one in images.ids)}
-    group = found.group_of[[place[one] for one in images.ids]]
-    trained = np.zeros(0, dtype=np.int32)
-    if TRAINING not in split_parts(images.split):
-        where = np.repeat([one.split == TRAINING for one in splits.sets], [len(one) for one in splits.sets])
-        trained = np.unique(found.group_of[where])
-    in_training = (group >= 0) & np.isin(group, trained)
-    left = np.flatnonzero((group >= 0) & ~in_training)
-    again = np.zeros(len(images), dtype=np.bool_)
-    again[np.delete(left, np.unique(group[left], return_index=True)[1])] = True
-    missing = splits.missing.get(TRAINING, "")
-    return Repeats(in_training, again, f"not compared with {TRAINING}: {missing}" if missing else "")
+    return repeats_among(images, splits, find_duplicates(splits.sets))
 
 
 def without_duplicates(images: ImageSet, dataset: Dataset, path: Path | None, *, skip_bad: bool = False) -> ImageSet:
