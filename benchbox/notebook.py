@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchbox.api.records import DataRequest, Protocol, SigmaPolicy
-from benchbox.api.threads import threads as usable_cores
-from benchbox.engine.plan import DEFAULT_METRICS, DEFAULT_NOISE, RunConfig
+from benchbox.engine.plan import DEFAULT_METRICS, DEFAULT_NOISE, RunConfig, default_jobs
 from benchbox.engine.runner import execute
 from benchbox.store import IMAGE, RunStore, find_run
 
@@ -113,7 +112,7 @@ def run(
         What denoisers are told of the noise level.
     metrics : sequence of str
     jobs : int, optional
-        Worker processes; all cores by default.
+        Worker processes; one more than there are cores by default.
     timing : bool
         Whether each denoiser is timed alone.
     plugins : sequence of path
@@ -136,7 +135,7 @@ def run(
         metrics=tuple(metrics),
         data=DataRequest(path=str(data) if data else "", split=split, limit=limit, seed=seed),
         protocol=Protocol(seed, clip or quantize, quantize, sigma),
-        jobs=jobs or usable_cores(),
+        jobs=jobs or default_jobs(),
         timing=timing,
         results=Path(results),
         plugin_files=tuple(Path(plugin) for plugin in plugins),

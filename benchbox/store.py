@@ -27,7 +27,7 @@ PICTURES = ("clean", "noisy", "denoised")
 _RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9]{3}[0-9a-f]{4}")
 _OURS = re.compile(
     r"run\.json|images\.parquet|lock|leaderboard\.md|report\.html|logs/[^/]+\.(?:log|txt)|outcomes/[0-9a-f]{16}\.json"
-    r"|timing/[^/.]+\.(?:json|parquet)|previews/[0-9a-f]{16}\.parquet|scores/[0-9a-f]{16}/[0-9]{8}-[0-9]{8}\.parquet"
+    r"|timing/[^/.]+\.(?:json|parquet)|(?:previews|ceiling)/[0-9a-f]{16}\.parquet|scores/[0-9a-f]{16}/[0-9]{8}-[0-9]{8}\.parquet"
 )
 _SHARD = re.compile(r"([0-9]{8})-([0-9]{8})\.parquet")
 Columns = Mapping[str, NDArray[Any]]
@@ -216,6 +216,15 @@ class RunStore:
             pictures[name] = [np.frombuffer(one, dtype="<f2").reshape(size).astype(np.float32) for one, size in stack]
         return columns, pictures
 
+    def write_ceiling(self, noise: str, columns: Columns) -> None:
+        """Keep per-image scores of the oracle Wiener filter on a noise, ordered by image."""
+        self._write_table(f"ceiling/{noise_key(noise)}.parquet", columns)
+
+    def ceiling(self, noise: str) -> dict[str, NDArray[Any]]:
+        """Per-image scores of the oracle Wiener filter, as `write_ceiling` took them; empty where there are none."""
+        file = self.folder / "ceiling" / f"{noise_key(noise)}.parquet"
+        return _read_table(file) if file.is_file() else {}
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run, so that no other process works on it.
@@ -276,7 +285,7 @@ class RunStore:
         import pyarrow.parquet as pq
 
         sink = pa.BufferOutputStream()
-        arrays = {key: pa.array(values) for key, values in columns.items()}
+        arrays = {key: _to_arrow(values) for key, values in columns.items()}
         pq.write_table(pa.table(arrays), sink, compression="zstd")
         self._write(name, sink.getvalue().to_pybytes())
 
@@ -303,7 +312,7 @@ def timing_key(denoiser: str) -> str:
 
 
 def noise_key(noise: str) -> str:
-    """File name of the pictures of a noise, by its canonical specification."""
+    """File name of what is kept of a noise, by its canonical specification."""
     return digest(noise)
 
 
@@ -392,4 +401,26 @@ def _read_table(path: Path) -> dict[str, NDArray[Any]]:
         table = pq.ParquetFile(pa.BufferReader(path.read_bytes())).read()
     except (OSError, pa.ArrowException) as error:
         raise BenchboxError(f"cannot read {path}: {error}", hint="delete the damaged file and run again") from error
-    return {name: table.column(name).to_numpy() for name in table.column_names}
+    return {name: _from_arrow(table.column(name)) for name in table.column_names}
+
+
+def _to_arrow(values: NDArray[Any]) -> Any:
+    """Make an Arrow array of numbers or of text; `pyarrow.array` would import pandas to see if it was given that."""
+    import pyarrow as pa
+
+    if values.dtype.kind in "iuf":
+        kind = pa.from_numpy_dtype(values.dtype)
+        return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
+    texts = [str(value).encode("utf-8", "backslashreplace") for value in values]
+    offsets = np.cumsum([0, *map(len, texts)], dtype=np.int32)
+    return pa.Array.from_buffers(pa.string(), len(texts), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))])
+
+
+def _from_arrow(column: Any) -> NDArray[Any]:
+    """Make a column of numbers, or of objects; `to_numpy` would import pandas."""
+    import pyarrow as pa
+
+    if (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)) and not column.null_count:
+        parts = [np.from_dlpack(chunk) for chunk in column.chunks]
+        return np.concatenate(parts) if parts else np.empty(0)
+    return np.array(column.to_pylist(), dtype=object)

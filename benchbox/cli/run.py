@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
 import sys
@@ -68,7 +67,7 @@ _WITH_RESUME = ("resume", "results", "jobs", "timeout", "memory", "sort", "rank_
 @click.option("--metric", "metrics", multiple=True, help="Metric; may repeat.  [default: all built-in ones]")
 @click.option("--sort", default="psnr", show_default=True, help="Metric that ranks.")
 @click.option("--rank-leaky", is_flag=True, help="Rank rows that were trained on the images they are scored on.")
-@click.option("--jobs", type=click.IntRange(min=1), help="Worker processes.  [default: all cores]")
+@click.option("--jobs", type=click.IntRange(min=1), help="Worker processes.  [default: one more than cores]")
 @click.option("--timing/--no-timing", default=True, show_default=True, help="Time each denoiser alone.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads when timed.")
 @click.option("--batch", type=click.IntRange(min=1), default=64, show_default=True, help="Batch of the throughput.")
@@ -134,11 +133,13 @@ def command(
       benchbox run --data fer2013.csv --split PublicTest --limit 500 --noise gaussian:0.1
     """
     from benchbox.engine.limits import Limits
+    from benchbox.engine.processes import worker_context
 
+    worker_context()  # first of all: it loads the ruler while this process imports what it needs
     if resume:
         _finish(_resume(resume, results, jobs, Limits(timeout, memory)), sort, rank_leaky, page)
     from benchbox.api.records import DataRequest, Protocol
-    from benchbox.engine.plan import DEFAULT_METRICS, RunConfig
+    from benchbox.engine.plan import DEFAULT_METRICS, RunConfig, default_jobs
 
     config = RunConfig(
         denoisers=denoisers,
@@ -147,7 +148,7 @@ def command(
         data=DataRequest(dataset, str(data) if data else "", split, limit, seed, skip_bad, drop_duplicates),
         protocol=Protocol(seed, clip or quantize, quantize, sigma, repeats),  # type: ignore[arg-type]
         sigma_errors=_factors(sigma_error),
-        jobs=jobs or _cores(),
+        jobs=jobs or default_jobs(),
         timing=timing,
         timing_threads=threads,
         timing_batch=batch,
@@ -225,7 +226,3 @@ def _finish(store: RunStore, sort: str, rank_leaky: bool, page: bool) -> NoRetur
         timing.status != "ok" for timing in store.timings().values()
     )
     sys.exit(1 if failed else 0)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

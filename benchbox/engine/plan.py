@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,6 +111,11 @@ class Plan:
     metrics: dict[str, MetricRecord]
     cells: tuple[Cell, ...]
     shards: tuple[Shard, ...]
+
+
+def default_jobs() -> int:
+    """Worker processes where nothing is said: one more than there are cores, so that none idles while one writes."""
+    return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) + 1
 
 
 def make_plan(config: RunConfig, registry: Registry, images: ImageSet) -> Plan:

@@ -20,7 +20,6 @@ import psutil
 
 from benchbox.api.threads import thread_environment
 from benchbox.engine.output import OutputKeeper
-from benchbox.engine.worker import begin
 
 _PRELOAD = ["benchbox.engine.preload"]
 _TERM_TIMEOUT_S = 1  # a process that hangs in C does not listen: it is killed after this
@@ -65,6 +64,8 @@ class WorkerPool:
     def __enter__(self) -> WorkerPool:
         """Make the pool; the process starts with the first piece of work."""
         from pebble import CONSTS, ProcessPool
+
+        from benchbox.engine.worker import begin
 
         CONSTS.term_timeout = _TERM_TIMEOUT_S
         self._folder = tempfile.TemporaryDirectory(prefix="benchbox-")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from benchbox.engine.worker import attempt
 from benchbox.store import RunStore
 
 _POLL_S = 0.2
+_WORTH_S = 1.0  # a further worker takes a good part of a second to start
 
 
 @dataclass
@@ -42,6 +44,15 @@ class _DenoiserWork:
     record: DenoiserRecord
     queue: deque[tuple[_CellWork, Shard]]
     workers: int = 0
+    done: int = 0
+    spent_s: float = 0.0
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that its workers need for what waits, judged by what was done; infinite where nothing was."""
+        if not self.done:
+            return float("inf") if self.queue else 0.0
+        return len(self.queue) * self.spent_s / self.done / max(1, self.workers)
 
 
 class QualityPass:
@@ -114,7 +125,9 @@ class QualityPass:
             if self._stop.is_set() or not waiting:
                 return None
             untouched = [work for work in waiting if work.workers == 0]
-            chosen = untouched[0] if untouched else max(waiting, key=lambda work: len(work.queue) / work.workers)
+            chosen = untouched[0] if untouched else max(waiting, key=lambda work: work.left_s)
+            if chosen.workers and chosen.left_s < _WORTH_S:
+                return None
             chosen.workers += 1
             return chosen
 
@@ -125,9 +138,13 @@ class QualityPass:
             while not self._stop.is_set() and (item := self._next_shard(work)) is not None:
                 cell, shard = item
                 task = ShardTask(work.record.reference, cell.condition, self._metrics, shard.indices, shard.repeat)
+                begun = time.monotonic()
                 result = self._attempt(pool, task)
                 if result is not None:
                     self._keep(cell, shard, result)
+                with self._lock:
+                    work.done += 1
+                    work.spent_s += time.monotonic() - begun
             pool.in_haste = self._stop.is_set()
         with self._lock:
             work.workers -= 1
