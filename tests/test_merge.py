@@ -101,6 +101,14 @@ def test_noises_are_joined_and_gaps_shown(tmp_path: Path) -> None:
     assert {row.rank for row in board.summary.rows} == {None}
 
 
+def test_the_ceiling_comes_from_the_run_that_has_it(tmp_path: Path) -> None:
+    stores = [make_run(tmp_path, 1, {"median": 4.0}), make_run(tmp_path, 2, {"wiener": 6.0})]
+    columns = {"image": np.arange(IMAGES, dtype=np.int32), "repeat": np.zeros(IMAGES, dtype=np.int32)}
+    stores[1].write_ceiling(NOISES[0], columns | {"psnr": np.linspace(27, 29, IMAGES)})
+    (block,) = build_leaderboard(merge_runs(stores, tmp_path, "")).blocks
+    assert block.oracle_wiener == pytest.approx(28.0)
+
+
 def test_a_row_that_failed_in_one_run_comes_from_the_other(tmp_path: Path) -> None:
     stores = [make_run(tmp_path, number, {"median": 4.0}) for number in (1, 2)]
     cell = stores[0].record.cells[0]

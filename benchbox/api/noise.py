@@ -27,6 +27,9 @@ class NoiseModel(ABC):
         Paper or DOI of the model.
     example : str
         A specification to try, ``'gaussian:0.1'``.
+    white : bool
+        Whether what is added has mean zero and is independent between pixels, whatever its variance there, which
+        `sigma_of` then tells. Only such noise has an oracle Wiener filter.
     """
 
     name: ClassVar[str]
@@ -34,6 +37,7 @@ class NoiseModel(ABC):
     formula: ClassVar[str]
     reference: ClassVar[str] = ""
     example: ClassVar[str]
+    white: ClassVar[bool] = False
 
     @abstractmethod
     def apply(self, clean: Image, rng: np.random.Generator) -> Image:

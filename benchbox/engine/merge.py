@@ -83,6 +83,10 @@ def merge_runs(stores: Sequence[RunStore], folder: Path, command: str) -> RunSto
         detail = store.failure_file(cell.key)
         text = detail.read_text(encoding="utf-8") if detail.is_file() else ""
         merged.write_outcome(cell.key, outcome, text)
+    for noise in record.noises:
+        ceiling = next((found for store in stores if (found := store.ceiling(noise))), None)
+        if ceiling:
+            merged.write_ceiling(noise, ceiling)
     if timed_alike:
         for label, (store, _) in denoisers.items():
             timing = store.timings().get(label)

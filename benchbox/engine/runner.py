@@ -12,6 +12,7 @@ import numpy as np
 from benchbox.api.dataset import ImageSet
 from benchbox.api.errors import BenchboxError
 from benchbox.api.records import DataRequest, Reference, RunRecord
+from benchbox.engine.ceiling import make_ceilings
 from benchbox.engine.data import describe_data, open_data
 from benchbox.engine.environment import environment
 from benchbox.engine.events import Event, RunStarted, SetAside, TimingDone, TimingStarted
@@ -31,7 +32,7 @@ _NO_LIMITS = Limits()
 
 
 def execute(config: RunConfig, on_event: Callable[[Event], None]) -> RunStore:
-    """Make a run: plan, quality pass, previews, timing pass.
+    """Make a run: plan, quality pass, ceilings, previews, timing pass.
 
     Parameters
     ----------
@@ -131,6 +132,7 @@ def _work(
     conditions = conditions_of(store.record, registry)
     QualityPass(store, conditions, shards, limits, on_event).run(context)
     note_overlaps(store, registry)
+    make_ceilings(store, conditions, shards, context, limits.timeout_s)
     if store.record.previews:
         make_previews(store, conditions, context, limits.timeout_s)
     if store.record.timing:

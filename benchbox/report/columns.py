@@ -210,6 +210,8 @@ def insights_of(board: Leaderboard, block: Block) -> tuple[str, ...]:
             notes.append(f"further images to tell apart, about: {words}")
     if block.oracle is not None:
         notes.append(f"best row for each image: {score(block.oracle, metric)}{unit}")
+    if block.oracle_wiener is not None:
+        notes.append(f"oracle Wiener filter: {score(block.oracle_wiener, metric)}{unit}")
     for curve in block.mismatch:
         factors = " / ".join(f"{factor:g}" for factor in curve.factors)
         means = " / ".join(score(mean, metric) for mean in curve.means)

@@ -69,7 +69,7 @@ def build_leaderboard(
         curves.append(mismatch_curves(scores, told, metrics[sort]))
         blocks.append(Unranked(noise, _noisy_psnr(scores), tuple(rows), scores))
     ranked = tuple(
-        replace(block, mismatch=mismatch)
+        replace(block, mismatch=mismatch, oracle_wiener=_oracle_wiener(store, block.noise, sort))
         for block, mismatch in zip(rank_blocks(blocks, metrics, sort, within_ms, rank_leaky), curves, strict=True)
     )
     return Leaderboard(
@@ -104,6 +104,15 @@ def _checked_scores(store: RunStore, cell: Cell, outcomes: Mapping[str, Outcome]
     if not complete or any(label not in scores for label in store.record.metrics):
         return {}
     return average_repeats(scores, repeats)
+
+
+def _oracle_wiener(store: RunStore, noise: str, sort: str) -> float | None:
+    """Mean of the oracle Wiener filter over all images; None where it is not defined or was not computed."""
+    columns = store.ceiling(noise)
+    repeats = store.record.protocol.repeats
+    if len(columns.get(sort, ())) != store.record.data.images * repeats:
+        return None
+    return mean_of(average_repeats(columns, repeats)[sort].astype(np.float64)).mean
 
 
 def _noisy_psnr(scores: Mapping[str, Mapping[str, NDArray[Any]]]) -> Mean | None:

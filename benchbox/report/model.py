@@ -175,6 +175,8 @@ class Block:
     steps : tuple of Step
     oracle : float or None
         Mean over images of the best ranked row of each, in the metric that ranks.
+    oracle_wiener : float or None
+        Mean over images of the Wiener filter that knows each clean spectrum, in the metric that ranks.
     complements : tuple of Complement
         The pairs that gain most, at most three.
     mismatch : tuple of Mismatch
@@ -187,6 +189,7 @@ class Block:
     compared: int = 0
     steps: tuple[Step, ...] = ()
     oracle: float | None = None
+    oracle_wiener: float | None = None
     complements: tuple[Complement, ...] = ()
     mismatch: tuple[Mismatch, ...] = ()
 

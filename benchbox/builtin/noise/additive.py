@@ -35,6 +35,7 @@ class Gaussian(NoiseModel):
     formula: ClassVar[str] = "noisy = clean + sigma*n, n ~ N(0, 1) in each pixel"
     reference: ClassVar[str] = "Gonzalez & Woods, Digital Image Processing, section 5.2"
     example: ClassVar[str] = "gaussian:0.1"
+    white: ClassVar[bool] = True
 
     sigma: float = 0.1
 
@@ -74,6 +75,7 @@ class Uniform(NoiseModel):
     formula: ClassVar[str] = "noisy = clean + sqrt(3)*sigma*u, u ~ U(-1, 1) in each pixel"
     reference: ClassVar[str] = "Gonzalez & Woods, Digital Image Processing, section 5.2"
     example: ClassVar[str] = "uniform:0.1"
+    white: ClassVar[bool] = True
 
     sigma: float = 0.1
 

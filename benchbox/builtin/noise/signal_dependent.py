@@ -35,6 +35,7 @@ class Poisson(NoiseModel):
     formula: ClassVar[str] = "noisy = Poisson(peak*clean)/peak; variance clean/peak"
     reference: ClassVar[str] = "Hasinoff 2014, Photon, Poisson noise, doi:10.1007/978-0-387-31439-6_482"
     example: ClassVar[str] = "poisson:30"
+    white: ClassVar[bool] = True
 
     peak: float = 30.0
 
@@ -74,6 +75,7 @@ class PoissonGaussian(NoiseModel):
     formula: ClassVar[str] = "noisy = Poisson(peak*clean)/peak + sigma*n, n ~ N(0, 1); variance clean/peak + sigma^2"
     reference: ClassVar[str] = "Foi, Trimeche, Katkovnik & Egiazarian 2008, doi:10.1109/TIP.2008.2001399"
     example: ClassVar[str] = "poisson-gaussian:30,sigma=0.02"
+    white: ClassVar[bool] = True
 
     peak: float = 30.0
     sigma: float = 0.05
@@ -114,6 +116,7 @@ class Speckle(NoiseModel):
     formula: ClassVar[str] = "noisy = clean*(1 + sigma*n), n ~ N(0, 1); variance (sigma*clean)^2"
     reference: ClassVar[str] = "Lee 1980, multiplicative model, doi:10.1109/TPAMI.1980.4766994"
     example: ClassVar[str] = "speckle:0.2"
+    white: ClassVar[bool] = True
 
     sigma: float = 0.2
 

@@ -1,0 +1,182 @@
+"""The ceiling of a noise: the oracle Wiener filter, which knows the clean spectrum, once for all denoisers."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchbox.api.arrays import Images, Sigma
+from benchbox.api.records import Failure, Reference
+from benchbox.engine.plan import Shard
+from benchbox.engine.processes import WorkerContext, WorkerPool
+from benchbox.engine.work import Condition, draw, make_metric, make_noise
+from benchbox.engine.worker import failure_of
+from benchbox.store import IMAGE, RunStore
+
+_POLL_S = 0.2
+Columns = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class CeilingTask:
+    """A stack of images to be filtered and scored, as a plain value.
+
+    Attributes
+    ----------
+    condition : Condition
+    metrics : tuple of (str, Reference)
+    indices : ndarray of intp, shape (M,)
+        Positions in the image set; images of one size.
+    repeat : int
+        Number of the noise drawn, from 0.
+    """
+
+    condition: Condition
+    metrics: tuple[tuple[str, Reference], ...]
+    indices: NDArray[np.intp]
+    repeat: int
+
+
+def make_ceilings(
+    store: RunStore,
+    conditions: Mapping[str, Condition],
+    shards: Sequence[Shard],
+    context: WorkerContext,
+    timeout_s: float,
+) -> None:
+    """Keep the scores of the oracle Wiener filter for every noise that has one and lacks them.
+
+    Where it fails the noise goes without, and the log says why: a run does not fail for it.
+
+    Parameters
+    ----------
+    store : RunStore
+    conditions : mapping of str to Condition
+        By canonical noise.
+    shards : sequence of Shard
+    context : WorkerContext
+    timeout_s : float
+        Seconds that one shard may take.
+    """
+    metrics = tuple((label, Reference(one.provider, one.spec)) for label, one in store.record.metrics.items())
+    missing = [noise for noise, one in conditions.items() if has_ceiling(one) and not store.ceiling(noise)]
+    queue = deque(
+        (noise, CeilingTask(conditions[noise], metrics, shard.indices, shard.repeat))
+        for noise in missing
+        for shard in shards
+    )
+    made: dict[str, list[Columns | Failure]] = {noise: [] for noise in missing}
+    log = store.log_file("oracle_wiener", "ceiling")
+    stop = threading.Event()
+
+    def serve() -> None:
+        with WorkerPool(context, log) as pool:
+            while not stop.is_set():
+                try:
+                    noise, task = queue.popleft()
+                except IndexError:
+                    return
+                made[noise].append(_attempt(pool, task, timeout_s, stop))
+            pool.in_haste = True
+
+    slots = min(store.record.jobs, len(queue))
+    with concurrent.futures.ThreadPoolExecutor(max(1, slots)) as threads:
+        futures = [threads.submit(serve) for _ in range(slots)]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                future.result()
+        finally:
+            stop.set()
+    for noise, parts in made.items():
+        tables = [part for part in parts if not isinstance(part, Failure)]
+        failures = [part for part in parts if isinstance(part, Failure)]
+        if failures:
+            with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(f"no oracle Wiener filter on {noise}: {failures[0].reason}\n{failures[0].detail}\n")
+            continue
+        columns = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+        order = np.lexsort((columns["repeat"], columns[IMAGE]))
+        store.write_ceiling(noise, {name: values[order] for name, values in columns.items()})
+
+
+def has_ceiling(condition: Condition) -> bool:
+    """Whether the oracle Wiener filter is defined: every part of the noise is white and nothing changes it after."""
+    protocol = condition.protocol
+    changed = protocol.clip or protocol.quantize
+    return not changed and all(make_noise((part,)).white for part in condition.noise_parts)
+
+
+def score_ceiling(task: CeilingTask) -> Columns | Failure:
+    """Filter and score a stack; an exception comes back as a plain value.
+
+    Parameters
+    ----------
+    task : CeilingTask
+
+    Returns
+    -------
+    dict of str to ndarray, each of shape (M,), or Failure
+        ``image``, ``repeat`` and one column a metric.
+    """
+    try:
+        clean, noisy, sigma = draw(task.condition, task.indices, task.repeat)
+        if sigma is None:
+            return Failure("failed", "its noise model defines no noise level")
+        denoised = np.clip(oracle_wiener(clean, noisy, sigma), 0.0, 1.0)
+        repeat = np.full(len(clean), task.repeat, dtype=np.int32)
+        columns: Columns = {IMAGE: task.indices.astype(np.int32), "repeat": repeat}
+        for label, reference in task.metrics:
+            columns[label] = make_metric(reference)(clean, denoised)
+        return columns
+    except Exception as error:
+        return failure_of(error)
+
+
+def oracle_wiener(clean: Images, noisy: Images, sigma: Sigma) -> Images:
+    """Filter each image by the gain that its own clean spectrum calls for: ``|X|^2 / (|X|^2 + N)``.
+
+    Of all gains that are the same for every draw of the noise it has the least expected squared error. X is the
+    discrete Fourier transform of the clean image and ``N = sigma^2 H W`` the expected power of white noise at each
+    frequency; where the variance differs between pixels that power is its sum, so `sigma` is the root of its mean.
+
+    Parameters
+    ----------
+    clean, noisy : ndarray of float32, shape (N, H, W)
+    sigma : ndarray of float32, shape (N,)
+        Noise standard deviation.
+
+    Returns
+    -------
+    ndarray of float32, shape (N, H, W)
+
+    References
+    ----------
+    N. Wiener, Extrapolation, Interpolation, and Smoothing of Stationary Time Series, MIT Press 1949.
+    """
+    height, width = clean.shape[1:]
+    spectrum = np.fft.rfft2(clean)
+    power = np.square(spectrum.real) + np.square(spectrum.imag)
+    total = power + (np.square(sigma) * np.float32(height * width))[:, None, None]
+    gain = np.divide(power, total, out=np.zeros_like(power), where=total > 0)
+    filtered = np.fft.irfft2(np.fft.rfft2(noisy) * gain, s=(height, width))
+    return np.ascontiguousarray(filtered, dtype=np.float32)
+
+
+def _attempt(pool: WorkerPool, task: CeilingTask, timeout_s: float, stop: threading.Event) -> Columns | Failure:
+    future = pool.schedule(score_ceiling, task, timeout_s)
+    while not future.done():
+        if stop.is_set():
+            return Failure("failed", "the run was stopped")
+        concurrent.futures.wait([future], timeout=_POLL_S)
+    error = future.exception()
+    if error is not None:
+        return Failure("failed", f"{type(error).__name__}: {error}")
+    result: Columns | Failure = future.result()
+    return result
