@@ -326,7 +326,7 @@ def kinds() -> dict[str, Dataset]:
 
 
 @pytest.mark.slow
-def test_all_faces_are_compared_in_half_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+def test_as_many_pictures_as_fer2013_has_take_half_a_minute_of_one_core(capsys: pytest.CaptureFixture[str]) -> None:
     """As many pictures as FER2013 has, hashed and compared; blurred noise has as many chance pairs as faces have."""
     rng = np.random.default_rng(4)
     count = 32_298
@@ -335,10 +335,10 @@ def test_all_faces_are_compared_in_half_a_minute(capsys: pytest.CaptureFixture[s
     pictures = np.clip(128 + 40 * pictures, 0, 255).astype(np.uint8)
     pictures[-1000:] = pictures[:1000]
     images = image_set(pictures)
-    begun = time.perf_counter()
+    begun = time.process_time()
     found = find_duplicates([images])
-    took = time.perf_counter() - begun
+    took = time.process_time() - begun
     with capsys.disabled():
-        print(f"\n{count} pictures compared in {took:.1f} s")
+        print(f"\n{count} pictures compared in {took:.1f} s of processor time")
     assert len(found.groups()) >= 1000
     assert took < 30

@@ -111,25 +111,24 @@ def _search(sets: Sequence[ImageSet]) -> tuple[NDArray[np.int32], NDArray[np.flo
     """Find all links: copies to the first of them, near duplicates among what is left."""
     from benchbox.builtin.kernels.duplicates import find_pairs
 
-    contents: list[bytes] = []
-    details: list[Images] = []
-    hashes: list[NDArray[np.uint64]] = []
-    order: list[NDArray[np.intp]] = []
+    count = sum(len(one) for one in sets)
+    contents = [b""] * count
+    details = np.empty((count, SIDE, SIDE), dtype=np.float32)
+    hashes = np.empty(count, dtype=np.uint64)
     for positions, digests, thumbnails in _thumbnails(sets):
-        order.append(positions)
-        contents += digests
-        details.append(details_of(thumbnails))
-        hashes.append(hashes_of(thumbnails))
-    places = np.argsort(np.concatenate(order))
+        details[positions] = details_of(thumbnails)
+        hashes[positions] = hashes_of(thumbnails)
+        for position, content in zip(positions.tolist(), digests, strict=True):
+            contents[position] = content
     first_of: dict[bytes, int] = {}
-    firsts = np.array([first_of.setdefault(contents[place], at) for at, place in enumerate(places)])
-    copies = np.flatnonzero(firsts != np.arange(len(firsts)))
+    firsts = np.array([first_of.setdefault(content, position) for position, content in enumerate(contents)])
+    is_copy = firsts != np.arange(count)
+    copies = np.flatnonzero(is_copy)
     exact = np.column_stack([firsts[copies], copies, np.full(len(copies), EXACT)])
 
-    every = np.concatenate(details)
-    spread = every.std(axis=(1, 2))[places]
-    single = np.flatnonzero((firsts == np.arange(len(firsts))) & (spread > FAINT))
-    every, codes = every[places[single]], np.concatenate(hashes)[places[single]]
+    single = np.flatnonzero(~is_copy & (details.std(axis=(1, 2)) > FAINT))
+    every, codes = details[single], hashes[single]
+    del details
     halves = halves_of(every)
 
     def compare(start: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
