@@ -117,8 +117,8 @@ def distances(
         for q in range(4):
             references[4 * k + q] = planes[(y * kept + k) * stride + margin + places[q]]
     row = kept * stride
-    left = (margin + places[0] - reach) // 16 * 16
-    blocks = (margin + places[3] + reach - left) // 16 + 1
+    left = margin + places[0] - reach
+    blocks = (places[3] - places[0] + 2 * reach) // 16 + 1
     pitch = (bottom - top + 3) // 4 * 4
     for line in range(0, bottom - top, 4):
         start = (top + line) * row + left
