@@ -138,6 +138,8 @@ def test_the_card_is_true(config: TrainConfig) -> None:
     fitted, validated = open_splits(config, registry, least=8)
     assert (card.fingerprint, card.images) == (fitted.fingerprint, len(fitted))
     assert (card.seed, card.noise, card.command) == (3, "gaussian:0.1..0.3", "benchbox train shrink")
+    whole = registry.dataset("sample").cls().load(None)
+    assert (card.source, card.validated_on) == (whole.fingerprint, "")
     best = next(row for row in reversed(result.history) if row.best)
     assert card.epochs == pytest.approx(best.images / len(fitted), abs=0.01)
     assert set(card.validation) == {"noise as trained on", "gaussian:0.1", "gaussian:0.2", "gaussian:0.3"}
@@ -152,6 +154,18 @@ def test_the_card_is_true(config: TrainConfig) -> None:
     mean = noisy.mean(axis=(1, 2), keepdims=True)
     denoised = (mean + np.float32(factor(result)) * (noisy - mean)).clip(0, 1).astype(np.float32)
     assert card.validation["gaussian:0.2"] == pytest.approx(float(Psnr()(clean, denoised).mean()), abs=6e-4)
+
+
+def test_the_card_names_the_split_that_chose_the_weights(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCHBOX_CACHE_DIR", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    usages = 16 * ["Training"] + 4 * ["PublicTest"]
+    faces = [f"0,{' '.join(map(str, rng.integers(0, 256, 48 * 48).tolist()))},{usage}" for usage in usages]
+    (tmp_path / "fer2013.csv").write_text("\n".join(["emotion,pixels,Usage", *faces, ""]), encoding="ascii")
+    card = train(replace(config, data=str(tmp_path / "fer2013.csv"), epochs=1), quiet).card
+    assert (card.split, card.validated_on, card.source) == ("Training", "PublicTest", "")
 
 
 def test_fitted_and_validated_images_differ(config: TrainConfig) -> None:
