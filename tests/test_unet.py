@@ -100,9 +100,9 @@ class TestShippedWeights:
         assert card is not None
         assert (card.dataset, card.split, card.images) == ("fer2013", "Training", 28709)
         assert len(bytes.fromhex(card.fingerprint)) == 16
-        assert card.command and card.versions["keras"] and card.hardware and card.epochs > 0
+        assert card.command and card.versions["tensorflow"] and card.hardware and card.epochs > 0
         assert {"gaussian:0.02", "gaussian:0.05", "gaussian:0.1", "gaussian:0.2"} <= card.validation.keys()
-        assert "PublicTest" in card.notes
+        assert "PublicTest" in card.notes and "Keras 3" in card.notes
 
     @pytest.mark.slow
     @pytest.mark.filterwarnings("default")  # of TensorFlow's own making
@@ -152,7 +152,8 @@ def test_the_hidden_layers_of_ffdnet_start_linear() -> None:
 
     def linear(x: NDArray[np.float32]) -> NDArray[np.float32]:
         positive, negative = np.split(np.asarray(hidden(x)), 2, axis=-1)
-        return positive - negative
+        answer: NDArray[np.float32] = positive - negative
+        return answer
 
     assert float(np.abs(linear(first)).mean()) > 0.05
     np.testing.assert_allclose(linear(first + second), linear(first) + linear(second), atol=1e-4)

@@ -231,8 +231,9 @@ class _Run:
             f"Recipe '{self._config.recipe}': mean squared error, batch {recipe.batch_size}, learning rate "
             f"{recipe.learning_rate:g} ({recipe.schedule}), {'' if recipe.flips else 'no '}mirroring, noise "
             f"{'drawn anew each epoch' if recipe.fresh_noise else 'drawn once'}{', clipped' if recipe.clip else ''}. "
-            f"Validation on {self._validating} images: loss {row.val_loss:.6f}, PSNR {row.val_psnr:.2f} dB, where "
-            f"doing nothing has {nothing[0]:.6f} and {nothing[1]:.2f} dB. {self._trainer.describe()}"
+            f"Validation on {self._validating} {self._validated_on or 'held-out'} images: loss {row.val_loss:.6f}, "
+            f"PSNR {row.val_psnr:.2f} dB, where doing nothing has {nothing[0]:.6f} and {nothing[1]:.2f} dB. "
+            f"{self._trainer.describe()}"
         )
         if self._config.start:
             notes += f" Started from the weights '{self._config.start}'."

@@ -1,8 +1,9 @@
-"""Networks trained on FER2013: the published U-Net."""
+"""Networks trained on FER2013: the published U-Net, and FFDNet, which is told the noise level."""
 
 from __future__ import annotations
 
 from benchbox import Denoiser, NoiseModel, hookimpl
+from benchbox_unet.ffdnet import FFDNet
 from benchbox_unet.noise import TruncatedGaussian
 from benchbox_unet.unet import UNet
 
@@ -10,7 +11,7 @@ from benchbox_unet.unet import UNet
 @hookimpl
 def benchbox_denoisers() -> list[type[Denoiser]]:
     """Offer the networks."""
-    return [UNet]
+    return [UNet, FFDNet]
 
 
 @hookimpl
