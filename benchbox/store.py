@@ -170,9 +170,18 @@ class RunStore:
         del values["samples_ms"]
         self._write_json(f"timing/{key}.json", values)
 
-    def timings(self) -> dict[str, Timing]:
-        """Timings by canonical denoiser."""
-        found = {}
+    def timings(self, *, of_unlike_machines: bool = False) -> dict[str, Timing]:
+        """Timings by canonical denoiser.
+
+        Parameters
+        ----------
+        of_unlike_machines : bool
+            Whether to give those of a merged run whose rows were timed on unlike machines: their latencies compare
+            only through the calibration.
+        """
+        found: dict[str, Timing] = {}
+        if not self.record.timing and not of_unlike_machines:
+            return found
         for denoiser in self.record.denoisers:
             file = self.folder / "timing" / f"{timing_key(denoiser.label)}.json"
             if not file.is_file():

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from benchbox.api.errors import BenchboxError
 from benchbox.api.records import (
+    Calibration,
     Cell,
     DataRecord,
     DataRequest,
@@ -27,6 +28,7 @@ from benchbox.api.records import (
 )
 from benchbox.cli.merge import command
 from benchbox.engine.merge import merge_runs
+from benchbox.report import render
 from benchbox.report.leaderboard import build_leaderboard
 from benchbox.store import FORMAT, RunStore
 
@@ -166,6 +168,34 @@ def test_latencies_that_do_not_compare_are_left_out(tmp_path: Path, changes: dic
     board = build_leaderboard(merge_runs(stores, tmp_path, ""))
     assert not board.timing
     assert board.header.notes == ("latencies left out: the runs were not timed alike on machines of one kind",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ({"environment": {"cpu": "Other", "cores": 8}}, True),
+        ({"environment": {"cpu": "Other", "cores": 8}, "timing_threads": 4}, False),
+        ({}, True),
+    ],
+)
+def test_normalised_latencies_compare_over_machines(tmp_path: Path, changes: dict[str, Any], kept: bool) -> None:
+    stores = [make_run(tmp_path, 1, {"median": 4.0}), make_run(tmp_path, 2, {"wiener": 6.0}, **changes)]
+    for store, time_ms in zip(stores, (1.5, 2.0), strict=True):
+        for label, timing in store.timings().items():
+            store.write_timing(label, replace(timing, calibration=Calibration(1, [time_ms], [time_ms])))
+    merged = merge_runs(stores, tmp_path, "")
+    board = build_leaderboard(merged)
+    assert board.timing == (not changes)
+    rows = {row.denoiser: row for row in board.blocks[0].rows}
+    for label, expected in (("median", 3.0 / 1.5), ("wiener", 4.0 / 2.0)):
+        assert rows[label].latency_normalised == (pytest.approx(expected) if kept else None)
+        assert (rows[label].speed is None) == bool(changes)
+    if kept and changes:
+        assert not merged.timings()
+        assert "p50 normalised" in render(board, "markdown")
+        third = make_run(tmp_path, 3, {"unet": 7.0})
+        again = build_leaderboard(merge_runs([merged, third], tmp_path, "")).blocks[0].rows
+        assert {row.denoiser: row.latency_normalised for row in again} == {"median": 2.0, "wiener": 2.0, "unet": None}
 
 
 def test_the_command_merges_and_shows(tmp_path: Path) -> None:

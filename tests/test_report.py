@@ -18,6 +18,7 @@ from rich.console import Console
 
 from benchbox.api.errors import BenchboxError
 from benchbox.api.records import (
+    Calibration,
     Cell,
     DataRecord,
     DataRequest,
@@ -32,6 +33,7 @@ from benchbox.api.records import (
 )
 from benchbox.cli.leaderboard import command
 from benchbox.report import FORMATS, render, write_leaderboard
+from benchbox.report.columns import has_normalised
 from benchbox.report.leaderboard import build_leaderboard
 from benchbox.report.model import Leaderboard, Row
 from benchbox.report.terminal import TerminalLeaderboard
@@ -485,6 +487,29 @@ def test_the_gap_runs_from_doing_nothing_to_the_best_for_each_image(tmp_path: Pa
     assert (pair.together, pair.gain) == pytest.approx((28.0, 1.0))
 
 
+def test_latencies_are_shown_over_the_calibration_kernel(tmp_path: Path) -> None:
+    store = make_run(tmp_path)
+    for denoiser, timing in store.timings().items():
+        # Medians 2 and 8 ms: the kernel takes 4 ms.
+        calibration = Calibration(1, [1.0, 2.0, 90.0], [8.0, 7.0, 8.5])
+        store.write_timing(denoiser, replace(timing, calibration=None if denoiser == "unet" else calibration))
+    board = build_leaderboard(store)
+    rows = rows_of(board)
+    assert rows["unet"].latency_normalised is None
+    for denoiser in ("identity", "median"):
+        speed = rows[denoiser].speed
+        assert speed is not None
+        assert rows[denoiser].latency_normalised == pytest.approx(speed.latency_p50_ms / 4)
+    assert "latency_normalised" in rows["median"].best
+    assert "latency_normalised" not in rows["identity"].best
+    (line,) = [row for row in csv.DictReader(io.StringIO(render(board, "csv"))) if row["denoiser"] == "median"]
+    assert float(line["latency_normalised"]) == rows["median"].latency_normalised
+    assert "| p50 normalised |" in render(board, "markdown")
+    assert re.search(r"ms +p50 normalised +ms", shown(board, 260))
+    assert re.search(r"not shown at this width:.*p50 normalised", shown(board, 100).replace("\n", " "))
+    assert not has_normalised(build_leaderboard(make_run(tmp_path / "old")))
+
+
 def test_within_ranks_only_what_is_that_fast(tmp_path: Path) -> None:
     store = make_run(tmp_path)
     everything = rows_of(build_leaderboard(store))
@@ -737,7 +762,7 @@ def documented() -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "kind", [RunRecord, DataRequest, DataRecord, Protocol, DenoiserRecord, Provider, Cell, Outcome]
+    "kind", [RunRecord, DataRequest, DataRecord, Protocol, DenoiserRecord, Provider, Cell, Outcome, Calibration]
 )
 def test_every_stored_field_is_documented(kind: type) -> None:
     assert {field.name for field in fields(kind)} <= documented()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import statistics
 import types
 import typing
 from dataclasses import dataclass, field
@@ -260,6 +261,28 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """What fixed work took in a fresh process under the thread settings of the timing pass.
+
+    Attributes
+    ----------
+    threads : int
+        Threads it was allowed.
+    stencil_ms, product_ms : list of float
+        Milliseconds of a compiled 3x3 stencil and of a product of two float32 matrices: all samples.
+    """
+
+    threads: int
+    stencil_ms: list[float]
+    product_ms: list[float]
+
+    @property
+    def time_ms(self) -> float:
+        """Geometric mean of the two medians, so that either kind of work weighs the same, in milliseconds."""
+        return statistics.geometric_mean(statistics.median(one) for one in (self.stencil_ms, self.product_ms))
+
+
+@dataclass(frozen=True)
 class Timing:
     """What the timing pass measured of one denoiser, alone in a fresh process.
 
@@ -282,6 +305,8 @@ class Timing:
         Threads alive after timing beyond those of the bare process, plus one.
     samples_ms : dict of int to list of float
         Milliseconds a call by batch size: all samples.
+    calibration : Calibration or None
+        Of the machine, before its denoisers were timed; None where it failed or an older version took the samples.
     """
 
     status: Status
@@ -296,6 +321,7 @@ class Timing:
     peak_mb: float = 0.0
     threads_used: int = 1
     samples_ms: dict[int, list[float]] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
     @property
     def cold_start_s(self) -> float:

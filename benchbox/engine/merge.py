@@ -23,7 +23,8 @@ def merge_runs(stores: Sequence[RunStore], folder: Path, command: str) -> RunSto
     """Make one run of all rows of several.
 
     A row that stands in several runs is kept once, from the first that completed it. Latencies are kept if all runs
-    were timed alike on machines of one kind, else they are left out and a note in `data` says so.
+    were timed alike on machines of one kind, else they are left out and a note in `data` says so; what they are over
+    the calibration kernel stays, if the machines had the same task.
 
     Parameters
     ----------
@@ -87,9 +88,9 @@ def merge_runs(stores: Sequence[RunStore], folder: Path, command: str) -> RunSto
         ceiling = next((found for store in stores if (found := store.ceiling(noise))), None)
         if ceiling:
             merged.write_ceiling(noise, ceiling)
-    if timed_alike:
+    if timed_alike or len({_timed_task(store) for store in stores if store.timings(of_unlike_machines=True)}) == 1:
         for label, (store, _) in denoisers.items():
-            timing = store.timings().get(label)
+            timing = store.timings(of_unlike_machines=True).get(label)
             if timing is not None:
                 merged.write_timing(label, timing)
     return merged
@@ -152,12 +153,13 @@ def _completed(outcome: Outcome | None) -> bool:
 def _timing_of(store: RunStore) -> tuple[object, ...]:
     """What latencies hang on besides the denoiser."""
     record, environment = store.record, store.record.environment
-    shapes = {(timing.shape, timing.noise) for timing in store.timings().values() if timing.status == "ok"}
-    return (
-        *(environment.get(key) for key in ("cpu", "cores")),
-        *(record.timing, record.timing_threads, record.timing_batch),
-        *sorted(shapes),
-    )
+    return (*(environment.get(key) for key in ("cpu", "cores")), record.timing, record.timing_batch, _timed_task(store))
+
+
+def _timed_task(store: RunStore) -> tuple[object, ...]:
+    """What latencies of one image hang on besides the denoiser and the machine."""
+    timings = store.timings(of_unlike_machines=True).values()
+    return (store.record.timing_threads, *sorted({(one.shape, one.noise) for one in timings if one.status == "ok"}))
 
 
 def _environment(stores: Sequence[RunStore]) -> dict[str, Any]:

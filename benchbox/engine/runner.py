@@ -12,6 +12,7 @@ import numpy as np
 from benchbox.api.dataset import ImageSet
 from benchbox.api.errors import BenchboxError
 from benchbox.api.records import DataRequest, Reference, RunRecord
+from benchbox.engine.calibration import calibrate
 from benchbox.engine.ceiling import make_ceilings
 from benchbox.engine.data import describe_data, open_data
 from benchbox.engine.environment import environment
@@ -157,21 +158,24 @@ def _time_all(
     """Time each denoiser that scored anything, one after the other, on the first noise."""
     record, outcomes, finished = store.record, store.outcomes(), store.timings()
     indices = choose_images(shards, record.timing_batch)
-    for denoiser in record.denoisers:
-        cells = [cell for cell in record.cells if cell.denoiser == denoiser.label and outcomes[cell.key].status == "ok"]
-        if not cells or denoiser.label in finished:
-            continue
+    completed = [cell for cell in record.cells if outcomes[cell.key].status == "ok"]
+    noises = {cell.denoiser: cell.noise for cell in reversed(completed)}
+    left = [one for one in record.denoisers if one.label in noises and one.label not in finished]
+    calibration = None
+    if left:
+        calibration = calibrate(record.timing_threads, limits, store.log_file("calibration", "timing"))
+    for denoiser in left:
         on_event(TimingStarted(denoiser.label))
         timing, detail = time_denoiser(
             denoiser,
-            conditions[cells[0].noise],
+            conditions[noises[denoiser.label]],
             indices,
             batch=record.timing_batch,
             threads=record.timing_threads,
             limits=limits,
             log=store.log_file(denoiser.label, "timing"),
         )
-        store.write_timing(denoiser.label, timing, detail)
+        store.write_timing(denoiser.label, replace(timing, calibration=calibration), detail)
         on_event(TimingDone(denoiser.label, timing))
 
 

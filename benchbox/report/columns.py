@@ -62,9 +62,13 @@ def columns_of(board: Leaderboard) -> tuple[Column[Row], ...]:
         columns.append(Column(metric.label, metric_title(metric.label), metric.unit, _score_cell(metric), keep))
         if metric.label == board.sort:
             columns += _significance_columns(board, metric)
+    normalised: list[Column[Row]] = []
+    if has_normalised(board):
+        normalised.append(Column("latency_normalised", "p50 normalised", "", _normalised_cell, 26))
     if board.timing:
         columns += [
             _speed_column("latency_p50_ms", "p50", "ms", 4),
+            *normalised,
             _speed_column("latency_p90_ms", "p90", "ms", 21),
             _speed_column("latency_p99_ms", "p99", "ms", 22),
             _speed_column("throughput", "images/s", "", 5),
@@ -72,6 +76,8 @@ def columns_of(board: Leaderboard) -> tuple[Column[Row], ...]:
             _speed_column("peak_mb", "memory", "MiB", 24),
             Column("threads", "threads", "", lambda row: str(row.speed.threads) if row.speed else NONE, 25),
         ]
+    else:
+        columns += normalised
     columns.append(Column("knew", "sigma", "", lambda row: row.knew or NONE, 3, text=True))
     rows = [row for block in board.blocks for row in block.rows]
     if any(row.trained_on for row in rows):
@@ -79,6 +85,11 @@ def columns_of(board: Leaderboard) -> tuple[Column[Row], ...]:
     if any(row.tuned_on for row in rows):
         columns.append(Column("tuned_on", "tuned on", "", lambda row: plain(row.tuned_on) or NONE, 11, text=True))
     return tuple(columns)
+
+
+def has_normalised(board: Leaderboard) -> bool:
+    """Whether a row has a latency that compares over machines."""
+    return any(row.latency_normalised is not None for block in board.blocks for row in block.rows)
 
 
 def summary_columns(board: Leaderboard, summary: Summary) -> tuple[Column[SummaryRow], ...]:
@@ -247,6 +258,8 @@ def legend_of(board: Leaderboard) -> str:
         batches = sorted({row.speed.batch for block in board.blocks for row in block.rows if row.speed})
         batch = f" at {batches[0]} a call" if len(batches) == 1 else ""
         parts.append(f"p50, p90, p99: latency of one image; images/s{batch}")
+    if has_normalised(board):
+        parts.append("p50 normalised: p50 over the time of the calibration kernel")
     parts.append("sigma: noise level told, estimated from the noisy images, or blind")
     return "; ".join(parts)
 
@@ -257,6 +270,10 @@ def metric_title(label: str) -> str:
     return (
         plain(label).replace(name, name.upper(), 1) if name in ("psnr", "ssim", "mse", "mae", "gmsd") else plain(label)
     )
+
+
+def _normalised_cell(row: Row) -> str:
+    return NONE if row.latency_normalised is None else three_digits(row.latency_normalised)
 
 
 def _score_cell(metric: MetricColumn) -> Callable[[Row], str]:

@@ -15,7 +15,7 @@ from benchbox.report.advice import advise
 from benchbox.report.mismatch import mismatch_curves
 from benchbox.report.model import Leaderboard, MetricColumn
 from benchbox.report.ranked import Unranked, rank_blocks
-from benchbox.report.rows import make_header, make_row
+from benchbox.report.rows import make_header, make_row, normalised_latency
 from benchbox.report.summary import summarise
 from benchbox.stats.summaries import Mean, average_repeats, mean_of
 from benchbox.store import IMAGE, RunStore
@@ -51,6 +51,7 @@ def build_leaderboard(
     }
     sort = _sort_metric(sort, record)
     outcomes, timings = store.outcomes(), store.timings()
+    all_timings = store.timings(of_unlike_machines=True)
     if within_ms is not None and not timings:
         raise BenchboxError(
             f"run {record.run_id} has no timing to hold to {within_ms:g} ms", hint="run again without --no-timing"
@@ -61,7 +62,12 @@ def build_leaderboard(
         cells = [cell for cell in record.cells if cell.noise == noise and cell.sigma_factor == 1]
         scores = {cell.denoiser: _checked_scores(store, cell, outcomes) for cell in cells}
         rows = [
-            make_row(record, denoisers[cell.denoiser], cell, outcomes.get(cell.key), scores[cell.denoiser], timings)
+            replace(
+                make_row(
+                    record, denoisers[cell.denoiser], cell, outcomes.get(cell.key), scores[cell.denoiser], timings
+                ),
+                latency_normalised=normalised_latency(all_timings.get(cell.denoiser)),
+            )
             for cell in cells
         ]
         wrong = [cell for cell in record.cells if cell.noise == noise and cell.sigma_factor != 1]

@@ -136,6 +136,8 @@ class Row:
         Whether its mean is worse than that of the floor, the row that does nothing.
     on_front : bool
         Whether no ranked row is both at least as good and as fast.
+    latency_normalised : float or None
+        p50 of the latency over the time of the calibration kernel on the same machine.
     """
 
     rank: int | None
@@ -156,6 +158,7 @@ class Row:
     gap_closed: float | None = None
     worse_than_nothing: bool = False
     on_front: bool = False
+    latency_normalised: float | None = None
 
 
 @dataclass(frozen=True)

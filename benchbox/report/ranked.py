@@ -207,6 +207,11 @@ def _marked(rows: Sequence[Row], metrics: Mapping[str, MetricColumn], sort: Metr
     timed = [row for row in rows if row.speed is not None and not is_floor(row.denoiser)]
     for column, higher in SPEED_COLUMNS.items():
         values[column] = {row.denoiser: (1 if higher else -1) * float(getattr(row.speed, column)) for row in timed}
+    values["latency_normalised"] = {
+        row.denoiser: -row.latency_normalised
+        for row in rows
+        if row.latency_normalised is not None and not is_floor(row.denoiser)
+    }
     best = {column: max(found.values(), default=math.nan) for column, found in values.items()}
     sign = 1 if sort.higher_is_better else -1
     front = pareto_front(

@@ -76,6 +76,13 @@ def speed_of(timing: Timing) -> Speed | None:
     )
 
 
+def normalised_latency(timing: Timing | None) -> float | None:
+    """How often the calibration kernel runs in the time of one image; None where one of the two was not timed."""
+    if timing is None or timing.status != "ok" or timing.calibration is None or not timing.samples_ms.get(1):
+        return None
+    return latency_of(timing.samples_ms[1]).p50 / timing.calibration.time_ms
+
+
 def make_header(record: RunRecord, timings: Mapping[str, Timing]) -> Header:
     """Gather what holds for every row."""
     environment = record.environment

@@ -9,7 +9,7 @@ import json
 import math
 from typing import Any
 
-from benchbox.report.columns import columns_of, facts_of, notes_of, title_of
+from benchbox.report.columns import columns_of, facts_of, has_normalised, notes_of, title_of
 from benchbox.report.model import Leaderboard, Row
 from benchbox.report.ranked import SPEED_COLUMNS
 from benchbox.report.text import plain
@@ -41,7 +41,8 @@ def render_csv(board: Leaderboard) -> str:
     scores = [f"{metric.label}{part}" for metric in board.metrics for part in ("", "_low", "_high")]
     versus = ["to_best", "to_best_low", "to_best_high", "to_best_p", "gap_closed"]
     texts = ["knew", "trained_on", "tuned_on", "status", "reason"]
-    head = ["noise", "rank", "denoiser", *scores, *versus, *speed, *texts]
+    normalised = ["latency_normalised"] if has_normalised(board) else []
+    head = ["noise", "rank", "denoiser", *scores, *versus, *speed, *normalised, *texts]
     header = board.header
     common = {
         "dataset": header.dataset,
@@ -64,6 +65,7 @@ def render_csv(board: Leaderboard) -> str:
             numbers += [to.difference, to.low, to.high, to.p] if to else [None] * 4
             numbers.append(row.gap_closed)
             numbers += [getattr(row.speed, key) if row.speed else None for key in speed]
+            numbers += [getattr(row, key) for key in normalised]
             cells: list[Any] = [block.noise, row.rank, row.denoiser, *map(_number, numbers)]
             cells += [getattr(row, key) for key in texts]
             writer.writerow(
