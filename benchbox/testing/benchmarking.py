@@ -10,6 +10,7 @@ import numpy as np
 from benchbox.api.arrays import Images, Sigma
 from benchbox.api.denoiser import Denoiser
 from benchbox.api.records import Protocol
+from benchbox.api.threads import threads
 from benchbox.builtin.datasets.sample import Sample
 from benchbox.builtin.seeding import add_noise
 from benchbox.engine.environment import environment
@@ -87,7 +88,8 @@ class BenchmarkDenoiser:
         """Time calls of `denoise`; setting up and copying the input stay outside.
 
         The benchmark goes to the group of its batch size. Its ``extra_info`` gets ``denoiser``, ``noise``, ``batch``,
-        ``psnr_db`` (mean over the images), ``images_per_s`` (from the median) and ``environment``.
+        ``psnr_db`` (mean over the images), ``images_per_s`` (from the median) and ``environment`` (with
+        the number of threads it was allowed).
 
         Parameters
         ----------
@@ -134,5 +136,6 @@ class BenchmarkDenoiser:
         )
         if self._benchmark.stats:  # absent where benchmarks are switched off
             median_s = self._benchmark.stats.stats.median
-            self._benchmark.extra_info |= {"images_per_s": round(batch / median_s, 1), "environment": environment()}
+            machine = environment() | {"threads": threads()}
+            self._benchmark.extra_info |= {"images_per_s": round(batch / median_s, 1), "environment": machine}
         return denoised
