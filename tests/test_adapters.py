@@ -327,6 +327,13 @@ class TestBM3DReference:
         listing = benchbox("list", "denoisers").stdout
         assert "non-commercial use only" in listing[listing.index("bm3d_reference") :].split("\n")[0]
 
+    def test_its_licence_stands_in_its_row(self, benchbox: Command, tmp_path: Path) -> None:
+        pytest.importorskip("bm3d")
+        shown = benchbox("run", "bm3d_reference", "identity", "--limit", "1", "--no-timing").stdout
+        note = "bm3d_reference: the licence of the package bm3d allows non-commercial use only"
+        assert note in " ".join(shown.split())
+        assert note in benchbox("leaderboard", "--format", "markdown").stdout.replace("\\", "")
+
     def test_neither_it_nor_an_adapter_takes_a_row_unasked(self) -> None:
         labels = {record.label for record in plan_denoisers((), load_registry())}
         assert "bm3d_lite" in labels

@@ -52,6 +52,8 @@ class Denoiser(ABC):
         Paper or DOI of the method.
     capabilities : Capabilities
         What the harness must know.
+    notice : str
+        What a reader of its row must know, such as a licence that forbids some uses; empty for nothing.
     default_rows : tuple of str or None
         Rows of a run that names no denoiser; None for the bare name alone, empty for a denoiser that cannot do without
         options.
@@ -61,6 +63,7 @@ class Denoiser(ABC):
     summary: ClassVar[str]
     reference: ClassVar[str] = ""
     capabilities: ClassVar[Capabilities] = Capabilities()
+    notice: ClassVar[str] = ""
     default_rows: ClassVar[tuple[str, ...] | None] = None
 
     def setup(self, shape: tuple[int, int, int]) -> None:  # noqa: B027 - optional to override

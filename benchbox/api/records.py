@@ -172,6 +172,8 @@ class DenoiserRecord:
     tuned_on : str
     options : dict
         Every option with its value in use.
+    notice : str
+        What a reader of the row must know, such as a licence; empty for nothing.
     """
 
     label: str
@@ -182,6 +184,7 @@ class DenoiserRecord:
     deterministic: bool
     tuned_on: str
     options: dict[str, Any] = field(default_factory=dict)
+    notice: str = ""
 
 
 @dataclass(frozen=True)

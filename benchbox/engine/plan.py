@@ -250,6 +250,7 @@ def _plan_denoiser(text: str, registry: Registry) -> DenoiserRecord:
         deterministic=capabilities.deterministic,
         tuned_on=tuned.label if tuned else capabilities.tuned_on,
         options={one.name: write_value(given.get(one.name, one.default)) for one in options_of(entry.cls)},
+        notice=entry.cls.notice,
     )
 
 

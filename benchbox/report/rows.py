@@ -53,7 +53,10 @@ def make_row(
         trained_on=outcome.trained_on if outcome else "",
         tuned_on=denoiser.tuned_on,
         leak=leak_of(record.data, outcome) if outcome else "",
-        cautions=cautions_of(record.data, outcome) if outcome else (),
+        cautions=(
+            *([denoiser.notice] if denoiser.notice else ()),
+            *(cautions_of(record.data, outcome) if outcome else ()),
+        ),
     )
 
 

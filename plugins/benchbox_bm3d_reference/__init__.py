@@ -24,6 +24,7 @@ class BM3DReference(ImageDenoiser):
 
     name = "bm3d_reference"
     summary = "BM3D of its authors, PyPI package bm3d; licence: non-commercial use only"
+    notice = "the licence of the package bm3d allows non-commercial use only"
     reference = "Mäkinen, Azzari and Foi, IEEE TIP 2020, doi:10.1109/TIP.2020.3014721"
     capabilities = Capabilities(sigma="required", min_size=16)
     default_rows: ClassVar[tuple[str, ...]] = ()  # only where somebody asks for it, who then knows its licence
