@@ -414,15 +414,16 @@ def _read_table(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _to_arrow(values: NDArray[Any]) -> Any:
-    """Make an Arrow array of numbers or of text; `pyarrow.array` would import pandas to see if it was given that."""
+    """Make an Arrow array of numbers, text or bytes; `pyarrow.array` would import pandas to see if it was given that."""
     import pyarrow as pa
 
     if values.dtype.kind in "iuf":
         kind = pa.from_numpy_dtype(values.dtype)
         return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
-    texts = [str(value).encode("utf-8", "backslashreplace") for value in values]
+    texts = [value if isinstance(value, bytes) else str(value).encode("utf-8", "backslashreplace") for value in values]
+    kind = pa.binary() if len(values) and isinstance(values[0], bytes) else pa.string()
     offsets = np.cumsum([0, *map(len, texts)], dtype=np.int32)
-    return pa.Array.from_buffers(pa.string(), len(texts), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))])
+    return pa.Array.from_buffers(kind, len(texts), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))])
 
 
 def _from_arrow(column: Any) -> NDArray[Any]:

@@ -94,11 +94,6 @@ def test_a_denoiser_that_fails_on_the_second_look_fails_no_run(
     assert "too few" in store.log_file("moody", "previews").read_text(encoding="utf-8")
 
 
-def test_none_are_kept_when_none_are_asked_for(benchbox: Command, tmp_path: Path) -> None:
-    benchbox("run", "identity", "--limit", "3", "--no-timing", "--previews", "0")
-    assert not (find_run(tmp_path / "results") / "previews").exists()
-
-
 def test_large_images_of_several_sizes_are_cut(benchbox: Command, tmp_path: Path) -> None:
     import cv2
 

@@ -145,6 +145,7 @@ def test_the_commands(benchbox: Command, store: RunStore, tmp_path: Path) -> Non
 def test_a_run_without_pictures_says_how_to_get_some(benchbox: Command, tmp_path: Path) -> None:
     benchbox("run", "identity", "--limit", "2", "--no-timing", "--previews", "0", "--report")
     assert len(list((tmp_path / "results").glob("*/report.html"))) == 1
+    assert not list((tmp_path / "results").glob("*/previews"))
     refused = benchbox("show", code=2)
     assert "kept no pictures" in refused.stderr
     assert "--previews" in refused.stderr
