@@ -63,20 +63,18 @@ class Profile:
 
 Effort = Literal["fast", "normal", "high"]
 
-SMALL_AREA = 96 * 96
+SMALL_AREA = 64 * 64
 """Pixels up to which an image counts as small: its best matches lie near, and 4x4 patches fit its detail."""
 STRONG = 40 / 255
-"""Noise level above which the first stage takes larger groups of small images, as in Dabov et al."""
-_ANY = 1e6
-"""Limit that every patch stays below: a group of poor matches beats a small one."""
+"""Noise level above which groups of the first stage are larger, as in Dabov et al."""
 
 
 def choose(height: int, width: int, sigma: float, effort: Effort) -> Profile:
     """Profile for images of a size and noise level.
 
-    Photographs get the parameters of Dabov et al. (2007), with groups of 32 in both stages at every noise level, another
-    balance of the stages, a threshold of ``2.75 sigma`` and then a noise variance of 0.75, and a limit on distances
-    that grows with the noise. Small images get the mean of 8x8 and 4x4 patches in both stages, dense reference patches and a near search.
+    Photographs get the parameters of Dabov et al. (2007), but another balance of the stages, a threshold of
+    ``2.75 sigma`` and then a noise variance of 0.85, and a limit on distances that grows with the noise. Small images
+    get the mean of 8x8 and 4x4 patches in both stages, dense reference patches and a near search.
 
     Parameters
     ----------
@@ -89,22 +87,23 @@ def choose(height: int, width: int, sigma: float, effort: Effort) -> Profile:
     -------
     Profile
     """
+    size = 32 if sigma > STRONG else 16
     if height * width <= SMALL_AREA:
-        return _small(effort, 32 if sigma > STRONG else 16)
-    step, reach, compared = {"fast": (4, 12, 32), "normal": (3, 19, 64), "high": (2, 19, 64)}[effort]
+        return _small(effort, size)
+    step, reach = {"fast": (4, 12), "normal": (3, 19), "high": (2, 19)}[effort]
     return Profile(
-        hard=(Stage("bior", 8, step, 32, reach, 2.75, 2500, 2.0, compared),),
-        wiener=(Stage("dct", 8, step, 16 if effort == "fast" else 32, reach, 0.75, 400, 0.0, compared),),
+        hard=(Stage("bior", 8, step, size, reach, 2.75, 2500, 2.0, 64),),
+        wiener=(Stage("dct", 8, step, 16 if effort == "fast" else 32, reach, 0.85, 400, 0.0, 64),),
     )
 
 
 def _small(effort: Effort, size: int) -> Profile:
-    large = Stage("bior", 8, 2, size, 8, 2.85, _ANY, 0.0, 24, 3.0)
     step = 1 if effort == "high" else 2
-    fine = Stage("dct", 4, step, 32, 7, 0.8, _ANY, 0.0, 16, 3.0)
+    large = Stage("bior", 8, 2, size, 8, 2.85, 2500, 3.0, 64, 3.0)
+    fine = Stage("dct", 4, step, 32, 7, 0.8, 400, 0.5, 16, 3.0)
     if effort == "fast":
         return Profile((replace(large, size=32),), (fine,))
     return Profile(
-        hard=(large, Stage("dct", 4, step, 32, 8, 2.75, _ANY, 0.0, 16, 3.0)),
-        wiener=(Stage("dct", 8, 2, 32, 8, 0.8, _ANY, 0.0, 20, 3.0), fine),
+        hard=(large, Stage("dct", 4, step, 32, 8, 2.75, 2500, 3.0, 16, 3.0)),
+        wiener=(Stage("dct", 8, 2, 32, 8, 0.8, 400, 0.5, 64, 3.0), fine),
     )
