@@ -159,11 +159,11 @@ def test_a_small_image_skips_what_cannot_take_it(benchbox: Command, plugin: Plug
 @pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [
-        (("run", "medain"), "no denoiser 'medain'", "did you mean 'median'?"),
-        (("run", "--noise", "gausian:0.1"), "no noise model 'gausian'", "did you mean 'gaussian'?"),
-        (("run", "median:sise=3"), "no option 'sise'", "did you mean 'size'?"),
+        (("run", "medain"), "no denoiser 'medain'", "did you mean 'median'"),
+        (("run", "--noise", "gausian:0.1"), "no noise model 'gausian'", "did you mean 'gaussian'"),
+        (("run", "median:sise=3"), "no option 'sise'", "did you mean 'size'"),
         (("run", "--data", "nowhere.csv"), "nowhere.csv", ""),
-        (("run", "--metric", "psrn"), "no metric 'psrn'", "did you mean 'psnr'?"),
+        (("run", "--metric", "psrn"), "no metric 'psrn'", "did you mean 'psnr'"),
         (("run", "--sort", "psrn", "identity", "--no-timing"), "psrn", "psnr"),
         (("leaderboard", "nothing"), "there is no run in", "benchbox run"),
         (("run", "--plugin", "missing.py"), "missing.py", "--plugin"),

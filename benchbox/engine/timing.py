@@ -114,9 +114,10 @@ def time_denoiser(
         task = TimingTask(denoiser, condition.noise, str(noisy_file), level, batch, threads, budget_s, str(result))
         task_file = Path(folder) / "task.json"
         task_file.write_text(json.dumps(to_json(task)), encoding="utf-8")
-        environment = os.environ | thread_environment(threads)
+        # Where benchbox itself runs under pytest, what that was told is not for this one.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        environment = inherited | thread_environment(threads)
         environment |= {TASK_VARIABLE: str(task_file), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-        environment.pop("PYTEST_ADDOPTS", None)
         command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "-p"]
         command += ["pytest_benchmark.plugin", "--benchmark-only", "-c", os.devnull, "--rootdir", folder]
         command += [str(Path(__file__).with_name("timing_case.py"))]
