@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from benchbox.testing.check import PROBES
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -95,7 +97,7 @@ def test_from_nothing_to_a_row_in_a_fresh_environment(benchbox: Command, environ
     assert "failed" not in board
     found = json.loads(run(*command, "plugins", "list", "--json", cwd=tmp_path))
     assert {"denoisers": ["my_denoiser"]} in [one["offers"] for one in found["plugins"]]
-    assert "22 pass, 0 fail" in run(*command, "plugins", "check", "my_denoiser", cwd=tmp_path)
+    assert f"{len(PROBES)} pass, 0 fail" in run(*command, "plugins", "check", "my_denoiser", cwd=tmp_path)
     assert "passed" in run(environment, "-m", "pytest", "-W", "error", cwd=folder)
     table = run(environment, "-m", "pytest", "--benchmark-only", cwd=folder)
     assert "benchmark 'gaussian:0.1, batch 16'" in table

@@ -41,7 +41,7 @@ class _Fresh:
             bench.sigma,
         )
         # As in the timing pass, whose variable a plugin could look for to be quick where it is timed.
-        environment = thread_environment(1) | {TASK_VARIABLE: ""}
+        environment = thread_environment(1) | {TASK_VARIABLE: "health card"}
         with Child("benchbox.testing.fresh", environment) as child:
             child.send(task)
             # Both answers together stay within the limit of a probe.
