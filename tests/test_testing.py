@@ -242,6 +242,7 @@ def test_a_file_that_does_not_load_gets_a_card(text: str, seen: str, benchbox: C
 def test_a_wrong_name_is_a_usage_error(benchbox: Command) -> None:
     assert "did you mean 'median'?" in benchbox("plugins", "check", "medain", code=2).stderr
     assert "no such file" in benchbox("plugins", "check", "missing.py", code=2).stderr
+    assert "size must be odd" in benchbox("plugins", "check", "median:size=4", code=2).stderr
     assert "gausian" in benchbox("plugins", "check", "median", "--noise", "gausian", code=2).stderr
 
 

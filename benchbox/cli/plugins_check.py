@@ -66,7 +66,7 @@ def command(
 def _find(target: str, files: tuple[Path, ...], folders: tuple[Path, ...]) -> tuple[Provider, Spec | None]:
     """The plugin to check, and the denoiser in it where one is named."""
     from benchbox.api.errors import BenchboxError
-    from benchbox.api.options import resolve
+    from benchbox.api.options import build, resolve
     from benchbox.api.records import Provider
     from benchbox.api.spec import parse_spec
     from benchbox.registry import load_registry
@@ -78,7 +78,8 @@ def _find(target: str, files: tuple[Path, ...], folders: tuple[Path, ...]) -> tu
         return Provider("file", str(file.resolve())), None
     spec = parse_spec(target)
     entry = load_registry(files, folders).denoiser(spec.name)
-    resolve(entry.cls, spec)
+    if resolve(entry.cls, spec):
+        build(entry.cls, spec)  # as a run does: a wrong value is said at once, not by every probe
     return entry.provider, spec
 
 
