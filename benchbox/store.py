@@ -414,7 +414,7 @@ def _read_table(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _to_arrow(values: NDArray[Any]) -> Any:
-    """Make an Arrow array of numbers, text or bytes; `pyarrow.array` would import pandas to see if it was given that."""
+    """Make an Arrow array of numbers, text or bytes; `pyarrow.array` would import pandas to see if that is its kind."""
     import pyarrow as pa
 
     if values.dtype.kind in "iuf":

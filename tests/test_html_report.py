@@ -192,6 +192,15 @@ def test_each_picture_carries_its_own_scores(store: RunStore, page: Path) -> Non
         assert f'<span class="score">SSIM {scores["ssim"][image]:.3f}</span>' in text
 
 
+def test_charts_carry_their_details_as_tooltips(store: RunStore, page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    board = build_leaderboard(store)
+    for row in board.blocks[0].rows:
+        if row.denoiser not in ("identity", HOSTILE) and row.speed:
+            mean, latency = row.scores["psnr"].mean, row.speed.latency_p50_ms
+            assert re.search(rf"<title>{row.denoiser}: PSNR {mean:.2f} dB, p50 {latency:.2f} ms, rank {row.rank}", text)
+
+
 def test_sections_without_data_say_so(store: RunStore, tmp_path: Path) -> None:
     bare = tmp_path / store.folder.name
     shutil.copytree(store.folder, bare)
