@@ -65,9 +65,9 @@ def test_a_replay_finds_what_is_the_same_and_what_is_not(
     assert {one["status"] for key, one in cells.items() if key[2] == 0.5} == {"identical"}
 
     # One cell alone, in other words than those of the run; then images that are not what they were.
-    words = benchbox("replay", folder.name, "--cell", "wiener@gaussian:25.5/255", code=1).stdout
-    assert "psnr: 1 of 8 images differ, by 0.5 at most and 0.0312 in the mean" in words
-    assert words.endswith("1 of 2 cells bit-identical\n")
+    said = benchbox("replay", folder.name, "--cell", "wiener@gaussian:25.5/255", code=1).stdout
+    assert "psnr: 1 of 8 images differ, by 0.5 at most and 0.0312 in the mean" in said
+    assert said.endswith("1 of 2 cells bit-identical\n")
     assert "completed none of" in benchbox("replay", folder.name, "--cell", "mine@poisson:30", code=2).stderr
     assert "did you mean" in benchbox("replay", folder.name, "--cell", "median@gaussian:0.1", code=2).stderr
     record = (folder / "run.json").read_text()
