@@ -149,7 +149,7 @@ def scores_of(store: RunStore, noise: str, denoisers: Sequence[str]) -> dict[str
     found: dict[str, dict[int, tuple[str, ...]]] = {}
     for denoiser in denoisers:
         columns = store.scores(cells[denoiser].key)
-        first = columns["repeat"] == 0
+        first = columns.get("repeat", np.zeros(len(columns[IMAGE]))) == 0
         lines: dict[int, tuple[str, ...]] = dict.fromkeys(columns[IMAGE][first].tolist(), ())
         for label in store.record.metrics:
             name = label.partition(":")[0]

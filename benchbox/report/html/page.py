@@ -12,7 +12,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from benchbox.registry import load_registry
-from benchbox.report.columns import advice_of, columns_of, facts_of, insights_of, legend_of, notes_of, title_of
+from benchbox.report.columns import (
+    advice_of,
+    columns_of,
+    facts_of,
+    insights_of,
+    legend_of,
+    metric_title,
+    notes_of,
+    title_of,
+)
 from benchbox.report.html.charts import Chart
 from benchbox.report.html.gallery import Gallery, make_gallery
 from benchbox.report.html.groups import Groups, groups_of, named
@@ -97,6 +106,7 @@ def render_page(store: RunStore, board: Leaderboard) -> str:
     summary = board.summary
     return environment.get_template("page.html.j2").render(
         board=board,
+        ranked_by=metric_title(board.sort),
         facts=facts_of(board),
         trust=trust_of(board, store.record),
         advice=advice_of(board),
