@@ -170,7 +170,6 @@ def test_the_card_as_json_holds_every_probe(benchbox: Command, plugin: Plugin) -
     ("body", "seen"),
     [
         ("while True: time.sleep(1)", "no answer within 3 s"),
-        ("os.abort()", "ended by SIGABRT"),
         ("sys.exit('no licence')", "ended with exit code 1: no licence"),
     ],
 )
@@ -243,7 +242,6 @@ def test_a_wrong_name_is_a_usage_error(benchbox: Command) -> None:
     assert "did you mean 'median'?" in benchbox("plugins", "check", "medain", code=2).stderr
     assert "no such file" in benchbox("plugins", "check", "missing.py", code=2).stderr
     assert "size must be odd" in benchbox("plugins", "check", "median:size=4", code=2).stderr
-    assert "gausian" in benchbox("plugins", "check", "median", "--noise", "gausian", code=2).stderr
 
 
 BENCHMARK = """
