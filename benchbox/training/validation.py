@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 
-from benchbox.api.arrays import Images, Sigma
+from benchbox.api.arrays import Images, Scores, Sigma
 from benchbox.api.dataset import ImageSet
 from benchbox.api.noise import NoiseModel
 from benchbox.api.trainable import Recipe
-from benchbox.builtin.metrics import Accuracy, Mse, Psnr
+from benchbox.builtin.metrics import Accuracy, Psnr
 from benchbox.builtin.seeding import add_noise, apply_protocol
 from benchbox.training.batches import Batch, Batches
 from benchbox.training.mixture import Mixture
@@ -38,7 +39,7 @@ class Validation:
         self._images = images
         self._recipe = recipe
         batches = Batches(images, mixture, recipe, seed)
-        # Epoch -1 of the training would be another set of images; its streams are those of an epoch that never comes.
+        # The streams are those of an epoch that never comes, so that no training noise is validated on.
         self._stacks = [
             batches.make(np.arange(start, min(start + _STACK, len(images))), _NEVER)
             for start in range(0, len(images), _STACK)
@@ -58,7 +59,7 @@ class Validation:
         loss : float
             Mean squared error of what the network gives, not clipped.
         psnr : float
-            Mean over the images after clipping to [0, 1], dB.
+            Mean over the images after clipping to [0, 1], dB; images restored perfectly are left out, as in a table.
         accuracy : float
             Mean share of pixels within the tolerance of the metric, after clipping.
         """
@@ -69,7 +70,11 @@ class Validation:
             clipped = denoised.clip(0, 1)
             psnr.append(Psnr()(stack.clean, clipped))
             accuracy.append(Accuracy()(stack.clean, clipped))
-        return tuple(float(np.concatenate(one).mean()) for one in (loss, psnr, accuracy))  # type: ignore[return-value]
+        return (
+            float(np.concatenate(loss).mean()),
+            _finite_mean(np.concatenate(psnr)),
+            float(np.concatenate(accuracy).mean()),
+        )
 
     def levels(self, noises: dict[str, NoiseModel], denoise: Denoise) -> dict[str, float]:
         """Mean PSNR in dB for single noises, drawn as a run of seed 0 draws them."""
@@ -85,10 +90,15 @@ class Validation:
                     noisy, sigma = add_noise(model, name, clean, [self._images.ids[one] for one in part], 0, 0)
                     noisy = apply_protocol(noisy, clip=self._recipe.clip, quantize=False)
                     denoised = denoise(noisy.copy(), sigma)
-                    scores.append(Mse()(clean, np.ascontiguousarray(denoised.clip(0, 1))))
-            mean = np.mean(10 * np.log10(1 / np.maximum(np.concatenate(scores), 1e-12)))
-            found[name] = round(float(mean), 3)
+                    scores.append(Psnr()(clean, np.ascontiguousarray(denoised.clip(0, 1))))
+            found[name] = round(_finite_mean(np.concatenate(scores)), 3)
         return found
+
+
+def _finite_mean(psnr: Scores) -> float:
+    """Mean over the images that were not restored perfectly."""
+    finite = psnr[np.isfinite(psnr)]
+    return float(finite.mean()) if len(finite) else math.inf
 
 
 _NEVER = 2**31

@@ -47,7 +47,8 @@ class UNet(Network):
     summary = "U-Net of 1.9 million parameters, blind, trained on FER2013"
     reference = "Ronneberger, Fischer and Brox 2015, doi:10.1007/978-3-319-24574-4_28"
     capabilities = Capabilities(sigma="unused")
-    shipped = ("gaussian",)
+    shipped = ("gaussian", "mixed")
+    default_rows = ("unet", "unet:weights=mixed")
     stride = architecture.STRIDE
     margin = architecture.RADIUS
     recipes: ClassVar[Mapping[str, Recipe]] = {
