@@ -201,6 +201,12 @@ def test_charts_carry_their_details_as_tooltips(store: RunStore, page: Path) -> 
             assert re.search(rf"<title>{row.denoiser}: PSNR {mean:.2f} dB, p50 {latency:.2f} ms, rank {row.rank}", text)
 
 
+def test_axes_are_labelled_with_plain_numbers(page: Path) -> None:
+    labels = re.findall(r"<text[^>]*>([^<]*)</text>", page.read_text(encoding="utf-8"))
+    assert len(labels) > 100
+    assert not any("mathdefault" in label for label in labels)
+
+
 def test_sections_without_data_say_so(store: RunStore, tmp_path: Path) -> None:
     bare = tmp_path / store.folder.name
     shutil.copytree(store.folder, bare)

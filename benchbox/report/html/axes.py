@@ -45,8 +45,16 @@ def lower_is_up(board: Leaderboard, axes: Axes) -> None:
 
 def latencies_along(axes: Axes) -> None:
     """Show milliseconds on a logarithmic axis."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    # matplotlib's own labels are formulas, which are switched off for the sake of names.
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if high < 30 * low:
+        axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}")
 
 
 def short(name: str, length: int = 26) -> str:

@@ -13,7 +13,7 @@ from benchbox.report.findings import Summary
 from benchbox.report.html.causes import REGIONS, Causes
 from benchbox.report.html.groups import Groups
 from benchbox.report.model import Block, Leaderboard, Row
-from benchbox.report.text import NONE, plain, score, three_digits
+from benchbox.report.text import NONE, count, plain, score, three_digits
 from benchbox.store import RunStore
 
 
@@ -150,10 +150,10 @@ def causes_table(found: Mapping[str, Causes], images: int) -> Table:
             texts += [three_digits(one.bias), three_digits(one.spread)]
         rows.append(_row(name, values, texts))
     note = (
-        f"From the pictures of {images} images only, so differences of some tenths of a dB may be chance. PSNR over "
-        "regions of the clean image: flat is the half of the pixels with the least gradient energy; the rest are edges "
-        "where one direction holds most of it, and texture elsewhere. Where the noise is white, what a perfect "
-        "denoiser removes is without correlation: the nearer to 0, the less of the image went with it."
+        f"From the pictures of {count(images, 'image')} only, so differences of some tenths of a dB may be chance. "
+        "PSNR over regions of the clean image: flat is the half of the pixels with the least gradient energy; the rest "
+        "are edges where one direction holds most of it, and texture elsewhere. Where the noise is white, what a "
+        "perfect denoiser removes is without correlation: the nearer to 0, the less of the image went with it."
     )
     if repeated:
         note += " Bias is the error that stays over the repeats, spread the one that changes with the noise (both RMS)."

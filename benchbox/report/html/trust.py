@@ -39,7 +39,7 @@ def trust_of(board: Leaderboard, record: RunRecord) -> tuple[str, ...]:
             f"are told apart four times in five when they differ by about {statistics.median(detectable):.2g}{unit}."
         )
     if board.header.images < FEW_IMAGES:
-        said.append(f"{images} are few: take this as a trial, not as a result.")
+        said.append(f"It is only {images}: take this as a trial, not as a result.")
     if protocol.sigma == "given":
         said.append("Denoisers that take the noise level were told the true one, which real photographs do not offer.")
     if record.data.dataset == "sample":
