@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox_bm3d.compiled import compiled
-from benchbox_bm3d.vectors import (
-    count_nonzero,
+from benchbox_bm3d.registers import (
     haar1,
     haar2,
     haar4,
@@ -24,12 +23,8 @@ from benchbox_bm3d.vectors import (
     inverse_haar8,
     inverse_haar16,
     inverse_haar32,
-    load16,
-    splat16,
-    store,
-    total,
-    zero_below,
 )
+from benchbox_bm3d.vectors import count_nonzero, load16, splat16, store, total, zero_below
 
 FLOATS = NDArray[np.float32]
 INTS = NDArray[np.int64]

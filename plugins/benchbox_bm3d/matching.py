@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox_bm3d.compiled import compiled
+from benchbox_bm3d.registers import squared_distances
 from benchbox_bm3d.vectors import (
     below,
     insert_sorted,
@@ -14,7 +15,6 @@ from benchbox_bm3d.vectors import (
     lowest_bit,
     shift_up,
     splat16,
-    squared_distances,
     store,
 )
 
