@@ -2,7 +2,7 @@
 
 Charts are drawn by matplotlib as SVG and stand in the page itself. The alternatives were weighed by what a reader gets
 without JavaScript, on paper, or in ten years: plotly, bokeh and vega draw in the browser, need a script of 1 to 4.5 MB
-in every file, and would still need a second, static drawing of each chart. A drawn SVG is 15 to 90 kB, follows the
+in every file, and would still need a second, static drawing of each chart. A drawn SVG is 30 to 100 kB, follows the
 page's colours in dark mode, prints, and carries its details as tooltips that need no script. The page's own script,
 some 100 lines, only sorts and filters tables and enlarges pictures; its content security policy lets nothing else run.
 """
