@@ -63,7 +63,7 @@ class FreshReport:
         Processor seconds to import the module and construct, to set up, of the first call and of a later one with one
         image (median).
     busy : float
-        Mean number of threads with work during calls with the whole stack.
+        Number of threads with work, most of the time, during calls with the whole stack.
     threads : int
         Threads alive that were not there before.
     memory_mb, grown_mb : float
@@ -121,7 +121,7 @@ def observe(task: FreshTask) -> FreshReport:
         setup_s=ready - made,
         first_s=first - ready,
         call_s=float(np.median(calls_s)),
-        busy=busy.mean,
+        busy=busy.typical,
         threads=max(0, process.num_threads() - threads),
         memory_mb=max(0, settled - memory) / _MIB,
         grown_mb=grown / _MIB,

@@ -137,7 +137,7 @@ def _memory(bench: Bench) -> str:
 
 def _threads(bench: Bench) -> str:
     report = _report(bench)
-    seen = f"told to use one thread: {report.busy:.1f} had work on average, {report.threads} more than before are alive"
+    seen = f"told to use one thread: {report.busy:.3g} had work most of the time, {report.threads} more are alive"
     if report.busy > _BUSY:
         raise Failed(seen)
     return seen
