@@ -53,7 +53,10 @@ def test_a_cell_is_known_by_its_content_and_never_by_order() -> None:
 def test_a_bare_run_takes_every_denoiser() -> None:
     registry = load_registry()
     plan = make_plan(RunConfig(), registry, images([(48, 48)]))
-    assert {denoiser.label.partition(":")[0] for denoiser in plan.denoisers} == set(registry.denoisers)
+    unasked = {name for name, entry in registry.denoisers.items() if entry.cls.default_rows == ()}
+    assert {denoiser.label.partition(":")[0] for denoiser in plan.denoisers} == set(registry.denoisers) - unasked
+    assert {"identity", "bm3d_lite", "unet"} & unasked == set()
+    assert "command" in unasked, "a program that nobody named cannot be run"
 
 
 @pytest.mark.parametrize(

@@ -219,7 +219,14 @@ def test_limit_draws_over_the_whole_split(benchbox: Command, tmp_path: Path) -> 
 def test_ctrl_c_keeps_what_is_finished(plugin: Plugin, tmp_path: Path) -> None:
     file = plugin("slow", "time.sleep(60)\nreturn noisy")
     command = [str(Path(sys.executable).with_name("benchbox")), "run", "identity", "slow", "--plugin", str(file)]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        # A shell that runs the tests in the background has them ignore the signal, and they would hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     for _ in range(300):
         if list((tmp_path / "results").glob("*/outcomes/*.json")):
             break

@@ -9,7 +9,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from benchbox.engine.events import CellDone, Event, RunStarted, SetAside, ShardDone, TimingDone, TimingStarted
+from benchbox.engine.events import (
+    CellDone,
+    Event,
+    RunStarted,
+    SetAside,
+    ShardDone,
+    TimingDone,
+    TimingStarted,
+    WorkerStarted,
+)
 
 
 class RunProgress:
@@ -56,6 +65,9 @@ class RunProgress:
                 self._begun = time.monotonic()
             case SetAside(name):
                 self._console.print(f"set aside: {escape(name)}, which is torn or does not belong into this run")
+            case WorkerStarted(denoiser):
+                description = f"starting {escape(denoiser)} (compiles on first use)"
+                self._progress.update(self._quality, description=description)
             case ShardDone(cell, images):
                 self._images += images
                 speed = self._images / max(time.monotonic() - self._begun, 1e-9)

@@ -23,6 +23,13 @@ class SetAside:
 
 
 @dataclass(frozen=True)
+class WorkerStarted:
+    """A worker process begins with a denoiser: it imports, loads weights and, the first time, compiles."""
+
+    denoiser: str
+
+
+@dataclass(frozen=True)
 class ShardDone:
     """A shard of `images` images is on disk."""
 
@@ -53,4 +60,4 @@ class TimingDone:
     timing: Timing
 
 
-Event = RunStarted | SetAside | ShardDone | CellDone | TimingStarted | TimingDone
+Event = RunStarted | SetAside | WorkerStarted | ShardDone | CellDone | TimingStarted | TimingDone

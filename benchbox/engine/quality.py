@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchbox.api.records import Cell, DenoiserRecord, Failure, Outcome
-from benchbox.engine.events import CellDone, Event, ShardDone
+from benchbox.engine.events import CellDone, Event, ShardDone, WorkerStarted
 from benchbox.engine.limits import Limits
 from benchbox.engine.plan import Shard
 from benchbox.engine.processes import WorkerContext, WorkerPool
@@ -134,6 +134,8 @@ class QualityPass:
     def _serve(self, work: _DenoiserWork, context: WorkerContext) -> None:
         """Keep one worker process busy until its denoiser has no shard left."""
         log = self._store.log_file(work.record.label, "quality")
+        with self._lock:
+            self._on_event(WorkerStarted(work.record.label))
         with WorkerPool(context, log) as pool:
             while not self._stop.is_set() and (item := self._next_shard(work)) is not None:
                 cell, shard = item
