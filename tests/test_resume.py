@@ -148,17 +148,17 @@ def test_thirty_deaths_lose_nothing(benchbox: Command, whole: Path, tmp_path: Pa
         process = subprocess.Popen(
             [*command, *arguments], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        time.sleep(draw.uniform(0.2 * takes_s, takes_s))
+        time.sleep(draw.uniform(0.2 * takes_s, 0.8 * takes_s))
         torn += process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.wait()
         runs = list_runs(results)
         if runs and len(RunStore.open(runs[0]).outcomes()) == len(RunStore.open(runs[0]).record.cells):
-            # All is done: a cell begins anew, so that there is work left to lose.
-            cell = draw.choice(RunStore.open(runs[0]).record.cells)
-            shutil.rmtree(runs[0] / "scores" / cell.key)
-            (runs[0] / "outcomes" / f"{cell.key}.json").unlink()
-    assert torn >= 15, "most of the runs were still at work when they were killed"
+            # All is done: all but one cell begin anew, so that there is work left to lose.
+            for cell in RunStore.open(runs[0]).record.cells[1:]:
+                shutil.rmtree(runs[0] / "scores" / cell.key)
+                (runs[0] / "outcomes" / f"{cell.key}.json").unlink()
+    assert torn >= 10, "many of the runs were still at work when they were killed"
     (killed,) = list_runs(results)
     benchbox("run", "--results", results, "--resume", killed.name)
     assert_same(killed, whole)
