@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -95,6 +97,14 @@ class Denoiser(ABC):
     def card(self) -> TrainingCard | None:
         """Training card of the weights in use; None where nothing was trained."""
         return None
+
+    def files(self) -> Sequence[Path]:
+        """Files beyond its code that its results depend on, such as weights.
+
+        Asked before `setup`. A digest of their content is a part of the row's identity: a run that is resumed after one
+        of them changed is refused, and a file that changes during a run fails the row.
+        """
+        return ()
 
 
 class ImageDenoiser(Denoiser):

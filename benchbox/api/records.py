@@ -134,10 +134,20 @@ class Provider:
 
 @dataclass(frozen=True)
 class Reference:
-    """A configured thing by name: its provider and canonical specification."""
+    """A configured thing by name.
+
+    Attributes
+    ----------
+    provider : Provider
+    spec : str
+        Canonical specification.
+    content : str
+        Digest of the files that it depends on beyond its code; empty where there are none.
+    """
 
     provider: Provider
     spec: str
+    content: str = field(default="", kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,12 @@ def merge_runs(stores: Sequence[RunStore], folder: Path, command: str) -> RunSto
     for store in stores:
         for one in store.record.denoisers:
             kept_store, kept = denoisers.setdefault(one.label, (store, one))
+            if kept.reference.content != one.reference.content:
+                raise BenchboxError(
+                    f"'{one.label}' had other files, such as weights, in run {kept_store.record.run_id} than in run "
+                    f"{store.record.run_id}",
+                    hint="run one of them again with the files of the other, or leave one run out",
+                )
             if kept.reference != one.reference:
                 raise BenchboxError(
                     f"'{one.label}' of run {kept_store.record.run_id} is from {kept.reference.provider.label}, "

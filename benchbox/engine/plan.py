@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.dataset import ImageSet
+from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
 from benchbox.api.options import build, canonical, options_of, resolve, write_value
 from benchbox.api.records import Cell, DataRequest, DenoiserRecord, MetricRecord, Protocol, Reference, digest
 from benchbox.api.spec import parse_composition, parse_spec
 from benchbox.api.tuned import apply_tuned
+from benchbox.engine.content import content_of
 from benchbox.engine.limits import Limits
 from benchbox.registry import Registry
 
@@ -163,18 +165,17 @@ def cell_key(
     sigma_factor: float = 1.0,
 ) -> str:
     """Identity of a cell: a digest of all that its scores depend on."""
-    provider = denoiser.reference.provider
-    return digest(
-        {
-            "denoiser": denoiser.label,
-            "provider": [provider.kind, provider.target, provider.version],
-            "noise": noise,
-            "data": fingerprint,
-            "protocol": [protocol.seed, protocol.clip, protocol.quantize, protocol.sigma, protocol.repeats],
-            "metrics": sorted(metrics),
-            "sigma_factor": sigma_factor,
-        }
-    )
+    provider, content = denoiser.reference.provider, denoiser.reference.content
+    depends = {
+        "denoiser": denoiser.label,
+        "provider": [provider.kind, provider.target, provider.version],
+        "noise": noise,
+        "data": fingerprint,
+        "protocol": [protocol.seed, protocol.clip, protocol.quantize, protocol.sigma, protocol.repeats],
+        "metrics": sorted(metrics),
+        "sigma_factor": sigma_factor,
+    }
+    return digest(depends | ({"content": content} if content else {}))
 
 
 def plan_denoisers(texts: Sequence[str], registry: Registry) -> tuple[DenoiserRecord, ...]:
@@ -237,13 +238,18 @@ def _plan_denoiser(text: str, registry: Registry) -> DenoiserRecord:
     entry = registry.denoiser(spec.name)
     label = canonical(entry.cls, spec)
     given = resolve(entry.cls, spec)
-    if given:
-        # A wrong value is found now; a constructor that fails without any is the plugin's fault and gets a row.
-        build(entry.cls, spec)
+    content = ""
+    # A wrong value is found now; a constructor that fails without any is the plugin's fault and gets a row.
+    if given or entry.cls.files is not Denoiser.files:
+        try:
+            content = content_of(build(entry.cls, spec))
+        except Exception:
+            if given:
+                raise
     capabilities = entry.cls.capabilities
     return DenoiserRecord(
         label=label,
-        reference=Reference(entry.provider, label),
+        reference=Reference(entry.provider, label, content=content),
         summary=entry.cls.summary,
         sigma_use=capabilities.sigma,
         min_size=capabilities.min_size,

@@ -16,8 +16,12 @@ from benchbox.registry import Entry, Registry, load_registry
 
 def recorded_registry(record: RunRecord) -> Registry:
     """Load the plugins that a run was made with, as they are today."""
-    files = {one.reference.provider.target for one in record.denoisers if one.reference.provider.kind == "file"}
-    return load_registry([Path(file) for file in sorted(files)])
+    providers = [
+        *(one.reference.provider for one in record.denoisers),
+        *(part.provider for parts in record.noises.values() for part in parts),
+        *(one.provider for one in record.metrics.values()),
+    ]
+    return load_registry([Path(file) for file in sorted({one.target for one in providers if one.kind == "file"})])
 
 
 def recorded_images(record: RunRecord, registry: Registry) -> ImageSet:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.api.records import Cell, Outcome, Provider, Reference, RunRecord
 from benchbox.api.threads import threads
+from benchbox.engine.content import changed_files
 from benchbox.engine.events import Event, RunStarted
 from benchbox.engine.limits import Limits
 from benchbox.engine.plan import make_shards, plan_denoisers, plan_noise
@@ -180,10 +181,20 @@ def _as_now(record: RunRecord, registry: Registry) -> tuple[RunRecord, tuple[str
         if now != reference.provider:
             warnings.append(words)
         found[reference] = now
+    changed = changed_files(record, registry)
+    warnings += changed.values()
     return replace(
         record,
         denoisers=tuple(
-            replace(one, reference=replace(one.reference, provider=found[one.reference])) for one in record.denoisers
+            replace(
+                one,
+                reference=replace(
+                    one.reference,
+                    provider=found[one.reference],
+                    content="" if one.label in changed else one.reference.content,
+                ),
+            )
+            for one in record.denoisers
         ),
         noises={
             label: tuple(replace(part, provider=found[part]) for part in parts)

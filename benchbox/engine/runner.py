@@ -14,6 +14,7 @@ from benchbox.api.errors import BenchboxError
 from benchbox.api.records import DataRequest, Reference, RunRecord
 from benchbox.engine.calibration import calibrate
 from benchbox.engine.ceiling import make_ceilings
+from benchbox.engine.content import changed_files
 from benchbox.engine.data import describe_data, open_data
 from benchbox.engine.environment import environment
 from benchbox.engine.events import Event, RunStarted, SetAside, TimingDone, TimingStarted
@@ -146,6 +147,8 @@ def _require_same_plugins(record: RunRecord, registry: Registry) -> None:
             raise BenchboxError(
                 words_of_change(record, reference, now), hint="restore that version, or start a new run"
             )
+    for words in changed_files(record, registry).values():
+        raise BenchboxError(words, hint="restore them, or start a new run")
 
 
 def _time_all(

@@ -16,6 +16,7 @@ import pytest
 from benchbox.api.arrays import Images, Sigma
 from benchbox.api.denoiser import Denoiser
 from benchbox.api.records import Timing, from_json, to_json
+from benchbox.engine.content import require_same_content
 from benchbox.engine.timing import TASK_VARIABLE, TimingTask
 from benchbox.engine.work import checked, new_denoiser
 from benchbox.engine.worker import failure_of
@@ -43,6 +44,7 @@ class _Subject:
         denoised = self.denoiser.denoise(first, level)
         done = time.perf_counter()
         checked(denoised, first.shape)
+        require_same_content(task.denoiser.reference, self.denoiser)
         self.cold = made - start, ready - made, done - ready
 
     def stack(self, batch: int) -> tuple[Images, Sigma | None]:

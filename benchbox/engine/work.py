@@ -21,6 +21,7 @@ from benchbox.api.spec import parse_spec
 from benchbox.builtin.noise import Composed
 from benchbox.builtin.seeding import add_noise, apply_protocol
 from benchbox.builtin.sigma import estimate_sigma
+from benchbox.engine.content import require_same_content
 from benchbox.engine.data import open_data
 from benchbox.registry import load_class
 from benchbox.store import IMAGE
@@ -199,6 +200,7 @@ def make_denoiser(reference: Reference, shape: tuple[int, ...]) -> Denoiser:
     if reference not in _ready:
         denoiser = new_denoiser(reference)
         denoiser.setup((shape[0], shape[1], shape[2]))
+        require_same_content(reference, denoiser)
         _ready[reference] = denoiser
     return _ready[reference]
 

@@ -137,6 +137,9 @@ def _notes(comparison: RunComparison) -> list[str]:
             notes.append(
                 f"{plain(row.denoiser)} on {plain(row.noise)}: {left} without a finite score in both runs left out"
             )
+    if comparison.refitted:
+        names = plain(", ".join(comparison.refitted))
+        notes.append(f"weights changed since the first run: the files of {names} are others in the second")
     if comparison.speed_caveat:
         notes.append(f"latencies are not compared: {plain(comparison.speed_caveat)}")
     return notes

@@ -100,6 +100,7 @@ def compare_runs(first: RunStore, second: RunStore, *, metric: str = "psnr") -> 
         metric=metric,
         rows=tuple(rows),
         speed_caveat=_speed_caveat(first, second),
+        refitted=_refitted(first.record, second.record),
     )
 
 
@@ -225,6 +226,13 @@ def _changes(
             images=int(kept.sum()),
         )
     return changes
+
+
+def _refitted(first: RunRecord, second: RunRecord) -> tuple[str, ...]:
+    before = {one.label: one.reference.content for one in first.denoisers}
+    return tuple(
+        one.label for one in second.denoisers if before.get(one.label, one.reference.content) != one.reference.content
+    )
 
 
 def _speed_caveat(first: RunStore, second: RunStore) -> str:

@@ -89,6 +89,8 @@ class RunComparison:
         In the order of the first run, then what only the second has.
     speed_caveat : str
         Why latencies do not compare; empty where they do.
+    refitted : tuple of str
+        Denoisers whose files, such as weights, are others in the second run, by label.
     """
 
     first: str
@@ -100,6 +102,7 @@ class RunComparison:
     metric: str
     rows: tuple[ComparedRow, ...]
     speed_caveat: str
+    refitted: tuple[str, ...] = ()
 
 
 def relative(before: float, after: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -49,6 +50,11 @@ class Command(ImageDenoiser):
             raise ValueError(f"timeout must be greater than 0, got {timeout}")
         self.format = format
         self.timeout = timeout
+
+    def files(self) -> list[Path]:
+        """The program, and its arguments that are files, such as a script or weights."""
+        program = shutil.which(self.words[0]) if self.words else None
+        return [file for word in (program, *self.words[1:]) if word and (file := Path(word)).is_file()]
 
     def setup(self, shape: tuple[int, int, int]) -> None:
         """Make sure that there is a program; it is started anew for each image."""

@@ -83,6 +83,10 @@ class ModelFile(Denoiser):
         starts = range(0, len(noisy), count)
         return np.concatenate([self.fit.apply(self._opened, noisy[at : at + count]) for at in starts])
 
+    def files(self) -> list[Path]:
+        """The model file."""
+        return [self.path] if self.path else []
+
     def card(self) -> TrainingCard | None:
         """Training card beside the model, where there is one."""
         file = self.path.with_suffix(".json") if self.path else None

@@ -1,0 +1,81 @@
+"""The files that a denoiser depends on, such as weights: a digest of them is a part of its identity."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from benchbox.api.denoiser import Denoiser
+from benchbox.api.errors import BenchboxError
+from benchbox.api.options import build
+from benchbox.api.records import Reference, RunRecord
+from benchbox.api.spec import parse_spec
+from benchbox.registry import Registry
+
+
+def content_of(denoiser: Denoiser) -> str:
+    """Digest of the files that a denoiser depends on.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+        Constructed; whether it is set up does not matter.
+
+    Returns
+    -------
+    str
+        16 hex digits; empty where it depends on no file.
+
+    Raises
+    ------
+    BenchboxError
+        A file cannot be read.
+    """
+    whole = hashlib.blake2b(digest_size=8)
+    try:
+        # By the class: an attribute of an instance that happens to be called so is none of ours.
+        files = type(denoiser).files(denoiser)
+        for path in files:
+            with Path(path).open("rb") as file:
+                whole.update(hashlib.file_digest(file, "blake2b").digest())
+    except BenchboxError:
+        raise
+    except Exception as error:
+        raise BenchboxError(
+            f"{denoiser.name}: the files that it depends on cannot be read: {type(error).__name__}: {error}",
+            hint="check their paths and permissions",
+        ) from error
+    return whole.hexdigest() if files else ""
+
+
+def changed_files(record: RunRecord, registry: Registry) -> dict[str, str]:
+    """Denoisers of a run whose files are no longer those that it began with, by label, in words."""
+    changed = {}
+    for denoiser in record.denoisers:
+        spec = parse_spec(denoiser.reference.spec)
+        entry = registry.denoisers.get(spec.name)
+        if entry is None or not denoiser.reference.content:
+            continue
+        try:
+            if content_of(build(entry.cls, spec)) == denoiser.reference.content:
+                continue
+            words = "its files, such as weights, changed since"
+        except BenchboxError as error:
+            words = error.message
+        changed[denoiser.label] = f"'{denoiser.label}' is not what it was when run {record.run_id} began: {words}"
+    return changed
+
+
+def require_same_content(reference: Reference, denoiser: Denoiser) -> None:
+    """Make sure that a denoiser, once it has loaded its files, has loaded those that its row was planned with.
+
+    Raises
+    ------
+    BenchboxError
+        One of them has changed.
+    """
+    if reference.content and content_of(denoiser) != reference.content:
+        raise BenchboxError(
+            f"the files of '{reference.spec}' (its weights) changed since the run began",
+            hint="start a new run, or restore them",
+        )
