@@ -92,6 +92,11 @@ class Network(TrainableDenoiser):
         path = self.path(self.weights).with_suffix(".json")
         return TrainingCard.load(path) if path.is_file() else None
 
+    def files(self) -> list[Path]:
+        """The weights, and what they were converted to."""
+        weights = self.path(self.weights)
+        return [file for file in (weights, weights.with_suffix(".tflite")) if file.is_file()]
+
     @classmethod
     def path(cls, weights: str) -> Path:
         """File of weights, named as one of `shipped` or by its path."""
