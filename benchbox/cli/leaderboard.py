@@ -21,7 +21,7 @@ from benchbox.cli.options import results_option
 )
 @click.option("--sort", default="psnr", show_default=True, help="Metric that ranks.")
 @click.option("--within", metavar="TIME", help="Rank only what takes no longer for one image: 5ms, 0.2s.")
-@click.option("--rank-leaky", is_flag=True, help="Rank rows that were trained on the images they are scored on.")
+@click.option("--rank-leaky", is_flag=True, help="Rank rows that were trained on images they are scored on.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
 @results_option
 def command(

@@ -66,7 +66,7 @@ _WITH_RESUME = ("resume", "results", "jobs", "timeout", "memory", "sort", "rank_
 )
 @click.option("--metric", "metrics", multiple=True, help="Metric; may repeat.  [default: all built-in ones]")
 @click.option("--sort", default="psnr", show_default=True, help="Metric that ranks.")
-@click.option("--rank-leaky", is_flag=True, help="Rank rows that were trained on the images they are scored on.")
+@click.option("--rank-leaky", is_flag=True, help="Rank rows that were trained on images they are scored on.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Worker processes.  [default: one more than cores]")
 @click.option("--timing/--no-timing", default=True, show_default=True, help="Time each denoiser alone.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads when timed.")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchbox.api.records import DataRecord, Outcome
 from benchbox.builtin.datasets.repeats import repeats_of
-from benchbox.builtin.datasets.splits import TRAINING, split_parts
+from benchbox.builtin.datasets.splits import lies_beside_training
 from benchbox.engine.data import open_data
 from benchbox.registry import Registry
 from benchbox.store import RunStore
@@ -39,6 +39,7 @@ def note_overlaps(store: RunStore, registry: Registry) -> None:
 
 
 def _is_open(data: DataRecord, outcome: Outcome) -> bool:
-    fitted, scored = split_parts(str(outcome.card.get("split", ""))), split_parts(data.split)
-    here = outcome.card.get("dataset") == data.dataset and TRAINING in fitted and TRAINING not in scored
+    here = outcome.card.get("dataset") == data.dataset and lies_beside_training(
+        str(outcome.card.get("split", "")), data.split
+    )
     return outcome.status == "ok" and outcome.overlap is None and here

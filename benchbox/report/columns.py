@@ -158,20 +158,19 @@ def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[st
     tuple of str
     """
     shown = set(shown)
-    notes = [
-        f"{plain(row.denoiser)}: {'not ranked' if row.status == 'ok' else row.status}: {plain(row.reason)}"
+    said = [
+        (row.denoiser, f"{'not ranked' if row.status == 'ok' else row.status}: {row.reason}")
         for row in block.rows
         if row.rank is None
     ]
-    notes += [
-        f"{plain(row.denoiser)}: no timing: {row.speed_status}: {plain(row.speed_reason)}"
+    said += [
+        (row.denoiser, f"no timing: {row.speed_status}: {row.speed_reason}")
         for row in block.rows
         if board.timing and row.speed is None and row.status == "ok"
     ]
-    notes += [
-        f"{plain(row.denoiser)}: ranked although {plain(row.leak)}" for row in block.rows if row.leak and row.rank
-    ]
-    notes += [f"{plain(row.denoiser)}: {plain(caution)}" for row in block.rows for caution in row.cautions]
+    said += [(row.denoiser, f"ranked although {row.leak}") for row in block.rows if row.leak and row.rank]
+    said += [(row.denoiser, caution) for row in block.rows for caution in row.cautions]
+    notes = [f"{names}: {words}" for words, names in _grouped((words, name) for name, words in said)]
     worse = [plain(row.denoiser) for row in block.rows if row.worse_than_nothing]
     if worse:
         notes.append(f"worse than doing nothing: {', '.join(worse)}")
@@ -191,9 +190,11 @@ def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[st
             f"rows of equal rank cannot be told apart from the first of them on {count(block.compared, 'image')}"
         )
     if "trained_on" not in shown:
-        notes += _grouped("trained on", ((row.trained_on, row.denoiser) for row in block.rows))
+        trained = _grouped((row.trained_on, row.denoiser) for row in block.rows)
+        notes += [f"trained on {words}: {names}" for words, names in trained]
     if "tuned_on" not in shown:
-        notes += _grouped("tuned on", ((row.tuned_on, row.denoiser) for row in block.rows))
+        tuned = _grouped((row.tuned_on, row.denoiser) for row in block.rows)
+        notes += [f"tuned on {words}: {names}" for words, names in tuned]
     return tuple(notes)
 
 
@@ -314,9 +315,10 @@ def _speed_column(key: str, title: str, unit: str, keep: int) -> Column[Row]:
     return Column(key, title, unit, cell, keep)
 
 
-def _grouped(words: str, pairs: Iterable[tuple[str, str]]) -> list[str]:
+def _grouped(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """What is said and of which denoisers, each thing once; what is empty is left out."""
     groups: dict[str, list[str]] = {}
-    for value, denoiser in pairs:
-        if value:
-            groups.setdefault(plain(value), []).append(plain(denoiser))
-    return [f"{words} {value}: {', '.join(names)}" for value, names in groups.items()]
+    for words, denoiser in pairs:
+        if words:
+            groups.setdefault(plain(words), []).append(plain(denoiser))
+    return [(words, ", ".join(names)) for words, names in groups.items()]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.api.records import Cell, Outcome, RunRecord
 from benchbox.report.advice import advise
+from benchbox.report.leaks import advise_on_leaks
 from benchbox.report.mismatch import mismatch_curves
 from benchbox.report.model import Leaderboard, MetricColumn
 from benchbox.report.ranked import Unranked, rank_blocks
@@ -34,7 +35,7 @@ def build_leaderboard(
     within_ms : float, optional
         Largest p50 latency of one image, in milliseconds, that is ranked; None for any.
     rank_leaky : bool
-        Whether a row is ranked although its training card says that it has seen the images it is scored on.
+        Whether a row is ranked although it has seen some of the images that it is scored on.
 
     Returns
     -------
@@ -86,7 +87,7 @@ def build_leaderboard(
         blocks=ranked,
         summary=summarise(ranked, metrics[sort]),
         within_ms=within_ms,
-        advice=advise(record, blocks, timings),
+        advice=(*(() if rank_leaky else advise_on_leaks(record, outcomes)), *advise(record, blocks, timings)),
     )
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from benchbox.api.records import DataRecord, Outcome
+from collections.abc import Iterator, Mapping
 
-LEAKY_SHARE = 0.5
-"""Share of scored images with a duplicate in training from which a row counts as trained on them.
-
-FER2013's own splits share about a fifth, whichever network is looked at; a split that was copied shares all.
-"""
+from benchbox.api.records import DataRecord, Outcome, RunRecord
+from benchbox.builtin.datasets.splits import lies_beside_training
+from benchbox.report.findings import Advice
 
 
 def leak_of(data: DataRecord, outcome: Outcome) -> str:
-    """Why a row has seen the images that it is scored on; empty where nothing says so.
+    """Why a row has seen images that it is scored on; empty where nothing says so.
 
     Parameters
     ----------
@@ -26,12 +24,11 @@ def leak_of(data: DataRecord, outcome: Outcome) -> str:
     card = outcome.card
     if not card:
         return ""
-    fitted = {card.get("fingerprint"), card.get("source")} - {"", None}
-    if fitted & {data.fingerprint, data.source} or _shares_split(data, card.get("dataset"), card.get("split")):
+    if _is_fitted_to(data, outcome):
         return f"it was trained on images that are scored here: {outcome.trained_on}"
     if not data.split and card.get("dataset") == data.dataset and "source" not in card:
         return f"it may have been trained on images that are scored here: its card says {outcome.trained_on}, not which"
-    if outcome.overlap and outcome.overlap >= LEAKY_SHARE * data.images:
+    if outcome.overlap:
         return _overlap_words(data, outcome)
     return ""
 
@@ -50,17 +47,69 @@ def cautions_of(data: DataRecord, outcome: Outcome) -> tuple[str, ...]:
         Sentences without a full stop.
     """
     card, cautions = outcome.card, []
-    if outcome.overlap and not leak_of(data, outcome):
-        cautions.append(f"{_overlap_words(data, outcome)}; --drop-duplicates leaves them out")
+    if outcome.status == "ok" and outcome.overlap is None and _fits_beside(data, outcome):
+        cautions.append(
+            f"it is not known how many of the scored images have a duplicate in its training data, {outcome.trained_on}"
+        )
     if card and _shares_split(data, card.get("dataset"), card.get("validated_on")):
         cautions.append(f"its weights were chosen on images of {card['validated_on']}, which are scored here")
     return tuple(cautions)
 
 
+def advise_on_leaks(record: RunRecord, outcomes: Mapping[str, Outcome]) -> Iterator[Advice]:
+    """Say how rows that are kept out of the ranks come back in.
+
+    Parameters
+    ----------
+    record : RunRecord
+    outcomes : mapping of str to Outcome
+        By cell.
+
+    Yields
+    ------
+    Advice
+    """
+    data = record.data
+    found: dict[bool, dict[str, Outcome]] = {True: {}, False: {}}
+    for cell in record.cells:
+        outcome = outcomes.get(cell.key)
+        if outcome is not None and outcome.status == "ok" and leak_of(data, outcome):
+            repeats = bool(outcome.overlap) and not _is_fitted_to(data, outcome)
+            found[repeats].setdefault(cell.denoiser, outcome)
+    if found[True]:
+        overlap = max(one.overlap or 0 for one in found[True].values())
+        yield Advice(
+            f"not ranked, for {overlap:,} of the {data.images:,} scored images have a duplicate in their training "
+            f"data: {', '.join(found[True])}",
+            "they do better on images that they have seen than on new ones",
+            "run again with --drop-duplicates, which scores only images without a duplicate elsewhere, so that these "
+            "rows rank; --rank-leaky ranks them as they are",
+        )
+    if found[False]:
+        yield Advice(
+            f"not ranked, for they were trained on the scored images: {', '.join(found[False])}",
+            "they do better on images that they have seen than on new ones",
+            "score images that they were not trained on, such as another --split; --rank-leaky ranks them as they are",
+        )
+
+
+def _is_fitted_to(data: DataRecord, outcome: Outcome) -> bool:
+    """Whether a card names the very images that are scored, by fingerprint or by split."""
+    card = outcome.card
+    fitted = {card.get("fingerprint"), card.get("source")} - {"", None}
+    return bool(fitted & {data.fingerprint, data.source}) or _shares_split(data, card.get("dataset"), card.get("split"))
+
+
+def _fits_beside(data: DataRecord, outcome: Outcome) -> bool:
+    """Whether a card names the Training split of the scored data and other splits are scored."""
+    card = outcome.card
+    return card.get("dataset") == data.dataset and lies_beside_training(str(card.get("split", "")), data.split)
+
+
 def _overlap_words(data: DataRecord, outcome: Outcome) -> str:
     return (
-        f"{outcome.overlap:,} of {data.images:,} images that are scored here have a duplicate in "
-        f"{outcome.trained_on}, on which it was trained"
+        f"{outcome.overlap:,} of {data.images:,} scored images have a duplicate in its training data, "
+        f"{outcome.trained_on}"
     )
 
 

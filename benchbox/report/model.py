@@ -172,7 +172,7 @@ class Block:
     noisy_psnr : Mean or None
         PSNR of the images as the denoisers get them, in dB.
     rows : tuple of Row
-        Best first, those without a rank last.
+        Best first; then those without a rank, in the same way, and last those without a result.
     compared : int
         Images of finite score in every ranked row: those that comparisons and ranks rest on.
     steps : tuple of Step

@@ -119,9 +119,16 @@ def _plan(block: Unranked, sort: MetricColumn, within_ms: float | None, rank_lea
     columns = [sign * np.asarray(block.scores[row.denoiser][sort.label], dtype=np.float64) for row in compared]
     signed = np.column_stack(columns) if columns else np.empty((0, 0))
     signed[~np.isfinite(signed).all(axis=1)] = np.nan
-    return _Plan(
-        block, sort, completed, perfect, compared, tuple(row for row in unranked if reasons[row.denoiser]), signed
+    left = sorted(
+        (row for row in unranked if reasons[row.denoiser]), key=lambda row: _place_of_unranked(row, sort.label, sign)
     )
+    return _Plan(block, sort, completed, perfect, compared, tuple(left), signed)
+
+
+def _place_of_unranked(row: Row, sort: str, sign: float) -> tuple[bool, float]:
+    """Completed rows by their mean, then those without a result as they were asked for."""
+    mean = row.scores[sort].mean if row.status == "ok" else math.nan
+    return (math.isnan(mean), 0.0 if math.isnan(mean) else -sign * mean)
 
 
 def _why_not(row: Row, sort: str, within_ms: float | None, rank_leaky: bool) -> str:

@@ -71,3 +71,8 @@ def open_splits(dataset: Dataset, path: Path | None, *, skip_bad: bool = False) 
 def split_parts(split: str) -> set[str]:
     """Names that a split joins; its own where it joins none."""
     return set(split.split("+"))
+
+
+def lies_beside_training(fitted: str, scored: str) -> bool:
+    """Whether the Training split was fitted and only other splits of the same data are scored."""
+    return TRAINING in split_parts(fitted) and TRAINING not in split_parts(scored)
