@@ -80,6 +80,7 @@ def run(
     data: str | Path | None = None,
     split: str = "",
     limit: int | None = None,
+    drop_duplicates: bool = False,
     seed: int = 0,
     clip: bool = False,
     quantize: bool = False,
@@ -87,6 +88,7 @@ def run(
     metrics: Sequence[str] = DEFAULT_METRICS,
     jobs: int | None = None,
     timing: bool = True,
+    previews: int = 4,
     plugins: Sequence[str | Path] = (),
     results: str | Path = "results",
 ) -> RunFrames:
@@ -104,6 +106,8 @@ def run(
         Split of FER2013; PublicTest by default.
     limit : int, optional
         Number of images to draw from the split.
+    drop_duplicates : bool
+        Leave out images that have a duplicate in the Training split or repeat another one.
     seed : int
         Seed of noise and draw.
     clip, quantize : bool
@@ -115,6 +119,8 @@ def run(
         Worker processes; one more than there are cores by default.
     timing : bool
         Whether each denoiser is timed alone.
+    previews : int
+        Images of each noise whose pictures are kept for a report.
     plugins : sequence of path
         Plugins of one file.
     results : path
@@ -133,10 +139,13 @@ def run(
         denoisers=tuple(denoisers),
         noises=(noise,) if isinstance(noise, str) else tuple(noise),
         metrics=tuple(metrics),
-        data=DataRequest(path=str(data) if data else "", split=split, limit=limit, seed=seed),
+        data=DataRequest(
+            path=str(data) if data else "", split=split, limit=limit, seed=seed, drop_duplicates=drop_duplicates
+        ),
         protocol=Protocol(seed, clip or quantize, quantize, sigma),
         jobs=jobs or default_jobs(),
         timing=timing,
+        previews=previews,
         results=Path(results),
         plugin_files=tuple(Path(plugin) for plugin in plugins),
         command="benchbox.run(...)",

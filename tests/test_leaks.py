@@ -12,6 +12,7 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 
+from benchbox import notebook
 from benchbox.api.records import DataRecord, Outcome
 from benchbox.builtin.datasets.sample import Sample
 from benchbox.report.leaks import cautions_of, leak_of
@@ -170,6 +171,16 @@ def test_a_run_says_what_training_has_in_common_and_leaves_it_out(benchbox: Comm
     resumed = benchbox(*arguments, BENCHBOX_CACHE_DIR=str(files[0].parent / "cache"), COLUMNS="180").stdout
     assert "duplicates left out: 3 of 7 images" in resumed
     assert "fitted:split=PublicTest: ranked although it was trained on images that are scored here" in resumed
+
+
+def test_python_leaves_duplicates_out_too(files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCHBOX_CACHE_DIR", str(files[0].parent / "cache"))
+    frames = notebook.run(
+        ["identity"], data=files[0], drop_duplicates=True, previews=2, timing=False, results=files[0].parent / "results"
+    )
+    assert len(frames.scores) == 4
+    (cell,) = frames.store.record.cells
+    assert len(frames.store.previews(cell.key)[1]["denoised"]) == 2
 
 
 def ranked(benchbox: Command, store: RunStore, *arguments: str) -> set[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from benchbox import BenchboxError
 from benchbox.api.records import DataRequest, Protocol
 from benchbox.api.spec import Spec, parse_spec
 from benchbox.api.tuned import TunedOptions, apply_tuned
+from benchbox.builtin.datasets.sample import Sample
 from benchbox.engine.events import Event
 from benchbox.engine.tune import Trial, TuneConfig, make_candidates, parse_space, search, tune
 from benchbox.registry import load_registry
@@ -250,6 +252,17 @@ def test_the_training_split_is_the_default(tmp_path: Path) -> None:
     test = DataRequest(path=str(table), split="PublicTest")
     found = tune(TuneConfig("median", space, data=test, results=tmp_path / "results"), quiet)
     assert found.best.label == "fer2013 PublicTest"
+
+
+def test_images_that_repeat_are_left_out(benchbox: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:
+    tiles = np.rint(Sample().load(None).stack(np.arange(1, 9)) * 255).astype(np.uint8).reshape(8, -1).tolist()
+    lines = [f"0,{' '.join(map(str, tile))},Training" for tile in (*tiles, tiles[2], tiles[5])]
+    table = tmp_path / "fer2013.csv"
+    table.write_text("\n".join(["emotion,pixels,Usage", *lines, ""]), encoding="ascii")
+    cache = {"BENCHBOX_CACHE_DIR": str(tmp_path / "cache")}
+    said = benchbox("tune", "median", "--space", "size=3", "--data", table, "--drop-duplicates", **cache).stdout
+    assert "median tuned on fer2013 Training: 8 images" in said
+    assert "note: duplicates left out: 2 of 10 images, 2 that repeat another one" in said
 
 
 def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:

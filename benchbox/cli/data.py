@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchbox.cli.options import plugin_options
+from benchbox.cli.options import dataset_option, plugin_options, skip_bad_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +21,6 @@ _LISTED = 20
 _NAMED = 6
 
 _path = click.argument("path", required=False, type=click.Path(path_type=Path))
-_dataset = click.option("--dataset", default="", help="Kind of the data, where looking at it is not enough.")
-_skip_bad = click.option("--skip-bad", is_flag=True, help="Go on without images that do not decode, and count them.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -39,8 +37,8 @@ def command() -> None:
 
 @command.command("info")
 @_path
-@_dataset
-@_skip_bad
+@dataset_option
+@skip_bad_option
 @plugin_options
 @_json
 def info(
@@ -80,9 +78,9 @@ def info(
 
 @command.command("audit")
 @_path
-@_dataset
+@dataset_option
 @click.option("--split", default="", help="Show only groups with an image of this split.")
-@_skip_bad
+@skip_bad_option
 @click.option(
     "--picture", type=click.Path(path_type=Path, dir_okay=False), help="PNG file to draw the groups into, side by side."
 )

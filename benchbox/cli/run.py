@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from benchbox.cli.options import plugin_options, results_option
+from benchbox.cli.options import (
+    data_options,
+    noise_option,
+    plugin_options,
+    protocol_options,
+    results_option,
+    timeout_option,
+)
 
 if TYPE_CHECKING:
     from benchbox.cli.progress import RunProgress
@@ -23,38 +30,9 @@ _WITH_RESUME = ("resume", "results", "jobs", "timeout", "memory", "sort", "rank_
 
 @click.command("run")
 @click.argument("denoisers", nargs=-1)
-@click.option(
-    "--noise",
-    "noises",
-    multiple=True,
-    default=("gaussian:0.1",),
-    show_default=True,
-    help="Noise model, as 'benchbox list noises' shows; may repeat, + composes.",
-)
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    help="fer2013.csv, its folder of images, or any folder of images; without it the built-in sample is used.",
-)
-@click.option("--dataset", default="", help="Kind of the data, where looking at it is not enough.")
-@click.option("--split", default="", help="Training, PublicTest or PrivateTest of FER2013.  [default: PublicTest]")
-@click.option("--limit", type=click.IntRange(min=1), help="Draw this many images from the whole split, by the seed.")
-@click.option("--skip-bad", is_flag=True, help="Go on without images that do not decode, and count them.")
-@click.option(
-    "--drop-duplicates",
-    is_flag=True,
-    help="Leave out images that have a near duplicate in Training or repeat another; 'benchbox data audit' shows them.",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of noise and draw.")
-@click.option("--clip", is_flag=True, help="Clip noisy images to [0, 1].")
-@click.option("--quantize", is_flag=True, help="Round noisy images to 8 bit (clips them too).")
-@click.option(
-    "--sigma",
-    type=click.Choice(["given", "estimated", "none"]),
-    default="given",
-    show_default=True,
-    help="What denoisers are told of the noise level.",
-)
+@noise_option
+@data_options("Training, PublicTest or PrivateTest of FER2013.  [default: PublicTest]")
+@protocol_options
 @click.option(
     "--sigma-error",
     default="",
@@ -71,13 +49,7 @@ _WITH_RESUME = ("resume", "results", "jobs", "timeout", "memory", "sort", "rank_
 @click.option("--timing/--no-timing", default=True, show_default=True, help="Time each denoiser alone.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads when timed.")
 @click.option("--batch", type=click.IntRange(min=1), default=64, show_default=True, help="Batch of the throughput.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=600.0,
-    show_default=True,
-    help="Seconds a shard may take.",
-)
+@timeout_option
 @click.option(
     "--previews",
     type=click.IntRange(min=0, max=32),

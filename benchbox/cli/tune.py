@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchbox.cli.options import plugin_options, results_option
+from benchbox.cli.options import (
+    data_options,
+    noise_option,
+    plugin_options,
+    protocol_options,
+    results_option,
+    timeout_option,
+)
 
 if TYPE_CHECKING:
     from benchbox.engine.tune import TuneResult
@@ -40,32 +47,9 @@ class _Duration(click.ParamType[float]):
     required=True,
     help="An option and the values to try; may repeat, every combination is tried.",
 )
-@click.option("--noise", "noises", multiple=True, default=("gaussian:0.1",), show_default=True, help="May repeat.")
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    help="fer2013.csv, its folder of images, or any folder of images; without it the built-in sample is used.",
-)
-@click.option("--dataset", default="", help="Kind of the data, where looking at it is not enough.")
-@click.option("--split", default="", help="Split to fit.  [default: Training, where there is one]")
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    default=500,
-    show_default=True,
-    help="Draw this many images from the whole split, by the seed.",
-)
-@click.option("--skip-bad", is_flag=True, help="Go on without images that do not decode, and count them.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of noise and draw.")
-@click.option("--clip", is_flag=True, help="Clip noisy images to [0, 1].")
-@click.option("--quantize", is_flag=True, help="Round noisy images to 8 bit (clips them too).")
-@click.option(
-    "--sigma",
-    type=click.Choice(["given", "estimated", "none"]),
-    default="given",
-    show_default=True,
-    help="What the denoiser is told of the noise level.",
-)
+@noise_option
+@data_options("Split to fit.  [default: Training, where there is one]", limit=500)
+@protocol_options
 @click.option("--metric", default="psnr", show_default=True, help="What is to be improved.")
 @click.option(
     "--budget",
@@ -73,13 +57,7 @@ class _Duration(click.ParamType[float]):
     help="About how long it may take, as in 5m; candidates that do badly on few images are then left out.",
 )
 @click.option("--jobs", type=click.IntRange(min=1), help="Worker processes.  [default: all cores]")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=600.0,
-    show_default=True,
-    help="Seconds a shard may take.",
-)
+@timeout_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -98,6 +76,7 @@ def command(
     split: str,
     limit: int,
     skip_bad: bool,
+    drop_duplicates: bool,
     seed: int,
     clip: bool,
     quantize: bool,
@@ -130,7 +109,7 @@ def command(
         denoiser=denoiser,
         space=tuple(parse_space(text) for text in spaces),
         noises=noises,
-        data=DataRequest(dataset, str(data) if data else "", split, limit, seed, skip_bad),
+        data=DataRequest(dataset, str(data) if data else "", split, limit, seed, skip_bad, drop_duplicates),
         protocol=Protocol(seed, clip or quantize, quantize, sigma),  # type: ignore[arg-type]
         metric=metric,
         budget_s=budget,
@@ -154,6 +133,8 @@ def _show(result: TuneResult, out: Path) -> None:
         f"{best.denoiser} tuned on {best.label}: {best.images} images, {', '.join(best.noises)}; "
         f"{best.candidates} settings tried"
     )
+    for note in result.notes:
+        click.echo(f"note: {note}")
     for trial in result.trials[:_SHOWN]:
         mark = "  (as named)" if trial.label == result.start else ""
         if trial.reason:

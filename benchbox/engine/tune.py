@@ -111,12 +111,15 @@ class TuneResult:
         Label of the candidate that the search started from: the denoiser as it was named.
     runs : tuple of Path
         Folders of the runs, one a round.
+    notes : tuple of str
+        What must be said of the images, such as how many were left out.
     """
 
     best: TunedOptions
     trials: tuple[Trial, ...]
     start: str
     runs: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
 
 
 Round = Callable[[Sequence[str], int], list[Trial]]
@@ -211,7 +214,7 @@ def tune(config: TuneConfig, on_event: Callable[[Event], None]) -> TuneResult:
         versions={"benchbox": record.environment["versions"]["benchbox"]}
         | ({provider.distribution: provider.version} if provider.distribution else {}),
     )
-    return TuneResult(tuned, tuple(trials), start, tuple(store.folder for store in stores))
+    return TuneResult(tuned, tuple(trials), start, tuple(store.folder for store in stores), record.data.notes)
 
 
 def make_candidates(
