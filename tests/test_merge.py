@@ -29,8 +29,9 @@ from benchbox.api.records import (
 from benchbox.cli.merge import command
 from benchbox.engine.merge import merge_runs
 from benchbox.report import render
+from benchbox.report.html.gallery import read_pictures
 from benchbox.report.leaderboard import build_leaderboard
-from benchbox.store import FORMAT, RunStore
+from benchbox.store import FORMAT, RunStore, noise_key
 
 BUILT_IN = Provider("built in", "benchbox.builtin", "benchbox", "0.1.0")
 NOISES = ("gaussian:0.1",)
@@ -88,6 +89,47 @@ def test_rows_of_all_runs_stand_in_one_leaderboard(tmp_path: Path) -> None:
     assert rows["unet"].speed == alone["unet"].speed
     assert board.header.versions["numpy"] == "2.1 / 2.2 / 2.3"
     assert board.header.load == pytest.approx(0.3)
+
+
+def keep_pictures(store: RunStore, images: list[int]) -> None:
+    """Pictures that name the image they are of, as pixels can."""
+    (noise,) = store.record.noises
+    rows = {"image": np.array(images, dtype=np.int32), "repeat": np.zeros(len(images), dtype=np.int32)}
+    flat = [np.full((4, 4), image / 64, dtype=np.float32) for image in images]
+    why = np.array([f"{image} of run {store.record.run_id}" for image in images], dtype=object)
+    store.write_previews(noise_key(noise), rows | {"why": why}, {"clean": flat, "noisy": flat})
+    for cell in store.record.cells:
+        store.write_previews(cell.key, rows, {"denoised": flat})
+
+
+@pytest.mark.parametrize(
+    ("choices", "kept", "rows"),
+    [
+        (([3, 9], [3, 9]), [3, 9], {"median", "wiener", "unet"}),
+        (([3, 9, 7], [8, 7, 3]), [3, 7], {"median", "wiener", "unet"}),
+        (([3, 9], [8, 7]), [3, 9], {"median", "wiener"}),
+        (([], [8, 7]), [8, 7], {"unet"}),
+        (([], []), [], set()),
+    ],
+)
+def test_pictures_are_kept_of_the_images_that_most_rows_have(
+    tmp_path: Path, choices: tuple[list[int], list[int]], kept: list[int], rows: set[str]
+) -> None:
+    stores = [make_run(tmp_path, 1, {"median": 4.0, "wiener": 5.0}), make_run(tmp_path, 2, {"unet": 7.0}, previews=3)]
+    for store, images in zip(stores, choices, strict=True):
+        if images:
+            keep_pictures(store, images)
+    merged = RunStore.open(merge_runs(stores, tmp_path, "").folder)
+    assert merged.record.previews == 3
+    found = {cell.denoiser: merged.previews(cell.key) for cell in merged.record.cells}
+    assert {name for name, (columns, _) in found.items() if columns} == rows
+    for columns, pictures in (merged.previews(noise_key(NOISES[0])), *(found[name] for name in rows)):
+        assert columns.get("image", np.empty(0)).tolist() == kept
+        assert [int(stack[place][0, 0] * 64) for stack in pictures.values() for place in range(len(kept))] == [
+            *kept,
+        ] * len(pictures)
+    stored = read_pictures(merged, build_leaderboard(merged).blocks[0])
+    assert (set(stored.denoised) if stored else set()) == rows
 
 
 def test_noises_are_joined_and_gaps_shown(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError
 from benchbox.api.records import Cell, DenoiserRecord, Outcome, RunRecord
-from benchbox.store import RunStore, new_run_id
+from benchbox.store import IMAGE, RunStore, new_run_id, noise_key
+
+Previews = tuple[dict[str, NDArray[Any]], dict[str, list[NDArray[np.float32]]]]
 
 SAME_SCORES = 1e-4
 """Relative difference up to which two machines gave one result: they round differently."""
@@ -24,7 +26,8 @@ def merge_runs(stores: Sequence[RunStore], folder: Path, command: str) -> RunSto
 
     A row that stands in several runs is kept once, from the first that completed it. Latencies are kept if all runs
     were timed alike on machines of one kind, else they are left out and a note in `data` says so; what they are over
-    the calibration kernel stays, if the machines had the same task.
+    the calibration kernel stays, if the machines had the same task. Of the pictures of a noise those stay that most
+    rows have.
 
     Parameters
     ----------
@@ -79,6 +82,7 @@ def merge_runs(stores: Sequence[RunStore], folder: Path, command: str) -> RunSto
         cells=tuple(cell for _, cell, _ in chosen),
         environment=_environment(stores),
         timing=timed_alike,
+        previews=max(store.record.previews for store in stores),
     )
     merged = RunStore.create(folder, record, first.images())
     for store, cell, outcome in chosen:
@@ -94,6 +98,7 @@ def merge_runs(stores: Sequence[RunStore], folder: Path, command: str) -> RunSto
         ceiling = next((found for store in stores if (found := store.ceiling(noise))), None)
         if ceiling:
             merged.write_ceiling(noise, ceiling)
+        _carry_previews(noise, stores, chosen, merged)
     if timed_alike or len({_timed_task(store) for store in stores if store.timings(of_unlike_machines=True)}) == 1:
         for label, (store, _) in denoisers.items():
             timing = store.timings(of_unlike_machines=True).get(label)
@@ -150,6 +155,56 @@ def _same_scores(first: RunStore, other: RunStore, cell: Cell) -> None:
 
 def _close(one: NDArray[Any], two: NDArray[Any]) -> bool:
     return one.shape == two.shape and bool(np.allclose(one, two, rtol=SAME_SCORES, atol=1e-6, equal_nan=True))
+
+
+def _carry_previews(
+    noise: str,
+    stores: Sequence[RunStore],
+    chosen: Sequence[tuple[RunStore, Cell, Outcome | None]],
+    merged: RunStore,
+) -> None:
+    """Keep pictures of the same images for as many rows as possible.
+
+    Each run chose images by its own leaders: what all runs have in common is kept, or else the choice of the run that
+    most rows have. Rows without one of these go without pictures, which the report says.
+    """
+    inputs = [(_places(columns), columns, pictures) for columns, pictures in _previews(stores, noise_key(noise))]
+    rows = {
+        cell.key: (_places(columns), columns, pictures)
+        for store, cell, _ in chosen
+        if cell.noise == noise and cell.sigma_factor == 1
+        for columns, pictures in _previews([store], cell.key)
+    }
+    choices = [set(places) for places, _, _ in inputs]
+    choices += [set.intersection(*choices)] if choices else []
+    kept = max(
+        (choice for choice in choices if choice),
+        key=lambda choice: (sum(choice <= places.keys() for places, _, _ in rows.values()), len(choice)),
+        default=set(),
+    )
+    if not kept:
+        return
+    first = next(one for one in inputs if kept <= one[0].keys())
+    order = [place for place in first[0] if place in kept]
+    for key, (places, columns, pictures) in {noise_key(noise): first, **rows}.items():
+        if kept <= places.keys():
+            index = [places[place] for place in order]
+            merged.write_previews(
+                key,
+                {name: values[index] for name, values in columns.items()},
+                {name: [stack[one] for one in index] for name, stack in pictures.items()},
+            )
+
+
+def _previews(stores: Sequence[RunStore], key: str) -> list[Previews]:
+    """What the runs that kept pictures kept of a cell or a noise."""
+    return [found for store in stores if (found := store.previews(key))[0]]
+
+
+def _places(columns: Mapping[str, NDArray[Any]]) -> dict[tuple[int, int], int]:
+    """Row of each picture by image and repeat."""
+    pairs = zip(columns[IMAGE].tolist(), columns["repeat"].tolist(), strict=True)
+    return {pair: row for row, pair in enumerate(pairs)}
 
 
 def _completed(outcome: Outcome | None) -> bool:
