@@ -35,9 +35,7 @@ def listing(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], as
     """
     from benchbox.registry import load_registry
 
-    registry = load_registry((), (*plugin_folders,))
-    for file in plugin_files:
-        registry.add_file(file)
+    registry = load_registry(plugin_files, plugin_folders, forgiving=True)
     found = [(provider, registry.offers(provider)) for provider in registry.providers]
     broken = [{"from": one.provider.label, "reason": one.reason, "hint": one.hint} for one in registry.broken]
     if as_json:

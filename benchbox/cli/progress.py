@@ -7,7 +7,7 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 
 from benchbox.engine.events import (
     CellDone,
@@ -19,6 +19,7 @@ from benchbox.engine.events import (
     TimingStarted,
     WorkerStarted,
 )
+from benchbox.registry import Broken, Importing, SlowImport
 
 
 class RunProgress:
@@ -39,6 +40,7 @@ class RunProgress:
         self._begun = time.monotonic()
         self._images = 0
         self.run_id = ""
+        self._importing: TaskID | None = None
 
     def __enter__(self) -> RunProgress:
         """Start to draw."""
@@ -54,7 +56,21 @@ class RunProgress:
     def __call__(self, event: Event) -> None:
         """Show an event."""
         match event:
+            case Importing(provider):
+                if self._importing is None:
+                    self._importing = self._progress.add_task("importing", total=None, speed="")
+                self._progress.update(self._importing, description=f"importing {escape(provider.label)}")
+            case SlowImport(provider, seconds):
+                self._console.print(
+                    f"{escape(provider.label)} took {seconds:.0f} s to import; every process that runs it takes that "
+                    "again, as part of its cold start"
+                )
+            case Broken(provider, reason):
+                self._console.print(f"left out: {escape(f'{provider.label}: {reason}')}")
             case RunStarted(record, done):
+                if self._importing is not None:
+                    self._progress.remove_task(self._importing)
+                    self._importing = None
                 self.run_id = record.run_id
                 cells = [cell for cell in record.cells if not cell.skipped]
                 total = len(cells) * record.data.images * record.protocol.repeats

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchbox.api.records import Cell, Outcome, RunRecord, Timing
+from benchbox.registry import PluginEvent
 
 
 @dataclass(frozen=True)
@@ -60,4 +61,4 @@ class TimingDone:
     timing: Timing
 
 
-Event = RunStarted | SetAside | WorkerStarted | ShardDone | CellDone | TimingStarted | TimingDone
+Event = PluginEvent | RunStarted | SetAside | WorkerStarted | ShardDone | CellDone | TimingStarted | TimingDone

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,20 @@ from benchbox.api.errors import BenchboxError
 from benchbox.api.records import Provider, Reference, RunRecord
 from benchbox.api.spec import parse_spec
 from benchbox.engine.data import open_data
+from benchbox.engine.events import Event
+from benchbox.engine.limits import Limits
 from benchbox.registry import Entry, Registry, load_registry
 
 
-def recorded_registry(record: RunRecord) -> Registry:
+def recorded_registry(record: RunRecord, limits: Limits, on_event: Callable[[Event], None]) -> Registry:
     """Load the plugins that a run was made with, as they are today."""
     providers = [
         *(one.reference.provider for one in record.denoisers),
         *(part.provider for parts in record.noises.values() for part in parts),
         *(one.provider for one in record.metrics.values()),
     ]
-    return load_registry([Path(file) for file in sorted({one.target for one in providers if one.kind == "file"})])
+    files = sorted({one.target for one in providers if one.kind == "file"})
+    return load_registry([Path(file) for file in files], timeout_s=limits.timeout_s, on_event=on_event)
 
 
 def recorded_images(record: RunRecord, registry: Registry) -> ImageSet:

@@ -119,7 +119,7 @@ def replay_run(store: RunStore, cell: str, on_event: Callable[[Event], None], li
     """
     context = worker_context()
     record = store.record
-    registry = recorded_registry(record)
+    registry = recorded_registry(record, limits, on_event)
     chosen = _choose(record, cell, registry)
     outcomes = store.outcomes()
     replayed = tuple(one for one in chosen if (outcome := outcomes.get(one.key)) and outcome.status == "ok")

@@ -53,7 +53,9 @@ def execute(config: RunConfig, on_event: Callable[[Event], None]) -> RunStore:
         What was asked for does not exist or cannot be opened, or the results cannot be written.
     """
     context = worker_context()  # it loads the ruler while this process opens the data
-    registry = load_registry(config.plugin_files, config.plugin_folders)
+    registry = load_registry(
+        config.plugin_files, config.plugin_folders, timeout_s=config.limits.timeout_s, on_event=on_event
+    )
     images = open_data(config.data, {name: entry.cls() for name, entry in registry.datasets.items()})
     plan = make_plan(config, registry, images)
     request = _pin(config.data, images)
@@ -109,7 +111,7 @@ def resume(
     context = worker_context()
     store = RunStore.open(folder)
     record = store.record
-    registry = recorded_registry(record)
+    registry = recorded_registry(record, limits, on_event)
     _require_same_plugins(record, registry)
     images = recorded_images(record, registry)
     with store.locked():

@@ -76,7 +76,7 @@ def subject() -> Any:
     task = from_json(TimingTask, json.loads(Path(os.environ[TASK_VARIABLE]).read_text(encoding="utf-8")))
     try:
         made = _Subject(task)
-    except Exception as error:
+    except BaseException as error:
         _write(task, to_json(failure_of(error)))
         raise
     yield made
@@ -104,7 +104,7 @@ def test_time(subject: _Subject, many: bool, benchmark: Any) -> None:
             iterations=1,
         )
         checked(denoised, subject.noisy[:batch].shape)
-    except Exception as error:
+    except BaseException as error:
         subject.samples_ms.clear()
         _write(subject.task, to_json(failure_of(error)))
         raise

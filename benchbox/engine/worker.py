@@ -52,11 +52,11 @@ def attempt(task: ShardTask) -> ShardScores | Failure:
         for _, reference in task.metrics:
             make_metric(reference)
         return compute_shard(task)
-    except Exception as error:
+    except BaseException as error:  # a plugin that calls sys.exit() must not have this process, or the run, do it
         return failure_of(error)
 
 
-def failure_of(error: Exception) -> Failure:
+def failure_of(error: BaseException) -> Failure:
     """Status, first useful line and traceback of an exception."""
     status: Status = "contract" if isinstance(error, ContractError) else "failed"
     lines = str(error).strip().splitlines()
