@@ -13,14 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchbox import BenchboxError, Recipe
+from benchbox import BenchboxError, Recipe, TrainableDenoiser, Trainer
 from benchbox.api.card import TrainingCard
+from benchbox.builtin.metrics import Accuracy
 from benchbox.registry import load_registry
 from benchbox.training import BatchDone, EpochDone, Event, TrainConfig, TrainingStarted, TrainResult, train
 from benchbox.training.batches import Batches
 from benchbox.training.config import find_recipe, find_trainable
 from benchbox.training.data import open_splits
 from benchbox.training.mixture import Mixture
+from benchbox.training.validation import Validation
 
 PLUGIN = '''
 """Shrinks images towards their mean by one learned factor; its gradient is worked out by hand."""
@@ -41,7 +43,7 @@ class ShrinkTrainer(Trainer):
         gradient = float(2 * (error * (noisy - mean)).mean())
         self.momentum = 0.9 * self.momentum + gradient
         self.factor -= self.scale * learning_rate * self.momentum
-        return float(np.square(error, dtype=np.float64).mean())
+        return float(np.square(error, dtype=np.float64).mean()), float((abs(error) <= self.tolerance).mean())
 
     def denoise(self, noisy, sigma):
         mean = noisy.mean(axis=(1, 2), keepdims=True)
@@ -119,6 +121,8 @@ def test_training_learns_and_leaves_everything_behind(config: TrainConfig) -> No
     with (config.out / "history.csv").open(encoding="utf-8") as file:
         table = list(csv.DictReader(file))
     assert [float(row["loss"]) for row in table] == pytest.approx([row.loss for row in rows])
+    assert [float(row["accuracy"]) for row in table] == pytest.approx([row.accuracy for row in rows])
+    assert 0 < rows[0].accuracy < rows[-1].accuracy < 1
     for name in ("curves.png", "epochs/epoch_001.png", "epochs/epoch_003.png"):
         assert (config.out / name).read_bytes().startswith(b"\x89PNG")
 
@@ -406,13 +410,41 @@ def test_the_command_trains_resumes_and_explains(
     assert "shrink:weights=mine/weights.npy" in benchbox("run", *score).stdout
 
 
+def test_fitting_and_scoring_call_the_same_pixels_accurate() -> None:
+    assert pytest.approx(Accuracy().tolerance / 255) == Trainer.tolerance
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of TensorFlow's own making
+@pytest.mark.parametrize("denoiser", ["unet", "ffdnet"])
+def test_a_step_tells_loss_and_accuracy_of_its_batch(denoiser: str) -> None:
+    rng = np.random.default_rng(0)
+    clean = load_registry().dataset("sample").cls().load(None).stack(np.arange(16))
+    sigma = np.linspace(0.01, 0.1, 16, dtype=np.float32)
+    noisy = clean + sigma[:, np.newaxis, np.newaxis] * rng.standard_normal(clean.shape, np.float32)
+    cls = load_registry().denoiser(denoiser).cls
+    assert issubclass(cls, TrainableDenoiser)
+    trainer = cls().trainer("default", seed=0)
+    loss, accuracy = trainer.step(noisy, clean, sigma, 1e-4)  # it starts by doing nothing
+    weights = trainer.importance(sigma)
+    assert (weights == 1).all() if denoiser == "unet" else weights[0] == pytest.approx(10 * weights[-1])
+    assert loss == pytest.approx(float((np.square(noisy - clean).mean(axis=(1, 2)) * weights).mean()), rel=1e-3)
+    assert accuracy == pytest.approx(float((abs(noisy - clean) <= 8 / 255).mean()), abs=5e-3)  # bfloat16
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # of TensorFlow's own making
 @pytest.mark.parametrize("denoiser", ["unet", "ffdnet"])
 def test_a_network_resumes_where_it_was_and_learns(tmp_path: Path, denoiser: str) -> None:
-    config = TrainConfig(denoiser, out=tmp_path / "whole", epochs=3, limit=64, batch_size=16, seed=1)
+    config = TrainConfig(denoiser, out=tmp_path / "whole", epochs=3, limit=64, batch_size=4, seed=1)
     whole = train(config, quiet)
-    assert whole.history[-1].val_loss < whole.history[0].val_loss
+    registry = load_registry()
+    trained = find_trainable(config, registry)
+    recipe = find_recipe(config, trained)
+    validation = Validation(open_splits(config, registry, least=4)[1], Mixture(recipe.noise, registry), recipe, 1)
+    importance = trained.trainer("default", seed=0).importance
+    nothing, _, _ = validation.score(lambda noisy, _: noisy, importance)
+    assert whole.history[-1].val_loss < 0.97 * nothing
     part = replace(config, out=tmp_path / "part")
 
     def killer(event: Event) -> None:

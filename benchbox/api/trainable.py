@@ -53,10 +53,18 @@ class Recipe:
 
 
 class Trainer(ABC):
-    """Weights that are being fitted, with their optimiser."""
+    """Weights that are being fitted, with their optimiser.
+
+    Attributes
+    ----------
+    tolerance : float
+        Greatest error of a pixel that counts as accurate: that of the metric `accuracy`, on the scale of the images.
+    """
+
+    tolerance: ClassVar[float] = 8 / 255
 
     @abstractmethod
-    def step(self, noisy: Images, clean: Images, sigma: Sigma, learning_rate: float) -> float:
+    def step(self, noisy: Images, clean: Images, sigma: Sigma, learning_rate: float) -> tuple[float, float]:
         """Take one step of the optimiser.
 
         Parameters
@@ -68,8 +76,10 @@ class Trainer(ABC):
 
         Returns
         -------
-        float
-            The loss of the batch before the step: the mean squared error.
+        loss : float
+            Mean squared error of the batch before the step, its images weighted by `importance`.
+        accuracy : float
+            Share of its pixels that are restored to within `tolerance`, not clipped.
         """
 
     @abstractmethod
@@ -109,6 +119,19 @@ class Trainer(ABC):
             The file ``weights.*`` to give to the denoiser's ``weights`` option. Its training card is written beside it,
             with the ending ``.json``.
         """
+
+    def importance(self, sigma: Sigma) -> NDArray[np.float32]:
+        """Say how much each image counts in the loss, in training and in validation; all the same by default.
+
+        Parameters
+        ----------
+        sigma : ndarray of float32, shape (N,)
+
+        Returns
+        -------
+        ndarray of float32, shape (N,)
+        """
+        return np.ones(len(sigma), np.float32)
 
     def describe(self) -> str:
         """Say what a card should tell of the fitting itself: optimiser, precision."""

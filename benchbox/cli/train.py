@@ -152,8 +152,9 @@ class _Progress:
         else:
             self._progress.reset(self._task, epoch=event.epoch + 1, state="")
             self._console.print(
-                f"epoch {event.epoch}: loss {event.loss:.6f}, validation {event.val_loss:.6f}, "
-                f"{event.val_psnr:.2f} dB, accuracy {event.val_accuracy:.3f}, {event.images_per_s:,.0f} images/s"
+                f"epoch {event.epoch}: loss {event.loss:.6f}, accuracy {event.accuracy:.3f}; validation "
+                f"{event.val_loss:.6f}, {event.val_psnr:.2f} dB, accuracy {event.val_accuracy:.3f}; "
+                f"{event.images_per_s:,.0f} images/s"
                 f"{', best' if event.best else ''}",
                 highlight=False,
             )

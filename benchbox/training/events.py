@@ -64,13 +64,15 @@ class EpochDone:
     learning_rate : float
         That of the last step.
     loss : float
-        Mean squared error on the training images, mean over the epoch.
+        Mean squared error on the training images, weighted by `Trainer.importance`, mean over the epoch.
+    accuracy : float
+        Share of pixels of the training images restored to within `Trainer.tolerance`, mean over the epoch.
     val_loss : float
-        Mean squared error on the validation images.
+        The same on the validation images.
     val_psnr : float
         Mean over the images, dB.
     val_accuracy : float
-        Share of pixels within the tolerance of the metric `accuracy`.
+        The metric `accuracy` on the validation images.
     images_per_s : float
         Of the training steps.
     seconds : float
@@ -83,6 +85,7 @@ class EpochDone:
     images: int
     learning_rate: float
     loss: float
+    accuracy: float
     val_loss: float
     val_psnr: float
     val_accuracy: float

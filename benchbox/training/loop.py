@@ -160,16 +160,18 @@ class _Run:
         begun = time.perf_counter()
         before = at.seconds
         losses: list[float] = []
+        accuracies: list[float] = []
         rate = 0.0
         for batch in self._batches.epoch(at.epoch):
             rate = self._rate(len(losses))
-            loss = self._trainer.step(batch.noisy, batch.clean, batch.sigma, rate)
+            loss, accuracy = self._trainer.step(batch.noisy, batch.clean, batch.sigma, rate)
             if not math.isfinite(loss):
                 raise BenchboxError(
                     f"epoch {at.epoch + 1}, step {len(losses) + 1}: the loss is {loss}",
                     hint=f"the best weights so far are kept in {self._folder.path}; try a lower --learning-rate",
                 )
             losses.append(loss)
+            accuracies.append(accuracy)
             took = time.perf_counter() - begun
             at.seconds = before + took
             speed = len(losses) * recipe.batch_size / took
@@ -180,7 +182,7 @@ class _Run:
         steps_s = time.perf_counter() - begun
         at.epoch += 1
         at.images += len(losses) * recipe.batch_size
-        val_loss, val_psnr, val_accuracy = self._validation.score(self._trainer.denoise)
+        val_loss, val_psnr, val_accuracy = self._validation.score(self._trainer.denoise, self._trainer.importance)
         if not math.isfinite(val_loss):
             raise BenchboxError(
                 f"epoch {at.epoch}: the validation loss is {val_loss}",
@@ -192,6 +194,7 @@ class _Run:
             images=at.images,
             learning_rate=rate,
             loss=float(np.mean(losses)),
+            accuracy=float(np.mean(accuracies)),
             val_loss=val_loss,
             val_psnr=val_psnr,
             val_accuracy=val_accuracy,
@@ -225,10 +228,10 @@ class _Run:
 
     def _card(self, row: EpochDone) -> TrainingCard:
         machine = environment()
-        nothing = self._validation.score(_nothing)
+        nothing = self._validation.score(_nothing, self._trainer.importance)
         recipe = self._recipe
         notes = (
-            f"Recipe '{self._config.recipe}': mean squared error, batch {recipe.batch_size}, learning rate "
+            f"Recipe '{self._config.recipe}': {self._loss()}, batch {recipe.batch_size}, learning rate "
             f"{recipe.learning_rate:g} ({recipe.schedule}), {'' if recipe.flips else 'no '}mirroring, noise "
             f"{'drawn anew each epoch' if recipe.fresh_noise else 'drawn once'}{', clipped' if recipe.clip else ''}. "
             f"Validation on {self._validating} {self._validated_on or 'held-out'} images: loss {row.val_loss:.6f}, "
@@ -253,6 +256,11 @@ class _Run:
             source=self._training.source,
             validated_on=self._validated_on,
         )
+
+    def _loss(self) -> str:
+        """Name the loss for the card."""
+        weights = self._trainer.importance(np.array([0.01, 0.1], np.float32))
+        return "mean squared error" if len(set(weights)) == 1 else "mean squared error weighted by noise level"
 
     def _rate(self, step: int) -> float:
         """Learning rate of the next step."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images, Scores, Sigma
 from benchbox.api.dataset import ImageSet
@@ -21,6 +22,7 @@ SHOWN = 8
 _STACK = 50
 
 Denoise = Callable[[Images, Sigma | None], Images]
+Importance = Callable[[Sigma], NDArray[np.float32]]
 
 
 class Validation:
@@ -51,13 +53,20 @@ class Validation:
         first = self._stacks[0]
         return Batch(first.noisy[:SHOWN], first.clean[:SHOWN], first.sigma[:SHOWN])
 
-    def score(self, denoise: Denoise) -> tuple[float, float, float]:
+    def score(self, denoise: Denoise, importance: Importance) -> tuple[float, float, float]:
         """Denoise and score all images.
+
+        Parameters
+        ----------
+        denoise : callable
+            Gives denoised images for noisy ones and their sigma.
+        importance : callable
+            Gives each image's weight in the loss for its sigma; `Trainer.importance`.
 
         Returns
         -------
         loss : float
-            Mean squared error of what the network gives, not clipped.
+            Mean squared error of what the network gives, not clipped, the images weighted.
         psnr : float
             Mean over the images after clipping to [0, 1], dB; images restored perfectly are left out, as in a table.
         accuracy : float
@@ -66,7 +75,8 @@ class Validation:
         loss, psnr, accuracy = [], [], []
         for stack in self._stacks:
             denoised = np.ascontiguousarray(denoise(stack.noisy.copy(), stack.sigma))
-            loss.append(np.square(denoised - stack.clean).mean(axis=(1, 2), dtype=np.float64))
+            error = np.square(denoised - stack.clean).mean(axis=(1, 2), dtype=np.float64)
+            loss.append(error * importance(stack.sigma))
             clipped = denoised.clip(0, 1)
             psnr.append(Psnr()(stack.clean, clipped))
             accuracy.append(Accuracy()(stack.clean, clipped))

@@ -13,6 +13,8 @@ from benchbox_unet.network import Network, Tensor
 
 LAYERS = 12
 FILTERS = 64
+LEAST, BALANCED = 0.01, 0.05
+"""Noise level below which images no longer gain importance in training, and that at which they have the usual one."""
 SPREAD = 0.5
 """Share of independent random weights in a hidden layer at the start; the rest is an orthogonal map of each pixel."""
 
@@ -37,14 +39,7 @@ class FFDNet(Network):
     margin = 2 * LAYERS
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "default": Recipe(
-            # Low levels are drawn more often, for their errors are small beside those of the high ones.
-            noise=(
-                "gaussian:0..0.3",
-                "gaussian:0.05..0.3",
-                "gaussian:0..0.1",
-                "gaussian:0..0.05",
-                "gaussian:0.01..0.03",
-            ),
+            noise=("gaussian:0..0.3", "gaussian:0..0.1", "gaussian:0..0.03"),
             epochs=40,
         )
     }
@@ -108,6 +103,11 @@ class FFDNet(Network):
     def target(cls, noisy: Images, clean: Images) -> Tensor:
         """Give the noise, as four sub-images."""
         return np.ascontiguousarray(_split(noisy - clean))
+
+    @classmethod
+    def importance(cls, levels: Sigma) -> Tensor:
+        """Let every level count about alike in dB: what is left of the noise grows about as sigma to the power 1.3."""
+        return (BALANCED / np.maximum(levels, LEAST)).astype(np.float32)
 
     @classmethod
     def restore(cls, answer: Tensor, images: Images) -> Images:

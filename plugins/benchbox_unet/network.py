@@ -59,6 +59,11 @@ class Network(TrainableDenoiser):
         """Give what the model should answer."""
 
     @classmethod
+    def importance(cls, levels: Sigma) -> Tensor:
+        """Weight (N,) of each image in the loss."""
+        return np.ones(len(levels), np.float32)
+
+    @classmethod
     @abstractmethod
     def restore(cls, answer: Tensor, images: Images) -> Images:
         """Turn what the model answered into denoised images."""

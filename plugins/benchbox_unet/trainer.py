@@ -16,13 +16,13 @@ from benchbox_unet.weights_file import read_weights, set_weights, weight_name
 
 
 class KerasTrainer(Trainer):
-    """Adam on the mean squared error.
+    """Adam on the mean squared error, each image weighted as the network says.
 
     Parameters
     ----------
     network : type of Network
     recipe : str
-        ``'original'`` is trained in float32 from Keras' initial weights, as it was published.
+        ``'original'`` starts from Keras' initial weights, as it was published.
     seed : int
         Seeds the weights.
     start : str
@@ -33,7 +33,7 @@ class KerasTrainer(Trainer):
         keras = start_keras()
         keras.utils.set_random_seed(seed)
         self._network = network
-        self.precision = "float32" if recipe == "original" else fastest_precision()
+        self.precision = fastest_precision()
         self._model = network.build(self.precision)
         if start:
             path = network.path(start)
@@ -41,20 +41,31 @@ class KerasTrainer(Trainer):
         elif recipe != "original":
             network.prepare(self._model)
         self._optimizer = keras.optimizers.Adam(1e-3)
-        self._model.compile(self._optimizer, loss="mse")
+        self._model.compile(self._optimizer, loss="mse", metrics=[self._accurate])
         self._optimizer.build(self._model.trainable_variables)
         # Predictions are always made in float32, as they will be once the weights are saved.
         self._exact = network.build()
         self._forward = _compiled(self._exact)
         self._stale = True
 
-    def step(self, noisy: Images, clean: Images, sigma: Sigma, learning_rate: float) -> float:
+    def step(self, noisy: Images, clean: Images, sigma: Sigma, learning_rate: float) -> tuple[float, float]:
         """Take one step; see `Trainer.step`."""
         self._optimizer.learning_rate.assign(learning_rate)
         self._model.reset_metrics()
         self._stale = True
         batch = self._network.arrange(noisy, sigma), self._network.target(noisy, clean)
-        return float(self._model.train_on_batch(*batch))
+        weights = self.importance(sigma)[:, np.newaxis, np.newaxis]
+        loss, accuracy = self._model.train_on_batch(*batch, sample_weight=weights)
+        return float(loss), float(accuracy)
+
+    def importance(self, sigma: Sigma) -> NDArray[np.float32]:
+        """Weigh images as the network asks; see `Trainer.importance`."""
+        return self._network.importance(sigma)
+
+    def _accurate(self, target: Any, answer: Any) -> Any:
+        from keras import ops
+
+        return ops.cast(ops.abs(target - answer) <= self.tolerance, "float32")
 
     def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
         """Denoise with the weights as they are now; see `Trainer.denoise`."""
