@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -133,7 +135,7 @@ def command(
     )
     from benchbox.engine.runner import execute
 
-    _finish(_watched(lambda progress: execute(config, progress)), sort, rank_leaky, page)
+    _finish(_watched(lambda progress: execute(config, progress), results), sort, rank_leaky, page)
 
 
 def _factors(text: str) -> tuple[float, ...]:
@@ -155,26 +157,49 @@ def _resume(resume: str, results: Path, jobs: int | None, limits: Limits) -> Run
     for name, value in context.params.items():
         if name not in _WITH_RESUME and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--resume takes what was asked for from the run itself; leave out {name}={value}")
-    return _watched(lambda progress: go_on(find_run(results, resume), progress, jobs=jobs, limits=limits))
+    return _watched(lambda progress: go_on(find_run(results, resume), progress, jobs=jobs, limits=limits), results)
 
 
-def _watched(work: Callable[[RunProgress], RunStore]) -> RunStore:
-    """Show progress; an interrupt or SIGTERM ends the work in order and says how to go on."""
+def _watched(work: Callable[[RunProgress], RunStore], results: Path) -> RunStore:
+    """Show progress; an interrupt or SIGTERM ends the work in order, a second one at once, and how to go on is said."""
+    from benchbox.api.errors import BenchboxError
     from benchbox.cli.progress import RunProgress
+    from benchbox.engine.processes import abandon_all
 
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    progress = RunProgress()
+    interrupted = False
+
+    def go_on() -> str:
+        where = [] if results == Path("results") else ["--results", str(results)]
+        return shlex.join(["benchbox", "run", "--resume", progress.run_id, *where])
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        if interrupted:
+            abandon_all()
+            words = f"ended at once; what was finished is kept. Go on with: {go_on()}\n" if progress.run_id else ""
+            os.write(2, words.encode())
+            os._exit(130)
+        interrupted = True
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        with RunProgress() as progress:
+        with progress:
             return work(progress)
     except KeyboardInterrupt:
         if progress.run_id:
-            click.echo(
-                f"interrupted; what was finished is kept. Go on with: benchbox run --resume {progress.run_id}", err=True
-            )
+            click.echo(f"interrupted; what was finished is kept. Go on with: {go_on()}", err=True)
             sys.exit(130)
         raise
+    except BenchboxError as error:
+        if progress.run_id:
+            hint = f"{error.hint}; then go on with: {go_on()}" if error.hint else f"go on with: {go_on()}"
+            raise BenchboxError(error.message, hint=hint) from error
+        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _finish(store: RunStore, sort: str, rank_leaky: bool, page: bool) -> NoReturn:

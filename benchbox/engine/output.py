@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import tempfile
@@ -47,6 +48,10 @@ class OutputKeeper:
         os.close(self._handle)
         self._folder.cleanup()
 
+    def forget(self) -> None:
+        """Remove the pipe; for a process that is about to end without more ado."""
+        self._folder.cleanup()
+
     def _copy(self) -> None:
         kept = dropped = 0
         with self._log.open("ab", buffering=0) as log:
@@ -58,8 +63,12 @@ class OutputKeeper:
                     continue
                 block = os.read(self._handle, LIMIT)
                 part = block[: max(0, LIMIT - kept)]
-                log.write(part)
-                kept += len(part)
-                dropped += len(block) - len(part)
+                try:
+                    log.write(part)
+                    kept += len(part)
+                    dropped += len(block) - len(part)
+                except OSError:  # a full disk must not leave the process waiting for a reader
+                    dropped += len(block)
             if dropped:
-                log.write(f"\n[{dropped:,} more bytes were printed and not kept]\n".encode())
+                with contextlib.suppress(OSError):
+                    log.write(f"\n[{dropped:,} more bytes were printed and not kept]\n".encode())

@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import multiprocessing.context
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ import psutil
 from benchbox.api.threads import thread_environment
 from benchbox.engine.output import OutputKeeper
 
+SAFE_PATH = "PYTHONSAFEPATH"
 _PRELOAD = ["benchbox.engine.preload"]
 _TERM_TIMEOUT_S = 1  # a process that hangs in C does not listen: it is killed after this
 _lock = threading.Lock()
@@ -71,6 +73,7 @@ class WorkerPool:
         self._folder = tempfile.TemporaryDirectory(prefix="benchbox-")
         self._groups = Path(self._folder.name) / "groups"
         self._output = OutputKeeper(self._log).__enter__()
+        _pools.add(self)
         self._pool = ProcessPool(
             max_workers=1, context=self._context, initializer=begin, initargs=[self._output.pipe, self._groups]
         )
@@ -84,10 +87,12 @@ class WorkerPool:
         started = self._processes()
         if self.in_haste or kind is not None:
             self._pool.stop()
+            self.kill(started)
         else:
             self._pool.close()
         self._pool.join()
         self.kill(started)
+        _pools.discard(self)
         self._output.__exit__(kind, error, trace)
         self._folder.cleanup()
 
@@ -99,6 +104,12 @@ class WorkerPool:
         for process in started:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
+
+    def abandon(self) -> None:
+        """End the worker and all that it started, and leave no file, without waiting for anybody."""
+        self.kill(self._processes())
+        self._folder.cleanup()
+        self._output.forget()
 
     def resident_mb(self) -> float:
         """Resident memory of the worker and all that it started, MiB."""
@@ -126,11 +137,29 @@ class WorkerPool:
         return self._pool.schedule(function, args=[task], timeout=timeout_s)
 
 
+_pools: set[WorkerPool] = set()
+sessions: set[int] = set()
+"""Leaders of the process groups of further processes that run a plugin now."""
+
+
+def abandon_all() -> None:
+    """End every process that runs a plugin, at once: this process is about to end without more ado."""
+    for leader in list(sessions):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(leader, signal.SIGKILL)
+    for pool in list(_pools):
+        with contextlib.suppress(Exception):
+            pool.abandon()
+
+
 def worker_context() -> WorkerContext:
     """Start the server that workers are forked from, with one thread a library, unless it runs already."""
     context = WorkerContext()
     context.set_forkserver_preload(_PRELOAD)
-    with _environment(thread_environment(1)):
+    # A file in the working directory must not pass for a library; `preload` takes the variable away again, for the
+    # programs that plugins start are no business of ours.
+    with _environment(thread_environment(1) | {SAFE_PATH: "1"}):
+        multiprocessing.resource_tracker.ensure_running()
         multiprocessing.forkserver.ensure_running()
     return context
 

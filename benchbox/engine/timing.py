@@ -23,6 +23,7 @@ from benchbox.api.threads import thread_environment
 from benchbox.engine.limits import Limits
 from benchbox.engine.output import OutputKeeper
 from benchbox.engine.plan import Shard
+from benchbox.engine.processes import sessions
 from benchbox.engine.work import Condition, draw, tell
 
 TASK_VARIABLE = "BENCHBOX_TIMING_TASK"
@@ -118,7 +119,8 @@ def time_denoiser(
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         environment = inherited | thread_environment(threads)
         environment |= {TASK_VARIABLE: str(task_file), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-        command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "-p"]
+        # -P: a file in the working directory must not pass for a library.
+        command = [sys.executable, "-P", "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "-p"]
         command += ["pytest_benchmark.plugin", "--benchmark-only", "-c", os.devnull, "--rootdir", folder]
         command += [str(Path(__file__).with_name("timing_case.py"))]
         with OutputKeeper(log) as keeper, keeper.pipe.open("wb", buffering=0) as output:
@@ -126,10 +128,12 @@ def time_denoiser(
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
             )
+            sessions.add(process.pid)
             try:
                 failure = _wait(process, limits)
             finally:
                 _end_session(process)
+                sessions.discard(process.pid)
         if failure is not None:
             return Timing(failure.status, failure.reason), ""
         code = process.returncode

@@ -96,6 +96,10 @@ class ShardScores:
     card: dict[str, Any] = field(default_factory=dict)
 
 
+class ImagesLost(BenchboxError):
+    """The images of a run cannot be read any more: no denoiser is to blame, and the run stops."""
+
+
 def compute_shard(task: ShardTask) -> ShardScores:
     """Do one stack of work.
 
@@ -138,8 +142,13 @@ def compute_shard(task: ShardTask) -> ShardScores:
 
 def draw(condition: Condition, indices: NDArray[np.intp], repeat: int = 0) -> tuple[Images, Images, Sigma | None]:
     """Clean images, noisy images as every denoiser meets them, and the true noise level where one is defined."""
-    images = image_set(condition)
-    clean = images.stack(indices)
+    try:
+        images = image_set(condition)
+        clean = images.stack(indices)
+    except BenchboxError as error:
+        raise ImagesLost(error.message, hint=error.hint) from error
+    except OSError as error:
+        raise ImagesLost(f"the images cannot be read: {error}", hint="restore them") from error
     ids = [images.ids[index] for index in indices]
     model = make_noise(condition.noise_parts)
     noisy, sigma = add_noise(model, condition.noise, clean, ids, condition.protocol.seed, repeat)

@@ -8,9 +8,10 @@ import traceback
 from pathlib import Path
 
 from benchbox.api.errors import BenchboxError, ContractError
+from benchbox.api.orphans import end_with_parent
 from benchbox.api.records import Failure, Status
 from benchbox.api.threads import thread_environment
-from benchbox.engine.work import ShardScores, ShardTask, compute_shard, make_metric
+from benchbox.engine.work import ImagesLost, ShardScores, ShardTask, compute_shard, make_metric
 
 
 def begin(output: Path, groups: Path) -> None:
@@ -25,6 +26,7 @@ def begin(output: Path, groups: Path) -> None:
     groups : Path
         File that takes the number of the group.
     """
+    end_with_parent()
     os.setpgrp()
     with groups.open("a", encoding="ascii") as file:
         file.write(f"{os.getpid()}\n")
@@ -47,11 +49,18 @@ def attempt(task: ShardTask) -> ShardScores | Failure:
     Returns
     -------
     ShardScores or Failure
+
+    Raises
+    ------
+    ImagesLost
+        The images cannot be read.
     """
     try:
         for _, reference in task.metrics:
             make_metric(reference)
         return compute_shard(task)
+    except ImagesLost:
+        raise
     except BaseException as error:  # a plugin that calls sys.exit() must not have this process, or the run, do it
         return failure_of(error)
 

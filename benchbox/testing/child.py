@@ -59,7 +59,7 @@ class Child:
         with theirs, self._out.open("wb") as out, self._err.open("wb") as err:
             # A session of its own, so that whatever the plugin starts can be ended with it.
             self._process = subprocess.Popen(
-                [sys.executable, "-c", f"from {module} import main; main()", str(theirs.fileno())],
+                [sys.executable, "-P", "-c", f"from {module} import main; main()", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
