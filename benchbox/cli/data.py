@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from benchbox.cli.echo import echo
 from benchbox.cli.options import dataset_option, plugin_options, skip_bad_option
 
 if TYPE_CHECKING:
@@ -61,19 +62,19 @@ def info(
         values = {"dataset": kind.name, "summary": kind.summary, "reference": kind.reference}
         click.echo(json.dumps(values | {"splits": facts, "missing": splits.missing}, indent=2))
         return
-    click.secho(kind.name, bold=True, nl=False)
-    click.echo(f"  {kind.summary}" + (f"\n    reference: {kind.reference}" if kind.reference else ""))
+    echo(kind.name, bold=True, nl=False)
+    echo(f"  {kind.summary}" + (f"\n    reference: {kind.reference}" if kind.reference else ""))
     for one in facts:
-        click.secho(one["split"] or "all images", bold=True, nl=False)
-        click.echo(f"  {one['images']:,} images, {one['sizes']}\n    fingerprint: {one['fingerprint']}")
+        echo(one["split"] or "all images", bold=True, nl=False)
+        echo(f"  {one['images']:,} images, {one['sizes']}\n    fingerprint: {one['fingerprint']}")
         for label, counts in one["labels"].items():
-            click.echo(f"    {label}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
+            echo(f"    {label}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
         for note in one["notes"]:
-            click.echo(f"    note: {note}")
+            echo(f"    note: {note}")
     for split, reason in splits.missing.items():
-        click.echo(f"{split}: not there ({reason})")
+        echo(f"{split}: not there ({reason})")
     example = f"--data {path} --split {facts[-1]['split']}" if facts[-1]["split"] else f"--data {path}" if path else ""
-    click.echo("\nExample: " + f"benchbox run {example}".rstrip())
+    echo("\nExample: " + f"benchbox run {example}".rstrip())
 
 
 @command.command("audit")
@@ -122,7 +123,7 @@ def audit(
 
         unsure = sorted(groups, key=lambda one: (one["kind"] == "identical", one["similarity"]))
         drawn = write_contact_sheet(picture, splits.sets, [(_label(one), one["places"]) for one in unsure])
-        click.echo(f"picture: {picture}, {drawn:,} of {len(groups):,} groups, the least alike first", err=True)
+        echo(f"picture: {picture}, {drawn:,} of {len(groups):,} groups, the least alike first", err=True)
     for one in groups:
         del one["places"]
     if as_json:
@@ -130,15 +131,15 @@ def audit(
         click.echo(json.dumps(values, indent=2))
         return
     total = sum(one["images"] for one in counts)
-    click.echo(f"{kind.name}: {total:,} images compared with each other")
+    echo(f"{kind.name}: {total:,} images compared with each other")
     for one in counts:
         _show_counts(one)
     for name, reason in splits.missing.items():
-        click.echo(f"{name}: not there ({reason})")
+        echo(f"{name}: not there ({reason})")
     _show_groups(groups, split)
     if any(one["left_out"] for one in counts):
         data = f" --data {path}" if path else ""
-        click.echo(f"\nTo leave duplicates out of an evaluation: benchbox run{data} --drop-duplicates")
+        echo(f"\nTo leave duplicates out of an evaluation: benchbox run{data} --drop-duplicates")
 
 
 def _open(
@@ -227,29 +228,29 @@ def _counts(splits: Splits, found: Duplicates) -> list[dict[str, Any]]:
 
 
 def _show_counts(one: dict[str, Any]) -> None:
-    click.secho(one["split"] or "all images", bold=True, nl=False)
+    echo(one["split"] or "all images", bold=True, nl=False)
     words = [f"{one['images']:,} images, {one['in_groups']:,} have a duplicate"]
     if one.get("in_training") is not None:
         words.append(f"{one['in_training']:,} have one in Training")
     words.append(f"{one['repeated']:,} {'others ' if 'in_training' in one else ''}repeat one before them")
-    click.echo(f"  {', '.join(words)}; --drop-duplicates keeps {one['images'] - one['left_out']:,}")
+    echo(f"  {', '.join(words)}; --drop-duplicates keeps {one['images'] - one['left_out']:,}")
 
 
 def _show_groups(groups: Sequence[dict[str, Any]], split: str) -> None:
     where = f" with an image of {split}" if split else ""
     if not groups:
-        click.echo(f"no duplicates{where}")
+        echo(f"no duplicates{where}")
         return
     identical = sum(one["kind"] == "identical" for one in groups)
-    click.echo(
+    echo(
         f"\n{len(groups):,} groups{where}: {identical:,} of identical images, {len(groups) - identical:,} of near ones"
     )
     for one in groups[:_LISTED]:
         names = [image["id"] for image in sorted(one["images"], key=lambda image: image["split"] != split)]
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        click.echo(f"  {_label(one)}: {', '.join(names[:_NAMED])}{more}")
+        echo(f"  {_label(one)}: {', '.join(names[:_NAMED])}{more}")
     if len(groups) > _LISTED:
-        click.echo(f"  and {len(groups) - _LISTED:,} more groups (all: --json, or to look at: --picture FILE.png)")
+        echo(f"  and {len(groups) - _LISTED:,} more groups (all: --json, or to look at: --picture FILE.png)")
 
 
 def _label(one: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from benchbox.cli.echo import echo
 from benchbox.cli.options import plugin_options, results_option
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -147,12 +148,12 @@ def _show(rows: list[dict[str, Any]], as_json: bool, example: str) -> None:
         click.echo(json.dumps(rows, indent=2))
         return
     if not rows:
-        click.echo("none")
+        echo("none")
         return
     for row in rows:
-        click.secho(row["name"], bold=True, nl=False)
-        click.echo(f"  {row['summary']}")
+        echo(row["name"], bold=True, nl=False)
+        echo(f"  {row['summary']}")
         for key, value in row.items():
             if key not in ("name", "summary") and value:
-                click.echo(f"    {key}: {value}")
-    click.echo(f"\nExample: {example}")
+                echo(f"    {key}: {value}")
+    echo(f"\nExample: {example}")

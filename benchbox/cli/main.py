@@ -87,12 +87,13 @@ def main() -> NoReturn:
 
 def _explain(error: Exception) -> int:
     from benchbox.api.errors import BenchboxError
+    from benchbox.cli.echo import echo
 
     if not isinstance(error, BenchboxError) or "--traceback" in sys.argv:
         raise error
     click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-    click.echo(error.message, err=True)
+    echo(error.message, err=True)
     if error.hint:
         click.secho("hint: ", fg="yellow", nl=False, err=True)
-        click.echo(error.hint, err=True)
+        echo(error.hint, err=True)
     return 2

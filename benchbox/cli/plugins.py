@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from benchbox.cli import plugins_check, plugins_new
+from benchbox.cli.echo import echo
 from benchbox.cli.options import plugin_options
 
 
@@ -43,13 +44,13 @@ def listing(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], as
         click.echo(json.dumps({"plugins": plugins, "broken": broken}, indent=2))
         return
     for provider, offers in found:
-        click.secho(provider.label, bold=True, nl=False)
-        click.echo(f"  ({provider.kind})")
+        echo(provider.label, bold=True, nl=False)
+        echo(f"  ({provider.kind})")
         for kind, names in offers.items():
-            click.echo(f"    {kind}: {', '.join(names)}")
+            echo(f"    {kind}: {', '.join(names)}")
     for one in broken:
         click.secho("broken: ", fg="red", nl=False)
-        click.echo(f"{one['from']}: {one['reason']}" + (f" (hint: {one['hint']})" if one["hint"] else ""))
+        echo(f"{one['from']}: {one['reason']}" + (f" (hint: {one['hint']})" if one["hint"] else ""))
 
 
 command.add_command(plugins_new.command)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from benchbox.cli.echo import echo
 from benchbox.cli.options import plugin_options
 
 if TYPE_CHECKING:
@@ -91,14 +92,14 @@ def _shown(cards: Iterator[HealthCard], as_json: bool) -> Iterator[HealthCard]:
 
 
 def _show(card: HealthCard) -> None:
-    click.secho(card.denoiser, bold=True, nl=False)
-    click.echo(f"  ({card.source})")
+    echo(card.denoiser, bold=True, nl=False)
+    echo(f"  ({card.source})")
     width = max(len(verdict.probe) for verdict in card.verdicts)
     for verdict in card.verdicts:
         click.secho(f"  {verdict.mark}", fg=_COLOURS[verdict.mark], nl=False)
-        click.echo(f"  {verdict.probe:<{width}}  {verdict.seen}")
+        echo(f"  {verdict.probe:<{width}}  {verdict.seen}")
         if verdict.mark == "fail":
-            click.echo(f"        asked: {verdict.asks}")
-            click.echo(f"        hint: {verdict.advice}")
+            echo(f"        asked: {verdict.asks}")
+            echo(f"        hint: {verdict.advice}")
     counts = [f"{sum(one.mark == mark for one in card.verdicts)} {mark}" for mark in _COLOURS]
-    click.echo(f"  {', '.join(counts)}")
+    echo(f"  {', '.join(counts)}")

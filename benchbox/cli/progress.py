@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 
+from benchbox.api.plain import plain
 from benchbox.engine.events import (
     CellDone,
     Event,
@@ -20,6 +21,10 @@ from benchbox.engine.events import (
     WorkerStarted,
 )
 from benchbox.registry import Broken, Importing, SlowImport
+
+
+def _safe(text: str) -> str:
+    return escape(plain(text))
 
 
 class RunProgress:
@@ -59,14 +64,14 @@ class RunProgress:
             case Importing(provider):
                 if self._importing is None:
                     self._importing = self._progress.add_task("importing", total=None, speed="")
-                self._progress.update(self._importing, description=f"importing {escape(provider.label)}")
+                self._progress.update(self._importing, description=f"importing {_safe(provider.label)}")
             case SlowImport(provider, seconds):
                 self._console.print(
-                    f"{escape(provider.label)} took {seconds:.0f} s to import; every process that runs it takes that "
+                    f"{_safe(provider.label)} took {seconds:.0f} s to import; every process that runs it takes that "
                     "again, as part of its cold start"
                 )
             case Broken(provider, reason):
-                self._console.print(f"left out: {escape(f'{provider.label}: {reason}')}")
+                self._console.print(f"left out: {_safe(f'{provider.label}: {reason}')}")
             case RunStarted(record, done):
                 if self._importing is not None:
                     self._progress.remove_task(self._importing)
@@ -80,9 +85,9 @@ class RunProgress:
                 )
                 self._begun = time.monotonic()
             case SetAside(name):
-                self._console.print(f"set aside: {escape(name)}, which is torn or does not belong into this run")
+                self._console.print(f"set aside: {_safe(name)}, which is torn or does not belong into this run")
             case WorkerStarted(denoiser):
-                description = f"starting {escape(denoiser)} (compiles on first use)"
+                description = f"starting {_safe(denoiser)} (compiles on first use)"
                 self._progress.update(self._quality, description=description)
             case ShardDone(cell, images):
                 self._images += images
@@ -90,14 +95,14 @@ class RunProgress:
                 self._progress.update(
                     self._quality,
                     advance=images,
-                    description=f"scoring {escape(cell.label)}",
+                    description=f"scoring {_safe(cell.label)}",
                     speed=f"{speed:,.0f} images/s",
                 )
             case CellDone(cell, outcome):
                 if outcome.status not in ("ok", "skipped") and self._console.is_terminal:
-                    where = escape(f"{cell.label}: {outcome.reason}")
+                    where = _safe(f"{cell.label}: {outcome.reason}")
                     self._console.print(f"[red]{outcome.status}[/]: {where}")
             case TimingStarted(denoiser):
-                self._progress.update(self._timing, description=f"timing {escape(denoiser)}")
+                self._progress.update(self._timing, description=f"timing {_safe(denoiser)}")
             case TimingDone():
                 self._progress.update(self._timing, advance=1)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from benchbox.cli.echo import echo
 from benchbox.cli.options import (
     data_options,
     noise_option,
@@ -129,20 +130,20 @@ def command(
 def _show(result: TuneResult, out: Path) -> None:
     best = result.best
     unit = " dB" if best.metric == "psnr" else ""
-    click.echo(
+    echo(
         f"{best.denoiser} tuned on {best.label}: {best.images} images, {', '.join(best.noises)}; "
         f"{best.candidates} settings tried"
     )
     for note in result.notes:
-        click.echo(f"note: {note}")
+        echo(f"note: {note}")
     for trial in result.trials[:_SHOWN]:
         mark = "  (as named)" if trial.label == result.start else ""
         if trial.reason:
-            click.echo(f"  failed  {trial.label}: {trial.reason}")
+            echo(f"  failed  {trial.label}: {trial.reason}")
         else:
-            click.echo(f"  {best.metric} {trial.score:.4f}{unit} on {trial.images} images  {trial.label}{mark}")
+            echo(f"  {best.metric} {trial.score:.4f}{unit} on {trial.images} images  {trial.label}{mark}")
     if len(result.trials) > _SHOWN:
-        click.echo(f"  and {len(result.trials) - _SHOWN} more")
+        echo(f"  and {len(result.trials) - _SHOWN} more")
     if result.trials[0].label == result.start:
-        click.echo(f"nothing in the space is better than {result.start}")
-    click.echo(f"options: {out}\nscores: {result.runs[-1]}\ntry: benchbox run {best.denoiser}:@{out}")
+        echo(f"nothing in the space is better than {result.start}")
+    echo(f"options: {out}\nscores: {result.runs[-1]}\ntry: benchbox run {best.denoiser}:@{out}")

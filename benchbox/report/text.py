@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 
+from benchbox.api.plain import plain
 from benchbox.report.model import MetricColumn
 
+__all__ = ["NONE", "count", "plain", "score", "three_digits"]
+
 NONE = "-"
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
-# Control characters, line and paragraph separators, and the marks that turn the direction of writing.
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
-
-
-def plain(text: str) -> str:
-    """Take escape sequences out of foreign text and put ``?`` for every control character; one line remains."""
-    return _UNSAFE.sub("?", _ESCAPES.sub("", " ".join(text.splitlines())))
 
 
 def three_digits(value: float) -> str:
