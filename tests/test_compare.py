@@ -17,6 +17,7 @@ from rich.console import Console
 
 from benchbox.api.errors import BenchboxError
 from benchbox.api.records import (
+    Calibration,
     Cell,
     DataRecord,
     DataRequest,
@@ -30,6 +31,7 @@ from benchbox.api.records import (
     Timing,
 )
 from benchbox.cli.compare import command
+from benchbox.engine.merge import merge_runs
 from benchbox.report.changes import TerminalComparison, render_comparison
 from benchbox.report.compare import compare_runs
 from benchbox.report.comparison import ComparedRow, RunComparison
@@ -47,6 +49,7 @@ def make_run(
     ids: range = range(IMAGES),
     speed: float = 1.0,
     jitter: float = 0.0,
+    kernel_ms: float | None = None,
     **changes: Any,
 ) -> RunStore:
     """Make a run on disk; the scores of an image hang on its id alone and on the gain of the denoiser."""
@@ -84,7 +87,9 @@ def make_run(
         store.write_outcome(cell.key, Outcome("ok", knew="blind", images=len(ids)))
     for label in gains:
         samples = {1: [2.0 * speed] * 40, 64: [50.0 * speed] * 20}
-        store.write_timing(label, Timing("ok", "", (48, 48), noise, 1, 64, 0.1, 0.1, 0.1, 10.0, 1, samples))
+        kernel = Calibration(1, [kernel_ms / 4] * 9, [kernel_ms * 4] * 9) if kernel_ms else None
+        timing = Timing("ok", "", (48, 48), noise, 1, 64, 0.1, 0.1, 0.1, 10.0, 1, samples, kernel)
+        store.write_timing(label, timing)
     return RunStore.open(store.folder)
 
 
@@ -266,7 +271,7 @@ def test_a_row_that_is_new_fails_no_gate(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"environment": {"cpu": "Another CPU", "cores": 2}}, "the machines differ: Example CPU and Another CPU"),
+        ({"environment": {"cpu": "Another CPU", "cores": 2}}, "the machines differ: Example CPU, 2 cores and Another CPU, 2 cores"),
         ({"environment": {"cpu": "Example CPU", "cores": 4}}, "the machines differ"),
     ],
 )
@@ -275,9 +280,78 @@ def test_latencies_of_two_machines_are_not_compared(tmp_path: Path, changes: dic
     comparison = compare_runs(before, make_run(tmp_path, 2, {"median": 4.0}, **changes))
     assert comparison.speed_caveat.startswith(reason)
     assert "p50" not in shown(comparison)
-    with pytest.raises(BenchboxError, match="do not compare: the machines differ"):
+    with pytest.raises(BenchboxError, match="does not compare: the machines differ"):
         parse_gate("latency_p50 > 10%", comparison)
     assert parse_gate("psnr < 0", comparison).figure == "psnr"
+
+
+ANOTHER = {"cpu": "Another CPU", "cores": 2}
+
+
+@pytest.fixture
+def machines(tmp_path: Path) -> RunComparison:
+    """Runs of two machines: the second is half as fast, and one denoiser lost more than that on it."""
+    before = make_run(tmp_path, 1, {"median": 4.0, "wiener": 5.0}, kernel_ms=0.5)
+    after = make_run(tmp_path, 2, {"median": 4.0, "wiener": 5.0}, kernel_ms=1.0, speed=2.0, environment=ANOTHER)
+    slow = {1: [5.0] * 40, 64: [125.0] * 20}
+    after.write_timing("wiener", replace(after.timings()["wiener"], samples_ms=slow))
+    return compare_runs(before, after)
+
+
+def test_latencies_of_two_machines_compare_through_the_calibration_kernel(machines: RunComparison) -> None:
+    assert machines.normalised
+    table = render_comparison(machines, (), "markdown").splitlines()
+    (median,) = (line for line in table if line.startswith("| median"))
+    (wiener,) = (line for line in table if line.startswith("| wiener"))
+    assert median.endswith("| 2.00 | 4.00 | +0.0 |")
+    assert wiener.endswith("| 2.00 | 5.00 | +25.0 |")
+    text = " ".join(shown(machines).split())
+    assert "the machines differ: Example CPU, 2 cores and Another CPU, 2 cores; so the change of p50" in text
+    assert "normalised" in shown(machines, 100).split("gaussian:0.1")[1].split("median")[0]
+
+
+@pytest.mark.parametrize(
+    ("gate", "failing"),
+    [
+        ("latency_p50 > +10%", {"wiener": "+25 %"}),
+        ("latency_p99 > +26%", {}),
+        ("throughput < -10%", {"wiener": "-20 %"}),
+        ("throughput < -21%", {}),
+    ],
+)
+def test_gates_on_speed_hold_over_machines_what_is_normalised(
+    machines: RunComparison, gate: str, failing: dict[str, str]
+) -> None:
+    breaches = check_gates([parse_gate(gate, machines)], machines)
+    found = {name: f"{words}, normalised by the calibration kernel" for name, words in failing.items()}
+    assert {one.denoiser: one.found for one in breaches} == found
+
+
+@pytest.mark.parametrize("gate", ["latency_p50 > 1 ms", "cold_start > +10%", "peak_memory > +10%"])
+def test_what_the_kernel_does_not_normalise_is_no_gate_over_machines(machines: RunComparison, gate: str) -> None:
+    with pytest.raises(BenchboxError, match="does not compare: the machines differ") as caught:
+        parse_gate(gate, machines)
+    assert "over unlike machines a change in % compares" in (caught.value.hint or "")
+
+
+def test_a_merged_run_of_two_machines_compares_through_its_calibrations(tmp_path: Path) -> None:
+    first = make_run(tmp_path, 1, {"median": 4.0}, kernel_ms=0.5)
+    second = make_run(tmp_path, 2, {"wiener": 5.0}, kernel_ms=1.0, speed=2.0, environment=ANOTHER)
+    third = make_run(tmp_path, 3, {"median": 4.0}, kernel_ms=0.5, speed=1.1)
+    merged = merge_runs([first, second], tmp_path, "")
+    comparison = compare_runs(merged, third)
+    assert comparison.speed_caveat == f"run {merged.record.run_id} holds latencies of unlike machines"
+    assert comparison.normalised
+    breaches = check_gates([parse_gate("latency_p50 > +9%", comparison)], comparison)
+    assert [(one.denoiser, one.found[:5]) for one in breaches] == [("median", "+10 %")]
+
+
+def test_runs_that_were_not_timed_say_so(tmp_path: Path) -> None:
+    before = make_run(tmp_path, 1, {"median": 4.0})
+    after = make_run(tmp_path, 2, {"median": 4.0}, environment=ANOTHER, timing=False)
+    for file in (after.folder / "timing").iterdir():
+        file.unlink()
+    assert compare_runs(before, after).speed_caveat == f"run {after.record.run_id} has no timing"
 
 
 def shown(comparison: RunComparison, width: int = 80) -> str:

@@ -15,6 +15,7 @@ from benchbox.report.columns import Column, metric_title
 from benchbox.report.comparison import ComparedRow, RunComparison, relative
 from benchbox.report.gates import Breach
 from benchbox.report.markdown import escape, table_of
+from benchbox.report.model import Speed
 from benchbox.report.tabular import jsonable
 from benchbox.report.terminal import FACT_INDENT, fitting, hanging, lay_out, widths_of
 from benchbox.report.text import NONE, count, plain, score, three_digits
@@ -108,8 +109,16 @@ def _columns(comparison: RunComparison) -> tuple[Column[ComparedRow], ...]:
     def latency(row: ComparedRow) -> str:
         if row.speed_before is None or row.speed_after is None:
             return NONE
-        share = relative(row.speed_before.latency_p50_ms, row.speed_after.latency_p50_ms)
+        before, after = row.speed_before.latency_p50_ms, row.speed_after.latency_p50_ms
+        if comparison.normalised:
+            if row.calibration_before is None or row.calibration_after is None:
+                return NONE
+            before, after = before / row.calibration_before, after / row.calibration_after
+        share = relative(before, after)
         return NONE if math.isnan(share) else f"{100 * share:+.1f}"
+
+    def raw(speed: Speed | None) -> str:
+        return NONE if speed is None else three_digits(speed.latency_p50_ms)
 
     columns = [
         Column[ComparedRow]("denoiser", "denoiser", "", lambda row: plain(row.denoiser), text=True),
@@ -120,6 +129,12 @@ def _columns(comparison: RunComparison) -> tuple[Column[ComparedRow], ...]:
     ]
     if not comparison.speed_caveat:
         columns.append(Column[ComparedRow]("latency", "p50", "%", latency, 3))
+    elif comparison.normalised:
+        columns += [
+            Column[ComparedRow]("latency_before", "p50 before", "ms", lambda row: raw(row.speed_before), 6),
+            Column[ComparedRow]("latency_after", "after", "ms", lambda row: raw(row.speed_after), 5),
+            Column[ComparedRow]("latency", "p50 normalised", "%", latency, 3),
+        ]
     return tuple(columns)
 
 
@@ -140,7 +155,13 @@ def _notes(comparison: RunComparison) -> list[str]:
     if comparison.refitted:
         names = plain(", ".join(comparison.refitted))
         notes.append(f"weights changed since the first run: the files of {names} are others in the second")
-    if comparison.speed_caveat:
+    if comparison.normalised:
+        notes.append(
+            f"{plain(comparison.speed_caveat)}; so the change of p50, and every gate on speed, is normalised: each is "
+            "taken over the time of the calibration kernel on its machine. That takes out how fast a machine is as a "
+            "whole, not that it may suit a denoiser better"
+        )
+    elif comparison.speed_caveat:
         notes.append(f"latencies are not compared: {plain(comparison.speed_caveat)}")
     return notes
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError, did_you_mean
-from benchbox.api.records import Cell, RunRecord
+from benchbox.api.records import Cell, RunRecord, Timing
 from benchbox.report.comparison import Change, ComparedRow, RunComparison
 from benchbox.report.model import MetricColumn
 from benchbox.report.rows import speed_of
@@ -69,10 +69,13 @@ def compare_runs(first: RunStore, second: RunStore, *, metric: str = "psnr") -> 
             hint="compare runs of the same denoisers and noises",
         )
     changes = _changes(paired, metrics)
-    speeds = [
-        {label: speed_of(timing) for label, timing in store.timings().items() if timing.status == "ok"}
-        for store in (first, second)
+    timings = [_timings(store) for store in (first, second)]
+    speeds = [{label: speed_of(timing) for label, timing in side.items()} for side in timings]
+    kernels = [
+        {label: one.calibration.time_ms for label, one in side.items() if one.calibration is not None}
+        for side in timings
     ]
+    machines, task = _machines_caveat(first, second), _task_caveat(first, second)
     outcomes = first.outcomes()
     rows = [
         ComparedRow(
@@ -86,6 +89,8 @@ def compare_runs(first: RunStore, second: RunStore, *, metric: str = "psnr") -> 
             changes=changes.get((noise, denoiser), {}),
             speed_before=speeds[0].get(denoiser),
             speed_after=speeds[1].get(denoiser),
+            calibration_before=kernels[0].get(denoiser),
+            calibration_after=kernels[1].get(denoiser),
         )
         for noise, denoiser in names
     ]
@@ -99,8 +104,9 @@ def compare_runs(first: RunStore, second: RunStore, *, metric: str = "psnr") -> 
         metrics=tuple(metrics.values()),
         metric=metric,
         rows=tuple(rows),
-        speed_caveat=_speed_caveat(first, second),
+        speed_caveat=task or machines,
         refitted=_refitted(first.record, second.record),
+        normalised=bool(machines and not task) and [*map(len, kernels)] == [*map(len, timings)],
     )
 
 
@@ -235,16 +241,26 @@ def _refitted(first: RunRecord, second: RunRecord) -> tuple[str, ...]:
     )
 
 
-def _speed_caveat(first: RunStore, second: RunStore) -> str:
+def _timings(store: RunStore) -> dict[str, Timing]:
+    """What was timed well, by denoiser, on whichever machine."""
+    return {label: one for label, one in store.timings(of_unlike_machines=True).items() if one.status == "ok"}
+
+
+def _machines_caveat(first: RunStore, second: RunStore) -> str:
+    """Why latencies are not of one machine; empty where they are."""
+    for store in (first, second):
+        if not store.record.timing:
+            return f"run {store.record.run_id} holds latencies of unlike machines"
     machines = [tuple(store.record.environment.get(key) for key in ("cpu", "cores")) for store in (first, second)]
-    if machines[0] != machines[1]:
-        return f"the machines differ: {machines[0][0]} and {machines[1][0]}"
-    settings = [
-        {(one.shape, one.threads, one.batch) for one in store.timings().values() if one.status == "ok"}
-        for store in (first, second)
-    ]
-    if not settings[0] or not settings[1]:
-        return f"run {(first if not settings[0] else second).record.run_id} has no timing"
-    if settings[0] != settings[1]:
-        return "image size, threads or batch of the timing differ"
-    return ""
+    if machines[0] == machines[1]:
+        return ""
+    return "the machines differ: " + " and ".join(f"{cpu}, {cores} cores" for cpu, cores in machines)
+
+
+def _task_caveat(first: RunStore, second: RunStore) -> str:
+    """Why latencies do not compare even on one machine; empty where they do."""
+    tasks = [{(one.shape, one.threads, one.batch) for one in _timings(store).values()} for store in (first, second)]
+    for store, task in zip((first, second), tasks, strict=True):
+        if not task:
+            return f"run {store.record.run_id} has no timing"
+    return "" if tasks[0] == tasks[1] else "image size, threads or batch of the timing differ"

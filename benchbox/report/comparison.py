@@ -53,6 +53,8 @@ class ComparedRow:
     changes : dict of str to Change
         By metric.
     speed_before, speed_after : Speed or None
+    calibration_before, calibration_after : float or None
+        What the calibration kernel took on the machine of each run, in milliseconds.
     """
 
     noise: str
@@ -62,6 +64,8 @@ class ComparedRow:
     changes: dict[str, Change]
     speed_before: Speed | None
     speed_after: Speed | None
+    calibration_before: float | None = None
+    calibration_after: float | None = None
 
     @property
     def best(self) -> tuple[str, ...]:
@@ -88,9 +92,11 @@ class RunComparison:
     rows : tuple of ComparedRow
         In the order of the first run, then what only the second has.
     speed_caveat : str
-        Why latencies do not compare; empty where they do.
+        Why latencies in milliseconds do not compare; empty where they do.
     refitted : tuple of str
         Denoisers whose files, such as weights, are others in the second run, by label.
+    normalised : bool
+        Whether they compare once each is divided by the time of the calibration kernel on its machine.
     """
 
     first: str
@@ -103,6 +109,7 @@ class RunComparison:
     rows: tuple[ComparedRow, ...]
     speed_caveat: str
     refitted: tuple[str, ...] = ()
+    normalised: bool = False
 
 
 def relative(before: float, after: float) -> float:

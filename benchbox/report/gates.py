@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.report.comparison import ComparedRow, RunComparison, relative
+from benchbox.report.model import Speed
 
 SPEED_FIGURES = {
     "latency_p50": "latency_p50_ms",
@@ -27,6 +28,8 @@ _UNITS = {
     "cold_start": "s",
     "peak_memory": "MiB",
 }
+NORMALISED_FIGURES = ("latency_p50", "latency_p90", "latency_p99", "throughput")
+"""What compares over unlike machines through the calibration kernel, as a share."""
 _OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 _GATE = re.compile(
     r"\s*(\S+?)\s*(<=|>=|<|>)\s*([+-]?[0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?)\s*(%|[A-Za-z]*)\s*", re.IGNORECASE
@@ -49,6 +52,8 @@ class Gate:
     value : float
         In the unit of the figure, or a share where `relative`.
     relative : bool
+    normalised : bool
+        Whether the figure is taken over that of the calibration kernel, for the machines differ.
     """
 
     text: str
@@ -56,6 +61,7 @@ class Gate:
     comparison: str
     value: float
     relative: bool
+    normalised: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,13 +99,16 @@ def parse_gate(text: str, comparison: RunComparison) -> Gate:
     if unit not in ("", "%", units[figure]):
         known = f"'{units[figure]}' or '%'" if units[figure] else "'%' or none"
         raise BenchboxError(f"gate '{text}': the unit of {figure} is {known}, not '{unit}'", hint=_HINT)
-    if figure in SPEED_FIGURES and comparison.speed_caveat:
-        raise BenchboxError(
-            f"gate '{text}': latencies of the two runs do not compare: {comparison.speed_caveat}",
-            hint="compare runs that were timed alike on one machine, or leave this gate out",
-        )
     share = unit == "%"
-    return Gate(text.strip(), figure, sign, float(number) / (100 if share else 1), share)
+    normalised = bool(figure in SPEED_FIGURES and comparison.speed_caveat)
+    if normalised and not (comparison.normalised and share and figure in NORMALISED_FIGURES):
+        hint = "compare runs that were timed alike on one machine, or leave this gate out"
+        if comparison.normalised:
+            hint = f"over unlike machines a change in % compares, of {', '.join(NORMALISED_FIGURES)}"
+        raise BenchboxError(
+            f"gate '{text}': {figure} of the two runs does not compare: {comparison.speed_caveat}", hint=hint
+        )
+    return Gate(text.strip(), figure, sign, float(number) / (100 if share else 1), share, normalised)
 
 
 def check_gates(gates: Sequence[Gate], comparison: RunComparison) -> tuple[Breach, ...]:
@@ -132,7 +141,7 @@ def _breach(gate: Gate, row: ComparedRow) -> str:
         return row.reason
     if gate.figure not in SPEED_FIGURES and not row.reason and gate.figure not in row.changes:
         return f"no image has a finite {gate.figure} in both runs"
-    values = _values(gate.figure, row)
+    values = _values(gate, row)
     if values is None:
         return ""
     before, after = values
@@ -141,16 +150,28 @@ def _breach(gate: Gate, row: ComparedRow) -> str:
     change = relative(before, after) if gate.relative else after - before
     if not _OPERATORS[gate.comparison](change, gate.value):
         return ""
-    return f"{100 * change:+.3g} %" if gate.relative else f"{change:+.4g}"
+    words = f"{100 * change:+.3g} %" if gate.relative else f"{change:+.4g}"
+    return f"{words}, normalised by the calibration kernel" if gate.normalised else words
 
 
-def _values(figure: str, row: ComparedRow) -> tuple[float, float] | None:
+def _values(gate: Gate, row: ComparedRow) -> tuple[float, float] | None:
     """The figure before and after; None where there was none before."""
+    figure = gate.figure
     if figure not in SPEED_FIGURES:
         change = row.changes.get(figure)
         return None if change is None else (change.before, change.after)
     if row.reason or row.speed_before is None:
         return None
-    name = SPEED_FIGURES[figure]
-    after = math.nan if row.speed_after is None else float(getattr(row.speed_after, name))
-    return float(getattr(row.speed_before, name)), after
+    kernels = (row.calibration_before, row.calibration_after) if gate.normalised else (None, None)
+    return (
+        _speed_value(row.speed_before, figure, kernels[0]),
+        math.nan if row.speed_after is None else _speed_value(row.speed_after, figure, kernels[1]),
+    )
+
+
+def _speed_value(speed: Speed, figure: str, kernel_ms: float | None) -> float:
+    """A figure of speed, in units of the calibration kernel's time where that is given."""
+    value = float(getattr(speed, SPEED_FIGURES[figure]))
+    if kernel_ms is None:
+        return value
+    return value * kernel_ms if figure == "throughput" else value / kernel_ms
