@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import errno
+import signal
 import subprocess
+import sys
 import textwrap
 from collections.abc import Callable
 from dataclasses import replace
@@ -213,6 +215,15 @@ def test_what_a_killed_training_left_half_written_is_cleared_away(config: TrainC
     assert not list(config.out.glob(".weights-*"))
 
 
+def test_two_trainings_never_share_a_folder(config: TrainConfig) -> None:
+    def second(event: Event) -> None:
+        if isinstance(event, EpochDone) and event.epoch == 1:
+            with pytest.raises(BenchboxError, match="another training is at work"):
+                train(replace(config, resume=True), quiet)
+
+    assert len(train(config, second).history) == 3
+
+
 def test_resuming_nothing_is_refused(config: TrainConfig) -> None:
     with pytest.raises(BenchboxError, match="no training to resume"):
         train(replace(config, resume=True), quiet)
@@ -408,6 +419,35 @@ def test_the_command_trains_resumes_and_explains(
     benchbox("train", "shrink", *plugin, "--out", "mine", "--epochs", 3, "--resume")
     score = ("shrink:weights=mine/weights.npy", *plugin, "--noise", "gaussian:0.2", "--no-timing", "--limit", 8)
     assert "shrink:weights=mine/weights.npy" in benchbox("run", *score).stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_training_says_how_to_go_on(config: TrainConfig, tmp_path: Path, number: signal.Signals) -> None:
+    benchbox = str(Path(sys.executable).with_name("benchbox"))
+    command = [
+        benchbox,
+        "train",
+        "shrink",
+        "--plugin",
+        str(config.plugin_files[0]),
+        "--out",
+        "mine",
+        "--epochs",
+        "9999",
+    ]
+    with subprocess.Popen([*command, "--patience", "9999"], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "epoch 2" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(number)
+        said = process.stderr.read()
+    assert process.returncode == 130
+    assert "every finished epoch is kept" in said
+    typed = said.split("Go on with: ")[1].strip()
+    assert typed.endswith("--out mine --epochs 9999 --patience 9999 --resume")
+    epochs = (tmp_path / "mine" / "history.csv").read_text(encoding="utf-8").count("\n") - 1
+    resumed = [*command[:-1], str(epochs + 1), "--resume"]
+    assert subprocess.run(resumed, cwd=tmp_path, check=False).returncode == 0
 
 
 def test_fitting_and_scoring_call_the_same_pixels_accurate() -> None:

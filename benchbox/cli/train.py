@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -14,6 +16,9 @@ from benchbox.cli.options import plugin_options
 
 if TYPE_CHECKING:
     from benchbox.training import Event
+
+EVERY_S = 30.0
+"""Seconds between two lines within an epoch where there is no progress bar."""
 
 
 @click.command("train")
@@ -98,8 +103,21 @@ def command(
         plugin_folders=plugin_folders,
         command=shlex.join(["benchbox", *sys.argv[1:]]),
     )
-    with _Progress() as progress:
-        result = train(config, progress)
+    # The default of SIGTERM would leave the terminal without its cursor and the way to go on unsaid.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    progress = _Progress()
+    try:
+        with progress:
+            result = train(config, progress)
+    except KeyboardInterrupt:
+        if progress.epochs or resume:
+            command = config.command if resume else f"{config.command} --resume"
+            click.echo(f"interrupted; every finished epoch is kept. Go on with: {command}", err=True)
+        else:
+            click.echo("interrupted before the first epoch was finished; nothing was kept", err=True)
+        sys.exit(130)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     best = next(row for row in reversed(result.history) if row.best)
     click.echo(f"ended: {result.stopped}; best epoch {best.epoch}, validation PSNR {best.val_psnr:.2f} dB")
     click.echo(f"weights: {result.weights}\ncard: {result.weights.with_suffix('.json')}")
@@ -107,7 +125,7 @@ def command(
 
 
 class _Progress:
-    """Shows the events of a training on standard error; one line an epoch stays."""
+    """Shows the events of a training on standard error; one line an epoch stays, and a line now and then in a pipe."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -123,6 +141,8 @@ class _Progress:
             transient=True,
             disable=not self._console.is_terminal,
         )
+        self._told = time.monotonic()
+        self.epochs = 0
 
     def __enter__(self) -> _Progress:
         """Start to draw."""
@@ -140,24 +160,30 @@ class _Progress:
         from benchbox.training import BatchDone, TrainingStarted
 
         if isinstance(event, TrainingStarted):
-            self._console.print(
+            self._print(
                 f"{event.images} images to fit, {event.validation} to validate on; epochs {event.first_epoch} to "
-                f"{event.epochs}",
-                highlight=False,
+                f"{event.epochs}"
             )
             self._task = self._progress.add_task("", total=event.images, epoch=event.first_epoch, state="")
         elif isinstance(event, BatchDone):
             state = f"loss {event.loss:.6f}  {event.images_per_s:,.0f} images/s  {_clock(event.seconds_left)} left"
             self._progress.update(self._task, advance=event.images, epoch=event.epoch, state=state)
+            if self._progress.disable and time.monotonic() > self._told + EVERY_S:
+                self._told = time.monotonic()
+                self._print(f"epoch {event.epoch}, {self._progress.tasks[0].completed:.0f} images: {state}")
         else:
             self._progress.reset(self._task, epoch=event.epoch + 1, state="")
-            self._console.print(
+            self.epochs += 1
+            self._told = time.monotonic()
+            self._print(
                 f"epoch {event.epoch}: loss {event.loss:.6f}, accuracy {event.accuracy:.3f}; validation "
                 f"{event.val_loss:.6f}, {event.val_psnr:.2f} dB, accuracy {event.val_accuracy:.3f}; "
                 f"{event.images_per_s:,.0f} images/s"
-                f"{', best' if event.best else ''}",
-                highlight=False,
+                f"{', best' if event.best else ''}"
             )
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, soft_wrap=True)
 
 
 def _clock(seconds: float) -> str:

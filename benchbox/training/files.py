@@ -28,6 +28,7 @@ STATE = "state.npz"
 HISTORY = "history.csv"
 CURVES = "curves.png"
 PICTURES = "epochs"
+_LOCK = "lock"
 _UNFINISHED = ".weights-"
 
 
@@ -49,8 +50,31 @@ class Folder:
         self.path = path
         with disk_errors(path):
             (path / PICTURES).mkdir(parents=True, exist_ok=True)
-            for left in path.glob(f"{_UNFINISHED}*"):  # by a training that was killed while it wrote
-                shutil.rmtree(left)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder, so that no other training writes into it, and clear away what a killed one left.
+
+        Raises
+        ------
+        BenchboxError
+            Another training is at work there.
+        """
+        import fcntl
+
+        with disk_errors(self.path):
+            file = (self.path / _LOCK).open("w")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise BenchboxError(
+                    f"another training is at work in {self.path}", hint="wait for it, end it, or give another --out"
+                ) from error
+            with disk_errors(self.path):
+                for left in self.path.glob(f"{_UNFINISHED}*"):
+                    shutil.rmtree(left)
+            yield
 
     def holds_training(self) -> bool:
         """Whether there is a state to resume from."""

@@ -88,7 +88,8 @@ def train(config: TrainConfig, progress: Callable[[Event], None]) -> TrainResult
     Raises
     ------
     BenchboxError
-        Nothing to train, too few images, a loss that is not finite, a disk that is full, a state of another training.
+        Nothing to train, too few images, a loss that is not finite, a disk that is full, a state of another training,
+        a folder that another training is at work in.
     """
     registry = load_registry(config.plugin_files, config.plugin_folders)
     denoiser = find_trainable(config, registry)
@@ -96,17 +97,18 @@ def train(config: TrainConfig, progress: Callable[[Event], None]) -> TrainResult
     mixture = Mixture(recipe.noise, registry)
     training, validating = open_splits(config, registry, least=recipe.batch_size)
     folder = Folder(config.out)
-    if folder.holds_training() and not config.resume:
-        raise BenchboxError(
-            f"{folder.path} holds a training already", hint="go on with --resume, or give another --out"
-        )
-    at = _Progress()
-    loaded = folder.load_state() if config.resume else None
-    trainer = denoiser.trainer(config.recipe, seed=config.seed, start=config.start)
-    if loaded is not None:
-        at = _resume(config, training, trainer, *loaded)
-    run = _Run(config, denoiser, recipe, mixture, folder, trainer, training, validating, progress, at)
-    return run.all_epochs()
+    with folder.locked():
+        if folder.holds_training() and not config.resume:
+            raise BenchboxError(
+                f"{folder.path} holds a training already", hint="go on with --resume, or give another --out"
+            )
+        at = _Progress()
+        loaded = folder.load_state() if config.resume else None
+        trainer = denoiser.trainer(config.recipe, seed=config.seed, start=config.start)
+        if loaded is not None:
+            at = _resume(config, training, trainer, *loaded)
+        run = _Run(config, denoiser, recipe, mixture, folder, trainer, training, validating, progress, at)
+        return run.all_epochs()
 
 
 class _Run:
