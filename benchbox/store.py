@@ -29,6 +29,10 @@ _OURS = re.compile(
     r"run\.json|images\.parquet|lock|leaderboard\.md|report\.html|logs/[^/]+\.(?:log|txt)|outcomes/[0-9a-f]{16}\.json"
     r"|timing/[^/.]+\.(?:json|parquet)|(?:previews|ceiling)/[0-9a-f]{16}\.parquet|scores/[0-9a-f]{16}/[0-9]{8}-[0-9]{8}\.parquet"
 )
+_KEY = re.compile(r"[0-9a-f]{8,32}")
+_STRANGE = re.compile(r"[^a-z0-9_-]")
+_LONGEST = 64
+_MOST_JSON = 256 << 20
 _SHARD = re.compile(r"([0-9]{8})-([0-9]{8})\.parquet")
 Columns = Mapping[str, NDArray[Any]]
 
@@ -98,7 +102,10 @@ class RunStore:
                 hint="read it with the version of benchbox that wrote it",
             )
         try:
-            return cls(folder, from_json(RunRecord, values))
+            record = from_json(RunRecord, values)
+            if strange := [cell.key for cell in record.cells if not _KEY.fullmatch(cell.key)]:
+                raise ValueError(f"{strange[0]!r} is no key of a cell")
+            return cls(folder, record)
         except (ValueError, KeyError, TypeError) as error:
             raise BenchboxError(f"{folder / 'run.json'}: {error}", hint="the file is damaged; run again") from error
 
@@ -317,7 +324,7 @@ class RunStore:
 
 def timing_key(denoiser: str) -> str:
     """File name of a denoiser's timing: a readable start and a digest of its canonical specification."""
-    return f"{denoiser.partition(':')[0]}-{digest(denoiser)}"
+    return f"{_STRANGE.sub('_', denoiser.partition(':')[0])[:_LONGEST]}-{digest(denoiser)}"
 
 
 def noise_key(noise: str) -> str:
@@ -391,10 +398,12 @@ def _explained(path: Path) -> Iterator[None]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
+        if path.stat().st_size > _MOST_JSON:
+            raise BenchboxError(f"{path} is larger than {_MOST_JSON >> 20} MiB", hint="it is no file of a run")
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BenchboxError(f"cannot read {path}: {error.strerror}", hint="is it the folder of a run?") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BenchboxError(f"{path} is not JSON: {error}", hint="the file is damaged; run again") from error
     if not isinstance(values, dict):
         raise BenchboxError(f"{path} is not a JSON object", hint="the file is damaged; run again")

@@ -17,9 +17,18 @@ if TYPE_CHECKING:
 @click.argument("run")
 @click.option("--cell", default="", metavar="DENOISER@NOISE", help="Only this cell.  [default: all]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--plugin",
+    "plugin_files",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A plugin file of a run that somebody else made, which you trust; may repeat.",
+)
 @results_option
 @click.pass_context
-def command(ctx: click.Context, run: str, cell: str, as_json: bool, results: Path) -> None:
+def command(
+    ctx: click.Context, run: str, cell: str, as_json: bool, plugin_files: tuple[Path, ...], results: Path
+) -> None:
     """Compute the cells of RUN again and hold every score to the stored one; the exit code is 1 when one differs.
 
     Noise is drawn from the recorded seeds. The images must be those of the run; a plugin of another version is used,
@@ -35,7 +44,7 @@ def command(ctx: click.Context, run: str, cell: str, as_json: bool, results: Pat
     from benchbox.store import RunStore, find_run
 
     with RunProgress() as progress:
-        replay = replay_run(RunStore.open(find_run(results, run)), cell, progress)
+        replay = replay_run(RunStore.open(find_run(results, run)), cell, progress, plugin_files=plugin_files)
     click.echo(_json(replay) if as_json else _words(replay))
     if not replay.identical:
         ctx.exit(1)

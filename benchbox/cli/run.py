@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from benchbox.engine.limits import Limits
     from benchbox.store import RunStore
 
-_WITH_RESUME = ("resume", "results", "jobs", "timeout", "memory", "sort", "rank_leaky", "page")
+_WITH_RESUME = ("resume", "results", "jobs", "timeout", "memory", "sort", "rank_leaky", "page", "plugin_files")
 
 
 @click.command("run")
@@ -111,7 +111,7 @@ def command(
 
     worker_context()  # first of all: it loads the ruler while this process imports what it needs
     if resume:
-        _finish(_resume(resume, results, jobs, Limits(timeout, memory)), sort, rank_leaky, page)
+        _finish(_resume(resume, results, jobs, Limits(timeout, memory), plugin_files), sort, rank_leaky, page)
     from benchbox.api.records import DataRequest, Protocol
     from benchbox.engine.plan import DEFAULT_METRICS, RunConfig, default_jobs
 
@@ -148,7 +148,7 @@ def _factors(text: str) -> tuple[float, ...]:
     return factors
 
 
-def _resume(resume: str, results: Path, jobs: int | None, limits: Limits) -> RunStore:
+def _resume(resume: str, results: Path, jobs: int | None, limits: Limits, plugin_files: tuple[Path, ...]) -> RunStore:
     """Go on with a run; what it is made of stands in its folder, so nothing else can be asked for."""
     from benchbox.engine.runner import resume as go_on
     from benchbox.store import find_run
@@ -157,7 +157,12 @@ def _resume(resume: str, results: Path, jobs: int | None, limits: Limits) -> Run
     for name, value in context.params.items():
         if name not in _WITH_RESUME and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--resume takes what was asked for from the run itself; leave out {name}={value}")
-    return _watched(lambda progress: go_on(find_run(results, resume), progress, jobs=jobs, limits=limits), results)
+    return _watched(
+        lambda progress: go_on(
+            find_run(results, resume), progress, jobs=jobs, limits=limits, plugin_files=plugin_files
+        ),
+        results,
+    )
 
 
 def _watched(work: Callable[[RunProgress], RunStore], results: Path) -> RunStore:

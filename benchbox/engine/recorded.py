@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,39 @@ from benchbox.api.spec import parse_spec
 from benchbox.engine.data import open_data
 from benchbox.engine.events import Event
 from benchbox.engine.limits import Limits
+from benchbox.engine.trust import require_known_files
 from benchbox.registry import Entry, Registry, load_registry
 
 
-def recorded_registry(record: RunRecord, limits: Limits, on_event: Callable[[Event], None]) -> Registry:
-    """Load the plugins that a run was made with, as they are today."""
+def recorded_registry(
+    record: RunRecord, limits: Limits, on_event: Callable[[Event], None], named: Sequence[Path] = ()
+) -> Registry:
+    """Load the plugins that a run was made with, as they are today.
+
+    Parameters
+    ----------
+    record : RunRecord
+    limits : Limits
+    on_event : callable
+    named : sequence of Path
+        Plugin files that the user trusts; those of runs that were made here need not be named again.
+
+    Returns
+    -------
+    Registry
+
+    Raises
+    ------
+    BenchboxError
+        A plugin file is missing, broken, or one that the user never asked for.
+    """
     providers = [
         *(one.reference.provider for one in record.denoisers),
         *(part.provider for parts in record.noises.values() for part in parts),
         *(one.provider for one in record.metrics.values()),
     ]
     files = sorted({one.target for one in providers if one.kind == "file"})
+    require_known_files(files, named, record.run_id)
     return load_registry([Path(file) for file in files], timeout_s=limits.timeout_s, on_event=on_event)
 
 

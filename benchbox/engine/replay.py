@@ -95,7 +95,13 @@ class Replay:
     cells: tuple[CellReplayed, ...]
 
 
-def replay_run(store: RunStore, cell: str, on_event: Callable[[Event], None], limits: Limits = _NO_LIMITS) -> Replay:
+def replay_run(
+    store: RunStore,
+    cell: str,
+    on_event: Callable[[Event], None],
+    limits: Limits = _NO_LIMITS,
+    plugin_files: Sequence[Path] = (),
+) -> Replay:
     """Compute cells again, in a folder that is thrown away, and compare.
 
     Parameters
@@ -107,6 +113,8 @@ def replay_run(store: RunStore, cell: str, on_event: Callable[[Event], None], li
     on_event : callable
         Told of each step; never by two threads at once.
     limits : Limits
+    plugin_files : sequence of Path
+        Plugins of one file that the user trusts; those of runs that were made here need not be named again.
 
     Returns
     -------
@@ -119,7 +127,7 @@ def replay_run(store: RunStore, cell: str, on_event: Callable[[Event], None], li
     """
     context = worker_context()
     record = store.record
-    registry = recorded_registry(record, limits, on_event)
+    registry = recorded_registry(record, limits, on_event, plugin_files)
     chosen = _choose(record, cell, registry)
     outcomes = store.outcomes()
     replayed = tuple(one for one in chosen if (outcome := outcomes.get(one.key)) and outcome.status == "ok")

@@ -26,6 +26,7 @@ from benchbox.engine.processes import WorkerContext, worker_context
 from benchbox.engine.quality import QualityPass
 from benchbox.engine.recorded import providers_now, recorded_images, recorded_registry, words_of_change
 from benchbox.engine.timing import choose_images, time_denoiser
+from benchbox.engine.trust import remember_files
 from benchbox.engine.work import Condition
 from benchbox.registry import Registry, load_registry
 from benchbox.store import FORMAT, RunStore, new_run_id
@@ -56,6 +57,7 @@ def execute(config: RunConfig, on_event: Callable[[Event], None]) -> RunStore:
     registry = load_registry(
         config.plugin_files, config.plugin_folders, timeout_s=config.limits.timeout_s, on_event=on_event
     )
+    remember_files(registry.providers)
     images = open_data(config.data, {name: entry.cls() for name, entry in registry.datasets.items()})
     plan = make_plan(config, registry, images)
     request = _pin(config.data, images)
@@ -85,7 +87,12 @@ def execute(config: RunConfig, on_event: Callable[[Event], None]) -> RunStore:
 
 
 def resume(
-    folder: Path, on_event: Callable[[Event], None], *, jobs: int | None = None, limits: Limits = _NO_LIMITS
+    folder: Path,
+    on_event: Callable[[Event], None],
+    *,
+    jobs: int | None = None,
+    limits: Limits = _NO_LIMITS,
+    plugin_files: Sequence[Path] = (),
 ) -> RunStore:
     """Go on with a run that was interrupted: compute what is missing, and nothing else.
 
@@ -98,6 +105,8 @@ def resume(
     jobs : int, optional
         Worker processes, where it is to differ from the run's own; scores do not depend on it.
     limits : Limits
+    plugin_files : sequence of Path
+        Plugins of one file that the user trusts; those of runs that were made here need not be named again.
 
     Returns
     -------
@@ -111,7 +120,7 @@ def resume(
     context = worker_context()
     store = RunStore.open(folder)
     record = store.record
-    registry = recorded_registry(record, limits, on_event)
+    registry = recorded_registry(record, limits, on_event, plugin_files)
     _require_same_plugins(record, registry)
     images = recorded_images(record, registry)
     with store.locked():

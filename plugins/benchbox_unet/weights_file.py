@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from benchbox import BenchboxError
 
 Tensor = NDArray[np.float32]
+MAX_BYTES = 1 << 30
+"""What a file may unpack to; a small archive can hold arrays that fill the memory."""
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -35,8 +37,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     hint = "give the weights.npz that 'benchbox train' wrote, or the name of weights that are built in"
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            unpacked = sum(member.file_size for member in stored.zip.infolist())
+            if unpacked > MAX_BYTES:
+                raise ValueError(f"it unpacks to {unpacked:,} bytes; at most {MAX_BYTES:,} are read")
             weights = {name: np.asarray(stored[name]) for name in stored.files}
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, BadZipFile) as error:
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, BadZipFile, MemoryError) as error:
         raise BenchboxError(f"weights {path}: {error}", hint=hint) from error
     if not all(np.issubdtype(value.dtype, np.floating) and np.isfinite(value).all() for value in weights.values()):
         raise BenchboxError(f"weights {path}: an array is not of finite numbers", hint=hint)
