@@ -16,6 +16,8 @@ from benchbox.engine.events import (
     RunStarted,
     SetAside,
     ShardDone,
+    StageAdvanced,
+    StageStarted,
     TimingDone,
     TimingStarted,
     WorkerStarted,
@@ -46,6 +48,7 @@ class RunProgress:
         self._images = 0
         self.run_id = ""
         self._importing: TaskID | None = None
+        self._stage: TaskID | None = None
 
     def __enter__(self) -> RunProgress:
         """Start to draw."""
@@ -57,6 +60,12 @@ class RunProgress:
     ) -> None:
         """Stop drawing, so that an error stands on a clean line."""
         self._progress.stop()
+
+    def _end_stage(self) -> None:
+        """Take the line of a stage away: the next one begins, or the timing."""
+        if self._stage is not None:
+            self._progress.remove_task(self._stage)
+            self._stage = None
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
@@ -102,7 +111,14 @@ class RunProgress:
                 if outcome.status not in ("ok", "skipped") and self._console.is_terminal:
                     where = _safe(f"{cell.label}: {outcome.reason}")
                     self._console.print(f"[red]{outcome.status}[/]: {where}")
+            case StageStarted(name, steps):
+                self._end_stage()
+                self._stage = self._progress.add_task(_safe(name), total=steps, speed="")
+            case StageAdvanced():
+                if self._stage is not None:
+                    self._progress.update(self._stage, advance=1)
             case TimingStarted(denoiser):
+                self._end_stage()
                 self._progress.update(self._timing, description=f"timing {_safe(denoiser)}")
             case TimingDone():
                 self._progress.update(self._timing, advance=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images, Sigma
 from benchbox.api.records import Failure, Reference
+from benchbox.engine.events import Event, StageStarted
 from benchbox.engine.plan import Shard
 from benchbox.engine.processes import WorkerContext, WorkerPool
 from benchbox.engine.work import Condition, draw, make_metric, make_noise
@@ -50,6 +51,7 @@ def make_ceilings(
     shards: Sequence[Shard],
     context: WorkerContext,
     timeout_s: float,
+    on_event: Callable[[Event], None],
 ) -> None:
     """Keep the scores of the oracle Wiener filter for every noise that has one and lacks them.
 
@@ -64,6 +66,8 @@ def make_ceilings(
     context : WorkerContext
     timeout_s : float
         Seconds that one shard may take.
+    on_event : callable
+        Told when there is something to compute.
     """
     metrics = tuple((label, Reference(one.provider, one.spec)) for label, one in store.record.metrics.items())
     missing = [noise for noise, one in conditions.items() if has_ceiling(one) and not store.ceiling(noise)]
@@ -72,6 +76,8 @@ def make_ceilings(
         for noise in missing
         for shard in shards
     )
+    if missing:
+        on_event(StageStarted("scoring the oracle Wiener filter"))
     made: dict[str, list[Columns | Failure]] = {noise: [] for noise in missing}
     log = store.log_file("oracle_wiener", "ceiling")
     stop = threading.Event()

@@ -47,6 +47,19 @@ class CellDone:
 
 
 @dataclass(frozen=True)
+class StageStarted:
+    """A part of the run between scoring and timing begins; `steps` is None where they are not counted."""
+
+    name: str
+    steps: int | None = None
+
+
+@dataclass(frozen=True)
+class StageAdvanced:
+    """A step of the stage that began last is done."""
+
+
+@dataclass(frozen=True)
 class TimingStarted:
     """A denoiser is being timed."""
 
@@ -61,4 +74,15 @@ class TimingDone:
     timing: Timing
 
 
-Event = PluginEvent | RunStarted | SetAside | WorkerStarted | ShardDone | CellDone | TimingStarted | TimingDone
+Event = (
+    PluginEvent
+    | RunStarted
+    | SetAside
+    | WorkerStarted
+    | ShardDone
+    | CellDone
+    | StageStarted
+    | StageAdvanced
+    | TimingStarted
+    | TimingDone
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +10,12 @@ from benchbox.api.records import DataRecord, Outcome
 from benchbox.builtin.datasets.repeats import repeats_of
 from benchbox.builtin.datasets.splits import lies_beside_training
 from benchbox.engine.data import open_data
+from benchbox.engine.events import Event, StageStarted
 from benchbox.registry import Registry
 from benchbox.store import RunStore
 
 
-def note_overlaps(store: RunStore, registry: Registry) -> None:
+def note_overlaps(store: RunStore, registry: Registry, on_event: Callable[[Event], None]) -> None:
     """Add to the outcomes of trained denoisers what their training has in common with the scored images.
 
     Only where a card names the Training split of the scored data and other splits are scored: the images that it was
@@ -24,11 +26,14 @@ def note_overlaps(store: RunStore, registry: Registry) -> None:
     store : RunStore
         After its quality pass.
     registry : Registry
+    on_event : callable
+        Told when there is something to look for.
     """
     record = store.record
     open_ones = {key: one for key, one in store.outcomes().items() if _is_open(record.data, one)}
     if not open_ones:
         return
+    on_event(StageStarted("looking for scored images in the training data"))
     dataset = registry.dataset(record.request.dataset).cls()
     images = open_data(record.request, {record.request.dataset: dataset})
     path = Path(record.request.path) if record.request.path else None

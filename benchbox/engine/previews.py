@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images
 from benchbox.api.records import Cell, DenoiserRecord, Failure, Reference
+from benchbox.engine.events import Event, StageAdvanced, StageStarted
 from benchbox.engine.processes import WorkerContext, WorkerPool
 from benchbox.engine.work import Condition, checked, draw, image_set, make_denoiser, tell
 from benchbox.engine.worker import failure_of
@@ -47,7 +48,11 @@ class PreviewTask:
 
 
 def make_previews(
-    store: RunStore, conditions: Mapping[str, Condition], context: WorkerContext, timeout_s: float
+    store: RunStore,
+    conditions: Mapping[str, Condition],
+    context: WorkerContext,
+    timeout_s: float,
+    on_event: Callable[[Event], None],
 ) -> None:
     """Keep the pictures that are missing of a scored run.
 
@@ -63,6 +68,8 @@ def make_previews(
     context : WorkerContext
     timeout_s : float
         Seconds that the images of one noise may take.
+    on_event : callable
+        Told when there are pictures to make and of each denoiser whose are made; by the calling thread alone.
     """
     outcomes = store.outcomes()
     work: dict[str, list[tuple[Cell, PreviewTask]]] = {}
@@ -79,6 +86,8 @@ def make_previews(
             if indices and not store.previews(cell.key)[0]:
                 task = PreviewTask(denoisers[cell.denoiser].reference, condition, indices, repeats)
                 work.setdefault(cell.denoiser, []).append((cell, task))
+    if work:
+        on_event(StageStarted("making pictures for the report", len(work)))
     stop = threading.Event()
     with concurrent.futures.ThreadPoolExecutor(max(1, store.record.jobs)) as threads:
         futures = [
@@ -88,6 +97,7 @@ def make_previews(
         try:
             for future in concurrent.futures.as_completed(futures):
                 future.result()
+                on_event(StageAdvanced())
         finally:
             stop.set()
 

@@ -144,10 +144,10 @@ def _work(
     on_event(RunStarted(store.record, done))
     conditions = conditions_of(store.record, registry)
     QualityPass(store, conditions, shards, limits, on_event).run(context)
-    note_overlaps(store, registry)
-    make_ceilings(store, conditions, shards, context, limits.timeout_s)
+    note_overlaps(store, registry, on_event)
+    make_ceilings(store, conditions, shards, context, limits.timeout_s, on_event)
     if store.record.previews:
-        make_previews(store, conditions, context, limits.timeout_s)
+        make_previews(store, conditions, context, limits.timeout_s, on_event)
     if store.record.timing:
         _time_all(store, shards, conditions, limits, on_event)
 
