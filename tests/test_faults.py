@@ -1,19 +1,29 @@
-"""What plugins do to a run: each fault with real processes, a row with its reason, and nothing left behind."""
+"""What plugins do to a run: every fault at once, with real processes; a row with its reason each, and nothing else.
+
+``pytest -m slow -s tests/test_faults.py`` prints the matrix that the README shows.
+"""
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
+from benchbox.api.records import Outcome
+from benchbox.engine.worker import failure_of
 from benchbox.store import RunStore, find_run
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Plugin = Callable[[str, str], Path]
 
+README = Path(__file__).parent.parent / "README.md"
+TIMEOUT_S = 25
 SEVENTH = """
 self.calls = getattr(self, 'calls', 0)
 for image in noisy:
@@ -21,46 +31,135 @@ for image in noisy:
     if self.calls == 7: raise ValueError('the seventh image')
 return noisy
 """
+ODD = """
+class Odd(Exception):
+    def __init__(self, a, b): self.f = lambda: 0
+raise Odd(1, 2)
+"""
+MUTE = """
+class Mute(Exception):
+    def __str__(self): raise RuntimeError('no words')
+raise Mute
+"""
 CHILD = """
 import subprocess
 subprocess.Popen(['sleep', '4242'], start_new_session=True)
 subprocess.Popen(['sleep', '4243'])
 return noisy
 """
-FAULTS = {
-    "seventh": (SEVENTH, "failed", "the seventh image"),
-    "holds_the_gil": ("import ctypes\nctypes.PyDLL(None).sleep(600)", "timeout", "longer than 12 s"),
-    "sleeps": ("time.sleep(600)", "timeout", "longer than 12 s"),
-    "takes_memory": (
-        "self.kept = [np.ones((256, 2**20)) for _ in range(1)]\ntime.sleep(20)\nreturn noisy",
-        "out of memory",
-        "more than 1 GiB (--memory)",
-    ),
-    "closes_files": ("os.closerange(3, 256)\nreturn noisy", "died", "its process"),
-    "count": ("return noisy[:-1]", "contract", "shape (141, 48, 48)"),
-    "a_list": ("return list(noisy)", "contract", "list, not an array"),
-}
-HARMLESS = {
-    "its_own_input": "return noisy",
-    "writes_into_it": "noisy *= 0.5\nreturn noisy",
-    "child_processes": CHILD,
-    "threads": "import threading\nthreading.Thread(target=time.sleep, args=(600,)).start()\nreturn noisy",
-    "a_gigabyte": "for _ in range(1024): os.write(1, b'x' * 2**20)\nreturn noisy",
-    "the_world": """
+WORLD = """
 os.chdir('/')
 os.environ.clear()
 np.random.seed(1)
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
+signal.signal(signal.SIGINT, signal.SIG_IGN)
 return noisy
-""",
+"""
+ONCE = """
+mark = {folder!r} + '/was-here'
+if not os.path.exists(mark):
+    open(mark, 'w').close()
+    os.kill(os.getpid(), signal.SIGKILL)
+return noisy
+"""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What a denoiser does, in words and as the body of `denoise`, and what becomes of its row."""
+
+    words: str
+    body: str
+    status: str
+    reason: str = ""
+    tries: int = 1
+
+
+FAULTS = {
+    "raises": Fault("raises", "raise ValueError('no such image')", "failed", "ValueError: no such image"),
+    "seventh": Fault("raises at the 7th image", SEVENTH, "failed", "ValueError: the seventh image"),
+    "unpicklable": Fault("raises what does not pickle", ODD, "failed", "Odd"),
+    "mute": Fault("raises what cannot be printed", MUTE, "failed", "Mute"),
+    "recursion": Fault(
+        "recurses without end", "return self.denoise(noisy, sigma)", "failed", "RecursionError: maximum recursion", 0
+    ),
+    "system_exit": Fault("calls `sys.exit(0)`", "sys.exit(0)", "failed", "SystemExit: 0"),
+    "nan": Fault(
+        "returns NaN", "noisy[1, 2, 3] = np.nan\nreturn noisy", "contract", "NaN or infinity in 1 of 142 images"
+    ),
+    "shape": Fault("returns another shape", "return noisy[:, 1:]", "contract", "shape (142, 47, 48)"),
+    "count": Fault("returns too few images", "return noisy[:-1]", "contract", "shape (141, 48, 48)"),
+    "dtype": Fault("returns float64", "return noisy.astype(float)", "contract", "float64, not float32"),
+    "a_list": Fault("returns a list", "return list(noisy)", "contract", "list, not an array"),
+    "generator": Fault("returns a generator", "return (one for one in noisy)", "contract", "generator, not an array"),
+    "loops": Fault("loops for ever in Python", "while True: pass", "timeout", "longer than 25 s (--timeout)"),
+    "holds_the_gil": Fault(
+        "hangs in C and holds the GIL",
+        "import ctypes\nctypes.PyDLL(None).sleep(600)",
+        "timeout",
+        "longer than 25 s (--timeout)",
+    ),
+    "sleeps": Fault("sleeps beyond `--timeout`", "time.sleep(600)", "timeout", "longer than 25 s (--timeout)"),
+    "takes_memory": Fault(
+        "allocates past `--memory`",
+        "self.kept = np.ones((80, 2**20))\ntime.sleep(20)\nreturn noisy",
+        "out of memory",
+        "more than 0.5 GiB (--memory)",
+    ),
+    "exits": Fault("calls `os._exit(3)`", "os._exit(3)", "died", "exit code 3"),
+    "aborts": Fault("aborts in native code", "os.abort()", "died", "ended by SIGABRT"),
+    "segfault": Fault("reads address 0", "import ctypes\nctypes.string_at(0)", "died", "ended by SIGSEGV"),
+    "closes_files": Fault(
+        "closes files that it does not own", "os.closerange(3, 256)\nreturn noisy", "died", "its process"
+    ),
+    "killed": Fault(
+        "is killed by SIGKILL, each time", "os.kill(os.getpid(), signal.SIGKILL)", "died", "ended by SIGKILL", 2
+    ),
+    "killed_once": Fault("is killed by SIGKILL, once", ONCE, "ok", "", 2),
+    "its_own_input": Fault("returns its own input", "return noisy", "ok"),
+    "writes_into_it": Fault("writes into its input", "noisy *= 0.5\nreturn noisy", "ok"),
+    "child_processes": Fault("leaves child processes behind", CHILD, "ok"),
+    "threads": Fault(
+        "leaves threads behind",
+        "import threading\nthreading.Thread(target=time.sleep, args=(600,)).start()\nreturn noisy",
+        "ok",
+    ),
+    "a_gigabyte": Fault("prints a gigabyte", "for _ in range(1024): os.write(1, b'x' * 2**20)\nreturn noisy", "ok"),
+    "the_world": Fault("changes folder, environment, random state and signal handlers", WORLD, "ok"),
+}
+IMPORTS = {
+    "import_raises": Fault(
+        "raises while it is imported", "raise RuntimeError('no licence')", "", "RuntimeError: no licence"
+    ),
+    "import_exits": Fault("ends the process while it is imported", "import os; os._exit(3)", "", "exit code 3"),
+    "import_takes_60_s": Fault(
+        "takes longer than `--timeout` to import",
+        "import time; time.sleep(60)",
+        "",
+        "importing it took longer than 25 s",
+    ),
+}
+TOUCHED = {
+    "failed": "`failed`, its exception and traceback",
+    "contract": "`contract`, what was returned",
+    "timeout": "`timeout`, its process is killed",
+    "out of memory": "`out of memory`, its process is killed",
+    "died": "`died`, its signal or exit code",
+    "ok": "`ok`; what it leaves behind is ended or thrown away",
+    "": "left out, with the reason; naming it is an error",
 }
 
 
-def outcome(folder: Path, denoiser: str) -> tuple[str, str]:
-    store = RunStore.open(find_run(folder / "results"))
-    (cell,) = [cell for cell in store.record.cells if cell.denoiser == denoiser]
-    found = store.outcomes()[cell.key]
-    return found.status, found.reason
+def matrix(ended: dict[str, tuple[str, int]]) -> str:
+    """The table, from how each row ended and how often it was tried."""
+    groups: dict[tuple[str, int], list[str]] = {}
+    for name, (status, tries) in ended.items():
+        groups.setdefault((status, tries), []).append((FAULTS | IMPORTS)[name].words)
+    lines = ["| what the plugin does | its row |", "|---|---|"]
+    for (status, tries), words in groups.items():
+        row = f"tried once more, for the system may have done it; then `{status}`" if tries == 2 else TOUCHED[status]
+        lines.append(f"| {'; '.join(words)} | {row} |")
+    return "\n".join(lines) + "\n"
 
 
 def left_behind(folder: Path) -> list[str]:
@@ -73,27 +172,88 @@ def left_behind(folder: Path) -> list[str]:
     return found
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_a_row_with_its_reason(fault: str, benchbox: Command, plugin: Plugin, tmp_path: Path) -> None:
-    body, status, reason = FAULTS[fault]
-    file = plugin(fault, body)
-    limits = ("--timeout", "12", "--memory", "1")
-    result = benchbox("run", fault, "identity", "--plugin", file, "--no-timing", *limits, code=1)
-    assert outcome(tmp_path, fault)[0] == status
-    assert reason in outcome(tmp_path, fault)[1]
-    assert reason in result.stdout.replace("\n", " ")
-    assert outcome(tmp_path, "identity")[0] == "ok"
-    assert left_behind(tmp_path) == []
+def rows_of(store: RunStore) -> dict[str, Outcome]:
+    outcomes = store.outcomes()
+    return {cell.denoiser: outcomes[cell.key] for cell in store.record.cells if cell.key in outcomes}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("habit", HARMLESS)
-def test_a_bad_habit_harms_nobody(habit: str, benchbox: Command, plugin: Plugin, tmp_path: Path) -> None:
-    file = plugin(habit, HARMLESS[habit])
-    benchbox("run", habit, "identity", "--plugin", file, "--no-timing")
-    assert outcome(tmp_path, habit) == ("ok", "")
-    assert outcome(tmp_path, "identity") == ("ok", "")
+def test_every_fault_is_a_row_with_its_reason_and_touches_nobody(
+    benchbox: Command, plugin: Plugin, tmp_path: Path
+) -> None:
+    benchbox("run", "identity", "median", "--no-timing")
+    alone = RunStore.open(find_run(tmp_path / "results"))
+    folder, calls, temporary = tmp_path / "plugins", tmp_path / "calls", tmp_path / "temporary"
+    for one in (folder, calls, temporary):
+        one.mkdir()
+    for name, fault in FAULTS.items():
+        body = fault.body.replace("{folder!r}", repr(str(tmp_path)))
+        count = f"os.close(os.open({str(calls / name)!r}, os.O_CREAT)); open({str(calls / name)!r}, 'a').write('.')\n"
+        plugin(name, ("" if name == "recursion" else count) + body).rename(folder / f"{name}.py")
+    for name, fault in IMPORTS.items():
+        (folder / f"{name}.py").write_text(fault.body)
+    shared = set(Path("/dev/shm").iterdir()) if Path("/dev/shm").is_dir() else set()
+    limits = ("--timeout", str(TIMEOUT_S), "--memory", "0.5", "--no-timing", "--previews", "0")
+    done = benchbox(
+        "run", "identity", *FAULTS, "median", "--plugins-dir", folder, *limits, code=1, TMPDIR=str(temporary)
+    )
     assert left_behind(tmp_path) == []
-    size = sum(file.stat().st_size for file in (tmp_path / "results").rglob("*") if file.is_file())
-    assert size < 3 * 2**20
+    assert list(temporary.iterdir()) == []
+    assert not {one for one in set(Path("/dev/shm").iterdir()) - shared if "pym" in one.name or "sem.mp" in one.name}
+
+    store = RunStore.open(find_run(tmp_path / "results"))
+    rows, shown = rows_of(store), " ".join(done.stdout.split())
+    keys = {cell.denoiser: cell.key for cell in store.record.cells}
+    ended: dict[str, tuple[str, int]] = {}
+    for name, fault in FAULTS.items():
+        assert (rows[name].status, fault.reason in rows[name].reason) == (fault.status, True), (name, rows[name])
+        tries = len((calls / name).read_text()) if (calls / name).exists() else 0
+        assert tries == fault.tries, name
+        ended[name] = (rows[name].status, max(1, tries))
+        if fault.status == "failed":
+            assert "Traceback" in store.failure_file(keys[name]).read_text(), name
+        if fault.status != "ok":
+            assert fault.reason in shown, name
+    words = " ".join(done.stderr.split())
+    for name, fault in IMPORTS.items():
+        assert f"{name}.py: " in words
+        assert fault.reason in words
+        ended[name] = ("", 1)
+        assert fault.reason in benchbox(
+            "run", name, "--plugins-dir", folder, "--timeout", "3", code=2
+        ).stderr or name == ("import_takes_60_s")
+    for cell in alone.record.cells:
+        before, after = alone.scores(cell.key), store.scores(keys[cell.denoiser])
+        assert before.keys() == after.keys()
+        for column in before:
+            np.testing.assert_array_equal(before[column], after[column])
+    size = sum(file.stat().st_size for file in store.folder.rglob("*") if file.is_file())
+    assert size < 8 * 2**20, "a gigabyte was printed"
+    print("\n" + matrix(ended))
+    assert matrix(ended) in README.read_text(encoding="utf-8")
+
+
+def test_the_readme_shows_the_matrix() -> None:
+    """Of what the test above holds every row to."""
+    ended = {name: (fault.status, max(1, fault.tries)) for name, fault in (FAULTS | IMPORTS).items()}
+    assert matrix(ended) in README.read_text(encoding="utf-8"), matrix(ended)
+
+
+def test_an_exception_without_words_still_has_a_name() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    failure = failure_of(Mute())
+    assert failure.reason == "Mute"
+    assert re.search(r"Mute", failure.detail)
+
+
+def test_one_fault_beside_one_sound_row(benchbox: Command, plugin: Plugin, tmp_path: Path) -> None:
+    """The shortest of all, for every day."""
+    file = plugin("exits", FAULTS["exits"].body)
+    done = benchbox("run", "exits", "identity", "--plugin", file, "--no-timing", "--limit", "8", code=1)
+    rows = rows_of(RunStore.open(find_run(tmp_path / "results")))
+    assert (rows["exits"].status, rows["identity"].status) == ("died", "ok")
+    assert "exit code 3" in done.stdout
+    assert left_behind(tmp_path) == []

@@ -271,3 +271,17 @@ def test_a_record_whose_keys_are_paths_is_no_run(benchbox: Command, tmp_path: Pa
         file.write_text(json.dumps(values))
         with pytest.raises(BenchboxError, match="is no key of a cell"):
             RunStore.open(file.parent)
+
+
+def test_a_program_that_a_foreign_run_names_is_not_started(benchbox: Command, tmp_path: Path) -> None:
+    ours, theirs = ({"BENCHBOX_CACHE_DIR": str(tmp_path / who)} for who in ("ours", "theirs"))
+    row = f'command:run="sh {tmp_path}/copy.sh {{in}} {{out}}"'
+    (tmp_path / "copy.sh").write_text('cp "$1" "$2"')
+    benchbox("run", row, "identity", "--no-timing", "--limit", "2", **theirs)
+    run = find_run(tmp_path / "results")
+    (tmp_path / "copy.sh").write_text(f'touch {tmp_path}/ran; cp "$1" "$2"')
+    for arguments in (("replay", run.name), ("run", "--resume", run.name)):
+        refused = benchbox(*arguments, code=2, **ours).stderr
+        assert "starts a program that you have not run on this machine" in refused
+    assert not (tmp_path / "ran").exists()
+    assert "changed since" in benchbox("replay", run.name, **theirs).stdout

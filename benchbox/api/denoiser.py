@@ -56,6 +56,8 @@ class Denoiser(ABC):
         What the harness must know.
     notice : str
         What a reader of its row must know, such as a licence that forbids some uses; empty for nothing.
+    starts_programs : bool
+        Whether an option names a program that it starts; such a row of a run that somebody else made is not run unasked.
     default_rows : tuple of str or None
         Rows of a run that names no denoiser; None for the bare name alone, empty for a denoiser that cannot do without
         options.
@@ -66,6 +68,7 @@ class Denoiser(ABC):
     reference: ClassVar[str] = ""
     capabilities: ClassVar[Capabilities] = Capabilities()
     notice: ClassVar[str] = ""
+    starts_programs: ClassVar[bool] = False
     default_rows: ClassVar[tuple[str, ...] | None] = None
 
     def setup(self, shape: tuple[int, int, int]) -> None:  # noqa: B027 - optional to override

@@ -13,7 +13,7 @@ from benchbox.api.spec import parse_spec
 from benchbox.engine.data import open_data
 from benchbox.engine.events import Event
 from benchbox.engine.limits import Limits
-from benchbox.engine.trust import require_known_files
+from benchbox.engine.trust import require_known_files, require_known_programs
 from benchbox.registry import Entry, Registry, load_registry
 
 
@@ -37,7 +37,7 @@ def recorded_registry(
     Raises
     ------
     BenchboxError
-        A plugin file is missing, broken, or one that the user never asked for.
+        A plugin file is missing or broken, or it or a program is one that the user never asked for.
     """
     providers = [
         *(one.reference.provider for one in record.denoisers),
@@ -46,7 +46,9 @@ def recorded_registry(
     ]
     files = sorted({one.target for one in providers if one.kind == "file"})
     require_known_files(files, named, record.run_id)
-    return load_registry([Path(file) for file in files], timeout_s=limits.timeout_s, on_event=on_event)
+    registry = load_registry([Path(file) for file in files], timeout_s=limits.timeout_s, on_event=on_event)
+    require_known_programs(registry, record)
+    return registry
 
 
 def recorded_images(record: RunRecord, registry: Registry) -> ImageSet:

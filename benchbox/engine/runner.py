@@ -26,7 +26,7 @@ from benchbox.engine.processes import WorkerContext, worker_context
 from benchbox.engine.quality import QualityPass
 from benchbox.engine.recorded import providers_now, recorded_images, recorded_registry, words_of_change
 from benchbox.engine.timing import choose_images, time_denoiser
-from benchbox.engine.trust import remember_files
+from benchbox.engine.trust import remember
 from benchbox.engine.work import Condition
 from benchbox.registry import Registry, load_registry
 from benchbox.store import FORMAT, RunStore, new_run_id
@@ -57,9 +57,9 @@ def execute(config: RunConfig, on_event: Callable[[Event], None]) -> RunStore:
     registry = load_registry(
         config.plugin_files, config.plugin_folders, timeout_s=config.limits.timeout_s, on_event=on_event
     )
-    remember_files(registry.providers)
     images = open_data(config.data, {name: entry.cls() for name, entry in registry.datasets.items()})
     plan = make_plan(config, registry, images)
+    remember(registry, plan.denoisers)
     request = _pin(config.data, images)
     record = RunRecord(
         format=FORMAT,

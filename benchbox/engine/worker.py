@@ -68,7 +68,10 @@ def attempt(task: ShardTask) -> ShardScores | Failure:
 def failure_of(error: BaseException) -> Failure:
     """Status, first useful line and traceback of an exception."""
     status: Status = "contract" if isinstance(error, ContractError) else "failed"
-    lines = str(error).strip().splitlines()
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:  # not every exception can be printed
+        lines = []
     if isinstance(error, BenchboxError):
         reason = error.message + (f" ({error.hint})" if error.hint else "")
     else:

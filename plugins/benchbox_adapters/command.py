@@ -37,6 +37,7 @@ class Command(ImageDenoiser):
     name = "command"
     summary = "any program that reads and writes a .npy or .png file"
     capabilities = Capabilities(sigma="optional")
+    starts_programs = True
     default_rows: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *, run: str = "", format: Literal["npy", "png"] = "npy", timeout: float = 60.0) -> None:
