@@ -45,7 +45,7 @@ def data_options(split_help: str, limit: int | None = None) -> Callable[[F], F]:
         click.option(
             "--drop-duplicates",
             is_flag=True,
-            help="Leave out images with a duplicate in Training or before them in the split, as 'data audit' finds them.",
+            help="Leave out images with a duplicate in Training or before them in the split; see 'data audit'.",
         ),
     )
 

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from benchbox.registry import load_registry
 from benchbox.report.columns import (
+    Column,
     advice_of,
     columns_of,
     facts_of,
@@ -72,6 +73,7 @@ class Section:
     causes: Table | None
     spectrum: Drawn | None
     mismatch: Table | None
+    mismatch_chart: Drawn | None
     groups: tuple[Table, ...]
 
 
@@ -111,7 +113,7 @@ def render_page(store: RunStore, board: Leaderboard) -> str:
         trust=trust_of(board, store.record),
         advice=advice_of(board),
         legend=legend_of(board).removeprefix("* best of its column; "),
-        columns=columns_of(board),
+        columns=_columns(board),
         sections=[_section(store, board, block, f"n{number}", looks) for number, block in enumerate(board.blocks)],
         summary=summary_table(board, summary) if summary is not None else None,
         levels=[one for one in over_all if one.name == "levels"],
@@ -128,7 +130,7 @@ def render_page(store: RunStore, board: Leaderboard) -> str:
 
 
 def _section(store: RunStore, board: Leaderboard, block: Block, key: str, looks: Mapping[str, Look]) -> Section:
-    columns = columns_of(board)
+    columns = _columns(board)
     shown = [column.key for column in columns]
     material = read_material(store, block)
     drawn = [_drawn(chart, key) for chart in noise_charts(board, material, looks)]
@@ -141,13 +143,25 @@ def _section(store: RunStore, board: Leaderboard, block: Block, key: str, looks:
         title=title_of(board, block),
         rows=tuple((row, tuple(leaderboard_cell(column, row, board.sort) for column in columns)) for row in block.rows),
         notes=(*notes_of(board, block, shown), *insights),
-        charts=tuple(one for one in drawn if one.name != "spectrum"),
+        charts=tuple(one for one in drawn if one.name not in ("spectrum", "mismatch")),
         gallery=make_gallery(store, block, stored, PICTURES_ROOM // len(board.blocks)) if stored and causes else None,
         causes=causes_table(causes, len(set(stored.images))) if stored and causes else None,
         spectrum=next((one for one in drawn if one.name == "spectrum"), None),
         mismatch=mismatch_table(board, block) if block.mismatch else None,
+        mismatch_chart=next((one for one in drawn if one.name == "mismatch"), None),
         groups=tuple(group_table(board, one) for one in _groups(store, material, board.sort)),
     )
+
+
+def _columns(board: Leaderboard) -> tuple[Column[Row], ...]:
+    """The columns of a leaderboard, what a row knew beside the metric that ranks: a window shows the first ones."""
+    columns = columns_of(board)
+    knowledge = [column for column in columns if column.key in ("knew", "trained_on")]
+    others = [column for column in columns if column not in knowledge]
+    place = max(
+        place for place, one in enumerate(others) if one.key in (board.sort, "interval", "to_best", "gap_closed")
+    )
+    return (*others[: place + 1], *knowledge, *others[place + 1 :])
 
 
 def _groups(store: RunStore, material: Material, sort: str) -> list[Groups]:

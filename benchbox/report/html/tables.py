@@ -97,16 +97,15 @@ def speed_table(store: RunStore) -> Table | None:
     if not timings:
         return None
     rows = []
+    timed = {label: timing for label, timing in timings.items() if timing.status == "ok"}
+    batches = sorted({batch for timing in timed.values() for batch in timing.samples_ms})
     for record in store.record.denoisers:
-        timing = timings.get(record.label)
-        if timing is None or timing.status != "ok":
+        timing = timed.get(record.label)
+        if timing is None:
             continue
-        single = np.percentile(timing.samples_ms[1], (50, 90, 99)).tolist()
-        batch = float(np.median(timing.samples_ms[timing.batch]))
         values = [
-            *single,
-            1000 / single[0],
-            1000 * timing.batch / batch,
+            *np.percentile(timing.samples_ms[1], (50, 90, 99)).tolist(),
+            *(1000 * batch / float(np.median(timing.samples_ms.get(batch, math.nan))) for batch in batches),
             timing.import_s,
             timing.setup_s,
             timing.first_s,
@@ -114,8 +113,7 @@ def speed_table(store: RunStore) -> Table | None:
             float(timing.threads_used),
         ]
         rows.append(_row(record.label, values, map(three_digits, values)))
-    size = store.record.timing_batch
-    latencies = ("p50 (ms)", "p90 (ms)", "p99 (ms)", "images/s, 1 a call", f"images/s, {size} a call")
+    latencies = ("p50 (ms)", "p90 (ms)", "p99 (ms)", *(f"images/s, {batch} a call" for batch in batches))
     heads = ("denoiser", *latencies, "import (s)", "setup (s)", "first call (s)", "memory (MiB)", "threads")
     return Table("Speed", heads, tuple(rows)) if rows else None
 
