@@ -45,8 +45,11 @@ def test_repeats_are_averaged_over_what_is_finite() -> None:
 
 def test_a_wrong_level_is_told_and_the_loss_is_shown(benchbox: Command, tmp_path: Path) -> None:
     board = benchbox("run", "identity", "wiener", "--no-timing", "--limit", "30", "--sigma-error", "0.5,1,2").stdout
-    assert "wiener told 0.5 / 1 / 2 times the noise level" in board
-    assert "identity told" not in board
+    ranked, told_wrong = board.split("Told a wrong noise level, gaussian:0.1")
+    assert "identity" in ranked
+    assert "told 0.5 sigma  told 1 sigma  told 2 sigma  mean loss" in told_wrong
+    assert "wiener " in told_wrong
+    assert "identity" not in told_wrong
     store = RunStore.open(find_run(tmp_path / "results"))
     told = {
         (cell.denoiser, cell.sigma_factor): float(store.scores(cell.key)["sigma_told"].mean())

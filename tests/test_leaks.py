@@ -84,7 +84,7 @@ def test_duplicates_that_were_not_counted_are_said() -> None:
 def test_weights_that_the_scored_split_chose_are_said(split: str, said: bool) -> None:
     one = outcome(CARD | {"validated_on": split}, overlap=0)
     assert leak_of(DATA, one) == ""
-    words = f"its weights were chosen on images of {split}, which are scored here"
+    words = f"the weights were chosen on images of {split}, which are scored here"
     assert cautions_of(DATA, one) == ((words,) if said else ())
 
 
@@ -145,7 +145,7 @@ def test_a_run_says_what_training_has_in_common_and_leaves_it_out(benchbox: Comm
     said = "not ranked: 2 of 7 scored images have a duplicate in its training data, fer2013 Training"
     assert f"- fitted, fitted:validated_on=PublicTest: {said}" in flat
     assert "fitted:split=PublicTest: not ranked: it was trained on images that are scored here" in flat
-    assert "fitted:validated_on=PublicTest: its weights were chosen on images of PublicTest" in flat
+    assert "fitted:validated_on=PublicTest: the weights were chosen on images of PublicTest" in flat
     assert "check: not ranked, for 2 of the 7 scored images have a duplicate in their training data: fitted, " in flat
     assert "run again with --drop-duplicates, which scores only images without a duplicate elsewhere" in flat
     assert "not ranked, for they were trained on the scored images: fitted:split=PublicTest." in flat

@@ -66,6 +66,11 @@ class Mismatch:
     means: tuple[float, ...]
     loss: float
 
+    @property
+    def best(self) -> tuple[str, ...]:
+        """Keys of the columns in which it is marked: none, for to lose least says nothing of the quality."""
+        return ()
+
 
 @dataclass(frozen=True)
 class SummaryRow:

@@ -52,7 +52,7 @@ def cautions_of(data: DataRecord, outcome: Outcome) -> tuple[str, ...]:
             f"it is not known how many of the scored images have a duplicate in its training data, {outcome.trained_on}"
         )
     if card and _shares_split(data, card.get("dataset"), card.get("validated_on")):
-        cautions.append(f"its weights were chosen on images of {card['validated_on']}, which are scored here")
+        cautions.append(f"the weights were chosen on images of {card['validated_on']}, which are scored here")
     return tuple(cautions)
 
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from benchbox.report.columns import (
-    Column,
-    R,
+from benchbox.report.columns import Column, R, columns_of, mismatch_columns, summary_columns
+from benchbox.report.model import Leaderboard
+from benchbox.report.notes import (
+    MISMATCH_TITLE,
     advice_of,
-    columns_of,
     facts_of,
     insights_of,
     legend_of,
     notes_of,
-    summary_columns,
     summary_title,
     title_of,
 )
-from benchbox.report.model import Leaderboard
 from benchbox.report.text import plain
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$@])")
@@ -38,6 +36,9 @@ def render(board: Leaderboard) -> str:
         lines += ["", f"## {escape(title_of(board, block))}", "", *table_of(columns, block.rows)]
         notes = (*notes_of(board, block, [column.key for column in columns]), *insights_of(board, block))
         lines += ["", *(f"- {escape(note)}" for note in notes)] if notes else []
+        if block.mismatch:
+            lines += ["", f"### {MISMATCH_TITLE}, {escape(plain(block.noise))}", ""]
+            lines += table_of(mismatch_columns(board, block.mismatch), block.mismatch)
     if board.summary is not None:
         lines += ["", f"## {escape(summary_title(board, board.summary))}", ""]
         lines += table_of(summary_columns(board, board.summary), board.summary.rows)

@@ -9,8 +9,9 @@ import json
 import math
 from typing import Any
 
-from benchbox.report.columns import columns_of, facts_of, has_normalised, notes_of, title_of
+from benchbox.report.columns import columns_of, has_normalised
 from benchbox.report.model import Leaderboard, Row
+from benchbox.report.notes import facts_of, notes_of, title_of
 from benchbox.report.ranked import SPEED_COLUMNS
 from benchbox.report.text import plain
 

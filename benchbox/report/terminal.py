@@ -11,21 +11,19 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from benchbox.report.columns import (
-    Column,
-    R,
+from benchbox.report.columns import Column, R, columns_of, mismatch_columns, summary_columns
+from benchbox.report.model import Leaderboard
+from benchbox.report.notes import (
+    MISMATCH_TITLE,
     advice_of,
-    columns_of,
     facts_of,
     insights_of,
     legend_of,
     notes_of,
-    summary_columns,
     summary_title,
     title_of,
 )
-from benchbox.report.model import Leaderboard
-from benchbox.report.text import NONE
+from benchbox.report.text import NONE, plain
 
 GAP = 1
 FACT_INDENT = 9
@@ -65,6 +63,11 @@ class TerminalLeaderboard:
                 notes += insights_of(self.board, block)
             for note in notes:
                 yield hanging("- ", note, text_width)
+            if block.mismatch:
+                yield Text()
+                yield hanging("", f"{MISMATCH_TITLE}, {plain(block.noise)}", text_width, style="bold")
+                told = mismatch_columns(self.board, block.mismatch)
+                yield from lay_out(told, block.mismatch, block.mismatch, console, options, width)
         summary = self.board.summary
         if summary is not None:
             yield Text()

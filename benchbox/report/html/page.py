@@ -5,24 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from benchbox.registry import load_registry
-from benchbox.report.columns import (
-    Column,
-    advice_of,
-    columns_of,
-    facts_of,
-    insights_of,
-    legend_of,
-    metric_title,
-    notes_of,
-    title_of,
-)
+from benchbox.report.columns import Column, columns_of, metric_title
 from benchbox.report.html.charts import Chart
 from benchbox.report.html.gallery import Gallery, make_gallery
 from benchbox.report.html.groups import Groups, groups_of, named
@@ -43,6 +33,7 @@ from benchbox.report.html.tables import (
 )
 from benchbox.report.html.trust import trust_of
 from benchbox.report.model import Block, Leaderboard, Row
+from benchbox.report.notes import advice_of, facts_of, insights_of, legend_of, notes_of, title_of
 from benchbox.report.text import plain
 from benchbox.store import RunStore
 
@@ -135,14 +126,12 @@ def _section(store: RunStore, board: Leaderboard, block: Block, key: str, looks:
     material = read_material(store, block)
     drawn = [_drawn(chart, key) for chart in noise_charts(board, material, looks)]
     stored, causes = material.stored, material.causes
-    # A wrong noise level has a table of its own.
-    insights = insights_of(board, replace(block, mismatch=()))
     return Section(
         key=key,
         noise=plain(block.noise),
         title=title_of(board, block),
         rows=tuple((row, tuple(leaderboard_cell(column, row, board.sort) for column in columns)) for row in block.rows),
-        notes=(*notes_of(board, block, shown), *insights),
+        notes=(*notes_of(board, block, shown), *insights_of(board, block)),
         charts=tuple(one for one in drawn if one.name not in ("spectrum", "mismatch")),
         gallery=make_gallery(store, block, stored, PICTURES_ROOM // len(board.blocks)) if stored and causes else None,
         causes=causes_table(causes, len(set(stored.images))) if stored and causes else None,

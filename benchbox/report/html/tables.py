@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchbox.report.columns import Column, summary_columns, summary_title
+from benchbox.report.columns import Column, summary_columns
 from benchbox.report.findings import Summary
 from benchbox.report.html.causes import REGIONS, Causes
 from benchbox.report.html.groups import Groups
 from benchbox.report.model import Block, Leaderboard, Row
+from benchbox.report.notes import MISMATCH_TITLE, summary_title
 from benchbox.report.text import NONE, count, plain, score, three_digits
 from benchbox.store import RunStore
 
@@ -167,7 +168,7 @@ def mismatch_table(board: Leaderboard, block: Block) -> Table:
         values = [*(means.get(factor, math.nan) for factor in factors), curve.loss]
         rows.append(_row(curve.denoiser, values, (score(value, board.sort_metric) for value in values)))
     heads = ("denoiser", *(f"told {factor:g} sigma" for factor in factors), "mean loss")
-    return Table("Told a wrong noise level", heads, tuple(rows))
+    return Table(MISMATCH_TITLE, heads, tuple(rows))
 
 
 def group_table(board: Leaderboard, groups: Groups) -> Table:
