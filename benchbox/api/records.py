@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
-import statistics
-import types
-import typing
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
+
+from benchbox.api.outcomes import Calibration, Failure, Outcome, Status, Timing
+from benchbox.api.serial import digest, from_json, to_json
+
+__all__ = [
+    "Calibration",
+    "Cell",
+    "DataRecord",
+    "DataRequest",
+    "DenoiserRecord",
+    "Failure",
+    "Knowledge",
+    "MetricRecord",
+    "Outcome",
+    "Protocol",
+    "Provider",
+    "Reference",
+    "RunRecord",
+    "SigmaPolicy",
+    "Status",
+    "Timing",
+    "digest",
+    "from_json",
+    "to_json",
+]
 
 SigmaPolicy = Literal["given", "estimated", "none"]
 Knowledge = Literal["given", "estimated", "blind"]
-Status = Literal["ok", "failed", "timeout", "died", "out of memory", "contract", "skipped"]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -227,122 +244,6 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Failure:
-    """Why a cell or a timing has no result.
-
-    Attributes
-    ----------
-    status : str
-    reason : str
-        The first useful line.
-    detail : str
-        Full traceback or output.
-    """
-
-    status: Status
-    reason: str
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a cell ended.
-
-    Attributes
-    ----------
-    status : str
-    reason : str
-    knew : str
-        ``given``, ``estimated`` or ``blind``.
-    trained_on : str
-        Data set and split of the training card; empty where nothing was trained.
-    card : dict
-        The training card, where there is one.
-    images : int
-        Images scored.
-    overlap : int or None
-        Scored images that have a duplicate in the split that it was trained on; None where that is not known.
-    """
-
-    status: Status
-    reason: str = ""
-    knew: str = ""
-    trained_on: str = ""
-    card: dict[str, Any] = field(default_factory=dict)
-    images: int = 0
-    overlap: int | None = None
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What fixed work took in a fresh process under the thread settings of the timing pass.
-
-    Attributes
-    ----------
-    threads : int
-        Threads it was allowed.
-    stencil_ms, product_ms : list of float
-        Milliseconds of a compiled 3x3 stencil and of a product of two float32 matrices: all samples.
-    """
-
-    threads: int
-    stencil_ms: list[float]
-    product_ms: list[float]
-
-    @property
-    def time_ms(self) -> float:
-        """Geometric mean of the two medians, so that either kind of work weighs the same, in milliseconds."""
-        return statistics.geometric_mean(statistics.median(one) for one in (self.stencil_ms, self.product_ms))
-
-
-@dataclass(frozen=True)
-class Timing:
-    """What the timing pass measured of one denoiser, alone in a fresh process.
-
-    Attributes
-    ----------
-    status, reason : str
-    shape : tuple of int
-        Height and width of the timed images.
-    noise : str
-        Canonical noise of the timed images.
-    threads : int
-        Threads it was allowed.
-    batch : int
-        Images a call of the throughput measurement.
-    import_s, setup_s, first_s : float
-        Parts of the cold start in seconds: importing the plugin's module and making the object, `setup`, first call.
-    peak_mb : float
-        Peak resident memory that the denoiser added to the bare process, MiB.
-    threads_used : int
-        Threads alive after timing beyond those of the bare process, plus one.
-    samples_ms : dict of int to list of float
-        Milliseconds a call by batch size: all samples.
-    calibration : Calibration or None
-        Of the machine, before its denoisers were timed; None where it failed or an older version took the samples.
-    """
-
-    status: Status
-    reason: str = ""
-    shape: tuple[int, int] = (0, 0)
-    noise: str = ""
-    threads: int = 1
-    batch: int = 1
-    import_s: float = 0.0
-    setup_s: float = 0.0
-    first_s: float = 0.0
-    peak_mb: float = 0.0
-    threads_used: int = 1
-    samples_ms: dict[int, list[float]] = field(default_factory=dict)
-    calibration: Calibration | None = None
-
-    @property
-    def cold_start_s(self) -> float:
-        """Seconds from nothing to the first denoised image, the interpreter and the harness not counted."""
-        return self.import_s + self.setup_s + self.first_s
-
-
-@dataclass(frozen=True)
 class RunRecord:
     """Everything that is known of a run before its first score.
 
@@ -386,53 +287,3 @@ class RunRecord:
     timing_threads: int
     timing_batch: int
     previews: int = 0
-
-
-def to_json(record: Any) -> dict[str, Any]:
-    """Turn a record into what `json` writes."""
-    return dataclasses.asdict(record)
-
-
-def from_json(cls: type[T], values: Any) -> T:
-    """Make a record from what `json` read.
-
-    Raises
-    ------
-    ValueError
-        A field is missing or of another shape.
-    """
-    return _convert(cls, values)  # type: ignore[no-any-return]
-
-
-def digest(value: Any) -> str:
-    """Stable hex digest of a JSON value, 16 characters."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.blake2b(text.encode("ascii"), digest_size=8).hexdigest()
-
-
-def _convert(kind: Any, value: Any) -> Any:
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        if not isinstance(value, dict):
-            raise ValueError(f"{kind.__name__} is not an object")
-        hints = typing.get_type_hints(kind)
-        known = {one.name for one in dataclasses.fields(kind)}
-        try:
-            return kind(**{key: _convert(hints[key], item) for key, item in value.items() if key in known})
-        except TypeError as error:
-            raise ValueError(f"{kind.__name__}: {error}") from error
-    if origin is tuple:
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return tuple(_convert(arguments[0], item) for item in value)
-        return tuple(_convert(one, item) for one, item in zip(arguments, value, strict=True))
-    if origin is list:
-        return [_convert(arguments[0], item) for item in value]
-    if origin is dict:
-        return {arguments[0](key): _convert(arguments[1], item) for key, item in value.items()}
-    if origin is types.UnionType:
-        return None if value is None else _convert(arguments[0], value)
-    if kind is float and isinstance(value, int):
-        return float(value)
-    if kind is not Any and isinstance(kind, type) and not isinstance(value, kind):
-        raise ValueError(f"{value!r} is not {kind.__name__}")
-    return value

@@ -114,7 +114,7 @@ def insights_of(board: Leaderboard, block: Block) -> tuple[str, ...]:
     if tied:
         needs = (
             f"{plain(step.better)} and {plain(step.worse)} "
-            + ("(mean and signed ranks disagree)" if step.further_images is None else f"{step.further_images:,}")
+            + ("(mean and signed ranks disagree)" if step.further_images is None else _about(step.further_images))
             for step in tied
             if step.difference > 0
         )
@@ -156,6 +156,11 @@ def legend_of(board: Leaderboard) -> str:
         parts.append("p50 normalised: p50 over the time of the calibration kernel")
     parts.append("sigma: noise level told, estimated from the noisy images, or blind")
     return "; ".join(parts)
+
+
+def _about(number: int) -> str:
+    """A number of which no more than two digits are meant."""
+    return f"{int(float(f'{number:.2g}')):,}"
 
 
 def _grouped(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
