@@ -249,11 +249,22 @@ def test_an_exception_without_words_still_has_a_name() -> None:
     assert re.search(r"Mute", failure.detail)
 
 
-def test_one_fault_beside_one_sound_row(benchbox: Command, plugin: Plugin, tmp_path: Path) -> None:
-    """The shortest of all, for every day."""
-    file = plugin("exits", FAULTS["exits"].body)
-    done = benchbox("run", "exits", "identity", "--plugin", file, "--no-timing", "--limit", "8", code=1)
-    rows = rows_of(RunStore.open(find_run(tmp_path / "results")))
-    assert (rows["exits"].status, rows["identity"].status) == ("died", "ok")
-    assert "exit code 3" in done.stdout
+def test_some_faults_beside_a_sound_row(benchbox: Command, plugin: Plugin, tmp_path: Path) -> None:
+    """The quick ones, for every day."""
+    names = ("unpicklable", "nan", "exits", "aborts", "system_exit")
+    benchbox("run", "identity", "--no-timing")
+    alone = RunStore.open(find_run(tmp_path / "results"))
+    for name in names:
+        plugin(name, FAULTS[name].body)
+    files = [word for name in names for word in ("--plugin", f"{name}.py")]
+    done = benchbox("run", *names, "identity", *files, "--no-timing", code=1)
+    store = RunStore.open(find_run(tmp_path / "results"))
+    for name, outcome in rows_of(store).items():
+        assert outcome.status == (FAULTS[name].status if name in names else "ok")
+        if name in names:
+            assert FAULTS[name].reason in outcome.reason
+            assert FAULTS[name].reason in " ".join(done.stdout.split())
+    scores = [one.scores({cell.denoiser: cell.key for cell in one.record.cells}["identity"]) for one in (alone, store)]
+    for column in scores[0]:
+        np.testing.assert_array_equal(scores[0][column], scores[1][column])
     assert left_behind(tmp_path) == []

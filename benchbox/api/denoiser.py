@@ -57,7 +57,7 @@ class Denoiser(ABC):
     notice : str
         What a reader of its row must know, such as a licence that forbids some uses; empty for nothing.
     starts_programs : bool
-        Whether an option names a program that it starts; such a row of a run that somebody else made is not run unasked.
+        Whether an option names a program that it starts; a run that somebody else made does not start it unasked.
     default_rows : tuple of str or None
         Rows of a run that names no denoiser; None for the bare name alone, empty for a denoiser that cannot do without
         options.

@@ -7,7 +7,9 @@ import multiprocessing
 import multiprocessing.context
 import multiprocessing.forkserver
 import multiprocessing.resource_tracker
+import multiprocessing.util
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -150,6 +152,7 @@ def abandon_all() -> None:
     for pool in list(_pools):
         with contextlib.suppress(Exception):
             pool.abandon()
+    shutil.rmtree(multiprocessing.util.get_temp_dir(), ignore_errors=True)  # the socket of the workers' server
 
 
 def worker_context() -> WorkerContext:
@@ -158,8 +161,10 @@ def worker_context() -> WorkerContext:
     context.set_forkserver_preload(_PRELOAD)
     # A file in the working directory must not pass for a library; `preload` takes the variable away again, for the
     # programs that plugins start are no business of ours.
-    with _environment(thread_environment(1) | {SAFE_PATH: "1"}):
+    # The tracker removes what a run leaves that ends at once, and would warn of it.
+    with _environment({SAFE_PATH: "1", "PYTHONWARNINGS": "ignore"}):
         multiprocessing.resource_tracker.ensure_running()
+    with _environment(thread_environment(1) | {SAFE_PATH: "1"}):
         multiprocessing.forkserver.ensure_running()
     return context
 

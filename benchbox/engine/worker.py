@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing.forkserver
 import os
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 from benchbox.api.errors import BenchboxError, ContractError
 from benchbox.api.orphans import end_with_parent
@@ -27,6 +29,7 @@ def begin(output: Path, groups: Path) -> None:
         File that takes the number of the group.
     """
     end_with_parent()
+    _let_the_server_end()
     os.setpgrp()
     with groups.open("a", encoding="ascii") as file:
         file.write(f"{os.getpid()}\n")
@@ -37,6 +40,18 @@ def begin(output: Path, groups: Path) -> None:
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     os.close(handle)
+
+
+def _let_the_server_end() -> None:
+    """Close what this process holds of the pipe whose end tells the server of the workers that the run is gone.
+
+    Every worker is given it, to start workers of its own; a plugin that hangs would keep the server, and the server
+    the plugin, after a run that was killed.
+    """
+    server: Any = multiprocessing.forkserver._forkserver  # type: ignore[attr-defined]
+    if server._forkserver_alive_fd is not None:
+        os.close(server._forkserver_alive_fd)
+        server._forkserver_alive_fd = None
 
 
 def attempt(task: ShardTask) -> ShardScores | Failure:

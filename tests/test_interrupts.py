@@ -1,0 +1,261 @@
+"""What ends a run from outside: interrupts, a vanished file, a full or read-only disk, a clock that jumps."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta, tzinfo
+from pathlib import Path
+
+import cv2
+import numpy as np
+import psutil
+import pytest
+
+from benchbox import BenchboxError
+from benchbox.notebook import run
+from benchbox.store import RunStore, find_run, list_runs
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+Plugin = Callable[[str, str], Path]
+
+PROGRAM = str(Path(sys.executable).with_name("benchbox"))
+HANGS = "import ctypes\nctypes.PyDLL(None).sleep(600)"
+
+
+def outcomes(folder: Path) -> list[str]:
+    return [one.status for one in RunStore.open(find_run(folder / "results")).outcomes().values()]
+
+
+class Started:
+    """A run of `identity` and of a plugin that hangs in C; `identity` is done when this is made."""
+
+    def __init__(self, plugin: Plugin, folder: Path, results: str = "results") -> None:
+        self.results = folder / results
+        self.temporary = folder / "temporary"
+        self.temporary.mkdir()
+        begun = folder / "begun"
+        file = plugin("hangs", f"open({str(begun)!r}, 'w').close()\n{HANGS}")
+        self.process = subprocess.Popen(
+            [PROGRAM, "run", "identity", "hangs", "--plugin", str(file), "--results", results],
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            env=os.environ | {"TMPDIR": str(self.temporary)},
+            # A shell that runs the tests in the background has them ignore the signal, and they would hand that on.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        for _ in range(1200):
+            if begun.exists() and list(self.results.glob("*/outcomes/*.json")):
+                break
+            time.sleep(0.1)
+        else:
+            pytest.fail("the run did not begin")
+        self.workers = psutil.Process(self.process.pid).children(recursive=True)
+        before = time.monotonic()
+        subprocess.run([PROGRAM, "--version"], capture_output=True, check=True)
+        self.allowed_s = 2 + 4 * (time.monotonic() - before)
+        """Two seconds, and what the load of the machine adds, told by what takes a tenth of one when it is idle."""
+
+    def send(self, *signals: signal.Signals) -> tuple[float, str]:
+        """Send signals to the whole session, as a terminal does; gives the seconds to the end, and what was said."""
+        before = time.monotonic()
+        for position, one in enumerate(signals):
+            if position:
+                time.sleep(0.05)
+            os.killpg(self.process.pid, one)
+        _, stderr = self.process.communicate(timeout=60)
+        return time.monotonic() - before, stderr.decode()
+
+    def statuses(self) -> list[str]:
+        return [one.status for one in RunStore.open(find_run(self.results)).outcomes().values()]
+
+    def left_behind(self) -> list[psutil.Process]:
+        """Processes that are there some seconds later; the server of the workers ends when its parent has gone."""
+        for _ in range(100):
+            left = [one for one in self.workers if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+            if not left:
+                return []
+            time.sleep(0.1)
+        return left
+
+
+@pytest.fixture
+def start(plugin: Plugin, tmp_path: Path) -> Iterator[Callable[..., Started]]:
+    begun: list[Started] = []
+
+    def make(results: str = "results") -> Started:
+        begun.append(Started(plugin, tmp_path, results))
+        return begun[-1]
+
+    yield make
+    for one in begun:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(one.process.pid, signal.SIGKILL)
+        one.process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("number", "results", "words"),
+    [(signal.SIGINT, "results", ""), (signal.SIGTERM, "else where", " --results 'else where'")],
+)
+def test_one_interrupt_keeps_what_is_finished_and_says_how_to_go_on(
+    number: signal.Signals, results: str, words: str, start: Callable[..., Started]
+) -> None:
+    started = start(results)
+    seconds, said = started.send(number)
+    assert seconds < started.allowed_s
+    assert started.process.returncode == 130
+    assert f"Go on with: benchbox run --resume {find_run(started.results).name}{words}\n" in said
+    assert "Traceback" not in said
+    assert started.statuses() == ["ok"]
+    assert started.left_behind() == []
+    assert list(started.temporary.iterdir()) == []
+
+
+def test_a_second_interrupt_ends_at_once(start: Callable[..., Started]) -> None:
+    started = start()
+    seconds, said = started.send(signal.SIGINT, signal.SIGINT)
+    assert seconds < started.allowed_s
+    assert started.process.returncode == 130
+    assert (
+        f"ended at once; what was finished is kept. Go on with: benchbox run --resume {find_run(started.results).name}"
+        in said
+    )
+    assert "Traceback" not in said
+    assert "leaked" not in said
+    assert started.statuses() == ["ok"]
+    assert started.left_behind() == []
+    assert list(started.temporary.iterdir()) == []
+
+
+def test_workers_end_with_a_run_that_is_killed(start: Callable[..., Started]) -> None:
+    started = start()
+    os.kill(started.process.pid, signal.SIGKILL)
+    started.process.communicate(timeout=60)
+    assert started.left_behind() == []
+    assert started.statuses() == ["ok"]
+
+
+def photographs(folder: Path) -> Path:
+    folder.mkdir()
+    for index in range(3):
+        picture = np.random.default_rng(index).integers(0, 256, (64, 64)).astype(np.uint8)
+        cv2.imwrite(str(folder / f"{index}.png"), picture)
+    return folder
+
+
+def test_images_that_vanish_stop_the_run_and_it_can_go_on(benchbox: Command, plugin: Plugin, tmp_path: Path) -> None:
+    data = photographs(tmp_path / "photographs")
+    kept = shutil.copytree(data, tmp_path / "kept")
+    file = plugin("thief", f"import pathlib\npathlib.Path({str(data / '1.png')!r}).unlink()\nreturn noisy")
+    asked = ("identity", "thief", "median", "--plugin", file, "--data", data, "--jobs", "1", "--no-timing")
+    stopped = benchbox("run", *asked, code=2).stderr
+    folder = find_run(tmp_path / "results")
+    assert "photographs are no longer the ones that this run began with" in stopped
+    assert f"then go on with: benchbox run --resume {folder.name}" in stopped
+    assert outcomes(tmp_path) == ["ok", "ok"]
+    assert "not the ones that run" in benchbox("run", "--resume", folder.name, code=2).stderr
+    shutil.copy(kept / "1.png", data / "1.png")
+    benchbox("run", "--resume", folder.name, "--jobs", "2")
+    assert outcomes(tmp_path) == ["ok", "ok", "ok"]
+
+
+def mounted(script: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    """Run a shell script that may mount, in a namespace of its own; skips where the system does not allow that."""
+    (tmp_path / "mount").mkdir(exist_ok=True)
+    allowed = "mount -t tmpfs none mount"
+    if subprocess.run(
+        ["unshare", "-rm", "sh", "-c", allowed], cwd=tmp_path, capture_output=True, check=False
+    ).returncode:
+        pytest.skip("this system does not let a process mount anything (unshare -rm)")
+    return subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+RUN = f"{PROGRAM} run identity median wiener --noise gaussian:0.1 --noise poisson:30 --results mount/results"
+
+
+def test_a_read_only_folder_is_said(tmp_path: Path) -> None:
+    done = mounted(f"mount -t tmpfs -o ro none mount && {RUN}", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: cannot write mount/results")
+    assert "--results" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(benchbox: Command, tmp_path: Path) -> None:
+    """Filled up after the first finished shards, by a file of somebody else."""
+    fill = (
+        "while ! ls mount/results/*/scores/*/*.parquet; do sleep 0.05; done >/dev/null 2>&1;"
+        " dd if=/dev/zero of=mount/filler bs=4k 2>/dev/null"
+    )
+    script = (
+        "mount -t tmpfs -o size=20m none mount\n"
+        f"({fill}) &\n"
+        f"{RUN} --jobs 1 --no-timing; echo code $?\n"
+        "wait; ls mount/results/*/scores/*/*.parquet | wc -l\n"
+        "rm mount/filler\n"
+        f"{PROGRAM} run --results mount/results --resume 2; echo code $?\n"
+        "cp -r mount/results copied"
+    )
+    done = mounted(script, tmp_path)
+    assert "cannot write mount/results/" in done.stderr
+    assert "the disk is full: free some space; what was finished is kept; then go on with: benchbox run" in done.stderr
+    assert "Traceback" not in done.stderr
+    codes = [line for line in done.stdout.splitlines() if line.startswith("code ")]
+    assert codes == ["code 2", "code 0"]
+    asked = ("identity", "median", "wiener", "--noise", "gaussian:0.1", "--noise", "poisson:30", "--no-timing")
+    benchbox("run", *asked)
+    stores = [RunStore.open(find_run(tmp_path / name)) for name in ("copied", "results")]
+    for one, other in zip(stores[0].record.cells, stores[1].record.cells, strict=True):
+        left, right = stores[0].scores(one.key), stores[1].scores(other.key)
+        for column in right:
+            np.testing.assert_array_equal(left[column], right[column])
+    assert not [file for file in (tmp_path / "copied").rglob("*") if file.name.endswith(".part")]
+
+
+class _Clock(datetime):
+    """A clock that is set back by a day at each look."""
+
+    looks = 0
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+        cls.looks += 1
+        return datetime(2026, 1, 31, tzinfo=UTC) - timedelta(days=cls.looks)
+
+
+def test_a_clock_that_is_set_back_mixes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchbox.store.datetime", _Clock)
+    frames = [run(["identity"], results=tmp_path, timing=False, limit=4) for _ in range(2)]
+    assert len(list_runs(tmp_path)) == 2
+    assert frames[0].scores.equals(frames[1].scores)
+    again = RunStore.open(list_runs(tmp_path)[0])
+    before = {file: file.read_bytes() for file in again.folder.rglob("*") if file.is_file()}
+    with pytest.raises(BenchboxError, match="cannot write") as caught:
+        RunStore.create(tmp_path, again.record, again.images())
+    assert "run again" in caught.value.hint
+    assert {file: file.read_bytes() for file in again.folder.rglob("*") if file.is_file()} == before
+
+
+def test_no_duration_is_taken_from_the_wall_clock() -> None:
+    """The cache compares the age of files with it; nothing else asks what time it is, but for the name of a run."""
+    root = Path(__file__).parent.parent / "benchbox"
+    found = {}
+    for file in root.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("time.time", "datetime.now", "time.time_ns"):
+                found.setdefault(file.relative_to(root).as_posix().removesuffix(".py"), []).append(node.lineno)
+    assert {name.partition("/")[0] + "/" + name.rpartition("/")[2] for name in found} <= {
+        "builtin/cache", "engine/runner", "engine/merge", "store/store", "store/layout", "training/loop",
+    }  # fmt: skip
