@@ -615,6 +615,21 @@ def test_the_summary_ranks_what_is_complete_and_shows_the_rest(tmp_path: Path) -
     assert "2/3" in text
 
 
+def test_the_summary_shows_what_is_kept_out_of_the_ranks(tmp_path: Path) -> None:
+    store = make_run(tmp_path, make_record(noises=("gaussian:0.1", "poisson:30")))
+    for cell in store.record.cells:
+        if cell.denoiser == "unet":
+            store.write_outcome(cell.key, replace(store.outcomes()[cell.key], card=CARD, overlap=1))
+    board = build_leaderboard(store)
+    assert board.summary is not None
+    *ranked, last = board.summary.rows
+    assert all(row.rank for row in ranked)
+    assert (last.denoiser, last.rank, last.completed, last.wins) == ("unet", None, 2, 0)
+    assert last.mean == pytest.approx(np.mean([rows_of(board, block)["unet"].scores["psnr"].mean for block in (0, 1)]))
+    line = shown(board, 80).split("2 noises, ranked")[1].split("unet")[1].splitlines()[0]
+    assert line.split() == ["-", f"{last.mean:.2f}", "0", "2/2", "-"]
+
+
 def test_one_noise_has_no_summary(tmp_path: Path) -> None:
     assert build_leaderboard(make_run(tmp_path)).summary is None
 

@@ -97,15 +97,13 @@ def summary_columns(board: Leaderboard, summary: Summary) -> tuple[Column[Summar
     total = len(summary.noises)
 
     def worst(row: SummaryRow) -> str:
-        if not row.completed:
-            return NONE
         behind = score(row.worst_difference, metric, signed=True)
         return f"{behind} {plain(row.worst_noise)}" if row.worst_noise else behind
 
     return (
         Column("rank", "#", "", lambda row: NONE if row.rank is None else str(row.rank)),
         Column("denoiser", "denoiser", "", lambda row: plain(row.denoiser), text=True),
-        Column("mean_rank", "mean rank", "", lambda row: f"{row.mean_rank:.2f}" if row.completed else NONE),
+        Column("mean_rank", "mean rank", "", lambda row: NONE if math.isnan(row.mean_rank) else f"{row.mean_rank:.2f}"),
         Column("mean", f"mean {metric_title(metric.label)}", metric.unit, lambda row: score(row.mean, metric)),
         Column("wins", "wins", "", lambda row: str(row.wins), 1),
         Column("completed", "done", "", lambda row: f"{row.completed}/{total}", 2),

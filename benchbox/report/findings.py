@@ -79,12 +79,12 @@ class SummaryRow:
     Attributes
     ----------
     rank : int or None
-        None where it did not complete every condition.
+        None where it is not ranked in every condition.
     denoiser : str
     mean_rank : float
-        Mean of its ranks.
+        Mean of its ranks; NaN where it has none.
     mean : float
-        Mean over the conditions of its mean in the metric that ranks.
+        Mean over the conditions it completed of its mean in the metric that ranks.
     wins : int
         Conditions in which its rank is 1, shared or not.
     worst_noise : str

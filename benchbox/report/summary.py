@@ -33,10 +33,13 @@ def summarise(blocks: Sequence[Block], sort: MetricColumn) -> Summary | None:
     for block in blocks:
         for row in block.rows:
             found.setdefault(row.denoiser, [])
-            if row.rank is not None:
+            if row.status == "ok" and not np.isnan(row.scores[sort.label].mean):
                 found[row.denoiser].append((block, row))
-    rows = [_row(denoiser, cells, sort.label, sign) for denoiser, cells in found.items()]
-    complete = [row for row in rows if row.completed == len(blocks)]
+    rows = {denoiser: _row(denoiser, cells, sort.label, sign) for denoiser, cells in found.items()}
+    everywhere = {
+        denoiser for denoiser, cells in found.items() if sum(row.rank is not None for _, row in cells) == len(blocks)
+    }
+    complete = [row for denoiser, row in rows.items() if denoiser in everywhere]
     complete.sort(key=lambda row: (row.mean_rank, -sign * row.mean))
     ranked: list[SummaryRow] = []
     for place, one in enumerate(complete, start=1):
@@ -44,7 +47,7 @@ def summarise(blocks: Sequence[Block], sort: MetricColumn) -> Summary | None:
         equal = last is not None and (last.mean_rank, last.mean) == (one.mean_rank, one.mean)
         rank = last.rank if last is not None and equal else place
         ranked.append(replace(one, rank=rank, best=_best(one, complete, sign)))
-    rest = [row for row in rows if row.completed < len(blocks)]
+    rest = [row for denoiser, row in rows.items() if denoiser not in everywhere]
     return Summary(tuple(block.noise for block in blocks), (*ranked, *rest))
 
 
@@ -52,17 +55,21 @@ def _row(denoiser: str, cells: Sequence[tuple[Block, Row]], sort: str, sign: flo
     """Figures of a denoiser over the noises that it completed."""
     if not cells:
         return SummaryRow(None, denoiser, np.nan, np.nan, 0, "", np.nan, 0)
+    mean = float(np.mean([row.scores[sort].mean for _, row in cells]))
+    ranked = [(block, row) for block, row in cells if row.rank is not None]
+    if not ranked:
+        return SummaryRow(None, denoiser, np.nan, mean, 0, "", np.nan, len(cells))
     behind = [
         (sign * (row.scores[sort].mean - block.rows[0].scores[sort].mean) if row.rank != 1 else 0.0, block.noise)
-        for block, row in cells
+        for block, row in ranked
     ]
     worst, noise = min(behind)
     return SummaryRow(
         rank=None,
         denoiser=denoiser,
-        mean_rank=float(np.mean([row.rank for _, row in cells if row.rank is not None])),
-        mean=float(np.mean([row.scores[sort].mean for _, row in cells])),
-        wins=sum(row.rank == 1 for _, row in cells),
+        mean_rank=float(np.mean([row.rank for _, row in ranked])),
+        mean=mean,
+        wins=sum(row.rank == 1 for _, row in ranked),
         worst_noise=noise if worst < 0 else "",
         worst_difference=sign * worst,
         completed=len(cells),

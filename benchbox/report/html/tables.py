@@ -77,12 +77,12 @@ def summary_table(board: Leaderboard, summary: Summary) -> Table:
     numbers = {"rank", "mean_rank", "mean", "wins", "completed"}
     rows = []
     for row in summary.rows:
-        values = {"worst": row.worst_difference, "denoiser": plain(row.denoiser)}
+        values = {"worst": _number(row.worst_difference), "denoiser": plain(row.denoiser)}
         rows.append(
             tuple(
                 TableCell(
                     column.cell(row),
-                    _number(getattr(row, column.key)) if column.key in numbers else str(values[column.key]),
+                    _number(getattr(row, column.key)) if column.key in numbers else values[column.key],
                     column.key in row.best,
                 )
                 for column in columns
