@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 
+from benchbox.api.errors import BenchboxError
 from benchbox.api.threads import thread_environment
 from benchbox.engine.output import OutputKeeper
 
@@ -159,6 +160,17 @@ def worker_context() -> WorkerContext:
     """Start the server that workers are forked from, with one thread a library, unless it runs already."""
     context = WorkerContext()
     context.set_forkserver_preload(_PRELOAD)
+    try:
+        _start_server()
+    except OSError as error:
+        raise BenchboxError(
+            f"worker processes cannot be started: {error}",
+            hint="the folder for temporary files (TMPDIR) needs a short path, some room, and to be writable",
+        ) from error
+    return context
+
+
+def _start_server() -> None:
     # A file in the working directory must not pass for a library; `preload` takes the variable away again, for the
     # programs that plugins start are no business of ours.
     # The tracker removes what a run leaves that ends at once, and would warn of it.
@@ -166,7 +178,6 @@ def worker_context() -> WorkerContext:
         multiprocessing.resource_tracker.ensure_running()
     with _environment(thread_environment(1) | {SAFE_PATH: "1"}):
         multiprocessing.forkserver.ensure_running()
-    return context
 
 
 @contextlib.contextmanager

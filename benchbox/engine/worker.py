@@ -48,7 +48,7 @@ def _let_the_server_end() -> None:
     Every worker is given it, to start workers of its own; a plugin that hangs would keep the server, and the server
     the plugin, after a run that was killed.
     """
-    server: Any = multiprocessing.forkserver._forkserver  # type: ignore[attr-defined]
+    server: Any = multiprocessing.forkserver._forkserver
     if server._forkserver_alive_fd is not None:
         os.close(server._forkserver_alive_fd)
         server._forkserver_alive_fd = None
