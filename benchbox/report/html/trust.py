@@ -46,7 +46,7 @@ def trust_of(board: Leaderboard, record: RunRecord) -> tuple[str, ...]:
         said.append("The data are the built-in sample of photographs, and no benchmark that others use.")
     leaks = sorted({plain(row.denoiser) for block in board.blocks for row in block.rows if row.leak})
     if leaks:
-        said.append(f"Trained on images that are scored here: {', '.join(leaks)}.")
+        said.append(f"Trained on scored images or on duplicates of them: {', '.join(leaks)}.")
     missing = sum(row.status != "ok" for block in board.blocks for row in block.rows)
     if missing:
         said.append(f"{count(missing, 'row')} of the tables below have no result; the reasons stand under Failures.")
