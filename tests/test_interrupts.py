@@ -66,7 +66,7 @@ class Started:
         self.workers = psutil.Process(self.process.pid).children(recursive=True)
         before = time.monotonic()
         subprocess.run([PROGRAM, "--version"], capture_output=True, check=True)
-        self.allowed_s = 2 + 10 * max(0.0, time.monotonic() - before - IDLE_S)
+        self.allowed_s = 2 + 5 * max(0.0, time.monotonic() - before - IDLE_S)
         """Two seconds, and what the load of the machine adds, told by what takes `IDLE_S` when it is idle."""
 
     def send(self, *signals: signal.Signals) -> tuple[float, str]:
@@ -76,8 +76,9 @@ class Started:
             if position:
                 time.sleep(0.05)
             os.killpg(self.process.pid, one)
-        _, stderr = self.process.communicate(timeout=60)
-        return time.monotonic() - before, stderr.decode()
+        self.process.wait(60)
+        seconds = time.monotonic() - before
+        return seconds, self.process.communicate(timeout=60)[1].decode()
 
     def statuses(self) -> list[str]:
         return [one.status for one in RunStore.open(find_run(self.results)).outcomes().values()]
