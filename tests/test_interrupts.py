@@ -66,7 +66,7 @@ class Started:
         self.workers = psutil.Process(self.process.pid).children(recursive=True)
         before = time.monotonic()
         subprocess.run([PROGRAM, "--version"], capture_output=True, check=True)
-        self.allowed_s = 2 + 5 * max(0.0, time.monotonic() - before - IDLE_S)
+        self.allowed_s = 2 + 10 * max(0.0, time.monotonic() - before - IDLE_S)
         """Two seconds, and what the load of the machine adds, told by what takes `IDLE_S` when it is idle."""
 
     def send(self, *signals: signal.Signals) -> tuple[float, str]:
