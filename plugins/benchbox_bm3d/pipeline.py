@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox_bm3d import transforms
+from benchbox_bm3d.blending import blend
 from benchbox_bm3d.profiles import Profile, Stage
 from benchbox_bm3d.tiles import filter_tiles, merge
 
@@ -99,18 +100,23 @@ def denoise(noisy: IMAGES, sigma: LEVELS, profile: Profile, threads: int) -> IMA
     with Workers(threads) as workers:
         for some in batches(noisy, profile.hard[0].side, profile.hard[0].step, profile.hard[0].reach):
             images, levels = noisy[some], sigma[some]
-            pilot = _mean([run_stage(images, images[:0], levels, stage, workers) for stage in profile.hard])
-            result[some] = _mean([run_stage(images, pilot, levels, stage, workers) for stage in profile.wiener])
+            halves = (profile.smooth * levels.astype(np.float64) ** 2).astype(np.float32)
+            pilot = _estimate(images, images[:0], levels, profile.hard, halves, workers)
+            result[some] = _estimate(images, pilot, levels, profile.wiener, halves, workers)
     return result
 
 
-def _mean(estimates: list[IMAGES]) -> IMAGES:
-    total = estimates[0]
-    for estimate in estimates[1:]:
-        total += estimate
-    if len(estimates) > 1:
-        total /= np.float32(len(estimates))
-    return total
+def _estimate(
+    images: IMAGES, pilot: IMAGES, levels: LEVELS, stages: tuple[Stage, ...], halves: LEVELS, workers: Workers
+) -> IMAGES:
+    estimate, *finer = [run_stage(images, pilot, levels, stage, workers) for stage in stages]
+    for fine in finer:
+
+        def add(first: int, last: int, fine: IMAGES = fine) -> None:
+            blend(estimate, fine, first, last, halves)
+
+        workers.share(add, len(images))
+    return estimate
 
 
 def batches(images: IMAGES, side: int, step: int, reach: int) -> list[slice]:

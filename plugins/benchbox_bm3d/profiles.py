@@ -54,11 +54,15 @@ class Profile:
     Attributes
     ----------
     hard, wiener : tuple of Stage
-        Stages whose estimates are averaged: the mean of patches of two sizes beats either.
+        One stage, or one of 8x8 patches and one of 4x4 whose estimates are blended, see `blending.blend`.
+    smooth : float
+        Variance of the image around a pixel, over that of the noise, at which the 4x4 patches have half of their
+        largest share.
     """
 
     hard: tuple[Stage, ...]
     wiener: tuple[Stage, ...]
+    smooth: float = 1.0
 
 
 Effort = Literal["fast", "normal", "high"]
@@ -73,8 +77,8 @@ def choose(height: int, width: int, sigma: float, effort: Effort) -> Profile:
     """Profile for images of a size and noise level.
 
     Photographs get the parameters of Dabov et al. (2007), but another balance of the stages, a threshold of
-    ``2.75 sigma`` and then a noise variance of 0.85, and a limit on distances that grows with the noise. Small images
-    get the mean of 8x8 and 4x4 patches in both stages, dense reference patches and a near search.
+    ``2.85 sigma`` and then a noise variance of 0.85, and a limit on distances that grows with the noise. Where there is
+    detail, 4x4 patches add to both stages. Small images get the same with denser 4x4 patches and other windows.
 
     Parameters
     ----------
@@ -90,20 +94,29 @@ def choose(height: int, width: int, sigma: float, effort: Effort) -> Profile:
     size = 32 if sigma > STRONG else 16
     if height * width <= SMALL_AREA:
         return _small(effort, size)
-    step, reach = {"fast": (4, 12), "normal": (3, 19), "high": (2, 19)}[effort]
+    if effort == "fast":
+        return Profile(
+            hard=(Stage("bior", 8, 4, size, 12, 2.75, 2500, 2.0, 64),),
+            wiener=(Stage("dct", 8, 4, 16, 12, 0.85, 400, 0.0, 64),),
+        )
+    step = 3 if effort == "normal" else 2
     return Profile(
-        hard=(Stage("bior", 8, step, size, reach, 2.75, 2500, 2.0, 64),),
-        wiener=(Stage("dct", 8, step, 16 if effort == "fast" else 32, reach, 0.85, 400, 0.0, 64),),
+        hard=(Stage("bior", 8, 2, size, 19, 2.85, 2500, 2.0, 64), Stage("dct", 4, 2, 32, 8, 2.7, 2500, 3.0, 16, 3.0)),
+        wiener=(Stage("dct", 8, step, 32, 19, 0.85, 400, 0.0, 64), Stage("dct", 4, 2, 32, 7, 0.5, 400, 0.5, 16, 3.0)),
+        smooth=1.6,
     )
 
 
 def _small(effort: Effort, size: int) -> Profile:
-    step = 1 if effort == "high" else 2
-    large = Stage("bior", 8, 2, size, 8, 2.85, 2500, 3.0, 64, 3.0)
-    fine = Stage("dct", 4, step, 32, 7, 0.8, 400, 0.5, 16, 3.0)
+    fine = Stage("dct", 4, 1 if effort == "high" else 2, 32, 7, 0.8, 400, 0.5, 16, 3.0)
     if effort == "fast":
-        return Profile((replace(large, size=32),), (fine,))
+        return Profile((Stage("bior", 8, 2, 32, 8, 2.85, 2500, 3.0, 64, 3.0),), (fine,))
+    step = 3 if effort == "normal" else 2
     return Profile(
-        hard=(large, Stage("dct", 4, step, 32, 8, 2.75, 2500, 3.0, 16, 3.0)),
-        wiener=(Stage("dct", 8, 2, 32, 8, 0.8, 400, 0.5, 64, 3.0), fine),
+        hard=(
+            Stage("bior", 8, step, size, 19, 2.85, 2500, 3.0, 64, 3.0),
+            replace(fine, reach=8, factor=2.75, limit=2500, limit_slope=3.0),
+        ),
+        wiener=(Stage("dct", 8, step, 32, 19, 0.8, 400, 0.5, 64, 3.0), fine),
+        smooth=0.1,
     )
