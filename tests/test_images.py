@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from benchbox import BenchboxError, ImageSet
@@ -238,6 +240,62 @@ def test_noise_in_a_header_never_escapes_as_another_error(photograph: NDArray[np
             except UnreadableImage:
                 outcomes.add(0)
     assert outcomes == {0, 2}
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.data(),
+    st.sampled_from([".png", ".tif", ".bmp"]),
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.sampled_from([1, 3]),
+    st.booleans(),
+)
+def test_any_picture_that_is_written_is_read_as_it_was(
+    data: st.DataObject, suffix: str, height: int, width: int, channels: int, deep: bool
+) -> None:
+    """Against the formulas: whole numbers over their largest value, and the luminance of colour, rounded."""
+    kind = np.uint16 if deep and suffix != ".bmp" else np.uint8
+    generator = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    picture: Any = generator.integers(0, np.iinfo(kind).max + 1, (height, width, channels)).astype(kind)
+    bgr = picture[..., 0] if channels == 1 else picture[..., ::-1]
+    found = decode(bytes(cv2.imencode(suffix, np.ascontiguousarray(bgr))[1]))
+    assert found.grey.dtype == kind
+    assert found.grey.shape == (height, width)
+    assert found.colour == (channels == 3)
+    expected = picture[..., 0] if channels == 1 else luminance(picture)
+    # OpenCV weighs the channels of 16 bit by whole numbers.
+    tolerance = 0 if channels == 1 else 2 if kind is np.uint16 else 0.51
+    assert np.abs(found.grey.astype(np.float64) - expected).max() <= tolerance
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.binary(max_size=200),
+    st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"BM", b"II*\0", b"MM\0+", b"II+\0"]),
+)
+def test_any_bytes_are_a_picture_or_refused(data: bytes, start: bytes) -> None:
+    try:
+        picture = decode(start + data)
+    except UnreadableImage as problem:
+        assert str(problem)
+    else:
+        assert picture.grey.ndim == 2
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data(), st.sampled_from([".png", ".jpg", ".tif", ".bmp"]))
+def test_a_picture_of_which_any_bytes_are_changed_is_a_picture_or_refused(data: st.DataObject, suffix: str) -> None:
+    picture = np.arange(30 * 20, dtype=np.uint8).reshape(30, 20)
+    whole = bytearray(bytes(cv2.imencode(suffix, picture)[1]))
+    for _ in range(data.draw(st.integers(1, 5))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        found = decode(bytes(whole[: data.draw(st.integers(1, len(whole)))]))
+    except UnreadableImage as problem:
+        assert str(problem)
+    else:
+        assert found.grey.ndim == 2
 
 
 def png_that_claims(width: int, height: int) -> bytes:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from benchbox import BenchboxError
 from benchbox.api.options import build, canonical, options_of, resolve
-from benchbox.api.spec import Spec, parse_composition, parse_spec, quote
+from benchbox.api.spec import NAME, Spec, parse_composition, parse_spec, quote
 
 
 class Box:
@@ -93,6 +93,52 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         assert error.hint
     else:
         assert spec.name
+
+
+NAMES = st.from_regex(NAME, fullmatch=True)
+KEYS = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
+SPECS = st.builds(
+    Spec,
+    NAMES,
+    st.none() | st.text(min_size=1),
+    st.lists(st.tuples(KEYS, st.text(min_size=1)), max_size=4, unique_by=lambda pair: pair[0]).map(tuple),
+)
+
+
+def written(spec: Spec) -> str:
+    values = [] if spec.value is None else [quote(spec.value)]
+    values += [f"{key}={quote(text)}" for key, text in spec.options]
+    return spec.name + (":" + ",".join(values) if values else "")
+
+
+@given(SPECS)
+def test_what_is_written_reads_back(spec: Spec) -> None:
+    assert parse_spec(written(spec)) == spec
+
+
+@given(st.lists(SPECS, min_size=1, max_size=3))
+def test_a_composition_reads_back(specs: list[Spec]) -> None:
+    assert parse_composition("+".join(map(written, specs))) == tuple(specs)
+
+
+@given(st.text(alphabet='abz09:,=+"\\ ./-_', max_size=30))
+def test_text_near_the_grammar_is_read_or_refused(text: str) -> None:
+    """What is read keeps its meaning when it is written again."""
+    try:
+        specs = parse_composition(text)
+    except BenchboxError as error:
+        assert error.hint
+    else:
+        assert parse_composition("+".join(map(written, specs))) == specs
+
+
+@given(st.integers(1, 10**6), st.floats(allow_nan=False, allow_infinity=False), st.booleans(), st.text(min_size=1))
+def test_options_survive_their_canonical_form(size: int, level: float, fast: bool, weights: str) -> None:
+    given_values = f"size={size},level={level!r},fast={str(fast).lower()},weights={quote(weights)}"
+    values = resolve(Box, parse_spec(f"box:{given_values}"))
+    again = resolve(Box, parse_spec(canonical(Box, parse_spec(f"box:{given_values}"))))
+    defaults = {"size": 3, "level": 0.1, "fast": False, "weights": None}
+    assert defaults | again == defaults | values
 
 
 def test_options_are_typed() -> None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 
 from benchbox import BenchboxError
 from benchbox.api.records import Outcome, Timing
@@ -124,3 +130,70 @@ def test_the_environment_is_described() -> None:
     assert described["cores"] >= 1
     assert described["cpu"]
     assert described["versions"]["numpy"] == np.__version__
+
+
+NUMBERS = (
+    hnp.arrays(np.float64, 5)
+    | hnp.arrays(np.float32, 5, elements=st.floats(width=32))
+    | hnp.arrays(np.int32, 5)
+    | st.lists(st.text(), min_size=5, max_size=5).map(lambda texts: np.array(texts, dtype=object))
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.text(min_size=1, max_size=9), NUMBERS, max_size=5))
+def test_a_shard_is_read_back_bit_by_bit(folder: Path, columns: dict[str, NDArray[Any]]) -> None:
+    store = RunStore.open(folder)
+    columns = {name: values for name, values in columns.items() if name.isprintable()} | {"image": np.arange(5, 10)}
+    shutil.rmtree(folder / "scores" / "00000000", ignore_errors=True)
+    store.write_shard("00000000", 5, 10, columns)
+    assert store.finished_shards("00000000") == [(5, 10)]
+    found = store.scores("00000000")
+    assert found.keys() == columns.keys()
+    for name, values in columns.items():
+        if values.dtype == object:
+            assert found[name].tolist() == [
+                text.encode("utf-8", "backslashreplace").decode("utf-8") for text in values.tolist()
+            ]
+        else:
+            assert found[name].dtype == values.dtype
+            assert found[name].tobytes() == values.tobytes(), "every bit, of NaN and -0.0 too"
+    shutil.rmtree(folder / "scores" / "00000000")
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(), st.text(), st.integers(0, 10**6), st.dictionaries(st.text(), st.text() | st.integers() | st.floats()))
+def test_an_outcome_is_read_back(folder: Path, reason: str, knew: str, images: int, card: dict[str, Any]) -> None:
+    store = RunStore.open(folder)
+    key = store.record.cells[0].key
+    before = store.outcomes()[key]
+    outcome = Outcome("failed", reason, knew, card={k: v for k, v in card.items() if v == v}, images=images)
+    store.write_outcome(key, outcome, detail=reason)
+    assert store.outcomes()[key] == outcome
+    store.write_outcome(key, before)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_run_folder_of_which_any_bytes_are_changed_is_read_or_named(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    copy = tmp_path_factory.mktemp("mutated") / folder.name
+    shutil.copytree(folder, copy)
+    files = sorted(one for one in copy.rglob("*") if one.suffix in (".json", ".parquet"))
+    file = data.draw(st.sampled_from(files))
+    content = bytearray(file.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    file.write_bytes(content[: data.draw(st.sampled_from([len(content), len(content) // 2]))])
+    try:
+        store = RunStore.open(copy)
+        store.images()
+        store.outcomes()
+        for cell in store.record.cells:
+            store.scores(cell.key)
+    except BenchboxError as error:
+        assert str(copy) in error.message
+        assert error.hint
+    finally:
+        shutil.rmtree(copy.parent)

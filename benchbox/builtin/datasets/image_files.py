@@ -134,7 +134,8 @@ def decode(data: bytes) -> Picture:
         raise UnreadableImage("the file is empty")
     try:
         width, height = claimed_size(data)
-    except (struct.error, IndexError, KeyError, ValueError) as error:
+        paged = data[:2] in (b"II", b"MM") and _has_second_page(data)
+    except (struct.error, IndexError, KeyError, ValueError, OverflowError) as error:
         raise UnreadableImage("its header is damaged") from error
     if width < 1 or height < 1 or width * height > MAX_PIXELS:
         raise UnreadableImage(f"it claims {width} x {height} pixels; at most {MAX_PIXELS:,} are read")
@@ -157,7 +158,7 @@ def decode(data: bytes) -> Picture:
         grey = image if image.ndim == 2 else np.ascontiguousarray(image[:, :, 0])
     else:
         raise UnreadableImage(f"it has {channels} channels")
-    return Picture(grey, channels >= 3, channels in (2, 4), data[:2] in (b"II", b"MM") and _has_second_page(data))
+    return Picture(grey, channels >= 3, channels in (2, 4), paged)
 
 
 def claimed_size(data: bytes) -> tuple[int, int]:
@@ -167,7 +168,7 @@ def claimed_size(data: bytes) -> tuple[int, int]:
     ------
     UnreadableImage
         The content is none of the four formats.
-    struct.error, IndexError, KeyError, ValueError
+    struct.error, IndexError, KeyError, ValueError, OverflowError
         The header is damaged.
     """
     if data.startswith(_PNG):
