@@ -1,17 +1,11 @@
-"""results/<run-id>/: the only module that knows file names, and the one that writes them so that nothing is lost."""
+"""The folder of one run: what is kept in it, written and read back."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
-import os
-import re
-import secrets
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError
-from benchbox.api.records import Outcome, RunRecord, Timing, digest, from_json, to_json
-
-FORMAT = 1
-IMAGE = "image"
-PICTURES = ("clean", "noisy", "denoised")
-_RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9]{3}[0-9a-f]{4}")
-_OURS = re.compile(
-    r"run\.json|images\.parquet|lock|leaderboard\.md|report\.html|logs/[^/]+\.(?:log|txt)|outcomes/[0-9a-f]{16}\.json"
-    r"|timing/[^/.]+\.(?:json|parquet)|(?:previews|ceiling)/[0-9a-f]{16}\.parquet|scores/[0-9a-f]{16}/[0-9]{8}-[0-9]{8}\.parquet"
-)
-_KEY = re.compile(r"[0-9a-f]{8,32}")
-_STRANGE = re.compile(r"[^a-z0-9_-]")
-_LONGEST = 64
-_MOST_JSON = 256 << 20
-_SHARD = re.compile(r"([0-9]{8})-([0-9]{8})\.parquet")
-Columns = Mapping[str, NDArray[Any]]
-
-
-def new_run_id() -> str:
-    """Name of a new run: UTC time to the millisecond, so that names sort as runs were made, and random hex digits."""
-    now = datetime.now(UTC)
-    return f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}{secrets.token_hex(2)}"
+from benchbox.api.records import Outcome, RunRecord, Timing, from_json, to_json
+from benchbox.store.files import explained, read_json, write_whole
+from benchbox.store.names import FORMAT, IMAGE, KEY, OURS, PICTURES, SHARD, noise_key, timing_key
+from benchbox.store.tables import Columns, read_table, table_bytes
 
 
 @dataclass(frozen=True)
@@ -76,7 +52,7 @@ class RunStore:
             The folder cannot be written.
         """
         folder = results / record.run_id
-        with _explained(folder):
+        with explained(folder):
             folder.mkdir(parents=True)
             for part in ("scores", "outcomes", "timing", "logs"):
                 (folder / part).mkdir()
@@ -95,7 +71,7 @@ class RunStore:
         BenchboxError
             It holds no run, or one of another format.
         """
-        values = _read_json(folder / "run.json")
+        values = read_json(folder / "run.json")
         if values.get("format") != FORMAT:
             raise BenchboxError(
                 f"{folder / 'run.json'} has format {values.get('format')!r}, this version reads {FORMAT}",
@@ -103,7 +79,7 @@ class RunStore:
             )
         try:
             record = from_json(RunRecord, values)
-            if strange := [cell.key for cell in record.cells if not _KEY.fullmatch(cell.key)]:
+            if strange := [cell.key for cell in record.cells if not KEY.fullmatch(cell.key)]:
                 raise ValueError(f"{strange[0]!r} is no key of a cell")
             return cls(folder, record)
         except (ValueError, KeyError, TypeError) as error:
@@ -116,7 +92,7 @@ class RunStore:
     def finished_shards(self, cell: str) -> list[tuple[int, int]]:
         """Ranges of a cell whose scores are on disk, sorted."""
         folder = self.folder / "scores" / cell
-        names = [_SHARD.fullmatch(file.name) for file in folder.iterdir()] if folder.is_dir() else []
+        names = [SHARD.fullmatch(file.name) for file in folder.iterdir()] if folder.is_dir() else []
         return sorted((int(name[1]), int(name[2])) for name in names if name)
 
     def scores(self, cell: str) -> dict[str, NDArray[Any]]:
@@ -134,7 +110,7 @@ class RunStore:
             A file is damaged.
         """
         tables = [
-            _read_table(self.folder / "scores" / cell / f"{start:08d}-{stop:08d}.parquet")
+            read_table(self.folder / "scores" / cell / f"{start:08d}-{stop:08d}.parquet")
             for start, stop in self.finished_shards(cell)
         ]
         if not tables:
@@ -147,7 +123,7 @@ class RunStore:
 
     def images(self) -> dict[str, NDArray[Any]]:
         """Read the images' table: id, height, width and labels, each of shape (N,)."""
-        return _read_table(self.folder / "images.parquet")
+        return read_table(self.folder / "images.parquet")
 
     def write_outcome(self, cell: str, outcome: Outcome, detail: str = "") -> None:
         """Keep how a cell ended, and the traceback where it failed."""
@@ -161,7 +137,7 @@ class RunStore:
         for cell in self.record.cells:
             file = self.folder / "outcomes" / f"{cell.key}.json"
             if file.is_file():
-                found[cell.key] = self._record(Outcome, file, _read_json(file))
+                found[cell.key] = self._record(Outcome, file, read_json(file))
         return found
 
     def write_timing(self, denoiser: str, timing: Timing, detail: str = "") -> None:
@@ -193,10 +169,10 @@ class RunStore:
             file = self.folder / "timing" / f"{timing_key(denoiser.label)}.json"
             if not file.is_file():
                 continue
-            values = _read_json(file)
+            values = read_json(file)
             values["samples_ms"] = {}
             if file.with_suffix(".parquet").is_file():
-                table = _read_table(file.with_suffix(".parquet"))
+                table = read_table(file.with_suffix(".parquet"))
                 for batch in np.unique(table["batch"]):
                     values["samples_ms"][int(batch)] = table["latency_ms"][table["batch"] == batch].tolist()
             found[denoiser.label] = self._record(Timing, file, values)
@@ -224,7 +200,7 @@ class RunStore:
         file = self.folder / "previews" / f"{key}.parquet"
         if not file.is_file():
             return {}, {}
-        columns = _read_table(file)
+        columns = read_table(file)
         sizes = list(zip(columns.pop("height").tolist(), columns.pop("width").tolist(), strict=True))
         pictures = {}
         for name in [name for name in PICTURES if name in columns]:
@@ -239,7 +215,7 @@ class RunStore:
     def ceiling(self, noise: str) -> dict[str, NDArray[Any]]:
         """Per-image scores of the oracle Wiener filter, as `write_ceiling` took them; empty where there are none."""
         file = self.folder / "ceiling" / f"{noise_key(noise)}.parquet"
-        return _read_table(file) if file.is_file() else {}
+        return read_table(file) if file.is_file() else {}
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -252,7 +228,7 @@ class RunStore:
         """
         import fcntl
 
-        with _explained(self.folder / "lock"), (self.folder / "lock").open("w") as file:
+        with explained(self.folder / "lock"), (self.folder / "lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -266,9 +242,9 @@ class RunStore:
         moved = []
         for file in sorted(self.folder.rglob("*")):
             name = file.relative_to(self.folder).as_posix()
-            if file.is_dir() or name.startswith("set-aside/") or (_OURS.fullmatch(name) and _is_whole(file)):
+            if file.is_dir() or name.startswith("set-aside/") or (OURS.fullmatch(name) and _is_whole(file)):
                 continue
-            with _explained(file):
+            with explained(file):
                 (self.folder / "set-aside").mkdir(exist_ok=True)
                 file.replace(self.folder / "set-aside" / name.replace("/", "_"))
             moved.append(name)
@@ -297,149 +273,18 @@ class RunStore:
         self._write(name, (json.dumps(values, indent=2, default=str) + "\n").encode("utf-8"))
 
     def _write_table(self, name: str, columns: Columns) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        sink = pa.BufferOutputStream()
-        arrays = {key: _to_arrow(values) for key, values in columns.items()}
-        pq.write_table(pa.table(arrays), sink, compression="zstd")
-        self._write(name, sink.getvalue().to_pybytes())
+        self._write(name, table_bytes(columns))
 
     def _write(self, name: str, content: bytes) -> None:
-        path = self.folder / name
-        with _explained(path):
-            path.parent.mkdir(exist_ok=True)
-            handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(temporary).chmod(0o644)
-                Path(temporary).replace(path)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
-
-
-def timing_key(denoiser: str) -> str:
-    """File name of a denoiser's timing: a readable start and a digest of its canonical specification."""
-    return f"{_STRANGE.sub('_', denoiser.partition(':')[0])[:_LONGEST]}-{digest(denoiser)}"
-
-
-def noise_key(noise: str) -> str:
-    """File name of what is kept of a noise, by its canonical specification."""
-    return digest(noise)
-
-
-def list_runs(results: Path) -> list[Path]:
-    """Folders of all runs, oldest first."""
-    if not results.is_dir():
-        return []
-    return sorted(one for one in results.iterdir() if _RUN_ID.fullmatch(one.name) and (one / "run.json").is_file())
-
-
-def find_run(results: Path, name: str = "") -> Path:
-    """Find a run.
-
-    Parameters
-    ----------
-    results : Path
-        Folder of all runs.
-    name : str
-        A run's id, a unique start of it, or the path of its folder; empty for the newest.
-
-    Raises
-    ------
-    BenchboxError
-        There is none, or several fit.
-    """
-    if name and (Path(name) / "run.json").is_file():
-        return Path(name)
-    runs = list_runs(results)
-    if not runs:
-        raise BenchboxError(f"there is no run in {results}", hint="make one: benchbox run --noise gaussian:0.1")
-    fitting = [run for run in runs if run.name.startswith(name)]
-    if not name or len(fitting) == 1:
-        return fitting[-1]
-    if fitting:
-        raise BenchboxError(f"'{name}' fits {len(fitting)} runs", hint="give more of its id: benchbox list runs")
-    raise BenchboxError(f"there is no run '{name}' in {results}", hint=f"the newest is {runs[-1].name}")
+        write_whole(self.folder / name, content)
 
 
 def _is_whole(file: Path) -> bool:
     try:
         if file.suffix == ".json":
-            _read_json(file)
+            read_json(file)
         elif file.suffix == ".parquet":
-            _read_table(file)
+            read_table(file)
     except BenchboxError:
         return False
     return True
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn what the system says about a file into an error with a remedy."""
-    try:
-        yield
-    except OSError as error:
-        hints = {
-            errno.ENOSPC: "the disk is full: free some space; what was finished is kept",
-            errno.EDQUOT: "the quota is used up: free some space; what was finished is kept",
-            errno.EFBIG: "the file size limit is reached: raise it (ulimit -f); what was finished is kept",
-            errno.EROFS: "the disk is read-only: choose another folder with --results",
-            errno.EACCES: "choose a folder you may write to with --results",
-            errno.EEXIST: "another run made it just now: run again",
-        }
-        hint = hints.get(error.errno or 0, "choose another folder with --results")
-        raise BenchboxError(f"cannot write {path}: {error.strerror or error}", hint=hint) from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _MOST_JSON:
-            raise BenchboxError(f"{path} is larger than {_MOST_JSON >> 20} MiB", hint="it is no file of a run")
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BenchboxError(f"cannot read {path}: {error.strerror}", hint="is it the folder of a run?") from error
-    except (ValueError, RecursionError) as error:
-        raise BenchboxError(f"{path} is not JSON: {error}", hint="the file is damaged; run again") from error
-    if not isinstance(values, dict):
-        raise BenchboxError(f"{path} is not a JSON object", hint="the file is damaged; run again")
-    return values
-
-
-def _read_table(path: Path) -> dict[str, NDArray[Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        # A buffer, not a path: pyarrow must not guess a data set or partitions from folder names.
-        table = pq.ParquetFile(pa.BufferReader(path.read_bytes())).read()
-    except (OSError, pa.ArrowException) as error:
-        raise BenchboxError(f"cannot read {path}: {error}", hint="delete the damaged file and run again") from error
-    return {name: _from_arrow(table.column(name)) for name in table.column_names}
-
-
-def _to_arrow(values: NDArray[Any]) -> Any:
-    """Make an Arrow array of numbers, text or bytes; `pyarrow.array` would import pandas to see if that is its kind."""
-    import pyarrow as pa
-
-    if values.dtype.kind in "iuf":
-        kind = pa.from_numpy_dtype(values.dtype)
-        return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
-    texts = [value if isinstance(value, bytes) else str(value).encode("utf-8", "backslashreplace") for value in values]
-    kind = pa.binary() if len(values) and isinstance(values[0], bytes) else pa.string()
-    offsets = np.cumsum([0, *map(len, texts)], dtype=np.int32)
-    return pa.Array.from_buffers(kind, len(texts), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))])
-
-
-def _from_arrow(column: Any) -> NDArray[Any]:
-    """Make a column of numbers, or of objects; `to_numpy` would import pandas."""
-    import pyarrow as pa
-
-    if (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)) and not column.null_count:
-        parts = [np.from_dlpack(chunk) for chunk in column.chunks]
-        return np.concatenate(parts) if parts else np.empty(0)
-    return np.array(column.to_pylist(), dtype=object)

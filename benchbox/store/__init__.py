@@ -1,0 +1,19 @@
+"""results/<run-id>/: the only room that knows file names, and the one that writes them so that nothing is lost."""
+
+from __future__ import annotations
+
+from benchbox.store.find import find_run, list_runs
+from benchbox.store.names import FORMAT, IMAGE, PICTURES, new_run_id, noise_key, timing_key
+from benchbox.store.run import RunStore
+
+__all__ = [
+    "FORMAT",
+    "IMAGE",
+    "PICTURES",
+    "RunStore",
+    "find_run",
+    "list_runs",
+    "new_run_id",
+    "noise_key",
+    "timing_key",
+]

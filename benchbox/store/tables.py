@@ -1,0 +1,97 @@
+"""Tables as Parquet: numbers bit by bit, with a checksum a page, and never more than a file may hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchbox.api.errors import BenchboxError
+
+Columns = Mapping[str, NDArray[Any]]
+_MOST_VALUES = 1 << 28
+_MOST_BYTES = 4 << 30
+_BATCH_BYTES = 1 << 28
+
+
+def table_bytes(columns: Columns) -> bytes:
+    """Write columns of one length as a Parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    arrays = {key: _to_arrow(values) for key, values in columns.items()}
+    pq.write_table(pa.table(arrays), sink, compression="zstd", write_page_checksum=True)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def read_table(path: Path) -> dict[str, NDArray[Any]]:
+    """Read a Parquet file.
+
+    Raises
+    ------
+    BenchboxError
+        It is missing or damaged, or claims to hold more than a run has.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        # A buffer, not a path: pyarrow must not guess a data set or partitions from folder names.
+        file = pq.ParquetFile(pa.BufferReader(path.read_bytes()), page_checksum_verification=True)
+        table = _bounded(file)
+        return {name: _from_arrow(table.column(place)) for place, name in enumerate(table.column_names)}
+    except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
+        lines = str(error).splitlines()
+        raise BenchboxError(
+            f"cannot read {path}: {lines[0] if lines else type(error).__name__}",
+            hint="delete the damaged file and run again",
+        ) from error
+
+
+def _bounded(file: Any) -> Any:
+    """Read a table in batches that fit, up to what a table may hold: a small file can unpack to any size."""
+    import pyarrow as pa
+
+    meta = file.metadata
+    if meta.num_rows < 0 or meta.num_rows * max(1, meta.num_columns) > _MOST_VALUES:
+        raise ValueError(f"it claims {meta.num_rows:,} rows of {meta.num_columns} columns")
+    groups = [meta.row_group(place) for place in range(meta.num_row_groups)]
+    if any(not 0 <= group.total_byte_size <= _MOST_BYTES for group in groups):
+        raise ValueError("it unpacks to more bytes than a table of a run has")
+    # The longest text of a chunk is no longer than the chunk, and may stand in every row of a batch.
+    longest = max((group.total_byte_size for group in groups), default=0)
+    batches, total = [], 0
+    for batch in file.iter_batches(batch_size=max(1, min(1 << 16, _BATCH_BYTES // max(1, longest)))):
+        total += batch.nbytes
+        if total > _MOST_BYTES:
+            raise ValueError("it unpacks to more bytes than a table of a run has")
+        batches.append(batch)
+    return pa.Table.from_batches(batches, file.schema_arrow)
+
+
+def _to_arrow(values: NDArray[Any]) -> Any:
+    """Make an Arrow array of numbers, text or bytes; `pyarrow.array` would import pandas to see if that is its kind."""
+    import pyarrow as pa
+
+    if values.dtype.kind in "iuf":
+        kind = pa.from_numpy_dtype(values.dtype)
+        return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
+    texts = [value if isinstance(value, bytes) else str(value).encode("utf-8", "backslashreplace") for value in values]
+    kind = pa.binary() if len(values) and isinstance(values[0], bytes) else pa.string()
+    offsets = np.cumsum([0, *map(len, texts)], dtype=np.int32)
+    return pa.Array.from_buffers(kind, len(texts), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))])
+
+
+def _from_arrow(column: Any) -> NDArray[Any]:
+    """Make a column of numbers, or of objects; `to_numpy` would import pandas."""
+    import pyarrow as pa
+
+    if (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)) and not column.null_count:
+        parts = [np.from_dlpack(chunk) for chunk in column.chunks]
+        return np.concatenate(parts) if parts else np.empty(0)
+    return np.array(column.to_pylist(), dtype=object)
