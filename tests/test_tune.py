@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -252,6 +253,25 @@ def test_the_training_split_is_the_default(tmp_path: Path) -> None:
     test = DataRequest(path=str(table), split="PublicTest")
     found = tune(TuneConfig("median", space, data=test, results=tmp_path / "results"), quiet)
     assert found.best.label == "fer2013 PublicTest"
+
+
+def test_what_was_found_goes_into_a_run_whose_row_says_where(
+    benchbox: Callable[..., CompletedProcess[str]], tmp_path: Path
+) -> None:
+    conditions = ("--noise", "gaussian:0.1", "--limit", "12", "--results", tmp_path / "results")
+    out = tmp_path / "best.json"
+    said = benchbox("tune", "wiener:strength=1", "--space", "window_sigma=0.5,2", *conditions, "--out", out).stdout
+    assert f"try: benchbox run wiener:@{out}" in said
+    found = TunedOptions.load(out)
+    assert found.options == {"strength": "1", "window_sigma": "2"}
+    assert "tuned on" in benchbox("run", "wiener", f"wiener:@{out}", "--no-timing", *conditions).stdout
+    table = benchbox("leaderboard", "--results", tmp_path / "results", "--format", "csv").stdout
+    rows = {row["denoiser"]: row for row in csv.DictReader(table.splitlines())}
+    assert rows["wiener"]["tuned_on"] == "FER2013 Training + scikit-image photographs"
+    tuned = rows["wiener:window_sigma=2,strength=1"]
+    assert tuned["tuned_on"] == "sample"
+    # The run scores the images that the search scored.
+    assert float(tuned["psnr"]) == pytest.approx(found.score, abs=1e-9)
 
 
 def test_images_that_repeat_are_left_out(benchbox: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:
