@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import shutil
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,7 +25,8 @@ from benchbox import BenchboxError
 from benchbox.api.records import Outcome, Timing
 from benchbox.engine.environment import environment
 from benchbox.notebook import run
-from benchbox.store import RunStore, find_run, list_runs
+from benchbox.store import RunStore, find_run, list_runs, tables
+from benchbox.store.tables import read_table, table_bytes
 
 
 @pytest.fixture(scope="module")
@@ -136,29 +141,38 @@ NUMBERS = (
     hnp.arrays(np.float64, 5)
     | hnp.arrays(np.float32, 5, elements=st.floats(width=32))
     | hnp.arrays(np.int32, 5)
-    | st.lists(st.text(), min_size=5, max_size=5).map(lambda texts: np.array(texts, dtype=object))
+    | hnp.arrays(np.int64, 5)
 )
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.dictionaries(st.text(min_size=1, max_size=9), NUMBERS, max_size=5))
+@given(st.dictionaries(st.text(min_size=1, max_size=9).filter(str.isprintable), NUMBERS, max_size=5))
 def test_a_shard_is_read_back_bit_by_bit(folder: Path, columns: dict[str, NDArray[Any]]) -> None:
     store = RunStore.open(folder)
-    columns = {name: values for name, values in columns.items() if name.isprintable()} | {"image": np.arange(5, 10)}
+    columns = dict.fromkeys(store.record.metrics, np.zeros(5)) | columns | {"image": np.arange(5, 10)}
     shutil.rmtree(folder / "scores" / "00000000", ignore_errors=True)
     store.write_shard("00000000", 5, 10, columns)
     assert store.finished_shards("00000000") == [(5, 10)]
     found = store.scores("00000000")
     assert found.keys() == columns.keys()
     for name, values in columns.items():
-        if values.dtype == object:
-            assert found[name].tolist() == [
-                text.encode("utf-8", "backslashreplace").decode("utf-8") for text in values.tolist()
-            ]
-        else:
-            assert found[name].dtype == values.dtype
-            assert found[name].tobytes() == values.tobytes(), "every bit, of NaN and -0.0 too"
+        assert found[name].dtype == values.dtype
+        assert found[name].tobytes() == values.tobytes(), "every bit, of NaN and -0.0 too"
     shutil.rmtree(folder / "scores" / "00000000")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.text(), max_size=5), st.lists(st.binary(), max_size=5))
+def test_texts_and_bytes_are_read_back(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], raw: list[bytes]
+) -> None:
+    count = min(len(texts), len(raw))
+    columns = {"text": np.array(texts[:count], dtype=object), "raw": np.array([*raw[:count], None], dtype=object)[:-1]}
+    file = tmp_path_factory.mktemp("tables") / "table.parquet"
+    file.write_bytes(table_bytes(columns))
+    found = read_table(file)
+    assert found["text"].tolist() == [one.encode("utf-8", "backslashreplace").decode() for one in texts[:count]]
+    assert [bytes(one) if count else one for one in found["raw"].tolist()] == raw[:count]
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -197,3 +211,81 @@ def test_a_run_folder_of_which_any_bytes_are_changed_is_read_or_named(
         assert error.hint
     finally:
         shutil.rmtree(copy.parent)
+
+
+SCORES = {"image": np.arange(4, dtype=np.int32), "psnr": np.arange(4.0)}
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"psnr": np.arange(4.0)}, "column 'image' is missing"),
+        ({"image": np.arange(4, dtype=np.int32)}, "column '.*' is missing"),
+        (SCORES | {"image": np.arange(4.0)}, "column 'image' is of type float64"),
+        (SCORES | {"psnr": np.array(["x"] * 4, dtype=object)}, "column 'psnr' is of type object"),
+        ({name: values[:3] for name, values in SCORES.items()}, "3 rows are not of images of this run"),
+        (SCORES | {"image": np.array([0, 1, 2, 142], np.int32)}, "4 rows are not of images of this run"),
+        (SCORES | {"image": np.array([0, 1, 2, -1], np.int32)}, "4 rows are not of images of this run"),
+    ],
+)
+def test_a_table_that_no_run_writes_is_named(folder: Path, columns: dict[str, NDArray[Any]], words: str) -> None:
+    store = RunStore.open(folder)
+    others = (
+        {}
+        if words.startswith("column '.*'")
+        else dict.fromkeys(store.record.metrics, np.arange(len(columns["psnr"]) * 1.0))
+    )
+    store.write_shard("00000000", 0, 4, others | columns)
+    with pytest.raises(BenchboxError, match=words) as caught:
+        store.scores("00000000")
+    assert "scores/00000000/00000000-00000004.parquet" in caught.value.message
+    shutil.rmtree(folder / "scores" / "00000000")
+
+
+def test_a_table_that_unpacks_without_bound_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a few kilobytes: a billion equal rows, and a long text that stands in every row."""
+    file = tmp_path / "table.parquet"
+    pq.write_table(pa.table({"a": pa.nulls(2**29, pa.int8())}), file)
+    assert file.stat().st_size < 2**20
+    with pytest.raises(BenchboxError, match="it claims 536,870,912 rows"):
+        read_table(file)
+    monkeypatch.setattr(tables, "_MOST_BYTES", 2**26)
+    pq.write_table(pa.table({"a": pa.array(["x" * 2**16] * 2**13)}), file)
+    assert file.stat().st_size < 2**20
+    tracemalloc.start()
+    with pytest.raises(BenchboxError, match="unpacks to more bytes"):
+        read_table(file)
+    tracemalloc.stop()
+
+
+def test_a_changed_bit_of_a_score_is_noticed(folder: Path, tmp_path: Path) -> None:
+    """Each byte of the numbers themselves, which hold no other redundancy."""
+    content = bytearray(table_bytes({"a": np.random.default_rng(0).standard_normal(20)}))
+    file = tmp_path / "table.parquet"
+    file.write_bytes(content)
+    whole = read_table(file)["a"].tobytes()
+    for place in range(len(content)):
+        content[place] ^= 1
+        file.write_bytes(content)
+        with contextlib.suppress(BenchboxError):
+            (values,) = read_table(file).values()
+            assert values.tobytes() == whole, place
+        content[place] ^= 1
+
+
+def test_links_in_a_run_lead_nowhere(folder: Path, tmp_path: Path) -> None:
+    """A folder that somebody else made may hold links to files and folders of yours."""
+    copy = tmp_path / folder.name
+    shutil.copytree(folder, copy)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "dear.txt").write_text("dear")
+    (copy / "lock").unlink(missing_ok=True)
+    (copy / "lock").symlink_to(mine / "dear.txt")
+    with pytest.raises(BenchboxError, match="cannot write"), RunStore.open(copy).locked():
+        pass
+    shutil.move(copy / "scores", tmp_path / "elsewhere")
+    (copy / "scores").symlink_to(mine)
+    assert {"lock", "scores"} <= set(RunStore.open(copy).set_aside_strangers())
+    assert not (copy / "scores").exists()
+    assert (mine / "dear.txt").read_text() == "dear"

@@ -57,6 +57,11 @@ def explained(path: Path) -> Iterator[None]:
         raise BenchboxError(f"cannot write {path}: {error.strerror or error}", hint=hint) from error
 
 
+def damaged(path: Path, what: str) -> BenchboxError:
+    """Make the error of a file that holds what no run writes."""
+    return BenchboxError(f"{path}: {what}", hint="the file is damaged; delete it and run again")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; raises `BenchboxError` when it is missing, too large or none."""
     try:

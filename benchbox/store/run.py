@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError
 from benchbox.api.records import Outcome, RunRecord, Timing, from_json, to_json
-from benchbox.store.files import explained, read_json, write_whole
+from benchbox.store.files import damaged, explained, read_json, write_whole
 from benchbox.store.names import FORMAT, IMAGE, KEY, OURS, PICTURES, SHARD, noise_key, timing_key
 from benchbox.store.tables import Columns, read_table, table_bytes
 
@@ -82,7 +83,7 @@ class RunStore:
             if strange := [cell.key for cell in record.cells if not KEY.fullmatch(cell.key)]:
                 raise ValueError(f"{strange[0]!r} is no key of a cell")
             return cls(folder, record)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise BenchboxError(f"{folder / 'run.json'}: {error}", hint="the file is damaged; run again") from error
 
     def write_shard(self, cell: str, start: int, stop: int, columns: Columns) -> None:
@@ -109,10 +110,7 @@ class RunStore:
         BenchboxError
             A file is damaged.
         """
-        tables = [
-            read_table(self.folder / "scores" / cell / f"{start:08d}-{stop:08d}.parquet")
-            for start, stop in self.finished_shards(cell)
-        ]
+        tables = [self._shard(cell, start, stop) for start, stop in self.finished_shards(cell)]
         if not tables:
             return {}
         # Shards that an older version wrote before a resume lack the columns that came later.
@@ -121,9 +119,27 @@ class RunStore:
         order = np.argsort(columns[IMAGE], kind="stable")
         return {name: values[order] for name, values in columns.items()}
 
+    def _shard(self, cell: str, start: int, stop: int) -> dict[str, NDArray[Any]]:
+        file = self.folder / "scores" / cell / f"{start:08d}-{stop:08d}.parquet"
+        table = read_table(file, {IMAGE: "iu"} | dict.fromkeys(self.record.metrics, "iuf"), "iuf")
+        return self._of_images(file, table, stop - start)
+
+    def _of_images(
+        self, file: Path, table: dict[str, NDArray[Any]], rows: int | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """A table with a column of positions in that of the images; raises where these, or its length, cannot be."""
+        images = table[IMAGE]
+        if rows not in (None, len(images)) or ((images < 0) | (images >= self.record.data.images)).any():
+            raise damaged(file, f"its {len(images)} rows are not of images of this run")
+        return table
+
     def images(self) -> dict[str, NDArray[Any]]:
         """Read the images' table: id, height, width and labels, each of shape (N,)."""
-        return read_table(self.folder / "images.parquet")
+        file = self.folder / "images.parquet"
+        table = read_table(file, {"id": "O"})
+        if len(table["id"]) != self.record.data.images:
+            raise damaged(file, f"it has {len(table['id'])} rows, and the run {self.record.data.images} images")
+        return table
 
     def write_outcome(self, cell: str, outcome: Outcome, detail: str = "") -> None:
         """Keep how a cell ended, and the traceback where it failed."""
@@ -172,10 +188,16 @@ class RunStore:
             values = read_json(file)
             values["samples_ms"] = {}
             if file.with_suffix(".parquet").is_file():
-                table = read_table(file.with_suffix(".parquet"))
+                table = read_table(file.with_suffix(".parquet"), {"batch": "iu", "latency_ms": "f"})
+                if not (np.isfinite(table["latency_ms"]) & (table["latency_ms"] > 0)).all():
+                    raise damaged(file.with_suffix(".parquet"), "a latency is no positive number")
                 for batch in np.unique(table["batch"]):
                     values["samples_ms"][int(batch)] = table["latency_ms"][table["batch"] == batch].tolist()
-            found[denoiser.label] = self._record(Timing, file, values)
+            timing: Timing = self._record(Timing, file, values)
+            samples = (timing.calibration.stencil_ms, timing.calibration.product_ms) if timing.calibration else ()
+            if not all(one and min(one) > 0 for one in samples):
+                raise damaged(file, "the calibration is no list of positive numbers")
+            found[denoiser.label] = timing
         return found
 
     def write_previews(self, key: str, columns: Columns, pictures: Mapping[str, Sequence[NDArray[np.float32]]]) -> None:
@@ -200,12 +222,18 @@ class RunStore:
         file = self.folder / "previews" / f"{key}.parquet"
         if not file.is_file():
             return {}, {}
-        columns = read_table(file)
+        columns = read_table(file, {IMAGE: "iu", "repeat": "iu", "height": "iu", "width": "iu"})
+        columns = self._of_images(file, columns)
         sizes = list(zip(columns.pop("height").tolist(), columns.pop("width").tolist(), strict=True))
         pictures = {}
-        for name in [name for name in PICTURES if name in columns]:
-            stack = zip(columns.pop(name), sizes, strict=True)
-            pictures[name] = [np.frombuffer(one, dtype="<f2").reshape(size).astype(np.float32) for one, size in stack]
+        try:
+            for name in [name for name in PICTURES if name in columns]:
+                stack = zip(columns.pop(name), sizes, strict=True)
+                pictures[name] = [
+                    np.frombuffer(one, dtype="<f2").reshape(size).astype(np.float32) for one, size in stack
+                ]
+        except (ValueError, TypeError) as error:
+            raise damaged(file, f"pictures of {name}: {error}") from error
         return columns, pictures
 
     def write_ceiling(self, noise: str, columns: Columns) -> None:
@@ -215,7 +243,7 @@ class RunStore:
     def ceiling(self, noise: str) -> dict[str, NDArray[Any]]:
         """Per-image scores of the oracle Wiener filter, as `write_ceiling` took them; empty where there are none."""
         file = self.folder / "ceiling" / f"{noise_key(noise)}.parquet"
-        return read_table(file) if file.is_file() else {}
+        return self._of_images(file, read_table(file, {IMAGE: "iu"}, "iuf")) if file.is_file() else {}
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -228,21 +256,27 @@ class RunStore:
         """
         import fcntl
 
-        with explained(self.folder / "lock"), (self.folder / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise BenchboxError(
-                    f"another process is working on run {self.record.run_id}", hint="wait for it, or end it"
-                ) from error
+        with explained(self.folder / "lock"):
+            # No link: a run's folder may come from anybody.
+            handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
+        except BlockingIOError as error:
+            raise BenchboxError(
+                f"another process is working on run {self.record.run_id}", hint="wait for it, or end it"
+            ) from error
+        finally:
+            os.close(handle)
 
     def set_aside_strangers(self) -> list[str]:
-        """Move files that are torn or do not belong here into ``set-aside/``; tells their names."""
+        """Move files that are torn or do not belong here, and every link, into ``set-aside/``; tells their names."""
         moved = []
         for file in sorted(self.folder.rglob("*")):
             name = file.relative_to(self.folder).as_posix()
-            if file.is_dir() or name.startswith("set-aside/") or (OURS.fullmatch(name) and _is_whole(file)):
+            if name.startswith("set-aside/") or (
+                not file.is_symlink() and (file.is_dir() or (OURS.fullmatch(name) and _is_whole(file)))
+            ):
                 continue
             with explained(file):
                 (self.folder / "set-aside").mkdir(exist_ok=True)
@@ -266,8 +300,8 @@ class RunStore:
     def _record(self, kind: type[Any], file: Path, values: dict[str, Any]) -> Any:
         try:
             return from_json(kind, values)
-        except (ValueError, KeyError, TypeError) as error:
-            raise BenchboxError(f"{file}: {error}", hint="the file is damaged; delete it and run again") from error
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            raise damaged(file, str(error)) from error
 
     def _write_json(self, name: str, values: dict[str, Any]) -> None:
         self._write(name, (json.dumps(values, indent=2, default=str) + "\n").encode("utf-8"))

@@ -29,13 +29,26 @@ def table_bytes(columns: Columns) -> bytes:
     return content
 
 
-def read_table(path: Path) -> dict[str, NDArray[Any]]:
+def read_table(path: Path, kinds: Mapping[str, str] = {}, others: str = "") -> dict[str, NDArray[Any]]:
     """Read a Parquet file.
+
+    Parameters
+    ----------
+    path : Path
+    kinds : mapping of str to str
+        Columns that must be there, with the kinds of numpy's types that each may be of: ``'iu'`` for whole numbers,
+        ``'f'``, ``'O'`` for text or bytes.
+    others : str
+        Kinds of all other columns; empty for any.
+
+    Returns
+    -------
+    dict of str to ndarray, each of shape (N,)
 
     Raises
     ------
     BenchboxError
-        It is missing or damaged, or claims to hold more than a run has.
+        It is missing or damaged, claims to hold more than a run has, or its columns are others.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -44,7 +57,14 @@ def read_table(path: Path) -> dict[str, NDArray[Any]]:
         # A buffer, not a path: pyarrow must not guess a data set or partitions from folder names.
         file = pq.ParquetFile(pa.BufferReader(path.read_bytes()), page_checksum_verification=True)
         table = _bounded(file)
-        return {name: _from_arrow(table.column(place)) for place, name in enumerate(table.column_names)}
+        columns = {name: _from_arrow(table.column(place)) for place, name in enumerate(table.column_names)}
+        for name in {*kinds, *columns}:
+            wanted = kinds.get(name, others)
+            if name not in columns:
+                raise ValueError(f"column {name!r} is missing")
+            if wanted and columns[name].dtype.kind not in wanted:
+                raise ValueError(f"column {name!r} is of type {columns[name].dtype}")
+        return columns
     except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
         lines = str(error).splitlines()
         raise BenchboxError(
@@ -71,6 +91,9 @@ def _bounded(file: Any) -> Any:
         if total > _MOST_BYTES:
             raise ValueError("it unpacks to more bytes than a table of a run has")
         batches.append(batch)
+    # The number of rows stands several times in a file, and not under a checksum.
+    if {meta.num_rows} != {sum(batch.num_rows for batch in batches), sum(group.num_rows for group in groups)}:
+        raise ValueError("it has other rows than it says")
     return pa.Table.from_batches(batches, file.schema_arrow)
 
 
@@ -93,5 +116,5 @@ def _from_arrow(column: Any) -> NDArray[Any]:
 
     if (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)) and not column.null_count:
         parts = [np.from_dlpack(chunk) for chunk in column.chunks]
-        return np.concatenate(parts) if parts else np.empty(0)
+        return np.concatenate(parts) if parts else np.empty(0, dtype=column.type.to_pandas_dtype())
     return np.array(column.to_pylist(), dtype=object)
