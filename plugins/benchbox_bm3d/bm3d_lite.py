@@ -23,7 +23,8 @@ class BM3DLite(Denoiser):
     vst : {'none', 'anscombe', 'auto'}
         Variance stabilization for Poisson noise: ``anscombe`` transforms every image by Anscombe's square root, takes
         the peak count from mean and noise level, and inverts without bias [3]_; ``auto`` does so for images that
-        hold whole photon counts.
+        hold whole photon counts. It looks at the image, for a denoiser is told the noise level and nothing else;
+        images rounded to 8 bit, and those with other noise on top, are left to the plain method.
 
     References
     ----------
