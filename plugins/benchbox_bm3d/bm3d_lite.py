@@ -39,9 +39,7 @@ class BM3DLite(Denoiser):
     name = "bm3d_lite"
     summary = "block matching and 3D filtering in compiled code"
     reference = "Dabov et al., IEEE TIP 2007, doi:10.1109/TIP.2007.901238"
-    capabilities = Capabilities(
-        sigma="required", min_size=_SMALLEST, tuned_on="FER2013 Training + scikit-image photographs"
-    )
+    capabilities = Capabilities(sigma="required", min_size=_SMALLEST, tuned_on="FER2013 Training + photographs")
 
     def __init__(self, *, profile: Effort = "normal", vst: Literal["none", "anscombe", "auto"] = "none") -> None:
         self.profile = profile
