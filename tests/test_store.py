@@ -22,7 +22,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from benchbox import BenchboxError
-from benchbox.api.records import Outcome, Timing
+from benchbox.api.records import Calibration, Outcome, Timing
 from benchbox.engine.environment import environment
 from benchbox.notebook import run
 from benchbox.store import RunStore, find_run, list_runs, tables
@@ -181,7 +181,8 @@ def test_an_outcome_is_read_back(folder: Path, reason: str, knew: str, images: i
     store = RunStore.open(folder)
     key = store.record.cells[0].key
     before = store.outcomes()[key]
-    outcome = Outcome("failed", reason, knew, card={k: v for k, v in card.items() if v == v}, images=images)
+    others = {f"other {name}": value for name, value in card.items() if value == value}
+    outcome = Outcome("failed", reason, knew, card=others, images=images)
     store.write_outcome(key, outcome, detail=reason)
     assert store.outcomes()[key] == outcome
     store.write_outcome(key, before)
@@ -240,6 +241,45 @@ def test_a_table_that_no_run_writes_is_named(folder: Path, columns: dict[str, ND
         store.scores("00000000")
     assert "scores/00000000/00000000-00000004.parquet" in caught.value.message
     shutil.rmtree(folder / "scores" / "00000000")
+
+
+def test_an_image_with_two_scores_is_named(folder: Path) -> None:
+    store = RunStore.open(folder)
+    columns = dict.fromkeys(store.record.metrics, np.zeros(4)) | {"repeat": np.zeros(4, np.int32)}
+    store.write_shard("00000000", 0, 4, columns | {"image": np.arange(4, dtype=np.int32)})
+    assert len(store.scores("00000000")["image"]) == 4
+    store.write_shard("00000000", 4, 8, columns | {"image": np.arange(3, 7, dtype=np.int32)})
+    with pytest.raises(BenchboxError, match="an image has two scores"):
+        store.scores("00000000")
+    shutil.rmtree(folder / "scores" / "00000000")
+
+
+@pytest.mark.parametrize("ids", [["a"] * 142, [None] * 142, ["a", "b"]])
+def test_images_that_no_run_has_are_named(folder: Path, tmp_path: Path, ids: list[Any]) -> None:
+    copy = tmp_path / folder.name
+    shutil.copytree(folder, copy)
+    pq.write_table(pa.table({"id": pa.array(ids, pa.string())}), copy / "images.parquet")
+    with pytest.raises(BenchboxError, match=r"images\.parquet"):
+        RunStore.open(copy).images()
+
+
+def test_timings_and_cards_that_no_run_writes_are_named(folder: Path) -> None:
+    store = RunStore.open(folder)
+    calibration = Calibration(1, [], [1.0])
+    for timing in (
+        Timing("ok", batch=64, samples_ms={64: [1.0]}),
+        Timing("ok", batch=64, samples_ms={1: [1.0], 64: [0.0]}),
+        Timing("ok", samples_ms={1: [1.0]}, calibration=calibration),
+    ):
+        store.write_timing("identity", timing)
+        with pytest.raises(BenchboxError, match="timing/identity-"):
+            store.timings(of_unlike_machines=True)
+    key = store.record.cells[0].key
+    before = store.outcomes()[key]
+    store.write_outcome(key, Outcome("ok", card={"dataset": 3}))
+    with pytest.raises(BenchboxError, match=f"outcomes/{key}"):
+        store.outcomes()
+    store.write_outcome(key, before)
 
 
 def test_a_table_that_unpacks_without_bound_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images, Sigma
+from benchbox.api.card import TrainingCard
 from benchbox.api.dataset import Dataset, ImageSet
 from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError, ContractError
 from benchbox.api.metric import Metric
 from benchbox.api.noise import NoiseModel
 from benchbox.api.options import build
-from benchbox.api.records import DataRequest, Knowledge, Protocol, Reference
+from benchbox.api.records import DataRequest, Knowledge, Protocol, Reference, from_json
 from benchbox.api.spec import parse_spec
 from benchbox.builtin.noise import Composed
 from benchbox.builtin.seeding import add_noise, apply_protocol
@@ -136,8 +137,20 @@ def compute_shard(task: ShardTask) -> ShardScores:
     unknown = np.full(len(clean), np.nan, dtype=np.float32)
     columns["sigma_true"] = unknown if sigma_true is None else sigma_true
     columns["sigma_told"] = unknown if told is None else told
+    return ShardScores(columns, knew, _card_of(denoiser))
+
+
+def _card_of(denoiser: Denoiser) -> dict[str, Any]:
+    """Training card as it will be read back; empty where there is none."""
     card = denoiser.card()
-    return ShardScores(columns, knew, asdict(card) if card else {})
+    if not card:
+        return {}
+    try:
+        values = asdict(card)
+        from_json(TrainingCard, values)
+        return values
+    except (ValueError, TypeError) as error:
+        raise ContractError(f"card() returned no training card: {error}", hint="give every field its type") from error
 
 
 def draw(condition: Condition, indices: NDArray[np.intp], repeat: int = 0) -> tuple[Images, Images, Sigma | None]:

@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchbox.api.card import TrainingCard
 from benchbox.api.errors import BenchboxError
 from benchbox.api.records import Outcome, RunRecord, Timing, from_json, to_json
 from benchbox.store.files import damaged, explained, read_json, write_whole
 from benchbox.store.names import FORMAT, IMAGE, KEY, OURS, PICTURES, SHARD, noise_key, timing_key
 from benchbox.store.tables import Columns, read_table, table_bytes
+
+_NO_CARD = to_json(TrainingCard("", "", "", 0, "", 0, 0.0, ""))
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,9 @@ class RunStore:
         # Shards that an older version wrote before a resume lack the columns that came later.
         names = [name for name in tables[0] if all(name in table for table in tables)]
         columns = {name: np.concatenate([table[name] for table in tables]) for name in names}
+        pairs = np.column_stack([columns[name] for name in (IMAGE, "repeat") if name in columns])
+        if "repeat" in columns and len(np.unique(pairs, axis=0)) != len(pairs):
+            raise damaged(self.folder / "scores" / cell, "an image has two scores")
         order = np.argsort(columns[IMAGE], kind="stable")
         return {name: values[order] for name, values in columns.items()}
 
@@ -137,8 +143,11 @@ class RunStore:
         """Read the images' table: id, height, width and labels, each of shape (N,)."""
         file = self.folder / "images.parquet"
         table = read_table(file, {"id": "O"})
-        if len(table["id"]) != self.record.data.images:
-            raise damaged(file, f"it has {len(table['id'])} rows, and the run {self.record.data.images} images")
+        ids = table["id"].tolist()
+        if len(ids) != self.record.data.images:
+            raise damaged(file, f"it has {len(ids)} rows, and the run {self.record.data.images} images")
+        if len(set(ids)) != len(ids) or not all(isinstance(one, str) for one in ids):
+            raise damaged(file, "ids stand in it twice, or are no text")
         return table
 
     def write_outcome(self, cell: str, outcome: Outcome, detail: str = "") -> None:
@@ -154,6 +163,7 @@ class RunStore:
             file = self.folder / "outcomes" / f"{cell.key}.json"
             if file.is_file():
                 found[cell.key] = self._record(Outcome, file, read_json(file))
+                self._record(TrainingCard, file, _NO_CARD | found[cell.key].card)
         return found
 
     def write_timing(self, denoiser: str, timing: Timing, detail: str = "") -> None:
@@ -197,6 +207,8 @@ class RunStore:
             samples = (timing.calibration.stencil_ms, timing.calibration.product_ms) if timing.calibration else ()
             if not all(one and min(one) > 0 for one in samples):
                 raise damaged(file, "the calibration is no list of positive numbers")
+            if timing.status == "ok" and not {1, timing.batch} <= timing.samples_ms.keys():
+                raise damaged(file, "its samples are missing")
             found[denoiser.label] = timing
         return found
 
