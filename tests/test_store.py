@@ -282,6 +282,22 @@ def test_timings_and_cards_that_no_run_writes_are_named(folder: Path) -> None:
     store.write_outcome(key, before)
 
 
+def test_previews_without_pictures_are_named(folder: Path) -> None:
+    store = RunStore.open(folder)
+    whole = {name: np.zeros(1, np.int32) for name in ("image", "repeat")}
+    store.write_previews("00000000", whole, {"denoised": [np.zeros((2, 3), np.float32)]})
+    assert store.previews("00000000")[1]["denoised"][0].shape == (2, 3)
+    for others, words in (
+        ({}, "no pictures"),
+        ({"denoised": np.array([b"xx"], dtype=object)}, "pictures of denoised"),
+        ({"denoised": np.array([bytes(12)], dtype=object), "image": np.array([142], np.int32)}, "not of images"),
+    ):
+        columns = whole | {"height": np.full(1, 2, np.int32), "width": np.full(1, 3, np.int32)} | others
+        (folder / "previews" / "00000000.parquet").write_bytes(table_bytes(columns))
+        with pytest.raises(BenchboxError, match=words):
+            store.previews("00000000")
+
+
 def test_a_table_that_unpacks_without_bound_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a few kilobytes: a billion equal rows, and a long text that stands in every row."""
     file = tmp_path / "table.parquet"

@@ -236,6 +236,8 @@ class RunStore:
             return {}, {}
         columns = read_table(file, {IMAGE: "iu", "repeat": "iu", "height": "iu", "width": "iu"})
         columns = self._of_images(file, columns)
+        if "denoised" not in columns and not {"clean", "noisy", "why"} <= columns.keys():
+            raise damaged(file, "it holds no pictures")
         sizes = list(zip(columns.pop("height").tolist(), columns.pop("width").tolist(), strict=True))
         pictures = {}
         try:
