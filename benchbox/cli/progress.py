@@ -1,4 +1,4 @@
-"""What a person sees while a run works: what is running, images a second, time left; silent when piped."""
+"""What a person sees while a run works: what is running, images a second, time left; in a pipe, a line now and then."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ from benchbox.engine.events import (
 )
 from benchbox.registry import Broken, Importing, SlowImport
 
+EVERY_S = 15.0
+"""Seconds between two lines where there is no terminal to draw on."""
+
 
 def _safe(text: str) -> str:
     return escape(plain(text))
@@ -44,7 +47,7 @@ class RunProgress:
             transient=True,
             disable=not self._console.is_terminal,
         )
-        self._begun = time.monotonic()
+        self._begun = self._told = time.monotonic()
         self._images = 0
         self.run_id = ""
         self._importing: TaskID | None = None
@@ -122,3 +125,8 @@ class RunProgress:
                 self._progress.update(self._timing, description=f"timing {_safe(denoiser)}")
             case TimingDone():
                 self._progress.update(self._timing, advance=1)
+        if self._progress.disable and self._progress.tasks and time.monotonic() > self._told + EVERY_S:
+            self._told = time.monotonic()
+            task = next((one for one in self._progress.tasks if not one.finished), self._progress.tasks[-1])
+            share = f", {task.percentage:.0f} %" if task.total else ""
+            self._console.print(f"{task.description}{share} {task.fields['speed']}".rstrip(), soft_wrap=True)
