@@ -271,7 +271,10 @@ def test_a_row_that_is_new_fails_no_gate(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"environment": {"cpu": "Another CPU", "cores": 2}}, "Example CPU, 2 cores and Another CPU, 2 cores"),
+        (
+            {"environment": {"cpu": "Another CPU", "cores": 2}},
+            "the machines differ: Example CPU, 2 cores and Another CPU, 2 cores",
+        ),
         ({"environment": {"cpu": "Example CPU", "cores": 4}}, "the machines differ"),
     ],
 )
