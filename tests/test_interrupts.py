@@ -143,6 +143,19 @@ def test_a_second_interrupt_ends_at_once(start: Callable[..., Started]) -> None:
     assert list(started.temporary.iterdir()) == []
 
 
+def test_a_worker_that_dies_of_an_interrupt_is_no_failure(benchbox: Command, plugin: Plugin, tmp_path: Path) -> None:
+    """A terminal or a scheduler signals every process of a run; a worker may be gone before the run has heard of it."""
+    body = (
+        "import os, psutil, signal\nserver, run = psutil.Process().parents()[:2]\n"
+        "run.suspend()\nos.kill(run.pid, signal.SIGTERM)\n"
+        "if not os.fork():\n    os.setsid()\n    import time; time.sleep(0.3); run.resume(); os._exit(0)\n"
+        "os._exit(1)"
+    )
+    said = benchbox("run", "identity", "gone", "--plugin", plugin("gone", body), "--jobs", "1", code=130).stderr
+    assert "Go on with" in said
+    assert outcomes(tmp_path) == ["ok"]
+
+
 def test_workers_end_with_a_run_that_is_killed(start: Callable[..., Started]) -> None:
     started = start()
     os.kill(started.process.pid, signal.SIGKILL)

@@ -103,8 +103,9 @@ def command(
         plugin_folders=plugin_folders,
         command=shlex.join(["benchbox", *sys.argv[1:]]),
     )
-    # The default of SIGTERM would leave the terminal without its cursor and the way to go on unsaid.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # SIGTERM's default would leave the way to go on unsaid; SIGINT is ignored where a script started this with &.
+    ends = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in ends}
     progress = _Progress()
     try:
         with progress:
@@ -117,7 +118,8 @@ def command(
             click.echo("interrupted before the first epoch was finished; nothing was kept", err=True)
         sys.exit(130)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     best = next(row for row in reversed(result.history) if row.best)
     click.echo(f"ended: {result.stopped}; best epoch {best.epoch}, validation PSNR {best.val_psnr:.2f} dB")
     click.echo(f"weights: {result.weights}\ncard: {result.weights.with_suffix('.json')}")

@@ -21,6 +21,7 @@ from benchbox.engine.worker import attempt
 from benchbox.store import RunStore
 
 _POLL_S = 0.2
+_INTERRUPT_S = 1.0  # what ends a worker may be an interrupt of the whole run, which is known of a moment later
 _WORTH_S = 1.0  # a further worker takes a good part of a second to start
 
 
@@ -177,6 +178,8 @@ class QualityPass:
             if failure is None:
                 result: ShardScores | Failure = future.result()
                 return result
+            if failure.status == "died" and self._stop.wait(_INTERRUPT_S):
+                return None
             if last or not failure.detail.startswith("signal SIGKILL"):
                 return failure
         return None
