@@ -105,10 +105,13 @@ class QualityPass:
                 self._finish(cell, Outcome("skipped", cell.skipped))
         slots = min(self._store.record.jobs, sum(len(work.queue) for work in self._work))
         with concurrent.futures.ThreadPoolExecutor(max(1, slots)) as threads:
-            futures = [threads.submit(self._slot, context) for _ in range(slots)]
+            left = {threads.submit(self._slot, context) for _ in range(slots)}
             try:
-                for future in concurrent.futures.as_completed(futures):
-                    future.result()
+                while left:
+                    # Not for ever: a signal that another thread takes does not wake this one, and is heard here alone.
+                    done, left = concurrent.futures.wait(left, _POLL_S, concurrent.futures.FIRST_COMPLETED)
+                    for future in done:
+                        future.result()
             finally:
                 self._stop.set()
 
