@@ -28,7 +28,8 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 Plugin = Callable[[str, str], Path]
 
 PROGRAM = str(Path(sys.executable).with_name("benchbox"))
-IDLE_S = 0.15
+PROMPT_S = 20.0
+"""An idle machine takes one or two seconds; a busy one more, but nothing like the ten minutes of the plugin."""
 HANGS = "import ctypes\nctypes.PyDLL(None).sleep(600)"
 
 
@@ -64,10 +65,6 @@ class Started:
         else:
             pytest.fail("the run did not begin")
         self.workers = psutil.Process(self.process.pid).children(recursive=True)
-        before = time.monotonic()
-        subprocess.run([PROGRAM, "--version"], capture_output=True, check=True)
-        self.allowed_s = 2 + 10 * max(0.0, time.monotonic() - before - IDLE_S)
-        """Two seconds, and what the load of the machine adds, told by what takes `IDLE_S` when it is idle."""
 
     def send(self, *signals: signal.Signals) -> tuple[float, str]:
         """Send signals to the whole session, as a terminal does; gives the seconds to the end, and what was said."""
@@ -118,7 +115,7 @@ def test_one_interrupt_keeps_what_is_finished_and_says_how_to_go_on(
 ) -> None:
     started = start(results)
     seconds, said = started.send(number)
-    assert seconds < started.allowed_s
+    assert seconds < PROMPT_S
     assert started.process.returncode == 130
     assert f"Go on with: benchbox run --resume {find_run(started.results).name}{words}\n" in said
     assert "Traceback" not in said
@@ -130,7 +127,7 @@ def test_one_interrupt_keeps_what_is_finished_and_says_how_to_go_on(
 def test_a_second_interrupt_ends_at_once(start: Callable[..., Started]) -> None:
     started = start()
     seconds, said = started.send(signal.SIGINT, signal.SIGINT)
-    assert seconds < started.allowed_s
+    assert seconds < PROMPT_S
     assert started.process.returncode == 130
     assert (
         f"ended at once; what was finished is kept. Go on with: benchbox run --resume {find_run(started.results).name}"

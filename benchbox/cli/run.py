@@ -204,7 +204,8 @@ def _watched(work: Callable[[RunProgress], RunStore], results: Path) -> RunStore
         raise
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # After an interrupt all that is left to do is to say so; a second one must not take that away.
+            signal.signal(number, signal.SIG_IGN if interrupted else handler)
 
 
 def _finish(store: RunStore, sort: str, rank_leaky: bool, page: bool) -> NoReturn:

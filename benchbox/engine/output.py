@@ -48,10 +48,6 @@ class OutputKeeper:
         os.close(self._handle)
         self._folder.cleanup()
 
-    def forget(self) -> None:
-        """Remove the pipe; for a process that is about to end without more ado."""
-        self._folder.cleanup()
-
     def _copy(self) -> None:
         kept = dropped = 0
         with self._log.open("ab", buffering=0) as log:

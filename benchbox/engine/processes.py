@@ -95,9 +95,9 @@ class WorkerPool:
             self._pool.close()
         self._pool.join()
         self.kill(started)
-        _pools.discard(self)
         self._output.__exit__(kind, error, trace)
         self._folder.cleanup()
+        _pools.discard(self)  # last: an interrupt may come while this waits, and then `abandon` has to find its folders
 
     def kill(self, started: Sequence[psutil.Process] = ()) -> None:
         """End the worker's process groups, and these processes, at once."""
@@ -110,9 +110,11 @@ class WorkerPool:
 
     def abandon(self) -> None:
         """End the worker and all that it started, and leave no file, without waiting for anybody."""
-        self.kill(self._processes())
-        self._folder.cleanup()
-        self._output.forget()
+        with contextlib.suppress(Exception):
+            self.kill(self._processes())
+        # The thread that is leaving may be at the same files.
+        for folder in (self._output.pipe.parent, self._groups.parent):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def resident_mb(self) -> float:
         """Resident memory of the worker and all that it started, MiB."""
@@ -151,8 +153,7 @@ def abandon_all() -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(leader, signal.SIGKILL)
     for pool in list(_pools):
-        with contextlib.suppress(Exception):
-            pool.abandon()
+        pool.abandon()
     shutil.rmtree(multiprocessing.util.get_temp_dir(), ignore_errors=True)  # the socket of the workers' server
 
 
