@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from benchbox.api.arrays import Images
 from benchbox.api.records import Cell, DenoiserRecord, Failure, Reference
 from benchbox.engine.events import Event, StageAdvanced, StageStarted
-from benchbox.engine.processes import WorkerContext, WorkerPool
+from benchbox.engine.processes import WorkerContext, WorkerPool, completed
 from benchbox.engine.work import Condition, checked, draw, image_set, make_denoiser, tell
 from benchbox.engine.worker import failure_of
 from benchbox.stats.summaries import average_repeats
@@ -95,7 +95,7 @@ def make_previews(
             for label, tasks in work.items()
         ]
         try:
-            for future in concurrent.futures.as_completed(futures):
+            for future in completed(futures):
                 future.result()
                 on_event(StageAdvanced())
         finally:

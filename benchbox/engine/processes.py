@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import multiprocessing
 import multiprocessing.context
@@ -15,9 +16,9 @@ import sys
 import tempfile
 import threading
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -28,7 +29,9 @@ from benchbox.engine.output import OutputKeeper
 SAFE_PATH = "PYTHONSAFEPATH"
 _PRELOAD = ["benchbox.engine.preload"]
 _TERM_TIMEOUT_S = 1  # a process that hangs in C does not listen: it is killed after this
+_POLL_S = 0.2
 _lock = threading.Lock()
+T = TypeVar("T")
 
 
 class _Process(multiprocessing.context.ForkServerProcess):
@@ -140,6 +143,17 @@ class WorkerPool:
     def schedule(self, function: Callable[[Any], Any], task: Any, timeout_s: float) -> Any:
         """Have a piece of work done; gives a future."""
         return self._pool.schedule(function, args=[task], timeout=timeout_s)
+
+
+def completed(futures: Iterable[concurrent.futures.Future[T]]) -> Iterator[concurrent.futures.Future[T]]:
+    """Give futures as they end, like `concurrent.futures.as_completed`, and hear signals meanwhile.
+
+    That one waits for ever, and a signal that another thread takes does not wake the main thread, which alone hears it.
+    """
+    left = set(futures)
+    while left:
+        done, left = concurrent.futures.wait(left, _POLL_S, concurrent.futures.FIRST_COMPLETED)
+        yield from done
 
 
 _pools: set[WorkerPool] = set()

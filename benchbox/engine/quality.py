@@ -15,7 +15,7 @@ from benchbox.api.records import Cell, DenoiserRecord, Failure, Outcome
 from benchbox.engine.events import CellDone, Event, ShardDone, WorkerStarted
 from benchbox.engine.limits import Limits
 from benchbox.engine.plan import Shard
-from benchbox.engine.processes import WorkerContext, WorkerPool
+from benchbox.engine.processes import WorkerContext, WorkerPool, completed
 from benchbox.engine.work import Condition, ShardScores, ShardTask
 from benchbox.engine.worker import attempt
 from benchbox.store import RunStore
@@ -105,13 +105,10 @@ class QualityPass:
                 self._finish(cell, Outcome("skipped", cell.skipped))
         slots = min(self._store.record.jobs, sum(len(work.queue) for work in self._work))
         with concurrent.futures.ThreadPoolExecutor(max(1, slots)) as threads:
-            left = {threads.submit(self._slot, context) for _ in range(slots)}
+            futures = [threads.submit(self._slot, context) for _ in range(slots)]
             try:
-                while left:
-                    # Not for ever: a signal that another thread takes does not wake this one, and is heard here alone.
-                    done, left = concurrent.futures.wait(left, _POLL_S, concurrent.futures.FIRST_COMPLETED)
-                    for future in done:
-                        future.result()
+                for future in completed(futures):
+                    future.result()
             finally:
                 self._stop.set()
 
