@@ -16,7 +16,7 @@ from benchbox.api.arrays import Images, Sigma
 from benchbox.api.records import Failure, Reference
 from benchbox.engine.events import Event, StageStarted
 from benchbox.engine.plan import Shard
-from benchbox.engine.processes import WorkerContext, WorkerPool
+from benchbox.engine.processes import WorkerContext, WorkerPool, completed
 from benchbox.engine.work import Condition, draw, make_metric, make_noise
 from benchbox.engine.worker import failure_of
 from benchbox.store import IMAGE, RunStore
@@ -96,7 +96,7 @@ def make_ceilings(
     with concurrent.futures.ThreadPoolExecutor(max(1, slots)) as threads:
         futures = [threads.submit(serve) for _ in range(slots)]
         try:
-            for future in concurrent.futures.as_completed(futures):
+            for future in completed(futures):
                 future.result()
         finally:
             stop.set()
