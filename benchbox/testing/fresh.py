@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import math
 import random
 import sys
 import time
@@ -27,8 +26,8 @@ _MIB = 2**20
 _BUDGET_S = 0.5
 _CALLS = 5, 60
 _WARM_UPS = 3
-_WINDOW_S = 0.25
-_WINDOWS = 5
+_WATCH_S = 1.0
+_LONG_S, _MOST = 0.02, 32
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class FreshReport:
         Processor seconds to import the module and construct, to set up, of the first call and of a later one with one
         image (median).
     busy : float
-        Number of threads with work, most of the time, during calls with the whole stack; the least of some windows.
+        Number of threads with work, most of the time, during calls with the whole stack.
     threads : int
         Threads alive that were not there before.
     memory_mb, grown_mb : float
@@ -112,7 +111,7 @@ def observe(task: FreshTask) -> FreshReport:
     _, calls_s, _, alone = _repeat(denoiser, *one, process)
     _call(denoiser, task.noisy, task.sigma)
     settled, stack_s, grown, denoised = _repeat(denoiser, task.noisy, task.sigma, process)
-    busy = _busy(denoiser, task.noisy, task.sigma)
+    busy = _busy(denoiser, task.noisy, task.sigma, float(np.median(stack_s)))
 
     changed = []
     if not _same(numpy_state, np.random.get_state()):  # noqa: NPY002
@@ -167,19 +166,18 @@ def _repeat(
     return end, seconds, end - settled, result
 
 
-def _busy(denoiser: Denoiser, noisy: Images, sigma: Sigma | None) -> float:
-    """The least of several windows: a loaded machine can only add to a count, threads that work are in every one."""
-    least = math.inf
-    for _ in range(_WINDOWS):
-        until = time.perf_counter() + _WINDOW_S
-        with BusyThreads() as busy:
+def _busy(denoiser: Denoiser, noisy: Images, sigma: Sigma | None, call_s: float) -> float:
+    """Threads with work, in calls that take long enough for more threads to be worth their start."""
+    often = max(1, min(_MOST, round(_LONG_S / max(call_s, 1e-6))))
+    if often > 1:
+        noisy, sigma = np.tile(noisy, (often, 1, 1)), None if sigma is None else np.tile(sigma, often)
+        _call(denoiser, noisy, sigma)  # some libraries prepare for each new size
+    until = time.perf_counter() + _WATCH_S
+    with BusyThreads() as busy:
+        _call(denoiser, noisy, sigma)
+        while time.perf_counter() < until:
             _call(denoiser, noisy, sigma)
-            while time.perf_counter() < until:
-                _call(denoiser, noisy, sigma)
-        least = min(least, busy.typical)
-        if least <= 1:
-            break
-    return least
+    return busy.typical
 
 
 def _same(one: Any, other: Any) -> bool:
