@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from made_records import MSE, PSNR, make_record
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -20,14 +21,10 @@ from benchbox.api.records import (
     Calibration,
     Cell,
     DataRecord,
-    DataRequest,
-    DenoiserRecord,
     MetricRecord,
     Outcome,
     Protocol,
     Provider,
-    Reference,
-    RunRecord,
     Timing,
 )
 from benchbox.cli.compare import command
@@ -36,9 +33,8 @@ from benchbox.report.changes import TerminalComparison, render_comparison
 from benchbox.report.compare import compare_runs
 from benchbox.report.comparison import ComparedRow, RunComparison
 from benchbox.report.gates import SPEED_FIGURES, check_gates, parse_gate
-from benchbox.store import FORMAT, RunStore
+from benchbox.store import RunStore
 
-BUILT_IN = Provider("built in", "benchbox.builtin", "benchbox", "0.1.0")
 IMAGES = 80
 
 
@@ -54,28 +50,12 @@ def make_run(
 ) -> RunStore:
     """Make a run on disk; the scores of an image hang on its id alone and on the gain of the denoiser."""
     noise = "gaussian:0.1"
-    record = RunRecord(
-        format=FORMAT,
+    record = make_record(
+        gains,
+        metrics=(PSNR, MSE),
         run_id=f"2026010{number}-030405-000abcd",
-        created="2026-01-02T03:04:05Z",
-        command="benchbox run",
-        request=DataRequest(),
         data=DataRecord("fer2013", "PublicTest", len(ids), "48x48", f"{ids}"),
-        protocol=Protocol(),
-        noises={noise: (Reference(BUILT_IN, noise),)},
-        metrics={
-            "psnr": MetricRecord(BUILT_IN, "psnr", "dB", True, ""),
-            "mse": MetricRecord(BUILT_IN, "mse", "", False, ""),
-        },
-        denoisers=tuple(
-            DenoiserRecord(label, Reference(BUILT_IN, label), "", "unused", 1, True, "") for label in gains
-        ),
         cells=tuple(Cell(f"{number}{place:07x}", label, noise) for place, label in enumerate(gains)),
-        environment={"cpu": "Example CPU", "cores": 2},
-        jobs=1,
-        timing=True,
-        timing_threads=1,
-        timing_batch=64,
     )
     record = replace(record, **changes)
     store = RunStore.create(folder, record, {"id": np.array([f"i{number:05d}" for number in ids])})
@@ -172,7 +152,7 @@ def test_images_that_are_perfect_in_one_run_are_left_out_and_counted(runs: tuple
             {
                 "metrics": {
                     "psnr": MetricRecord(Provider("file", "/mine.py"), "psnr", "dB", True, ""),
-                    "mse": MetricRecord(BUILT_IN, "mse", "", False, ""),
+                    "mse": MSE,
                 }
             },
             "metric 'psnr'",

@@ -10,25 +10,21 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from made_records import PSNR, make_record
 from numpy.typing import NDArray
 
 from benchbox.api.records import (
     Cell,
     DataRecord,
     DataRequest,
-    DenoiserRecord,
-    MetricRecord,
     Outcome,
-    Protocol,
-    Provider,
-    Reference,
-    RunRecord,
     Timing,
     digest,
 )
@@ -38,7 +34,7 @@ from benchbox.report.html import write_html
 from benchbox.report.html.causes import BANDS, causes_of, frequencies, regions_of
 from benchbox.report.html.groups import groups_of, named
 from benchbox.report.leaderboard import build_leaderboard
-from benchbox.store import FORMAT, RunStore, noise_key
+from benchbox.store import RunStore, noise_key
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -273,30 +269,17 @@ def test_a_page_of_twelve_denoisers_and_six_noises_stays_below_eight_megabytes(t
     """All that a page can hold: the full PublicTest split, labels, timing, a wrong level, pictures that do not pack."""
     images, kept = 3589, 8
     random = np.random.default_rng(0)
-    built_in = Provider("built in", "benchbox.builtin", "benchbox", "0.1.0")
     noises = [f"gaussian:{sigma}" for sigma in (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)]
     denoisers = ["identity", *(f"denoiser_{place}:size={place},strength=0.123" for place in range(11))]
     names = ("psnr", "ssim", "mse", "mae", "gmsd", "accuracy")
     cells = [(denoiser, noise, factor) for denoiser in denoisers for noise in noises for factor in (0.5, 1.0, 2.0)]
-    record = RunRecord(
-        format=FORMAT,
-        run_id="20260102-030405-000abcd",
-        created="2026-01-02T03:04:05Z",
-        command="benchbox run",
+    record = make_record(
+        denoisers,
+        noises,
+        [replace(PSNR, spec=name) for name in names],
         request=DataRequest(dataset="fer2013"),
         data=DataRecord("fer2013", "PublicTest", images, "96x96", "ab" * 16),
-        protocol=Protocol(),
-        noises={noise: (Reference(built_in, noise),) for noise in noises},
-        metrics={name: MetricRecord(built_in, name, "dB" if name == "psnr" else "", True, "") for name in names},
-        denoisers=tuple(
-            DenoiserRecord(one, Reference(built_in, one), "", "required", 1, True, "") for one in denoisers
-        ),
         cells=tuple(Cell(digest(cell), cell[0], cell[1], sigma_factor=cell[2]) for cell in cells),
-        environment={"cpu": "Example CPU", "cores": 2},
-        jobs=1,
-        timing=True,
-        timing_threads=1,
-        timing_batch=64,
         previews=kept,
     )
     ids = np.array([f"PublicTest/{number:05d}" for number in range(images)])

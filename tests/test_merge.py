@@ -9,31 +9,26 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from made_records import BUILT_IN, make_record
 
 from benchbox.api.errors import BenchboxError
 from benchbox.api.records import (
     Calibration,
-    Cell,
     DataRecord,
-    DataRequest,
-    DenoiserRecord,
     MetricRecord,
     Outcome,
     Protocol,
     Provider,
     Reference,
-    RunRecord,
     Timing,
-    digest,
 )
 from benchbox.cli.merge import command
 from benchbox.engine.merge import merge_runs
 from benchbox.report import render
 from benchbox.report.html.gallery import read_pictures
 from benchbox.report.leaderboard import build_leaderboard
-from benchbox.store import FORMAT, RunStore, noise_key
+from benchbox.store import RunStore, noise_key
 
-BUILT_IN = Provider("built in", "benchbox.builtin", "benchbox", "0.1.0")
 NOISES = ("gaussian:0.1",)
 IMAGES = 30
 
@@ -41,25 +36,9 @@ IMAGES = 30
 def make_run(
     folder: Path, number: int, gains: dict[str, float], noises: tuple[str, ...] = NOISES, **changes: Any
 ) -> RunStore:
-    record = RunRecord(
-        format=FORMAT,
-        run_id=f"2026010{number}-030405-000abcd",
-        created="2026-01-02T03:04:05Z",
-        command="benchbox run",
-        request=DataRequest(),
-        data=DataRecord("fer2013", "PublicTest", IMAGES, "48x48", "0123456789abcdef"),
-        protocol=Protocol(),
-        noises={noise: (Reference(BUILT_IN, noise),) for noise in noises},
-        metrics={"psnr": MetricRecord(BUILT_IN, "psnr", "dB", True, "")},
-        denoisers=tuple(
-            DenoiserRecord(label, Reference(BUILT_IN, label), "", "unused", 1, True, "") for label in gains
-        ),
-        cells=tuple(Cell(digest([label, noise]), label, noise) for label in gains for noise in noises),
-        environment={"cpu": "Example CPU", "cores": 2, "load": 0.1 * number, "versions": {"numpy": f"2.{number}"}},
-        jobs=1,
-        timing=True,
-        timing_threads=1,
-        timing_batch=64,
+    environment = {"cpu": "Example CPU", "cores": 2, "load": 0.1 * number, "versions": {"numpy": f"2.{number}"}}
+    record = make_record(
+        gains, noises, images=IMAGES, run_id=f"2026010{number}-030405-000abcd", environment=environment
     )
     record = replace(record, **changes)
     store = RunStore.create(folder, record, {"id": np.array([f"i{number:05d}" for number in range(IMAGES)])})

@@ -9,6 +9,7 @@ import re
 from dataclasses import fields, replace
 from pathlib import Path
 
+import made_records
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -23,7 +24,6 @@ from benchbox.api.records import (
     DataRecord,
     DataRequest,
     DenoiserRecord,
-    MetricRecord,
     Outcome,
     Protocol,
     Provider,
@@ -38,14 +38,9 @@ from benchbox.report.leaderboard import build_leaderboard
 from benchbox.report.model import Leaderboard, Row
 from benchbox.report.terminal import TerminalLeaderboard
 from benchbox.report.text import plain, three_digits
-from benchbox.store import FORMAT, RunStore
+from benchbox.store import RunStore
 
-BUILT_IN = Provider("built in", "benchbox.builtin", "benchbox", "0.1.0")
-METRICS = {
-    "psnr": MetricRecord(BUILT_IN, "psnr", "dB", True, "peak signal-to-noise ratio"),
-    "ssim": MetricRecord(BUILT_IN, "ssim", "", True, "structural similarity"),
-    "mse": MetricRecord(BUILT_IN, "mse", "", False, "mean squared error"),
-}
+METRICS = (made_records.PSNR, made_records.SSIM, made_records.MSE)
 DENOISERS = {
     "identity": 0.0,
     "median": 4.1,
@@ -60,29 +55,15 @@ IMAGES = 40
 def make_record(
     denoisers: tuple[str, ...] = tuple(DENOISERS), noises: tuple[str, ...] = ("gaussian:0.1",), images: int = IMAGES
 ) -> RunRecord:
-    return RunRecord(
-        format=FORMAT,
-        run_id="20260102-030405-000abcd",
-        created="2026-01-02T03:04:05Z",
+    record = made_records.make_record(
+        denoisers,
+        noises,
+        METRICS,
+        images,
         command="benchbox run --noise gaussian:0.1 --data fer2013.csv",
         request=DataRequest(path="fer2013.csv", split="PublicTest"),
         data=DataRecord("fer2013", "PublicTest", images, "48x48", "0123456789abcdef", source="5050505050505050"),
         protocol=Protocol(seed=7),
-        noises={noise: (Reference(BUILT_IN, noise),) for noise in noises},
-        metrics=METRICS,
-        denoisers=tuple(
-            DenoiserRecord(
-                label=label,
-                reference=Reference(Provider("entry point", "plugin", "plugin", "1.0"), label),
-                summary="",
-                sigma_use="required",
-                min_size=1,
-                deterministic=True,
-                tuned_on="" if label in ("identity", "unet") else "FER2013 Training",
-            )
-            for label in denoisers
-        ),
-        cells=tuple(Cell(f"{i:08x}{j:08x}", d, n) for i, d in enumerate(denoisers) for j, n in enumerate(noises)),
         environment={
             "cpu": "Example CPU",
             "cores": 2,
@@ -93,10 +74,16 @@ def make_record(
             "load": 0.1,
         },
         jobs=2,
-        timing=True,
-        timing_threads=1,
-        timing_batch=64,
     )
+    rows = [
+        replace(
+            row,
+            reference=Reference(Provider("entry point", "plugin", "plugin", "1.0"), row.label),
+            tuned_on="" if row.label in ("identity", "unet") else "FER2013 Training",
+        )
+        for row in record.denoisers
+    ]
+    return replace(record, denoisers=tuple(rows))
 
 
 def scores_of(gain: float, images: int = IMAGES, noise: int = 0) -> dict[str, NDArray[np.float64]]:
@@ -806,5 +793,5 @@ def test_every_field_of_csv_and_json_is_documented(tmp_path: Path) -> None:
             keys(item)
 
     keys(json.loads(render(board, "json")))
-    foreign = {f"{metric}{part}" for metric in METRICS for part in ("", "_low", "_high")} | {"python", "numpy"}
+    foreign = {f"{metric.spec}{part}" for metric in METRICS for part in ("", "_low", "_high")} | {"python", "numpy"}
     assert names - foreign <= documented()

@@ -1,0 +1,58 @@
+"""Records of runs that were never made, for tests that write their scores themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from benchbox.api.records import (
+    Cell,
+    DataRecord,
+    DataRequest,
+    DenoiserRecord,
+    MetricRecord,
+    Protocol,
+    Provider,
+    Reference,
+    RunRecord,
+    digest,
+)
+from benchbox.store import FORMAT
+
+BUILT_IN = Provider("built in", "benchbox.builtin", "benchbox", "0.1.0")
+PSNR = MetricRecord(BUILT_IN, "psnr", "dB", True, "peak signal-to-noise ratio")
+SSIM = MetricRecord(BUILT_IN, "ssim", "", True, "structural similarity")
+MSE = MetricRecord(BUILT_IN, "mse", "", False, "mean squared error")
+
+
+def make_record(
+    denoisers: Iterable[str],
+    noises: Iterable[str] = ("gaussian:0.1",),
+    metrics: Iterable[MetricRecord] = (PSNR,),
+    images: int = 40,
+    **changes: Any,
+) -> RunRecord:
+    """Record a timed run of every denoiser on every noise; `changes` replace its other fields."""
+    denoisers, noises = tuple(denoisers), tuple(noises)
+    record = RunRecord(
+        format=FORMAT,
+        run_id="20260102-030405-000abcd",
+        created="2026-01-02T03:04:05Z",
+        command="benchbox run",
+        request=DataRequest(),
+        data=DataRecord("fer2013", "PublicTest", images, "48x48", "0123456789abcdef"),
+        protocol=Protocol(),
+        noises={noise: (Reference(BUILT_IN, noise),) for noise in noises},
+        metrics={metric.spec: metric for metric in metrics},
+        denoisers=tuple(
+            DenoiserRecord(label, Reference(BUILT_IN, label), "", "required", 1, True, "") for label in denoisers
+        ),
+        cells=tuple(Cell(digest([label, noise]), label, noise) for label in denoisers for noise in noises),
+        environment={"cpu": "Example CPU", "cores": 2},
+        jobs=1,
+        timing=True,
+        timing_threads=1,
+        timing_batch=64,
+    )
+    return replace(record, **changes)
