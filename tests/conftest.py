@@ -8,7 +8,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from made_faces import USAGES, Faces, row, write
+
+from benchbox.builtin.datasets.sample import Sample
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -54,3 +58,25 @@ def plugin(tmp_path: Path) -> Callable[[str, str], Path]:
         return file
 
     return write
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of its own for a test."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("BENCHBOX_CACHE_DIR", str(folder))
+    return folder / "fer2013"
+
+
+@pytest.fixture(scope="session")
+def tiles() -> Faces:
+    """Twelve different tiles of real photographs, uint8, shape (12, 48, 48)."""
+    images = Sample().load(None)
+    stack = images.stack(np.linspace(0, len(images) - 1, 12).astype(np.intp))
+    return np.rint(stack * 255).astype(np.uint8)
+
+
+@pytest.fixture
+def csv(tmp_path: Path, tiles: Faces) -> Path:
+    rows = [row(image, index % 7, usage) for index, (image, usage) in enumerate(zip(tiles, USAGES, strict=True))]
+    return write(tmp_path / "fer2013.csv", rows)
