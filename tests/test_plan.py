@@ -63,8 +63,11 @@ def test_a_bare_run_takes_every_denoiser() -> None:
     ("config", "message"),
     [
         (RunConfig(("medain",)), "no denoiser 'medain'"),
-        (RunConfig(("median", "median")), "'median' stands twice"),
-        (RunConfig(("median:size=3", "median:3")), "'median:size=3' stands twice"),
+        (RunConfig(("median", "median")), "'median' stands twice in this run$"),
+        (
+            RunConfig(("median:size=3", "median:3")),
+            "'median:size=3' stands twice in this run, as 'median:size=3' and as 'median:3'",
+        ),
         (RunConfig(("median",), ("gausian:0.1",)), "no noise model 'gausian'"),
         (RunConfig(("median",), ("gaussian:-1",)), "sigma"),
         (RunConfig(("median",), ("gaussian:0.1", "gaussian:1/10")), "stands twice"),

@@ -139,8 +139,8 @@ def make_plan(config: RunConfig, registry: Registry, images: ImageSet) -> Plan:
         A name or an option is unknown, or a thing is asked for twice.
     """
     denoisers = plan_denoisers(config.denoisers, registry)
-    noises = _unique("noise", [plan_noise(text, registry) for text in config.noises])
-    metrics = _unique("metric", [_plan_metric(text, registry) for text in config.metrics])
+    noises = _unique("noise", config.noises, [plan_noise(text, registry) for text in config.noises])
+    metrics = _unique("metric", config.metrics, [_plan_metric(text, registry) for text in config.metrics])
     smallest = images.shapes.min(axis=0)
     cells = []
     for denoiser in denoisers:
@@ -183,9 +183,8 @@ def plan_denoisers(texts: Sequence[str], registry: Registry) -> tuple[DenoiserRe
     if not texts:
         rows = {name: entry.cls.default_rows for name, entry in sorted(registry.denoisers.items())}
         texts = [row for name, own in rows.items() for row in ((name,) if own is None else own)]
-    return tuple(
-        _unique("denoiser", [(one.label, one) for one in (_plan_denoiser(text, registry) for text in texts)]).values()
-    )
+    planned = [_plan_denoiser(text, registry) for text in texts]
+    return tuple(_unique("denoiser", texts, [(one.label, one) for one in planned]).values())
 
 
 def plan_noise(text: str, registry: Registry) -> tuple[str, tuple[Reference, ...]]:
@@ -269,10 +268,12 @@ def _plan_metric(text: str, registry: Registry) -> tuple[str, MetricRecord]:
     return label, MetricRecord(entry.provider, label, cls.unit, cls.higher_is_better, cls.summary)
 
 
-def _unique(kind: str, pairs: Sequence[tuple[str, T]]) -> dict[str, T]:
+def _unique(kind: str, texts: Sequence[str], pairs: Sequence[tuple[str, T]]) -> dict[str, T]:
     found: dict[str, T] = {}
-    for label, value in pairs:
+    typed: dict[str, str] = {}
+    for text, (label, value) in zip(texts, pairs, strict=True):
         if label in found:
-            raise BenchboxError(f"{kind} '{label}' stands twice in this run", hint="leave one of them out")
-        found[label] = value
+            forms = "" if text == typed[label] == label else f", as '{typed[label]}' and as '{text}'"
+            raise BenchboxError(f"{kind} '{label}' stands twice in this run{forms}", hint="leave one of them out")
+        found[label], typed[label] = value, text
     return found
