@@ -33,7 +33,9 @@ from benchbox.engine.runner import execute
 from benchbox.report.html import write_html
 from benchbox.report.html.causes import BANDS, causes_of, frequencies, regions_of
 from benchbox.report.html.groups import groups_of, named
+from benchbox.report.html.tables import group_table
 from benchbox.report.leaderboard import build_leaderboard
+from benchbox.report.model import Row
 from benchbox.store import RunStore, noise_key
 
 if TYPE_CHECKING:
@@ -380,6 +382,22 @@ def test_groups_count_their_images_and_average_their_scores() -> None:
     assert sum(quarters.counts) == 9
     assert list(quarters.means["a"]) == sorted(quarters.means["a"])
     assert groups_of({}, np.full(9, 0.5), {"a": brightness}) == []
+
+
+def test_a_group_marks_the_best_of_the_ranked_rows(store: RunStore) -> None:
+    board = build_leaderboard(store)
+    block = board.blocks[0]
+    best, *_, last = [row.denoiser for row in block.rows]
+    scores = {row.denoiser: np.array([place, place], dtype=float) for place, row in enumerate(block.rows)}
+    (groups,) = groups_of({"label": np.array([0, 1])}, None, scores)
+
+    def marked(rows: tuple[Row, ...]) -> list[str]:
+        table = group_table(board, replace(block, rows=rows), groups)
+        return [cells[0].text for cells in table.rows if any(cell.best for cell in cells)]
+
+    assert marked(block.rows) == [last]
+    assert marked(tuple(replace(row, rank=None if row.denoiser != best else 1) for row in block.rows)) == [best]
+    assert marked(tuple(replace(row, rank=None) for row in block.rows)) == [last]
 
 
 def test_labels_take_their_names_where_each_has_one() -> None:

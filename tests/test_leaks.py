@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 from benchbox import notebook
+from benchbox.api.leaks import leak_of
 from benchbox.api.records import DataRecord, Outcome
 from benchbox.builtin.datasets.sample import Sample
-from benchbox.report.leaks import cautions_of, leak_of
-from benchbox.store import RunStore
+from benchbox.report.leaderboard import build_leaderboard
+from benchbox.report.leaks import cautions_of
+from benchbox.store import RunStore, noise_key
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -136,6 +138,22 @@ def run(benchbox: Command, files: tuple[Path, Path], *arguments: str) -> tuple[s
     done = benchbox("run", *common, *arguments, COLUMNS="180", **cache)
     folder = Path(re.search(r"results: (\S+)", done.stderr)[1])  # type: ignore[index]
     return done.stdout, RunStore.open(csv.parent / folder)
+
+
+def test_a_row_that_has_seen_the_images_does_not_choose_those_that_are_shown(
+    benchbox: Command, files: tuple[Path, Path]
+) -> None:
+    leaky = "fitted:split=PublicTest"
+    _, store = run(benchbox, files, "identity", leaky, "--previews", "4")
+    block = build_leaderboard(store).blocks[0]
+    assert {row.denoiser: row.rank for row in block.rows} == {"identity": 1, leaky: None}
+    means = {row.denoiser: row.scores["psnr"].mean for row in block.rows}
+    assert means[leaky] > means["identity"]
+    chosen = store.previews(noise_key(block.noise))[0]["why"].tolist()
+    assert chosen == ["median of identity", "worst of identity", "best of identity", "50 % of identity"]
+    assert all(store.previews(cell.key)[0] for cell in store.record.cells)
+    _, alone = run(benchbox, files, leaky, "--previews", "1")
+    assert alone.previews(noise_key(block.noise))[0]["why"].tolist() == [f"median of {leaky}"]
 
 
 def test_a_run_says_what_training_has_in_common_and_leaves_it_out(benchbox: Command, files: tuple[Path, Path]) -> None:

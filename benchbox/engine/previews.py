@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images
+from benchbox.api.leaks import leak_of
 from benchbox.api.records import Cell, DenoiserRecord, Failure, Reference
 from benchbox.engine.events import Event, StageAdvanced, StageStarted
 from benchbox.engine.processes import WorkerContext, WorkerPool, completed
@@ -56,13 +57,14 @@ def make_previews(
 ) -> None:
     """Keep the pictures that are missing of a scored run.
 
-    The images are those of `choose_images`; all denoisers of a noise show the same ones, with the noise that was
-    scored. Where a denoiser fails now it goes without pictures, and its log says why: a run does not fail for them.
+    The images are those of `choose_images`, in which rows that have seen scored images take no part where there are
+    others; all denoisers of a noise show the same ones, with the noise that was scored. Where a denoiser fails now it
+    goes without pictures, and its log says why: a run does not fail for them.
 
     Parameters
     ----------
     store : RunStore
-        Its quality pass is done.
+        Its quality pass is done, and its overlaps are counted.
     conditions : mapping of str to Condition
         By canonical noise.
     context : WorkerContext
@@ -81,7 +83,8 @@ def make_previews(
             for cell in store.record.cells
             if cell.noise == noise and cell.sigma_factor == 1 and outcomes[cell.key].status == "ok"
         ]
-        indices = _inputs(store, condition, cells, repeats)
+        clear = [cell for cell in cells if not leak_of(store.record.data, outcomes[cell.key])]
+        indices = _inputs(store, condition, clear or cells, repeats)
         for cell in cells:
             if indices and not store.previews(cell.key)[0]:
                 task = PreviewTask(denoisers[cell.denoiser].reference, condition, indices, repeats)

@@ -1,36 +1,13 @@
-"""What a training card and the audit for duplicates say about a row: seen images, and images that chose its weights."""
+"""What a reader must know of a row's training though it is ranked, and how one that is not ranked comes back."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from benchbox.api.leaks import is_fitted_to, leak_of, shares_split
 from benchbox.api.records import DataRecord, Outcome, RunRecord
 from benchbox.builtin.datasets.splits import lies_beside_training
 from benchbox.report.findings import Advice
-
-
-def leak_of(data: DataRecord, outcome: Outcome) -> str:
-    """Why a row has seen images that it is scored on; empty where nothing says so.
-
-    Parameters
-    ----------
-    data : DataRecord
-    outcome : Outcome
-
-    Returns
-    -------
-    str
-    """
-    card = outcome.card
-    if not card:
-        return ""
-    if _is_fitted_to(data, outcome):
-        return f"it was trained on images that are scored here: {outcome.trained_on}"
-    if not data.split and card.get("dataset") == data.dataset and "source" not in card:
-        return f"it may have been trained on images that are scored here: its card says {outcome.trained_on}, not which"
-    if outcome.overlap:
-        return _overlap_words(data, outcome)
-    return ""
 
 
 def cautions_of(data: DataRecord, outcome: Outcome) -> tuple[str, ...]:
@@ -51,7 +28,7 @@ def cautions_of(data: DataRecord, outcome: Outcome) -> tuple[str, ...]:
         cautions.append(
             f"it is not known how many of the scored images have a duplicate in its training data, {outcome.trained_on}"
         )
-    if card and _shares_split(data, card.get("dataset"), card.get("validated_on")):
+    if card and shares_split(data, card.get("dataset"), card.get("validated_on")):
         cautions.append(f"the weights were chosen on images of {card['validated_on']}, which are scored here")
     return tuple(cautions)
 
@@ -74,7 +51,7 @@ def advise_on_leaks(record: RunRecord, outcomes: Mapping[str, Outcome]) -> Itera
     for cell in record.cells:
         outcome = outcomes.get(cell.key)
         if outcome is not None and outcome.status == "ok" and leak_of(data, outcome):
-            repeats = bool(outcome.overlap) and not _is_fitted_to(data, outcome)
+            repeats = bool(outcome.overlap) and not is_fitted_to(data, outcome)
             found[repeats].setdefault(cell.denoiser, outcome)
     if found[True]:
         overlap = max(one.overlap or 0 for one in found[True].values())
@@ -93,26 +70,7 @@ def advise_on_leaks(record: RunRecord, outcomes: Mapping[str, Outcome]) -> Itera
         )
 
 
-def _is_fitted_to(data: DataRecord, outcome: Outcome) -> bool:
-    """Whether a card names the very images that are scored, by fingerprint or by split."""
-    card = outcome.card
-    fitted = {card.get("fingerprint"), card.get("source")} - {"", None}
-    return bool(fitted & {data.fingerprint, data.source}) or _shares_split(data, card.get("dataset"), card.get("split"))
-
-
 def _fits_beside(data: DataRecord, outcome: Outcome) -> bool:
     """Whether a card names the Training split of the scored data and other splits are scored."""
     card = outcome.card
     return card.get("dataset") == data.dataset and lies_beside_training(str(card.get("split", "")), data.split)
-
-
-def _overlap_words(data: DataRecord, outcome: Outcome) -> str:
-    return (
-        f"{outcome.overlap:,} of {data.images:,} scored images have a duplicate in its training data, "
-        f"{outcome.trained_on}"
-    )
-
-
-def _shares_split(data: DataRecord, dataset: str | None, split: str | None) -> bool:
-    """Whether two splits of one data set have a part in common; names may join several by ``+``."""
-    return bool(split and dataset == data.dataset and set(split.split("+")) & set(data.split.split("+")))

@@ -7,8 +7,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from benchbox.api.leaks import leak_of
 from benchbox.api.records import Cell, DenoiserRecord, Outcome, RunRecord, Timing
-from benchbox.report.leaks import cautions_of, leak_of
+from benchbox.report.leaks import cautions_of
 from benchbox.report.model import Header, Row, Speed
 from benchbox.stats.summaries import latency_of, mean_of
 

@@ -138,7 +138,7 @@ def _section(store: RunStore, board: Leaderboard, block: Block, key: str, looks:
         spectrum=next((one for one in drawn if one.name == "spectrum"), None),
         mismatch=mismatch_table(board, block) if block.mismatch else None,
         mismatch_chart=next((one for one in drawn if one.name == "mismatch"), None),
-        groups=tuple(group_table(board, one) for one in _groups(store, material, board.sort)),
+        groups=tuple(group_table(board, block, one) for one in _groups(store, material, board.sort)),
     )
 
 

@@ -171,18 +171,20 @@ def mismatch_table(board: Leaderboard, block: Block) -> Table:
     return Table(MISMATCH_TITLE, heads, tuple(rows))
 
 
-def group_table(board: Leaderboard, groups: Groups) -> Table:
-    """Means of each group of images, with the number of its images."""
+def group_table(board: Leaderboard, block: Block, groups: Groups) -> Table:
+    """Means of each group of images, with the number of its images; marks the best ranked row, where any is ranked."""
     sign = 1 if board.sort_metric.higher_is_better else -1
+    ranked = {row.denoiser for row in block.rows if row.rank is not None} or groups.means.keys()
     best = [
-        max((sign * means[place] for means in groups.means.values() if not math.isnan(means[place])), default=math.nan)
+        max((sign * value for name in ranked if not math.isnan(value := groups.means[name][place])), default=math.nan)
         for place in range(len(groups.names))
     ]
     rows = []
     for name, means in groups.means.items():
+        marks = (name in ranked and sign * mean == most for mean, most in zip(means, best, strict=True))
         cells = (
-            TableCell(score(mean, board.sort_metric), _number(mean), sign * mean == best[place])
-            for place, mean in enumerate(means)
+            TableCell(score(mean, board.sort_metric), _number(mean), marked)
+            for mean, marked in zip(means, marks, strict=True)
         )
         rows.append((TableCell(plain(name), plain(name)), *cells))
     heads = tuple(f"{plain(name)} (n = {count})" for name, count in zip(groups.names, groups.counts, strict=True))
