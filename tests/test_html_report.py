@@ -21,6 +21,7 @@ from made_records import PSNR, make_record
 from numpy.typing import NDArray
 
 from benchbox.api.records import (
+    Calibration,
     Cell,
     DataRecord,
     DataRequest,
@@ -112,7 +113,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
     store = RunStore.open(made.folder)
     for place, denoiser in enumerate(store.record.denoisers, start=1):
         samples = {1: np.linspace(place, 2 * place, 50).tolist(), 64: np.linspace(9 * place, 10 * place, 20).tolist()}
-        timing = Timing("ok", "", (48, 48), NOISES[0], 1, 64, 0.1, 0.2, 0.01 * place, 12.5 * place, 1, samples)
+        kernel = Calibration(1, [0.5], [0.5])
+        timing = Timing("ok", "", (48, 48), NOISES[0], 1, 64, 0.1, 0.2, 0.01 * place, 12.5 * place, 1, samples, kernel)
         store.write_timing(denoiser.label, timing)
     return store
 
@@ -143,6 +145,18 @@ def test_every_number_of_the_leaderboards_is_the_mean_of_the_stored_scores(store
                 mean = store.scores(cells[row[1][1] or ""].key)[metric].mean()
                 assert float(row[column][1] or "nan") == pytest.approx(mean, rel=1e-12)
                 assert float(row[column][0].rstrip("*")) == pytest.approx(mean, rel=5e-3)
+
+
+def test_whatever_is_shown_has_a_value_to_sort_by(parsed: Page) -> None:
+    shown = {head[0] for table in leaderboards(parsed) for head in table[0]}
+    assert {"#", "PSNR dB", "95 % interval dB", "p50 ms", "p50 normalised", "images/s", "threads", "sigma"} <= shown
+    sortable = [table for table in parsed.tables if all(value is not None for row in table[1:] for _, value in row)]
+    # Leaderboard, mismatch, causes and groups of each noise; the summary and the speed.
+    assert len(sortable) == 2 * 4 + 2
+    for head, *rows in sortable:
+        for row in rows:
+            for (title, _), (text, value) in zip(head, row, strict=True):
+                assert (text.strip() in ("", "-")) or value, f"{title} of {row[1][0]}"
 
 
 def test_a_hostile_name_is_text_everywhere(page: Path, parsed: Page) -> None:

@@ -47,14 +47,12 @@ def _sort_value(key: str, row: Row, sort: str) -> str:
     value: float | None = None
     if key in row.scores:
         value = row.scores[key].mean
-    elif key == "rank":
-        value = row.rank
+    elif key in ("rank", "gap_closed", "latency_normalised"):
+        value = getattr(row, key)
     elif key == "interval":
         value = row.scores[sort].low if row.scores else None
     elif key == "to_best":
         value = row.to_best.difference if row.to_best else None
-    elif key == "gap_closed":
-        value = row.gap_closed
     elif hasattr(row.speed, key):
         value = float(getattr(row.speed, key))
     elif key in ("denoiser", "knew", "trained_on", "tuned_on"):
