@@ -240,6 +240,14 @@ def test_a_row_that_was_lost_fails_every_gate(runs: tuple[RunStore, RunStore]) -
     ]
 
 
+def test_a_row_that_the_second_run_leaves_out_fails_every_gate(tmp_path: Path) -> None:
+    before = make_run(tmp_path, 1, {"median": 4.0, "wiener": 1.0})
+    after = make_run(tmp_path, 2, {"median": 4.0})
+    comparison = compare_runs(before, after)
+    breaches = check_gates([parse_gate("psnr < -9", comparison)], comparison)
+    assert [(one.denoiser, one.found) for one in breaches] == [("wiener", f"not in run {after.record.run_id}")]
+
+
 def test_a_row_that_is_new_fails_no_gate(tmp_path: Path) -> None:
     before = make_run(tmp_path, 1, {"median": 4.0})
     after = make_run(tmp_path, 2, {"median": 4.0, "wiener": 1.0})
@@ -326,7 +334,7 @@ def test_a_merged_run_of_two_machines_compares_through_its_calibrations(tmp_path
     assert comparison.speed_caveat == f"run {merged.record.run_id} holds latencies of unlike machines"
     assert comparison.normalised
     breaches = check_gates([parse_gate("latency_p50 > +9%", comparison)], comparison)
-    assert [(one.denoiser, one.found[:5]) for one in breaches] == [("median", "+10 %")]
+    assert [(one.denoiser, one.found[:5]) for one in breaches] == [("median", "+10 %"), ("wiener", "not i")]
 
 
 def test_runs_that_were_not_timed_say_so(tmp_path: Path) -> None:

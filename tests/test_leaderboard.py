@@ -286,6 +286,41 @@ def test_images_perfect_in_one_row_are_compared_in_none(tmp_path: Path) -> None:
     assert row.scores["psnr"].mean == pytest.approx(base[5:].mean())
 
 
+@pytest.mark.parametrize("left", [1, 2, 3, 7])
+def test_few_comparable_images_among_many_make_a_leaderboard(tmp_path: Path, left: int) -> None:
+    generator = np.random.default_rng(5)
+    scores = {name: generator.normal(26, 0.1, 60) + gain for name, gain in (("identity", 0), ("median", 3))}
+    scores["median"][left:] = np.inf
+    board = build_leaderboard(run_of(tmp_path, scores))
+    assert board.blocks[0].compared == left
+    assert [row.rank for row in board.blocks[0].rows] == ([1, 2] if left == 7 else [1, 1])
+    assert "median" in shown(board, 80)
+
+
+def test_where_doing_nothing_is_exact_every_other_row_is_worse(tmp_path: Path) -> None:
+    near = np.random.default_rng(6).normal(40, 1, IMAGES)
+    scores = {"identity": np.full(IMAGES, np.inf), "median": near - 4, "wiener": near}
+    board = build_leaderboard(run_of(tmp_path, scores))
+    rows = rows_of(board)
+    assert [row.rank for row in rows.values()] == [1, 2, 3]
+    assert [row.worse_than_nothing for row in rows.values()] == [False, True, True]
+    assert board.blocks[0].oracle is None
+    assert [row.gap_closed for row in rows.values()] == [None, None, None]
+
+
+def test_rows_that_share_a_rank_with_the_group_and_are_told_apart_need_no_further_images(tmp_path: Path) -> None:
+    # The leader varies so much that neither of the others is told apart from it, and they differ in every image.
+    generator = np.random.default_rng(7)
+    base = generator.normal(26, 1, 40)
+    scores = {"unet": base + generator.normal(1.5, 9, 40), "median": base + 0.5, "identity": base}
+    board = build_leaderboard(run_of(tmp_path, scores))
+    assert [row.rank for row in board.blocks[0].rows] == [1, 1, 1]
+    assert [step.further_images == 0 for step in board.blocks[0].steps] == [False, True]
+    text = " ".join(shown(board, 200).split())
+    assert "further images to tell apart, about: unet and median" in text
+    assert "median and identity 0" not in text
+
+
 def test_rows_without_a_common_image_are_not_told_apart(tmp_path: Path) -> None:
     base = np.random.default_rng(0).normal(26, 2, 50)
     first, second = base + 5, base.copy()
@@ -324,6 +359,22 @@ def test_the_summary_ranks_what_is_complete_and_shows_the_rest(tmp_path: Path) -
     text = shown(board, 80)
     assert "3 noises, ranked by mean rank in PSNR" in text
     assert "2/3" in text
+
+
+def test_the_worst_case_counts_where_a_rank_is_shared(tmp_path: Path) -> None:
+    store = make_run(tmp_path, make_record(noises=("gaussian:0.1", "poisson:30"), images=3))
+    board = build_leaderboard(store)
+    assert {row.rank for row in rows_of(board).values()} == {1}
+    assert board.summary is not None
+    for row in board.summary.rows:
+        behind = [
+            one.scores["psnr"].mean - block.rows[0].scores["psnr"].mean
+            for block in board.blocks
+            for one in block.rows
+            if one.denoiser == row.denoiser
+        ]
+        assert row.worst_difference == pytest.approx(min(behind))
+    assert min(row.worst_difference for row in board.summary.rows) < -3
 
 
 def test_the_summary_shows_what_is_kept_out_of_the_ranks(tmp_path: Path) -> None:

@@ -83,7 +83,6 @@ def compare_runs(first: RunStore, second: RunStore, *, metric: str = "psnr") -> 
             denoiser=denoiser,
             reason=reasons[noise, denoiser],
             lost=(noise, denoiser) in cells[0]
-            and (noise, denoiser) in cells[1]
             and (noise, denoiser) not in paired
             and _completed(outcomes, cells[0][noise, denoiser]),
             changes=changes.get((noise, denoiser), {}),
@@ -208,7 +207,7 @@ def _changes(
     differences = after - before
     low = high = np.full(len(names), np.nan)
     if len(differences) > 1:
-        low, high = intervals(resampled_means(differences))
+        low, high = intervals(resampled_means(differences), finite.sum(axis=0))
     tests = [wilcoxon(column[kept][:, None]) for column, kept in zip(differences.T, finite.T, strict=True)]
     p_values = np.array([float(p[0]) for p, _ in tests])
     effects = np.array([float(effect[0]) for _, effect in tests])
@@ -228,7 +227,7 @@ def _changes(
             low=float(low[place]),
             high=float(high[place]),
             p=p,
-            apart=bool(p < 1 - LEVEL and not low[place] <= 0 <= high[place] and effects[place] * difference > 0),
+            apart=bool(p < 1 - LEVEL and (low[place] > 0 or high[place] < 0) and effects[place] * difference > 0),
             images=int(kept.sum()),
         )
     return changes

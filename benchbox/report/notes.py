@@ -116,7 +116,7 @@ def insights_of(board: Leaderboard, block: Block) -> tuple[str, ...]:
             f"{plain(step.better)} and {plain(step.worse)} "
             + ("(mean and signed ranks disagree)" if step.further_images is None else _about(step.further_images))
             for step in tied
-            if step.difference > 0
+            if step.difference > 0 and step.further_images != 0
         )
         if words := ", ".join(needs):
             notes.append(f"further images to tell apart, about: {words}")

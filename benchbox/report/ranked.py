@@ -75,7 +75,7 @@ def rank_blocks(
         low = high = np.full(len(columns), np.nan)
     else:
         resampled = resampled_means(np.column_stack(columns))
-        low, high = intervals(resampled[:, :start])
+        low, high = intervals(resampled[:, :start], np.array([np.isfinite(one).sum() for one in columns[:start]]))
     place, ranked = 0, []
     for plan in plans:
         rows = {}
@@ -148,12 +148,16 @@ def _why_not(row: Row, sort: str, within_ms: float | None, rank_leaky: bool) -> 
 def _ranked(plan: _Plan, rows: dict[str, Row], resampled: Values, metrics: Mapping[str, MetricColumn]) -> Block:
     sign = 1.0 if plan.sort.higher_is_better else -1.0
     scores = plan.signed[np.isfinite(plan.signed).all(axis=1)] if plan.compared else plan.signed
+    if 1 < len(scores) < len(plan.signed):
+        # A draw of all images may hold none of those that are compared.
+        resampled = resampled_means(scores)
     names = [row.denoiser for row in plan.compared]
     block = Block(plan.block.noise, plan.block.noisy_psnr, (), compared=len(scores))
     ordered = [replace(rows[row.denoiser], rank=1) for row in plan.perfect]
     if len(scores):
         ranking = rank_rows(scores, resampled)
         floor = next((float(scores[:, place].mean()) for place, name in enumerate(names) if is_floor(name)), None)
+        exact_floor = any(is_floor(row.denoiser) for row in plan.perfect)
         ceiling = oracle(scores)
         for column, rank, comparison in zip(ranking.order, ranking.ranks, ranking.to_best, strict=True):
             mean = float(scores[:, column].mean())
@@ -162,13 +166,13 @@ def _ranked(plan: _Plan, rows: dict[str, Row], resampled: Values, metrics: Mappi
                     rows[names[column]],
                     rank=rank + len(plan.perfect),
                     to_best=_oriented(comparison, sign),
-                    gap_closed=None if floor is None else _or_none(gap_closed(mean, floor, ceiling)),
-                    worse_than_nothing=floor is not None and mean < floor,
+                    gap_closed=None if floor is None or plan.perfect else _or_none(gap_closed(mean, floor, ceiling)),
+                    worse_than_nothing=exact_floor or (floor is not None and mean < floor),
                 )
             )
         block = replace(
             block,
-            oracle=sign * ceiling,
+            oracle=None if plan.perfect else sign * ceiling,
             steps=tuple(
                 Step(names[one.better], names[one.worse], one.difference, one.detectable, one.further_images)
                 for one in ranking.neighbours

@@ -59,10 +59,7 @@ def _row(denoiser: str, cells: Sequence[tuple[Block, Row]], sort: str, sign: flo
     ranked = [(block, row) for block, row in cells if row.rank is not None]
     if not ranked:
         return SummaryRow(None, denoiser, np.nan, mean, 0, "", np.nan, len(cells))
-    behind = [
-        (sign * (row.scores[sort].mean - block.rows[0].scores[sort].mean) if row.rank != 1 else 0.0, block.noise)
-        for block, row in ranked
-    ]
+    behind = [(sign * row.to_best.difference if row.to_best else 0.0, block.noise) for block, row in ranked]
     worst, noise = min(behind)
     return SummaryRow(
         rank=None,

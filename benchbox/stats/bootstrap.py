@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,21 +57,37 @@ def resampled_means(scores: Values, *, resamples: int = RESAMPLES, seed: int = 0
     return means
 
 
-def intervals(resampled: Values, *, level: float = LEVEL) -> tuple[Values, Values]:
-    """Percentile intervals of resampled figures.
+def intervals(resampled: Values, images: NDArray[np.int_], *, level: float = LEVEL) -> tuple[Values, Values]:
+    """Expanded percentile intervals of resampled means.
+
+    Plain percentiles are as narrow as a normal interval with the standard deviation of the sample, and cover too
+    little where images are few; the tails are moved out to where Student's t has its quantiles.
 
     Parameters
     ----------
     resampled : ndarray of float64, shape (R, C)
+    images : ndarray of int, shape (C,)
+        Number of values that the mean of each column is taken over.
     level : float
 
     Returns
     -------
     low, high : ndarray of float64, shape (C,)
-        NaN in a column where a resample has no value.
+        NaN in a column of fewer than two values, or where a resample has none.
+
+    References
+    ----------
+    Hesterberg 2015, doi:10.1080/00031305.2015.1089789, section 5.3.
     """
-    tail = 100 * (1 - level) / 2
-    low, high = np.percentile(np.ascontiguousarray(resampled.T), (tail, 100 - tail), axis=1)
+    from scipy.special import ndtr, stdtrit
+
+    low, high = np.full((2, resampled.shape[1]), np.nan)
+    for number in np.unique(images[images > 1]):
+        columns = images == number
+        wide = math.sqrt(number / (number - 1)) * stdtrit(number - 1, (1 - level) / 2)
+        tail = 100 * float(ndtr(wide))
+        quantiles = np.percentile(np.ascontiguousarray(resampled[:, columns].T), (tail, 100 - tail), axis=1)
+        low[columns], high[columns] = quantiles
     return low, high
 
 

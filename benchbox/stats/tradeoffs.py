@@ -66,7 +66,8 @@ def complements(scores: Values) -> tuple[Pair, ...]:
         for other in range(one + 1, scores.shape[1]):
             first, second = (one, other) if means[one] >= means[other] else (other, one)
             together = float(np.maximum(scores[:, one], scores[:, other]).mean())
-            pairs.append(Pair(first, second, together, together - float(means[first])))
+            # Two sums of the same values in another order may differ in their last digit.
+            pairs.append(Pair(first, second, together, max(0.0, together - float(means[first]))))
     return tuple(sorted(pairs, key=lambda pair: -pair.gain))
 
 
