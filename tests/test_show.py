@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -42,13 +44,26 @@ def board(store: RunStore) -> Leaderboard:
     return build_leaderboard(store)
 
 
-def printed(store: RunStore, board: Leaderboard, width: int, *, image: str = "", colour: bool = False) -> str:
+def printed(
+    store: RunStore,
+    board: Leaderboard,
+    width: int,
+    *,
+    image: str = "",
+    colour: bool = False,
+    no_colour: bool = False,
+) -> str:
     sink = io.StringIO()
-    console = Console(
-        file=sink, width=width, force_terminal=colour, color_system="truecolor" if colour else None, no_color=False
-    )
+    system: Literal["truecolor"] | None = "truecolor" if colour else None
+    console = Console(file=sink, width=width, force_terminal=colour, color_system=system, no_color=no_colour)
     console.print(TerminalGallery(read_shown(store, board, NOISES[0], image)), crop=False)
     return sink.getvalue()
+
+
+def test_a_terminal_that_is_told_to_use_no_colour_gets_characters(store: RunStore, board: Leaderboard) -> None:
+    told = printed(store, board, 80, colour=True, no_colour=True)
+    assert "▀" not in told
+    assert re.sub(r"\x1b\[[0-9;]*m", "", told) == printed(store, board, 80)
 
 
 def first_id(store: RunStore) -> str:

@@ -76,7 +76,7 @@ class TerminalGallery:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Lay the pictures out for the width at hand."""
         shown, width = self.shown, options.max_width
-        colour = console.color_system is not None
+        colour = console.color_system is not None and not console.no_color
         alone = len(shown.names) == 1
         widest = max(picture.shape[1] for pictures in shown.pictures for picture in pictures)
         tile = min(width, widest if alone else min(widest, NARROWEST_TILE))
