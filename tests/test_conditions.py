@@ -70,6 +70,18 @@ def test_a_factor_must_be_a_positive_number(factors: str, benchbox: Command) -> 
     assert "--sigma-error" in benchbox("run", "wiener", "--sigma-error", factors, code=2).stderr
 
 
+def test_only_a_level_that_is_stated_and_given_can_be_told_wrong(benchbox: Command, tmp_path: Path) -> None:
+    wrong = ("run", "wiener", "--no-timing", "--limit", "6", "--sigma-error", "0.5", "--noise", "salt-pepper:0.05")
+    assert "salt-pepper:0.05 states none" in benchbox(*wrong, code=2).stderr
+    composed = benchbox(*wrong, "--noise", "gaussian:0.1+salt-pepper:0.05", "--noise", "gaussian:0.1").stdout
+    assert composed.count("Told a wrong noise level") == composed.count("Told a wrong noise level, gaussian:0.1\n") == 1
+    cells = RunStore.open(find_run(tmp_path / "results")).record.cells
+    assert [(cell.noise, cell.sigma_factor) for cell in cells if cell.sigma_factor != 1] == [("gaussian:0.1", 0.5)]
+    for policy in ("estimated", "none"):
+        said = benchbox("run", "wiener", "--sigma-error", "0.5", "--sigma", policy, code=2).stderr
+        assert "--sigma-error goes with --sigma given" in said
+
+
 def test_what_is_told_follows_the_policy(benchbox: Command, tmp_path: Path) -> None:
     knew = {}
     for policy in ("given", "estimated", "none"):

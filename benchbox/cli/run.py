@@ -112,6 +112,8 @@ def command(
     worker_context()  # first of all: it loads the ruler while this process imports what it needs
     if resume:
         _finish(_resume(resume, results, jobs, Limits(timeout, memory), plugin_files), sort, rank_leaky, page)
+    if sigma_error and sigma != "given":
+        raise click.UsageError("--sigma-error goes with --sigma given: a level that is not told cannot be told wrong")
     from benchbox.api.records import DataRequest, Protocol
     from benchbox.engine.plan import DEFAULT_METRICS, RunConfig, default_jobs
 

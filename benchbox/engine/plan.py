@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from benchbox.api.dataset import ImageSet
 from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
+from benchbox.api.noise import NoiseModel
 from benchbox.api.options import build, canonical, options_of, resolve, write_value
 from benchbox.api.records import Cell, DataRequest, DenoiserRecord, MetricRecord, Protocol, Reference, digest
 from benchbox.api.spec import parse_composition, parse_spec
@@ -142,6 +143,12 @@ def make_plan(config: RunConfig, registry: Registry, images: ImageSet) -> Plan:
     noises = _unique("noise", config.noises, [plan_noise(text, registry) for text in config.noises])
     metrics = _unique("metric", config.metrics, [_plan_metric(text, registry) for text in config.metrics])
     smallest = images.shapes.min(axis=0)
+    levelled = {noise for noise, parts in noises.items() if _states_level(parts, registry)}
+    if config.sigma_errors and not levelled:
+        raise BenchboxError(
+            f"no noise level to tell wrong: {', '.join(noises)} states none",
+            hint="leave out --sigma-error, or add --noise gaussian:0.1",
+        )
     cells = []
     for denoiser in denoisers:
         skipped = ""
@@ -150,7 +157,7 @@ def make_plan(config: RunConfig, registry: Registry, images: ImageSet) -> Plan:
                 f"takes images of {denoiser.min_size} pixels a side and more, one here is {smallest[0]}x{smallest[1]}"
             )
         for noise in noises:
-            for factor in _factors(config, denoiser):
+            for factor in _factors(config, denoiser) if noise in levelled else (1.0,):
                 key = cell_key(denoiser, noise, images.fingerprint, config.protocol, tuple(metrics), factor)
                 cells.append(Cell(key, denoiser.label, noise, skipped, factor))
     return Plan(denoisers, noises, metrics, tuple(cells), make_shards(images.shapes, config.protocol.repeats))
@@ -195,6 +202,12 @@ def plan_noise(text: str, registry: Registry) -> tuple[str, tuple[Reference, ...
         build(entry.cls, spec)
         parts.append(Reference(entry.provider, canonical(entry.cls, spec)))
     return "+".join(part.spec for part in parts), tuple(parts)
+
+
+def _states_level(parts: Sequence[Reference], registry: Registry) -> bool:
+    """Whether a noise tells its level; where it does not, there is none to be told wrong."""
+    classes = (registry.noise_model(parse_spec(part.spec).name).cls for part in parts)
+    return all(cls.sigma_of is not NoiseModel.sigma_of for cls in classes)
 
 
 def make_shards(shapes: NDArray[np.int64], repeats: int = 1) -> tuple[Shard, ...]:

@@ -33,13 +33,13 @@ def mismatch_curves(
     Returns
     -------
     tuple of Mismatch
-        The most robust denoiser first; only those that completed every factor.
+        The most robust denoiser first; only those that completed every factor, of noise that states a level.
     """
     curves = []
     for denoiser, columns in true.items():
         told = {cell.sigma_factor: scores for cell, scores in wrong.items() if cell.denoiser == denoiser}
         told[1.0] = columns
-        if len(told) == 1 or not all(told.values()):
+        if len(told) == 1 or not all(told.values()) or np.isnan(columns["sigma_true"]).all():
             continue
         factors = sorted(told)
         means = np.array([mean_of(told[factor][metric.label]).mean for factor in factors])
