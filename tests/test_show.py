@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -111,6 +113,33 @@ def test_the_figure_shows_the_pictures_and_their_errors(store: RunStore, board: 
     scales = {axis.images[0].get_clim() for axis in axes[1::2, 1:].ravel()}
     assert scales == {(0, shown.largest)}
     assert not axes[1, 0].images
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_no_words_of_the_figure_cover_others_or_leave_it(store: RunStore, board: Leaderboard, images: int) -> None:
+    shown = read_shown(store, board, NOISES[1], "")
+    options = "patch_size=3,patch_distance=5,strength=0.9"
+    names = ("clean", "noisy", f"nl_means:{options}", f"nl_means:mode=fast,{options}", "unet:weights=mixed", "onnx:a_model_of_some_long_name.onnx")
+    few = slice(0, 3 if images == 1 else 6)
+    shown = replace(
+        shown,
+        titles=names[few],
+        names=shown.names[:images],
+        pictures=tuple(pictures[few] for pictures in shown.pictures[:images]),
+        captions=tuple(captions[few] for captions in shown.captions[:images]),
+    )
+    figure = draw_grid(shown)
+    figure.draw_without_rendering()
+    words = [text for axes in figure.axes for text in (axes.title, *axes.texts) if text.get_text()] + figure.texts
+    assert len(figure.texts) == 1
+    boxes = [(text.get_text(), text.get_window_extent()) for text in words]
+    for name, box in boxes:
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1, name
+        assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1, name
+    for (name, one), (other_name, other) in itertools.combinations(boxes, 2):
+        assert not one.overlaps(other), f"{name} and {other_name}"
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert [title.replace("\n", "") for title in titles] == list(shown.titles)
 
 
 def test_files_for_papers(store: RunStore, board: Leaderboard, tmp_path: Path) -> None:

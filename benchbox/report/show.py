@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,7 @@ Picture = NDArray[np.float32]
 
 NARROWEST_TILE = 24
 DPI = 300
+TITLE_WIDTH = 17
 _RAMP = " .:-=+*#%@"
 _GAP = 2
 
@@ -166,7 +169,9 @@ def draw_grid(shown: Shown) -> Figure:
 
     rows, columns = 2 * len(shown.names), len(shown.titles)
     with charts_style():
-        figure = Figure(figsize=(0.95 * columns, 1.05 * rows), layout=ConstrainedLayoutEngine(h_pad=0.05, w_pad=0.03))
+        titles = [_wrapped(title) for title in shown.titles]
+        size = (0.95 * columns, 1.05 * rows + 0.1 * max(title.count("\n") for title in titles))
+        figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=0.05, w_pad=0.03))
         grid = figure.subplots(rows, columns, squeeze=False)
         for row, (pictures, captions) in enumerate(zip(shown.pictures, shown.captions, strict=True)):
             clean = pictures[0]
@@ -176,14 +181,13 @@ def draw_grid(shown: Shown) -> Figure:
                     axes.set_axis_off()
                 above.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
                 if row == 0:
-                    above.set_title(shown.titles[column], fontsize=7)
+                    above.set_title(titles[column], fontsize=6)
                 if column:
                     error = np.abs(picture - clean)
                     below.imshow(error, cmap="cividis", vmin=0, vmax=shown.largest, interpolation="nearest")
                     below.text(0.5, -0.04, caption, fontsize=5, ha="center", va="top", transform=below.transAxes)
-        figure.supxlabel(
-            f"{shown.noise}; below: size of the error, 0 (dark) to {shown.largest:g} and more (bright)", fontsize=7
-        )
+        note = f"{shown.noise}; below: size of the error, 0 (dark) to {shown.largest:g} and more (bright)"
+        figure.supxlabel(textwrap.fill(note, 15 * columns), fontsize=7)
     return figure
 
 
@@ -294,6 +298,16 @@ def _beside(tiles: Sequence[list[Text]], width: int) -> list[Text]:
         line.rstrip()
         lines.append(line)
     return lines
+
+
+def _wrapped(title: str) -> str:
+    """A title in lines that are no wider than a tile of the figure, at the ends of its options where that will do."""
+    lines = [""]
+    for part in re.findall(rf"[^:,]{{1,{TITLE_WIDTH - 1}}}[:,]?|[:,]", title):
+        if len(lines[-1]) + len(part) > TITLE_WIDTH:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def _line(words: Sequence[str], width: int) -> Text:
