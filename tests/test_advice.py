@@ -218,6 +218,25 @@ def test_a_psnr_that_rises_with_the_noise_is_reported(tmp_path: Path) -> None:
     assert advised(store) == "PSNR rises from gaussian:0.05 to the stronger gaussian:0.1: median"
 
 
+@pytest.mark.parametrize(
+    ("other", "reported"),
+    [
+        ("gaussian:0.05+salt-pepper:0.1", False),
+        ("gaussian:0.2+salt-pepper:0.01", False),
+        ("gaussian:0.1+salt-pepper:0.01", True),
+        ("no specification:=", False),
+    ],
+)
+def test_only_noises_of_one_kind_are_held_to_rise(tmp_path: Path, other: str, reported: bool) -> None:
+    strong = "gaussian:0.1+salt-pepper:0.05"
+    store = make_run(tmp_path, make_record(noises=(strong, other)))
+    for cell in store.record.cells:
+        weak = cell.noise == other
+        gain = DENOISERS[cell.denoiser] + (0 if weak else 1)
+        write_cell(store, cell, scores_of(gain) | {"noisy_mse": np.full(IMAGES, 0.0025 if weak else 0.01)})
+    assert bool(advised(store)) == reported
+
+
 def test_latencies_that_spread_or_drift_are_reported(tmp_path: Path) -> None:
     store = make_run(tmp_path)
     timing = store.timings()["median"]

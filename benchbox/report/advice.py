@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from benchbox.api.records import RunRecord, Timing
 from benchbox.report.findings import Advice
+from benchbox.report.kinds import differ_in_one, kind_of
 from benchbox.report.ranked import Unranked
 from benchbox.report.rows import is_floor
 from benchbox.stats.summaries import latency_of
@@ -127,13 +128,15 @@ def _rises(blocks: Sequence[Unranked]) -> Iterator[Advice]:
         for block, columns in measured
         if columns is not None and "noisy_mse" in columns
     }
-    kinds: dict[str, list[Unranked]] = {}
+    kinds: dict[tuple[str, ...], list[Unranked]] = {}
     for block in blocks:
         if block.noise in strength:
-            kinds.setdefault(block.noise.partition(":")[0], []).append(block)
+            kinds.setdefault(kind_of(block.noise), []).append(block)
     for kind in kinds.values():
         kind.sort(key=lambda block: strength[block.noise])
         for weak, strong in itertools.pairwise(kind):
+            if not differ_in_one(weak.noise, strong.noise):
+                continue
             rising = [name for name in weak.scores if _rises_between(weak.scores[name], strong.scores.get(name, {}))]
             if rising and strength[strong.noise] > strength[weak.noise]:
                 yield Advice(
