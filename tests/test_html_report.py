@@ -159,6 +159,10 @@ def test_whatever_is_shown_has_a_value_to_sort_by(parsed: Page) -> None:
                 assert (text.strip() in ("", "-")) or value, f"{title} of {row[1][0]}"
 
 
+def test_images_that_are_shown_whole_need_no_word_of_it(page: Path) -> None:
+    assert "Of a large image" not in page.read_text(encoding="utf-8")
+
+
 def test_a_hostile_name_is_text_everywhere(page: Path, parsed: Page) -> None:
     text = page.read_text(encoding="utf-8")
     assert text.count("<script>") == 1

@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 
 from benchbox.engine.previews import SIDE, choose_images
+from benchbox.report.html import write_html
+from benchbox.report.leaderboard import build_leaderboard
+from benchbox.report.show import draw_grid, read_shown
 from benchbox.store import RunStore, find_run, noise_key
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -110,3 +113,11 @@ def test_large_images_of_several_sizes_are_cut(benchbox: Command, tmp_path: Path
     assert whole is not None
     place = columns["image"].tolist().index(1)
     np.testing.assert_allclose(pictures["clean"][place], whole[52:148, 102:198] / 255, atol=5e-4)
+    board = build_leaderboard(store)
+    page = write_html(store, board).read_text(encoding="utf-8")
+    words = "Of a large image only the middle is shown; its scores are of the whole."
+    assert page.count(words) == 1
+    assert "From the pictures of 3 images only" in page
+    assert "Of a large image it is only the middle, while the leaderboard scores the whole." in page
+    assert words in benchbox("show").stdout
+    assert words in draw_grid(read_shown(store, board, "", "")).texts[0].get_text().replace("\n", " ")

@@ -78,6 +78,7 @@ def test_nothing_is_wider_than_the_terminal(store: RunStore, board: Leaderboard,
     lines = printed(store, board, width).splitlines()
     assert max(map(len, lines)) <= width
     text = " ".join(lines)
+    assert "large image" not in text
     assert "clean" in text
     assert ("not shown at this width" in text) == (width < 6 * 24 + 5 * 2)
 
@@ -119,11 +120,18 @@ def test_the_figure_shows_the_pictures_and_their_errors(store: RunStore, board: 
 def test_no_words_of_the_figure_cover_others_or_leave_it(store: RunStore, board: Leaderboard, images: int) -> None:
     shown = read_shown(store, board, NOISES[1], "")
     options = "patch_size=3,patch_distance=5,strength=0.9"
-    names = ("clean", "noisy", f"nl_means:{options}", f"nl_means:mode=fast,{options}", "unet:weights=mixed", "onnx:a_model_of_some_long_name.onnx")
+    titles: tuple[str, ...] = (
+        "clean",
+        "noisy",
+        f"nl_means:{options}",
+        f"nl_means:mode=fast,{options}",
+        "unet:weights=mixed",
+        "onnx:a_long_name_of_a_model",
+    )
     few = slice(0, 3 if images == 1 else 6)
     shown = replace(
         shown,
-        titles=names[few],
+        titles=titles[few],
         names=shown.names[:images],
         pictures=tuple(pictures[few] for pictures in shown.pictures[:images]),
         captions=tuple(captions[few] for captions in shown.captions[:images]),

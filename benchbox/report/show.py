@@ -16,7 +16,7 @@ from rich.style import Style
 from rich.text import Text
 
 from benchbox.api.errors import BenchboxError, did_you_mean
-from benchbox.report.html.gallery import Stored, common_scale, read_pictures, scores_of
+from benchbox.report.html.gallery import CUT, Stored, common_scale, read_pictures, scores_of
 from benchbox.report.html.material import noise_charts, read_material, run_charts
 from benchbox.report.html.style import charts_style, looks_of
 from benchbox.report.model import Block, Leaderboard
@@ -52,6 +52,8 @@ class Shown:
         The same, scores in words; empty where there are none.
     largest : float
         Error of the brightest colour of an error map.
+    note : str
+        What else a reader must know.
     """
 
     noise: str
@@ -61,6 +63,7 @@ class Shown:
     pictures: tuple[tuple[Picture, ...], ...]
     captions: tuple[tuple[str, ...], ...]
     largest: float
+    note: str
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,8 @@ class TerminalGallery:
         fitting = max(1, (width + _GAP) // (tile + _GAP))
         columns = len(shown.titles) if alone else min(fitting, len(shown.titles))
         yield Text(f"{shown.noise}, images chosen by their scores", style="bold")
+        if shown.note:
+            yield Text(shown.note)
         for name, why, pictures, captions in zip(shown.names, shown.why, shown.pictures, shown.captions, strict=True):
             yield Text(f"\n{name}, {why}")
             for start in range(0, columns, fitting):
@@ -150,6 +155,7 @@ def read_shown(store: RunStore, board: Leaderboard, noise: str, image: str) -> S
             ("", "", *(", ".join(scores[name][stored.images[place]]) for name in stored.denoised)) for place in firsts
         ),
         largest=common_scale(stored),
+        note=CUT if stored.cut else "",
     )
 
 
@@ -186,7 +192,7 @@ def draw_grid(shown: Shown) -> Figure:
                     error = np.abs(picture - clean)
                     below.imshow(error, cmap="cividis", vmin=0, vmax=shown.largest, interpolation="nearest")
                     below.text(0.5, -0.04, caption, fontsize=5, ha="center", va="top", transform=below.transAxes)
-        note = f"{shown.noise}; below: size of the error, 0 (dark) to {shown.largest:g} and more (bright)"
+        note = f"{shown.noise}; below: size of the error, 0 (dark) to {shown.largest:g} and more (bright). {shown.note}"
         figure.supxlabel(textwrap.fill(note, 15 * columns), fontsize=7)
     return figure
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from benchbox.report.text import plain
 from benchbox.store import IMAGE, RunStore, noise_key
 
 Picture = NDArray[np.float32]
+
+CUT = "Of a large image only the middle is shown; its scores are of the whole."
 
 _WORDS = {"psnr": "{:.2f} dB", "ssim": "SSIM {:.3f}"}
 
@@ -31,6 +34,8 @@ class Stored:
     clean, noisy : list of ndarray of float32, each of shape (H, W)
     denoised : dict of str to list of ndarray
         By denoiser, best first.
+    cut : bool
+        Whether a picture is only the middle of its image.
     """
 
     images: list[int]
@@ -39,6 +44,7 @@ class Stored:
     clean: list[Picture]
     noisy: list[Picture]
     denoised: dict[str, list[Picture]]
+    cut: bool
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,8 @@ class Gallery:
         Denoisers that have no pictures.
     left_out : int
         Images that the page's size had no room for.
+    note : str
+        What else a reader must know.
     """
 
     columns: tuple[str, ...]
@@ -94,6 +102,7 @@ class Gallery:
     largest: float
     missing: tuple[str, ...]
     left_out: int
+    note: str
 
 
 def read_pictures(store: RunStore, block: Block) -> Stored | None:
@@ -108,7 +117,8 @@ def read_pictures(store: RunStore, block: Block) -> Stored | None:
         if own and all(np.array_equal(own[name], columns[name]) for name in (IMAGE, "repeat")):
             denoised[row.denoiser] = made["denoised"]
     images, repeats = columns[IMAGE].tolist(), columns["repeat"].tolist()
-    return Stored(images, repeats, columns["why"].tolist(), pictures["clean"], pictures["noisy"], denoised)
+    why, clean, noisy = columns["why"].tolist(), pictures["clean"], pictures["noisy"]
+    return Stored(images, repeats, why, clean, noisy, denoised, _is_cut(store.images(), images, clean))
 
 
 def make_gallery(store: RunStore, block: Block, stored: Stored, room: int) -> Gallery:
@@ -140,7 +150,8 @@ def make_gallery(store: RunStore, block: Block, stored: Stored, room: int) -> Ga
         shelves.append(shelf)
     missing = [plain(row.denoiser) for row in block.rows if row.scores and row.denoiser not in stored.denoised]
     columns = ("clean", "noisy", *(plain(name) for name in stored.denoised))
-    return Gallery(columns, tuple(shelves), largest, tuple(missing), len(firsts) - len(shelves))
+    left_out = len(firsts) - len(shelves)
+    return Gallery(columns, tuple(shelves), largest, tuple(missing), left_out, CUT if stored.cut else "")
 
 
 def scores_of(store: RunStore, noise: str, denoisers: Sequence[str]) -> dict[str, dict[int, tuple[str, ...]]]:
@@ -170,6 +181,16 @@ def common_scale(stored: Stored) -> float:
     ]
     everything = np.concatenate(errors) if errors else np.zeros(1)
     return max(float(f"{np.percentile(everything, 99):.1e}"), 1e-3)
+
+
+def _is_cut(whole: Mapping[str, NDArray[Any]], images: Sequence[int], pictures: Sequence[Picture]) -> bool:
+    """Whether a picture is smaller than its image, as far as the sizes of images are recorded."""
+    shapes = np.array([picture.shape for picture in pictures])
+    return any(
+        bool((shapes[:, axis] < whole[name][images]).any())
+        for axis, name in enumerate(("height", "width"))
+        if name in whole and whole[name].dtype.kind in "iu"
+    )
 
 
 def _shelf(

@@ -134,7 +134,7 @@ def _section(store: RunStore, board: Leaderboard, block: Block, key: str, looks:
         notes=(*notes_of(board, block, shown), *insights_of(board, block)),
         charts=tuple(one for one in drawn if one.name not in ("spectrum", "mismatch")),
         gallery=make_gallery(store, block, stored, PICTURES_ROOM // len(board.blocks)) if stored and causes else None,
-        causes=causes_table(causes, len(set(stored.images))) if stored and causes else None,
+        causes=causes_table(causes, len(set(stored.images)), cut=stored.cut) if stored and causes else None,
         spectrum=next((one for one in drawn if one.name == "spectrum"), None),
         mismatch=mismatch_table(board, block) if block.mismatch else None,
         mismatch_chart=next((one for one in drawn if one.name == "mismatch"), None),

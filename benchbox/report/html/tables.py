@@ -133,8 +133,8 @@ def failures_of(store: RunStore, board: Leaderboard) -> list[tuple[str, str, str
     return scored + timed
 
 
-def causes_table(found: Mapping[str, Causes], images: int) -> Table:
-    """Why denoisers lose, by what the pictures of so many images say."""
+def causes_table(found: Mapping[str, Causes], images: int, *, cut: bool) -> Table:
+    """Why denoisers lose, by the pictures of so many images; `cut` where one is only the middle of its image."""
     repeated = any(not math.isnan(one.bias) for one in found.values())
     heads = ("denoiser", *(f"{name} (dB)" for name in REGIONS), "residual correlation")
     heads += ("bias", "spread") if repeated else ()
@@ -152,6 +152,8 @@ def causes_table(found: Mapping[str, Causes], images: int) -> Table:
         "are edges where one direction holds most of it, and texture elsewhere. Where the noise is white, what a "
         "perfect denoiser removes is without correlation: the nearer to 0, the less of the image went with it."
     )
+    if cut:
+        note += " Of a large image it is only the middle, while the leaderboard scores the whole."
     if repeated:
         note += " Bias is the error that stays over the repeats, spread the one that changes with the noise (both RMS)."
     return Table("Regions and residual", heads, tuple(rows), note)
