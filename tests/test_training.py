@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import importlib.util
 import signal
 import subprocess
 import sys
@@ -497,3 +498,18 @@ def test_a_network_resumes_where_it_was_and_learns(tmp_path: Path, denoiser: str
     assert [row.loss for row in resumed.history] == pytest.approx([row.loss for row in whole.history], rel=1e-3)
     for name in ("weights.npz", "weights.tflite", "weights.json"):
         assert (tmp_path / "part" / name).is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("denoiser", ["unet", "ffdnet"])
+def test_a_network_is_trained_and_run_on_another_keras_backend(
+    benchbox: Callable[..., subprocess.CompletedProcess[str]], denoiser: str
+) -> None:
+    if importlib.util.find_spec("torch") is None:
+        pytest.skip("torch is not installed: pip install torch")
+    torch = {"KERAS_BACKEND": "torch"}
+    small = ("--limit", 8, "--batch-size", 4, "--epochs", 1, "--out", "mine")
+    assert "best epoch 1" in benchbox("train", denoiser, *small, **torch).stdout
+    scored = benchbox("run", f"{denoiser}:weights=mine/weights.npz", "--no-timing", "--limit", 4, **torch)
+    assert f"{denoiser}:weights=mine/weights.npz" in scored.stdout
+    assert "failed" not in scored.stdout

@@ -140,6 +140,11 @@ class Network(TrainableDenoiser):
         converted = self.path(self.weights).with_suffix(".tflite")
         if converted.is_file():
             return runtimes.LiteRT(converted.read_bytes())
+        model = self.model()
+        import keras
+
+        if keras.backend.backend() != "tensorflow":
+            return runtimes.Keras(model)  # only TensorFlow converts
         from benchbox_unet.convert import to_litert
 
-        return runtimes.LiteRT(to_litert(self.model()))
+        return runtimes.LiteRT(to_litert(model))

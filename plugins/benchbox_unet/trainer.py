@@ -65,7 +65,8 @@ class KerasTrainer(Trainer):
     def _accurate(self, target: Any, answer: Any) -> Any:
         from keras import ops
 
-        return ops.cast(ops.abs(target - answer) <= self.tolerance, "float32")
+        # Keras hands over numpy arrays or tensors, as its backend pleases.
+        return ops.cast(ops.abs(ops.convert_to_tensor(target) - answer) <= self.tolerance, "float32")
 
     def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
         """Denoise with the weights as they are now; see `Trainer.denoise`."""
