@@ -33,10 +33,12 @@ from benchbox.engine.plan import RunConfig
 from benchbox.engine.runner import execute
 from benchbox.report.html import write_html
 from benchbox.report.html.causes import BANDS, causes_of, frequencies, regions_of
+from benchbox.report.html.charts import kinds_of
 from benchbox.report.html.groups import groups_of, named
 from benchbox.report.html.tables import group_table
 from benchbox.report.leaderboard import build_leaderboard
 from benchbox.report.model import Row
+from benchbox.stats.summaries import Mean
 from benchbox.store import RunStore, noise_key
 
 if TYPE_CHECKING:
@@ -228,6 +230,31 @@ def test_charts_carry_their_details_as_tooltips(store: RunStore, page: Path) -> 
         if row.denoiser not in ("identity", HOSTILE) and row.speed:
             mean, latency = row.scores["psnr"].mean, row.speed.latency_p50_ms
             assert re.search(rf"<title>{row.denoiser}: PSNR {mean:.2f} dB, p50 {latency:.2f} ms, rank {row.rank}", text)
+
+
+def test_a_curve_over_the_level_joins_noises_of_one_kind_alone(store: RunStore) -> None:
+    board = build_leaderboard(store)
+    noises = (
+        "gaussian:0.15",
+        "gaussian:0.05",
+        "gaussian:0.05+salt-pepper:0.1",
+        "gaussian:0.1+salt-pepper:0.1",
+        "correlated:0.1,width=1.5",
+        "correlated:0.1,width=3",
+        "correlated:0.2,width=3",
+        "poisson:30",
+    )
+    levels = (0.15, 0.05, 0.2, 0.25, 0.1, 0.1, 0.2, 0.1)
+    blocks = tuple(
+        replace(board.blocks[0], noise=noise, noisy_psnr=Mean(-20 * np.log10(level), 12))
+        for noise, level in zip(noises, levels, strict=True)
+    )
+    found = {kind: [block.noise for block in blocks] for kind, blocks in kinds_of(replace(board, blocks=blocks))}
+    assert found == {
+        "gaussian": ["gaussian:0.05", "gaussian:0.15"],
+        "gaussian+salt-pepper": ["gaussian:0.05+salt-pepper:0.1", "gaussian:0.1+salt-pepper:0.1"],
+        "correlated (width=3)": ["correlated:0.1,width=3", "correlated:0.2,width=3"],
+    }
 
 
 def test_axes_are_labelled_with_plain_numbers(page: Path) -> None:

@@ -146,8 +146,8 @@ def test_no_words_of_the_figure_cover_others_or_leave_it(store: RunStore, board:
         assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1, name
     for (name, one), (other_name, other) in itertools.combinations(boxes, 2):
         assert not one.overlaps(other), f"{name} and {other_name}"
-    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
-    assert [title.replace("\n", "") for title in titles] == list(shown.titles)
+    drawn = [axes.get_title().replace("\n", "") for axes in figure.axes if axes.get_title()]
+    assert drawn == list(shown.titles)
 
 
 def test_files_for_papers(store: RunStore, board: Leaderboard, tmp_path: Path) -> None:

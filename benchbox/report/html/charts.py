@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from benchbox.report.html.axes import (
     unit_of,
 )
 from benchbox.report.html.style import INK, RULE, Look
+from benchbox.report.kinds import kind_of
 from benchbox.report.model import Block, Leaderboard, Row
 from benchbox.report.rows import is_floor
 from benchbox.report.text import plain, score, three_digits
@@ -284,11 +286,13 @@ def spectrum_chart(
 
 
 def kinds_of(board: Leaderboard) -> Iterator[tuple[str, list[Block]]]:
-    """Kinds of noise that a run has at several levels, each with its blocks by rising level."""
+    """Kinds of noise that a run has at several levels, other options equal, each with its blocks by rising level."""
     kinds: dict[str, list[Block]] = {}
     for block in board.blocks:
         if block.noisy_psnr is not None and math.isfinite(block.noisy_psnr.mean):
-            kinds.setdefault(block.noise.partition(":")[0], []).append(block)
+            options = re.findall(r"[:,]([^:,=]+=[^,+]*)", block.noise)
+            kind = "+".join(kind_of(block.noise)) + (f" ({', '.join(options)})" if options else "")
+            kinds.setdefault(kind, []).append(block)
     for kind, blocks in kinds.items():
         if len(blocks) > 1:
             yield kind, sorted(blocks, key=rms_of)
