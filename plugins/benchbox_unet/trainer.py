@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox import BenchboxError, Images, Sigma, Trainer
+from benchbox_unet import tiling
 from benchbox_unet.backend import start_keras
 from benchbox_unet.network import Network
 from benchbox_unet.weights_file import read_weights, set_weights, weight_name
@@ -41,7 +42,7 @@ class KerasTrainer(Trainer):
         elif recipe != "original":
             network.prepare(self._model)
         self._optimizer = keras.optimizers.Adam(1e-3)
-        self._model.compile(self._optimizer, loss="mse", metrics=[self._accurate])
+        self._model.compile(self._optimizer, loss=_squared_error, metrics=[self._accurate])
         self._optimizer.build(self._model.trainable_variables)
         # Predictions are always made in float32, as they will be once the weights are saved.
         self._exact = network.build()
@@ -53,10 +54,15 @@ class KerasTrainer(Trainer):
         self._optimizer.learning_rate.assign(learning_rate)
         self._model.reset_metrics()
         self._stale = True
-        batch = self._network.arrange(noisy, sigma), self._network.target(noisy, clean)
-        weights = self.importance(sigma)[:, np.newaxis, np.newaxis]
-        loss, accuracy = self._model.train_on_batch(*batch, sample_weight=weights)
-        return float(loss), float(accuracy)
+        # Extended as in `denoise`; the pixels beyond the images have no target, and losses are means over the others.
+        padded = tiling.reflect(noisy, self._network.stride)
+        extra = [(0, larger - size) for larger, size in zip(padded.shape, clean.shape, strict=True)]
+        target = self._network.target(padded, np.pad(clean, extra, constant_values=np.nan))
+        share = np.float32(padded.size / clean.size)
+        weights = share * self.importance(sigma)[:, np.newaxis, np.newaxis]
+        arranged = self._network.arrange(padded, sigma)
+        loss, accuracy = self._model.train_on_batch(arranged, target, sample_weight=weights)
+        return float(loss), float(share * accuracy)
 
     def importance(self, sigma: Sigma) -> NDArray[np.float32]:
         """Weigh images as the network asks; see `Trainer.importance`."""
@@ -114,6 +120,14 @@ class KerasTrainer(Trainer):
         import keras
 
         return f"Keras {keras.__version__} on {keras.backend.backend()}, Adam, {self.precision}."
+
+
+def _squared_error(target: Any, answer: Any) -> Any:
+    """Mean over the last axis; 0 where the target is NaN."""
+    from keras import ops
+
+    target = ops.convert_to_tensor(target)
+    return ops.mean(ops.square(ops.where(ops.isnan(target), 0.0, target - answer)), axis=-1)
 
 
 def fastest_precision() -> str:
