@@ -60,6 +60,11 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 return noisy
 """
+STRANGE = """
+for name in [name for name in sys.modules if name.partition('.')[0] == 'benchbox']:
+    del sys.modules[name]
+return noisy
+"""
 ONCE = """
 mark = {folder!r} + '/was-here'
 if not os.path.exists(mark):
@@ -88,6 +93,10 @@ FAULTS = {
     "recursion": Fault(
         "recurses without end", "return self.denoise(noisy, sigma)", "failed", "RecursionError: maximum recursion", 0
     ),
+    "long_words": Fault(
+        "raises 20 MB of words", "raise ValueError('y' * 20_000_000)", "failed", "ValueError: yyyyyyyyyy"
+    ),
+    "drops_modules": Fault("drops the harness from `sys.modules`", STRANGE, "failed", "PicklingError: "),
     "system_exit": Fault("calls `sys.exit(0)`", "sys.exit(0)", "failed", "SystemExit: 0"),
     "nan": Fault(
         "returns NaN", "noisy[1, 2, 3] = np.nan\nreturn noisy", "contract", "NaN or infinity in 1 of 142 images"
@@ -113,6 +122,7 @@ FAULTS = {
     ),
     "exits": Fault("calls `os._exit(3)`", "os._exit(3)", "died", "exit code 3"),
     "aborts": Fault("aborts in native code", "os.abort()", "died", "ended by SIGABRT"),
+    "signal_40": Fault("is ended by a signal without a name", "os.kill(os.getpid(), 40)", "died", "ended by signal 40"),
     "segfault": Fault("reads address 0", "import ctypes\nctypes.string_at(0)", "died", "ended by SIGSEGV"),
     "closes_files": Fault(
         "closes files that it does not own", "os.closerange(3, 256)\nreturn noisy", "died", "its process"
@@ -297,7 +307,7 @@ def test_an_exception_without_words_still_has_a_name() -> None:
 
 def test_some_faults_beside_a_sound_row(benchbox: Command, plugin: Plugin, tmp_path: Path) -> None:
     """The quick ones, for every day."""
-    names = ("unpicklable", "nan", "exits", "aborts", "system_exit")
+    names = ("unpicklable", "nan", "exits", "signal_40", "system_exit", "long_words", "drops_modules")
     benchbox("run", "identity", "--no-timing")
     alone = RunStore.open(find_run(tmp_path / "results"))
     for name in names:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import signal
 import threading
 import time
 from collections import deque
@@ -11,13 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from benchbox.api.endings import signal_name
 from benchbox.api.records import Cell, DenoiserRecord, Failure, Outcome
 from benchbox.engine.events import CellDone, Event, ShardDone, WorkerStarted
 from benchbox.engine.limits import Limits
 from benchbox.engine.plan import Shard
 from benchbox.engine.processes import WorkerContext, WorkerPool, completed
-from benchbox.engine.work import Condition, ShardScores, ShardTask
-from benchbox.engine.worker import attempt
+from benchbox.engine.work import Condition, ImagesLost, ShardScores, ShardTask
+from benchbox.engine.worker import attempt, failure_of
 from benchbox.store import RunStore
 
 _POLL_S = 0.2
@@ -180,7 +180,7 @@ class QualityPass:
                 return result
             if failure.status == "died" and self._stop.wait(_INTERRUPT_S):
                 return None
-            if last or not failure.detail.startswith("signal SIGKILL"):
+            if last or not failure.detail.startswith("SIGKILL"):
                 return failure
         return None
 
@@ -196,10 +196,13 @@ class QualityPass:
         if isinstance(error, ProcessExpired):
             code = int(error.exitcode or 0)
             if code < 0:
-                name = signal.Signals(-code).name
-                return Failure("died", f"its process was ended by {name}", f"signal {name}")
+                name = signal_name(-code)
+                return Failure("died", f"its process was ended by {name}", name)
             return Failure("died", f"its process ended itself with exit code {code}", f"exit code {code}")
-        raise error
+        if isinstance(error, ImagesLost | KeyboardInterrupt):
+            raise error
+        # A plugin that meddles with the harness in its process spoils the way back, and that costs its own row only.
+        return failure_of(error)
 
     def _keep(self, work: _CellWork, shard: Shard, result: ShardScores | Failure) -> None:
         if isinstance(result, ShardScores):

@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from benchbox.api.endings import signal_name
 from benchbox.api.records import DenoiserRecord, Failure, Timing, from_json, to_json
 from benchbox.api.threads import thread_environment
 from benchbox.engine.limits import Limits
@@ -138,7 +139,7 @@ def time_denoiser(
             return Timing(failure.status, failure.reason), ""
         code = process.returncode
         if not result.is_file():
-            reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            reason = f"ended by {signal_name(-code)}" if code < 0 else f"exit code {code}"
             tail = log.read_text(encoding="utf-8", errors="replace")[-4000:]
             return Timing("died", f"its process ended without a result ({reason})"), tail
         values = json.loads(result.read_text(encoding="utf-8"))

@@ -15,6 +15,10 @@ from benchbox.api.records import Failure, Status
 from benchbox.api.threads import thread_environment
 from benchbox.engine.work import ImagesLost, ShardScores, ShardTask, compute_shard, make_metric
 
+_REASON = 500
+_DETAIL = 2**20
+"""Characters of an exception that are kept, for a plugin may put a whole stack into its words."""
+
 
 def begin(output: Path, groups: Path) -> None:
     """Prepare a worker: its output goes to a pipe, and libraries imported from now on use one thread.
@@ -91,4 +95,9 @@ def failure_of(error: BaseException) -> Failure:
         reason = error.message + (f" ({error.hint})" if error.hint else "")
     else:
         reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    return Failure(status, reason, "".join(traceback.format_exception(error)))
+    detail = "".join(traceback.format_exception(error))
+    return Failure(status, _cut(reason, _REASON), _cut(detail, _DETAIL))
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[:length]} [{len(text) - length:,} more characters]"

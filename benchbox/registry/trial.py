@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import FileIO
 
+from benchbox.api.endings import signal_name
 from benchbox.api.orphans import end_with_parent
 from benchbox.api.records import Provider, from_json
 from benchbox.registry.modules import call_hooks, is_loaded, load_module
@@ -111,7 +112,7 @@ def _wait(process: subprocess.Popen[bytes], pipe: FileIO, timeout_s: float) -> s
             return ""
         if ended:
             code = process.returncode
-            how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+            how = f"by {signal_name(-code)}" if code < 0 else f"with exit code {code}"
             return f"importing it ended the process {how}"
     return f"importing it took longer than {timeout_s:g} s"
 

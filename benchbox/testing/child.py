@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from benchbox.api.endings import signal_name
+
 _WATCH_S = 0.5
 
 
@@ -107,7 +109,7 @@ class Child:
             return self._pipe.recv()
         except (EOFError, ConnectionResetError) as error:
             code = self._process.wait()
-            how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+            how = f"by {signal_name(-code)}" if code < 0 else f"with exit code {code}"
             raise ChildDied(f"its process was ended {how}{self._last_words()}") from error
 
     def output(self) -> str:
