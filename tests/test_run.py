@@ -195,3 +195,17 @@ def test_a_script_needs_no_main_guard(tmp_path: Path) -> None:
         [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.split() == ["142"]
+
+
+def test_a_run_without_psnr_is_ranked_by_the_metric_that_it_has(benchbox: Command, tmp_path: Path) -> None:
+    words = ("--no-timing", "--limit", "10", "--metric", "ssim")
+    assert "ranked by SSIM" in benchbox("run", "identity", "median", *words, "--report").stdout
+    benchbox("run", "wiener", *words)
+    first, second = sorted(path.name for path in (tmp_path / "results").iterdir())
+    assert "ranked by SSIM" in benchbox("leaderboard", first).stdout
+    assert "SSIM" in benchbox("show", first).stdout
+    merged = benchbox("merge", first, second).stdout
+    assert "ranked by SSIM" in merged
+    assert "wiener" in merged
+    said = benchbox("run", "median", *words, "--sort", "psnr", code=2).stderr
+    assert "--sort psnr: this run would have no metric 'psnr'" in said

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from benchbox.cli.options import results_option
+from benchbox.cli.options import results_option, sort_option
 
 
 @click.command("leaderboard")
@@ -19,7 +19,7 @@ from benchbox.cli.options import results_option
     default="table",
     show_default=True,
 )
-@click.option("--sort", default="psnr", show_default=True, help="Metric that ranks.")
+@sort_option
 @click.option("--within", metavar="TIME", help="Rank only what takes no longer for one image: 5ms, 0.2s.")
 @click.option("--rank-leaky", is_flag=True, help="Rank rows that were trained on images they are scored on.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write.")

@@ -15,6 +15,8 @@ skip_bad_option = click.option(
     "--skip-bad", is_flag=True, help="Go on without images that do not decode, and count them."
 )
 
+sort_option = click.option("--sort", default="", help="Metric that ranks.  [default: psnr, or the first of the run]")
+
 
 def data_options(split_help: str, limit: int | None = None) -> Callable[[F], F]:
     """Make a decorator that adds the options of what is opened.

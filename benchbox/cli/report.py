@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from benchbox.cli.options import results_option
+from benchbox.cli.options import results_option, sort_option
 
 
 @click.command("report")
 @click.argument("run", default="")
-@click.option("--sort", default="psnr", show_default=True, help="Metric that ranks.")
+@sort_option
 @click.option("--open", "show", is_flag=True, help="Open it in the web browser.")
 @results_option
 def command(run: str, sort: str, show: bool, results: Path) -> None:

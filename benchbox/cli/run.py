@@ -19,6 +19,7 @@ from benchbox.cli.options import (
     plugin_options,
     protocol_options,
     results_option,
+    sort_option,
     timeout_option,
 )
 
@@ -45,7 +46,7 @@ _WITH_RESUME = ("resume", "results", "jobs", "timeout", "memory", "sort", "rank_
     "--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Noises drawn for each image."
 )
 @click.option("--metric", "metrics", multiple=True, help="Metric; may repeat.  [default: all built-in ones]")
-@click.option("--sort", default="psnr", show_default=True, help="Metric that ranks.")
+@sort_option
 @click.option("--rank-leaky", is_flag=True, help="Rank rows that were trained on images they are scored on.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Worker processes.  [default: one more than cores]")
 @click.option("--timing/--no-timing", default=True, show_default=True, help="Time each denoiser alone.")
@@ -112,11 +113,15 @@ def command(
     worker_context()  # first of all: it loads the ruler while this process imports what it needs
     if resume:
         _finish(_resume(resume, results, jobs, Limits(timeout, memory), plugin_files), sort, rank_leaky, page)
-    if sigma_error and sigma != "given":
-        raise click.UsageError("--sigma-error goes with --sigma given: a level that is not told cannot be told wrong")
+    from benchbox.api.errors import BenchboxError, did_you_mean
     from benchbox.api.records import DataRequest, Protocol
     from benchbox.engine.plan import DEFAULT_METRICS, RunConfig, default_jobs
 
+    scored = [one.partition(":")[0] for one in metrics or DEFAULT_METRICS]
+    if sort and sort.partition(":")[0] not in scored:
+        raise BenchboxError(f"--sort {sort}: this run would have no metric '{sort}'", hint=did_you_mean(sort, scored))
+    if sigma_error and sigma != "given":
+        raise click.UsageError("--sigma-error goes with --sigma given: a level that is not told cannot be told wrong")
     config = RunConfig(
         denoisers=denoisers,
         noises=noises,

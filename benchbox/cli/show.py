@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from benchbox.cli.options import results_option
+from benchbox.cli.options import results_option, sort_option
 
 
 @click.command("show")
@@ -23,7 +23,7 @@ from benchbox.cli.options import results_option
     show_default=True,
     help="Folder for the charts.",
 )
-@click.option("--sort", default="psnr", show_default=True, help="Metric that ranks.")
+@sort_option
 @results_option
 def command(
     run: str, noise: str, image: str, png: Path | None, form: str | None, output: Path, sort: str, results: Path

@@ -23,7 +23,7 @@ from benchbox.store import IMAGE, RunStore
 
 
 def build_leaderboard(
-    store: RunStore, *, sort: str = "psnr", within_ms: float | None = None, rank_leaky: bool = False
+    store: RunStore, *, sort: str = "", within_ms: float | None = None, rank_leaky: bool = False
 ) -> Leaderboard:
     """Rank the rows of a run.
 
@@ -31,7 +31,8 @@ def build_leaderboard(
     ----------
     store : RunStore
     sort : str
-        Metric that ranks, by its canonical specification or, where only one of the run has it, by its name.
+        Metric that ranks, by its canonical specification or, where only one of the run has it, by its name; empty for
+        PSNR or, in a run without it, the first metric.
     within_ms : float, optional
         Largest p50 latency of one image, in milliseconds, that is ranked; None for any.
     rank_leaky : bool
@@ -94,6 +95,8 @@ def build_leaderboard(
 def _sort_metric(sort: str, record: RunRecord) -> str:
     if sort in record.metrics:
         return sort
+    if not sort:
+        return "psnr" if "psnr" in record.metrics else next(iter(record.metrics))
     named = [label for label in record.metrics if label.partition(":")[0] == sort]
     if len(named) == 1:
         return named[0]
