@@ -230,6 +230,30 @@ class TestWeightsFile:
         with pytest.raises(BenchboxError, match="missing or unknown"):
             UNet(weights=str(path), runtime="keras").denoise(faces(1)[1], None)
 
+    def test_a_converted_model_of_other_weights_is_refused(self, tmp_path: Path) -> None:
+        path = tmp_path / "weights.npz"
+        path.write_bytes(UNet.path("mixed").read_bytes())
+        path.with_suffix(".tflite").write_bytes(UNet.path("gaussian").with_suffix(".tflite").read_bytes())
+        with pytest.raises(BenchboxError, match=r"weights\.tflite: 'encoder1_conv1\.kernel' is not that of") as caught:
+            UNet(weights=str(path)).denoise(faces(1)[1], None)
+        assert "delete weights.tflite" in caught.value.hint
+
+    @pytest.mark.parametrize("kept", [0, 1000, -20])
+    def test_a_converted_model_that_is_cut_off_is_refused(self, tmp_path: Path, kept: int) -> None:
+        path = tmp_path / "weights.npz"
+        path.write_bytes(FFDNet.path("gaussian").read_bytes())
+        whole = FFDNet.path("gaussian").with_suffix(".tflite").read_bytes()
+        path.with_suffix(".tflite").write_bytes(whole[:kept])
+        with pytest.raises(BenchboxError, match=r"weights\.tflite: ") as caught:
+            FFDNet(weights=str(path)).denoise(faces(1)[1], level(1))
+        assert "together" in caught.value.hint or "copy both files again" in caught.value.hint
+
+    @pytest.mark.parametrize(("cls", "other"), [(UNet, FFDNet), (FFDNet, UNet)])
+    def test_a_converted_model_of_another_network_is_refused(self, cls: type[Network], other: type[Network]) -> None:
+        mine = cls(weights=str(other.path("gaussian")), runtime="litert")
+        with pytest.raises(BenchboxError, match=r"tflite: another network's"):
+            mine.denoise(faces(1)[1], level(1))
+
     def test_a_path_with_a_card_is_told_in_the_row(self, tmp_path: Path) -> None:
         source = UNet.path("gaussian")
         for ending in (".npz", ".tflite", ".json"):
@@ -238,6 +262,13 @@ class TestWeightsFile:
         assert mine.card() == UNet().card()
         _, noisy = faces(2)
         np.testing.assert_array_equal(mine.denoise(noisy.copy(), None), UNet().denoise(noisy.copy(), None))
+
+    def test_a_path_without_a_card_is_told_in_the_row_too(self, tmp_path: Path) -> None:
+        path = tmp_path / "mine.npz"
+        path.write_bytes(UNet.path("gaussian").read_bytes())
+        card = UNet(weights=str(path)).card()
+        assert (card.label, card.images) == ("unknown", 0)
+        assert "mine.json is missing" in card.notes
 
     def test_files_in_the_package_belong_together(self) -> None:
         for cls, weights in SHIPPED:

@@ -92,10 +92,14 @@ class Network(TrainableDenoiser):
 
         return tiling.run(forward, noisy, sigma, stride=cls.stride, margin=cls.margin)
 
-    def card(self) -> TrainingCard | None:
-        """Training card beside the weights, where there is one."""
-        path = self.path(self.weights).with_suffix(".json")
-        return TrainingCard.load(path) if path.is_file() else None
+    def card(self) -> TrainingCard:
+        """Training card beside the weights; without one, a card that says that their training is unknown."""
+        weights = self.path(self.weights)
+        path = weights.with_suffix(".json")
+        if path.is_file():
+            return TrainingCard.load(path)
+        notes = f"There is no training card beside {weights.name}: {path.name} is missing."
+        return TrainingCard("unknown", "", "", 0, "unknown", 0, 0.0, "", notes=notes)
 
     def files(self) -> list[Path]:
         """The weights, and what they were converted to."""
@@ -134,12 +138,14 @@ class Network(TrainableDenoiser):
 
     def _load(self) -> Callable[[Tensor], Tensor]:
         from benchbox_unet import runtimes
+        from benchbox_unet.weights_file import read_converted
 
         if self.runtime == "keras":
             return runtimes.Keras(self.model())
-        converted = self.path(self.weights).with_suffix(".tflite")
+        path = self.path(self.weights)
+        converted = path.with_suffix(".tflite")
         if converted.is_file():
-            return runtimes.LiteRT(converted.read_bytes())
+            return runtimes.LiteRT(read_converted(converted, path), str(converted))
         model = self.model()
         import keras
 
@@ -147,4 +153,4 @@ class Network(TrainableDenoiser):
             return runtimes.Keras(model)  # only TensorFlow converts
         from benchbox_unet.convert import to_litert
 
-        return runtimes.LiteRT(to_litert(model))
+        return runtimes.LiteRT(to_litert(model), str(path))

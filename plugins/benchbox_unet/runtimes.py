@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox import threads
+from benchbox import BenchboxError, threads
 from benchbox_unet.quiet import native_messages_hidden
 
 Tensor = NDArray[np.float32]
@@ -24,10 +24,13 @@ class LiteRT:
     ----------
     model : bytes
         What `convert.to_litert` made.
+    source : str
+        Where it came from, for errors.
     """
 
-    def __init__(self, model: bytes) -> None:
+    def __init__(self, model: bytes, source: str) -> None:
         self._model = model
+        self._source = source
         self._interpreters: dict[tuple[int, ...], Any] = {}
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -49,10 +52,20 @@ class LiteRT:
     def _prepare(self, shape: tuple[int, ...]) -> Any:
         from ai_edge_litert.interpreter import Interpreter
 
-        with native_messages_hidden():
-            interpreter = Interpreter(model_content=self._model, num_threads=threads())
-            interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], shape)
-            interpreter.allocate_tensors()
+        try:
+            with native_messages_hidden():
+                interpreter = Interpreter(model_content=self._model, num_threads=threads())
+                entry = interpreter.get_input_details()[0]
+                taken = entry["shape"][-1]
+                if taken != shape[-1]:
+                    raise ValueError(f"another network's, for inputs of {taken} channels, not {shape[-1]}")
+                interpreter.resize_tensor_input(entry["index"], shape)
+                interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise BenchboxError(
+                f"weights {self._source}: {error}",
+                hint="give weights that 'benchbox train' wrote for this denoiser, .npz and .tflite copied together",
+            ) from error
         return interpreter
 
 

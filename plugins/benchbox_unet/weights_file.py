@@ -48,6 +48,32 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return {name: value.astype(np.float32) for name, value in weights.items()}
 
 
+def read_converted(path: Path, weights: Path) -> bytes:
+    """Read a model that was converted for LiteRT, and see that it holds the kernels of a weights file.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.tflite`` file that `convert.to_litert` made.
+    weights : Path
+        The ``.npz`` file that it is to have been converted from.
+
+    Raises
+    ------
+    BenchboxError
+        It was converted from other weights, or a file is damaged.
+    """
+    model = path.read_bytes()
+    for name, value in read_weights(weights).items():
+        # LiteRT keeps a kernel's outputs first, Keras last. Biases next to zero are not kept as they are.
+        if value.ndim > 1 and np.moveaxis(value, -1, 0).astype(np.float16).tobytes() not in model:
+            raise BenchboxError(
+                f"weights {path}: '{name}' is not that of {weights.name} beside it; it is of other weights, or damaged",
+                hint=f"delete {path.name}, and {weights.name} is converted anew in each run; or copy both files again",
+            )
+    return model
+
+
 def set_weights(model: Any, weights: Mapping[str, Tensor], source: str) -> None:
     """Give a Keras model its weights by name.
 
@@ -56,15 +82,16 @@ def set_weights(model: Any, weights: Mapping[str, Tensor], source: str) -> None:
     BenchboxError
         Names or shapes are not those of the model.
     """
+    hint = f"give weights that 'benchbox train {model.name}' wrote; these are of another network"
     own = {weight_name(variable): variable for variable in model.weights}
     if own.keys() != weights.keys():
         wrong = sorted(own.keys() ^ weights.keys())[0]
-        raise BenchboxError(f"weights {source}: '{wrong}' is missing or unknown", hint="are they of another network?")
+        raise BenchboxError(f"weights {source}: '{wrong}' is missing or unknown", hint=hint)
     for name, variable in own.items():
         if tuple(variable.shape) != weights[name].shape:
             raise BenchboxError(
                 f"weights {source}: '{name}' has shape {weights[name].shape}, the network's is {tuple(variable.shape)}",
-                hint="are they of another network?",
+                hint=hint,
             )
         variable.assign(weights[name])
 
