@@ -219,6 +219,16 @@ def test_normalised_latencies_compare_over_machines(tmp_path: Path, changes: dic
         assert {row.denoiser: row.latency_normalised for row in again} == {"median": 2.0, "wiener": 2.0, "unet": None}
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_timing_is_kept_in_whatever_order_runs_merge(tmp_path: Path, order: tuple[int, int]) -> None:
+    stores = [make_run(tmp_path, 1, {"median": 4.0}), make_run(tmp_path, 2, {"median": 4.0}, timing=False)]
+    timing = stores[0].timings()["median"]
+    stores[0].write_timing("median", replace(timing, calibration=Calibration(1, [1.5], [1.5])))
+    merged = merge_runs([stores[place] for place in order], tmp_path, "")
+    (row,) = build_leaderboard(merged).blocks[0].rows
+    assert row.latency_normalised == pytest.approx(3.0 / 1.5)
+
+
 def test_the_command_merges_and_shows(tmp_path: Path) -> None:
     for number, denoiser in ((1, "median"), (2, "wiener")):
         make_run(tmp_path / "results", number, {denoiser: float(number)})

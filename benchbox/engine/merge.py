@@ -100,8 +100,10 @@ def merge_runs(stores: Sequence[RunStore], folder: Path, command: str) -> RunSto
             merged.write_ceiling(noise, ceiling)
         _carry_previews(noise, stores, chosen, merged)
     if timed_alike or len({_timed_task(store) for store in stores if store.timings(of_unlike_machines=True)}) == 1:
-        for label, (store, _) in denoisers.items():
-            timing = store.timings(of_unlike_machines=True).get(label)
+        # Where the run that gave a row was not timed, another one with that row may have been.
+        timings = [store.timings(of_unlike_machines=True) for store in stores]
+        for label in denoisers:
+            timing = next((one[label] for one in timings if label in one), None)
             if timing is not None:
                 merged.write_timing(label, timing)
     return merged
