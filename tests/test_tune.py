@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -17,7 +18,8 @@ from benchbox.api.spec import Spec, parse_spec
 from benchbox.api.tuned import TunedOptions, apply_tuned
 from benchbox.builtin.datasets.sample import Sample
 from benchbox.engine.events import Event
-from benchbox.engine.tune import Trial, TuneConfig, make_candidates, parse_space, search, tune
+from benchbox.engine.halving import Budget, Pace, Trial, search
+from benchbox.engine.tune import TuneConfig, make_candidates, parse_space, tune
 from benchbox.registry import load_registry
 from benchbox.store import RunStore
 
@@ -71,15 +73,16 @@ def example() -> TunedOptions:
 class Rounds:
     """Scores candidates by a table and counts the time that it would take: a second for a hundred images."""
 
-    def __init__(self, truth: dict[str, float], failing: Sequence[str] = ()) -> None:
+    def __init__(self, truth: dict[str, float], failing: Sequence[str] = (), start_s: float = 0.0) -> None:
         self.truth = truth
         self.failing = failing
+        self.pace = Pace(start_s, 0.01)
         self.seconds = 0.0
         self.asked: list[tuple[tuple[str, ...], int]] = []
 
     def __call__(self, labels: Sequence[str], images: int) -> list[Trial]:
         self.asked.append((tuple(labels), images))
-        self.seconds += len(labels) * images / 100
+        self.seconds += len(labels) * (self.pace.start_s + images * self.pace.image_s)
         return [
             Trial(label, float("nan"), images, "broken")
             if label in self.failing
@@ -87,8 +90,14 @@ class Rounds:
             for label in labels
         ]
 
-    def clock(self) -> float:
-        return self.seconds
+    def search(self, budget_s: float, told: Pace | None = None) -> list[Trial]:
+        """Search with a budget; `told` is what the probe says, where that is wrong."""
+        budget = Budget(budget_s, lambda: self.seconds, 1, lambda labels: told or self.pace)
+        return search(list(self.truth), 900, self, True, budget)
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        return [(len(labels), images) for labels, images in self.asked]
 
 
 TRUTH = {f"c{index}": float(-abs(index - 11)) for index in range(27)}
@@ -96,22 +105,21 @@ TRUTH = {f"c{index}": float(-abs(index - 11)) for index in range(27)}
 
 def test_without_a_budget_the_whole_grid_is_scored_once() -> None:
     rounds = Rounds(TRUTH)
-    trials = search(list(TRUTH), 900, rounds, True, None, rounds.clock)
+    trials = search(list(TRUTH), 900, rounds, True, None)
     assert rounds.asked == [(tuple(TRUTH), 900)]
     assert trials[0] == Trial("c11", 0.0, 900)
     assert [trial.score for trial in trials] == sorted(TRUTH.values(), reverse=True)
 
 
 def test_lower_may_be_better() -> None:
-    rounds = Rounds(TRUTH)
-    assert search(list(TRUTH), 900, rounds, False, None, rounds.clock)[0].label == "c26"
+    assert search(list(TRUTH), 900, Rounds(TRUTH), False, None)[0].label == "c26"
 
 
 def test_a_short_budget_halves() -> None:
-    """The grid would take 243 s; each round keeps a third, and the start, on three times the images."""
+    """The grid would take 243 s; each round takes a third of what is left, and keeps a third and the start."""
     rounds = Rounds(TRUTH)
-    trials = search(list(TRUTH), 900, rounds, True, 110.0, rounds.clock)
-    assert [(len(labels), images) for labels, images in rounds.asked] == [(27, 100), (10, 300), (5, 900)]
+    trials = rounds.search(110.0)
+    assert rounds.sizes == [(27, 135), (10, 245), (5, 900)]
     assert trials[0] == Trial("c11", 0.0, 900)
     assert all("c0" in labels for labels, _ in rounds.asked)
     assert sorted(trial.label for trial in trials) == sorted(TRUTH)
@@ -120,30 +128,63 @@ def test_a_short_budget_halves() -> None:
 
 def test_a_budget_that_allows_it_takes_all_to_the_end() -> None:
     rounds = Rounds(TRUTH)
-    search(list(TRUTH), 900, rounds, True, 271.0, rounds.clock)
-    assert [(len(labels), images) for labels, images in rounds.asked] == [(27, 100), (27, 900)]
+    rounds.search(244.0)
+    assert rounds.sizes == [(27, 900)]
 
 
-def test_a_spent_budget_ends_with_the_best_and_the_start() -> None:
+@pytest.mark.parametrize("start_s", [0.0, 0.05, 0.5])
+@pytest.mark.parametrize("budget_s", [1.0, 5.0, 15.0, 40.0, 100.0, 200.0])
+def test_a_budget_is_kept(budget_s: float, start_s: float) -> None:
+    """All but the first image of each candidate, without which there is no ranking."""
+    rounds = Rounds(TRUTH, start_s=start_s)
+    trials = rounds.search(budget_s)
+    assert rounds.seconds <= max(budget_s, 27 * (start_s + 0.01))
+    assert {trial.label for trial in trials if trial.images == rounds.asked[-1][1]} == set(rounds.asked[-1][0])
+    assert trials[0].label == "c11"
+    assert sorted(trial.label for trial in trials) == sorted(TRUTH)
+
+
+def test_a_spent_budget_ends_with_the_round_just_done() -> None:
+    """The probe met images that were four times as fast."""
     rounds = Rounds(TRUTH)
-    trials = search(list(TRUTH), 900, rounds, True, 1.0, rounds.clock)
-    assert rounds.asked[-1] == (("c0", "c11"), 900)
-    assert len(rounds.asked) == 2
-    assert trials[0].images == 900
+    trials = rounds.search(30.0, Pace(0.0, 0.0025))
+    assert rounds.sizes == [(27, 148)]
+    assert {trial.images for trial in trials} == {148}
+    assert trials[0].label == "c11"
+
+
+def test_nobody_is_dropped_where_a_part_of_the_time_would_hardly_start_them() -> None:
+    rounds = Rounds(TRUTH, start_s=1.0)
+    rounds.search(90.0)
+    assert rounds.sizes == [(27, 233)]
+
+
+def test_workers_share_the_candidates() -> None:
+    told: list[Sequence[str]] = []
+
+    def probe(labels: Sequence[str]) -> Pace:
+        told.append(labels)
+        return Pace(0.0, 0.01)
+
+    rounds = Rounds(TRUTH)
+    search(list(TRUTH), 900, rounds, True, Budget(18.0, lambda: 0.0, 14, probe))
+    assert rounds.sizes == [(27, 900)]
+    assert told == [list(TRUTH)]
 
 
 def test_failures_come_last_and_are_not_asked_again() -> None:
     rounds = Rounds(TRUTH, failing=["c11", "c0"])
-    trials = search(list(TRUTH), 900, rounds, True, 30.0, rounds.clock)
+    trials = rounds.search(30.0)
     assert trials[0].label in {"c10", "c12"}
     assert {trial.label for trial in trials if trial.reason} == {"c11", "c0"}
     assert all("c11" not in labels for labels, _ in rounds.asked[1:])
+    assert len(rounds.asked) > 1
     assert len(trials) == len(TRUTH)
 
 
 def test_when_all_fail_the_search_ends() -> None:
     rounds = Rounds(TRUTH, failing=list(TRUTH))
-    assert all(trial.reason for trial in search(list(TRUTH), 900, rounds, True, 30.0, rounds.clock))
+    assert all(trial.reason for trial in rounds.search(30.0))
     assert len(rounds.asked) == 1
 
 
@@ -237,6 +278,52 @@ def test_a_setting_that_fails_is_a_trial_with_its_reason(tmp_path: Path) -> None
     nothing = TuneConfig("fragile:shift=0.1", (), data=config.data, results=config.results, plugin_files=(plugin,))
     with pytest.raises(BenchboxError, match=r"no setting of fragile:shift=0\.1 could be scored: .*not this one"):
         tune(nothing, quiet)
+
+
+WAITING = """
+import time
+from benchbox import Denoiser, hookimpl
+
+
+class Waiting(Denoiser):
+    name = "waiting"
+    summary = "takes its time"
+
+    def __init__(self, *, k: float = 0.5) -> None:
+        self.k = k
+
+    def denoise(self, noisy, sigma):
+        time.sleep(0.2 * len(noisy))
+        return self.k * noisy
+
+
+@hookimpl
+def benchbox_denoisers():
+    return [Waiting]
+"""
+
+
+def test_an_expensive_denoiser_keeps_to_the_budget(tmp_path: Path) -> None:
+    """All 142 images of three candidates would take 85 s of sleep."""
+    plugin = tmp_path / "waiting.py"
+    plugin.write_text(WAITING, encoding="utf-8")
+    config = TuneConfig(
+        "waiting",
+        (("k", ("0.2", "0.8")),),
+        budget_s=10.0,
+        results=tmp_path / "results",
+        plugin_files=(plugin,),
+    )
+    begun = time.monotonic()
+    found = tune(config, quiet)
+    # A busy machine starts processes slowly; images are slept for, which it does in time.
+    assert time.monotonic() - begun < 30
+    assert found.best.options == {"k": "0.8"}
+    assert 1 <= found.best.images < 20
+    assert {trial.images for trial in found.trials} == {found.best.images}
+    assert f"the budget allowed the last round {found.best.images} of 142 images" in found.notes
+    # What was only timed is no run.
+    assert [folder.name for folder in (tmp_path / "results").iterdir()] == [found.runs[0].name]
 
 
 def test_the_training_split_is_the_default(tmp_path: Path) -> None:

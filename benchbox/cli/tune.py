@@ -55,7 +55,8 @@ class _Duration(click.ParamType[float]):
 @click.option(
     "--budget",
     type=_Duration(),
-    help="About how long it may take, as in 5m; candidates that do badly on few images are then left out.",
+    help="About how long it may take, as in 5m; candidates that do badly on few images are then left out, and the "
+    "rest is scored on as many images as there is time for.",
 )
 @click.option("--jobs", type=click.IntRange(min=1), help="Worker processes.  [default: all cores]")
 @timeout_option

@@ -1,9 +1,10 @@
-"""Searches the options of a denoiser: a grid, or successive halving where the time does not allow it."""
+"""Searches the options of a denoiser: each round is a run, and the best setting is kept with what it was tuned on."""
 
 from __future__ import annotations
 
 import itertools
 import math
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,8 @@ from benchbox.api.spec import Spec, parse_spec
 from benchbox.api.tuned import TunedOptions, apply_tuned
 from benchbox.builtin.datasets.choose import choose
 from benchbox.engine.data import open_data
-from benchbox.engine.events import Event
+from benchbox.engine.events import Event, ShardDone
+from benchbox.engine.halving import Budget, Pace, Trial, search
 from benchbox.engine.limits import Limits
 from benchbox.engine.plan import DEFAULT_NOISE, RunConfig
 from benchbox.engine.runner import execute
@@ -27,8 +29,8 @@ from benchbox.store import RunStore
 
 FITTED = "Training"
 """The split that options are fitted to where the data set has it and none is named."""
-HALVING = 3
-"""A round of successive halving keeps one candidate in so many, on so many times the images."""
+PROBED = 3
+"""Candidates that are timed before a search with a budget: the first, the last and one between."""
 
 
 @dataclass(frozen=True)
@@ -77,28 +79,6 @@ class TuneConfig:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What one setting came to.
-
-    Attributes
-    ----------
-    label : str
-        Canonical specification.
-    score : float
-        Mean of the metric over images and noises in the last round that it took part in; NaN where it failed.
-    images : int
-        Images of that round.
-    reason : str
-        Why it failed; empty where it did not.
-    """
-
-    label: str
-    score: float
-    images: int
-    reason: str = ""
-
-
-@dataclass(frozen=True)
 class TuneResult:
     """What a search found.
 
@@ -120,9 +100,6 @@ class TuneResult:
     start: str
     runs: tuple[Path, ...]
     notes: tuple[str, ...] = ()
-
-
-Round = Callable[[Sequence[str], int], list[Trial]]
 
 
 def parse_space(text: str) -> tuple[str, tuple[str, ...]]:
@@ -164,32 +141,38 @@ def tune(config: TuneConfig, on_event: Callable[[Event], None]) -> TuneResult:
     BenchboxError
         A name, an option or a value is wrong, the data cannot be opened, or no candidate could be scored.
     """
+    begun = time.monotonic()
     registry = load_registry(config.plugin_files, config.plugin_folders)
     candidates = make_candidates(config.denoiser, config.space, registry)
     request = _with_split(config.data, registry)
     total = len(open_data(request, {name: entry.cls() for name, entry in registry.datasets.items()}))
     stores: list[RunStore] = []
+    run = RunConfig(
+        noises=config.noises,
+        metrics=(config.metric,),
+        protocol=config.protocol,
+        jobs=config.jobs,
+        timing=False,
+        limits=Limits(config.timeout_s),
+        results=config.results,
+        plugin_files=config.plugin_files,
+        plugin_folders=config.plugin_folders,
+        command=config.command,
+    )
 
     def score(labels: Sequence[str], images: int) -> list[Trial]:
-        run = RunConfig(
-            denoisers=tuple(labels),
-            noises=config.noises,
-            metrics=(config.metric,),
-            data=replace(request, limit=images),
-            protocol=config.protocol,
-            jobs=config.jobs,
-            timing=False,
-            limits=Limits(config.timeout_s),
-            results=config.results,
-            plugin_files=config.plugin_files,
-            plugin_folders=config.plugin_folders,
-            command=config.command,
-        )
-        stores.append(execute(run, on_event))
+        asked = replace(run, denoisers=tuple(labels), data=replace(request, limit=images))
+        stores.append(execute(asked, on_event))
         return _trials(stores[-1])
 
+    def probe(labels: Sequence[str]) -> Pace:
+        return measure_pace(replace(run, denoisers=tuple(labels), data=replace(request, limit=1)), on_event)
+
+    budget = None
+    if config.budget_s is not None:
+        budget = Budget(begun + config.budget_s, time.monotonic, config.jobs, probe)
     higher = registry.metric(parse_spec(config.metric).name).cls.higher_is_better
-    trials = search(list(candidates), total, score, higher, config.budget_s, time.monotonic)
+    trials = search(list(candidates), total, score, higher, budget)
     best = trials[0]
     if best.reason:
         raise BenchboxError(f"no setting of {config.denoiser} could be scored: {best.reason}", hint="try it in a run")
@@ -214,7 +197,47 @@ def tune(config: TuneConfig, on_event: Callable[[Event], None]) -> TuneResult:
         versions={"benchbox": record.environment["versions"]["benchbox"]}
         | ({provider.distribution: provider.version} if provider.distribution else {}),
     )
-    return TuneResult(tuned, tuple(trials), start, tuple(store.folder for store in stores), record.data.notes)
+    notes = record.data.notes
+    if record.data.images < total:
+        notes = (*notes, f"the budget allowed the last round {record.data.images} of {total} images")
+    return TuneResult(tuned, tuple(trials), start, tuple(store.folder for store in stores), notes)
+
+
+def measure_pace(run: RunConfig, on_event: Callable[[Event], None]) -> Pace:
+    """Time some candidates of a round on its images, drawn twice: the second draw meets a worker that is warm.
+
+    One worker after another, so that what passes between two stacks of scores is the work of one. Nothing is kept.
+
+    Parameters
+    ----------
+    run : RunConfig
+        The round.
+    on_event : callable
+        Told of each step.
+
+    Returns
+    -------
+    Pace
+        Mean of the candidates that did not fail; where all did, each image may take as long as a whole candidate did.
+    """
+    some = tuple(dict.fromkeys(run.denoisers[i * (len(run.denoisers) - 1) // (PROBED - 1)] for i in range(PROBED)))
+    draws = run.protocol.repeats
+    done: dict[str, list[float]] = {label: [] for label in some}
+
+    def note(event: Event) -> None:
+        if isinstance(event, ShardDone):
+            done[event.cell.denoiser].append(time.monotonic())
+        on_event(event)
+
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        protocol = replace(run.protocol, repeats=2 * draws)
+        execute(replace(run, denoisers=some, protocol=protocol, jobs=1, results=Path(folder)), note)
+    each = (time.monotonic() - begun) / len(some)
+    shards = len(run.noises) * draws
+    gaps = [(times[-1] - times[0]) / (len(times) - 1) for times in done.values() if len(times) > 1]
+    image_s = float(np.mean(gaps)) * shards if gaps else each
+    return Pace(max(0.0, each - 2 * image_s), image_s)
 
 
 def make_candidates(
@@ -238,68 +261,6 @@ def make_candidates(
             canonical(cls, spec), {key: write_value(value) for key, value in resolve(cls, spec).items()}
         )
     return candidates
-
-
-def search(
-    labels: Sequence[str],
-    total: int,
-    score: Round,
-    higher_is_better: bool,
-    budget_s: float | None,
-    clock: Callable[[], float],
-) -> list[Trial]:
-    """Score candidates on all images, or on few first where the budget does not allow it.
-
-    With a budget the first round takes a ninth of the images. As soon as the time left allows the remaining candidates
-    on all images, that is the last round; until then each round keeps the best third on three times the images
-    (successive halving: Jamieson and Talwalkar, AISTATS 2016). Candidates share images and noise, so few images rank
-    them well. The first candidate is kept to the end, as the start of the comparison.
-
-    Parameters
-    ----------
-    labels : sequence of str
-        Canonical specifications.
-    total : int
-        Number of images.
-    score : callable
-        ``(labels, images) -> trials``.
-    higher_is_better : bool
-    budget_s : float or None
-    clock : callable
-        Seconds, never going back.
-
-    Returns
-    -------
-    list of Trial
-        Those of the last round first; within a round the best first, failures last.
-    """
-    begun = clock()
-    images = total if budget_s is None else math.ceil(total / HALVING**2)
-    left = list(labels)
-    out: list[Trial] = []
-    while True:
-        round_begun = clock()
-        trials = _ranked(score(left, images), higher_is_better)
-        now = clock()
-        fit = [trial.label for trial in trials if not trial.reason]
-        if images == total or not fit:
-            return trials + out
-        assert budget_s is not None
-        cost = (now - round_begun) / (len(left) * images)
-        if cost * total * len(fit) <= budget_s - (now - begun):
-            keep, images = len(fit), total
-        else:
-            keep, images = math.ceil(len(fit) / HALVING), min(total, HALVING * images)
-            if now - begun >= budget_s:
-                keep, images = 1, total
-        kept = {*fit[:keep], left[0]} & set(fit)
-        out = [trial for trial in trials if trial.label not in kept] + out
-        left = [label for label in left if label in kept]
-
-
-def _ranked(trials: Sequence[Trial], higher_is_better: bool) -> list[Trial]:
-    sign = -1 if higher_is_better else 1
-    return sorted(trials, key=lambda trial: math.inf if trial.reason else sign * trial.score)
 
 
 def _trials(store: RunStore) -> list[Trial]:
