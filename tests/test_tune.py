@@ -11,12 +11,14 @@ from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from benchbox import BenchboxError
 from benchbox.api.records import DataRequest, Protocol
 from benchbox.api.spec import Spec, parse_spec
 from benchbox.api.tuned import TunedOptions, apply_tuned
 from benchbox.builtin.datasets.sample import Sample
+from benchbox.cli.tune import command
 from benchbox.engine.events import Event
 from benchbox.engine.halving import Budget, Pace, Trial, search
 from benchbox.engine.tune import TuneConfig, make_candidates, parse_space, tune
@@ -359,6 +361,28 @@ def test_what_was_found_goes_into_a_run_whose_row_says_where(
     assert tuned["tuned_on"] == "sample"
     # The run scores the images that the search scored.
     assert float(tuned["psnr"]) == pytest.approx(found.score, abs=1e-9)
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_search(
+    benchbox: Callable[..., CompletedProcess[str]], tmp_path: Path
+) -> None:
+    asked = ("tune", "median", "--space", "size=3", "--limit", "4", "--results", tmp_path / "results", "--out")
+    said = benchbox(*asked, "nodir/tuned.json", code=2)
+    assert "cannot write nodir/tuned.json: there is no folder nodir" in said.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_what_was_found_is_shown_even_where_it_cannot_be_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(found: TunedOptions, path: Path) -> None:
+        raise BenchboxError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr(TunedOptions, "save", full)
+    arguments = ["median", "--space", "size=3", "--limit", "4", "--out", str(tmp_path / "tuned.json")]
+    said = CliRunner().invoke(command, [*arguments, "--results", str(tmp_path / "results")])
+    assert isinstance(said.exception, BenchboxError)
+    assert "psnr" in said.stdout
+    assert "median:size=3" in said.stdout
+    assert "try:" not in said.stdout
 
 
 def test_images_that_repeat_are_left_out(benchbox: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -122,13 +123,29 @@ def command(
         plugin_folders=plugin_folders,
         command=shlex.join(["benchbox", *sys.argv[1:]]),
     )
+    _require_writable(out)
     with RunProgress() as progress:
         result = tune(config, progress)
+    _show(result)
+    # Saved last, so that a full disk does not take what was found.
     result.best.save(out)
-    _show(result, out)
+    echo(f"options: {out}\nscores: {result.runs[-1]}\ntry: benchbox run {result.best.denoiser}:@{out}")
 
 
-def _show(result: TuneResult, out: Path) -> None:
+def _require_writable(out: Path) -> None:
+    """Refuse a file that cannot be written, before the search and not after it."""
+    from benchbox.api.errors import BenchboxError
+
+    reason = ""
+    if not out.parent.is_dir():
+        reason = f"there is no folder {out.parent}"
+    elif not os.access(out if out.exists() else out.parent, os.W_OK):
+        reason = "no permission"
+    if reason:
+        raise BenchboxError(f"cannot write {out}: {reason}", hint="choose another file with --out")
+
+
+def _show(result: TuneResult) -> None:
     best = result.best
     unit = " dB" if best.metric == "psnr" else ""
     echo(
@@ -147,4 +164,3 @@ def _show(result: TuneResult, out: Path) -> None:
         echo(f"  and {len(result.trials) - _SHOWN} more")
     if result.trials[0].label == result.start:
         echo(f"nothing in the space is better than {result.start}")
-    echo(f"options: {out}\nscores: {result.runs[-1]}\ntry: benchbox run {best.denoiser}:@{out}")
