@@ -230,18 +230,54 @@ def test_resuming_nothing_is_refused(config: TrainConfig) -> None:
         train(replace(config, resume=True), quiet)
 
 
-def test_a_damaged_state_is_refused(config: TrainConfig) -> None:
+@pytest.mark.parametrize("facts", [None, "{}", "[1]", "{", '{"identity": [], "fingerprint": ""}'])
+def test_a_damaged_state_is_refused(config: TrainConfig, facts: str | None) -> None:
     train(config, quiet)
     state = config.out / "state.npz"
-    state.write_bytes(state.read_bytes()[:200])
-    with pytest.raises(BenchboxError, match=r"training state .*state\.npz"):
+    if facts is None:
+        state.write_bytes(state.read_bytes()[:200])
+    else:
+        np.savez(state, facts=np.frombuffer(facts.encode(), np.uint8))
+    with pytest.raises(BenchboxError, match=r"training state .*state\.npz is damaged: ") as caught:
         train(replace(config, resume=True), quiet)
+    assert "give another --out" in caught.value.hint
 
 
-def test_a_loss_that_is_not_finite_keeps_the_best_weights(config: TrainConfig) -> None:
+@pytest.mark.parametrize("name", ["weights.npz", "weights.json", "history.csv", "curves.png"])
+def test_files_that_a_training_would_overwrite_are_left_alone(config: TrainConfig, name: str) -> None:
+    config.out.mkdir()
+    (config.out / name).write_text("mine", encoding="ascii")
+    with pytest.raises(BenchboxError, match=f"holds {name}, which a training would overwrite") as caught:
+        train(config, quiet)
+    assert "--out" in caught.value.hint
+    assert (config.out / name).read_text(encoding="ascii") == "mine"
+
+
+def test_a_denoiser_that_is_told_the_level_is_not_trained_on_noise_without_one(config: TrainConfig) -> None:
+    mixed = replace(config, noise=("gaussian:0..0.3", "poisson:30+salt-pepper:0..0.1"), epochs=1)
+    assert len(train(mixed, quiet).history) == 1  # it is blind
+    told = replace(mixed, denoiser="ffdnet", out=config.out / "told")
+    with pytest.raises(BenchboxError, match=r"ffdnet has to be told .*, and 'poisson:30\+salt-pepper:.*' defines none"):
+        train(told, quiet)
+    assert not told.out.exists()
+
+
+def test_a_loss_that_is_not_finite_keeps_the_best_weights(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(replace(config, epochs=1), quiet)
+    monkeypatch.setattr("benchbox.training.loop._Run._rate", lambda *_: 1e200)
     with pytest.raises(BenchboxError, match=r"loss is (nan|inf)") as caught, np.errstate(all="ignore"):
+        train(replace(config, resume=True), quiet)
+    assert "the best weights so far are kept" in caught.value.hint and "--learning-rate" in caught.value.hint
+    assert (config.out / "weights.npy").is_file()
+
+
+def test_no_weights_are_promised_where_the_first_epoch_fails(config: TrainConfig) -> None:
+    with (
+        pytest.raises(BenchboxError, match=r"epoch 1, step 2: the loss is (nan|inf)") as caught,
+        np.errstate(all="ignore"),
+    ):
         train(replace(config, recipe="exploding"), quiet)
-    assert "--learning-rate" in caught.value.hint
+    assert caught.value.hint == "try a lower --learning-rate"
 
 
 def test_a_full_disk_keeps_the_best_weights(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:

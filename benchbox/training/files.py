@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 
 from benchbox.api.card import TrainingCard
 from benchbox.api.errors import BenchboxError
+from benchbox.api.serial import from_json, to_json
 from benchbox.api.trainable import Trainer
 from benchbox.training.events import EpochDone
+from benchbox.training.standing import Standing
 
 STATE = "state.npz"
 HISTORY = "history.csv"
@@ -49,7 +51,7 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         with disk_errors(path):
-            (path / PICTURES).mkdir(parents=True, exist_ok=True)
+            path.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -76,19 +78,35 @@ class Folder:
                     shutil.rmtree(left)
             yield
 
-    def holds_training(self) -> bool:
-        """Whether there is a state to resume from."""
-        return (self.path / STATE).is_file()
+    def require_empty(self) -> None:
+        """See that a new training overwrites nothing.
 
-    def save_state(self, arrays: Mapping[str, NDArray[np.generic]], facts: Mapping[str, Any]) -> None:
-        """Keep everything needed to go on: arrays, and facts that JSON can hold."""
+        Raises
+        ------
+        BenchboxError
+            The folder holds a training, or files with the names of what one writes.
+        """
+        if (self.path / STATE).exists():
+            raise BenchboxError(
+                f"{self.path} holds a training already", hint="go on with --resume, or give another --out"
+            )
+        with disk_errors(self.path):
+            names = sorted(one.name for one in self.path.iterdir())
+        left = [name for name in names if name in (HISTORY, CURVES) or name.startswith("weights.")]
+        if left:
+            raise BenchboxError(
+                f"{self.path} holds {', '.join(left)}, which a training would overwrite", hint="give another --out"
+            )
+
+    def save_state(self, arrays: Mapping[str, NDArray[np.generic]], at: Standing) -> None:
+        """Keep everything needed to go on."""
         content = io.BytesIO()
-        text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+        text = np.frombuffer(json.dumps(to_json(at)).encode(), np.uint8)
         everything: dict[str, Any] = {**arrays, "facts": text}
         np.savez(content, **everything)
         self.write(STATE, content.getbuffer())
 
-    def load_state(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, Any]]:
+    def load_state(self) -> tuple[dict[str, NDArray[np.generic]], Standing]:
         """Read what `save_state` kept; nothing is unpickled.
 
         Raises
@@ -102,10 +120,10 @@ class Folder:
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
-            return arrays, json.loads(arrays.pop("facts").tobytes())
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            return arrays, from_json(Standing, json.loads(arrays.pop("facts").tobytes()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile) as error:
             raise BenchboxError(
-                f"training state {path}: {error}", hint="leave out --resume to start afresh; the best weights stay"
+                f"training state {path} is damaged: {error}", hint="give another --out to start afresh"
             ) from error
 
     def save_weights(self, trainer: Trainer, card: TrainingCard) -> str:
@@ -132,6 +150,7 @@ class Folder:
         """Write a file at once: beside its place first, then moved there."""
         path = self.path / name
         with disk_errors(path):
+            path.parent.mkdir(exist_ok=True)
             part = path.with_name(path.name + ".part")
             try:
                 with part.open("wb") as out:
@@ -151,5 +170,5 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         hint = "choose another folder: --out DIR"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = "make room and go on with --resume; the best weights so far are kept"
+            hint = "make room; a training that has finished an epoch goes on with --resume"
         raise BenchboxError(f"{path}: {error.strerror or error}", hint=hint) from error

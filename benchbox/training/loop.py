@@ -6,9 +6,8 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from benchbox.training.events import BatchDone, EpochDone, Event, TrainingStarte
 from benchbox.training.files import PICTURES, Folder
 from benchbox.training.mixture import Mixture
 from benchbox.training.pictures import faces
+from benchbox.training.standing import Standing
 from benchbox.training.validation import Validation
 
 WARM_UP = 300
@@ -57,21 +57,6 @@ class TrainResult:
     stopped: str
 
 
-@dataclass
-class _Progress:
-    """Where a training stands; kept in its state."""
-
-    epoch: int = 0
-    images: int = 0
-    seconds: float = 0.0
-    weights: str = ""
-    history: list[EpochDone] = field(default_factory=list)
-
-    @property
-    def best(self) -> EpochDone | None:
-        return next((row for row in reversed(self.history) if row.best), None)
-
-
 def train(config: TrainConfig, progress: Callable[[Event], None]) -> TrainResult:
     """Train a denoiser.
 
@@ -88,25 +73,28 @@ def train(config: TrainConfig, progress: Callable[[Event], None]) -> TrainResult
     Raises
     ------
     BenchboxError
-        Nothing to train, too few images, a loss that is not finite, a disk that is full, a state of another training,
-        a folder that another training is at work in.
+        Nothing to train, too few images, noise without the sigma that the denoiser is to be told, a loss that is not
+        finite, a disk that is full, a state of another training, a folder that holds one or is at work.
     """
     registry = load_registry(config.plugin_files, config.plugin_folders)
     denoiser = find_trainable(config, registry)
     recipe = find_recipe(config, denoiser)
     mixture = Mixture(recipe.noise, registry)
+    if denoiser.capabilities.sigma == "required":
+        mixture.require_sigma(config.denoiser)
     training, validating = open_splits(config, registry, least=recipe.batch_size)
     folder = Folder(config.out)
     with folder.locked():
-        if folder.holds_training() and not config.resume:
-            raise BenchboxError(
-                f"{folder.path} holds a training already", hint="go on with --resume, or give another --out"
-            )
-        at = _Progress()
-        loaded = folder.load_state() if config.resume else None
+        at = Standing(config.identity(), training.fingerprint, 0, 0, 0.0, "", [])
+        if config.resume:
+            arrays, kept = folder.load_state()
+            kept.require_same(at, folder.path)
+            at = kept
+        else:
+            folder.require_empty()
         trainer = denoiser.trainer(config.recipe, seed=config.seed, start=config.start)
-        if loaded is not None:
-            at = _resume(config, training, trainer, *loaded)
+        if config.resume:
+            trainer.restore(arrays)
         run = _Run(config, denoiser, recipe, mixture, folder, trainer, training, validating, progress, at)
         return run.all_epochs()
 
@@ -125,7 +113,7 @@ class _Run:
         training: ImageSet,
         validating: ImageSet,
         progress: Callable[[Event], None],
-        at: _Progress,
+        at: Standing,
     ) -> None:
         self._config, self._denoiser, self._recipe = config, denoiser, recipe
         self._mixture, self._folder = mixture, folder
@@ -167,11 +155,7 @@ class _Run:
         for batch in self._batches.epoch(at.epoch):
             rate = self._rate(len(losses))
             loss, accuracy = self._trainer.step(batch.noisy, batch.clean, batch.sigma, rate)
-            if not math.isfinite(loss):
-                raise BenchboxError(
-                    f"epoch {at.epoch + 1}, step {len(losses) + 1}: the loss is {loss}",
-                    hint=f"the best weights so far are kept in {self._folder.path}; try a lower --learning-rate",
-                )
+            self._require_finite(loss, f"epoch {at.epoch + 1}, step {len(losses) + 1}: the loss")
             losses.append(loss)
             accuracies.append(accuracy)
             took = time.perf_counter() - begun
@@ -185,11 +169,7 @@ class _Run:
         at.epoch += 1
         at.images += len(losses) * recipe.batch_size
         val_loss, val_psnr, val_accuracy = self._validation.score(self._trainer.denoise, self._trainer.importance)
-        if not math.isfinite(val_loss):
-            raise BenchboxError(
-                f"epoch {at.epoch}: the validation loss is {val_loss}",
-                hint=f"the best weights so far are kept in {self._folder.path}; try a lower --learning-rate",
-            )
+        self._require_finite(val_loss, f"epoch {at.epoch}: the validation loss")
         at.seconds = before + time.perf_counter() - begun
         row = EpochDone(
             epoch=at.epoch,
@@ -208,6 +188,11 @@ class _Run:
         self._keep(row)
         self._progress(row)
 
+    def _require_finite(self, loss: float, what: str) -> None:
+        if not math.isfinite(loss):
+            kept = f"the best weights so far are kept in {self._folder.path}; " if self._at.weights else ""
+            raise BenchboxError(f"{what} is {loss}", hint=f"{kept}try a lower --learning-rate")
+
     def _keep(self, row: EpochDone) -> None:
         """Write everything of an epoch; the state last, so that a state always has its weights and pictures."""
         if row.best:
@@ -217,16 +202,7 @@ class _Run:
         denoised = self._trainer.denoise(shown.noisy.copy(), shown.sigma)
         picture = faces(shown.clean, shown.noisy, denoised)
         self._folder.write(f"{PICTURES}/epoch_{row.epoch:03d}.png", picture)
-        facts = {
-            "identity": self._config.identity(),
-            "fingerprint": self._training.fingerprint,
-            "epoch": self._at.epoch,
-            "images": self._at.images,
-            "seconds": self._at.seconds,
-            "weights": self._at.weights,
-            "history": [asdict(one) for one in self._at.history],
-        }
-        self._folder.save_state(self._trainer.state(), facts)
+        self._folder.save_state(self._trainer.state(), self._at)
 
     def _card(self, row: EpochDone) -> TrainingCard:
         machine = environment()
@@ -299,26 +275,3 @@ class _Run:
 def _nothing(noisy: Images, sigma: Sigma | None) -> Images:
     """Doing nothing, to compare with."""
     return noisy
-
-
-def _resume(
-    config: TrainConfig, training: ImageSet, trainer: Trainer, arrays: dict[str, Any], facts: dict[str, Any]
-) -> _Progress:
-    """Go back to the end of the last epoch.
-
-    Raises
-    ------
-    BenchboxError
-        The state is of another training.
-    """
-    asked = config.identity() | {"fingerprint": training.fingerprint}
-    kept = facts["identity"] | {"fingerprint": facts["fingerprint"]}
-    for name, value in asked.items():
-        if kept.get(name) != value:
-            raise BenchboxError(
-                f"{config.out} holds a training with {name} {kept.get(name)}, not {value}",
-                hint="resume with the options that it was started with, or give another --out",
-            )
-    trainer.restore(arrays)
-    history = [EpochDone(**row) for row in facts["history"]]
-    return _Progress(facts["epoch"], facts["images"], facts["seconds"], facts["weights"], history)

@@ -65,6 +65,22 @@ class Mixture:
         self.texts = tuple(text.strip() for text in texts)
         self._noises = [tuple(_part(spec, text, registry) for spec in parse_composition(text)) for text in self.texts]
 
+    def require_sigma(self, denoiser: str) -> None:
+        """See that every noise tells the noise level.
+
+        Raises
+        ------
+        BenchboxError
+            One does not.
+        """
+        grey = np.full((8, 8), 0.5, np.float32)
+        for text, parts in zip(self.texts, self._noises, strict=True):
+            if any(part.cls(**part.fixed).sigma_of(grey) is None for part in parts):
+                raise BenchboxError(
+                    f"{denoiser} has to be told the noise level, and '{text}' defines none",
+                    hint="give --noise that has a level, such as gaussian:0..0.3",
+                )
+
     def draw(self, rng: np.random.Generator) -> NoiseModel:
         """Draw one noise model: which noise, then its level."""
         parts = self._noises[int(rng.integers(len(self._noises)))]
