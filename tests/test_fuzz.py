@@ -30,13 +30,14 @@ from benchbox.builtin.datasets.csv_file import CsvReader
 from benchbox.builtin.datasets.faces import SPLITS
 from benchbox.builtin.datasets.sample import Sample
 from benchbox.engine.merge import merge_runs
+from benchbox.engine.plan import make_shards
 from benchbox.notebook import run
 from benchbox.report import FORMATS, render
 from benchbox.report.compare import compare_runs
 from benchbox.report.html import write_html
 from benchbox.report.leaderboard import build_leaderboard
 from benchbox.report.terminal import TerminalLeaderboard
-from benchbox.store import RunStore
+from benchbox.store import RunStore, set_aside_strangers
 
 pytestmark = pytest.mark.slow
 
@@ -302,5 +303,7 @@ def _html(read: RunStore, store: RunStore) -> None:
 
 
 def _set_aside(read: RunStore, store: RunStore) -> None:
-    read.set_aside_strangers()
+    shapes = np.column_stack([store.images()[name] for name in ("height", "width")]).astype(np.int64)
+    shards = make_shards(shapes, store.record.protocol.repeats)
+    set_aside_strangers(read, {(one.start, one.stop): (one.indices, one.repeat) for one in shards})
     _show(read, store)

@@ -95,6 +95,96 @@ def test_torn_and_foreign_files_are_named_and_set_aside(benchbox: Command, whole
     assert_same(copy, whole)
 
 
+def test_what_is_set_aside_replaces_nothing_and_leaves_no_folder_of_yours(
+    benchbox: Command, whole: Path, tmp_path: Path
+) -> None:
+    """A run's folder that somebody else made: where strangers go may be a link to a folder of yours."""
+    copy, mine = copy_of(whole, tmp_path), tmp_path / "mine"
+    mine.mkdir()
+    (mine / "keys").write_text("dear")
+    (copy / "set-aside").symlink_to(mine)
+    (copy / "keys").write_text("evil")
+    benchbox("run", "--resume", copy)
+    assert [(file.name, file.read_text()) for file in mine.iterdir()] == [("keys", "dear")]
+    assert (copy / "set-aside").is_dir() and not (copy / "set-aside").is_symlink()
+    (copy / "keys").write_text("more of it")
+    benchbox("run", "--resume", copy)
+    assert [(copy / "set-aside" / name).read_text() for name in ("keys", "keys.2")] == ["evil", "more of it"]
+    shutil.rmtree(copy / "set-aside")
+    (copy / "set-aside").write_text("no folder")
+    benchbox("run", "--resume", copy)
+    assert (copy / "set-aside" / "set-aside-found").read_text() == "no folder"
+
+
+def test_scores_that_are_missing_are_computed_again_whatever_the_outcome_says(
+    benchbox: Command, whole: Path, tmp_path: Path
+) -> None:
+    copy = copy_of(whole, tmp_path)
+    junk, gone, swapped, more, *_ = (copy / "scores" / cell.key for cell in RunStore.open(copy).record.cells)
+    name = next(gone.iterdir()).name
+    (junk / name).write_bytes(b"junk")
+    (gone / name).unlink()
+    shutil.copy(more / name, swapped / name)
+    shutil.copy(more / name, more / "00000142-00000284.parquet")
+    assert benchbox("leaderboard", copy, code=None).returncode == 2, "another cell's scores went unnoticed"
+    (copy / "images.parquet").write_bytes(b"junk")
+    stderr = benchbox("run", "--resume", copy).stderr.replace("\n", " ")
+    for strange in (junk / name, swapped / name, more / "00000142-00000284.parquet", copy / "images.parquet"):
+        assert strange.relative_to(copy).as_posix() in stderr
+    assert_same(copy, whole)
+    assert (copy / "images.parquet").read_bytes() == (whole / "images.parquet").read_bytes()
+    assert "set aside" not in benchbox("run", "--resume", copy).stderr
+
+
+def test_a_merged_run_keeps_its_scores(benchbox: Command, whole: Path, tmp_path: Path) -> None:
+    benchbox("run", "gaussian_blur", *ASKED[3:])
+    benchbox("merge", whole.name, find_run(tmp_path / "results").name)
+    merged = find_run(tmp_path / "results")
+    before = all_scores(merged)
+    assert "set aside" not in benchbox("run", "--resume", merged.name).stderr
+    assert all_scores(merged).keys() == before.keys()
+    cell = RunStore.open(merged).record.cells[0]
+    shutil.rmtree(merged / "scores" / cell.key)
+    benchbox("run", "--resume", merged.name)
+    for key, columns in all_scores(merged).items():
+        np.testing.assert_array_equal(columns["psnr"], before[key]["psnr"])
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [('"clip": false', '"clip": true'), ('"sigma_factor": 1.0', '"sigma_factor": 2.0')]
+)
+def test_the_record_must_be_the_one_that_the_cells_were_planned_with(
+    before: str, after: str, benchbox: Command, whole: Path, tmp_path: Path
+) -> None:
+    copy = copy_of(whole, tmp_path)
+    shutil.rmtree(copy / "outcomes")
+    text = (copy / "run.json").read_text()
+    assert before in text
+    (copy / "run.json").write_text(text.replace(before, after))
+    assert "is not what run" in benchbox("run", "--resume", copy, code=2).stderr.replace("\n", " ")
+
+
+def test_folders_in_place_of_files_are_set_aside_and_missing_ones_made(
+    benchbox: Command, whole: Path, tmp_path: Path
+) -> None:
+    copy = copy_of(whole, tmp_path)
+    cell = RunStore.open(copy).record.cells[0]
+    names = (f"outcomes/{cell.key}.json", "leaderboard.md", "images.parquet", "mine")
+    for name in names:
+        (copy / name).unlink(missing_ok=True)
+        (copy / name).mkdir()
+        (copy / name / "in it.txt").write_text("mine")
+    for name in ("logs", "timing"):
+        shutil.rmtree(copy / name)
+    (copy / "logs").write_text("no folder")
+    (copy / "scores" / cell.key / b"\xff.txt".decode("utf-8", "surrogateescape")).write_text("no text")
+    stderr = benchbox("run", "--resume", copy).stderr
+    assert "\\xff.txt" in stderr
+    assert all(name in stderr for name in names)
+    assert (copy / "set-aside" / "mine" / "in it.txt").read_text() == "mine"
+    assert_same(copy, whole)
+
+
 def test_data_and_plugins_must_be_what_they_were(benchbox: Command, tmp_path: Path, plugin: Any) -> None:
     file = plugin("mine", "return noisy")
     photographs = tmp_path / "photographs"

@@ -20,7 +20,7 @@ from benchbox.engine.environment import environment
 from benchbox.engine.events import Event, RunStarted, SetAside, TimingDone, TimingStarted
 from benchbox.engine.limits import Limits
 from benchbox.engine.overlaps import note_overlaps
-from benchbox.engine.plan import RunConfig, Shard, make_plan, make_shards
+from benchbox.engine.plan import RunConfig, Shard, cell_key, make_plan, make_shards
 from benchbox.engine.previews import make_previews
 from benchbox.engine.processes import WorkerContext, worker_context
 from benchbox.engine.quality import QualityPass
@@ -29,9 +29,10 @@ from benchbox.engine.timing import choose_images, time_denoiser
 from benchbox.engine.trust import remember
 from benchbox.engine.work import Condition
 from benchbox.registry import Registry, load_registry
-from benchbox.store import FORMAT, RunStore, new_run_id
+from benchbox.store import FORMAT, RunStore, new_run_id, set_aside_strangers
 
 _NO_LIMITS = Limits()
+_CHANGED = "restore run.json as it was written, or start a new run"
 
 
 def execute(config: RunConfig, on_event: Callable[[Event], None]) -> RunStore:
@@ -122,12 +123,16 @@ def resume(
     record = store.record
     registry = recorded_registry(record, limits, on_event, plugin_files)
     _require_same_plugins(record, registry)
+    _require_same_plan(record)
     images = recorded_images(record, registry)
     with store.locked():
-        for name in store.set_aside_strangers():
+        shards = make_shards(images.shapes, record.protocol.repeats)
+        planned = {(shard.start, shard.stop): (shard.indices, shard.repeat) for shard in shards}
+        for name in set_aside_strangers(store, planned):
             on_event(SetAside(name))
+        store.keep_images(_image_columns(images))
         resumed = RunStore(store.folder, replace(record, jobs=jobs or record.jobs))
-        _work(resumed, context, make_shards(images.shapes, record.protocol.repeats), registry, limits, on_event)
+        _work(resumed, context, shards, registry, limits, on_event)
     return store
 
 
@@ -160,6 +165,24 @@ def _require_same_plugins(record: RunRecord, registry: Registry) -> None:
             )
     for words in changed_files(record, registry).values():
         raise BenchboxError(words, hint="restore them, or start a new run")
+
+
+def _require_same_plan(record: RunRecord) -> None:
+    """Raise where the record is not the one that the cells were planned with: old and new scores would mix."""
+    denoisers = {one.label: one for one in record.denoisers}
+    for cell in record.cells:
+        row = denoisers.get(cell.denoiser)
+        if row is None or cell.noise not in record.noises:
+            raise BenchboxError(f"run.json names no denoiser or no noise of {cell.label}", hint=_CHANGED)
+        key = cell_key(
+            row, cell.noise, record.data.fingerprint, record.protocol, tuple(record.metrics), cell.sigma_factor
+        )
+        if key != cell.key:
+            raise BenchboxError(
+                f"run.json is not what run {record.run_id} began with: {cell.label} was planned as cell {cell.key}, "
+                f"with the protocol, data, metrics and plugins that it states now it would be {key}",
+                hint=_CHANGED,
+            )
 
 
 def _time_all(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchbox.api.errors import BenchboxError
+from benchbox.api.files import UnboundedFile, read_bounded
 
 _MOST_JSON = 256 << 20
 
@@ -50,6 +51,7 @@ def explained(path: Path) -> Iterator[None]:
             errno.EDQUOT: "the quota is used up: free some space; what was finished is kept",
             errno.EFBIG: "the file size limit is reached: raise it (ulimit -f); what was finished is kept",
             errno.EROFS: "the disk is read-only: choose another folder with --results",
+            errno.EISDIR: "a folder lies where a file belongs: move it away",
             errno.EACCES: "choose a folder you may write to with --results",
             errno.EEXIST: "another run made it just now: run again",
         }
@@ -65,9 +67,9 @@ def damaged(path: Path, what: str) -> BenchboxError:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; raises `BenchboxError` when it is missing, too large or none."""
     try:
-        if path.stat().st_size > _MOST_JSON:
-            raise BenchboxError(f"{path} is larger than {_MOST_JSON >> 20} MiB", hint="it is no file of a run")
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_bounded(path, _MOST_JSON).decode("utf-8"))
+    except UnboundedFile as error:
+        raise BenchboxError(f"{path}: {error.strerror}", hint="it is no file of a run") from error
     except OSError as error:
         raise BenchboxError(f"cannot read {path}: {error.strerror}", hint="is it the folder of a run?") from error
     except (ValueError, RecursionError) as error:

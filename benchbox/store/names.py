@@ -16,6 +16,8 @@ OURS = re.compile(
     r"run\.json|images\.parquet|lock|leaderboard\.md|report\.html|logs/[^/]+\.(?:log|txt)|outcomes/[0-9a-f]{16}\.json"
     r"|timing/[^/.]+\.(?:json|parquet)|(?:previews|ceiling)/[0-9a-f]{16}\.parquet|scores/[0-9a-f]{16}/[0-9]{8}-[0-9]{8}\.parquet"
 )
+ASIDE = "set-aside"
+FOLDERS = re.compile(rf"logs|outcomes|timing|previews|ceiling|scores(?:/[0-9a-f]{{16}})?|{ASIDE}")
 KEY = re.compile(r"[0-9a-f]{8,32}")
 SHARD = re.compile(r"([0-9]{8})-([0-9]{8})\.parquet")
 _STRANGE = re.compile(r"[^a-z0-9_-]")

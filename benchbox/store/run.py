@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from benchbox.api.card import TrainingCard
 from benchbox.api.errors import BenchboxError
+from benchbox.api.files import read_bounded
 from benchbox.api.records import Outcome, RunRecord, Timing, from_json, to_json
 from benchbox.store.files import damaged, explained, read_json, write_whole
-from benchbox.store.names import FORMAT, IMAGE, KEY, OURS, PICTURES, SHARD, noise_key, timing_key
+from benchbox.store.names import FORMAT, IMAGE, KEY, PICTURES, SHARD, noise_key, timing_key
 from benchbox.store.tables import Columns, read_table, table_bytes
 
+PARTS = ("scores", "outcomes", "timing", "logs")
 _NO_CARD = to_json(TrainingCard("", "", "", 0, "", 0, 0.0, ""))
 
 
@@ -58,10 +60,10 @@ class RunStore:
         folder = results / record.run_id
         with explained(folder):
             folder.mkdir(parents=True)
-            for part in ("scores", "outcomes", "timing", "logs"):
+            for part in PARTS:
                 (folder / part).mkdir()
         store = cls(folder, record)
-        store._write_table("images.parquet", images)
+        store.keep_images(images)
         # run.json comes last: a folder without it is no run.
         store._write_json("run.json", to_json(record))
         return store
@@ -91,7 +93,7 @@ class RunStore:
 
     def write_shard(self, cell: str, start: int, stop: int, columns: Columns) -> None:
         """Keep the scores of one shard: images `start` to `stop` of the run's order of work."""
-        self._write_table(f"scores/{cell}/{start:08d}-{stop:08d}.parquet", columns)
+        self._write_table(f"scores/{cell}/{start:08d}-{stop:08d}.parquet", columns, cell)
 
     def finished_shards(self, cell: str) -> list[tuple[int, int]]:
         """Ranges of a cell whose scores are on disk, sorted."""
@@ -113,7 +115,7 @@ class RunStore:
         BenchboxError
             A file is damaged.
         """
-        tables = [self._shard(cell, start, stop) for start, stop in self.finished_shards(cell)]
+        tables = [self.shard(cell, start, stop) for start, stop in self.finished_shards(cell)]
         if not tables:
             return {}
         # Shards that an older version wrote before a resume lack the columns that came later.
@@ -125,9 +127,10 @@ class RunStore:
         order = np.argsort(columns[IMAGE], kind="stable")
         return {name: values[order] for name, values in columns.items()}
 
-    def _shard(self, cell: str, start: int, stop: int) -> dict[str, NDArray[Any]]:
+    def shard(self, cell: str, start: int, stop: int) -> dict[str, NDArray[Any]]:
+        """Per-image scores of one shard; raises `BenchboxError` where they are missing, damaged or of another cell."""
         file = self.folder / "scores" / cell / f"{start:08d}-{stop:08d}.parquet"
-        table = read_table(file, {IMAGE: "iu"} | dict.fromkeys(self.record.metrics, "iuf"), "iuf")
+        table = read_table(file, {IMAGE: "iu"} | dict.fromkeys(self.record.metrics, "iuf"), "iuf", cell)
         return self._of_images(file, table, stop - start)
 
     def _of_images(
@@ -138,6 +141,14 @@ class RunStore:
         if rows not in (None, len(images)) or ((images < 0) | (images >= self.record.data.images)).any():
             raise damaged(file, f"its {len(images)} rows are not of images of this run")
         return table
+
+    def keep_images(self, images: Columns) -> None:
+        """Write the images' table, unless the same one is there."""
+        content = table_bytes(images)
+        with contextlib.suppress(OSError):
+            if read_bounded(self.folder / "images.parquet", len(content)) == content:
+                return
+        self._write("images.parquet", content)
 
     def images(self) -> dict[str, NDArray[Any]]:
         """Read the images' table: id, height, width and labels, each of shape (N,)."""
@@ -283,21 +294,6 @@ class RunStore:
         finally:
             os.close(handle)
 
-    def set_aside_strangers(self) -> list[str]:
-        """Move files that are torn or do not belong here, and every link, into ``set-aside/``; tells their names."""
-        moved = []
-        for file in sorted(self.folder.rglob("*")):
-            name = file.relative_to(self.folder).as_posix()
-            if name.startswith("set-aside/") or (
-                not file.is_symlink() and (file.is_dir() or (OURS.fullmatch(name) and _is_whole(file)))
-            ):
-                continue
-            with explained(file):
-                (self.folder / "set-aside").mkdir(exist_ok=True)
-                file.replace(self.folder / "set-aside" / name.replace("/", "_"))
-            moved.append(name)
-        return moved
-
     def log_file(self, denoiser: str, part: str) -> Path:
         """Where the output of a denoiser's processes goes; `part` is ``quality`` or ``timing``."""
         return self.folder / "logs" / f"{timing_key(denoiser)}.{part}.log"
@@ -320,19 +316,8 @@ class RunStore:
     def _write_json(self, name: str, values: dict[str, Any]) -> None:
         self._write(name, (json.dumps(values, indent=2, default=str) + "\n").encode("utf-8"))
 
-    def _write_table(self, name: str, columns: Columns) -> None:
-        self._write(name, table_bytes(columns))
+    def _write_table(self, name: str, columns: Columns, about: str = "") -> None:
+        self._write(name, table_bytes(columns, about))
 
     def _write(self, name: str, content: bytes) -> None:
         write_whole(self.folder / name, content)
-
-
-def _is_whole(file: Path) -> bool:
-    try:
-        if file.suffix == ".json":
-            read_json(file)
-        elif file.suffix == ".parquet":
-            read_table(file)
-    except BenchboxError:
-        return False
-    return True

@@ -10,26 +10,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError
+from benchbox.api.files import UnboundedFile, read_bounded
 
 Columns = Mapping[str, NDArray[Any]]
 _MOST_VALUES = 1 << 28
 _MOST_BYTES = 4 << 30
 _BATCH_BYTES = 1 << 28
+_ABOUT = "benchbox"
 
 
-def table_bytes(columns: Columns) -> bytes:
-    """Write columns of one length as a Parquet file."""
+def table_bytes(columns: Columns, about: str = "") -> bytes:
+    """Write columns of one length as a Parquet file; `about` says in it what it is about, such as a cell's key."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     sink = pa.BufferOutputStream()
     arrays = {key: _to_arrow(values) for key, values in columns.items()}
-    pq.write_table(pa.table(arrays), sink, compression="zstd", write_page_checksum=True)
+    table = pa.table(arrays, metadata={_ABOUT: about} if about else None)
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     content: bytes = sink.getvalue().to_pybytes()
     return content
 
 
-def read_table(path: Path, kinds: Mapping[str, str] = {}, others: str = "") -> dict[str, NDArray[Any]]:
+def read_table(path: Path, kinds: Mapping[str, str] = {}, others: str = "", about: str = "") -> dict[str, NDArray[Any]]:
     """Read a Parquet file.
 
     Parameters
@@ -40,6 +43,8 @@ def read_table(path: Path, kinds: Mapping[str, str] = {}, others: str = "") -> d
         ``'f'``, ``'O'`` for text or bytes.
     others : str
         Kinds of all other columns; empty for any.
+    about : str
+        What it must be about where it says so, as it was given to `table_bytes`.
 
     Returns
     -------
@@ -55,7 +60,11 @@ def read_table(path: Path, kinds: Mapping[str, str] = {}, others: str = "") -> d
 
     try:
         # A buffer, not a path: pyarrow must not guess a data set or partitions from folder names.
-        file = pq.ParquetFile(pa.BufferReader(path.read_bytes()), page_checksum_verification=True)
+        content = read_bounded(path, _MOST_BYTES)
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        said = (file.schema_arrow.metadata or {}).get(_ABOUT.encode())
+        if about and said not in (None, about.encode()):
+            raise ValueError(f"it is about {said!r}, not {about}")
         table = _bounded(file)
         columns = {name: _from_arrow(table.column(place)) for place, name in enumerate(table.column_names)}
         for name in {*kinds, *columns}:
@@ -66,7 +75,7 @@ def read_table(path: Path, kinds: Mapping[str, str] = {}, others: str = "") -> d
                 raise ValueError(f"column {name!r} is of type {columns[name].dtype}")
         return columns
     except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
-        lines = str(error).splitlines()
+        lines = (str(error.strerror) if isinstance(error, UnboundedFile) else str(error)).splitlines()
         raise BenchboxError(
             f"cannot read {path}: {lines[0] if lines else type(error).__name__}",
             hint="delete the damaged file and run again",
