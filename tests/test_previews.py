@@ -118,6 +118,6 @@ def test_large_images_of_several_sizes_are_cut(benchbox: Command, tmp_path: Path
     words = "Of a large image only the middle is shown; its scores are of the whole."
     assert page.count(words) == 1
     assert "From the pictures of 3 images only" in page
-    assert "Of a large image it is only the middle, while the leaderboard scores the whole." in page
+    assert "Large images take part by their middle; the leaderboard scores the whole." in page
     assert words in benchbox("show").stdout
     assert words in draw_grid(read_shown(store, board, "", "")).texts[0].get_text().replace("\n", " ")

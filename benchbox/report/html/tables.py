@@ -153,7 +153,7 @@ def causes_table(found: Mapping[str, Causes], images: int, *, cut: bool) -> Tabl
         "perfect denoiser removes is without correlation: the nearer to 0, the less of the image went with it."
     )
     if cut:
-        note += " Of a large image it is only the middle, while the leaderboard scores the whole."
+        note += " Large images take part by their middle; the leaderboard scores the whole."
     if repeated:
         note += " Bias is the error that stays over the repeats, spread the one that changes with the noise (both RMS)."
     return Table("Regions and residual", heads, tuple(rows), note)
