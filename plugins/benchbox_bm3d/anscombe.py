@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from benchbox import Images, Sigma
 
 _SHIFT = 3 / 8
+_BYTE = 255
 _TABLE_END = 50.0
 """Count up to which the exact inverse is tabulated; beyond, its asymptote is within 1e-3."""
 
@@ -59,25 +60,32 @@ def peaks_of(noisy: Images, sigma: Sigma) -> NDArray[np.float64]:
     return peaks
 
 
-def counts_only(image: NDArray[np.float32], peak: float) -> bool:
-    """Whether an image holds whole photon counts, as Poisson noise alone leaves them, of about this peak.
+def peak_of_counts(image: NDArray[np.float32], peak: float) -> float:
+    """Exact photon count of a white pixel, from the step between the values of an image of whole counts.
+
+    Poisson noise alone leaves whole counts. What else comes in steps is told from them by the noise level, which must
+    fit the step; a step of 1/255 is that of 8-bit images, and never taken for photons.
 
     Parameters
     ----------
     image : ndarray of float32, shape (H, W)
     peak : float
-        What `peaks_of` found; the true one may differ by a tenth.
+        What `peaks_of` found; where the noise level is estimated, it is often wrong by a third.
 
     Returns
     -------
-    bool
+    float
+        Zero for an image that holds no whole counts, or counts of half this peak and less, or of twice and more.
     """
     values = np.unique(image.astype(np.float64))
-    if len(values) < 2 or values[0] < 0 or not peak > 0:
-        return False
-    count = 1 / np.diff(values).min()
+    # Two values are black and white, whatever the step between them.
+    if len(values) < 3 or values[0] < 0:
+        return 0.0
+    count = 1 / float(np.diff(values).min())
     counts = values * count
-    return bool(abs(count / peak - 1) < 0.1 and np.abs(counts - np.rint(counts)).max() < 0.02)
+    if abs(count - _BYTE) < 0.5 or np.abs(counts - np.rint(counts)).max() > 0.02:
+        return 0.0
+    return count if 0.5 * peak < count < 2 * peak else 0.0
 
 
 def unbiased_inverse(stable: NDArray[np.floating]) -> NDArray[np.float64]:

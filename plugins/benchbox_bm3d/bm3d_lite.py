@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from benchbox import BenchboxError, Capabilities, Denoiser, Images, Sigma, threads
-from benchbox_bm3d.anscombe import counts_only, peaks_of, stabilized
+from benchbox_bm3d.anscombe import peak_of_counts, peaks_of, stabilized
 from benchbox_bm3d.profiles import Effort, choose
 
 _SMALLEST = 8
@@ -23,8 +23,9 @@ class BM3DLite(Denoiser):
     vst : {'none', 'anscombe', 'auto'}
         Variance stabilization for Poisson noise: ``anscombe`` transforms every image by Anscombe's square root, takes
         the peak count from mean and noise level, and inverts without bias [3]_; ``auto`` does so for images that
-        hold whole photon counts. It looks at the image, for a denoiser is told the noise level and nothing else;
-        images rounded to 8 bit, and those with other noise on top, are left to the plain method.
+        hold whole photon counts, and takes the peak count from the step between them. It looks at the image, for a
+        denoiser is told the noise level and nothing else; images rounded to 8 bit, those with other noise on top, and
+        those whose noise level, estimated, is far from that of their counts, are left to the plain method.
 
     References
     ----------
@@ -71,9 +72,9 @@ class BM3DLite(Denoiser):
         peaks = np.zeros(len(noisy))
         noise = sigma > 0
         peaks[noise] = peaks_of(noisy[noise], sigma[noise])
-        stable = peaks > 0
         if self.vst == "auto":
-            stable &= [counts_only(image, peak) for image, peak in zip(noisy, peaks, strict=True)]
+            peaks = np.array([peak_of_counts(image, peak) for image, peak in zip(noisy, peaks, strict=True)])
+        stable = peaks > 0
         if stable.any():
             result[stable] = stabilized(self._denoise, noisy[stable], peaks[stable])
         if not stable.all():
