@@ -61,12 +61,66 @@ def openvino(model: Any) -> Run:
     return lambda x: compiled(x)[0]
 
 
+def onnx_of(model: Any) -> bytes:
+    """The Keras model as ONNX, layer by layer, channels first; the export of Keras itself needs tf2onnx."""
+    import onnx
+    from onnx import helper
+
+    constants = {"scales": np.array([1, 1, 2, 2], np.float32)}
+    nodes = []
+    for layer in model.layers[1:]:
+        taken = [one.name for one in (layer.input if isinstance(layer.input, list) else [layer.input])]
+        given = layer.output.name
+        kind = type(layer).__name__
+        if kind == "Conv2D":
+            kernel, bias = layer.get_weights()
+            values = {
+                f"{layer.name}.kernel": np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)),
+                f"{layer.name}.bias": bias,
+            }
+            constants |= values
+            rectified = layer.activation.__name__ == "relu"
+            answer = f"{given}.linear" if rectified else given
+            nodes.append(helper.make_node("Conv", [*taken, *values], [answer], auto_pad="SAME_UPPER"))
+            if rectified:
+                nodes.append(helper.make_node("Relu", [answer], [given]))
+        elif kind == "MaxPooling2D":
+            nodes.append(helper.make_node("MaxPool", taken, [given], kernel_shape=[2, 2], strides=[2, 2]))
+        elif kind == "UpSampling2D":
+            modes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+            nodes.append(helper.make_node("Resize", [*taken, "", "scales"], [given], **modes))
+        else:
+            assert kind == "Concatenate", kind
+            nodes.append(helper.make_node("Concat", taken, [given], axis=1))
+    ends = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 1, "h", "w"])
+        for name in (model.inputs[0].name, model.outputs[0].name)
+    ]
+    arrays = [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "unet", ends[:1], ends[1:], arrays)
+    whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(whole)
+    return bytes(whole.SerializeToString())
+
+
+def onnx_runtime(model: Any) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads()
+    session = onnxruntime.InferenceSession(onnx_of(model), options, ["CPUExecutionProvider"])
+    name = model.inputs[0].name
+    # One channel, so that first and last are the same numbers.
+    return lambda x: session.run(None, {name: x.reshape(len(x), 1, *x.shape[1:3])})[0].reshape(x.shape)
+
+
 WAYS: dict[str, Callable[[Any], Run]] = {
     "benchbox litert": lambda model: plugin("litert"),
     "benchbox keras": lambda model: plugin("keras"),
     "model.predict": keras_predict,
     "model(x)": keras_call,
     "tf.function, XLA": tensorflow_xla,
+    "ONNX Runtime": onnx_runtime,
     "OpenVINO": openvino,
 }
 
@@ -76,6 +130,7 @@ WAYS: dict[str, Callable[[Any], Run]] = {
 def test_denoising(benchmark: BenchmarkFixture, model: Any, way: str, batch: int) -> None:
     run = WAYS[way](model)
     x = np.random.default_rng(0).random((batch, 48, 48, 1), dtype=np.float32)
+    np.testing.assert_allclose(np.reshape(run(x), x.shape), keras_call(model)(x), atol=1e-5)
     benchmark.group = f"48x48, batch {batch}, {threads()} threads"
     benchmark.pedantic(run, (x,), rounds=20, warmup_rounds=3)
     if benchmark.stats:  # absent where benchmarks are switched off
