@@ -128,7 +128,7 @@ def _rises(blocks: Sequence[Unranked]) -> Iterator[Advice]:
         for block, columns in measured
         if columns is not None and "noisy_mse" in columns
     }
-    kinds: dict[tuple[str, ...], list[Unranked]] = {}
+    kinds: dict[str, list[Unranked]] = {}
     for block in blocks:
         if block.noise in strength:
             kinds.setdefault(kind_of(block.noise), []).append(block)

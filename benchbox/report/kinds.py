@@ -6,8 +6,8 @@ from benchbox.api.errors import BenchboxError
 from benchbox.api.spec import parse_composition
 
 
-def kind_of(noise: str) -> tuple[str, ...]:
-    """Name the noise models of a specification, in their order.
+def kind_of(noise: str) -> str:
+    """Name what a noise is a strength of: its noise models in their order, with all options but the first.
 
     Parameters
     ----------
@@ -16,13 +16,15 @@ def kind_of(noise: str) -> tuple[str, ...]:
 
     Returns
     -------
-    tuple of str
-        ``('gaussian', 'salt-pepper')`` for ``gaussian:0.05+salt-pepper:0.1``.
+    str
+        ``'correlated (width=3)+salt-pepper'`` for ``'correlated:0.1,width=3+salt-pepper:0.05'``.
     """
     try:
-        return tuple(spec.name for spec in parse_composition(noise))
+        parts = parse_composition(noise)
     except BenchboxError:  # the record of a run may come from anybody
-        return (noise,)
+        return noise
+    options = [", ".join(f"{key}={value}" for key, value in part.options) for part in parts]
+    return "+".join(part.name + (f" ({own})" if own else "") for part, own in zip(parts, options, strict=True))
 
 
 def differ_in_one(one: str, other: str) -> bool:

@@ -39,7 +39,8 @@ def mismatch_curves(
     for denoiser, columns in true.items():
         told = {cell.sigma_factor: scores for cell, scores in wrong.items() if cell.denoiser == denoiser}
         told[1.0] = columns
-        if len(told) == 1 or not all(told.values()) or np.isnan(columns["sigma_true"]).all():
+        levels = columns.get("sigma_true", np.zeros(1))
+        if len(told) == 1 or not all(told.values()) or np.isnan(levels).all():
             continue
         factors = sorted(told)
         means = np.array([mean_of(told[factor][metric.label]).mean for factor in factors])

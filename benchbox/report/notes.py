@@ -145,7 +145,7 @@ def advice_of(board: Leaderboard) -> tuple[str, ...]:
 def legend_of(board: Leaderboard) -> str:
     """How to read the table: marks, directions, what the columns of speed are."""
     lower = [metric_title(metric.label) for metric in board.metrics if not metric.higher_is_better]
-    parts = ["* best of its column"]
+    parts = ["* best ranked row of its column"]
     if lower:
         parts.append(f"{', '.join(lower)}: less is better")
     if board.timing:

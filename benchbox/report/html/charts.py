@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -290,9 +289,7 @@ def kinds_of(board: Leaderboard) -> Iterator[tuple[str, list[Block]]]:
     kinds: dict[str, list[Block]] = {}
     for block in board.blocks:
         if block.noisy_psnr is not None and math.isfinite(block.noisy_psnr.mean):
-            options = re.findall(r"[:,]([^:,=]+=[^,+]*)", block.noise)
-            kind = "+".join(kind_of(block.noise)) + (f" ({', '.join(options)})" if options else "")
-            kinds.setdefault(kind, []).append(block)
+            kinds.setdefault(kind_of(block.noise), []).append(block)
     for kind, blocks in kinds.items():
         if len(blocks) > 1:
             yield kind, sorted(blocks, key=rms_of)

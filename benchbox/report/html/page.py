@@ -103,7 +103,7 @@ def render_page(store: RunStore, board: Leaderboard) -> str:
         facts=facts_of(board),
         trust=trust_of(board, store.record),
         advice=advice_of(board),
-        legend=legend_of(board).removeprefix("* best of its column; "),
+        legend=legend_of(board).removeprefix("* best ranked row of its column; "),
         columns=_columns(board),
         sections=[_section(store, board, block, f"n{number}", looks) for number, block in enumerate(board.blocks)],
         summary=summary_table(board, summary) if summary is not None else None,
