@@ -145,12 +145,14 @@ class Network(TrainableDenoiser):
         path = self.path(self.weights)
         converted = path.with_suffix(".tflite")
         if converted.is_file():
-            return runtimes.LiteRT(read_converted(converted, path), str(converted))
-        model = self.model()
+            # Those in the package belong together, and the check would double the time to the first image.
+            model = converted.read_bytes() if self.weights in self.shipped else read_converted(converted, path)
+            return runtimes.LiteRT(model, str(converted))
+        network = self.model()
         import keras
 
         if keras.backend.backend() != "tensorflow":
-            return runtimes.Keras(model)  # only TensorFlow converts
+            return runtimes.Keras(network)  # only TensorFlow converts
         from benchbox_unet.convert import to_litert
 
-        return runtimes.LiteRT(to_litert(model), str(path))
+        return runtimes.LiteRT(to_litert(network), str(path))
