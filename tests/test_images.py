@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 import subprocess
@@ -24,6 +25,7 @@ from benchbox import BenchboxError, ImageSet
 from benchbox.builtin.datasets import image_files, images
 from benchbox.builtin.datasets.image_files import UnreadableImage, claimed_size, decode
 from benchbox.builtin.datasets.images import ImageFolder
+from benchbox.builtin.datasets.sniff import read_head
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -346,6 +348,29 @@ def test_a_file_that_is_too_large_is_not_read(root: Path) -> None:
         file.truncate(900_000_000)
     with pytest.raises(BenchboxError, match="900,000,000 bytes"):
         load(root)
+
+
+def test_a_pipe_or_a_device_is_no_picture(root: Path, photograph: NDArray[np.uint8]) -> None:
+    """Neither is waited for, nor read without end."""
+    save(root / "a.png", photograph)
+    os.mkfifo(root / "b.png")
+    (root / "c.png").symlink_to("/dev/zero")
+    with pytest.raises(BenchboxError, match="it is no regular file"):
+        load(root)
+    assert load(root, skip_bad=True).ids == ("a.png",)
+    with pytest.raises(BenchboxError, match="no regular file"):
+        read_head(root / "c.png")
+
+
+def test_names_that_are_no_utf8(root: Path, photograph: NDArray[np.uint8]) -> None:
+    for name in (b"\xff\xfe.png", b"\\xff\\xfe.png", b"a.png"):
+        save(root / "t.png", photograph).rename(root / os.fsdecode(name))
+    (root / os.fsdecode(b"z\xff.png")).write_bytes(b"damaged")
+    for _ in range(2):
+        found = load(root, skip_bad=True)
+        assert sorted(found.ids) == ["\\xff\\xfe.png", "\\xff\\xfe.png#2", "a.png"]
+        assert "z\\xff.png" in " ".join(found.notes)
+        np.testing.assert_array_equal(one(found, 0), one(found, 2))
 
 
 def test_floating_point_pictures_are_refused(root: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import shutil
 import subprocess
@@ -327,6 +328,27 @@ def test_a_changed_bit_of_a_score_is_noticed(folder: Path, tmp_path: Path) -> No
             (values,) = read_table(file).values()
             assert values.tobytes() == whole, place
         content[place] ^= 1
+
+
+@pytest.mark.parametrize("what", ["pipe", "device"])
+def test_pipes_and_devices_in_a_run_are_named_not_read(what: str, folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / folder.name
+    shutil.copytree(folder, copy)
+    store = RunStore.open(copy)
+    shard = next((copy / "scores" / store.record.cells[0].key).iterdir())
+    for file, read in (
+        (shard, lambda: store.scores(store.record.cells[0].key)),
+        (copy / "images.parquet", store.images),
+        (copy / "run.json", lambda: RunStore.open(copy)),
+    ):
+        file.unlink()
+        if what == "pipe":
+            os.mkfifo(file)
+        else:
+            file.symlink_to("/dev/zero")
+        with pytest.raises(BenchboxError, match="no regular file"):
+            read()
+    assert {"images.parquet", "run.json", shard.relative_to(copy).as_posix()} <= {*set_aside_strangers(store, {})}
 
 
 def test_links_in_a_run_lead_nowhere(folder: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 
 class UnboundedFile(OSError):
@@ -31,16 +32,26 @@ def read_bounded(path: Path, most: int) -> bytes:
     Raises
     ------
     UnboundedFile
-        It is no regular file, or larger.
+        It is no regular file, is larger, or grows.
     OSError
         It cannot be read.
     """
-    # Without O_NONBLOCK a pipe that nobody writes to is waited for.
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise UnboundedFile("it is no regular file")
-        # Asked twice: a file can grow while it is read.
-        if status.st_size > most or len(content := file.read(most + 1)) > most:
-            raise UnboundedFile(f"it has more than {most:,} bytes")
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise UnboundedFile(f"the file has {size:,} bytes; at most {most:,} are read")
+        # Not `most`: room for all that is asked for is made at once.
+        content = file.read(size + 1)
+        if len(content) > size:
+            raise UnboundedFile("it grows while it is read")
         return content
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read it; raises `UnboundedFile` at once where it is a pipe or a device, which may have no end."""
+    # Without O_NONBLOCK a pipe that nobody writes to is waited for.
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise UnboundedFile("it is no regular file")
+    return file

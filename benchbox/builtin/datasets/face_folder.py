@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError
+from benchbox.api.files import open_regular
 from benchbox.builtin.datasets.face_cache import FaceCache
 from benchbox.builtin.datasets.faces import EMOTIONS, PIXELS, SIDE, SPLITS, UNNAMED_TEST, Faces, Rows
+from benchbox.builtin.datasets.file_names import ids_of, text_of
 from benchbox.builtin.datasets.image_files import (
     HEADER_BYTES,
     Picture,
@@ -110,7 +112,9 @@ def list_faces(root: Path) -> FaceListing:
                 status = entry.stat()
                 name = f"{relative}/{entry.name}"
                 usage = _usage(entry.name, word, both)
-                hasher.update(f"{name}\0{usage} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n".encode())
+                hasher.update(
+                    os.fsencode(f"{name}\0{usage} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n")
+                )
                 found.append((name, emotion, usage))
     if not found:
         raise BenchboxError(
@@ -152,7 +156,7 @@ def open_faces(listing: FaceListing, codes: tuple[int, ...], skip_bad: bool) -> 
         faces = cache.load(key, codes)
     if faces is None:
         raise cache.unreliable()
-    return faces, tuple(name for name in listing.names if name not in faces.skipped)
+    return faces, ids_of([name for name in listing.names if name not in faces.skipped])
 
 
 def _decoded(listing: FaceListing, skip_bad: bool, skipped: dict[str, str]) -> Iterator[Rows]:
@@ -166,7 +170,7 @@ def _decoded(listing: FaceListing, skip_bad: bool, skipped: dict[str, str]) -> I
                     f"{listing.root / name}: {outcome}",
                     hint="replace the file or leave it out with --skip-bad; for pictures of any size: --dataset images",
                 )
-            skipped[name] = f"{name}: {outcome}"
+            skipped[name] = f"{text_of(name)}: {outcome}"
             continue
         pixels[len(good)] = outcome
         good.append(index)
@@ -224,7 +228,7 @@ def _usage(name: str, folder: str, both: bool) -> int:
 
 def _is_face_sized(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return claimed_size(file.read(HEADER_BYTES)) == (SIDE, SIDE)
     except Exception:
         return False

@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from benchbox.api.files import read_bounded
 from benchbox.api.threads import threads
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
@@ -103,10 +104,7 @@ def decode_file(path: Path) -> Picture:
     UnreadableImage
     """
     try:
-        size = path.stat().st_size
-        if size > _MAX_BYTES:
-            raise UnreadableImage(f"the file has {size:,} bytes; at most {_MAX_BYTES:,} are read")
-        return decode(path.read_bytes())
+        return decode(read_bounded(path, _MAX_BYTES))
     except OSError as error:
         raise UnreadableImage(error.strerror or str(error)) from error
 

@@ -14,6 +14,7 @@ from benchbox.api.arrays import Images
 from benchbox.api.dataset import Dataset, ImageSet
 from benchbox.api.errors import BenchboxError
 from benchbox.builtin.datasets.cache import CacheFolder
+from benchbox.builtin.datasets.file_names import ids_of, text_of
 from benchbox.builtin.datasets.fingerprint import fingerprint_of
 from benchbox.builtin.datasets.image_files import Picture, UnreadableImage, decode_file, decode_files, is_image_name
 from benchbox.builtin.datasets.sniff import require_exists
@@ -100,12 +101,13 @@ class ImageFolder(Dataset):
             )
         scan = _scan(root, files, skip_bad)
         shapes = np.array(scan.shapes, dtype=np.int64)
+        ids = ids_of(scan.names)
         return ImageSet(
             dataset=self.name,
             split="",
-            ids=tuple(scan.names),
+            ids=ids,
             shapes=shapes,
-            fingerprint=fingerprint_of(scan.names, scan.digests),
+            fingerprint=fingerprint_of(ids, scan.digests),
             read=_Reader(root, tuple(scan.names), shapes),
             notes=tuple(_notes(scan)),
         )
@@ -178,9 +180,9 @@ def _scan(root: Path, files: list[tuple[str, int, int, int]], skip_bad: bool) ->
     """Decode every picture once, or recall what an earlier pass over the same files found."""
     import xxhash
 
-    hasher = xxhash.xxh3_128(f"{_FORMAT} {root.resolve()}\n".encode())
+    hasher = xxhash.xxh3_128(f"{_FORMAT} {root.resolve()}\n".encode("utf-8", "surrogateescape"))
     for one in files:
-        hasher.update(("\0".join(map(str, one)) + "\n").encode())
+        hasher.update(("\0".join(map(str, one)) + "\n").encode("utf-8", "surrogateescape"))
     cache = CacheFolder("images")
     entry = f"{hasher.hexdigest()}.json"
     known = cache.read_json(entry)
@@ -236,4 +238,4 @@ def _notes(scan: _Scan) -> Iterator[str]:
     if scan.skipped:
         name, problem = next(iter(scan.skipped.items()))
         bad = len(scan.skipped)
-        yield f"damaged: {bad} of {total + bad} images left out, the first {name}: {problem}"
+        yield f"damaged: {bad} of {total + bad} images left out, the first {text_of(name)}: {problem}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchbox.api.errors import BenchboxError
+from benchbox.api.files import open_regular
 
 AGAIN = "download or copy the file again"
 _ARCHIVES = {b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "a gzip archive", b"7z\xbc\xaf": "a 7z archive"}
@@ -32,7 +33,7 @@ def read_head(path: Path, length: int = 4096) -> bytes:
         The file cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(length)
     except OSError as error:
         raise BenchboxError(f"{path}: {error.strerror or error}", hint="check the path and its permissions") from error
