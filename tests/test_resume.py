@@ -17,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchbox import BenchboxError
+from benchbox.cli.run import _finish
 from benchbox.store import RunStore, find_run, list_runs
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -134,6 +135,16 @@ def test_scores_that_are_missing_are_computed_again_whatever_the_outcome_says(
     assert_same(copy, whole)
     assert (copy / "images.parquet").read_bytes() == (whole / "images.parquet").read_bytes()
     assert "set aside" not in benchbox("run", "--resume", copy).stderr
+
+
+def test_a_row_without_its_scores_fails_the_run(whole: Path, tmp_path: Path) -> None:
+    copy = copy_of(whole, tmp_path)
+    store = RunStore.open(copy)
+    for folder, code in ((whole, 0), (copy, 1)):
+        shutil.rmtree(copy / "scores" / store.record.cells[0].key, ignore_errors=True)
+        with pytest.raises(SystemExit) as ended:
+            _finish(RunStore.open(folder), "psnr", rank_leaky=False, page=False)
+        assert ended.value.code == code
 
 
 def test_a_merged_run_keeps_its_scores(benchbox: Command, whole: Path, tmp_path: Path) -> None:

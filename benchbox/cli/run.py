@@ -232,7 +232,9 @@ def _finish(store: RunStore, sort: str, rank_leaky: bool, page: bool) -> NoRetur
 
         click.echo(f"report: {write_html(store, board)}", err=True)
     outcomes = store.outcomes()
-    failed = any(outcomes[cell.key].status not in ("ok", "skipped") for cell in store.record.cells) or any(
-        timing.status != "ok" for timing in store.timings().values()
+    failed = (
+        any(outcomes[cell.key].status not in ("ok", "skipped") for cell in store.record.cells)
+        or any(row.status == "incomplete" for block in board.blocks for row in block.rows)
+        or any(timing.status != "ok" for timing in store.timings().values())
     )
     sys.exit(1 if failed else 0)
