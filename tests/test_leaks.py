@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from benchbox import notebook
+from benchbox.api.card import UNKNOWN
 from benchbox.api.leaks import leak_of
 from benchbox.api.records import DataRecord, Outcome
 from benchbox.builtin.datasets.sample import Sample
@@ -80,6 +81,11 @@ def test_duplicates_that_were_not_counted_are_said() -> None:
     assert cautions_of(DATA, outcome()) == (words,)
     assert cautions_of(FOLDER, outcome()) == cautions_of(replace(DATA, split="Training"), outcome()) == ()
     assert cautions_of(DATA, replace(outcome(), status="failed")) == ()
+
+
+def test_weights_of_unknown_training_are_said() -> None:
+    words = "it is not known what it was trained on, so it may have seen the scored images"
+    assert cautions_of(DATA, outcome({"dataset": UNKNOWN})) == (words,)
 
 
 @pytest.mark.parametrize(("split", "said"), [("PublicTest", True), ("PrivateTest", False), ("", False)])

@@ -9,6 +9,9 @@ from typing import Any
 
 from benchbox.api.errors import BenchboxError
 
+UNKNOWN = "unknown"
+"""Data set of weights that came without a word of their training."""
+
 
 @dataclass(frozen=True)
 class TrainingCard:
@@ -17,7 +20,7 @@ class TrainingCard:
     Attributes
     ----------
     dataset : str
-        Canonical name of the data set.
+        Canonical name of the data set; `UNKNOWN` where nobody can tell what was fitted.
     split : str
         Split that was fitted.
     fingerprint : str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from benchbox.api.card import UNKNOWN
 from benchbox.api.leaks import is_fitted_to, leak_of, shares_split
 from benchbox.api.records import DataRecord, Outcome, RunRecord
 from benchbox.builtin.datasets.splits import lies_beside_training
@@ -28,6 +29,8 @@ def cautions_of(data: DataRecord, outcome: Outcome) -> tuple[str, ...]:
         cautions.append(
             f"it is not known how many of the scored images have a duplicate in its training data, {outcome.trained_on}"
         )
+    if card and card.get("dataset") == UNKNOWN:
+        cautions.append("it is not known what it was trained on, so it may have seen the scored images")
     if card and shares_split(data, card.get("dataset"), card.get("validated_on")):
         cautions.append(f"the weights were chosen on images of {card['validated_on']}, which are scored here")
     return tuple(cautions)
