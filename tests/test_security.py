@@ -9,6 +9,7 @@ import os
 import pty
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -260,6 +261,57 @@ def test_a_plugin_file_that_a_foreign_run_names_is_not_imported(
         assert not ran.exists()
     assert "'mine' was" in benchbox("replay", run.name, "--plugin", file, **ours).stdout
     assert "now it is" in benchbox("run", "--resume", run.name, "--plugin", file, code=2, **ours).stderr
+
+
+MEDDLING = """
+os.chdir("/")
+os.umask(0o777)
+os.environ["BENCHBOX_CACHE_DIR"] = "/nowhere"
+os.environ.pop("HOME", None)
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+np.random.seed(1)
+"""
+STATE = """
+import os, random, signal, sys
+import numpy as np
+from pathlib import Path
+from benchbox.registry import load_registry
+def state():
+    mask = os.umask(0); os.umask(mask)
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    draws = random.getstate(), np.random.get_state()[1].tolist()
+    return os.getcwd(), dict(os.environ), mask, handlers, signal.pthread_sigmask(signal.SIG_BLOCK, ()), draws
+before = state()
+registry = load_registry([Path(sys.argv[1])])
+assert "meddling" in registry.denoisers
+assert state() == before
+"""
+
+
+def test_the_import_of_a_plugin_changes_nothing_of_the_process(plugin: Plugin, tmp_path: Path) -> None:
+    file = plugin("meddling", "return noisy")
+    file.write_text(file.read_text() + MEDDLING + "import random; random.seed(1)\n")
+    done = subprocess.run(
+        [sys.executable, "-c", STATE, str(file)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "line", ["threading.Thread(target=time.sleep, args=(300,)).start()", "atexit.register(time.sleep, 300)"]
+)
+def test_a_command_ends_whatever_a_plugin_has_started(
+    line: str, plugin: Plugin, benchbox: Command, tmp_path: Path
+) -> None:
+    file = plugin("lasting", "return noisy")
+    file.write_text(file.read_text() + f"import atexit, threading\n{line}\n")
+    begun = time.monotonic()
+    done = benchbox("list", "denoisers", "--plugin", file)
+    assert time.monotonic() - begun < 100
+    assert "lasting" in done.stdout
+    assert "does not end" in done.stderr
 
 
 def test_a_record_whose_keys_are_paths_is_no_run(benchbox: Command, tmp_path: Path) -> None:

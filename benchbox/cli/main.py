@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import sys
+import threading
 from typing import NoReturn
 
 import click
+
+_ENDING_S = 10.0
+"""Seconds that the process may take to end once its work is done."""
 
 _COMMANDS = {
     "run": ("benchbox.cli.run", "Score denoisers on noisy images and show the leaderboard."),
@@ -68,21 +74,43 @@ def cli(ctx: click.Context, traceback: bool) -> None:
 
 def main() -> NoReturn:
     """Run the command line; the exit code is 1 when a cell failed and 2 for a usage error."""
+    code: object = 1
     try:
-        code = cli.main(standalone_mode=False)
+        code = _run()
+    finally:
+        watch = threading.Timer(_ENDING_S, _end, [code if isinstance(code, int) else bool(code)])
+        watch.daemon = True
+        watch.start()
+    sys.exit(code)  # type: ignore[arg-type]
+
+
+def _run() -> object:
+    try:
+        return cli.main(standalone_mode=False) or 0
+    except SystemExit as ended:
+        return ended.code or 0
     except click.ClickException as error:
         error.show()
-        code = 2
+        return 2
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; what was finished is kept", err=True)
-        code = 130
+        return 130
     except BrokenPipeError:
         # The reader of a pipe has gone: nothing is left to say, and nowhere to say it.
         sys.stderr.close()
-        code = 0
+        return 0
     except Exception as error:
-        code = _explain(error)
-    sys.exit(code or 0)
+        return _explain(error)
+
+
+def _end(code: int) -> None:
+    """End the process whose work is done: threads and last wishes of a plugin would be waited for without end."""
+    with contextlib.suppress(OSError, ValueError):
+        click.echo("something that a plugin started does not end; it is not waited for", err=True)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _explain(error: Exception) -> int:

@@ -15,6 +15,7 @@ from benchbox.api.noise import NoiseModel
 from benchbox.api.options import options_of
 from benchbox.api.records import Provider
 from benchbox.api.spec import NAME
+from benchbox.registry.guard import process_kept
 from benchbox.registry.modules import HOOKS, call_hooks, first_line, load_module
 
 T = TypeVar("T")
@@ -125,6 +126,10 @@ class Registry:
 
     def add(self, provider: Provider) -> None:
         """Load one plugin and shelve what it offers; what is broken is noted, never raised."""
+        with process_kept():
+            self._load(provider)
+
+    def _load(self, provider: Provider) -> None:
         try:
             module = load_module(provider)
         except (Exception, SystemExit) as error:
