@@ -92,10 +92,10 @@ class Rounds:
             for label in labels
         ]
 
-    def search(self, budget_s: float, told: Pace | None = None) -> list[Trial]:
+    def search(self, budget_s: float, told: Pace | None = None, total: int = 900) -> list[Trial]:
         """Search with a budget; `told` is what the probe says, where that is wrong."""
         budget = Budget(budget_s, lambda: self.seconds, 1, lambda labels: told or self.pace)
-        return search(list(self.truth), 900, self, True, budget)
+        return search(list(self.truth), total, self, True, budget)
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
@@ -153,6 +153,15 @@ def test_a_spent_budget_ends_with_the_round_just_done() -> None:
     assert rounds.sizes == [(27, 148)]
     assert {trial.images for trial in trials} == {148}
     assert trials[0].label == "c11"
+
+
+@pytest.mark.parametrize("told", [Pace(0.0, 0.01), Pace(0.5, 0.01), Pace(1.0, 0.01), Pace(2.0, 0.01), Pace(0.5, 0.007)])
+@pytest.mark.parametrize("budget_s", [40.0, 100.0, 230.0, 400.0, 1000.0])
+def test_a_wrong_probe_is_corrected(budget_s: float, told: Pace) -> None:
+    """A round may start faster than the probe did; its images must not count as free for that."""
+    rounds = Rounds(TRUTH, start_s=0.5)
+    rounds.search(budget_s, told, total=10**6)
+    assert rounds.seconds < 1.5 * budget_s
 
 
 def test_nobody_is_dropped_where_a_part_of_the_time_would_hardly_start_them() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 HALVING = 3
 """A round of successive halving takes one part in so many of the time left, and keeps one candidate in so many."""
@@ -81,7 +81,7 @@ def search(
     As soon as the time left allows the remaining candidates on all images, that is the last round. Until then each
     round takes a third of the time left, and keeps the best third (successive halving: Jamieson and Talwalkar, AISTATS
     2016); three candidates and fewer take all of it, and so do many where a third would hardly start them. Candidates
-    share images and noise, so few images rank them well. The first candidate is kept to the end, as the start of the
+    share images and noise, so that few images rank them. The first candidate is kept to the end, as the start of the
     comparison. The first round takes one image at least, which may be more than the budget allows.
 
     Parameters
@@ -112,8 +112,8 @@ def search(
         waves = math.ceil(len(left) / budget.jobs)
         most = _affordable(pace, waves, budget.end - begun, total)
         part = _affordable(pace, waves, (budget.end - begun) / HALVING, total)
-        # Where starting takes a good part of a round, dropping candidates costs more images than it gains.
-        last = most == total or len(left) <= HALVING or HALVING**2 * part < most
+        # Nine images rank badly, and where starting takes most of a round, dropping costs more images than it gains.
+        last = most == total or len(left) <= HALVING or part < HALVING**2 or HALVING**2 * part < most
         wanted = most if last else part
         if images and wanted <= images:
             return trials + out
@@ -123,8 +123,7 @@ def search(
         fit = [trial.label for trial in trials if not trial.reason]
         if last or not fit:
             return trials + out
-        took = (budget.clock() - begun) / waves
-        pace = replace(pace, image_s=max(0.0, took - pace.start_s) / images)
+        pace = _corrected(pace, images, (budget.clock() - begun) / waves)
         kept = {*fit[: math.ceil(len(fit) / HALVING)], labels[0]} & set(fit)
         left = [label for label in left if label in kept]
 
@@ -133,6 +132,13 @@ def _affordable(pace: Pace, waves: int, seconds: float, total: int) -> int:
     """Images of a round that takes so long, with so many candidates one after another."""
     free = max(0.0, seconds / waves - pace.start_s)
     return int(free / pace.image_s) if free < total * pace.image_s else total if free else 0
+
+
+def _corrected(pace: Pace, images: int, took: float) -> Pace:
+    """What a round says of the pace. A round faster than foreseen may have started faster: its images are not free."""
+    factor = took / (pace.start_s + images * pace.image_s)
+    image_s = max(factor * pace.image_s, (took - pace.start_s) / images)
+    return Pace(min(1.0, factor) * pace.start_s, image_s)
 
 
 def _ranked(trials: Sequence[Trial], higher_is_better: bool) -> list[Trial]:
