@@ -195,9 +195,11 @@ def checked(denoised: object, shape: tuple[int, ...]) -> Images:
     ContractError
         It is no float32 array of the noisy stack's shape, or a value is not finite.
     """
-    if not isinstance(denoised, np.ndarray):
+    # A kind of array of its own may show other values than it holds, as a masked one does.
+    if not isinstance(denoised, np.ndarray) or type(denoised) not in (np.ndarray, np.memmap):
+        what = "a plain array" if isinstance(denoised, np.ndarray) else "an array"
         raise ContractError(
-            f"denoise returned {type(denoised).__name__}, not an array", hint="return a float32 array of noisy's shape"
+            f"denoise returned {type(denoised).__name__}, not {what}", hint="return a float32 array of noisy's shape"
         )
     if denoised.shape != shape:
         raise ContractError(
