@@ -21,6 +21,7 @@ import psutil
 import pytest
 
 from benchbox.api.records import Outcome
+from benchbox.engine.output import OutputKeeper
 from benchbox.engine.worker import failure_of
 from benchbox.store import RunStore, find_run
 
@@ -50,6 +51,20 @@ CHILD = """
 import subprocess
 subprocess.Popen(['sleep', '4242'], start_new_session=True)
 subprocess.Popen(['sleep', '4243'])
+return noisy
+"""
+DAEMON = """
+import subprocess
+if not os.fork():
+    os.setsid()
+    if not os.fork():
+        subprocess.run(['sleep', '4242'])
+    os._exit(0)
+"""
+FILES = """
+import tempfile
+os.close(tempfile.mkstemp()[0])
+os.mkdir(tempfile.gettempdir() + '/deep')
 return noisy
 """
 WORLD = """
@@ -104,6 +119,12 @@ FAULTS = {
     "shape": Fault("returns another shape", "return noisy[:, 1:]", "contract", "shape (142, 47, 48)"),
     "count": Fault("returns too few images", "return noisy[:-1]", "contract", "shape (141, 48, 48)"),
     "dtype": Fault("returns float64", "return noisy.astype(float)", "contract", "float64, not float32"),
+    "masked": Fault(
+        "returns a masked array",
+        "noisy[1, 2, 3] = np.nan\nreturn np.ma.masked_invalid(noisy)",
+        "contract",
+        "MaskedArray, not a plain array",
+    ),
     "a_list": Fault("returns a list", "return list(noisy)", "contract", "list, not an array"),
     "generator": Fault("returns a generator", "return (one for one in noisy)", "contract", "generator, not an array"),
     "loops": Fault("loops for ever in Python", "while True: pass", "timeout", "longer than 40 s (--timeout)"),
@@ -134,6 +155,9 @@ FAULTS = {
     "its_own_input": Fault("returns its own input", "return noisy", "ok"),
     "writes_into_it": Fault("writes into its input", "noisy *= 0.5\nreturn noisy", "ok"),
     "child_processes": Fault("leaves child processes behind", CHILD, "ok"),
+    "daemon": Fault("leaves a daemon behind", DAEMON + "return noisy", "ok"),
+    "daemon_of_the_dead": Fault("leaves a daemon behind and dies", DAEMON + "os._exit(4)", "died", "exit code 4"),
+    "temporary_files": Fault("leaves temporary files behind", FILES, "ok"),
     "threads": Fault(
         "leaves threads behind",
         "import threading\nthreading.Thread(target=time.sleep, args=(600,)).start()\nreturn noisy",
@@ -289,6 +313,20 @@ def test_every_fault_is_a_row_with_its_reason_and_touches_nobody(
     assert matrix(ended) in README.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
+def test_nothing_is_left_of_what_is_started_when_it_is_imported_or_timed(
+    benchbox: Command, plugin: Plugin, tmp_path: Path
+) -> None:
+    temporary = Path(tempfile.mkdtemp(prefix="b"))
+    file = plugin("leaves", f"{CHILD.replace('return noisy', '')}\n{DAEMON}\n{FILES.replace('os.mkdir', '#')}")
+    file.write_text(file.read_text() + CHILD.replace("return noisy", "") + DAEMON)
+    benchbox("run", "leaves", "--plugin", file, "--limit", "4", "--batch", "2", TMPDIR=str(temporary))
+    assert left_behind(tmp_path) == []
+    temporary.rmdir()
+    store = RunStore.open(find_run(tmp_path / "results"))
+    assert [timing.status for timing in store.timings().values()] == ["ok"]
+
+
 def test_the_readme_shows_the_matrix() -> None:
     """Of what the test above holds every row to."""
     ended = {name: (fault.status, max(1, fault.tries)) for name, fault in (FAULTS | IMPORTS).items()}
@@ -305,9 +343,20 @@ def test_an_exception_without_words_still_has_a_name() -> None:
     assert re.search(r"Mute", failure.detail)
 
 
+def test_what_cannot_be_kept_is_read_all_the_same(tmp_path: Path) -> None:
+    """A plugin that prints must not wait for a reader for ever, and be told to be too slow."""
+    log = tmp_path / "log"
+    log.mkdir()
+    with pytest.warns(RuntimeWarning, match="not kept: .*Is a directory"):
+        keeper = OutputKeeper(log, tmp_path).__enter__()
+    with keeper.pipe.open("wb", buffering=0) as pipe:
+        subprocess.run(["head", "-c", "4M", "/dev/zero"], stdout=pipe, timeout=20, check=True)
+    keeper.__exit__(None, None, None)
+
+
 def test_some_faults_beside_a_sound_row(benchbox: Command, plugin: Plugin, tmp_path: Path) -> None:
     """The quick ones, for every day."""
-    names = ("unpicklable", "nan", "exits", "signal_40", "system_exit", "long_words", "drops_modules")
+    names = ("unpicklable", "nan", "masked", "exits", "signal_40", "system_exit", "long_words", "drops_modules")
     benchbox("run", "identity", "--no-timing")
     alone = RunStore.open(find_run(tmp_path / "results"))
     for name in names:

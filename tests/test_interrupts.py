@@ -37,6 +37,12 @@ def outcomes(folder: Path) -> list[str]:
     return [one.status for one in RunStore.open(find_run(folder / "results")).outcomes().values()]
 
 
+def heard() -> None:
+    """Have a new process hear what a shell, or nohup, may have had the tests ignore."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Started:
     """A run of `identity` and of a plugin that hangs in C; `identity` is done when this is made."""
 
@@ -54,7 +60,7 @@ class Started:
             start_new_session=True,
             env=os.environ | {"TMPDIR": str(self.temporary)},
             # A shell that runs the tests in the background has them ignore the signal, and they would hand that on.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=heard,
         )
         for _ in range(1200):
             if begun.exists() and list(self.results.glob("*/outcomes/*.json")):
@@ -108,7 +114,11 @@ def start(plugin: Plugin, tmp_path: Path) -> Iterator[Callable[..., Started]]:
 
 @pytest.mark.parametrize(
     ("number", "results", "words"),
-    [(signal.SIGINT, "results", ""), (signal.SIGTERM, "else where", " --results 'else where'")],
+    [
+        (signal.SIGINT, "results", ""),
+        (signal.SIGTERM, "else where", " --results 'else where'"),
+        (signal.SIGHUP, "results", ""),
+    ],
 )
 def test_one_interrupt_keeps_what_is_finished_and_says_how_to_go_on(
     number: signal.Signals, results: str, words: str, start: Callable[..., Started]
@@ -159,6 +169,54 @@ def test_workers_end_with_a_run_that_is_killed(start: Callable[..., Started]) ->
     started.process.communicate(timeout=60)
     assert started.left_behind() == []
     assert started.statuses() == ["ok"]
+
+
+TIMED = """
+if 'BENCHBOX_TIMING_TASK' in os.environ:
+    open({begun!r}, 'w').close()
+    time.sleep(600)
+return noisy
+"""
+
+
+def of_folder(folder: Path) -> list[psutil.Process]:
+    """Processes that work in a folder."""
+    found = psutil.process_iter(["cwd", "status", "cmdline"])
+    return [one for one in found if one.info["cwd"] == str(folder) and one.info["status"] != psutil.STATUS_ZOMBIE]
+
+
+def until(holds: Callable[[], bool], seconds: float = 60) -> bool:
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_nothing_is_left_of_a_run_that_ends_at_once_while_it_times(early: bool, plugin: Plugin, tmp_path: Path) -> None:
+    """Killed as soon as the timed process is there; interrupted twice while the plugin is called."""
+    temporary, begun = Path(tempfile.mkdtemp(prefix="b")), tmp_path / "begun"
+    file = plugin("sleeps", TIMED.format(begun=str(begun)))
+    command = [PROGRAM, "run", "sleeps", "--plugin", str(file), "--limit", "4", "--previews", "0"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=os.environ | {"TMPDIR": str(temporary)}, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, start_new_session=True, preexec_fn=heard,
+    )  # fmt: skip
+    if early:
+        assert until(lambda: any("timing_case" in str(one.info["cmdline"]) for one in of_folder(tmp_path)))
+        os.kill(process.pid, signal.SIGKILL)
+    else:
+        assert until(begun.exists)
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+    process.wait(60)
+    assert until(lambda: not of_folder(tmp_path), 10), of_folder(tmp_path)
+    if not early:
+        assert list(temporary.iterdir()) == []
+    shutil.rmtree(temporary)
 
 
 def photographs(folder: Path) -> Path:

@@ -1,22 +1,75 @@
-"""No orphans: a process that runs a plugin ends when the one that started it has ended, even if that was killed."""
+"""No orphans: a program that runs a plugin ends with the one that wants it, and all that it started ends with it."""
 
 from __future__ import annotations
 
 import contextlib
-import signal
+import os
+import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
 
-_PR_SET_PDEATHSIG = 1
+from benchbox.api import guardian
+
+_End = int | IO[bytes]
+_END_S = 10.0
 
 
-def end_with_parent() -> None:
-    """Have the system kill this process as soon as its parent has ended.
+class GuardedProgram(subprocess.Popen[bytes]):
+    """A program under a guardian, which ends as the program does, but only after all that it has started.
 
-    Linux does so whatever this process is busy with; elsewhere nothing is asked for, and it ends with its work.
+    It does so too when the process that made this ends, however that comes about. The program leads a session of its
+    own.
+
+    Parameters
+    ----------
+    command : sequence of str
+        Path of the program, and its arguments.
+    stdin, stdout, stderr : int or file
+        As for `subprocess.Popen`.
+    pass_fds : sequence of int
+        Further open files that the program inherits.
+    environment : mapping of str to str, optional
+        Its environment, where it is not that of this process.
     """
-    if sys.platform != "linux":
-        return
-    import ctypes
 
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        stdin: _End,
+        stdout: _End,
+        stderr: _End,
+        pass_fds: Sequence[int] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        theirs, self._life = os.pipe()
+        try:
+            super().__init__(
+                [sys.executable, "-I", "-S", str(Path(guardian.__file__)), str(theirs), *command],
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                env=environment,
+                pass_fds=[theirs, *pass_fds],
+                start_new_session=True,
+            )
+        except OSError:
+            os.close(self._life)
+            raise
+        finally:
+            os.close(theirs)
+
+    def end(self) -> None:
+        """End the program and all that it started; nothing happens where that was done before."""
+        if self._life >= 0:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._life, b".")
+            os.close(self._life)
+            self._life = -1
+        try:
+            self.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
@@ -173,10 +174,10 @@ def _resume(resume: str, results: Path, jobs: int | None, limits: Limits, plugin
 
 
 def _watched(work: Callable[[RunProgress], RunStore], results: Path) -> RunStore:
-    """Show progress; an interrupt or SIGTERM ends the work in order, a second one at once, and how to go on is said."""
+    """Show progress; an interrupt, SIGTERM or SIGHUP ends the work in order, a second at once; how to go on is said."""
     from benchbox.api.errors import BenchboxError
     from benchbox.cli.progress import RunProgress
-    from benchbox.engine.processes import abandon_all
+    from benchbox.engine.processes import abandon_all, strangers_ended
 
     progress = RunProgress()
     interrupted = False
@@ -190,18 +191,23 @@ def _watched(work: Callable[[RunProgress], RunStore], results: Path) -> RunStore
         if interrupted:
             abandon_all()
             words = f"ended at once; what was finished is kept. Go on with: {go_on()}\n" if progress.run_id else ""
-            os.write(2, words.encode())
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                os.write(2, words.encode())
             os._exit(130)
         interrupted = True
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
-        with progress:
+        with strangers_ended(), progress:
             return work(progress)
     except KeyboardInterrupt:
         if progress.run_id:
-            click.echo(f"interrupted; what was finished is kept. Go on with: {go_on()}", err=True)
+            with contextlib.suppress(OSError):
+                click.echo(f"interrupted; what was finished is kept. Go on with: {go_on()}", err=True)
             sys.exit(130)
         raise
     except BenchboxError as error:

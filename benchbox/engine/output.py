@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import tempfile
 import threading
 import types
+import warnings
 from pathlib import Path
 
 LIMIT = 2**20
@@ -21,21 +21,27 @@ class OutputKeeper:
     ----------
     log : Path
         File that takes the first `LIMIT` bytes; it is appended to.
+    folder : Path
+        Takes the pipe.
     """
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, folder: Path) -> None:
         self._log = log
-        self._folder = tempfile.TemporaryDirectory(prefix="benchbox-")
-        self.pipe = Path(self._folder.name) / "output"
+        self.pipe = folder / "output"
         """Where to write to."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._copy, name=f"output of {log.stem}", daemon=True)
 
     def __enter__(self) -> OutputKeeper:
-        """Begin to read."""
+        """Begin to read; where the log cannot be opened a warning says so, and all is thrown away."""
         os.mkfifo(self.pipe, 0o600)
         # Open for both, so that neither side waits for the other and writers may come and go.
         self._handle = os.open(self.pipe, os.O_RDWR | os.O_NONBLOCK)
+        try:
+            self._file = self._log.open("ab", buffering=0)
+        except OSError as error:
+            warnings.warn(f"what is printed is not kept: {error}", RuntimeWarning, stacklevel=2)
+            self._file = Path(os.devnull).open("ab", buffering=0)
         self._thread.start()
         return self
 
@@ -46,11 +52,10 @@ class OutputKeeper:
         self._stop.set()
         self._thread.join()
         os.close(self._handle)
-        self._folder.cleanup()
 
     def _copy(self) -> None:
         kept = dropped = 0
-        with self._log.open("ab", buffering=0) as log:
+        with self._file as log:
             while True:
                 ready, _, _ = select.select([self._handle], [], [], 0 if self._stop.is_set() else _POLL_S)
                 if not ready:

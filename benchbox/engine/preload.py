@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import signal
+import warnings
 
 import numpy as np
 
+from benchbox.api.guardian import adopt_orphans, end_children
 from benchbox.builtin.metrics import METRICS
 from benchbox.builtin.sigma import estimate_sigma
 from benchbox.engine import worker
-from benchbox.engine.processes import SAFE_PATH
+from benchbox.engine.processes import HELD_BACK, SAFE_PATH
 
 __all__ = ["worker"]
 
@@ -20,3 +24,19 @@ _IMAGES = np.zeros((1, 32, 32), dtype=np.float32)
 for _metric in METRICS:
     _metric()(_IMAGES, _IMAGES)
 estimate_sigma(_IMAGES)
+
+_SERVER = os.getpid()
+
+
+def _hear_again() -> None:
+    """Have a worker hear the signals that were held back from its server."""
+    if os.getppid() == _SERVER:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
+
+
+os.register_at_fork(after_in_child=_hear_again)
+
+# What workers leave behind becomes the server's, which says nothing of it and ends it when the run is gone.
+adopt_orphans()
+atexit.register(end_children)
+warnings.filterwarnings("ignore", "forkserver: waitpid returned unexpected pid")

@@ -13,8 +13,8 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import threading
+import time
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -23,13 +23,19 @@ from typing import Any, TypeVar
 import psutil
 
 from benchbox.api.errors import BenchboxError
+from benchbox.api.guardian import adopt_orphans
 from benchbox.api.threads import thread_environment
 from benchbox.engine.output import OutputKeeper
+from benchbox.engine.temporary import TEMPORARY_HINT, remove_all, temporary_folder
 
 SAFE_PATH = "PYTHONSAFEPATH"
+HELD_BACK = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that the server of the workers and the tracker never hear: they end after this process, and clean up."""
 _PRELOAD = ["benchbox.engine.preload"]
 _TERM_TIMEOUT_S = 1  # a process that hangs in C does not listen: it is killed after this
 _POLL_S = 0.2
+_ORPHANS_S = 2.0
+_AGAIN_S = 0.01
 _lock = threading.Lock()
 T = TypeVar("T")
 
@@ -76,13 +82,21 @@ class WorkerPool:
         from benchbox.engine.worker import begin
 
         CONSTS.term_timeout = _TERM_TIMEOUT_S
-        self._folder = tempfile.TemporaryDirectory(prefix="benchbox-")
-        self._groups = Path(self._folder.name) / "groups"
-        self._output = OutputKeeper(self._log).__enter__()
-        _pools.add(self)
-        self._pool = ProcessPool(
-            max_workers=1, context=self._context, initializer=begin, initargs=[self._output.pipe, self._groups]
-        )
+        with contextlib.ExitStack() as stack:
+            folder = stack.enter_context(temporary_folder())
+            self._groups = folder / "groups"
+            scratch = folder / "t"
+            try:
+                scratch.mkdir()
+                output = stack.enter_context(OutputKeeper(self._log, folder))
+            except OSError as error:
+                raise BenchboxError(f"a worker process cannot be started: {error}", hint=TEMPORARY_HINT) from error
+            with _pools_lock:
+                _pools.add(self)
+            self._pool = ProcessPool(
+                max_workers=1, context=self._context, initializer=begin, initargs=[output.pipe, self._groups, scratch]
+            )
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -98,9 +112,11 @@ class WorkerPool:
             self._pool.close()
         self._pool.join()
         self.kill(started)
-        self._output.__exit__(kind, error, trace)
-        self._folder.cleanup()
-        _pools.discard(self)  # last: an interrupt may come while this waits, and then `abandon` has to find its folders
+        with _pools_lock:
+            if _pools == {self}:
+                _end_orphans()
+            _pools.discard(self)
+        self._stack.close()
 
     def kill(self, started: Sequence[psutil.Process] = ()) -> None:
         """End the worker's process groups, and these processes, at once."""
@@ -112,12 +128,9 @@ class WorkerPool:
                 process.kill()
 
     def abandon(self) -> None:
-        """End the worker and all that it started, and leave no file, without waiting for anybody."""
+        """End the worker and all that it started, without waiting for anybody."""
         with contextlib.suppress(Exception):
             self.kill(self._processes())
-        # The thread that is leaving may be at the same files.
-        for folder in (self._output.pipe.parent, self._groups.parent):
-            shutil.rmtree(folder, ignore_errors=True)
 
     def resident_mb(self) -> float:
         """Resident memory of the worker and all that it started, MiB."""
@@ -157,18 +170,61 @@ def completed(futures: Iterable[concurrent.futures.Future[T]]) -> Iterator[concu
 
 
 _pools: set[WorkerPool] = set()
-sessions: set[int] = set()
-"""Leaders of the process groups of further processes that run a plugin now."""
+_pools_lock = threading.Lock()
 
 
 def abandon_all() -> None:
-    """End every process that runs a plugin, at once: this process is about to end without more ado."""
-    for leader in list(sessions):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(leader, signal.SIGKILL)
+    """End every worker and leave no file: this process is about to end without more ado, and so do guarded programs."""
     for pool in list(_pools):
         pool.abandon()
+    remove_all()
     shutil.rmtree(multiprocessing.util.get_temp_dir(), ignore_errors=True)  # the socket of the workers' server
+
+
+@contextlib.contextmanager
+def strangers_ended() -> Iterator[None]:
+    """End, when the work is done, what plugins have started while they were imported into this process."""
+    adopt_orphans()
+    before = {process.pid for process in psutil.Process().children()}
+    try:
+        yield
+    finally:
+        _end_children(os.getpid(), lambda pid: pid in before or pid == _server_pid())
+
+
+def _server_pid() -> int:
+    server: Any = multiprocessing.forkserver._forkserver
+    return int(server._forkserver_pid or 0)
+
+
+def _end_orphans() -> None:
+    """End what workers that are gone have left: their server has adopted it.
+
+    Whoever else shares that server has processes of the server's own group there.
+    """
+    server = _server_pid()
+    with contextlib.suppress(OSError):
+        group = os.getpgid(server)
+        _end_children(server, lambda pid: os.getpgid(pid) == group)
+
+
+def _end_children(parent: int, spared: Callable[[int], bool]) -> None:
+    """End the children of a process, and theirs, but for some and for those that `multiprocessing` knows of here."""
+    end = time.monotonic() + _ORPHANS_S
+    while time.monotonic() < end:
+        known = {process.pid for process in multiprocessing.active_children()}
+        left: list[psutil.Process] = []
+        with contextlib.suppress(psutil.Error):
+            for child in psutil.Process(parent).children():
+                with contextlib.suppress(psutil.Error, OSError):
+                    if child.pid not in known and not spared(child.pid) and child.status() != psutil.STATUS_ZOMBIE:
+                        left += [child, *child.children(recursive=True)]
+        if not left:
+            return
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        time.sleep(_AGAIN_S)
 
 
 def worker_context() -> WorkerContext:
@@ -178,10 +234,7 @@ def worker_context() -> WorkerContext:
     try:
         _start_server()
     except OSError as error:
-        raise BenchboxError(
-            f"worker processes cannot be started: {error}",
-            hint="the folder for temporary files (TMPDIR) needs a short path, some room, and to be writable",
-        ) from error
+        raise BenchboxError(f"worker processes cannot be started: {error}", hint=TEMPORARY_HINT) from error
     return context
 
 
@@ -189,9 +242,9 @@ def _start_server() -> None:
     # A file in the working directory must not pass for a library; `preload` takes the variable away again, for the
     # programs that plugins start are no business of ours.
     # The tracker removes what a run leaves that ends at once, and would warn of it.
-    with _environment({SAFE_PATH: "1", "PYTHONWARNINGS": "ignore"}):
+    with _environment({SAFE_PATH: "1", "PYTHONWARNINGS": "ignore"}), _blocked(HELD_BACK):
         multiprocessing.resource_tracker.ensure_running()
-    with _environment(thread_environment(1) | {SAFE_PATH: "1"}):
+    with _environment(thread_environment(1) | {SAFE_PATH: "1"}), _blocked(HELD_BACK):
         multiprocessing.forkserver.ensure_running()
 
 
@@ -203,6 +256,16 @@ def _empty_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+@contextlib.contextmanager
+def _blocked(signals: Iterable[signal.Signals]) -> Iterator[None]:
+    """Hold signals back from this thread for a while, and from what it starts for good."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

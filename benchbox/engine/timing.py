@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,12 +17,14 @@ import psutil
 from numpy.typing import NDArray
 
 from benchbox.api.endings import signal_name
+from benchbox.api.errors import BenchboxError
+from benchbox.api.orphans import GuardedProgram
 from benchbox.api.records import DenoiserRecord, Failure, Timing, from_json, to_json
 from benchbox.api.threads import thread_environment
 from benchbox.engine.limits import Limits
 from benchbox.engine.output import OutputKeeper
 from benchbox.engine.plan import Shard
-from benchbox.engine.processes import sessions
+from benchbox.engine.temporary import TEMPORARY_HINT, temporary_folder
 from benchbox.engine.work import Condition, draw, tell
 
 TASK_VARIABLE = "BENCHBOX_TIMING_TASK"
@@ -105,42 +105,45 @@ def time_denoiser(
     detail : str
         Traceback or end of the output where it failed.
     """
-    with tempfile.TemporaryDirectory(prefix="benchbox-") as folder:
-        result, noisy_file, sigma_file = (Path(folder) / name for name in ("timing.json", "noisy.npy", "sigma.npy"))
-        _, noisy, sigma = draw(condition, np.asarray(indices))
-        told, _ = tell(denoiser.sigma_use, condition.protocol, noisy, sigma)
-        np.save(noisy_file, noisy)
-        if told is not None:
-            np.save(sigma_file, told)
+    _, noisy, sigma = draw(condition, np.asarray(indices))
+    told, _ = tell(denoiser.sigma_use, condition.protocol, noisy, sigma)
+    with temporary_folder() as folder:
+        result, noisy_file, sigma_file = (folder / name for name in ("timing.json", "noisy.npy", "sigma.npy"))
         level = str(sigma_file) if told is not None else ""
         task = TimingTask(denoiser, condition.noise, str(noisy_file), level, batch, threads, budget_s, str(result))
-        task_file = Path(folder) / "task.json"
-        task_file.write_text(json.dumps(to_json(task)), encoding="utf-8")
+        task_file, scratch = folder / "task.json", folder / "t"
+        try:
+            np.save(noisy_file, noisy)
+            if told is not None:
+                np.save(sigma_file, told)
+            task_file.write_text(json.dumps(to_json(task)), encoding="utf-8")
+            scratch.mkdir()
+        except OSError as error:
+            raise BenchboxError(f"cannot write what is to be timed: {error}", hint=TEMPORARY_HINT) from error
         # Where benchbox itself runs under pytest, what that was told is not for this one.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         environment = inherited | thread_environment(threads)
-        environment |= {TASK_VARIABLE: str(task_file), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        environment |= {TASK_VARIABLE: str(task_file), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "TMPDIR": str(scratch)}
         # -P: a file in the working directory must not pass for a library.
         command = [sys.executable, "-P", "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "-p"]
-        command += ["pytest_benchmark.plugin", "--benchmark-only", "-c", os.devnull, "--rootdir", folder]
+        command += ["pytest_benchmark.plugin", "--benchmark-only", "-c", os.devnull, "--rootdir", str(folder)]
         command += [str(Path(__file__).with_name("timing_case.py"))]
-        with OutputKeeper(log) as keeper, keeper.pipe.open("wb", buffering=0) as output:
-            # A session of its own, so that whatever the plugin started can be ended with it.
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
+        with OutputKeeper(log, folder) as keeper, keeper.pipe.open("wb", buffering=0) as output:
+            process = GuardedProgram(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, environment=environment
             )
-            sessions.add(process.pid)
             try:
                 failure = _wait(process, limits)
             finally:
-                _end_session(process)
-                sessions.discard(process.pid)
+                process.end()
         if failure is not None:
             return Timing(failure.status, failure.reason), ""
         code = process.returncode
         if not result.is_file():
             reason = f"ended by {signal_name(-code)}" if code < 0 else f"exit code {code}"
-            tail = log.read_text(encoding="utf-8", errors="replace")[-4000:]
+            tail = ""
+            with contextlib.suppress(OSError):
+                tail = log.read_text(encoding="utf-8", errors="replace")[-4000:]
             return Timing("died", f"its process ended without a result ({reason})"), tail
         values = json.loads(result.read_text(encoding="utf-8"))
     if "detail" in values:
@@ -163,14 +166,8 @@ def _wait(process: subprocess.Popen[bytes], limits: Limits) -> Failure | None:
 
 
 def _resident_mb(pid: int) -> float:
+    """Resident memory of the program of a guardian and of all that it started, MiB."""
     try:
-        process = psutil.Process(pid)
-        return sum(one.memory_info().rss for one in (process, *process.children(recursive=True))) / 2**20
+        return sum(one.memory_info().rss for one in psutil.Process(pid).children(recursive=True)) / 2**20
     except psutil.Error:
         return 0.0
-
-
-def _end_session(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

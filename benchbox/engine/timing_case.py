@@ -15,7 +15,6 @@ import pytest
 
 from benchbox.api.arrays import Images, Sigma
 from benchbox.api.denoiser import Denoiser
-from benchbox.api.orphans import end_with_parent
 from benchbox.api.records import Timing, from_json, to_json
 from benchbox.engine.content import require_same_content
 from benchbox.engine.timing import TASK_VARIABLE, TimingTask
@@ -74,7 +73,6 @@ class _Subject:
 @pytest.fixture(scope="module")
 def subject() -> Any:
     """Make the denoiser ready; when all is timed, or something fails, write the result."""
-    end_with_parent()
     task = from_json(TimingTask, json.loads(Path(os.environ[TASK_VARIABLE]).read_text(encoding="utf-8")))
     try:
         made = _Subject(task)

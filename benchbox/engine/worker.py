@@ -5,12 +5,13 @@ from __future__ import annotations
 import multiprocessing.forkserver
 import os
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 from typing import Any
 
 from benchbox.api.errors import BenchboxError, ContractError
-from benchbox.api.orphans import end_with_parent
+from benchbox.api.guardian import adopt_orphans, end_with_parent
 from benchbox.api.records import Failure, Status
 from benchbox.api.threads import thread_environment
 from benchbox.engine.work import ImagesLost, ShardScores, ShardTask, compute_shard, make_metric
@@ -20,7 +21,7 @@ _DETAIL = 2**20
 """Characters of an exception that are kept, for a plugin may put a whole stack into its words."""
 
 
-def begin(output: Path, groups: Path) -> None:
+def begin(output: Path, groups: Path, scratch: Path) -> None:
     """Prepare a worker: its output goes to a pipe, and libraries imported from now on use one thread.
 
     It leads a process group of its own, so that whatever the plugin starts can be ended with it.
@@ -31,13 +32,17 @@ def begin(output: Path, groups: Path) -> None:
         Named pipe that takes what the plugin prints.
     groups : Path
         File that takes the number of the group.
+    scratch : Path
+        Folder for the temporary files of the plugin.
     """
     end_with_parent()
+    adopt_orphans()
     _let_the_server_end()
     os.setpgrp()
     with groups.open("a", encoding="ascii") as file:
         file.write(f"{os.getpid()}\n")
-    os.environ.update(thread_environment(1))
+    os.environ.update(thread_environment(1) | {"TMPDIR": str(scratch)})
+    tempfile.tempdir = None  # what it was found to be before
     handle = os.open(output, os.O_WRONLY)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import select
-import signal
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ from dataclasses import asdict, dataclass
 from io import FileIO
 
 from benchbox.api.endings import signal_name
-from benchbox.api.orphans import end_with_parent
+from benchbox.api.orphans import GuardedProgram
 from benchbox.api.records import Provider, from_json
 from benchbox.registry.modules import call_hooks, is_loaded, load_module
 
@@ -74,14 +73,13 @@ def _try_some(
     done: dict[Provider, Trial] = {}
     reports, theirs = os.pipe()
     with FileIO(reports) as pipe:
-        # -P: nothing is imported from the working directory. A session of its own, to end what a plugin starts.
-        process = subprocess.Popen(
+        # -P: nothing is imported from the working directory.
+        process = GuardedProgram(
             [sys.executable, "-P", "-c", _PROGRAM, str(theirs)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=[theirs],
-            start_new_session=True,
         )
         os.close(theirs)
         try:
@@ -96,9 +94,7 @@ def _try_some(
                 if reason:
                     break
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.end()
     return done
 
 
@@ -119,7 +115,6 @@ def _wait(process: subprocess.Popen[bytes], pipe: FileIO, timeout_s: float) -> s
 
 def main() -> None:
     """Import the plugins that standard input names, and write one byte for each that is done."""
-    end_with_parent()
     pipe = int(sys.argv[1])
     os.set_inheritable(pipe, False)
     task = json.loads(sys.stdin.buffer.read())

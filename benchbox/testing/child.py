@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,20 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from benchbox.api.endings import signal_name
-
-_WATCH_S = 0.5
-
-
-def end_with_parent() -> None:
-    """End this process when the one that started it has ended: it may be killed itself, and cannot tell us then."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_WATCH_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+from benchbox.api.orphans import GuardedProgram
 
 
 class ChildDied(Exception):
@@ -59,15 +43,13 @@ class Child:
         ours, theirs = multiprocessing.Pipe()
         self._pipe: Connection[Any, Any] = ours
         with theirs, self._out.open("wb") as out, self._err.open("wb") as err:
-            # A session of its own, so that whatever the plugin starts can be ended with it.
-            self._process = subprocess.Popen(
+            self._process = GuardedProgram(
                 [sys.executable, "-P", "-c", f"from {module} import main; main()", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                env=os.environ | dict(environment or {}),
+                environment=os.environ | dict(environment or {}),
                 pass_fds=[theirs.fileno()],
-                start_new_session=True,
             )
 
     def __enter__(self) -> Child:
@@ -83,9 +65,7 @@ class Child:
     def end(self) -> None:
         """End the process and all that it started."""
         self._pipe.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        self._process.end()
         self._folder.cleanup()
 
     def send(self, value: object) -> None:

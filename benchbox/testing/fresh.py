@@ -20,7 +20,6 @@ from benchbox.api.records import Provider
 from benchbox.api.spec import Spec
 from benchbox.registry import load_module
 from benchbox.testing.busy import BusyThreads
-from benchbox.testing.child import end_with_parent
 
 _MIB = 2**20
 _BUDGET_S = 0.5
@@ -187,7 +186,6 @@ def _same(one: Any, other: Any) -> bool:
 def main() -> None:
     """Answer a `FreshTask` by a report, and then a denoiser, set up here, by what it makes of the same stack."""
     pipe: Connection[Any, Any] = Connection(int(sys.argv[1]))
-    end_with_parent()
     task: FreshTask = pipe.recv()
     sys.path[:] = task.path
     pipe.send(_attempt(lambda: observe(task)))

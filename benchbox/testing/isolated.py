@@ -14,7 +14,7 @@ from benchbox.api.spec import Spec
 from benchbox.registry import Broken, Registry
 from benchbox.testing.card import HealthCard, Verdict
 from benchbox.testing.check import PROBES
-from benchbox.testing.child import Child, ChildDied, ChildHangs, end_with_parent
+from benchbox.testing.child import Child, ChildDied, ChildHangs
 from benchbox.testing.subject import TIMEOUT_S, Bench, Subject
 
 _DEATHS = 2
@@ -134,7 +134,6 @@ class _Server:
 def main() -> None:
     """Load what the first message names, then answer each (spec, probe) by a verdict."""
     pipe: Connection[Any, Any] = Connection(int(sys.argv[1]))
-    end_with_parent()
     task: IsolatedTask = pipe.recv()
     registry = Registry()
     registry.add(task.provider)
