@@ -219,6 +219,21 @@ def test_nothing_is_left_of_a_run_that_ends_at_once_while_it_times(early: bool, 
     shutil.rmtree(temporary)
 
 
+def test_an_interrupt_at_the_very_start_shows_no_traceback_of_the_server(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [PROGRAM, "run", "identity", "--limit", "4"], cwd=tmp_path, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heard,
+    )  # fmt: skip
+    # In the middle of its imports; the main process is in the middle of its own then, and no run is made yet.
+    assert until(lambda: any("forkserver" in str(one.info["cmdline"]) for one in of_folder(tmp_path)))
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert until(lambda: not of_folder(tmp_path), 10)
+
+
 def photographs(folder: Path) -> Path:
     folder.mkdir()
     for index in range(3):
@@ -296,6 +311,19 @@ def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(benchbox: Co
         for column in right:
             np.testing.assert_array_equal(left[column], right[column])
     assert not [file for file in (tmp_path / "copied").rglob("*") if file.name.endswith(".part")]
+
+
+def test_no_room_for_what_is_to_be_timed_is_said(plugin: Plugin, tmp_path: Path) -> None:
+    fill = f"with open({str(tmp_path / 'mount' / 'filler')!r}, 'wb', 0) as file:\n    try:\n"
+    fill += "        while True: file.write(bytes(4096))\n    except OSError: pass\nreturn noisy"
+    file = plugin("fills", fill)
+    run = f"TMPDIR=$PWD/mount {PROGRAM} run fills --plugin {file} --limit 8 --jobs 1 --previews 0"
+    done = mounted(f"mount -t tmpfs -o size=4m none mount && {run}", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-2].startswith("error: ")
+    assert "TMPDIR" in done.stderr.splitlines()[-1]
+    assert "benchbox run --resume" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
 
 
 class _Clock(datetime):
