@@ -290,6 +290,43 @@ def test_flips_and_transposition_commute_up_to_the_order_of_sums() -> None:
             assert np.abs(turned - straight).max() < 1e-4
 
 
+@pytest.mark.parametrize("sigma", [0.05, 0.1, 0.2])
+@pytest.mark.parametrize(
+    ("effort", "height", "width"), [("normal", 44, 38), ("normal", 26, 50), ("high", 48, 48), ("fast", 48, 48)]
+)
+def test_the_whole_filter_commutes_with_flips_where_its_grid_is_symmetric(
+    effort: Effort, height: int, width: int, sigma: float
+) -> None:
+    """What is left is rounding, which may tip a coefficient over the threshold or swap patches equally near."""
+    profile = choose(height, width, sigma, effort)
+    assert all(
+        (length - one.side) % one.step == 0 for one in profile.hard + profile.wiener for length in (height, width)
+    )
+    clean = photographs()
+    noisy = add_noise(np.concatenate([clean, clean], axis=2)[:, :height, :width], sigma)
+    level = np.full(len(noisy), sigma, np.float32)
+    straight = denoise(noisy, level, profile, 2)
+    for axes in ((1,), (2,), (1, 2)):
+        flipped = np.ascontiguousarray(np.flip(noisy, axes))
+        change = np.abs(np.flip(denoise(flipped, level, profile, 2), axes) - straight)
+        assert np.median(change) < 1e-6
+        assert np.mean(change > 1e-4) < 0.05
+        assert np.sqrt(np.square(change, dtype=np.float64).mean()) < 2e-3 * sigma
+
+
+def test_a_flip_changes_little_where_the_grid_is_not_symmetric() -> None:
+    """At 48x48 the grid of step 3 is not symmetric: the last row and column of patches follow after one pixel."""
+    clean = photographs()
+    noisy, level = add_noise(clean, 0.1), np.full(len(clean), 0.1, np.float32)
+    straight = BM3DLite().denoise(noisy.copy(), level)
+    turned = BM3DLite().denoise(np.ascontiguousarray(noisy.transpose(0, 2, 1)), level).transpose(0, 2, 1)
+    assert np.sqrt(np.square(turned - straight, dtype=np.float64).mean()) < 2e-3 * 0.1
+    for axis in (1, 2):
+        flipped = np.flip(BM3DLite().denoise(np.ascontiguousarray(np.flip(noisy, axis)), level), axis)
+        assert np.sqrt(np.square(flipped - straight, dtype=np.float64).mean()) < 0.05 * 0.1
+        assert abs(psnr(clean, flipped) - psnr(clean, straight)) < 0.02
+
+
 def test_alone_as_in_a_stack_on_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     levels = np.array([0.1, 0.02, 0.0, 0.1, 0.3, 0.06], np.float32)
     for size in ((48, 48), (150, 120)):
