@@ -188,11 +188,14 @@ def test_folders_in_place_of_files_are_set_aside_and_missing_ones_made(
     for name in ("logs", "timing"):
         shutil.rmtree(copy / name)
     (copy / "logs").write_text("no folder")
+    (copy / "run.json").rename(tmp_path / "run.json")
+    (copy / "run.json").symlink_to(tmp_path / "run.json")
     (copy / "scores" / cell.key / b"\xff.txt".decode("utf-8", "surrogateescape")).write_text("no text")
     stderr = benchbox("run", "--resume", copy).stderr
     assert "\\xff.txt" in stderr
     assert all(name in stderr for name in names)
     assert (copy / "set-aside" / "mine" / "in it.txt").read_text() == "mine"
+    assert (copy / "run.json").read_bytes() == (tmp_path / "run.json").read_bytes()
     assert_same(copy, whole)
 
 

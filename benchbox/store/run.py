@@ -65,7 +65,7 @@ class RunStore:
         store = cls(folder, record)
         store.keep_images(images)
         # run.json comes last: a folder without it is no run.
-        store._write_json("run.json", to_json(record))
+        store.keep_record()
         return store
 
     @classmethod
@@ -141,6 +141,11 @@ class RunStore:
         if rows not in (None, len(images)) or ((images < 0) | (images >= self.record.data.images)).any():
             raise damaged(file, f"its {len(images)} rows are not of images of this run")
         return table
+
+    def keep_record(self) -> None:
+        """Write the record, unless one is there."""
+        if not (self.folder / "run.json").is_file():
+            self._write_json("run.json", to_json(self.record))
 
     def keep_images(self, images: Columns) -> None:
         """Write the images' table, unless the same one is there."""

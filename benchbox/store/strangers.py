@@ -53,6 +53,7 @@ def set_aside_strangers(store: RunStore, planned: Planned) -> list[str]:
     for part in PARTS:
         with explained(folder / part):
             (folder / part).mkdir(exist_ok=True)
+    store.keep_record()  # it was read through a link that is gone now
     outcomes = store.outcomes()
     keys = {cell.key for cell in store.record.cells}
     moved += [_move(folder, f"scores/{one.name}") for one in sorted(folder.glob("scores/*")) if one.name not in keys]
