@@ -290,7 +290,7 @@ def test_every_fault_is_a_row_with_its_reason_and_touches_nobody(
         tries = len((calls / name).read_text()) if (calls / name).exists() else 0
         assert tries == fault.tries, name
         ended[name] = (rows[name].status, max(1, tries))
-        if fault.status == "failed":
+        if fault.status == "failed" and name != "drops_modules":  # which raises nothing itself
             assert "Traceback" in store.failure_file(keys[name]).read_text(), name
         if fault.status != "ok":
             assert fault.reason in shown, name
