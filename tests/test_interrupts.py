@@ -314,13 +314,15 @@ def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(benchbox: Co
 
 
 def test_no_room_for_what_is_to_be_timed_is_said(plugin: Plugin, tmp_path: Path) -> None:
-    fill = f"with open({str(tmp_path / 'mount' / 'filler')!r}, 'wb', 0) as file:\n    try:\n"
+    small = Path(tempfile.mkdtemp(prefix="b"))  # short, for the path of a socket may not be long
+    fill = f"with open({str(small / 'filler')!r}, 'wb', 0) as file:\n    try:\n"
     fill += "        while True: file.write(bytes(4096))\n    except OSError: pass\nreturn noisy"
     file = plugin("fills", fill)
-    run = f"TMPDIR=$PWD/mount {PROGRAM} run fills --plugin {file} --limit 8 --jobs 1 --previews 0"
-    done = mounted(f"mount -t tmpfs -o size=4m none mount && {run}", tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-2].startswith("error: ")
+    run = f"TMPDIR={small} {PROGRAM} run fills --plugin {file} --limit 8 --jobs 1 --previews 0"
+    done = mounted(f"mount -t tmpfs -o size=4m none {small} && {run}", tmp_path)
+    small.rmdir()
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-2].startswith("error: cannot write what is to be timed")
     assert "TMPDIR" in done.stderr.splitlines()[-1]
     assert "benchbox run --resume" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -160,14 +161,17 @@ def scores_of(store: RunStore, noise: str, denoisers: Sequence[str]) -> dict[str
     found: dict[str, dict[int, tuple[str, ...]]] = {}
     for denoiser in denoisers:
         columns = store.scores(cells[denoiser].key)
+        # Nothing is known of an image whose scores were lost from the run's folder.
+        lines: dict[int, tuple[str, ...]] = defaultdict(tuple)
+        found[denoiser] = lines
+        if not columns:
+            continue
         first = columns.get("repeat", np.zeros(len(columns[IMAGE]))) == 0
-        lines: dict[int, tuple[str, ...]] = dict.fromkeys(columns[IMAGE][first].tolist(), ())
         for label in store.record.metrics:
             name = label.partition(":")[0]
             for image, value in zip(columns[IMAGE][first].tolist(), columns[label][first].tolist(), strict=True):
                 if name in _WORDS:
                     lines[image] += (_WORDS[name].format(value),)
-        found[denoiser] = lines
     return found
 
 
