@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import re
+import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +25,7 @@ import pytest
 
 from benchbox.api.records import Outcome
 from benchbox.engine.output import OutputKeeper
+from benchbox.engine.processes import worker_context
 from benchbox.engine.worker import failure_of
 from benchbox.store import RunStore, find_run
 
@@ -373,3 +377,27 @@ def test_some_faults_beside_a_sound_row(benchbox: Command, plugin: Plugin, tmp_p
     for column in scores[0]:
         np.testing.assert_array_equal(scores[0][column], scores[1][column])
     assert left_behind(tmp_path) == []
+
+
+def test_how_a_worker_ended_is_read_once_by_whoever_looks() -> None:
+    """Whoever starts a process looks after all others: of two readers of its end, one would find nothing."""
+    context = worker_context()
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            multiprocessing.active_children()
+
+    lookers = [threading.Thread(target=look) for _ in range(4)]
+    for one in lookers:
+        one.start()
+    try:
+        for _ in range(20):
+            process = context.Process(target=signal.raise_signal, args=[signal.SIGRTMIN + 6])
+            process.start()
+            process.join()
+            assert process.exitcode == -(signal.SIGRTMIN + 6)
+    finally:
+        done.set()
+        for one in lookers:
+            one.join()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import multiprocessing
+import multiprocessing.connection
 import multiprocessing.context
 import multiprocessing.forkserver
+import multiprocessing.popen_forkserver
 import multiprocessing.resource_tracker
 import multiprocessing.util
 import os
@@ -40,6 +42,21 @@ _lock = threading.Lock()
 T = TypeVar("T")
 
 
+class _Popen(multiprocessing.popen_forkserver.Popen):
+    """A process whose end is read once: each start of another one looks after all, from whatever thread it is made."""
+
+    def __init__(self, process_obj: Any) -> None:
+        self._reading = threading.Lock()
+        super().__init__(process_obj)
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """Exit code, None while it runs; a second reader of the pipe would take its end for exit code 255."""
+        if flag != os.WNOHANG and self.returncode is None:
+            multiprocessing.connection.wait([self.sentinel])
+        with self._reading:
+            return super().poll(os.WNOHANG)
+
+
 class _Process(multiprocessing.context.ForkServerProcess):
     """A process that does not run the main module of its parent again.
 
@@ -50,7 +67,7 @@ class _Process(multiprocessing.context.ForkServerProcess):
     @staticmethod
     def _Popen(process_obj: Any) -> Any:
         with _lock, _empty_main():
-            return multiprocessing.context.ForkServerProcess._Popen(process_obj)
+            return _Popen(process_obj)
 
 
 class WorkerContext(multiprocessing.context.ForkServerContext):
