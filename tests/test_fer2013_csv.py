@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from made_faces import USAGES, Faces, edited, load, pixels, refused, row, value, write
+from made_faces import USAGES, Faces, edited, load, pixels, reference, refused, row, value, write
 from numpy.typing import NDArray
 
 from benchbox import BenchboxError
@@ -249,43 +249,6 @@ def test_skip_bad_goes_on_and_counts(csv: Path, tiles: Faces) -> None:
 
 
 # --- a plain parser beside the compiled one
-
-_BLANK = r"[ \t]*+"
-_CONTENT = {
-    "pixels": r"([0-9]+(?:[ \t]+[0-9]+)*)",
-    "emotion": "([0-6])",
-    "usage": "(Training|PublicTest|PrivateTest)",
-}
-
-
-def reference(text: bytes) -> list[tuple[int, str, list[int]]] | None:
-    """Parse a csv slowly: one regular expression a row. None where it is refused."""
-    header, _, body = text.decode("latin-1").partition("\n")
-    names = [name.strip().lower() for name in header.split(",")]
-    fields = []
-    for name in names:
-        if name in _CONTENT:
-            content = _CONTENT[name].replace("(", f"(?P<{name}>", 1)
-            twin = _CONTENT[name].replace("(", f"(?P<{name}_quoted>", 1)
-            fields.append(rf'{_BLANK}(?:{content}|"{_BLANK}{twin}[ \t]*"){_BLANK}')
-        else:
-            fields.append(rf'{_BLANK}(?:"(?:[^"]|"")*+"{_BLANK}|(?!")[^,]*)')
-    pattern = re.compile(",".join(fields))
-    found = []
-    lines = body.split("\n")
-    for line in lines if lines[-1] else lines[:-1]:
-        line = line.removesuffix("\r")
-        if not line.strip(" \t"):
-            continue
-        match = pattern.fullmatch(line)
-        if match is None:
-            return None
-        picked = {name: match[name] or match[f"{name}_quoted"] for name in _CONTENT}
-        values = [int(word) for word in picked["pixels"].split()]
-        if len(values) != 2304 or max(values) > 255:
-            return None
-        found.append((int(picked["emotion"]), picked["usage"], values))
-    return found or None
 
 
 @st.composite

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import json
 import os
@@ -23,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from made_faces import reference
 from rich.console import Console
 
 from benchbox import BenchboxError
@@ -189,19 +189,7 @@ def fuzz(case: Callable[[random.Random], object], keep: Callable[[], str]) -> No
     assert done > 10
 
 
-@pytest.fixture(scope="module")
-def plain() -> Callable[[bytes], Any]:
-    """The plain csv parser of the tests of FER2013."""
-    spec = importlib.util.spec_from_file_location("plain", Path(__file__).with_name("test_fer2013.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    reference: Callable[[bytes], Any] = module.reference
-    return reference
-
-
-def test_mutated_csv_files(tmp_path: Path, plain: Callable[[bytes], Any]) -> None:
+def test_mutated_csv_files(tmp_path: Path) -> None:
     images = Sample().load(None)
     faces = np.rint(images.stack(np.arange(3)) * 255).astype(np.uint8)
     rows = [f"{index},{' '.join(map(str, face.ravel()))},{SPLITS[index]}" for index, face in enumerate(faces)]
@@ -216,10 +204,10 @@ def test_mutated_csv_files(tmp_path: Path, plain: Callable[[bytes], Any]) -> Non
         try:
             blocks = [(one.pixels.copy(), one.emotion.copy(), one.usage.copy()) for one in CsvReader(path).rows()]
         except BenchboxError as error:
-            assert plain(text) is None, f"refused: {error.message}"
+            assert reference(text) is None, f"refused: {error.message}"
             assert str(path) in error.message
             return
-        expected = plain(text)
+        expected = reference(text)
         assert expected is not None, "taken, but the plain parser refuses it"
         found = [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
         np.testing.assert_array_equal(found[0], np.array([one[2] for one in expected]))
