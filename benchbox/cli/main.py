@@ -74,19 +74,20 @@ def cli(ctx: click.Context, traceback: bool) -> None:
 
 def main() -> NoReturn:
     """Run the command line; the exit code is 1 when a cell failed and 2 for a usage error."""
-    code: object = 1
+    code: int | str = 1
     try:
         code = _run()
     finally:
         watch = threading.Timer(_ENDING_S, _end, [code if isinstance(code, int) else bool(code)])
         watch.daemon = True
         watch.start()
-    sys.exit(code)  # type: ignore[arg-type]
+    sys.exit(code)
 
 
-def _run() -> object:
+def _run() -> int | str:
     try:
-        return cli.main(standalone_mode=False) or 0
+        code: int | None = cli.main(standalone_mode=False)
+        return code or 0
     except SystemExit as ended:
         return ended.code or 0
     except click.ClickException as error:

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -49,7 +50,7 @@ def _set_environment(values: dict[str, str]) -> None:
             os.environ[name] = value
 
 
-def _set_handler(number: signal.Signals, handler: object) -> None:
+def _set_handler(number: signal.Signals, handler: Any) -> None:
     # None is a handler that was not set from Python, and cannot be set again.
     if handler is not None and signal.getsignal(number) is not handler:
-        signal.signal(number, handler)  # type: ignore[arg-type]
+        signal.signal(number, handler)
