@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from benchbox.api.arrays import Image, Images, Scores, Sigma
-    from benchbox.api.card import TrainingCard
     from benchbox.api.dataset import Dataset, ImageSet
-    from benchbox.api.denoiser import Capabilities, Denoiser, ImageDenoiser
+    from benchbox.api.denoiser import Capabilities, Denoiser, ImageDenoiser, TrainingCard
     from benchbox.api.errors import BenchboxError
     from benchbox.api.hookspecs import hookimpl
     from benchbox.api.metric import Metric

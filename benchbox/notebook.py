@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchbox.api.records import DataRequest, Protocol, SigmaPolicy
 from benchbox.engine.plan import DEFAULT_METRICS, DEFAULT_NOISE, RunConfig, default_jobs
-from benchbox.engine.runner import execute
+from benchbox.engine.run import execute
+from benchbox.records.run import DataRequest, Protocol, SigmaPolicy
 from benchbox.store import IMAGE, RunStore, find_run
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class RunFrames:
         import pandas as pd
 
         from benchbox.report import render
-        from benchbox.report.leaderboard import build_leaderboard
+        from benchbox.report.build import build_leaderboard
 
         return pd.read_csv(
             io.StringIO(render(build_leaderboard(self.store), "csv")), keep_default_na=False, na_values=[""]

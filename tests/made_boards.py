@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchbox.api.records import (
+from benchbox.records.run import (
     Cell,
     DataRecord,
     DataRequest,
@@ -22,7 +22,7 @@ from benchbox.api.records import (
     RunRecord,
     Timing,
 )
-from benchbox.report.model import Leaderboard, Row
+from benchbox.report.board import Leaderboard, Row
 from benchbox.report.terminal import TerminalLeaderboard
 from benchbox.store import RunStore
 

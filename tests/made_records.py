@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from benchbox.api.records import (
+from benchbox.records.run import (
     Cell,
     DataRecord,
     DataRequest,

@@ -17,12 +17,11 @@ import pytest
 
 from benchbox import BenchboxError
 from benchbox.api import hookspecs
-from benchbox.api.options import build
-from benchbox.api.spec import parse_spec
-from benchbox.cli.scaffold import write_package
+from benchbox.records.specs import build, parse_spec
 from benchbox.testing import check_denoiser
 from benchbox.testing.check import PROBES
-from benchbox.testing.process import PROCESS_PROBES
+from benchbox.testing.process_probes import PROCESS_PROBES
+from benchbox.testing.scaffold import write_package
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

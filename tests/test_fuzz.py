@@ -26,16 +26,16 @@ from made_faces import reference
 from rich.console import Console
 
 from benchbox import BenchboxError
-from benchbox.builtin.datasets.csv_file import CsvReader
+from benchbox.builtin.datasets.csv_reader import CsvReader
 from benchbox.builtin.datasets.faces import SPLITS
 from benchbox.builtin.datasets.sample import Sample
 from benchbox.engine.merge import merge_runs
 from benchbox.engine.plan import make_shards
 from benchbox.notebook import run
 from benchbox.report import FORMATS, render
+from benchbox.report.build import build_leaderboard
 from benchbox.report.compare import compare_runs
 from benchbox.report.html import write_html
-from benchbox.report.leaderboard import build_leaderboard
 from benchbox.report.terminal import TerminalLeaderboard
 from benchbox.store import RunStore, set_aside_strangers
 

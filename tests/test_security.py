@@ -20,7 +20,7 @@ from benchbox_unet import weights_file
 from benchbox_unet.weights_file import read_weights
 
 from benchbox import BenchboxError
-from benchbox.api.records import Timing
+from benchbox.records.run import Timing
 from benchbox.store import RunStore, find_run
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

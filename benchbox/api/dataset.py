@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images
+
+
+def fingerprint_of(ids: Iterable[str], digests: Iterable[str]) -> str:
+    """Digest of images.
+
+    Parameters
+    ----------
+    ids : iterable of str
+        Names of the images, in order.
+    digests : iterable of str
+        Hex digests of their content, in an order that follows from that of the ids.
+
+    Returns
+    -------
+    str
+        xxh3-128 as 32 hex digits.
+    """
+    hasher = xxhash.xxh3_128()
+    hasher.update("\0".join(ids).encode())
+    hasher.update(("\n" + "\n".join(digests)).encode())
+    return hasher.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ class Gmsd(Metric):
     def __call__(self, clean: Images, denoised: Images) -> Scores:
         """Score a stack, see `Metric.__call__`."""
         clean, denoised, scores = _prepare(self, clean, denoised, smallest=6)
-        from benchbox.builtin.kernels import gmsd
+        from benchbox.builtin.kernels import pixels as gmsd
 
         gmsd.gmsd(clean, denoised, scores)
         return scores

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchbox.cli.echo import echo
-from benchbox.cli.options import dataset_option, plugin_options, skip_bad_option
+from benchbox.cli.options import dataset_option, echo, plugin_options, skip_bad_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from benchbox.api.dataset import Dataset, ImageSet
-    from benchbox.builtin.datasets.duplicates import Duplicates
-    from benchbox.builtin.datasets.splits import Splits
+    from benchbox.audit.duplicates import Duplicates
+    from benchbox.audit.splits import Splits
 
 _LISTED = 20
 _NAMED = 6
@@ -107,7 +106,7 @@ def audit(
       benchbox data audit fer2013.csv --split PublicTest --picture duplicates.png
     """
     from benchbox.api.errors import BenchboxError, did_you_mean
-    from benchbox.builtin.datasets.duplicates import find_duplicates
+    from benchbox.audit.duplicates import find_duplicates
 
     kind, splits = _open(path, dataset, skip_bad, plugin_files, plugin_folders)
     names = [images.split for images in splits.sets]
@@ -119,7 +118,7 @@ def audit(
     groups = _groups(splits.sets, found, split)
     counts = _counts(splits, found)
     if picture is not None:
-        from benchbox.report.contact_sheet import write_contact_sheet
+        from benchbox.report.figures.images import write_contact_sheet
 
         unsure = sorted(groups, key=lambda one: (one["kind"] == "identical", one["similarity"]))
         drawn = write_contact_sheet(picture, splits.sets, [(_label(one), one["places"]) for one in unsure])
@@ -149,8 +148,8 @@ def _open(
     plugin_files: tuple[Path, ...],
     plugin_folders: tuple[Path, ...],
 ) -> tuple[Dataset, Splits]:
-    from benchbox.builtin.datasets.choose import choose
-    from benchbox.builtin.datasets.splits import open_splits
+    from benchbox.audit.splits import open_splits
+    from benchbox.engine.data import choose
     from benchbox.registry import load_registry
 
     registry = load_registry(plugin_files, plugin_folders)
@@ -184,7 +183,7 @@ def _facts(kind: Dataset, images: ImageSet) -> dict[str, Any]:
 
 def _groups(sets: Sequence[ImageSet], found: Duplicates, split: str) -> list[dict[str, Any]]:
     """Groups, the largest first; `places` are positions over all sets."""
-    from benchbox.builtin.datasets.duplicates import EXACT, MIRRORED
+    from benchbox.audit.duplicates import EXACT, MIRRORED
 
     named = [(images.split, one) for images in sets for one in images.ids]
     group_of_link = found.group_of[found.links[:, 0]].tolist()
@@ -211,8 +210,8 @@ def _groups(sets: Sequence[ImageSet], found: Duplicates, split: str) -> list[dic
 
 
 def _counts(splits: Splits, found: Duplicates) -> list[dict[str, Any]]:
-    from benchbox.builtin.datasets.repeats import repeats_among
-    from benchbox.builtin.datasets.splits import TRAINING
+    from benchbox.audit.contamination import repeats_among
+    from benchbox.audit.splits import TRAINING
 
     counts, start = [], 0
     for images in splits.sets:

@@ -15,18 +15,18 @@ _ENDING_S = 10.0
 """Seconds that the process may take to end once its work is done."""
 
 _COMMANDS = {
-    "run": ("benchbox.cli.run", "Score denoisers on noisy images and show the leaderboard."),
-    "leaderboard": ("benchbox.cli.leaderboard", "Show the leaderboard of a run, or write it as a file."),
-    "report": ("benchbox.cli.report", "Write a run as one web page with charts and pictures."),
-    "show": ("benchbox.cli.show", "Show pictures of a run in the terminal, or write them and its charts as files."),
-    "compare": ("benchbox.cli.compare", "Compare two runs, and fail where the later one is too much worse."),
-    "merge": ("benchbox.cli.merge", "Merge several runs into one leaderboard."),
-    "replay": ("benchbox.cli.replay", "Compute a run again, and say whether every score is the same."),
-    "train": ("benchbox.cli.train", "Train a denoiser and write weights with a training card."),
-    "tune": ("benchbox.cli.tune", "Find the options of a denoiser that do best."),
-    "data": ("benchbox.cli.data", "See what some data are, and which of their images stand in them twice."),
-    "list": ("benchbox.cli.listing", "List denoisers, noises, datasets, metrics or runs."),
-    "plugins": ("benchbox.cli.plugins", "See which plugins were found, and which are broken."),
+    "run": ("run:command", "Score denoisers on noisy images and show the leaderboard."),
+    "leaderboard": ("reports:leaderboard", "Show the leaderboard of a run, or write it as a file."),
+    "report": ("reports:report", "Write a run as one web page with charts and pictures."),
+    "show": ("reports:show", "Show pictures of a run in the terminal, or write them and its charts as files."),
+    "compare": ("reports:compare", "Compare two runs, and fail where the later one is too much worse."),
+    "merge": ("reports:merge", "Merge several runs into one leaderboard."),
+    "replay": ("reports:replay", "Compute a run again, and say whether every score is the same."),
+    "train": ("train:train", "Train a denoiser and write weights with a training card."),
+    "tune": ("train:tune", "Find the options of a denoiser that do best."),
+    "data": ("data:command", "See what some data are, and which of their images stand in them twice."),
+    "list": ("lists:listing_group", "List denoisers, noises, datasets, metrics or runs."),
+    "plugins": ("lists:plugins", "See which plugins were found, and which are broken."),
 }
 
 
@@ -39,7 +39,8 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = importlib.import_module(_COMMANDS[cmd_name][0]).command
+        module, _, name = _COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(f"benchbox.cli.{module}"), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -116,7 +117,7 @@ def _end(code: int) -> None:
 
 def _explain(error: Exception) -> int:
     from benchbox.api.errors import BenchboxError
-    from benchbox.cli.echo import echo
+    from benchbox.cli.options import echo
 
     if not isinstance(error, BenchboxError) or "--traceback" in sys.argv:
         raise error

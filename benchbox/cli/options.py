@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options that several commands share, and the one way to print foreign text."""
 
 from __future__ import annotations
 
@@ -7,6 +7,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from benchbox.system.text import plain
+
+
+def echo(text: object, *, nl: bool = True, err: bool = False, bold: bool = False) -> None:
+    """Print text, its line feeds kept and every other control character taken out."""
+    lines = "\n".join(plain(line) for line in str(text).split("\n"))
+    click.secho(lines, nl=nl, err=err, bold=bold or None)
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 

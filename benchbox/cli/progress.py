@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 
-from benchbox.api.plain import plain
 from benchbox.engine.events import (
     CellDone,
     Event,
@@ -23,6 +22,7 @@ from benchbox.engine.events import (
     WorkerStarted,
 )
 from benchbox.registry import Broken, Importing, SlowImport
+from benchbox.system.text import plain
 
 EVERY_S = 15.0
 """Seconds between two lines where there is no terminal to draw on."""

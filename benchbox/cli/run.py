@@ -26,7 +26,7 @@ from benchbox.cli.options import (
 
 if TYPE_CHECKING:
     from benchbox.cli.progress import RunProgress
-    from benchbox.engine.limits import Limits
+    from benchbox.engine.plan import Limits
     from benchbox.store import RunStore
 
 _WITH_RESUME = ("resume", "results", "jobs", "timeout", "memory", "sort", "rank_leaky", "page", "plugin_files")
@@ -108,15 +108,15 @@ def command(
       benchbox run median:size=3 median:size=5 nl_means --noise salt-pepper:0.05 --noise gaussian:25/255
       benchbox run --data fer2013.csv --split PublicTest --limit 500 --noise gaussian:0.1
     """
-    from benchbox.engine.limits import Limits
-    from benchbox.engine.processes import worker_context
+    from benchbox.engine.plan import Limits
+    from benchbox.engine.workers import worker_context
 
     worker_context()  # first of all: it loads the ruler while this process imports what it needs
     if resume:
         _finish(_resume(resume, results, jobs, Limits(timeout, memory), plugin_files), sort, rank_leaky, page)
     from benchbox.api.errors import BenchboxError, did_you_mean
-    from benchbox.api.records import DataRequest, Protocol
     from benchbox.engine.plan import DEFAULT_METRICS, RunConfig, default_jobs
+    from benchbox.records.run import DataRequest, Protocol
 
     scored = [one.partition(":")[0] for one in metrics or DEFAULT_METRICS]
     if sort and sort.partition(":")[0] not in scored:
@@ -141,7 +141,7 @@ def command(
         plugin_folders=plugin_folders,
         command=shlex.join(["benchbox", *sys.argv[1:]]),
     )
-    from benchbox.engine.runner import execute
+    from benchbox.engine.run import execute
 
     _finish(_watched(lambda progress: execute(config, progress), results), sort, rank_leaky, page)
 
@@ -158,7 +158,7 @@ def _factors(text: str) -> tuple[float, ...]:
 
 def _resume(resume: str, results: Path, jobs: int | None, limits: Limits, plugin_files: tuple[Path, ...]) -> RunStore:
     """Go on with a run; what it is made of stands in its folder, so nothing else can be asked for."""
-    from benchbox.engine.runner import resume as go_on
+    from benchbox.engine.run import resume as go_on
     from benchbox.store import find_run
 
     context = click.get_current_context()
@@ -177,7 +177,7 @@ def _watched(work: Callable[[RunProgress], RunStore], results: Path) -> RunStore
     """Show progress; an interrupt, SIGTERM or SIGHUP ends the work in order, a second at once; how to go on is said."""
     from benchbox.api.errors import BenchboxError
     from benchbox.cli.progress import RunProgress
-    from benchbox.engine.processes import abandon_all, strangers_ended
+    from benchbox.engine.workers import abandon_all, strangers_ended
 
     progress = RunProgress()
     interrupted = False
@@ -226,7 +226,7 @@ def _finish(store: RunStore, sort: str, rank_leaky: bool, page: bool) -> NoRetur
     from rich.console import Console
 
     from benchbox.report import write_leaderboard
-    from benchbox.report.leaderboard import build_leaderboard
+    from benchbox.report.build import build_leaderboard
     from benchbox.report.terminal import TerminalLeaderboard
 
     board = build_leaderboard(store, sort=sort, rank_leaky=rank_leaky)

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images, Sigma
-from benchbox.api.records import Failure, Reference
 from benchbox.engine.events import Event, StageStarted
 from benchbox.engine.plan import Shard
-from benchbox.engine.processes import WorkerContext, WorkerPool, completed
-from benchbox.engine.work import Condition, draw, make_metric, make_noise
+from benchbox.engine.shard import Condition, draw, make_metric, make_noise
 from benchbox.engine.worker import failure_of
+from benchbox.engine.workers import WorkerContext, WorkerPool, completed
+from benchbox.records.run import Failure, Reference
 from benchbox.store import IMAGE, RunStore
 
 _POLL_S = 0.2

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
-from benchbox.api.options import build
-from benchbox.api.records import Reference, RunRecord
-from benchbox.api.spec import parse_spec
+from benchbox.records.run import Reference, RunRecord
+from benchbox.records.specs import build, parse_spec
 from benchbox.registry import Registry
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchbox.api.records import Cell, Outcome, RunRecord, Timing
+from benchbox.records.run import Cell, Outcome, RunRecord, Timing
 from benchbox.registry import PluginEvent
 
 

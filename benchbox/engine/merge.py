@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError
-from benchbox.api.records import Cell, DenoiserRecord, Outcome, RunRecord
+from benchbox.records.run import Cell, DenoiserRecord, Outcome, RunRecord
 from benchbox.store import IMAGE, RunStore, new_run_id, noise_key
 
 Previews = tuple[dict[str, NDArray[Any]], dict[str, list[NDArray[np.float32]]]]

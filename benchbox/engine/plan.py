@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -15,13 +15,38 @@ from benchbox.api.dataset import ImageSet
 from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
 from benchbox.api.noise import NoiseModel
-from benchbox.api.options import build, canonical, options_of, resolve, write_value
-from benchbox.api.records import Cell, DataRequest, DenoiserRecord, MetricRecord, Protocol, Reference, digest
-from benchbox.api.spec import parse_composition, parse_spec
-from benchbox.api.tuned import apply_tuned
 from benchbox.engine.content import content_of
-from benchbox.engine.limits import Limits
+from benchbox.records.run import Cell, DataRequest, DenoiserRecord, MetricRecord, Protocol, Reference, digest
+from benchbox.records.specs import build, canonical, options_of, parse_composition, parse_spec, resolve, write_value
+from benchbox.records.tuned import apply_tuned
 from benchbox.registry import Registry
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits on each process that runs a denoiser.
+
+    Attributes
+    ----------
+    timeout_s : float
+        Seconds that one shard, or the timing of one denoiser, may take.
+    memory_gb : float or None
+        Resident memory in GiB that the process and all that it started may hold; None for no limit. It is watched from
+        outside: a limit on the address space would refuse TensorFlow, which reserves far more than it uses.
+    """
+
+    timeout_s: float = 600.0
+    memory_gb: float | None = None
+
+    @property
+    def memory_words(self) -> str:
+        """The reason of a row that held too much."""
+        return f"its process held more than {self.memory_gb:g} GiB (--memory)"
+
+    def exceeded(self, resident_mb: Callable[[], float]) -> bool:
+        """Whether a process holds too much; it is only asked where there is a limit."""
+        return self.memory_gb is not None and resident_mb() > self.memory_gb * 1024
+
 
 T = TypeVar("T")
 SHARD_PIXELS = 2**20

@@ -9,11 +9,11 @@ import warnings
 
 import numpy as np
 
-from benchbox.api.guardian import adopt_orphans, end_children
 from benchbox.builtin.metrics import METRICS
 from benchbox.builtin.sigma import estimate_sigma
 from benchbox.engine import worker
-from benchbox.engine.processes import HELD_BACK, SAFE_PATH
+from benchbox.engine.workers import HELD_BACK, SAFE_PATH
+from benchbox.system.guardian import adopt_orphans, end_children
 
 __all__ = ["worker"]
 

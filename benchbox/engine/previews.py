@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images
-from benchbox.api.leaks import leak_of
-from benchbox.api.records import Cell, DenoiserRecord, Failure, Reference
+from benchbox.audit.contamination import leak_of
 from benchbox.engine.events import Event, StageAdvanced, StageStarted
-from benchbox.engine.processes import WorkerContext, WorkerPool, completed
-from benchbox.engine.work import Condition, checked, draw, image_set, make_denoiser, tell
+from benchbox.engine.shard import Condition, checked, draw, image_set, make_denoiser, tell
 from benchbox.engine.worker import failure_of
+from benchbox.engine.workers import WorkerContext, WorkerPool, completed
+from benchbox.records.run import Cell, DenoiserRecord, Failure, Reference
 from benchbox.stats.summaries import average_repeats
 from benchbox.store import IMAGE, RunStore, noise_key
 

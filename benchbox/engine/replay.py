@@ -12,16 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError, did_you_mean
-from benchbox.api.records import Cell, Outcome, Provider, Reference, RunRecord
 from benchbox.api.threads import threads
 from benchbox.engine.content import changed_files
 from benchbox.engine.events import Event, RunStarted
-from benchbox.engine.limits import Limits
-from benchbox.engine.plan import make_shards, plan_denoisers, plan_noise
-from benchbox.engine.processes import worker_context
-from benchbox.engine.quality import QualityPass
-from benchbox.engine.recorded import providers_now, recorded_images, recorded_registry, words_of_change
-from benchbox.engine.runner import conditions_of
+from benchbox.engine.plan import Limits, make_shards, plan_denoisers, plan_noise
+from benchbox.engine.reload import providers_now, recorded_images, recorded_registry, words_of_change
+from benchbox.engine.run import conditions_of
+from benchbox.engine.scoring import QualityPass
+from benchbox.engine.workers import worker_context
+from benchbox.records.run import Cell, Outcome, Provider, Reference, RunRecord
 from benchbox.registry import Registry
 from benchbox.store import IMAGE, RunStore
 

@@ -15,11 +15,11 @@ import pytest
 
 from benchbox.api.arrays import Images, Sigma
 from benchbox.api.denoiser import Denoiser
-from benchbox.api.records import Timing, from_json, to_json
 from benchbox.engine.content import require_same_content
+from benchbox.engine.shard import checked, new_denoiser
 from benchbox.engine.timing import TASK_VARIABLE, TimingTask
-from benchbox.engine.work import checked, new_denoiser
 from benchbox.engine.worker import failure_of
+from benchbox.records.run import Timing, from_json, to_json
 
 _MIB = 2**20
 _ROUNDS = 20, 1000

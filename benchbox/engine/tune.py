@@ -13,17 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from benchbox.api.errors import BenchboxError
-from benchbox.api.options import build, canonical, resolve, write_value
-from benchbox.api.records import DataRequest, Protocol
-from benchbox.api.spec import Spec, parse_spec
-from benchbox.api.tuned import TunedOptions, apply_tuned
-from benchbox.builtin.datasets.choose import choose
-from benchbox.engine.data import open_data
+from benchbox.engine.data import choose, open_data
 from benchbox.engine.events import Event, ShardDone
 from benchbox.engine.halving import Budget, Pace, Trial, search
-from benchbox.engine.limits import Limits
-from benchbox.engine.plan import DEFAULT_NOISE, RunConfig
-from benchbox.engine.runner import execute
+from benchbox.engine.plan import DEFAULT_NOISE, Limits, RunConfig
+from benchbox.engine.run import execute
+from benchbox.records.run import DataRequest, Protocol
+from benchbox.records.specs import Spec, build, canonical, parse_spec, resolve, write_value
+from benchbox.records.tuned import TunedOptions, apply_tuned
 from benchbox.registry import Registry, load_registry
 from benchbox.store import RunStore
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from benchbox.api.errors import BenchboxError, ContractError
-from benchbox.api.guardian import adopt_orphans, end_with_parent
-from benchbox.api.records import Failure, Status
 from benchbox.api.threads import thread_environment
-from benchbox.engine.work import ImagesLost, ShardScores, ShardTask, compute_shard, make_metric
+from benchbox.engine.shard import ImagesLost, ShardScores, ShardTask, compute_shard, make_metric
+from benchbox.records.run import Failure, Status
+from benchbox.system.guardian import adopt_orphans, end_with_parent
 
 _REASON = 500
 _DETAIL = 2**20

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from benchbox.registry.catalogue import Broken, Entry, Registry
 from benchbox.registry.finding import Importing, PluginEvent, SlowImport, load_registry
-from benchbox.registry.modules import load_class, load_module
-from benchbox.registry.shelves import Broken, Entry, Registry
+from benchbox.registry.loading import load_class, load_module
 
 __all__ = [
     "Broken",

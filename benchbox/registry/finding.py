@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchbox.api.errors import BenchboxError
-from benchbox.api.records import Provider
-from benchbox.registry.shelves import Broken, Registry
-from benchbox.registry.trial import try_imports
+from benchbox.records.run import Provider
+from benchbox.registry.catalogue import Broken, Registry
+from benchbox.registry.quarantine import try_imports
 
 GROUP = "benchbox"
 BENCHBOX = "benchbox"

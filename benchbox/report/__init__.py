@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from benchbox.api.errors import BenchboxError, did_you_mean
 
 if TYPE_CHECKING:
-    from benchbox.report.model import Leaderboard
+    from benchbox.report.board import Leaderboard
     from benchbox.store import RunStore
 
 FORMATS = ("markdown", "csv", "json", "latex")
@@ -33,10 +33,10 @@ def render(board: Leaderboard, format: str) -> str:
         There is no such format.
     """
     if format == "markdown":
-        from benchbox.report import markdown
+        from benchbox.report import export as markdown
 
         return markdown.render(board)
-    from benchbox.report import tabular
+    from benchbox.report import export as tabular
 
     if format == "csv":
         return tabular.render_csv(board)

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox.api.records import RunRecord, Timing
-from benchbox.report.findings import Advice
-from benchbox.report.kinds import differ_in_one, kind_of
+from benchbox.records.run import RunRecord, Timing
+from benchbox.report.board import Advice
 from benchbox.report.ranked import Unranked
-from benchbox.report.rows import is_floor
+from benchbox.report.rows import differ_in_one, is_floor, kind_of
 from benchbox.stats.summaries import latency_of
 
 Scores = Mapping[str, NDArray[Any]]

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchbox.api.errors import BenchboxError, did_you_mean
-from benchbox.report.comparison import ComparedRow, RunComparison, relative
-from benchbox.report.model import Speed
+from benchbox.report.board import Speed
+from benchbox.report.compare import ComparedRow, RunComparison, relative
 
 SPEED_FIGURES = {
     "latency_p50": "latency_p50_ms",

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox.report.findings import Complement, Step
-from benchbox.report.model import Block, MetricColumn, Row
+from benchbox.report.board import Block, Complement, MetricColumn, Row, Step
 from benchbox.report.rows import is_floor
 from benchbox.stats.bootstrap import intervals, resampled_means
 from benchbox.stats.ranking import Comparison, rank_rows

@@ -2,16 +2,116 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from numpy.typing import NDArray
 
-from benchbox.api.leaks import leak_of
-from benchbox.api.records import Cell, DenoiserRecord, Outcome, RunRecord, Timing
-from benchbox.report.leaks import cautions_of
-from benchbox.report.model import Header, Row, Speed
+from benchbox.api.denoiser import UNKNOWN
+from benchbox.api.errors import BenchboxError
+from benchbox.audit.contamination import is_fitted_to, leak_of, shares_split
+from benchbox.audit.splits import lies_beside_training
+from benchbox.records.outcomes import Outcome, Timing
+from benchbox.records.run import Cell, DataRecord, DenoiserRecord, RunRecord
+from benchbox.records.specs import parse_composition
+from benchbox.report.board import Advice, Header, Row, Speed
 from benchbox.stats.summaries import latency_of, mean_of
+
+
+def kind_of(noise: str) -> str:
+    """Name what a noise is a strength of: its noise models in their order, with all options but the first.
+
+    Parameters
+    ----------
+    noise : str
+        Canonical specification, of one noise model or of a composition; what is none is a kind of its own.
+
+    Returns
+    -------
+    str
+        ``'correlated (width=3)+salt-pepper'`` for ``'correlated:0.1,width=3+salt-pepper:0.05'``.
+    """
+    try:
+        parts = parse_composition(noise)
+    except BenchboxError:  # the record of a run may come from anybody
+        return noise
+    options = [", ".join(f"{key}={value}" for key, value in part.options) for part in parts]
+    return "+".join(part.name + (f" ({own})" if own else "") for part, own in zip(parts, options, strict=True))
+
+
+def differ_in_one(one: str, other: str) -> bool:
+    """Whether all but one of the parts of two noises of a kind are equal, so that one of the two is the stronger."""
+    pairs = zip(parse_composition(one), parse_composition(other), strict=True)
+    return sum(left != right for left, right in pairs) == 1
+
+
+def cautions_of(data: DataRecord, outcome: Outcome) -> tuple[str, ...]:
+    """What a reader must know of a row's training though it does not keep the row out of the ranks.
+
+    Parameters
+    ----------
+    data : DataRecord
+    outcome : Outcome
+
+    Returns
+    -------
+    tuple of str
+        Sentences without a full stop.
+    """
+    card, cautions = outcome.card, []
+    if outcome.status == "ok" and outcome.overlap is None and _fits_beside(data, outcome):
+        cautions.append(
+            f"it is not known how many of the scored images have a duplicate in its training data, {outcome.trained_on}"
+        )
+    if card and card.get("dataset") == UNKNOWN:
+        cautions.append("it is not known what it was trained on, so it may have seen the scored images")
+    if card and shares_split(data, card.get("dataset"), card.get("validated_on")):
+        cautions.append(f"the weights were chosen on images of {card['validated_on']}, which are scored here")
+    return tuple(cautions)
+
+
+def advise_on_leaks(record: RunRecord, outcomes: Mapping[str, Outcome]) -> Iterator[Advice]:
+    """Say how rows that are kept out of the ranks come back in.
+
+    Parameters
+    ----------
+    record : RunRecord
+    outcomes : mapping of str to Outcome
+        By cell.
+
+    Yields
+    ------
+    Advice
+    """
+    data = record.data
+    found: dict[bool, dict[str, Outcome]] = {True: {}, False: {}}
+    for cell in record.cells:
+        outcome = outcomes.get(cell.key)
+        if outcome is not None and outcome.status == "ok" and leak_of(data, outcome):
+            repeats = bool(outcome.overlap) and not is_fitted_to(data, outcome)
+            found[repeats].setdefault(cell.denoiser, outcome)
+    if found[True]:
+        overlap = max(one.overlap or 0 for one in found[True].values())
+        yield Advice(
+            f"not ranked, for {overlap:,} of the {data.images:,} scored images have a duplicate in their training "
+            f"data: {', '.join(found[True])}",
+            "they do better on images that they have seen than on new ones",
+            "run again with --drop-duplicates, which scores only images without a duplicate elsewhere, so that these "
+            "rows rank; --rank-leaky ranks them as they are",
+        )
+    if found[False]:
+        yield Advice(
+            f"not ranked, for they were trained on the scored images: {', '.join(found[False])}",
+            "they do better on images that they have seen than on new ones",
+            "score images that they were not trained on, such as another --split; --rank-leaky ranks them as they are",
+        )
+
+
+def _fits_beside(data: DataRecord, outcome: Outcome) -> bool:
+    """Whether a card names the Training split of the scored data and other splits are scored."""
+    card = outcome.card
+    return card.get("dataset") == data.dataset and lies_beside_training(str(card.get("split", "")), data.split)
+
 
 FLOOR = "identity"
 

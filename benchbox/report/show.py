@@ -16,11 +16,11 @@ from rich.style import Style
 from rich.text import Text
 
 from benchbox.api.errors import BenchboxError, did_you_mean
-from benchbox.report.html.gallery import CUT, Stored, common_scale, read_pictures, scores_of
-from benchbox.report.html.material import noise_charts, read_material, run_charts
-from benchbox.report.html.style import charts_style, looks_of
-from benchbox.report.model import Block, Leaderboard
-from benchbox.report.text import count, plain
+from benchbox.report.board import Block, Leaderboard
+from benchbox.report.figures.axes import charts_style, looks_of
+from benchbox.report.figures.gallery import CUT, Stored, common_scale, read_pictures, scores_of
+from benchbox.report.figures.inputs import noise_charts, read_material, run_charts
+from benchbox.report.words import count, plain
 from benchbox.store import RunStore
 
 if TYPE_CHECKING:

@@ -11,19 +11,24 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from benchbox.report.columns import Column, R, columns_of, mismatch_columns, summary_columns
-from benchbox.report.model import Leaderboard
-from benchbox.report.notes import (
+from benchbox.report.board import Leaderboard
+from benchbox.report.words import (
     MISMATCH_TITLE,
+    NONE,
+    Column,
+    R,
     advice_of,
+    columns_of,
     facts_of,
     insights_of,
     legend_of,
+    mismatch_columns,
     notes_of,
+    plain,
+    summary_columns,
     summary_title,
     title_of,
 )
-from benchbox.report.text import NONE, plain
 
 GAP = 1
 FACT_INDENT = 9

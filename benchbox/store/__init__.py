@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from benchbox.store.find import find_run, list_runs
-from benchbox.store.names import FORMAT, IMAGE, PICTURES, new_run_id, noise_key, timing_key
+from benchbox.store.foreign_files import set_aside_strangers
+from benchbox.store.layout import FORMAT, IMAGE, PICTURES, find_run, list_runs, new_run_id, noise_key, timing_key
 from benchbox.store.run import RunStore
-from benchbox.store.strangers import set_aside_strangers
 
 __all__ = [
     "FORMAT",

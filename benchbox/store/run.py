@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox.api.card import TrainingCard
+from benchbox.api.denoiser import TrainingCard
 from benchbox.api.errors import BenchboxError
-from benchbox.api.files import read_bounded
-from benchbox.api.records import Outcome, RunRecord, Timing, from_json, to_json
-from benchbox.store.files import damaged, explained, read_json, write_whole
-from benchbox.store.names import FORMAT, IMAGE, KEY, PICTURES, SHARD, noise_key, timing_key
+from benchbox.records.run import Outcome, RunRecord, Timing, from_json, to_json
+from benchbox.store.layout import FORMAT, IMAGE, KEY, PICTURES, SHARD, noise_key, timing_key
 from benchbox.store.tables import Columns, read_table, table_bytes
+from benchbox.system.files import damaged, explained, read_bounded, read_json, write_whole
 
 PARTS = ("scores", "outcomes", "timing", "logs")
 _NO_CARD = to_json(TrainingCard("", "", "", 0, "", 0, 0.0, ""))

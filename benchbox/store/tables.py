@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError
-from benchbox.api.files import UnboundedFile, read_bounded
+from benchbox.system.files import UnboundedFile, read_bounded
 
 Columns = Mapping[str, NDArray[Any]]
 _MOST_VALUES = 1 << 28

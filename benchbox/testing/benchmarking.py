@@ -9,13 +9,13 @@ import numpy as np
 
 from benchbox.api.arrays import Images, Sigma
 from benchbox.api.denoiser import Denoiser
-from benchbox.api.records import Protocol
 from benchbox.api.threads import threads
 from benchbox.builtin.datasets.sample import Sample
 from benchbox.builtin.seeding import add_noise
 from benchbox.engine.environment import environment
 from benchbox.engine.plan import plan_noise
-from benchbox.engine.work import checked, make_noise, tell
+from benchbox.engine.shard import checked, make_noise, tell
+from benchbox.records.run import Protocol
 from benchbox.registry import load_registry
 from benchbox.testing.subject import NOISE, find_subject, psnr
 

@@ -6,12 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError, did_you_mean
-from benchbox.testing.card import HealthCard, Verdict
-from benchbox.testing.probe import Probe
-from benchbox.testing.process import PROCESS_PROBES
-from benchbox.testing.quality import QUALITY_PROBES
-from benchbox.testing.repeat import REPEAT_PROBES
-from benchbox.testing.results import RESULT_PROBES
+from benchbox.testing.card import HealthCard, Probe, Verdict
+from benchbox.testing.output_probes import QUALITY_PROBES, RESULT_PROBES
+from benchbox.testing.process_probes import PROCESS_PROBES
+from benchbox.testing.repeat_probes import REPEAT_PROBES
 from benchbox.testing.subject import NOISE, Bench, Subject, find_subject
 
 PROBES: dict[str, Probe] = {

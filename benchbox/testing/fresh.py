@@ -15,11 +15,10 @@ import psutil
 
 from benchbox.api.arrays import Images, Sigma
 from benchbox.api.denoiser import Denoiser
-from benchbox.api.options import build
-from benchbox.api.records import Provider
-from benchbox.api.spec import Spec
+from benchbox.records.run import Provider
+from benchbox.records.specs import Spec, build
 from benchbox.registry import load_module
-from benchbox.testing.busy import BusyThreads
+from benchbox.testing.threads_at_work import BusyThreads
 
 _MIB = 2**20
 _BUDGET_S = 0.5

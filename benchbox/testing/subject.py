@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from benchbox.api.arrays import Images, Scores, Sigma
 from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
-from benchbox.api.options import build, canonical
-from benchbox.api.records import Protocol, Provider
-from benchbox.api.spec import Spec, parse_spec
 from benchbox.builtin.datasets.sample import Sample
 from benchbox.builtin.seeding import add_noise
 from benchbox.engine.plan import plan_noise
-from benchbox.engine.work import make_noise, tell
+from benchbox.engine.shard import make_noise, tell
+from benchbox.records.run import Protocol, Provider
+from benchbox.records.specs import Spec, build, canonical, parse_spec
 from benchbox.registry import Registry, load_registry
 
 SIDE = 48

@@ -12,20 +12,18 @@ from pathlib import Path
 import numpy as np
 
 from benchbox.api.arrays import Images, Sigma
-from benchbox.api.card import TrainingCard
 from benchbox.api.dataset import ImageSet
+from benchbox.api.denoiser import TrainingCard
 from benchbox.api.errors import BenchboxError
 from benchbox.api.trainable import Recipe, TrainableDenoiser, Trainer
 from benchbox.engine.environment import environment
 from benchbox.registry import load_registry
 from benchbox.training.batches import Batches
-from benchbox.training.config import TrainConfig, find_recipe, find_trainable
-from benchbox.training.data import open_splits
+from benchbox.training.checkpoint import PICTURES, Folder, Standing
+from benchbox.training.config import TrainConfig, find_recipe, find_trainable, open_splits
 from benchbox.training.events import BatchDone, EpochDone, Event, TrainingStarted
-from benchbox.training.files import PICTURES, Folder
 from benchbox.training.mixture import Mixture
 from benchbox.training.pictures import faces
-from benchbox.training.standing import Standing
 from benchbox.training.validation import Validation
 
 WARM_UP = 300

@@ -10,9 +10,8 @@ import numpy as np
 
 from benchbox.api.errors import BenchboxError
 from benchbox.api.noise import NoiseModel
-from benchbox.api.options import build, canonical, options_of, resolve
-from benchbox.api.spec import Spec, parse_composition
 from benchbox.builtin.noise import Composed
+from benchbox.records.specs import Spec, build, canonical, options_of, parse_composition, resolve
 from benchbox.registry import Registry
 
 RANGE = ".."

@@ -13,10 +13,10 @@ import numpy as np
 import psutil
 import pytest
 
-from benchbox.api.records import DataRequest, Protocol, Reference
 from benchbox.engine.data import open_data
 from benchbox.engine.plan import DEFAULT_METRICS, RunConfig, make_plan
-from benchbox.engine.work import Condition, ShardTask, compute_shard
+from benchbox.engine.shard import Condition, ShardTask, compute_shard
+from benchbox.records.run import DataRequest, Protocol, Reference
 from benchbox.registry import load_registry
 
 DENOISERS = ("identity", "gaussian_blur", "median", "wiener", "tv_chambolle", "bilateral")

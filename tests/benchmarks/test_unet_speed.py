@@ -20,7 +20,7 @@ from benchbox import threads
 from benchbox.registry import load_registry
 from benchbox.training import TrainConfig
 from benchbox.training.batches import AHEAD, Batch, Batches
-from benchbox.training.data import open_splits
+from benchbox.training.config import open_splits
 from benchbox.training.mixture import Mixture
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]

@@ -14,8 +14,8 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError
-from benchbox.builtin.datasets.cache import CACHE_VARIABLE, CacheFolder
 from benchbox.builtin.datasets.faces import SIDE, Faces, Rows, blocks_of
+from benchbox.system.cache import CACHE_VARIABLE, CacheFolder
 
 _FORMAT = 2
 _SAMPLES, _SAMPLE_BYTES = 32, 4096

@@ -12,10 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError
-from benchbox.api.files import open_regular
 from benchbox.builtin.datasets.face_cache import FaceCache
 from benchbox.builtin.datasets.faces import EMOTIONS, PIXELS, SIDE, SPLITS, UNNAMED_TEST, Faces, Rows
-from benchbox.builtin.datasets.file_names import ids_of, text_of
 from benchbox.builtin.datasets.image_files import (
     HEADER_BYTES,
     Picture,
@@ -24,6 +22,8 @@ from benchbox.builtin.datasets.image_files import (
     decode_files,
     is_image_name,
 )
+from benchbox.system.files import open_regular
+from benchbox.system.text import ids_of, text_of
 
 _TRAIN = ("train", "training")
 _VALIDATION = ("validation", "valid", "val", "dev")

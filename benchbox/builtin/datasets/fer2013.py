@@ -9,14 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images
-from benchbox.api.dataset import Dataset, ImageSet
+from benchbox.api.dataset import Dataset, ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.builtin.datasets import face_folder
-from benchbox.builtin.datasets.csv_file import CsvReader
-from benchbox.builtin.datasets.csv_header import looks_like_header, read_header
+from benchbox.builtin.datasets.csv_reader import CsvReader, looks_like_header, read_header
 from benchbox.builtin.datasets.face_cache import FaceCache
 from benchbox.builtin.datasets.faces import BOTH_TESTS, EMOTIONS, SIDE, SPLITS, UNNAMED_TEST, Faces, codes_of
-from benchbox.builtin.datasets.fingerprint import fingerprint_of
 from benchbox.builtin.datasets.sniff import read_head, require_exists
 
 _WHITE = np.float32(255)

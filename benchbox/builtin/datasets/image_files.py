@@ -13,8 +13,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox.api.files import read_bounded
 from benchbox.api.threads import threads
+from benchbox.system.files import read_bounded
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 HEADER_BYTES = 1 << 16

@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images
-from benchbox.api.dataset import Dataset, ImageSet
+from benchbox.api.dataset import Dataset, ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError
-from benchbox.builtin.datasets.cache import CacheFolder
-from benchbox.builtin.datasets.file_names import ids_of, text_of
-from benchbox.builtin.datasets.fingerprint import fingerprint_of
 from benchbox.builtin.datasets.image_files import Picture, UnreadableImage, decode_file, decode_files, is_image_name
 from benchbox.builtin.datasets.sniff import require_exists
+from benchbox.system.cache import CacheFolder
+from benchbox.system.text import ids_of, text_of
 
 _KEPT_BYTES = 64 << 20
 _FORMAT = 1

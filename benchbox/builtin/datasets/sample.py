@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images
-from benchbox.api.dataset import Dataset, ImageSet
+from benchbox.api.dataset import Dataset, ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError
 from benchbox.builtin.datasets.faces import SIDE
-from benchbox.builtin.datasets.fingerprint import fingerprint_of
 
 _WHITE = np.float32(255)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchbox.api.errors import BenchboxError
-from benchbox.api.files import open_regular
+from benchbox.system.files import open_regular
 
 AGAIN = "download or copy the file again"
 _ARCHIVES = {b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "a gzip archive", b"7z\xbc\xaf": "a 7z archive"}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchbox.report.model import Leaderboard
+    from benchbox.report.board import Leaderboard
     from benchbox.store import RunStore
 
 REPORT = "report.html"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -11,31 +12,95 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from benchbox.records.run import RunRecord
 from benchbox.registry import load_registry
-from benchbox.report.columns import Column, columns_of, metric_title
-from benchbox.report.html.charts import Chart
-from benchbox.report.html.gallery import Gallery, make_gallery
-from benchbox.report.html.groups import Groups, groups_of, named
-from benchbox.report.html.material import Material, noise_charts, read_material, run_charts
-from benchbox.report.html.pictures import scale_css
-from benchbox.report.html.style import Look, looks_of
-from benchbox.report.html.svg import inline_svg
+from benchbox.report.board import Block, Leaderboard, Row
+from benchbox.report.figures.axes import Look, looks_of
+from benchbox.report.figures.charts import Chart
+from benchbox.report.figures.gallery import Gallery, make_gallery
+from benchbox.report.figures.images import inline_svg, scale_css
+from benchbox.report.figures.inputs import Material, noise_charts, read_material, run_charts
 from benchbox.report.html.tables import (
+    Groups,
     Table,
     TableCell,
     causes_table,
     failures_of,
     group_table,
+    groups_of,
     leaderboard_cell,
     mismatch_table,
+    named,
     speed_table,
     summary_table,
 )
-from benchbox.report.html.trust import trust_of
-from benchbox.report.model import Block, Leaderboard, Row
-from benchbox.report.notes import advice_of, facts_of, insights_of, legend_of, notes_of, title_of
-from benchbox.report.text import plain
+from benchbox.report.words import (
+    Column,
+    advice_of,
+    columns_of,
+    count,
+    facts_of,
+    insights_of,
+    legend_of,
+    metric_title,
+    notes_of,
+    title_of,
+)
 from benchbox.store import RunStore
+from benchbox.system.text import plain
+
+FEW_IMAGES = 30
+
+
+def trust_of(board: Leaderboard, record: RunRecord) -> tuple[str, ...]:
+    """Say what holds for the figures of a run and what does not.
+
+    Parameters
+    ----------
+    board : Leaderboard
+    record : RunRecord
+
+    Returns
+    -------
+    tuple of str
+        A sentence or two each.
+    """
+    protocol = record.protocol
+    said = [
+        f"Every denoiser saw the same noise: it is drawn for each image from seed {protocol.seed}, the noise and the "
+        "image's name, so that it does not depend on order, batches or processes. Every result was clipped to [0, 1] "
+        "and scored by the same code."
+    ]
+    detectable = [step.detectable for block in board.blocks for step in block.steps]
+    unit = f" {board.sort_metric.unit}".rstrip()
+    images = count(board.header.images, "image")
+    if detectable:
+        said.append(
+            f"Intervals and ranks rest on {images}; rows that share a rank cannot be told apart by them. Neighbours "
+            f"are told apart four times in five when they differ by about {statistics.median(detectable):.2g}{unit}."
+        )
+    if board.header.images < FEW_IMAGES:
+        said.append(f"It is only {images}: take this as a trial, not as a result.")
+    if protocol.sigma == "given":
+        said.append("Denoisers that take the noise level were told the true one, which real photographs do not offer.")
+    if record.data.dataset == "sample":
+        said.append("The data are the built-in sample of photographs, and no benchmark that others use.")
+    leaks = sorted({plain(row.denoiser) for block in board.blocks for row in block.rows if row.leak})
+    if leaks:
+        said.append(f"Trained on scored images or on duplicates of them: {', '.join(leaks)}.")
+    missing = sum(row.status != "ok" for block in board.blocks for row in block.rows)
+    if missing:
+        said.append(f"{count(missing, 'row')} of the tables below have no result; the reasons stand under Failures.")
+    if board.timing:
+        said.append("Latencies are of this machine and this number of threads; compare them within this run only.")
+    else:
+        said.append("Nothing was timed.")
+    if board.advice:
+        said.append("The run's own checks found something suspicious, see What to check.")
+    else:
+        said.append("The run's own checks found nothing suspicious.")
+    return tuple(said)
+
 
 PICTURES_ROOM = 5_500_000
 """Bytes of a page for pictures, of the 8 MB that it may take."""

@@ -1,0 +1,323 @@
+"""`benchbox list` and `benchbox plugins`: what can be named in a run, and where it came from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from benchbox.cli.options import echo, plugin_options, results_option
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group("list")
+def listing_group() -> None:
+    """List denoisers, noises, datasets, metrics or runs.
+
+    \b
+    Example:
+      benchbox list noises
+    """
+
+
+@listing_group.command("denoisers")
+@plugin_options
+@_json_option
+def denoisers(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], as_json: bool) -> None:
+    """List denoisers with their options."""
+    from benchbox.registry import load_registry
+
+    rows = []
+    for name, entry in sorted(load_registry(plugin_files, plugin_folders).denoisers.items()):
+        capabilities = entry.cls.capabilities
+        rows.append(
+            {
+                "name": name,
+                "summary": entry.cls.summary,
+                "sigma": capabilities.sigma,
+                "options": _options(entry.cls),
+                "tuned on": capabilities.tuned_on,
+                "reference": entry.cls.reference,
+                "from": entry.provider.label,
+            }
+        )
+    _show(rows, as_json, "benchbox run median:size=5 --noise gaussian:0.1")
+
+
+@listing_group.command("noises")
+@plugin_options
+@_json_option
+def noises(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], as_json: bool) -> None:
+    """List noise models with formula, parameters and an example."""
+    from benchbox.registry import load_registry
+
+    rows = [
+        {
+            "name": name,
+            "summary": entry.cls.summary,
+            "formula": entry.cls.formula,
+            "options": _options(entry.cls),
+            "example": entry.cls.example,
+            "reference": entry.cls.reference,
+            "from": entry.provider.label,
+        }
+        for name, entry in sorted(load_registry(plugin_files, plugin_folders).noise_models.items())
+    ]
+    _show(rows, as_json, "benchbox run --noise poisson:30 --noise gaussian:25/255+salt-pepper:0.05")
+
+
+@listing_group.command("datasets")
+@plugin_options
+@_json_option
+def datasets(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], as_json: bool) -> None:
+    """List data sets."""
+    from benchbox.registry import load_registry
+
+    rows = [
+        {
+            "name": name,
+            "summary": entry.cls.summary,
+            "splits": ", ".join(entry.cls.splits),
+            "reference": entry.cls.reference,
+            "from": entry.provider.label,
+        }
+        for name, entry in sorted(load_registry(plugin_files, plugin_folders).datasets.items())
+    ]
+    _show(rows, as_json, "benchbox run --data fer2013.csv --split PublicTest")
+
+
+@listing_group.command("metrics")
+@plugin_options
+@_json_option
+def metrics(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], as_json: bool) -> None:
+    """List metrics."""
+    from benchbox.registry import load_registry
+
+    rows = [
+        {
+            "name": name,
+            "summary": entry.cls.summary,
+            "unit": entry.cls.unit,
+            "better": "higher" if entry.cls.higher_is_better else "lower",
+            "options": _options(entry.cls),
+            "reference": entry.cls.reference,
+            "from": entry.provider.label,
+        }
+        for name, entry in sorted(load_registry(plugin_files, plugin_folders).metrics.items())
+    ]
+    _show(rows, as_json, "benchbox run --metric psnr --metric accuracy:10")
+
+
+@listing_group.command("runs")
+@results_option
+@_json_option
+def runs(results: Path, as_json: bool) -> None:
+    """List runs, the newest last."""
+    from benchbox.store import RunStore, list_runs
+
+    rows = []
+    for folder in list_runs(results):
+        store = RunStore.open(folder)
+        record, outcomes = store.record, store.outcomes()
+        done = sum(outcome.status in ("ok", "skipped") for outcome in outcomes.values())
+        rows.append(
+            {
+                "name": record.run_id,
+                "summary": f"{record.data.images} images of {record.data.dataset} {record.data.split}".rstrip(),
+                "noises": ", ".join(record.noises),
+                "denoisers": ", ".join(denoiser.label for denoiser in record.denoisers),
+                "cells done": f"{done} of {len(record.cells)}",
+                "created": record.created,
+            }
+        )
+    _show(rows, as_json, "benchbox leaderboard RUN")
+
+
+def _options(cls: type) -> str:
+    from benchbox.records.specs import options_of, write_value
+
+    return ", ".join(f"{one.name}={write_value(one.default)} ({one.kind})" for one in options_of(cls))
+
+
+def _show(rows: list[dict[str, Any]], as_json: bool, example: str) -> None:
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        echo("none")
+        return
+    for row in rows:
+        echo(row["name"], bold=True, nl=False)
+        echo(f"  {row['summary']}")
+        for key, value in row.items():
+            if key not in ("name", "summary") and value:
+                echo(f"    {key}: {value}")
+    echo(f"\nExample: {example}")
+
+
+if TYPE_CHECKING:
+    from benchbox.records.run import Provider
+    from benchbox.records.specs import Spec
+    from benchbox.testing.card import HealthCard
+
+_COLOURS = {"pass": "green", "fail": "red", "skip": "yellow"}
+
+
+@click.command("check")
+@click.argument("target", metavar="NAME|FILE")
+@click.option("--noise", default="gaussian:0.1", show_default=True, help="The noise that the denoiser is for.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=120.0,
+    show_default=True,
+    help="Seconds that a probe may take.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@plugin_options
+def plugins_check(
+    target: str,
+    noise: str,
+    timeout: float,
+    as_json: bool,
+    plugin_files: tuple[Path, ...],
+    plugin_folders: tuple[Path, ...],
+) -> int:
+    """Run the contract on a denoiser: a verdict a probe, what was seen, and what to do.
+
+    It runs in a process of its own, so that a plugin that hangs or dies gets its card too. NAME may carry options; of
+    a FILE all denoisers are checked. The exit code is 1 when a probe fails.
+
+    \b
+    Examples:
+      benchbox plugins check median:size=5
+      benchbox plugins check box3.py --json
+    """
+    from benchbox.engine.plan import plan_noise
+    from benchbox.registry import load_registry
+    from benchbox.testing.isolated import examine_isolated
+
+    plan_noise(noise, load_registry())  # an unknown noise is said before anything runs
+    provider, spec = _find(target, plugin_files, plugin_folders)
+    cards = list(_shown(examine_isolated(provider, spec, noise=noise, timeout_s=timeout), as_json))
+    if as_json:
+        from benchbox.records.run import to_json
+
+        click.echo(json.dumps([to_json(card) | {"healthy": card.healthy} for card in cards], indent=2))
+    return 0 if all(card.healthy for card in cards) else 1
+
+
+def _find(target: str, files: tuple[Path, ...], folders: tuple[Path, ...]) -> tuple[Provider, Spec | None]:
+    """The plugin to check, and the denoiser in it where one is named."""
+    from benchbox.api.errors import BenchboxError
+    from benchbox.records.run import Provider
+    from benchbox.records.specs import build, parse_spec, resolve
+    from benchbox.registry import load_registry
+
+    if target.endswith(".py"):
+        file = Path(target)
+        if not file.is_file():
+            raise BenchboxError(f"plugin {file}: there is no such file", hint="give a file, or the name of a denoiser")
+        return Provider("file", str(file.resolve())), None
+    spec = parse_spec(target)
+    entry = load_registry(files, folders).denoiser(spec.name)
+    if resolve(entry.cls, spec):
+        build(entry.cls, spec)  # as a run does: a wrong value is said at once, not by every probe
+    return entry.provider, spec
+
+
+def _shown(cards: Iterator[HealthCard], as_json: bool) -> Iterator[HealthCard]:
+    for card in cards:
+        if not as_json:
+            _show_card(card)
+        yield card
+
+
+def _show_card(card: HealthCard) -> None:
+    echo(card.denoiser, bold=True, nl=False)
+    echo(f"  ({card.source})")
+    width = max(len(verdict.probe) for verdict in card.verdicts)
+    for verdict in card.verdicts:
+        click.secho(f"  {verdict.mark}", fg=_COLOURS[verdict.mark], nl=False)
+        echo(f"  {verdict.probe:<{width}}  {verdict.seen}")
+        if verdict.mark == "fail":
+            echo(f"        asked: {verdict.asks}")
+            echo(f"        hint: {verdict.advice}")
+    counts = [f"{sum(one.mark == mark for one in card.verdicts)} {mark}" for mark in _COLOURS]
+    echo(f"  {', '.join(counts)}")
+
+
+@click.command("new")
+@click.argument("name")
+@click.option(
+    "--dir",
+    "parent",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    help="Where the package's folder goes.  [default: here]",
+)
+def plugins_new(name: str, parent: Path) -> None:
+    """Write a package NAME: a working denoiser, its entry point, tests of the contract and the speed, a README.
+
+    \b
+    Example:
+      benchbox plugins new my-denoiser
+    """
+    from benchbox.testing.scaffold import write_package
+
+    folder = write_package(name, parent)
+    word = folder.name.replace("-", "_")
+    click.echo(f"wrote {folder}: the denoiser is {word}.py\n\nNext:")
+    click.echo(f'  pip install -e "{folder}"')
+    click.echo(f"  benchbox run {word} identity --noise gaussian:0.1")
+    click.echo(f"  benchbox plugins check {word}")
+    click.echo(f'  cd "{folder}" && pytest')
+
+
+@click.group("plugins")
+def plugins() -> None:
+    """See which plugins were found, check one, or begin one.
+
+    \b
+    Examples:
+      benchbox plugins list
+      benchbox plugins new my-denoiser
+      benchbox plugins check box3.py
+    """
+
+
+@plugins.command("list")
+@plugin_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def listing(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], as_json: bool) -> None:
+    """List every plugin with its origin and what it offers; the broken ones with their reason.
+
+    \b
+    Example:
+      benchbox plugins list --plugins-dir my_plugins
+    """
+    from benchbox.registry import load_registry
+
+    registry = load_registry(plugin_files, plugin_folders, forgiving=True)
+    found = [(provider, registry.offers(provider)) for provider in registry.providers]
+    broken = [{"from": one.provider.label, "reason": one.reason, "hint": one.hint} for one in registry.broken]
+    if as_json:
+        plugins = [{"from": provider.label, "kind": provider.kind, "offers": offers} for provider, offers in found]
+        click.echo(json.dumps({"plugins": plugins, "broken": broken}, indent=2))
+        return
+    for provider, offers in found:
+        echo(provider.label, bold=True, nl=False)
+        echo(f"  ({provider.kind})")
+        for kind, names in offers.items():
+            echo(f"    {kind}: {', '.join(names)}")
+    for one in broken:
+        click.secho("broken: ", fg="red", nl=False)
+        echo(f"{one['from']}: {one['reason']}" + (f" (hint: {one['hint']})" if one["hint"] else ""))
+
+
+plugins.add_command(plugins_new)
+plugins.add_command(plugins_check)

@@ -1,0 +1,307 @@
+"""Commands on finished runs: leaderboard, report, show, compare, merge, replay."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from benchbox.cli.options import results_option, sort_option
+
+
+@click.command("leaderboard")
+@click.argument("run", default="")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "markdown", "csv", "json", "latex"]),
+    default="table",
+    show_default=True,
+)
+@sort_option
+@click.option("--within", metavar="TIME", help="Rank only what takes no longer for one image: 5ms, 0.2s.")
+@click.option("--rank-leaky", is_flag=True, help="Rank rows that were trained on images they are scored on.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
+@results_option
+def leaderboard(
+    run: str, form: str, sort: str, within: str | None, rank_leaky: bool, output: Path | None, results: Path
+) -> None:
+    """Show the leaderboard of RUN (the newest one without it), or write it as a file.
+
+    \b
+    Examples:
+      benchbox leaderboard
+      benchbox leaderboard --within 5ms
+      benchbox leaderboard 20260131-120000-0421a2b --format latex --sort ssim -o table.tex
+    """
+    from benchbox.api.errors import BenchboxError
+    from benchbox.report import render
+    from benchbox.report.build import build_leaderboard
+    from benchbox.store import RunStore, find_run
+
+    limit = None if within is None else _milliseconds(within)
+    store = RunStore.open(find_run(results, run))
+    leaderboard = build_leaderboard(store, sort=sort, within_ms=limit, rank_leaky=rank_leaky)
+    if form == "table" and output is None:
+        from rich.console import Console
+
+        from benchbox.report.terminal import TerminalLeaderboard
+
+        Console().print(TerminalLeaderboard(leaderboard), crop=False)
+        return
+    if form == "table":
+        raise BenchboxError("-o writes no table", hint="add --format markdown, csv, json or latex")
+    text = render(leaderboard, form)
+    if output is None:
+        click.echo(text, nl=not text.endswith("\n"))
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BenchboxError(f"cannot write {output}: {error.strerror}", hint="choose another file with -o") from error
+
+
+def _milliseconds(text: str) -> float:
+    """Read a time with its unit."""
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(us|ms|s)\s*", text)
+    if match is None:
+        raise click.BadParameter(f"'{text}' is not a time; write 5ms or 0.2s", param_hint="--within")
+    return float(match[1]) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[match[2]]
+
+
+@click.command("report")
+@click.argument("run", default="")
+@sort_option
+@click.option("--open", "show", is_flag=True, help="Open it in the web browser.")
+@results_option
+def report(run: str, sort: str, show: bool, results: Path) -> None:
+    """Write a report of RUN (the newest one without it) as one web page beside its data.
+
+    The page holds everything itself and asks nothing of the network.
+
+    \b
+    Examples:
+      benchbox report
+      benchbox report 20260131-120000-0421a2b --open
+    """
+    from benchbox.report.build import build_leaderboard
+    from benchbox.report.html import write_html
+    from benchbox.store import RunStore, find_run
+
+    store = RunStore.open(find_run(results, run))
+    page = write_html(store, build_leaderboard(store, sort=sort))
+    click.echo(page)
+    if show:
+        click.launch(str(page))
+
+
+@click.command("show")
+@click.argument("run", default="")
+@click.option("--noise", default="", help="Noise to show.  [default: the first of the run]")
+@click.option("--image", default="", metavar="ID", help="One image, by its name or a part of it, with all denoisers.")
+@click.option("--png", type=click.Path(path_type=Path, dir_okay=False), help="Write the pictures as a PNG of 300 dpi.")
+@click.option("--format", "form", type=click.Choice(["svg", "pdf"]), help="Write the charts as files of this kind.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("charts"),
+    show_default=True,
+    help="Folder for the charts.",
+)
+@sort_option
+@results_option
+def show(
+    run: str, noise: str, image: str, png: Path | None, form: str | None, output: Path, sort: str, results: Path
+) -> None:
+    """Show what denoisers made of a few images of RUN (the newest one without it).
+
+    The images are those that the run kept (--previews), chosen by their scores.
+
+    \b
+    Examples:
+      benchbox show
+      benchbox show --noise gaussian:0.1 --png grid.png
+      benchbox show 20260131-120000-0421a2b --format pdf -o figures
+    """
+    from benchbox.report.build import build_leaderboard
+    from benchbox.report.show import TerminalGallery, read_shown, write_charts, write_grid
+    from benchbox.store import RunStore, find_run
+
+    store = RunStore.open(find_run(results, run))
+    board = build_leaderboard(store, sort=sort)
+    if form is not None:
+        for file in write_charts(store, board, output, form):
+            click.echo(file)
+    if png is not None:
+        write_grid(read_shown(store, board, noise, image), png)
+        click.echo(png)
+    if form is None and png is None:
+        from rich.console import Console
+
+        Console().print(TerminalGallery(read_shown(store, board, noise, image)), crop=False)
+
+
+GATE_FAILED = 3
+
+
+@click.command("compare")
+@click.argument("before")
+@click.argument("after")
+@click.option("--metric", default="psnr", show_default=True, help="Metric to show.")
+@click.option(
+    "--fail-if", "gates", multiple=True, metavar="CHANGE", help='A change that is too much: "psnr < -0.05 dB".'
+)
+@click.option("--format", "form", type=click.Choice(["table", "markdown", "json"]), default="table", show_default=True)
+@results_option
+@click.pass_context
+def compare(
+    ctx: click.Context, before: str, after: str, metric: str, gates: tuple[str, ...], form: str, results: Path
+) -> None:
+    """Compare runs BEFORE and AFTER, image by image; the exit code is 3 when a gate fails.
+
+    A gate is a change that is too much, in the unit of the figure or in %: of a metric, latency_p50, latency_p90,
+    latency_p99, throughput, cold_start or peak_memory.
+
+    \b
+    Examples:
+      benchbox compare 20260131-1200 20260202-0900
+      benchbox compare 20260131 20260202 --fail-if "psnr < -0.05 dB" --fail-if "latency_p50 > +10%"
+    """
+    from benchbox.report.compare import compare_runs
+    from benchbox.report.compare_export import TerminalComparison, render_comparison
+    from benchbox.report.gates import check_gates, parse_gate
+    from benchbox.store import RunStore, find_run
+
+    stores = [RunStore.open(find_run(results, run)) for run in (before, after)]
+    comparison = compare_runs(stores[0], stores[1], metric=metric)
+    breaches = check_gates([parse_gate(gate, comparison) for gate in gates], comparison)
+    if form == "table":
+        from rich.console import Console
+
+        Console().print(TerminalComparison(comparison, breaches), crop=False)
+    else:
+        click.echo(render_comparison(comparison, breaches, form), nl=False)
+    if breaches:
+        ctx.exit(GATE_FAILED)
+
+
+@click.command("merge")
+@click.argument("runs", nargs=-1, required=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder that gets the new run; default --results.",
+)
+@results_option
+def merge(runs: tuple[str, ...], output: Path | None, results: Path) -> None:
+    """Merge RUNS, named by id or by folder, into a new run; what does not compare is refused.
+
+    \b
+    Examples:
+      benchbox merge 20260131-1200 20260202-0900
+      benchbox merge alice/20260131-120000-0421a2b bob/20260202-090000-123c3d4 -o shared
+    """
+    if len(runs) < 2:
+        raise click.UsageError("a merge takes two runs or more")
+    from rich.console import Console
+
+    from benchbox.engine.merge import merge_runs
+    from benchbox.report import write_leaderboard
+    from benchbox.report.build import build_leaderboard
+    from benchbox.report.terminal import TerminalLeaderboard
+    from benchbox.store import RunStore, find_run
+
+    stores = [RunStore.open(find_run(results, run)) for run in runs]
+    merged = merge_runs(stores, output or results, shlex.join(["benchbox", *sys.argv[1:]]))
+    board = build_leaderboard(merged)
+    Console().print(TerminalLeaderboard(board), crop=False)
+    click.echo(f"results: {merged.folder}")
+    click.echo(f"markdown: {write_leaderboard(merged, board)}")
+
+
+if TYPE_CHECKING:
+    from benchbox.engine.replay import CellReplayed, Replay
+
+
+@click.command("replay")
+@click.argument("run")
+@click.option("--cell", default="", metavar="DENOISER@NOISE", help="Only this cell.  [default: all]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--plugin",
+    "plugin_files",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A plugin file of a run that somebody else made, which you trust; may repeat.",
+)
+@results_option
+@click.pass_context
+def replay(
+    ctx: click.Context, run: str, cell: str, as_json: bool, plugin_files: tuple[Path, ...], results: Path
+) -> None:
+    """Compute the cells of RUN again and hold every score to the stored one; the exit code is 1 when one differs.
+
+    Noise is drawn from the recorded seeds. The images must be those of the run; a plugin of another version is used,
+    and said.
+
+    \b
+    Examples:
+      benchbox replay 20260131-1200
+      benchbox replay 20260131-1200 --cell median:size=5@gaussian:0.1
+    """
+    from benchbox.cli.progress import RunProgress
+    from benchbox.engine.replay import replay_run
+    from benchbox.store import RunStore, find_run
+
+    with RunProgress() as progress:
+        replay = replay_run(RunStore.open(find_run(results, run)), cell, progress, plugin_files=plugin_files)
+    click.echo(_json(replay) if as_json else _words(replay))
+    if not replay.identical:
+        ctx.exit(1)
+
+
+def _words(replay: Replay) -> str:
+    lines = [f"warning: {warning}" for warning in replay.warnings]
+    for cell in replay.cells:
+        lines += _cell_words(cell)
+    done = [cell for cell in replay.cells if cell.status != "not replayed"]
+    same = sum(cell.status == "identical" for cell in done)
+    lines.append(f"run {replay.run_id}: {same} of {len(done)} cells bit-identical")
+    return "\n".join(lines)
+
+
+def _cell_words(cell: CellReplayed) -> list[str]:
+    from benchbox.report.words import count
+    from benchbox.system.text import plain
+
+    wrong = "" if cell.sigma_factor == 1 else f" told {cell.sigma_factor:g} sigma"
+    name = plain(f"{cell.denoiser} @ {cell.noise}{wrong}")
+    if not cell.scores:
+        return [f"{name}: {cell.status}" + (f": {plain(cell.reason)}" if cell.reason else "")]
+    images = count(next(iter(cell.scores.values())).images, "image")
+    same = [plain(label) for label, one in cell.scores.items() if not one.different]
+    lines = [f"{name}: {cell.status}, {images}"]
+    if same:
+        lines.append(f"  bit-identical: {', '.join(same)}")
+    lines += [
+        f"  {plain(label)}: {one.different:,} of {images} differ, by {one.largest:.3g} at most and {one.mean:.3g} "
+        "in the mean"
+        for label, one in cell.scores.items()
+        if one.different
+    ]
+    return lines
+
+
+def _json(replay: Replay) -> str:
+    import dataclasses
+    import json
+
+    from benchbox.report.export import jsonable
+
+    return json.dumps(jsonable(dataclasses.asdict(replay)), indent=2, allow_nan=False)

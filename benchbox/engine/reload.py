@@ -1,0 +1,159 @@
+"""Reloads the plugins and images of a recorded run; asks before it runs files the user never ran."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchbox.api.dataset import ImageSet
+from benchbox.api.errors import BenchboxError
+from benchbox.engine.data import open_data
+from benchbox.engine.events import Event
+from benchbox.engine.plan import Limits
+from benchbox.records.run import DenoiserRecord, Provider, Reference, RunRecord
+from benchbox.records.specs import parse_spec
+from benchbox.registry import Entry, Registry, load_registry
+from benchbox.system.cache import CacheFolder
+
+
+def remember(registry: Registry, denoisers: Sequence[DenoiserRecord]) -> None:
+    """Note that the user asked for these plugin files, and for the programs that these rows start."""
+    cache = CacheFolder("trusted")
+    files = [provider.target for provider in registry.providers if provider.kind == "file"]
+    for text in (*files, *_programs(registry, denoisers)):
+        if not _is_known(text):
+            with contextlib.suppress(BenchboxError):  # it is then asked for again
+                cache.write_json(_entry(text), text)
+
+
+def require_known_files(files: Sequence[str], named: Sequence[Path], run_id: str) -> None:
+    """Make sure that the user has asked for these plugin files, now or in a run before.
+
+    Parameters
+    ----------
+    files : sequence of str
+        Absolute paths that the record of a run names.
+    named : sequence of Path
+        Those that the user names now.
+    run_id : str
+
+    Raises
+    ------
+    BenchboxError
+        One was never asked for.
+    """
+    here = {str(path.resolve()) for path in named}
+    for file in files:
+        if file not in here and not _is_known(file):
+            raise BenchboxError(
+                f"run {run_id} was made with the plugin file {file}, which you have not run on this machine",
+                hint=f"read it, and if you trust it add: --plugin {file}",
+            )
+
+
+def require_known_programs(registry: Registry, record: RunRecord) -> None:
+    """Make sure that the user has run the rows of a run that start programs.
+
+    Raises
+    ------
+    BenchboxError
+        One of them was never run here.
+    """
+    for label in _programs(registry, record.denoisers):
+        if not _is_known(label):
+            raise BenchboxError(
+                f"run {record.run_id} starts a program that you have not run on this machine: {label}",
+                hint="if you trust it, name that row in a run of your own first",
+            )
+
+
+def _programs(registry: Registry, denoisers: Sequence[DenoiserRecord]) -> list[str]:
+    found = []
+    for denoiser in denoisers:
+        # By what will be built, not by what the row is called.
+        entry = registry.denoisers.get(parse_spec(denoiser.reference.spec).name)
+        if entry is not None and entry.cls.starts_programs:
+            found.append(denoiser.reference.spec)
+    return found
+
+
+def _is_known(text: str) -> bool:
+    return bool(CacheFolder("trusted").read_json(_entry(text)) == text)
+
+
+def _entry(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest() + ".json"
+
+
+def recorded_registry(
+    record: RunRecord, limits: Limits, on_event: Callable[[Event], None], named: Sequence[Path] = ()
+) -> Registry:
+    """Load the plugins that a run was made with, as they are today.
+
+    Parameters
+    ----------
+    record : RunRecord
+    limits : Limits
+    on_event : callable
+    named : sequence of Path
+        Plugin files that the user trusts; those of runs that were made here need not be named again.
+
+    Returns
+    -------
+    Registry
+
+    Raises
+    ------
+    BenchboxError
+        A plugin file is missing or broken, or it or a program is one that the user never asked for.
+    """
+    providers = [
+        *(one.reference.provider for one in record.denoisers),
+        *(part.provider for parts in record.noises.values() for part in parts),
+        *(one.provider for one in record.metrics.values()),
+    ]
+    files = sorted({one.target for one in providers if one.kind == "file"})
+    require_known_files(files, named, record.run_id)
+    registry = load_registry([Path(file) for file in files], timeout_s=limits.timeout_s, on_event=on_event)
+    require_known_programs(registry, record)
+    return registry
+
+
+def recorded_images(record: RunRecord, registry: Registry) -> ImageSet:
+    """Open the images of a run again.
+
+    Raises
+    ------
+    BenchboxError
+        They are missing, or not what they were.
+    """
+    images = open_data(record.request, {name: entry.cls() for name, entry in registry.datasets.items()})
+    if images.fingerprint != record.data.fingerprint:
+        raise BenchboxError(
+            f"the images of {record.request.path or record.request.dataset} are not the ones that run "
+            f"{record.run_id} began with",
+            hint="restore them, or start a new run",
+        )
+    return images
+
+
+def providers_now(record: RunRecord, registry: Registry) -> dict[Reference, Provider | None]:
+    """Where each denoiser, noise and metric of a run is from today, by what was recorded; None where it is missing."""
+    recorded: dict[Reference, Mapping[str, Entry[Any]]] = {
+        **{denoiser.reference: registry.denoisers for denoiser in record.denoisers},
+        **{part: registry.noise_models for parts in record.noises.values() for part in parts},
+        **{Reference(one.provider, one.spec): registry.metrics for one in record.metrics.values()},
+    }
+    entries = {reference: shelf.get(parse_spec(reference.spec).name) for reference, shelf in recorded.items()}
+    return {reference: entry.provider if entry else None for reference, entry in entries.items()}
+
+
+def words_of_change(record: RunRecord, before: Reference, now: Provider | None) -> str:
+    """How a plugin differs from the one that a run was made with."""
+    return (
+        f"'{parse_spec(before.spec).name}' was {before.provider.label} {before.provider.version} when run "
+        f"{record.run_id} began, now it is {f'{now.label} {now.version}' if now else 'missing'}"
+    )

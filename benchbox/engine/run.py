@@ -1,0 +1,233 @@
+"""One run from what was asked for to what is on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from benchbox.api.dataset import ImageSet
+from benchbox.api.errors import BenchboxError
+from benchbox.engine.ceiling import make_ceilings
+from benchbox.engine.content import changed_files
+from benchbox.engine.data import describe_data, note_overlaps, open_data
+from benchbox.engine.environment import environment
+from benchbox.engine.events import Event, RunStarted, SetAside, TimingDone, TimingStarted
+from benchbox.engine.plan import Limits, RunConfig, Shard, cell_key, make_plan, make_shards
+from benchbox.engine.previews import make_previews
+from benchbox.engine.reload import providers_now, recorded_images, recorded_registry, remember, words_of_change
+from benchbox.engine.scoring import QualityPass
+from benchbox.engine.shard import Condition
+from benchbox.engine.timing import calibrate, choose_images, time_denoiser
+from benchbox.engine.workers import WorkerContext, worker_context
+from benchbox.records.run import DataRequest, Reference, RunRecord
+from benchbox.registry import Registry, load_registry
+from benchbox.store import FORMAT, RunStore, new_run_id, set_aside_strangers
+
+_NO_LIMITS = Limits()
+_CHANGED = "restore run.json as it was written, or start a new run"
+
+
+def execute(config: RunConfig, on_event: Callable[[Event], None]) -> RunStore:
+    """Make a run: plan, quality pass, ceilings, previews, timing pass.
+
+    Parameters
+    ----------
+    config : RunConfig
+    on_event : callable
+        Told of each step; never by two threads at once.
+
+    Returns
+    -------
+    RunStore
+        With everything on disk.
+
+    Raises
+    ------
+    BenchboxError
+        What was asked for does not exist or cannot be opened, or the results cannot be written.
+    """
+    context = worker_context()  # it loads the ruler while this process opens the data
+    registry = load_registry(
+        config.plugin_files, config.plugin_folders, timeout_s=config.limits.timeout_s, on_event=on_event
+    )
+    images = open_data(config.data, {name: entry.cls() for name, entry in registry.datasets.items()})
+    plan = make_plan(config, registry, images)
+    remember(registry, plan.denoisers)
+    request = _pin(config.data, images)
+    record = RunRecord(
+        format=FORMAT,
+        run_id=new_run_id(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=config.command,
+        request=request,
+        data=describe_data(images),
+        protocol=config.protocol,
+        noises=plan.noises,
+        metrics=plan.metrics,
+        denoisers=plan.denoisers,
+        cells=plan.cells,
+        environment=environment(),
+        jobs=config.jobs,
+        timing=config.timing,
+        timing_threads=config.timing_threads,
+        timing_batch=config.timing_batch,
+        previews=config.previews,
+    )
+    store = RunStore.create(config.results, record, _image_columns(images))
+    with store.locked():
+        _work(store, context, plan.shards, registry, config.limits, on_event)
+    return store
+
+
+def resume(
+    folder: Path,
+    on_event: Callable[[Event], None],
+    *,
+    jobs: int | None = None,
+    limits: Limits = _NO_LIMITS,
+    plugin_files: Sequence[Path] = (),
+) -> RunStore:
+    """Go on with a run that was interrupted: compute what is missing, and nothing else.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder.
+    on_event : callable
+        Told of each step; never by two threads at once.
+    jobs : int, optional
+        Worker processes, where it is to differ from the run's own; scores do not depend on it.
+    limits : Limits
+    plugin_files : sequence of Path
+        Plugins of one file that the user trusts; those of runs that were made here need not be named again.
+
+    Returns
+    -------
+    RunStore
+
+    Raises
+    ------
+    BenchboxError
+        The data, a plugin or its version is not what it was, or another process is working on the run.
+    """
+    context = worker_context()
+    store = RunStore.open(folder)
+    record = store.record
+    registry = recorded_registry(record, limits, on_event, plugin_files)
+    _require_same_plugins(record, registry)
+    _require_same_plan(record)
+    images = recorded_images(record, registry)
+    with store.locked():
+        shards = make_shards(images.shapes, record.protocol.repeats)
+        planned = {(shard.start, shard.stop): (shard.indices, shard.repeat) for shard in shards}
+        for name in set_aside_strangers(store, planned):
+            on_event(SetAside(name))
+        store.keep_images(_image_columns(images))
+        resumed = RunStore(store.folder, replace(record, jobs=jobs or record.jobs))
+        _work(resumed, context, shards, registry, limits, on_event)
+    return store
+
+
+def _work(
+    store: RunStore,
+    context: WorkerContext,
+    shards: Sequence[Shard],
+    registry: Registry,
+    limits: Limits,
+    on_event: Callable[[Event], None],
+) -> None:
+    """Do what is missing of a run."""
+    done = sum(stop - start for cell in store.record.cells for start, stop in store.finished_shards(cell.key))
+    on_event(RunStarted(store.record, done))
+    conditions = conditions_of(store.record, registry)
+    QualityPass(store, conditions, shards, limits, on_event).run(context)
+    note_overlaps(store, registry, on_event)
+    make_ceilings(store, conditions, shards, context, limits.timeout_s, on_event)
+    if store.record.previews:
+        make_previews(store, conditions, context, limits.timeout_s, on_event)
+    if store.record.timing:
+        _time_all(store, shards, conditions, limits, on_event)
+
+
+def _require_same_plugins(record: RunRecord, registry: Registry) -> None:
+    for reference, now in providers_now(record, registry).items():
+        if now != reference.provider:
+            raise BenchboxError(
+                words_of_change(record, reference, now), hint="restore that version, or start a new run"
+            )
+    for words in changed_files(record, registry).values():
+        raise BenchboxError(words, hint="restore them, or start a new run")
+
+
+def _require_same_plan(record: RunRecord) -> None:
+    """Raise where the record is not the one that the cells were planned with: old and new scores would mix."""
+    denoisers = {one.label: one for one in record.denoisers}
+    for cell in record.cells:
+        row = denoisers.get(cell.denoiser)
+        if row is None or cell.noise not in record.noises:
+            raise BenchboxError(f"run.json names no denoiser or no noise of {cell.label}", hint=_CHANGED)
+        key = cell_key(
+            row, cell.noise, record.data.fingerprint, record.protocol, tuple(record.metrics), cell.sigma_factor
+        )
+        if key != cell.key:
+            raise BenchboxError(
+                f"run.json is not what run {record.run_id} began with: {cell.label} was planned as cell {cell.key}, "
+                f"with the protocol, data, metrics and plugins that it states now it would be {key}",
+                hint=_CHANGED,
+            )
+
+
+def _time_all(
+    store: RunStore,
+    shards: Sequence[Shard],
+    conditions: dict[str, Condition],
+    limits: Limits,
+    on_event: Callable[[Event], None],
+) -> None:
+    """Time each denoiser that scored anything, one after the other, on the first noise."""
+    record, outcomes, finished = store.record, store.outcomes(), store.timings()
+    indices = choose_images(shards, record.timing_batch)
+    completed = [cell for cell in record.cells if outcomes[cell.key].status == "ok"]
+    noises = {cell.denoiser: cell.noise for cell in reversed(completed)}
+    left = [one for one in record.denoisers if one.label in noises and one.label not in finished]
+    calibration = None
+    if left:
+        calibration = calibrate(record.timing_threads, limits, store.log_file("calibration", "timing"))
+    for denoiser in left:
+        on_event(TimingStarted(denoiser.label))
+        timing, detail = time_denoiser(
+            denoiser,
+            conditions[noises[denoiser.label]],
+            indices,
+            batch=record.timing_batch,
+            threads=record.timing_threads,
+            limits=limits,
+            log=store.log_file(denoiser.label, "timing"),
+        )
+        store.write_timing(denoiser.label, replace(timing, calibration=calibration), detail)
+        on_event(TimingDone(denoiser.label, timing))
+
+
+def _pin(request: DataRequest, images: ImageSet) -> DataRequest:
+    """Name the data set that was found by looking, so that every process opens the same."""
+    path = str(Path(request.path).resolve()) if request.path else ""
+    return replace(request, dataset=images.dataset, path=path, split=images.split)
+
+
+def conditions_of(record: RunRecord, registry: Registry) -> dict[str, Condition]:
+    """Conditions of a run, by canonical noise."""
+    dataset = Reference(registry.dataset(record.request.dataset).provider, record.request.dataset)
+    return {
+        noise: Condition(record.request, dataset, record.data.fingerprint, noise, parts, record.protocol)
+        for noise, parts in record.noises.items()
+    }
+
+
+def _image_columns(images: ImageSet) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
+    shapes = images.shapes.astype(np.int32)
+    columns = {"id": np.asarray(images.ids, dtype=object), "height": shapes[:, 0], "width": shapes[:, 1]}
+    return columns | {f"label_{name}": np.asarray(values) for name, values in images.labels.items()}

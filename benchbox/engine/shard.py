@@ -1,0 +1,264 @@
+"""One stack of work, wherever it runs: draw the noise, denoise, check the contract, score."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchbox.api.arrays import Images, Sigma
+from benchbox.api.dataset import Dataset, ImageSet
+from benchbox.api.denoiser import Denoiser, TrainingCard
+from benchbox.api.errors import BenchboxError, ContractError
+from benchbox.api.metric import Metric
+from benchbox.api.noise import NoiseModel
+from benchbox.builtin.noise import Composed
+from benchbox.builtin.seeding import add_noise, apply_protocol
+from benchbox.builtin.sigma import estimate_sigma
+from benchbox.engine.content import require_same_content
+from benchbox.engine.data import open_data
+from benchbox.records.run import DataRequest, Knowledge, Protocol, Reference, from_json
+from benchbox.records.specs import build, parse_spec
+from benchbox.registry import load_class
+from benchbox.store import IMAGE
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Images, noise and rules: what every denoiser of a run meets alike. A plain value: names, options and seeds.
+
+    Attributes
+    ----------
+    data : DataRequest
+    dataset : Reference
+        The data set's class.
+    fingerprint : str
+        What the images must be.
+    noise : str
+        Canonical noise.
+    noise_parts : tuple of Reference
+    protocol : Protocol
+    sigma_factor : float
+        What the given noise level is multiplied by.
+    """
+
+    data: DataRequest
+    dataset: Reference
+    fingerprint: str
+    noise: str
+    noise_parts: tuple[Reference, ...]
+    protocol: Protocol
+    sigma_factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """A stack of work for one denoiser, as a plain value.
+
+    Attributes
+    ----------
+    denoiser : Reference
+    condition : Condition
+    metrics : tuple of (str, Reference)
+    indices : ndarray of intp, shape (M,)
+        Positions in the image set; images of one size.
+    repeat : int
+        Number of the noise drawn, from 0.
+    """
+
+    denoiser: Reference
+    condition: Condition
+    metrics: tuple[tuple[str, Reference], ...]
+    indices: NDArray[np.intp]
+    repeat: int = 0
+
+
+@dataclass(frozen=True)
+class ShardScores:
+    """What a stack of work gives.
+
+    Attributes
+    ----------
+    columns : dict of str to ndarray, each of shape (M,)
+        Image positions, number of the noise, mean squared error of the noisy images, mean of the clean ones, share of
+        pixels that were clipped, one column a metric, true and told noise level (NaN where there is none).
+    knew : str
+    card : dict
+        Training card, empty where there is none.
+    """
+
+    columns: dict[str, NDArray[Any]]
+    knew: Knowledge
+    card: dict[str, Any] = field(default_factory=dict)
+
+
+class ImagesLost(BenchboxError):
+    """The images of a run cannot be read any more: no denoiser is to blame, and the run stops."""
+
+
+def compute_shard(task: ShardTask) -> ShardScores:
+    """Do one stack of work.
+
+    Parameters
+    ----------
+    task : ShardTask
+
+    Returns
+    -------
+    ShardScores
+
+    Raises
+    ------
+    ContractError
+        The denoiser returned something that is no stack of images.
+    BenchboxError
+        The data are not what they were.
+    """
+    clean, noisy, sigma_true = draw(task.condition, task.indices, task.repeat)
+    denoiser = make_denoiser(task.denoiser, noisy.shape)
+    told, knew = tell(denoiser.capabilities.sigma, task.condition.protocol, noisy, sigma_true)
+    if told is not None and knew == "given":
+        told *= np.float32(task.condition.sigma_factor)
+    shape = noisy.shape
+    noisy_mse = np.square(noisy - clean).mean(axis=(1, 2), dtype=np.float64)
+    raw = denoiser.denoise(noisy, told)
+    denoised = checked(raw, shape)
+    repeat = np.full(len(clean), task.repeat, dtype=np.int32)
+    columns: dict[str, NDArray[Any]] = {IMAGE: task.indices.astype(np.int32), "repeat": repeat, "noisy_mse": noisy_mse}
+    columns["clean_mean"] = clean.mean(axis=(1, 2), dtype=np.float64)
+    columns["clipped"] = (raw != denoised).mean(axis=(1, 2), dtype=np.float64)
+    for label, reference in task.metrics:
+        columns[label] = make_metric(reference)(clean, denoised)
+    unknown = np.full(len(clean), np.nan, dtype=np.float32)
+    columns["sigma_true"] = unknown if sigma_true is None else sigma_true
+    columns["sigma_told"] = unknown if told is None else told
+    return ShardScores(columns, knew, _card_of(denoiser))
+
+
+def _card_of(denoiser: Denoiser) -> dict[str, Any]:
+    """Training card as it will be read back; empty where there is none."""
+    card = denoiser.card()
+    if not card:
+        return {}
+    try:
+        values = asdict(card)
+        from_json(TrainingCard, values)
+        return values
+    except (ValueError, TypeError) as error:
+        raise ContractError(f"card() returned no training card: {error}", hint="give every field its type") from error
+
+
+def draw(condition: Condition, indices: NDArray[np.intp], repeat: int = 0) -> tuple[Images, Images, Sigma | None]:
+    """Clean images, noisy images as every denoiser meets them, and the true noise level where one is defined."""
+    try:
+        images = image_set(condition)
+        clean = images.stack(indices)
+    except BenchboxError as error:
+        raise ImagesLost(error.message, hint=error.hint) from error
+    except OSError as error:
+        raise ImagesLost(f"the images cannot be read: {error}", hint="restore them") from error
+    ids = [images.ids[index] for index in indices]
+    model = make_noise(condition.noise_parts)
+    noisy, sigma = add_noise(model, condition.noise, clean, ids, condition.protocol.seed, repeat)
+    return clean, apply_protocol(noisy, clip=condition.protocol.clip, quantize=condition.protocol.quantize), sigma
+
+
+def image_set(condition: Condition) -> ImageSet:
+    """The images of a condition, opened once a process."""
+    return _open(condition.data, condition.dataset, condition.fingerprint)
+
+
+def tell(use: str, protocol: Protocol, noisy: Images, sigma_true: Sigma | None) -> tuple[Sigma | None, Knowledge]:
+    """What a denoiser is told of the noise level, and the word for it; `use` is what it does with the level.
+
+    One that needs the level and for which none is defined or given gets the common estimate, and its row says so.
+    """
+    if use == "unused":
+        return None, "blind"
+    if protocol.sigma == "given" and sigma_true is not None:
+        return sigma_true.copy(), "given"
+    if protocol.sigma == "estimated" or use == "required":
+        return estimate_sigma(noisy), "estimated"
+    return None, "blind"
+
+
+def checked(denoised: object, shape: tuple[int, ...]) -> Images:
+    """Hold a result to the contract and clip it to [0, 1].
+
+    Raises
+    ------
+    ContractError
+        It is no float32 array of the noisy stack's shape, or a value is not finite.
+    """
+    # A kind of array of its own may show other values than it holds, as a masked one does.
+    if not isinstance(denoised, np.ndarray) or type(denoised) not in (np.ndarray, np.memmap):
+        what = "a plain array" if isinstance(denoised, np.ndarray) else "an array"
+        raise ContractError(
+            f"denoise returned {type(denoised).__name__}, not {what}", hint="return a float32 array of noisy's shape"
+        )
+    if denoised.shape != shape:
+        raise ContractError(
+            f"denoise returned shape {denoised.shape} for noisy images of shape {shape}", hint="return noisy's shape"
+        )
+    if denoised.dtype != np.float32:
+        raise ContractError(f"denoise returned {denoised.dtype}, not float32", hint="return .astype(np.float32)")
+    # A sum is finite only if every value is, short of an overflow that the full look then clears.
+    if not np.isfinite(denoised.sum(dtype=np.float64)) and not np.isfinite(denoised).all():
+        bad = int((~np.isfinite(denoised)).reshape(shape[0], -1).any(axis=1).sum())
+        raise ContractError(
+            f"denoise returned NaN or infinity in {bad} of {shape[0]} images", hint="look for 0/0 at flat patches"
+        )
+    return np.ascontiguousarray(np.clip(denoised, 0.0, 1.0))
+
+
+_ready: dict[Reference, Denoiser] = {}
+
+
+def make_denoiser(reference: Reference, shape: tuple[int, ...]) -> Denoiser:
+    """Make a denoiser ready: constructed and set up once a process, with the shape of its first stack."""
+    if reference not in _ready:
+        denoiser = new_denoiser(reference)
+        denoiser.setup((shape[0], shape[1], shape[2]))
+        require_same_content(reference, denoiser)
+        _ready[reference] = denoiser
+    return _ready[reference]
+
+
+def new_denoiser(reference: Reference) -> Denoiser:
+    """Load and construct a denoiser, not yet set up."""
+    spec = parse_spec(reference.spec)
+    denoiser: Denoiser = build(load_class(reference.provider, "benchbox_denoisers", spec.name), spec)
+    return denoiser
+
+
+@functools.cache
+def make_metric(reference: Reference) -> Metric:
+    """Load and construct a metric."""
+    spec = parse_spec(reference.spec)
+    metric: Metric = build(load_class(reference.provider, "benchbox_metrics", spec.name), spec)
+    return metric
+
+
+@functools.cache
+def make_noise(parts: tuple[Reference, ...]) -> NoiseModel:
+    """Load and construct a noise model, composed where it has several parts."""
+    models: list[NoiseModel] = []
+    for part in parts:
+        spec = parse_spec(part.spec)
+        models.append(build(load_class(part.provider, "benchbox_noise_models", spec.name), spec))
+    return models[0] if len(models) == 1 else Composed(tuple(models))
+
+
+@functools.lru_cache(maxsize=1)
+def _open(request: DataRequest, dataset: Reference, fingerprint: str) -> ImageSet:
+    cls: type[Dataset] = load_class(dataset.provider, "benchbox_datasets", dataset.spec)
+    images = open_data(request, {dataset.spec: cls()})
+    if images.fingerprint != fingerprint:
+        raise BenchboxError(
+            f"the images of {request.path or dataset.spec} are no longer the ones that this run began with",
+            hint="restore them, or start a new run",
+        )
+    return images

@@ -1,0 +1,1 @@
+"""The plain values of a run: specifications, run.json, outcomes, tuned options; no behaviour beyond their own form."""

@@ -1,0 +1,125 @@
+"""How the cells and timings of a run ended."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Status = Literal["ok", "failed", "timeout", "died", "out of memory", "contract", "skipped"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a cell or a timing has no result.
+
+    Attributes
+    ----------
+    status : str
+    reason : str
+        The first useful line.
+    detail : str
+        Full traceback or output.
+    """
+
+    status: Status
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a cell ended.
+
+    Attributes
+    ----------
+    status : str
+    reason : str
+    knew : str
+        ``given``, ``estimated`` or ``blind``.
+    trained_on : str
+        Data set and split of the training card; empty where nothing was trained.
+    card : dict
+        The training card, where there is one.
+    images : int
+        Images scored.
+    overlap : int or None
+        Scored images that have a duplicate in the split that it was trained on; None where that is not known.
+    """
+
+    status: Status
+    reason: str = ""
+    knew: str = ""
+    trained_on: str = ""
+    card: dict[str, Any] = field(default_factory=dict)
+    images: int = 0
+    overlap: int | None = None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What fixed work took in a fresh process under the thread settings of the timing pass.
+
+    Attributes
+    ----------
+    threads : int
+        Threads it was allowed.
+    stencil_ms, product_ms : list of float
+        Milliseconds of a compiled 3x3 stencil and of a product of two float32 matrices: all samples.
+    """
+
+    threads: int
+    stencil_ms: list[float]
+    product_ms: list[float]
+
+    @property
+    def time_ms(self) -> float:
+        """Geometric mean of the two medians, so that either kind of work weighs the same, in milliseconds."""
+        return statistics.geometric_mean(statistics.median(one) for one in (self.stencil_ms, self.product_ms))
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What the timing pass measured of one denoiser, alone in a fresh process.
+
+    Attributes
+    ----------
+    status, reason : str
+    shape : tuple of int
+        Height and width of the timed images.
+    noise : str
+        Canonical noise of the timed images.
+    threads : int
+        Threads it was allowed.
+    batch : int
+        Images a call of the throughput measurement.
+    import_s, setup_s, first_s : float
+        Parts of the cold start in seconds: importing the plugin's module and making the object, `setup`, first call.
+    peak_mb : float
+        Peak resident memory that the denoiser added to the bare process, MiB.
+    threads_used : int
+        Threads alive after timing beyond those of the bare process, plus one.
+    samples_ms : dict of int to list of float
+        Milliseconds a call by batch size: all samples.
+    calibration : Calibration or None
+        Of the machine, before its denoisers were timed; None where it failed or an older version took the samples.
+    """
+
+    status: Status
+    reason: str = ""
+    shape: tuple[int, int] = (0, 0)
+    noise: str = ""
+    threads: int = 1
+    batch: int = 1
+    import_s: float = 0.0
+    setup_s: float = 0.0
+    first_s: float = 0.0
+    peak_mb: float = 0.0
+    threads_used: int = 1
+    samples_ms: dict[int, list[float]] = field(default_factory=dict)
+    calibration: Calibration | None = None
+
+    @property
+    def cold_start_s(self) -> float:
+        """Seconds from nothing to the first denoised image, the interpreter and the harness not counted."""
+        return self.import_s + self.setup_s + self.first_s

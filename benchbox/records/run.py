@@ -1,0 +1,346 @@
+"""The record of a run: what was asked for, what was opened, and every cell; written to `run.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from benchbox.records.outcomes import Calibration, Failure, Outcome, Status, Timing
+
+T = TypeVar("T")
+
+
+def to_json(record: Any) -> dict[str, Any]:
+    """Turn a record into what `json` writes."""
+    return dataclasses.asdict(record)
+
+
+def from_json(cls: type[T], values: Any) -> T:
+    """Make a record from what `json` read.
+
+    Raises
+    ------
+    ValueError
+        A field is missing or of another shape.
+    """
+    return _convert(cls, values)  # type: ignore[no-any-return]
+
+
+def digest(value: Any) -> str:
+    """Stable hex digest of a JSON value, 16 characters."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.blake2b(text.encode("ascii"), digest_size=8).hexdigest()
+
+
+def _convert(kind: Any, value: Any) -> Any:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(value, dict):
+            raise ValueError(f"{kind.__name__} is not an object")
+        hints = typing.get_type_hints(kind)
+        known = {one.name for one in dataclasses.fields(kind)}
+        try:
+            return kind(**{key: _convert(hints[key], item) for key, item in value.items() if key in known})
+        except TypeError as error:
+            raise ValueError(f"{kind.__name__}: {error}") from error
+    if origin is tuple:
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            return tuple(_convert(arguments[0], item) for item in value)
+        return tuple(_convert(one, item) for one, item in zip(arguments, value, strict=True))
+    if origin is list:
+        return [_convert(arguments[0], item) for item in value]
+    if origin is dict:
+        return {arguments[0](key): _convert(arguments[1], item) for key, item in value.items()}
+    if origin is types.UnionType:
+        return None if value is None else _convert(arguments[0], value)
+    if kind is float and isinstance(value, int):
+        return float(value)
+    if kind is not Any and isinstance(kind, type) and not isinstance(value, kind):
+        raise ValueError(f"{value!r} is not {kind.__name__}")
+    return value
+
+
+__all__ = [
+    "Calibration",
+    "Cell",
+    "DataRecord",
+    "DataRequest",
+    "DenoiserRecord",
+    "Failure",
+    "Knowledge",
+    "MetricRecord",
+    "Outcome",
+    "Protocol",
+    "Provider",
+    "Reference",
+    "RunRecord",
+    "SigmaPolicy",
+    "Status",
+    "Timing",
+    "digest",
+    "from_json",
+    "to_json",
+]
+
+SigmaPolicy = Literal["given", "estimated", "none"]
+Knowledge = Literal["given", "estimated", "blind"]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The rules that hold for every denoiser of a run.
+
+    Attributes
+    ----------
+    seed : int
+        Seed of the noise and of the draw of images.
+    clip : bool
+        Whether noisy images are clipped to [0, 1]. The literature does not.
+    quantize : bool
+        Whether noisy images are rounded to 8-bit levels, after clipping.
+    sigma : {'given', 'estimated', 'none'}
+        What denoisers are told of the noise level.
+    repeats : int
+        Noises drawn for each image.
+    """
+
+    seed: int = 0
+    clip: bool = False
+    quantize: bool = False
+    sigma: SigmaPolicy = "given"
+    repeats: int = 1
+
+    @property
+    def label(self) -> str:
+        """The protocol in words, for the title of a table."""
+        noisy = "clipped to [0, 1]" if self.clip or self.quantize else "unclipped"
+        words = f"noise {noisy}, {'rounded to 8 bit' if self.quantize else 'not rounded'}, sigma {self.sigma}"
+        return words if self.repeats == 1 else f"{words}, {self.repeats} noises an image"
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """Which images to open; enough to open the same ones in another process.
+
+    Attributes
+    ----------
+    dataset : str
+        Name of the data set; empty to find out by looking at the path.
+    path : str
+        File or folder; empty for built-in data.
+    split : str
+        Name of the split; empty for the default one.
+    limit : int or None
+        How many images to draw from the split with the seed; None for all.
+    seed : int
+        Seed of that draw.
+    skip_bad : bool
+        Whether images that cannot be decoded are left out.
+    drop_duplicates : bool
+        Whether images that have a duplicate in the Training split, or repeat another one, are left out.
+    """
+
+    dataset: str = ""
+    path: str = ""
+    split: str = ""
+    limit: int | None = None
+    seed: int = 0
+    skip_bad: bool = False
+    drop_duplicates: bool = False
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """What was opened.
+
+    Attributes
+    ----------
+    dataset, split : str
+    images : int
+        Number of images scored.
+    sizes : str
+        ``'48x48'``, or the range of sizes, height x width.
+    fingerprint : str
+    notes : tuple of str
+    source : str
+        Fingerprint of all images that these were drawn from.
+    """
+
+    dataset: str
+    split: str
+    images: int
+    sizes: str
+    fingerprint: str
+    notes: tuple[str, ...] = ()
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Provider:
+    """Where a plugin came from, and enough to load it again in another process.
+
+    Attributes
+    ----------
+    kind : {'built in', 'entry point', 'file'}
+    target : str
+        Module to import, or absolute path of the file.
+    distribution, version : str
+        The installed package; for a file, a digest of its content.
+    """
+
+    kind: Literal["built in", "entry point", "file"]
+    target: str
+    distribution: str = ""
+    version: str = ""
+
+    @property
+    def label(self) -> str:
+        """Where it came from, for a person."""
+        if self.kind == "file":
+            return self.target
+        return f"{self.distribution} {self.version} ({self.target})"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A configured thing by name.
+
+    Attributes
+    ----------
+    provider : Provider
+    spec : str
+        Canonical specification.
+    content : str
+        Digest of the files that it depends on beyond its code; empty where there are none.
+    """
+
+    provider: Provider
+    spec: str
+    content: str = field(default="", kw_only=True)
+
+
+@dataclass(frozen=True)
+class MetricRecord(Reference):
+    """A metric, and what a report must know of it where its plugin is not installed.
+
+    Attributes
+    ----------
+    unit : str
+    higher_is_better : bool
+    summary : str
+    """
+
+    unit: str
+    higher_is_better: bool
+    summary: str
+
+
+@dataclass(frozen=True)
+class DenoiserRecord:
+    """A row of the results, before it has scores.
+
+    Attributes
+    ----------
+    label : str
+        Canonical specification, the identity of the row.
+    summary, source : str
+    sigma_use : str
+        Capability: ``required``, ``optional`` or ``unused``.
+    min_size : int
+    deterministic : bool
+    tuned_on : str
+    options : dict
+        Every option with its value in use.
+    notice : str
+        What a reader of the row must know, such as a licence; empty for nothing.
+    """
+
+    label: str
+    reference: Reference
+    summary: str
+    sigma_use: str
+    min_size: int
+    deterministic: bool
+    tuned_on: str
+    options: dict[str, Any] = field(default_factory=dict)
+    notice: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One denoiser on one noise: the unit that has a status.
+
+    Attributes
+    ----------
+    key : str
+        Digest of the content: denoiser, its version, noise, data, protocol and metrics; never of an order.
+    denoiser, noise : str
+        Canonical specifications.
+    skipped : str
+        Reason why it is not run; empty when it is.
+    sigma_factor : float
+        What the given noise level is multiplied by; 1 where it is told as it is.
+    """
+
+    key: str
+    denoiser: str
+    noise: str
+    skipped: str = ""
+    sigma_factor: float = 1.0
+
+    @property
+    def label(self) -> str:
+        """The cell in words."""
+        wrong = "" if self.sigma_factor == 1 else f" told {self.sigma_factor:g} sigma"
+        return f"{self.denoiser} @ {self.noise}{wrong}"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Everything that is known of a run before its first score.
+
+    Attributes
+    ----------
+    format : int
+        Version of the file format.
+    run_id : str
+    created : str
+        UTC, ISO 8601.
+    command : str
+        What was typed, or the call.
+    request : DataRequest
+    data : DataRecord
+    protocol : Protocol
+    noises : dict of str to tuple of Reference
+        By canonical specification; a composed noise has several references.
+    metrics : dict of str to MetricRecord
+        By canonical specification.
+    denoisers : list of DenoiserRecord
+    cells : list of Cell
+    environment : dict
+        Processor, cores, memory, threads, versions.
+    jobs, timing, timing_threads, timing_batch, previews : see `results/README.md`.
+    """
+
+    format: int
+    run_id: str
+    created: str
+    command: str
+    request: DataRequest
+    data: DataRecord
+    protocol: Protocol
+    noises: dict[str, tuple[Reference, ...]]
+    metrics: dict[str, MetricRecord]
+    denoisers: tuple[DenoiserRecord, ...]
+    cells: tuple[Cell, ...]
+    environment: dict[str, Any]
+    jobs: int
+    timing: bool
+    timing_threads: int
+    timing_batch: int
+    previews: int = 0

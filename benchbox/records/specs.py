@@ -1,0 +1,343 @@
+"""Specifications: the grammar `name[:value][,key=value...]`, and how one becomes a configured object."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from benchbox.api.errors import BenchboxError, did_you_mean
+
+NAME = re.compile(r"[a-z][a-z0-9]*(?:[_-][a-z0-9]+)*")
+_KEY = re.compile(r"[a-z][a-z0-9_]*")
+_PLAIN = re.compile(r"[^\s,+\"=]+")
+_GRAMMAR_HINT = "write name, name:value or name:key=value,key=value; put values with , + = or spaces into double quotes"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A name with the options that a user gave it, still as text.
+
+    Attributes
+    ----------
+    name : str
+    value : str or None
+        What stands before the first comma without a key; it sets the first option.
+    options : tuple of (str, str)
+        Keys and values in the order given.
+    """
+
+    name: str
+    value: str | None = None
+    options: tuple[tuple[str, str], ...] = ()
+
+
+def parse_spec(text: str) -> Spec:
+    """Read one specification.
+
+    Parameters
+    ----------
+    text : str
+        ``'median'``, ``'gaussian:25/255'``, ``'unet:weights=gaussian'``.
+
+    Returns
+    -------
+    Spec
+
+    Raises
+    ------
+    BenchboxError
+        The text does not follow the grammar.
+    """
+    head, colon, rest = text.strip().partition(":")
+    if not NAME.fullmatch(head):
+        raise BenchboxError(f"'{text}': '{head}' is not a name", hint=_GRAMMAR_HINT)
+    if not colon:
+        return Spec(head)
+    value: str | None = None
+    options: list[tuple[str, str]] = []
+    for position, part in enumerate(_split(rest, ",")):
+        key, equals, given = _partition(part)
+        if equals:
+            if not _KEY.fullmatch(key):
+                raise BenchboxError(f"'{text}': '{key}' is not an option's name", hint=_GRAMMAR_HINT)
+            if key in dict(options):
+                raise BenchboxError(f"'{text}': option '{key}' is given twice", hint="keep one of them")
+            options.append((key, _unquote(given, text)))
+        elif position == 0:
+            value = _unquote(part, text)
+        else:
+            raise BenchboxError(f"'{text}': '{part}' has no key", hint=_GRAMMAR_HINT)
+    return Spec(head, value, tuple(options))
+
+
+def parse_composition(text: str) -> tuple[Spec, ...]:
+    """Read specifications joined by ``+``, applied from left to right.
+
+    A ``+`` joins only before a letter, so that ``1e+2`` stays a number.
+
+    Raises
+    ------
+    BenchboxError
+        The text does not follow the grammar.
+    """
+    return tuple(parse_spec(part) for part in _split(text, "+"))
+
+
+def quote(value: str) -> str:
+    """Write a value so that `parse_spec` reads it back."""
+    if _PLAIN.fullmatch(value):
+        return value
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """Split at separators outside quotes."""
+    parts, start, quoted, position = [], 0, False, 0
+    while position < len(text):
+        character = text[position]
+        if quoted and character == "\\":
+            position += 1
+        elif character == '"':
+            quoted = not quoted
+        elif character == separator and not quoted:
+            joins = separator == "," or text[position + 1 : position + 2].strip().isalpha()
+            if joins:
+                parts.append(text[start:position])
+                start = position + 1
+        position += 1
+    return [*parts, text[start:]]
+
+
+def _partition(part: str) -> tuple[str, str, str]:
+    """Cut a part at its first ``=`` unless a quote comes earlier."""
+    if part.lstrip().startswith('"'):
+        return part, "", ""
+    return part.partition("=")
+
+
+def _unquote(value: str, text: str) -> str:
+    value = value.strip()
+    if not value.startswith('"'):
+        if not value:
+            raise BenchboxError(f"'{text}': a value is empty", hint=_GRAMMAR_HINT)
+        if '"' in value:
+            raise BenchboxError(f"'{text}': a quote inside {value}", hint=_GRAMMAR_HINT)
+        return value
+    match = re.fullmatch(r'"((?:[^"\\]|\\.)*)"', value)
+    if match is None:
+        raise BenchboxError(f"'{text}': a quote is not closed", hint=_GRAMMAR_HINT)
+    return re.sub(r"\\(.)", r"\1", match.group(1))
+
+
+T = TypeVar("T")
+_SCALARS: tuple[type, ...] = (bool, int, float, str, Path)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a class.
+
+    Attributes
+    ----------
+    name : str
+    type : type
+        bool, int, float, str or pathlib.Path.
+    default : object
+    choices : tuple of str
+        The words it takes, where they are fixed.
+    optional : bool
+        Whether ``none`` is a value.
+    """
+
+    name: str
+    type: type
+    default: Any
+    choices: tuple[str, ...] = ()
+    optional: bool = False
+
+    @property
+    def kind(self) -> str:
+        """What the option takes, in words."""
+        words = "|".join(self.choices) if self.choices else self.type.__name__.lower()
+        return f"{words}|none" if self.optional else words
+
+
+def options_of(cls: type) -> tuple[Option, ...]:
+    """Options of a class: the typed arguments of its constructor.
+
+    Raises
+    ------
+    BenchboxError
+        An argument has no default, no type, or a type that text cannot be turned into.
+    """
+    if cls.__init__ is object.__init__:  # type: ignore[misc]
+        return ()
+    try:
+        hints = typing.get_type_hints(cls.__init__)  # type: ignore[misc]
+    except NameError as error:
+        raise BenchboxError(
+            f"{cls.__name__}: {error}", hint="import the type that the option is annotated with"
+        ) from error
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
+    return tuple(_option(cls, parameter, hints.get(parameter.name)) for parameter in parameters)
+
+
+def build(cls: type[T], spec: Spec) -> T:
+    """Make an object from a specification.
+
+    Parameters
+    ----------
+    cls : type
+    spec : Spec
+
+    Returns
+    -------
+    object
+        An instance of `cls`.
+
+    Raises
+    ------
+    BenchboxError
+        An option is unknown or its value is not of its type; or the class refuses the value.
+    """
+    values = resolve(cls, spec)
+    try:
+        return cls(**values)
+    except (ValueError, TypeError) as error:
+        raise BenchboxError(f"{spec.name}: {error}", hint=describe(cls, spec.name)) from error
+
+
+def resolve(cls: type, spec: Spec) -> dict[str, Any]:
+    """Values of all options that a specification sets, by name, typed.
+
+    Raises
+    ------
+    BenchboxError
+        An option is unknown, is set twice, or its value is not of its type.
+    """
+    options = {option.name: option for option in options_of(cls)}
+    given = list(spec.options)
+    if spec.value is not None:
+        if not options:
+            raise BenchboxError(f"{spec.name} takes no options, got '{spec.value}'", hint=f"write just {spec.name}")
+        given.insert(0, (next(iter(options)), spec.value))
+    values: dict[str, Any] = {}
+    for key, text in given:
+        if key not in options:
+            known = did_you_mean(key, options) if options else f"{spec.name} takes no options"
+            raise BenchboxError(f"{spec.name} has no option '{key}'", hint=known)
+        if key in values:
+            raise BenchboxError(f"{spec.name}: option '{key}' is set twice", hint="keep one of them")
+        values[key] = _value(options[key], text, spec.name)
+    return values
+
+
+def canonical(cls: type, spec: Spec) -> str:
+    """Write a specification in the form that identifies it in results.
+
+    Options stand in their declared order, those equal to their default left out; numbers in their shortest form; the
+    first option without its key where it is a number.
+
+    Returns
+    -------
+    str
+    """
+    values = resolve(cls, spec)
+    parts = []
+    for position, option in enumerate(options_of(cls)):
+        # The first number of a noise model is its level and always stands: 'gaussian' is 'gaussian:0.1'.
+        level = position == 0 and option.type in (int, float) and not option.optional
+        value = values.get(option.name, option.default)
+        if value == option.default and type(value) is type(option.default) and not (level and _shows_level(cls)):
+            continue
+        parts.append(
+            write_value(value) if level and _shows_level(cls) else f"{option.name}={quote(write_value(value))}"
+        )
+    return spec.name + (":" + ",".join(parts) if parts else "")
+
+
+def describe(cls: type, name: str) -> str:
+    """List the options of a class in one line, for hints and listings."""
+    options = options_of(cls)
+    if not options:
+        return f"{name} takes no options"
+    return f"{name} takes " + ", ".join(
+        f"{one.name}={one.kind} (default {write_value(one.default)})" for one in options
+    )
+
+
+def write_value(value: Any) -> str:
+    """Write an option's value as text that reads back as the same value."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return repr(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+    return str(value)
+
+
+def _shows_level(cls: type) -> bool:
+    return bool(getattr(cls, "formula", ""))
+
+
+def _option(cls: type, parameter: inspect.Parameter, hint: Any) -> Option:
+    where = f"{cls.__name__}.__init__({parameter.name})"
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        raise BenchboxError(f"{where}: options must be named", hint="replace it by typed keyword-only arguments")
+    if parameter.default is parameter.empty:
+        raise BenchboxError(f"{where} has no default", hint="every option needs one, so that the bare name works")
+    if hint is None:
+        raise BenchboxError(f"{where} has no type", hint="annotate it with bool, int, float, str, Path or Literal")
+    members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    optional = type(None) in members
+    members = tuple(member for member in members if member is not type(None))
+    if len(members) == 1 and typing.get_origin(members[0]) is typing.Literal:
+        choices = typing.get_args(members[0])
+        if all(isinstance(choice, str) for choice in choices):
+            return Option(parameter.name, str, parameter.default, choices, optional)
+    if len(members) == 1 and members[0] in _SCALARS:
+        return Option(parameter.name, members[0], parameter.default, (), optional)
+    raise BenchboxError(
+        f"{where} has type {hint}, which text cannot be turned into",
+        hint="use bool, int, float, str, Path, a Literal of words, or one of these with None",
+    )
+
+
+def _value(option: Option, text: str, name: str) -> Any:
+    if option.optional and text == "none":
+        return None
+    try:
+        if option.choices:
+            if text not in option.choices:
+                raise ValueError(did_you_mean(text, option.choices))
+            return text
+        if option.type is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if option.type is int:
+            return int(text)
+        if option.type is float:
+            return _number(text)
+        return option.type(text)
+    except (ValueError, KeyError, ZeroDivisionError) as error:
+        reason = f"; {error}" if option.choices else ""
+        raise BenchboxError(
+            f"{name}: {option.name}={text} is not {option.kind}{reason}",
+            hint=f"for example {name}:{option.name}="
+            f"{write_value(option.choices[0] if option.choices else option.default)}",
+        ) from error
+
+
+def _number(text: str) -> float:
+    """Read a number or a fraction such as 25/255."""
+    top, slash, bottom = text.partition("/")
+    number = float(top) / float(bottom) if slash else float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not finite")
+    return number

@@ -1,0 +1,172 @@
+"""What plugins offer, by kind and name, and what is broken in them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from benchbox.api.dataset import Dataset
+from benchbox.api.denoiser import Denoiser
+from benchbox.api.errors import BenchboxError, did_you_mean
+from benchbox.api.metric import Metric
+from benchbox.api.noise import NoiseModel
+from benchbox.records.run import Provider
+from benchbox.records.specs import NAME, options_of
+from benchbox.registry.loading import HOOKS, call_hooks, first_line, load_module, process_kept
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Entry(Generic[T]):
+    """A class that a plugin offers."""
+
+    name: str
+    cls: type[T]
+    provider: Provider
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A plugin, or one thing it offers, that cannot be used, and why."""
+
+    provider: Provider
+    reason: str
+    hint: str = ""
+    offers: str = ""
+
+
+@dataclass
+class Registry:
+    """What can be named in a run."""
+
+    denoisers: dict[str, Entry[Denoiser]] = field(default_factory=dict)
+    noise_models: dict[str, Entry[NoiseModel]] = field(default_factory=dict)
+    datasets: dict[str, Entry[Dataset]] = field(default_factory=dict)
+    metrics: dict[str, Entry[Metric]] = field(default_factory=dict)
+    providers: list[Provider] = field(default_factory=list)
+    broken: list[Broken] = field(default_factory=list)
+    clashes: dict[str, tuple[Provider, ...]] = field(default_factory=dict)
+
+    def denoiser(self, name: str) -> Entry[Denoiser]:
+        """Look a denoiser up; raises `BenchboxError` with "did you mean"."""
+        return self._find("denoiser", name, self.denoisers)
+
+    def noise_model(self, name: str) -> Entry[NoiseModel]:
+        """Look a noise model up; raises `BenchboxError` with "did you mean"."""
+        return self._find("noise model", name, self.noise_models)
+
+    def dataset(self, name: str) -> Entry[Dataset]:
+        """Look a data set up; raises `BenchboxError` with "did you mean"."""
+        return self._find("data set", name, self.datasets)
+
+    def metric(self, name: str) -> Entry[Metric]:
+        """Look a metric up; raises `BenchboxError` with "did you mean"."""
+        return self._find("metric", name, self.metrics)
+
+    def offers(self, provider: Provider) -> dict[str, list[str]]:
+        """Names that one plugin offers, by kind."""
+        shelves: dict[str, Mapping[str, Entry[Any]]] = {
+            "denoisers": self.denoisers,
+            "noises": self.noise_models,
+            "datasets": self.datasets,
+            "metrics": self.metrics,
+        }
+        names = {
+            kind: sorted(name for name, entry in shelf.items() if entry.provider == provider)
+            for kind, shelf in shelves.items()
+        }
+        return {kind: offered for kind, offered in names.items() if offered}
+
+    def _find(self, kind: str, name: str, entries: Mapping[str, Entry[T]]) -> Entry[T]:
+        if name in self.clashes:
+            both = " and ".join(provider.label for provider in self.clashes[name])
+            raise BenchboxError(f"'{name}' is offered twice: by {both}", hint="uninstall or leave out one of them")
+        if name in entries:
+            return entries[name]
+        for broken in self.broken:
+            if name == broken.offers:
+                raise BenchboxError(f"{kind} '{name}' of {broken.provider.label}: {broken.reason}", hint=broken.hint)
+        unread = "; ".join(f"{broken.provider.label}: {broken.reason}" for broken in self.broken if not broken.offers)
+        hint = did_you_mean(name, entries) + (f" Plugins that do not load: {unread}" if unread else "")
+        raise BenchboxError(f"there is no {kind} '{name}'", hint=hint)
+
+    def _add(self, hook: str, cls: Any, provider: Provider) -> None:
+        problem = _problem(cls, HOOKS[hook], hook)
+        if problem is not None:
+            name = getattr(cls, "name", "")
+            self.broken.append(Broken(provider, *problem, offers=name if isinstance(name, str) else ""))
+            return
+        shelf = self._shelf(hook)
+        if cls.name in shelf and shelf[cls.name].provider != provider:
+            self.clashes[cls.name] = (shelf[cls.name].provider, provider)
+            self.broken.append(
+                Broken(
+                    provider,
+                    f"'{cls.name}' is offered by {shelf[cls.name].provider.label} too",
+                    "rename one of them or uninstall one of the plugins",
+                    cls.name,
+                )
+            )
+            return
+        shelf[cls.name] = Entry(cls.name, cls, provider)
+
+    def _shelf(self, hook: str) -> dict[str, Entry[Any]]:
+        shelves: dict[str, dict[str, Entry[Any]]] = {
+            "benchbox_denoisers": self.denoisers,
+            "benchbox_noise_models": self.noise_models,
+            "benchbox_datasets": self.datasets,
+            "benchbox_metrics": self.metrics,
+        }
+        return shelves[hook]
+
+    def add(self, provider: Provider) -> None:
+        """Load one plugin and shelve what it offers; what is broken is noted, never raised."""
+        with process_kept():
+            self._load(provider)
+
+    def _load(self, provider: Provider) -> None:
+        try:
+            module = load_module(provider)
+        except (Exception, SystemExit) as error:
+            self.broken.append(Broken(provider, first_line(error), "fix the plugin, or leave it out"))
+            return
+        self.providers.append(provider)
+        for name in vars(module):
+            if name.startswith("benchbox_") and name not in HOOKS and hasattr(getattr(module, name), "benchbox_impl"):
+                self.broken.append(Broken(provider, f"there is no hook '{name}'", did_you_mean(name, HOOKS)))
+        for hook, classes in call_hooks(module).items():
+            if isinstance(classes, BaseException):
+                self.broken.append(Broken(provider, f"{hook}: {first_line(classes)}", "fix the hook"))
+                continue
+            if isinstance(classes, (str, bytes, type)) or not isinstance(classes, Iterable):
+                reason = f"{hook} returned {type(classes).__name__}, not a list of classes"
+                self.broken.append(Broken(provider, reason, f"return [{HOOKS[hook].__name__} subclasses]"))
+                continue
+            for cls in classes:
+                self._add(hook, cls, provider)
+
+
+def _problem(cls: Any, base: type, hook: str) -> tuple[str, str] | None:
+    """Why a class cannot be used, and what to do; None when it can."""
+    if not isinstance(cls, type):
+        return f"{hook} returned {cls!r}, which is not a class", "return the class itself, not an object"
+    if not issubclass(cls, base):
+        return f"{hook}: {cls.__name__} is not a {base.__name__}", f"derive it from benchbox.{base.__name__}"
+    name = getattr(cls, "name", None)
+    if not isinstance(name, str):
+        return f"{hook}: {cls.__name__} has no name", f"add the class attribute name = '{cls.__name__.lower()}'"
+    if not NAME.fullmatch(name):
+        return f"{hook}: '{name}' is not a valid name", "use lower-case letters, digits and underscores"
+    if inspect.isabstract(cls):
+        missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
+        return f"{hook}: {cls.__name__} lacks {missing}", f"write the method {missing}"
+    if not isinstance(getattr(cls, "summary", None), str):
+        return f"{hook}: {cls.__name__} has no summary", "add the class attribute summary = '...'"
+    try:
+        options_of(cls)
+    except BenchboxError as error:
+        return error.message, error.hint
+    return None

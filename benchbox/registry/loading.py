@@ -1,0 +1,155 @@
+"""Imports a plugin and calls its hooks; what belongs to the whole process stays as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import importlib.util
+import os
+import random
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from benchbox.api import hookspecs
+from benchbox.api.dataset import Dataset
+from benchbox.api.denoiser import Denoiser
+from benchbox.api.errors import BenchboxError
+from benchbox.api.metric import Metric
+from benchbox.api.noise import NoiseModel
+from benchbox.records.run import Provider
+
+
+@contextlib.contextmanager
+def process_kept() -> Iterator[None]:
+    """Take back what is done inside to the working folder, the environment, umask, signals and random states.
+
+    A plugin that changes folder would move the results, one that ignores an interrupt would make the run deaf to it.
+    """
+    with contextlib.ExitStack() as after:
+        # No path: a folder may be renamed or removed while this works in it.
+        with contextlib.suppress(OSError):
+            here = os.open(os.curdir, os.O_RDONLY | os.O_CLOEXEC)
+            after.callback(os.close, here)
+            after.callback(os.fchdir, here)
+        after.callback(_set_environment, dict(os.environ))
+        mask = os.umask(0o077)
+        os.umask(mask)
+        after.callback(os.umask, mask)
+        after.callback(random.setstate, random.getstate())
+        if "numpy.random" in sys.modules:
+            import numpy as np
+
+            # The state that everything shares, which nothing of ours draws from.
+            after.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002
+        # Only there can handlers be set.
+        if threading.current_thread() is threading.main_thread():
+            for number in signal.valid_signals():
+                after.callback(_set_handler, number, signal.getsignal(number))
+            after.callback(signal.pthread_sigmask, signal.SIG_SETMASK, signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        yield
+
+
+def _set_environment(values: dict[str, str]) -> None:
+    for name in os.environ.keys() - values.keys():
+        del os.environ[name]
+    for name, value in values.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
+
+
+def _set_handler(number: signal.Signals, handler: Any) -> None:
+    # None is a handler that was not set from Python, and cannot be set again.
+    if handler is not None and signal.getsignal(number) is not handler:
+        signal.signal(number, handler)
+
+
+HOOKS: dict[str, type] = {
+    "benchbox_denoisers": Denoiser,
+    "benchbox_noise_models": NoiseModel,
+    "benchbox_datasets": Dataset,
+    "benchbox_metrics": Metric,
+}
+
+
+def load_class(provider: Provider, hook: str, name: str) -> type[Any]:
+    """Load just one class again, in a worker process.
+
+    Raises
+    ------
+    BenchboxError
+        The plugin no longer offers it.
+    """
+    classes = call_hooks(load_module(provider)).get(hook, ())
+    if isinstance(classes, BaseException):
+        raise classes
+    for cls in classes:
+        if cls.name == name:
+            return cls  # type: ignore[no-any-return]
+    raise BenchboxError(f"{provider.label} no longer offers '{name}'", hint="was the plugin changed during the run?")
+
+
+def load_module(provider: Provider) -> ModuleType:
+    """Import the module of a plugin."""
+    if provider.kind != "file":
+        return importlib.import_module(provider.target)
+    path, name = Path(provider.target), _module_name(provider)
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise BenchboxError(f"plugin {path}: not a Python file", hint="a plugin file ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def is_loaded(provider: Provider) -> bool:
+    """Whether this process has imported a plugin already."""
+    return _module_name(provider) in sys.modules
+
+
+def _module_name(provider: Provider) -> str:
+    if provider.kind != "file":
+        return provider.target
+    digest = hashlib.blake2b(provider.target.encode(), digest_size=4).hexdigest()
+    return f"_benchbox_plugin_{Path(provider.target).stem}_{digest}"
+
+
+def call_hooks(module: ModuleType) -> dict[str, Any]:
+    """Call each hook of one plugin by itself, so that one that raises takes nothing else along."""
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    try:
+        manager.register(module)
+    except pluggy.PluginValidationError as error:
+        return {"hooks": BenchboxError(str(error).strip().splitlines()[-1])}
+    found: dict[str, Any] = {}
+    for hook in HOOKS:
+        for implementation in getattr(manager.hook, hook).get_hookimpls():
+            try:
+                result = implementation.function()
+                found[hook] = list(result) if isinstance(result, Iterable) and not isinstance(result, str) else result
+            except (Exception, SystemExit) as error:
+                found[hook] = error
+    return found
+
+
+def first_line(error: BaseException) -> str:
+    """Kind of an exception and the first line of what it says."""
+    if isinstance(error, SyntaxError):
+        return f"SyntaxError: {error.msg} (line {error.lineno})"
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

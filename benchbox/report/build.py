@@ -1,0 +1,242 @@
+"""From the stored scores and samples of a run to its leaderboard; measures nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchbox.api.errors import BenchboxError, did_you_mean
+from benchbox.records.outcomes import Outcome
+from benchbox.records.run import Cell, RunRecord
+from benchbox.report.advice import advise
+from benchbox.report.board import Block, Leaderboard, MetricColumn, Mismatch, Row, Summary, SummaryRow
+from benchbox.report.ranked import Unranked, rank_blocks
+from benchbox.report.rows import advise_on_leaks, make_header, make_row, normalised_latency
+from benchbox.stats.summaries import Mean, average_repeats, mean_of
+from benchbox.store import IMAGE, RunStore
+
+Columns = Mapping[str, NDArray[Any]]
+
+
+def mismatch_curves(
+    true: Mapping[str, Columns], wrong: Mapping[Cell, Columns], metric: MetricColumn
+) -> tuple[Mismatch, ...]:
+    """Mean score over the factor by which the told noise level is wrong, and the area that it loses.
+
+    Parameters
+    ----------
+    true : mapping of str to columns
+        Scores by denoiser where the level is true.
+    wrong : mapping of Cell to columns
+        Scores where it is not; empty columns where the cell has none.
+    metric : MetricColumn
+        The metric that ranks.
+
+    Returns
+    -------
+    tuple of Mismatch
+        The most robust denoiser first; only those that completed every factor, of noise that states a level.
+    """
+    curves = []
+    for denoiser, columns in true.items():
+        told = {cell.sigma_factor: scores for cell, scores in wrong.items() if cell.denoiser == denoiser}
+        told[1.0] = columns
+        levels = columns.get("sigma_true", np.zeros(1))
+        if len(told) == 1 or not all(told.values()) or np.isnan(levels).all():
+            continue
+        factors = sorted(told)
+        means = np.array([mean_of(told[factor][metric.label]).mean for factor in factors])
+        sign = 1.0 if metric.higher_is_better else -1.0
+        lost = sign * (means[factors.index(1.0)] - means)
+        octaves = np.log2(factors)
+        loss = float(np.trapezoid(lost, octaves) / (octaves[-1] - octaves[0]))
+        curves.append(Mismatch(denoiser, tuple(factors), tuple(float(mean) for mean in means), loss))
+    return tuple(sorted(curves, key=lambda curve: curve.loss))
+
+
+def summarise(blocks: Sequence[Block], sort: MetricColumn) -> Summary | None:
+    """Rank denoisers over several noises, by their mean rank and, where it is equal, by their mean score.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+    sort : MetricColumn
+        The metric that ranks.
+
+    Returns
+    -------
+    Summary or None
+        None where fewer than two noises have a ranked row.
+    """
+    blocks = [block for block in blocks if any(row.rank is not None for row in block.rows)]
+    if len(blocks) < 2:
+        return None
+    sign = 1.0 if sort.higher_is_better else -1.0
+    found: dict[str, list[tuple[Block, Row]]] = {}
+    for block in blocks:
+        for row in block.rows:
+            found.setdefault(row.denoiser, [])
+            if row.status == "ok" and not np.isnan(row.scores[sort.label].mean):
+                found[row.denoiser].append((block, row))
+    rows = {denoiser: _row(denoiser, cells, sort.label, sign) for denoiser, cells in found.items()}
+    everywhere = {
+        denoiser for denoiser, cells in found.items() if sum(row.rank is not None for _, row in cells) == len(blocks)
+    }
+    complete = [row for denoiser, row in rows.items() if denoiser in everywhere]
+    complete.sort(key=lambda row: (row.mean_rank, -sign * row.mean))
+    ranked: list[SummaryRow] = []
+    for place, one in enumerate(complete, start=1):
+        last = ranked[-1] if ranked else None
+        equal = last is not None and (last.mean_rank, last.mean) == (one.mean_rank, one.mean)
+        rank = last.rank if last is not None and equal else place
+        ranked.append(replace(one, rank=rank, best=_best(one, complete, sign)))
+    rest = [row for denoiser, row in rows.items() if denoiser not in everywhere]
+    return Summary(tuple(block.noise for block in blocks), (*ranked, *rest))
+
+
+def _row(denoiser: str, cells: Sequence[tuple[Block, Row]], sort: str, sign: float) -> SummaryRow:
+    """Figures of a denoiser over the noises that it completed."""
+    if not cells:
+        return SummaryRow(None, denoiser, np.nan, np.nan, 0, "", np.nan, 0)
+    mean = float(np.mean([row.scores[sort].mean for _, row in cells]))
+    ranked = [(block, row) for block, row in cells if row.rank is not None]
+    if not ranked:
+        return SummaryRow(None, denoiser, np.nan, mean, 0, "", np.nan, len(cells))
+    behind = [(sign * row.to_best.difference if row.to_best else 0.0, block.noise) for block, row in ranked]
+    worst, noise = min(behind)
+    return SummaryRow(
+        rank=None,
+        denoiser=denoiser,
+        mean_rank=float(np.mean([row.rank for _, row in ranked])),
+        mean=mean,
+        wins=sum(row.rank == 1 for _, row in ranked),
+        worst_noise=noise if worst < 0 else "",
+        worst_difference=sign * worst,
+        completed=len(cells),
+    )
+
+
+def _best(row: SummaryRow, rows: Sequence[SummaryRow], sign: float) -> tuple[str, ...]:
+    marks = {
+        "mean_rank": row.mean_rank == min(one.mean_rank for one in rows),
+        "mean": row.mean == max((one.mean for one in rows), key=lambda mean: sign * mean),
+        "wins": row.wins == max(one.wins for one in rows),
+        "worst": sign * row.worst_difference == max(sign * one.worst_difference for one in rows),
+    }
+    return tuple(key for key, is_best in marks.items() if is_best) if len(rows) > 1 else ()
+
+
+def build_leaderboard(
+    store: RunStore, *, sort: str = "", within_ms: float | None = None, rank_leaky: bool = False
+) -> Leaderboard:
+    """Rank the rows of a run.
+
+    Parameters
+    ----------
+    store : RunStore
+    sort : str
+        Metric that ranks, by its canonical specification or, where only one of the run has it, by its name; empty for
+        PSNR or, in a run without it, the first metric.
+    within_ms : float, optional
+        Largest p50 latency of one image, in milliseconds, that is ranked; None for any.
+    rank_leaky : bool
+        Whether a row is ranked although it has seen some of the images that it is scored on.
+
+    Returns
+    -------
+    Leaderboard
+
+    Raises
+    ------
+    BenchboxError
+        The run has no such metric, `within_ms` is given but nothing was timed, or a file of the run is damaged.
+    """
+    record = store.record
+    metrics = {
+        label: MetricColumn(label, one.unit, one.higher_is_better, one.summary) for label, one in record.metrics.items()
+    }
+    sort = _sort_metric(sort, record)
+    outcomes, timings = store.outcomes(), store.timings()
+    all_timings = store.timings(of_unlike_machines=True)
+    if within_ms is not None and not timings:
+        raise BenchboxError(
+            f"run {record.run_id} has no timing to hold to {within_ms:g} ms", hint="run again without --no-timing"
+        )
+    denoisers = {one.label: one for one in record.denoisers}
+    blocks, curves = [], []
+    for noise in record.noises:
+        cells = [cell for cell in record.cells if cell.noise == noise and cell.sigma_factor == 1]
+        scores = {cell.denoiser: _checked_scores(store, cell, outcomes) for cell in cells}
+        rows = [
+            replace(
+                make_row(
+                    record, denoisers[cell.denoiser], cell, outcomes.get(cell.key), scores[cell.denoiser], timings
+                ),
+                latency_normalised=normalised_latency(all_timings.get(cell.denoiser)),
+            )
+            for cell in cells
+        ]
+        wrong = [cell for cell in record.cells if cell.noise == noise and cell.sigma_factor != 1]
+        told = {cell: _checked_scores(store, cell, outcomes) for cell in wrong}
+        curves.append(mismatch_curves(scores, told, metrics[sort]))
+        blocks.append(Unranked(noise, _noisy_psnr(scores), tuple(rows), scores))
+    ranked = tuple(
+        replace(block, mismatch=mismatch, oracle_wiener=_oracle_wiener(store, block.noise, sort))
+        for block, mismatch in zip(rank_blocks(blocks, metrics, sort, within_ms, rank_leaky), curves, strict=True)
+    )
+    return Leaderboard(
+        header=make_header(record, timings),
+        metrics=tuple(metrics.values()),
+        sort=sort,
+        timing=record.timing and bool(timings),
+        blocks=ranked,
+        summary=summarise(ranked, metrics[sort]),
+        within_ms=within_ms,
+        advice=(*(() if rank_leaky else advise_on_leaks(record, outcomes)), *advise(record, blocks, timings)),
+    )
+
+
+def _sort_metric(sort: str, record: RunRecord) -> str:
+    if sort in record.metrics:
+        return sort
+    if not sort:
+        return "psnr" if "psnr" in record.metrics else next(iter(record.metrics))
+    named = [label for label in record.metrics if label.partition(":")[0] == sort]
+    if len(named) == 1:
+        return named[0]
+    raise BenchboxError(f"run {record.run_id} has no metric '{sort}'", hint=did_you_mean(sort, record.metrics))
+
+
+def _checked_scores(store: RunStore, cell: Cell, outcomes: Mapping[str, Outcome]) -> dict[str, NDArray[Any]]:
+    """One row an image for a cell that ended well and has all of them; nothing otherwise."""
+    outcome = outcomes.get(cell.key)
+    if outcome is None or outcome.status != "ok":
+        return {}
+    scores = store.scores(cell.key)
+    repeats = store.record.protocol.repeats
+    complete = scores and np.array_equal(scores[IMAGE], np.repeat(np.arange(store.record.data.images), repeats))
+    if not complete or any(label not in scores for label in store.record.metrics):
+        return {}
+    return average_repeats(scores, repeats)
+
+
+def _oracle_wiener(store: RunStore, noise: str, sort: str) -> float | None:
+    """Mean of the oracle Wiener filter over all images; None where it is not defined or was not computed."""
+    columns = store.ceiling(noise)
+    repeats = store.record.protocol.repeats
+    if len(columns.get(sort, ())) != store.record.data.images * repeats:
+        return None
+    return mean_of(average_repeats(columns, repeats)[sort].astype(np.float64)).mean
+
+
+def _noisy_psnr(scores: Mapping[str, Mapping[str, NDArray[Any]]]) -> Mean | None:
+    """PSNR of the noisy images themselves: any row knows it, for all rows got the same images."""
+    for columns in scores.values():
+        if "noisy_mse" in columns:
+            with np.errstate(divide="ignore"):
+                return mean_of(-10 * np.log10(columns["noisy_mse"].astype(np.float64)))
+    return None

@@ -1,0 +1,204 @@
+"""A leaderboard as markdown, csv, JSON and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from benchbox.report.board import Leaderboard, Row
+from benchbox.report.ranked import SPEED_COLUMNS
+from benchbox.report.words import (
+    MISMATCH_TITLE,
+    Column,
+    R,
+    advice_of,
+    columns_of,
+    facts_of,
+    has_normalised,
+    insights_of,
+    legend_of,
+    mismatch_columns,
+    notes_of,
+    summary_columns,
+    summary_title,
+    title_of,
+)
+from benchbox.system.text import plain
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$@])")
+
+
+def render(board: Leaderboard) -> str:
+    """Write a leaderboard as markdown, with a line feed at its end."""
+    columns = columns_of(board)
+    lines = ["# Leaderboard", ""]
+    lines += [f"- {word}: {escape(value)}" for word, value in facts_of(board)]
+    versions = ", ".join(f"{name} {version}" for name, version in board.header.versions.items())
+    if versions:
+        lines.append(f"- versions: {escape(plain(versions))}")
+    if board.header.command:
+        lines += ["", "Made by", "", *_fenced(plain(board.header.command))]
+    for block in board.blocks:
+        lines += ["", f"## {escape(title_of(board, block))}", "", *table_of(columns, block.rows)]
+        notes = (*notes_of(board, block, [column.key for column in columns]), *insights_of(board, block))
+        lines += ["", *(f"- {escape(note)}" for note in notes)] if notes else []
+        if block.mismatch:
+            lines += ["", f"### {MISMATCH_TITLE}, {escape(plain(block.noise))}", ""]
+            lines += table_of(mismatch_columns(board, block.mismatch), block.mismatch)
+    if board.summary is not None:
+        lines += ["", f"## {escape(summary_title(board, board.summary))}", ""]
+        lines += table_of(summary_columns(board, board.summary), board.summary.rows)
+    if board.advice:
+        lines += ["", "## What to check", "", *(f"- {escape(one)}" for one in advice_of(board))]
+    return "\n".join([*lines, "", escape(legend_of(board)).replace("\\* best", "**bold** best"), ""])
+
+
+def escape(text: str) -> str:
+    """Escape what markdown would take for its own, so that a name stays the name it is."""
+    return _SPECIAL.sub(r"\\\1", text)
+
+
+def table_of(columns: Sequence[Column[R]], rows: Sequence[R]) -> list[str]:
+    """Lines of a table."""
+    titles = [escape(f"{column.title} ({column.unit})" if column.unit else column.title) for column in columns]
+    rule = [":--" if column.text else "--:" for column in columns]
+    body = [[_cell(column, row) for column in columns] for row in rows]
+    return [f"| {' | '.join(cells)} |" for cells in (titles, rule, *body)]
+
+
+def _cell(column: Column[R], row: R) -> str:
+    text = escape(column.cell(row))
+    return f"**{text}**" if column.key in row.best else text
+
+
+def _fenced(text: str) -> list[str]:
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return [f"{fence}sh", text, fence]
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+}
+
+
+def render_csv(board: Leaderboard) -> str:
+    """Write one line a noise and denoiser, at full precision, with what holds for all rows in every line.
+
+    Text that a spreadsheet would take for a formula gets a ``'`` before it.
+    """
+    speed = [*SPEED_COLUMNS, "threads", "batch"] if board.timing else []
+    scores = [f"{metric.label}{part}" for metric in board.metrics for part in ("", "_low", "_high")]
+    versus = ["to_best", "to_best_low", "to_best_high", "to_best_p", "gap_closed"]
+    texts = ["knew", "trained_on", "tuned_on", "status", "reason"]
+    normalised = ["latency_normalised"] if has_normalised(board) else []
+    head = ["noise", "rank", "denoiser", *scores, *versus, *speed, *normalised, *texts]
+    header = board.header
+    common = {
+        "dataset": header.dataset,
+        "split": header.split,
+        "images": header.images,
+        "protocol": header.protocol,
+        "seed": header.seed,
+        "run_id": header.run_id,
+    }
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow([*map(_unformula, head), *common])
+    for block in board.blocks:
+        for row in block.rows:
+            numbers: list[float | None] = []
+            for metric in board.metrics:
+                mean = row.scores.get(metric.label)
+                numbers += [mean.mean, mean.low, mean.high] if mean else [None] * 3
+            to = row.to_best
+            numbers += [to.difference, to.low, to.high, to.p] if to else [None] * 4
+            numbers.append(row.gap_closed)
+            numbers += [getattr(row.speed, key) if row.speed else None for key in speed]
+            numbers += [getattr(row, key) for key in normalised]
+            cells: list[Any] = [block.noise, row.rank, row.denoiser, *map(_number, numbers)]
+            cells += [getattr(row, key) for key in texts]
+            writer.writerow(
+                [_unformula(cell) if isinstance(cell, str) else cell for cell in (*cells, *common.values())]
+            )
+    return sink.getvalue()
+
+
+def render_json(board: Leaderboard) -> str:
+    """Write all that is known of a leaderboard; NaN is null, infinity the word ``"inf"``."""
+    return json.dumps(jsonable(dataclasses.asdict(board)), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def render_latex(board: Leaderboard) -> str:
+    """Write one table a noise, for a document that uses the packages booktabs and fontenc (T1)."""
+    main = {"rank", "denoiser", "latency_p50_ms", "throughput", "knew", "trained_on"}
+    columns = [one for one in columns_of(board) if one.key in main or one.key in {m.label for m in board.metrics}]
+    facts = "; ".join(f"{word}: {value}" for word, value in facts_of(board))
+    lines = ["% Needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}."]
+    for block in board.blocks:
+        notes = [*notes_of(board, block, [column.key for column in columns]), facts]
+        lines += [
+            "\\begin{table}",
+            "  \\centering",
+            f"  \\caption{{{escape_latex(title_of(board, block))}. {escape_latex('; '.join(notes))}.}}",
+            f"  \\begin{{tabular}}{{{''.join('l' if column.text else 'r' for column in columns)}}}",
+            "    \\toprule",
+            "    "
+            + " & ".join(escape_latex(f"{one.title} ({one.unit})" if one.unit else one.title) for one in columns),
+        ]
+        lines[-1] += r" \\"
+        lines.append("    \\midrule")
+        for row in block.rows:
+            cells = (_latex_cell(escape_latex(column.cell(row)), column.key, row) for column in columns)
+            lines.append("    " + " & ".join(cells) + r" \\")
+        lines += ["    \\bottomrule", "  \\end{tabular}", "\\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+def escape_latex(text: str) -> str:
+    """Escape what TeX would take for a command; characters beyond ASCII stay, for UTF-8 is TeX's default."""
+    return "".join(_LATEX.get(character, character) for character in plain(text))
+
+
+def _latex_cell(text: str, key: str, row: Row) -> str:
+    return f"\\textbf{{{text}}}" if key in row.best else text
+
+
+def _unformula(text: str) -> str:
+    text = plain(text)
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
+
+
+def _number(value: float | None) -> float | None:
+    """Leave a cell empty where there is no value."""
+    return None if value is None or math.isnan(value) else value
+
+
+def jsonable(value: Any) -> Any:
+    """Turn NaN into None and infinity into a word, at any depth: JSON knows neither."""
+    if isinstance(value, dict):
+        return {key: jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    return value

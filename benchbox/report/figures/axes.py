@@ -1,0 +1,180 @@
+"""How charts look: colours, markers, axes and labels that do not cover each other."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from benchbox.report.board import Leaderboard
+from benchbox.report.words import metric_title
+from benchbox.system.text import plain
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK = "#010203"
+"""Colour of text and axes in a figure; on the page it becomes the colour of the text around it."""
+RULE = "#808080"
+# Okabe and Ito's palette for colour-blind readers (2008), without its yellow, which is faint on white.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a8a")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h", "p")
+DASHES = ("-", "--", "-.", ":")
+
+_SETTINGS = {
+    "axes.edgecolor": INK,
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "grid.alpha": 0.25,
+    "grid.color": RULE,
+    "legend.frameon": False,
+    "text.color": INK,
+    "text.parse_math": False,  # a name may hold dollar signs
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "benchbox",
+    "pdf.fonttype": 42,
+}
+
+
+@contextlib.contextmanager
+def charts_style() -> Iterator[None]:
+    """Make and save figures in the style of the report: text takes its colour when it is made."""
+    import matplotlib
+
+    with matplotlib.rc_context(_SETTINGS):
+        yield
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colour, marker and dash of a denoiser."""
+
+    colour: str
+    marker: str
+    dash: str
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """Keywords for a line with markers."""
+        return {
+            "color": self.colour,
+            "marker": self.marker,
+            "linestyle": self.dash,
+            "markersize": 5,
+            "linewidth": 1.5,
+        }
+
+
+def looks_of(denoisers: Sequence[str]) -> dict[str, Look]:
+    """A look for each denoiser, the same in every chart of a run."""
+    return {
+        name: Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], DASHES[(i // len(COLOURS)) % len(DASHES)])
+        for i, name in enumerate(denoisers)
+    }
+
+
+WIDTH, HEIGHT = 5.6, 3.9
+
+
+def new_axes(height: float = HEIGHT) -> tuple[Figure, Axes]:
+    """Make a figure with one pair of axes; `height` is in inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def unit_of(board: Leaderboard) -> str:
+    """The unit of the metric that ranks, after a space; empty where it has none."""
+    return f" {board.sort_metric.unit}" if board.sort_metric.unit else ""
+
+
+def metric_label(board: Leaderboard) -> str:
+    """Label of an axis that shows the metric that ranks."""
+    better = "more" if board.sort_metric.higher_is_better else "less"
+    unit = f" in {board.sort_metric.unit}" if board.sort_metric.unit else ""
+    return f"{metric_title(board.sort)}{unit} ({better} is better)"
+
+
+def lower_is_up(board: Leaderboard, axes: Axes) -> None:
+    """Turn the axis over where less is better, so that better is up."""
+    if not board.sort_metric.higher_is_better:
+        axes.invert_yaxis()
+
+
+def latencies_along(axes: Axes) -> None:
+    """Show milliseconds on a logarithmic axis."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    # matplotlib's own labels are formulas, which are switched off for the sake of names.
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if high < 30 * low:
+        axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}")
+
+
+def short(name: str, length: int = 26) -> str:
+    """A name that fits beside an axis."""
+    name = plain(name)
+    return name if len(name) <= length else f"{name[: length - 1]}…"
+
+
+def legend_below(figure: Figure, axes: Axes) -> None:
+    """Set the legend below the axes."""
+    handles, labels = axes.get_legend_handles_labels()
+    columns = 3 if max(map(len, labels)) < 16 else 2
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
+
+
+def label_points(figure: Figure, axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """Write names beside points, each where it covers no other name or point."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    pixels = 72 / figure.dpi
+    places = [axes.transData.transform((x, y)) * pixels for x, y, _ in points]
+    frame = axes.get_window_extent()
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in places]
+    for (x, y, name), (left, bottom) in zip(points, places, strict=True):
+        text = short(name, 20)
+        width, height = 4.6 * len(text), 9.0
+        candidates = [
+            (6, -3, "left"),
+            (-6, -3, "right"),
+            (0, 7, "center"),
+            (0, -14, "center"),
+            (6, 7, "left"),
+            (6, -13, "left"),
+            (-6, 7, "right"),
+            (-6, -13, "right"),
+        ]
+        best, least = candidates[0], math.inf
+        for across, up, side in candidates:
+            start = left + across - {"left": 0.0, "center": width / 2, "right": width}[side]
+            box = (start, bottom + up, start + width, bottom + up + height)
+            overlap = sum(_overlap(box, other) for other in taken)
+            outside = max(0.0, frame.x0 * pixels - box[0]) + max(0.0, box[2] - frame.x1 * pixels)
+            if overlap + 20 * outside < least:
+                best, least, area = (across, up, side), overlap + 20 * outside, box
+        taken.append(area)
+        axes.annotate(text, (x, y), xytext=best[:2], textcoords="offset points", ha=best[2], fontsize=8)
+
+
+def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> float:
+    across = min(one[2], other[2]) - max(one[0], other[0])
+    up = min(one[3], other[3]) - max(one[1], other[1])
+    return across * up if across > 0 and up > 0 else 0.0

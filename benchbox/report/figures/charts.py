@@ -1,0 +1,305 @@
+"""The charts of a report as matplotlib figures: for the page, and as SVG or PDF for a paper."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchbox.report.board import Block, Leaderboard, Row
+from benchbox.report.figures.axes import (
+    HEIGHT,
+    INK,
+    RULE,
+    Look,
+    label_points,
+    latencies_along,
+    legend_below,
+    lower_is_up,
+    metric_label,
+    new_axes,
+    short,
+    unit_of,
+)
+from benchbox.report.rows import is_floor, kind_of
+from benchbox.report.words import metric_title, score, three_digits
+from benchbox.system.text import plain
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BINS = 60
+Looks = Mapping[str, Look]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure, and what a page says of it.
+
+    Attributes
+    ----------
+    name : str
+        What kind it is; start of its identifiers and of its file name.
+    title, alt : str
+        Caption; the same for a reader who does not see it, with the main result.
+    figure : Figure
+    titles : dict of str to str
+        Tooltips by `gid`.
+    """
+
+    name: str
+    title: str
+    alt: str
+    figure: Figure
+    titles: dict[str, str] = field(default_factory=dict)
+
+
+def front_chart(board: Leaderboard, block: Block, looks: Looks) -> Chart | None:
+    """Quality against latency with the Pareto front; None where fewer than two rows were timed."""
+    metric = board.sort_metric
+    rows = [row for row in block.rows if row.speed and row.rank is not None and _has_score(row, board.sort)]
+    timed = [(row, row.speed.latency_p50_ms) for row in rows if row.speed and not is_floor(row.denoiser)]
+    if len(timed) < 2:
+        return None
+    figure, axes = new_axes()
+    titles, points = {}, []
+    for number, (row, latency) in enumerate(timed):
+        mean, look = row.scores[board.sort], looks[row.denoiser]
+        if not math.isnan(mean.low):
+            axes.plot([latency, latency], [mean.low, mean.high], color=look.colour, alpha=0.5, linewidth=1.5)
+        (point,) = axes.plot(
+            latency,
+            mean.mean,
+            marker=look.marker,
+            color=look.colour,
+            markersize=8 if row.on_front else 6,
+            markeredgecolor=INK if row.on_front else look.colour,
+            linestyle="none",
+        )
+        point.set_gid(f"point{number}")
+        titles[f"point{number}"] = (
+            f"{plain(row.denoiser)}: {metric_title(board.sort)} {score(mean.mean, metric)} {metric.unit}, "
+            f"p50 {three_digits(latency)} ms, rank {row.rank}, sigma {row.knew}"
+        )
+        points.append((latency, mean.mean, plain(row.denoiser)))
+    front = sorted((latency, row.scores[board.sort].mean) for row, latency in timed if row.on_front)
+    axes.plot(*zip(*front, strict=True), color=INK, linewidth=1, linestyle=":", drawstyle="steps-post", zorder=1)
+    latencies_along(axes)
+    axes.margins(x=0.12, y=0.12)
+    floor = next((row for row in rows if is_floor(row.denoiser)), None)
+    if floor is not None:
+        axes.axhline(floor.scores[board.sort].mean, color=RULE, linewidth=1, linestyle="--")
+        axes.annotate(
+            plain(floor.denoiser), (1, floor.scores[board.sort].mean), xycoords=("axes fraction", "data"),
+            xytext=(0, 2), textcoords="offset points", ha="right", fontsize=8,
+        )  # fmt: skip
+    axes.set_xlabel("p50 latency of one image in ms (less is better)")
+    axes.set_ylabel(metric_label(board))
+    lower_is_up(board, axes)
+    label_points(figure, axes, points)
+    names = ", ".join(plain(row.denoiser) for row, _ in sorted(timed, key=lambda one: one[1]) if row.on_front)
+    return Chart(
+        "front",
+        f"{metric_title(board.sort)} against latency; dotted: the front that nothing beats in both",
+        f"Scatter chart of {metric_title(board.sort)} against latency for {plain(block.noise)}. "
+        f"None is both better and faster than: {names}.",
+        figure,
+        titles,
+    )
+
+
+def differences_chart(
+    board: Leaderboard, block: Block, scores: Mapping[str, NDArray[Any]], looks: Looks
+) -> Chart | None:
+    """Distributions of per-image differences to the best row; None where there is nothing to compare."""
+    ranked = [row for row in block.rows if row.rank is not None and row.to_best is not None]
+    if len(ranked) < 2 or block.compared < 2:
+        return None
+    best, *others = ranked
+    finite = np.isfinite(np.column_stack([scores[row.denoiser] for row in ranked])).all(axis=1)
+    base = scores[best.denoiser][finite]
+    differences = {row.denoiser: scores[row.denoiser][finite] - base for row in others}
+    everything = np.concatenate(list(differences.values()))
+    low, high = np.percentile(everything, (0.5, 99.5))
+    if not high > low:
+        return None
+    edges = np.linspace(low, high, BINS + 1)
+    middles = (edges[1:] + edges[:-1]) / 2
+    figure, axes = new_axes(height=0.9 + 0.34 * len(others))
+    titles = {}
+    for number, row in enumerate(others):
+        values, look = differences[row.denoiser], looks[row.denoiser]
+        place = -number
+        counts, _ = np.histogram(np.clip(values, low, high), edges)
+        axes.fill_between(middles, place, place + 0.8 * counts / counts.max(), step="mid", color=look.colour, alpha=0.5)
+        p5, p50, p95 = np.percentile(values, (5, 50, 95))
+        axes.plot([p5, p95], [place, place], color=look.colour, linewidth=2)
+        (median,) = axes.plot(p50, place, marker="|", color=INK, markersize=9, markeredgewidth=2)
+        median.set_gid(f"median{number}")
+        unit = f" {board.sort_metric.unit}".rstrip()
+        titles[f"median{number}"] = (
+            f"{plain(row.denoiser)}: median {score(float(p50), board.sort_metric, signed=True)}{unit}, "
+            f"90 % of the images from {score(float(p5), board.sort_metric, signed=True)} to "
+            f"{score(float(p95), board.sort_metric, signed=True)}{unit}"
+        )
+    in_unit = f" in {board.sort_metric.unit}" if board.sort_metric.unit else ""
+    axes.axvline(0, color=INK, linewidth=1)
+    axes.set_yticks([-number + 0.2 for number in range(len(others))], [short(row.denoiser) for row in others])
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel(f"{metric_title(board.sort)} less that of {short(best.denoiser)}{in_unit}, one value an image")
+    return Chart(
+        "differences",
+        f"Differences to {plain(best.denoiser)}, image by image; bar: 90 % of the images, tick: median",
+        f"Distributions of per-image differences to {plain(best.denoiser)} for {plain(block.noise)}. "
+        + " ".join(f"{title}." for title in titles.values()),
+        figure,
+        titles,
+    )
+
+
+def levels_chart(board: Leaderboard, kind: str, blocks: Sequence[Block], looks: Looks) -> Chart:
+    """Quality over the noise level of one kind of noise, with bands; `blocks` by rising level."""
+    figure, axes = new_axes(height=HEIGHT + 0.8)
+    titles: dict[str, str] = {}
+    for number, denoiser in enumerate(looks):
+        points = [
+            (rms_of(block), row.scores[board.sort])
+            for block in blocks
+            for row in block.rows
+            if row.denoiser == denoiser and _has_score(row, board.sort)
+        ]
+        if not points:
+            continue
+        levels, means = zip(*points, strict=True)
+        look = looks[denoiser]
+        axes.fill_between(levels, [m.low for m in means], [m.high for m in means], color=look.colour, alpha=0.18, lw=0)
+        (line,) = axes.plot(levels, [m.mean for m in means], label=short(denoiser), **look.line)
+        line.set_gid(f"line{number}")
+        titles[f"line{number}"] = f"{plain(denoiser)}: " + ", ".join(
+            f"{score(mean.mean, board.sort_metric)} at {level:.3g}" for level, mean in points
+        )
+    axes.set_xlabel("noise level: root mean square error of the noisy images, [0, 1] scale")
+    axes.set_ylabel(metric_label(board))
+    lower_is_up(board, axes)
+    legend_below(figure, axes)
+    return Chart(
+        "levels",
+        f"{metric_title(board.sort)} over the level of {plain(kind)} noise; bands: 95 % intervals of the mean",
+        f"Line chart of {metric_title(board.sort)} over the level of {plain(kind)} noise. "
+        + " ".join(f"{title}." for title in titles.values()),
+        figure,
+        titles,
+    )
+
+
+def mismatch_chart(board: Leaderboard, block: Block, looks: Looks) -> Chart | None:
+    """What a wrong noise level costs; None where it was not tried."""
+    if not block.mismatch:
+        return None
+    figure, axes = new_axes()
+    titles = {}
+    for number, curve in enumerate(block.mismatch):
+        label = short(curve.denoiser)
+        (line,) = axes.plot(curve.factors, curve.means, label=label, **looks[curve.denoiser].line)
+        line.set_gid(f"line{number}")
+        loss = score(curve.loss, board.sort_metric)
+        titles[f"line{number}"] = f"{plain(curve.denoiser)}: mean loss {loss}{unit_of(board)}"
+    axes.set_xscale("log", base=2)
+    factors = sorted({factor for curve in block.mismatch for factor in curve.factors})
+    axes.set_xticks(factors, [f"{factor:g}" for factor in factors])
+    axes.minorticks_off()
+    axes.set_xlabel("told noise level / true noise level")
+    axes.set_ylabel(metric_label(board))
+    lower_is_up(board, axes)
+    legend_below(figure, axes)
+    return Chart(
+        "mismatch",
+        "What a wrong noise level costs",
+        f"Line chart of {metric_title(board.sort)} over the factor by which the told noise level is wrong. "
+        + " ".join(f"{title}." for title in titles.values()),
+        figure,
+        titles,
+    )
+
+
+def latency_chart(board: Leaderboard, looks: Looks) -> Chart | None:
+    """Latency of every timed denoiser: p50, p90 and p99; None where nothing was timed."""
+    found = {row.denoiser: row.speed for block in board.blocks for row in block.rows if row.speed}
+    if not found:
+        return None
+    speeds = sorted(found.items(), key=lambda one: one[1].latency_p50_ms)
+    figure, axes = new_axes(height=1.0 + 0.27 * len(speeds))
+    titles = {}
+    for number, (denoiser, speed) in enumerate(speeds):
+        look = looks[denoiser]
+        ends = (speed.latency_p50_ms, speed.latency_p99_ms)
+        axes.plot(ends, [-number, -number], color=look.colour, linewidth=1.5)
+        axes.plot(speed.latency_p90_ms, -number, marker="|", color=look.colour, markersize=8, markeredgewidth=1.5)
+        axes.plot(speed.latency_p99_ms, -number, marker="|", color=look.colour, markersize=5, markeredgewidth=1.5)
+        (point,) = axes.plot(speed.latency_p50_ms, -number, marker=look.marker, color=look.colour, linestyle="none")
+        point.set_gid(f"point{number}")
+        p50, p90, p99 = map(three_digits, (speed.latency_p50_ms, speed.latency_p90_ms, speed.latency_p99_ms))
+        titles[f"point{number}"] = f"{plain(denoiser)}: p50 {p50} ms, p90 {p90} ms, p99 {p99} ms"
+    latencies_along(axes)
+    axes.set_yticks([-number for number in range(len(speeds))], [short(name) for name, _ in speeds])
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel("latency of one image in ms: p50 (marker), p90 and p99 (ticks)")
+    return Chart(
+        "latency",
+        "Latency of one image: p50 (marker), p90 and p99 (ticks)",
+        "Chart of latencies. " + " ".join(f"{title}." for title in titles.values()),
+        figure,
+        titles,
+    )
+
+
+def spectrum_chart(
+    block: Block, frequencies: NDArray[np.float64], remaining: Mapping[str, NDArray[np.float64]], looks: Looks
+) -> Chart:
+    """Power of the error relative to that of the noise, over radial frequency, in dB."""
+    figure, axes = new_axes(height=HEIGHT + 0.8)
+    titles = {}
+    for number, (denoiser, decibels) in enumerate(remaining.items()):
+        (line,) = axes.plot(frequencies, decibels, label=short(denoiser), **(looks[denoiser].line | {"markersize": 3}))
+        line.set_gid(f"line{number}")
+        lowest, highest = float(decibels[0]), float(decibels[-1])
+        titles[f"line{number}"] = (
+            f"{plain(denoiser)}: {lowest:+.1f} dB at the lowest, {highest:+.1f} dB at the highest frequencies"
+        )
+    axes.axhline(0, color=INK, linewidth=1, linestyle=":")
+    axes.set_xlabel("radial frequency in cycles a pixel")
+    axes.set_ylabel("error / noise in dB (less is better)")
+    legend_below(figure, axes)
+    return Chart(
+        "spectrum",
+        "Error that is left, by frequency, against the noise that was there (0 dB)",
+        f"Line chart of the error over radial frequency for {plain(block.noise)}. "
+        + " ".join(f"{title}." for title in titles.values()),
+        figure,
+        titles,
+    )
+
+
+def kinds_of(board: Leaderboard) -> Iterator[tuple[str, list[Block]]]:
+    """Kinds of noise that a run has at several levels, other options equal, each with its blocks by rising level."""
+    kinds: dict[str, list[Block]] = {}
+    for block in board.blocks:
+        if block.noisy_psnr is not None and math.isfinite(block.noisy_psnr.mean):
+            kinds.setdefault(kind_of(block.noise), []).append(block)
+    for kind, blocks in kinds.items():
+        if len(blocks) > 1:
+            yield kind, sorted(blocks, key=rms_of)
+
+
+def rms_of(block: Block) -> float:
+    """Root mean square error of the noisy images, from their PSNR."""
+    return 10 ** (-block.noisy_psnr.mean / 20) if block.noisy_psnr is not None else math.nan
+
+
+def _has_score(row: Row, label: str) -> bool:
+    return label in row.scores and math.isfinite(row.scores[label].mean)

@@ -1,0 +1,188 @@
+"""Pictures for a page or a file: PNG data addresses, SVG inside a page, contact sheets of duplicates."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from benchbox.api.dataset import ImageSet
+from benchbox.api.errors import BenchboxError
+from benchbox.report.figures.axes import INK, charts_style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+STEPS = 16
+
+
+def grey_png(picture: NDArray[np.float32]) -> bytes:
+    """Encode a grey image, clipped to [0, 1], at 8 bit."""
+    from PIL import Image
+
+    sink = io.BytesIO()
+    pixels = np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+    Image.fromarray(pixels).save(sink, format="PNG", optimize=True)
+    return sink.getvalue()
+
+
+def error_png(error: NDArray[np.float32], largest: float) -> bytes:
+    """Encode the size of an error from 0 (dark) to `largest` and more (bright), in the colour map cividis.
+
+    Parameters
+    ----------
+    error : ndarray of float32, shape (H, W)
+    largest : float
+    """
+    from PIL import Image
+
+    sink = io.BytesIO()
+    step = np.minimum(np.abs(error) / largest * STEPS, STEPS - 1).astype(np.uint8)
+    image = Image.fromarray(step, mode="P")
+    image.putpalette(_palette())
+    image.save(sink, format="PNG", optimize=True, bits=4)
+    return sink.getvalue()
+
+
+def data_address(png: bytes) -> str:
+    """An address that holds a PNG itself."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def scale_css() -> str:
+    """The colours of an error map as a CSS gradient."""
+    colours = np.reshape(_palette(), (-1, 3))
+    return f"linear-gradient(to right, {', '.join(f'rgb({r} {g} {b})' for r, g, b in colours.tolist())})"
+
+
+def _palette() -> list[int]:
+    from matplotlib import colormaps
+
+    colours = colormaps["cividis"](np.linspace(0, 1, STEPS))[:, :3]
+    return [int(value) for value in np.rint(colours * 255).astype(np.uint8).ravel()]
+
+
+_START = re.compile(r".*?<svg ", re.DOTALL)
+_SIZE = re.compile(r' (?:height|width)="[0-9.]+pt"')
+_FONT = re.compile(r"font: ([0-9.]+px) [^;\"]*")
+_METADATA = re.compile(r"\s*<metadata>.*?</metadata>", re.DOTALL)
+_COMMENT = re.compile(r"<!--.*?-->\s*", re.DOTALL)
+
+
+def inline_svg(figure: Figure, prefix: str, alt: str, titles: Mapping[str, str]) -> Markup:
+    """Write a figure as an SVG element.
+
+    Parameters
+    ----------
+    figure : Figure
+    prefix : str
+        Start of all identifiers in it, unique in the page.
+    alt : str
+        What a reader who does not see it is told.
+    titles : mapping of str to str
+        Tooltips by the `gid` of a part.
+
+    Returns
+    -------
+    Markup
+    """
+    sink = io.StringIO()
+    with charts_style():
+        figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None})
+    text = _COMMENT.sub("", _METADATA.sub("", sink.getvalue()))
+    text = _START.sub("", text, count=1)
+    text = text.replace(INK, "currentColor")
+    text = _FONT.sub(r"font: \1 sans-serif", text)
+    head, separator, body = text.partition(">")
+    head = _SIZE.sub("", head)
+    body = re.sub(r'(<[a-zA-Z]+ id=")', rf"\g<1>{prefix}-", body)
+    body = body.replace("url(#", f"url(#{prefix}-").replace('xlink:href="#', f'xlink:href="#{prefix}-')
+    for gid, title in titles.items():
+        mark = f'<g id="{prefix}-{gid}">'
+        body = body.replace(mark, f'<g class="point" id="{prefix}-{gid}"><title>{html.escape(title)}</title>', 1)
+    return Markup(f'<svg role="img" aria-label="{html.escape(alt)}" {head}{separator}{body}')
+
+
+THUMB = 64
+MEMBERS = 8
+GROUPS = 400
+"""Most images of a group, and most groups, that are drawn."""
+
+_WIDTH = 1600
+_LABEL = 12
+_GAP = 6
+
+
+def write_contact_sheet(path: Path, sets: Sequence[ImageSet], groups: Sequence[tuple[str, Sequence[int]]]) -> int:
+    """Draw groups of images into a PNG file.
+
+    Parameters
+    ----------
+    path : Path
+    sets : sequence of ImageSet
+    groups : sequence of (str, sequence of int)
+        A label of ASCII characters, and positions over all sets, one after the other. The first `GROUPS` are drawn,
+        of each the first `MEMBERS` images.
+
+    Returns
+    -------
+    int
+        Number of groups drawn.
+
+    Raises
+    ------
+    BenchboxError
+        The file cannot be written.
+    """
+    import cv2
+
+    drawn = groups[:GROUPS]
+    lines = list(_lines([_group(sets, label, members) for label, members in drawn]))
+    sheet = np.concatenate(lines) if lines else np.full((THUMB, THUMB), 255, dtype=np.uint8)
+    try:
+        path.write_bytes(cv2.imencode(".png", sheet)[1].tobytes())
+    except OSError as error:
+        raise BenchboxError(f"cannot write {path}: {error.strerror}", hint="choose another file") from error
+    return len(drawn)
+
+
+def _group(sets: Sequence[ImageSet], label: str, members: Sequence[int]) -> NDArray[np.uint8]:
+    import cv2
+
+    shown = np.concatenate([_thumbnail(sets, one) for one in members[:MEMBERS]], axis=1)
+    drawn = np.full((THUMB + _LABEL + _GAP, shown.shape[1] + _GAP), 255, dtype=np.uint8)
+    drawn[_LABEL : _LABEL + THUMB, : shown.shape[1]] = shown
+    cv2.putText(drawn, label, (0, _LABEL - 3), cv2.FONT_HERSHEY_SIMPLEX, 0.33, 0, 1, cv2.LINE_AA)
+    return drawn
+
+
+def _thumbnail(sets: Sequence[ImageSet], place: int) -> NDArray[np.uint8]:
+    import cv2
+
+    for images in sets:
+        if place < len(images):
+            image = images.stack(np.array([place]))[0]
+            scaled = cv2.resize(image, (THUMB, THUMB), interpolation=cv2.INTER_AREA)
+            return np.asarray(np.rint(255 * np.clip(scaled, 0, 1)), dtype=np.uint8)
+        place -= len(images)
+    raise IndexError(place)
+
+
+def _lines(drawn: Sequence[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+    """Set the groups side by side, line by line."""
+    line: list[NDArray[np.uint8]] = []
+    for one in [*drawn, None]:
+        used = sum(group.shape[1] for group in line)
+        if line and (one is None or used + one.shape[1] > _WIDTH):
+            yield np.pad(np.concatenate(line, axis=1), ((0, 0), (0, _WIDTH - used)), constant_values=255)
+            line = []
+        if one is not None:
+            line.append(one)

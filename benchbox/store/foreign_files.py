@@ -1,0 +1,146 @@
+"""What does not belong into a run's folder, moved out of the way before the run goes on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchbox.api.errors import BenchboxError
+from benchbox.store.layout import ASIDE, FOLDERS, IMAGE, OURS, SHARD
+from benchbox.store.run import PARTS, RunStore
+from benchbox.store.tables import read_table
+from benchbox.system.files import explained, read_json
+
+Planned = Mapping[tuple[int, int], tuple[NDArray[np.intp], int]]
+"""By range in the order of work: the images of a shard, and the number of the noise drawn for them."""
+
+_LONGEST = 80
+
+
+def set_aside_strangers(store: RunStore, planned: Planned) -> list[str]:
+    """Move into ``set-aside/`` what is torn, no file of this run, or a link; tells the names.
+
+    Scores are kept that are of a planned shard and hold its images; a cell whose scores are not all there loses its
+    outcome too, so that it is computed again.
+
+    Parameters
+    ----------
+    store : RunStore
+        It is locked.
+    planned : mapping of (int, int) to (ndarray of intp, int)
+        The shards of each cell.
+
+    Returns
+    -------
+    list of str
+        Paths relative to the run's folder.
+
+    Raises
+    ------
+    BenchboxError
+        One cannot be moved, or an outcome is damaged.
+    """
+    folder = store.folder
+    with explained(folder / ASIDE):
+        _make_room(folder)
+    # Each is moved before the next is looked for: what lies in a strange folder moves along with it.
+    moved = [_move(folder, name) for name in _strangers(folder)]
+    for part in PARTS:
+        with explained(folder / part):
+            (folder / part).mkdir(exist_ok=True)
+    store.keep_record()  # it was read through a link that is gone now
+    outcomes = store.outcomes()
+    keys = {cell.key for cell in store.record.cells}
+    moved += [_move(folder, f"scores/{one.name}") for one in sorted(folder.glob("scores/*")) if one.name not in keys]
+    for cell in store.record.cells:
+        outcome = outcomes.get(cell.key)
+        strange = _strange_shards(store, cell.key, planned, outcome.status if outcome else "")
+        moved += [_move(folder, f"scores/{cell.key}/{name}") for name in strange]
+        if outcome is not None and outcome.status == "ok":
+            left = store.finished_shards(cell.key)
+            if not (set(planned) <= set(left) or left == [_whole(planned)]):
+                moved.append(_move(folder, f"outcomes/{cell.key}.json"))
+    return moved
+
+
+def _make_room(folder: Path) -> None:
+    """Take away what lies where strangers go and is no folder; it is a stranger then, by another name."""
+    aside = folder / ASIDE
+    if aside.is_symlink() or (aside.exists() and not aside.is_dir()):
+        aside.rename(_free(folder / f"{ASIDE}-found"))
+
+
+def _strangers(folder: Path, below: str = "") -> Iterator[str]:
+    for file in sorted(folder.iterdir()):
+        name = below + file.name
+        if file.is_symlink() or not (FOLDERS if file.is_dir() else OURS).fullmatch(name):
+            yield name
+        elif file.is_dir():
+            if name != ASIDE:
+                yield from _strangers(file, f"{name}/")
+        elif not (file.is_file() and (SHARD.fullmatch(file.name) or _is_whole(file))):
+            yield name
+
+
+def _is_whole(file: Path) -> bool:
+    try:
+        if file.suffix == ".json":
+            read_json(file)
+        elif file.suffix == ".parquet":
+            read_table(file)
+    except BenchboxError:
+        return False
+    return True
+
+
+def _strange_shards(store: RunStore, cell: str, planned: Planned, status: str) -> Iterator[str]:
+    """Files of a cell that are damaged, or not the scores of a shard."""
+    ranges = store.finished_shards(cell)
+    for start, stop in ranges:
+        try:
+            pairs = _pairs(store.shard(cell, start, stop))
+        except BenchboxError:
+            yield f"{start:08d}-{stop:08d}.parquet"
+            continue
+        if (start, stop) in planned:
+            indices, repeat = planned[start, stop]
+            fits = pairs == [(index, repeat) for index in indices.tolist()]
+        else:
+            # A merged run has all scores of a cell in one file; fewer only where the cell failed.
+            every = {(index, repeat) for indices, repeat in planned.values() for index in indices.tolist()}
+            lone = len(ranges) == 1 and start == 0 and len(set(pairs)) == len(pairs)
+            fits = lone and bool(status) and (set(pairs) == every if status == "ok" else set(pairs) <= every)
+        if not fits:
+            yield f"{start:08d}-{stop:08d}.parquet"
+
+
+def _pairs(table: Mapping[str, NDArray[Any]]) -> list[tuple[int, int]]:
+    """Image and number of the noise of each row; the number came later than the first runs."""
+    images = table[IMAGE].tolist()
+    return list(zip(images, table["repeat"].tolist() if "repeat" in table else [0] * len(images), strict=True))
+
+
+def _whole(planned: Planned) -> tuple[int, int]:
+    return 0, max((stop for _, stop in planned), default=0)
+
+
+def _move(folder: Path, name: str) -> str:
+    """Move one file or folder, over nothing that is there; give its name as text that can be shown."""
+    with explained(folder / name):
+        (folder / ASIDE).mkdir(exist_ok=True)
+        (folder / name).rename(_free(folder / ASIDE / name.replace("/", "_")[-_LONGEST:]))
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _free(path: Path) -> Path:
+    """Give a path at which nothing lies, not even a link that leads nowhere."""
+    number, free = 1, path
+    while os.path.lexists(free):
+        number += 1
+        free = path.with_name(f"{path.name}.{number}")
+    return free

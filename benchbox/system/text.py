@@ -1,0 +1,33 @@
+"""Makes foreign text safe to print: names of files, and messages of plugins."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
+# Control characters, line and paragraph separators, and the marks that turn the direction of writing.
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+
+
+def plain(text: str) -> str:
+    """Take escape sequences out of foreign text and put ``?`` for every control character; one line remains."""
+    return _UNSAFE.sub("?", _ESCAPES.sub("", " ".join(text.splitlines())))
+
+
+def text_of(name: str) -> str:
+    """A file's name as text; bytes in it that are no UTF-8 are written as hexadecimal escapes."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def ids_of(names: Sequence[str]) -> tuple[str, ...]:
+    """Names as text, each once: one that is no UTF-8 gives way where another file is really called so."""
+    taken, ids = {*names}, []
+    for name in names:
+        one, number = text_of(name), 1
+        while one != name and one in taken:
+            number += 1
+            one = f"{text_of(name)}#{number}"
+        taken.add(one)
+        ids.append(one)
+    return tuple(ids)

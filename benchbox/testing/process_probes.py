@@ -1,0 +1,188 @@
+"""Probes of a fresh process: pickling, what is timed against what is scored, and what it takes and leaves behind."""
+
+from __future__ import annotations
+
+import functools
+import pickle
+import sys
+from typing import Any
+
+from benchbox.api.threads import thread_environment
+from benchbox.engine.timing import TASK_VARIABLE
+from benchbox.testing.card import Failed, Probe, Skipped
+from benchbox.testing.fresh import FreshReport, FreshTask
+from benchbox.testing.isolated import Child, ChildDied, ChildHangs
+from benchbox.testing.repeat_probes import SAME, difference
+from benchbox.testing.subject import Bench, stack_like
+
+_DEAR_S = 1.0
+_BUSY = 1.5
+_LEAK_MB = 1.0
+
+
+class _Fresh:
+    """Everything that one fresh process says of a denoiser."""
+
+    def __init__(self, bench: Bench) -> None:
+        cls = bench.subject.cls
+        if "<locals>" in cls.__qualname__ or cls.__module__ == "__main__":
+            where = "inside a function" if "<locals>" in cls.__qualname__ else "in the script that runs"
+            raise Failed(
+                f"{cls.__qualname__} is defined {where}, where another process cannot find it",
+                "define the class at the top level of a module",
+            )
+        task = FreshTask(
+            bench.subject.provider,
+            cls.__module__,
+            cls.__qualname__,
+            bench.subject.spec,
+            tuple(sys.path),
+            bench.noisy,
+            bench.sigma,
+        )
+        # As in the timing pass, whose variable a plugin could look for to be quick where it is timed.
+        environment = thread_environment(1) | {TASK_VARIABLE: "health card"}
+        with Child("benchbox.testing.fresh", environment) as child:
+            child.send(task)
+            # Both answers together stay within the limit of a probe.
+            limit_s = 0.45 * bench.timeout_s
+            self.report: FreshReport | str = _ask(child, limit_s)
+            self.revived: object = None
+            if isinstance(self.report, FreshReport):
+                self.unsent = _send(child, bench)
+                if not self.unsent:
+                    self.revived = _ask(child, limit_s)
+            self.output = child.output()
+
+
+def _ask(child: Child, limit_s: float) -> Any:
+    try:
+        return child.receive(limit_s)
+    except (ChildDied, ChildHangs) as error:
+        return str(error)
+
+
+def _send(child: Child, bench: Bench) -> str:
+    """Send the denoiser as constructed; why it cannot be sent, or nothing."""
+    try:
+        child.send(bench.subject.make())
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+@functools.lru_cache(maxsize=1)
+def _fresh(bench: Bench) -> _Fresh:
+    return _Fresh(bench)
+
+
+def _report(bench: Bench) -> FreshReport:
+    report = _fresh(bench).report
+    if isinstance(report, str):
+        raise Failed(report, "it must work in a new process that imports nothing but its plugin")
+    return report
+
+
+def _spawn(bench: Bench) -> str:
+    _report(bench)
+    fresh = _fresh(bench)
+    if fresh.unsent:
+        raise Failed(f"does not pickle as constructed: {fresh.unsent}")
+    if isinstance(fresh.revived, str):
+        raise Failed(f"pickled, then in a new process: {fresh.revived}")
+    return _agreement(bench, fresh.revived, "here, and pickled into a new process")
+
+
+def _timed(bench: Bench) -> str:
+    report = _report(bench)
+    sigma = None if bench.sigma is None else bench.sigma[:1]
+    if bench.deterministic:
+        apart = difference(bench.denoise(bench.noisy[:1], sigma), stack_like(report.alone, bench.noisy[:1]))
+        if not apart <= SAME:
+            raise Failed(f"one image: scored and timed results differ by up to {apart:.2g}")
+    return _agreement(bench, report.denoised, "scored, and timed in a process of its own")
+
+
+def _agreement(bench: Bench, other: Any, what: str) -> str:
+    denoised = stack_like(other, bench.noisy)
+    if not bench.deterministic:
+        raise Skipped("declared random: two processes differ anyway")
+    apart = difference(bench.answer, denoised)
+    if not apart <= SAME:
+        raise Failed(f"{what}: results differ by up to {apart:.2g}")
+    return f"{what}: " + ("the same bits" if apart == 0 else f"the same to {apart:.1g}")
+
+
+def _setup(bench: Bench) -> str:
+    report = _report(bench)
+    seen = (
+        f"processor time: import and construct {report.make_s:.2f} s, setup {report.setup_s:.2f} s, "
+        f"first call {1e3 * report.first_s:.3g} ms, then {1e3 * report.call_s:.3g} ms an image"
+    )
+    if report.make_s > _DEAR_S:
+        raise Failed(seen, "move imports and loading from the module and the constructor into setup")
+    if report.first_s > _DEAR_S + 2 * report.call_s:
+        raise Failed(seen, "warm up in setup, which is timed apart, not in the first call")
+    return seen
+
+
+def _memory(bench: Bench) -> str:
+    report = _report(bench)
+    grown = f"{report.grown_mb:.1f} MiB of it over the last {report.calls} calls"
+    seen = f"{report.memory_mb:.0f} MiB more than the bare process, {grown}"
+    if report.grown_mb > _LEAK_MB * report.calls:
+        raise Failed(seen)
+    return seen
+
+
+def _threads(bench: Bench) -> str:
+    report = _report(bench)
+    seen = f"told to use one thread: {report.busy:.3g} had work most of the time, {report.threads} more are alive"
+    if report.busy > _BUSY:
+        raise Failed(seen)
+    return seen
+
+
+def _quiet(bench: Bench) -> str:
+    _report(bench)
+    output = _fresh(bench).output
+    if output:
+        raise Failed(f"wrote {len(output)} characters to standard output: {output.strip().splitlines()[:1]}")
+    return "nothing on standard output"
+
+
+def _random(bench: Bench) -> str:
+    changed = _report(bench).random_changed
+    if changed:
+        raise Failed("global state changed: " + " and ".join(changed))
+    return "numpy.random and random are as they were"
+
+
+PROCESS_PROBES = (
+    Probe(
+        "spawn",
+        "pickles as constructed, and works in a new process",
+        "keep only options in the constructor; open files, models and libraries in setup",
+        _spawn,
+    ),
+    Probe(
+        "timed",
+        "what is timed is what is scored",
+        "do the same work on every call, however often it is called and with however many threads",
+        _timed,
+    ),
+    Probe(
+        "setup", "import and constructor are light, and setup takes the warm-up", "see the contract of setup", _setup
+    ),
+    Probe("memory", "calls leave no memory behind", "free what a call has made; bound every cache", _memory),
+    Probe(
+        "threads", "uses no more threads than it is told", "hold the library to benchbox.threads() threads", _threads
+    ),
+    Probe("quiet", "writes nothing to standard output", "remove print, or use the logging module", _quiet),
+    Probe(
+        "random_state",
+        "leaves the global random states alone",
+        "use numpy.random.default_rng(seed) in place of numpy.random.seed and random.seed",
+        _random,
+    ),
+)

@@ -1,0 +1,343 @@
+"""Duplicates among real photographs: what must be found, what must not, and what a run leaves out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from benchbox import BenchboxError, Dataset, ImageSet
+from benchbox.api.arrays import Images
+from benchbox.audit import duplicates
+from benchbox.audit.contamination import without_duplicates
+from benchbox.audit.duplicate_kernels import REACH, find_pairs
+from benchbox.audit.duplicates import (
+    EXACT,
+    MIRROR,
+    MIRRORED,
+    NEAR,
+    SIMILAR,
+    details_of,
+    find_duplicates,
+    halves_of,
+    hashes_of,
+)
+from benchbox.audit.splits import open_splits
+from benchbox.builtin.datasets.fer2013 import Fer2013
+from benchbox.builtin.datasets.images import ImageFolder
+from benchbox.builtin.datasets.sample import Sample, _shrunken
+from benchbox.engine.data import open_images
+
+Faces = NDArray[np.uint8]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of its own for each test."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("BENCHBOX_CACHE_DIR", str(folder))
+    return folder / "duplicates"
+
+
+@pytest.fixture(scope="session")
+def tiles() -> Faces:
+    """Forty different tiles of photographs, without the textures."""
+    images = Sample().load(None)
+    places = [place for place, one in enumerate(images.ids) if not one.startswith(("brick", "gravel"))]
+    chosen = np.array(places)[np.linspace(1, len(places) - 1, 40).astype(np.intp)]
+    return np.rint(images.stack(chosen) * 255).astype(np.uint8)
+
+
+def photograph(down: int = 0, right: int = 0) -> Faces:
+    """The cameraman's head, the window moved by some pixels."""
+    return _shrunken("camera.png", 2)[30 + down : 78 + down, 90 + right : 138 + right]
+
+
+def jpeg(image: Faces, quality: int) -> Faces:
+    coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    decoded = cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE)
+    assert decoded is not None
+    return np.asarray(decoded, dtype=np.uint8)
+
+
+def stamped(image: Faces) -> Faces:
+    out = image.copy()
+    out[20:26, 4:44] = out[20:26, 4:44] // 2 + 100
+    return out
+
+
+def as_float(images: Faces) -> Images:
+    return images.astype(np.float32) / np.float32(255)
+
+
+def image_set(images: Faces, split: str = "", name: str = "made") -> ImageSet:
+    stack = as_float(images)
+    return ImageSet(
+        dataset=name,
+        split=split,
+        ids=tuple(f"{split}/{place:05d}" for place in range(len(images))),
+        shapes=np.full((len(images), 2), images.shape[1:], dtype=np.int64),
+        fingerprint=f"{name} {split} {hash(images.tobytes())}",
+        read=lambda indices: stack[indices],
+    )
+
+
+def write_csv(path: Path, parts: Sequence[tuple[str, Faces]]) -> Path:
+    lines = [f"3,{' '.join(map(str, image.ravel().tolist()))},{usage}" for usage, part in parts for image in part]
+    path.write_text("\n".join(["emotion,pixels,Usage", *lines, ""]), encoding="ascii")
+    return path
+
+
+def groups(*sets: ImageSet) -> list[list[int]]:
+    return [one.tolist() for one in find_duplicates(sets).groups()]
+
+
+CHANGES: dict[str, Callable[[], Faces]] = {
+    "compressed": lambda: jpeg(photograph(), 40),
+    "brighter": lambda: np.minimum(photograph() * 0.7 + 60, 255).astype(np.uint8),
+    "darker": lambda: (photograph() * 0.4).astype(np.uint8),
+    "stamped": lambda: stamped(photograph()),
+    "shifted": lambda: photograph(1, -2),
+    "shifted and compressed": lambda: jpeg(photograph(2, 0), 50),
+    "mirrored": lambda: np.ascontiguousarray(photograph()[:, ::-1]),
+    "mirrored and shifted": lambda: np.ascontiguousarray(photograph(1, 2)[:, ::-1]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_copy_is_found_among_other_photographs(tiles: Faces, change: str) -> None:
+    images = np.concatenate([tiles[:20], photograph()[None], tiles[20:], CHANGES[change]()[None]])
+    found = find_duplicates([image_set(images)])
+    assert [one.tolist() for one in found.groups()] == [[20, 41]]
+    assert found.links.tolist() == [[20, 41, MIRRORED if change.startswith("mirrored") else NEAR]]
+    assert SIMILAR <= found.similarity[0] <= 1
+
+
+def test_different_photographs_and_distant_crops_are_no_duplicates(tiles: Faces) -> None:
+    assert groups(image_set(np.concatenate([tiles, photograph()[None], photograph(14, 9)[None]]))) == []
+
+
+def test_identical_images_form_a_group_across_sets(tiles: Faces) -> None:
+    training, test = tiles[:10], np.concatenate([tiles[10:15], tiles[3:4], tiles[3:4], tiles[11:12]])
+    found = find_duplicates([image_set(training, "Training"), image_set(test, "PublicTest")])
+    assert [one.tolist() for one in found.groups()] == [[3, 15, 16], [11, 17]]
+    assert set(found.links[:, 2].tolist()) == {EXACT}
+    assert (found.similarity == 1).all()
+
+
+def test_near_duplicates_chain_into_one_group(tiles: Faces) -> None:
+    chain = np.stack([photograph(0, 3 * step) for step in range(4)])
+    assert groups(image_set(np.concatenate([tiles, chain]))) == [[40, 41, 42, 43]]
+
+
+def test_empty_images_are_duplicates_only_where_identical() -> None:
+    black, grey = np.zeros((48, 48), np.uint8), np.full((48, 48), 128, np.uint8)
+    faint = grey + np.random.default_rng(0).integers(0, 2, (48, 48), dtype=np.uint8)
+    assert groups(image_set(np.stack([black, grey, faint, black]))) == [[0, 3]]
+
+
+def test_noise_alone_is_never_a_duplicate() -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (300, 48, 48), dtype=np.uint8)
+    assert groups(image_set(noise)) == []
+
+
+def test_a_thousand_versions_of_one_photograph_make_few_links() -> None:
+    rng = np.random.default_rng(2)
+    versions = np.clip(photograph() + rng.normal(0, 4, (1000, 48, 48)), 0, 255).astype(np.uint8)
+    found = find_duplicates([image_set(versions)])
+    assert len(found.links) == 999
+    assert len(found.groups()) == 1
+
+
+def test_copies_of_other_sizes_and_depths_are_found_in_a_folder(tmp_path: Path, tiles: Faces) -> None:
+    folder = tmp_path / "pictures"
+    (folder / "deep").mkdir(parents=True)
+    for place in range(6):
+        cv2.imwrite(str(folder / f"{place}.png"), tiles[place])
+    large = cv2.resize(tiles[4], (97, 97), interpolation=cv2.INTER_CUBIC)
+    cv2.imwrite(str(folder / "deep/large.png"), large)
+    cv2.imwrite(str(folder / "deep/sixteen.png"), tiles[2].astype(np.uint16) * 257)
+    images = ImageFolder().load(folder)
+    found = find_duplicates([images])
+    named = [{images.ids[place] for place in group} for group in found.groups()]
+    assert sorted(map(sorted, named)) == [["2.png", "deep/sixteen.png"], ["4.png", "deep/large.png"]]
+    kinds = {images.ids[first].split("/")[-1]: kind for first, _, kind in found.links.tolist()}
+    assert sorted(kinds.values()) == [EXACT, NEAR]
+
+
+def test_the_hash_of_a_mirrored_picture_differs_in_known_bits(tiles: Faces) -> None:
+    stack = as_float(tiles)
+    mirrored = hashes_of(np.ascontiguousarray(stack[:, :, ::-1]))
+    assert (mirrored == hashes_of(stack) ^ np.uint64(MIRROR)).all()
+
+
+def test_details_are_a_difference_of_gaussian_blurs(tiles: Faces) -> None:
+    from scipy.ndimage import gaussian_filter
+
+    stack = as_float(tiles[:5])
+    one, three = (gaussian_filter(stack, (0, sigma, sigma), mode="reflect", truncate=4) for sigma in (1, 3))
+    assert np.abs(details_of(stack) - (one - three)).max() < 2e-6
+
+
+@pytest.mark.parametrize(("down", "right"), [(0, 0), (1, -2), (-3, 3), (2, 0)])
+def test_similarity_is_the_highest_correlation_of_all_shifts(down: int, right: int) -> None:
+    pair = details_of(as_float(np.stack([photograph(), jpeg(photograph(down, right), 60)])))
+    expected = max(correlation(pair, top, left) for top in range(2 * REACH + 1) for left in range(2 * REACH + 1))
+    count, pairs, scores = compare(pair)
+    assert count == 1
+    assert pairs[0].tolist() == [0, 1, 0]
+    assert scores[0] == pytest.approx(expected, abs=1e-5)
+
+
+def correlation(pair: Images, top: int, left: int) -> float:
+    side = 48 - 2 * REACH
+    window = pair[0, REACH : REACH + side, REACH : REACH + side]
+    return float(np.corrcoef(window.ravel(), pair[1, top : top + side, left : left + side].ravel())[0, 1])
+
+
+def compare(details: Images) -> tuple[int, NDArray[np.int32], NDArray[np.float32]]:
+    count = len(details)
+    parents, pairs = np.arange(count, dtype=np.int32), np.zeros((count, 3), dtype=np.int32)
+    scores, hashes = np.zeros(count, dtype=np.float32), np.zeros(count, dtype=np.uint64)
+    halves = halves_of(details)
+    found = find_pairs(details, halves, hashes, MIRROR, 0, count, 64, -1.0, 0.5, parents, pairs, scores)
+    return found, pairs, scores
+
+
+def test_the_number_of_threads_changes_nothing(tiles: Faces, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "_ROWS", 7)
+    copies = np.stack([jpeg(one, 60) for one in tiles[::3]])
+    images = np.concatenate([tiles, copies])
+    found = []
+    for count, name in ((1, "one"), (5, "five")):
+        monkeypatch.setenv("BENCHBOX_THREADS", str(count))
+        found.append(find_duplicates([image_set(images, name=name)]))
+    assert len(found[0].groups()) == len(copies)
+    np.testing.assert_array_equal(found[0].links, found[1].links)
+    np.testing.assert_array_equal(found[0].similarity, found[1].similarity)
+
+
+def test_a_second_look_is_taken_from_the_cache(tiles: Faces, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = image_set(np.concatenate([tiles, tiles[:3]]))
+    first = find_duplicates([images])
+    assert len(list(cache.iterdir())) == 1
+
+    def searched(sets: Sequence[ImageSet]) -> None:
+        raise AssertionError("it searched again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(duplicates, "_search", searched)
+        second = find_duplicates([images])
+        np.testing.assert_array_equal(first.links, second.links)
+        np.testing.assert_array_equal(first.similarity, second.similarity)
+        with pytest.raises(AssertionError):
+            find_duplicates([image_set(tiles)])
+    entry = next(cache.iterdir())
+    entry.write_bytes(entry.read_bytes()[:-7])
+    np.testing.assert_array_equal(find_duplicates([images]).links, first.links)
+
+
+@pytest.fixture
+def csv(tmp_path: Path, tiles: Faces) -> Path:
+    """Of 8 PublicTest faces two stand in Training, one nearly so, one repeats another; PrivateTest has one of these."""
+    test = np.stack([*tiles[20:24], tiles[2], jpeg(tiles[5], 60), tiles[21], tiles[24]])
+    parts = (("Training", tiles[:12]), ("PublicTest", test), ("PrivateTest", np.stack([tiles[24], tiles[25]])))
+    return write_csv(tmp_path / "fer2013.csv", parts)
+
+
+def test_duplicates_are_left_out_of_the_evaluated_split(csv: Path) -> None:
+    whole = Fer2013().load(csv)
+    left = without_duplicates(whole, Fer2013(), csv)
+    assert [int(one[-1]) for one in left.ids] == [0, 1, 2, 3, 7]
+    assert left.notes == (
+        "duplicates left out: 3 of 8 images, 2 with a duplicate in Training, 1 that repeat another one",
+    )
+    assert left.source == whole.fingerprint != left.fingerprint
+    np.testing.assert_array_equal(left.stack(np.arange(5)), whole.stack(np.array([0, 1, 2, 3, 7])))
+    assert without_duplicates(whole, Fer2013(), csv).fingerprint == left.fingerprint
+
+
+def test_of_training_itself_only_repetitions_are_left_out(tmp_path: Path, tiles: Faces) -> None:
+    path = write_csv(tmp_path / "fer2013.csv", [("Training", np.concatenate([tiles[:5], tiles[1:3]]))])
+    left = without_duplicates(Fer2013().load(path, split="Training"), Fer2013(), path)
+    assert len(left) == 5
+    assert left.notes == ("duplicates left out: 2 of 7 images, 2 that repeat another one",)
+
+
+def test_a_missing_training_split_is_said(tmp_path: Path, tiles: Faces) -> None:
+    path = write_csv(tmp_path / "fer2013.csv", [("PublicTest", np.concatenate([tiles[:5], tiles[1:2]]))])
+    left = without_duplicates(Fer2013().load(path), Fer2013(), path)
+    assert len(left) == 5
+    assert left.notes[-1] == f"not compared with Training: {path} has no face of split Training"
+
+
+def test_both_test_splits_together_are_compared_with_training(csv: Path) -> None:
+    left = without_duplicates(Fer2013().load(csv, split="PublicTest+PrivateTest"), Fer2013(), csv)
+    assert len(left) == 6
+    assert "2 with a duplicate in Training, 2 that repeat another one" in left.notes[0]
+
+
+def test_images_are_drawn_from_what_is_left(csv: Path) -> None:
+    drawn = open_images(
+        csv, dataset=None, split="", limit=3, seed=0, skip_bad=False, datasets=kinds(), drop_duplicates=True
+    )
+    assert len(drawn) == 3
+    assert {int(one[-1]) for one in drawn.ids} <= {0, 1, 2, 3, 7}
+    assert drawn.source == Fer2013().load(csv).fingerprint
+
+
+def test_data_without_splits_keep_the_first_of_each(tmp_path: Path, tiles: Faces) -> None:
+    for place, image in enumerate((tiles[0], tiles[1], tiles[0], jpeg(tiles[1], 60), tiles[2])):
+        cv2.imwrite(str(tmp_path / f"{place}.png"), image)
+    left = without_duplicates(ImageFolder().load(tmp_path), ImageFolder(), tmp_path)
+    assert left.ids == ("0.png", "1.png", "4.png")
+    assert left.notes == ("duplicates left out: 2 of 5 images, 2 that repeat another one",)
+
+
+def test_splits_that_join_others_are_opened_only_where_these_are_not(csv: Path) -> None:
+    splits = open_splits(Fer2013(), csv)
+    assert [one.split for one in splits.sets] == ["Training", "PublicTest", "PrivateTest"]
+    assert splits.missing == {}
+    assert [one.split for one in open_splits(_Merged(), csv).sets] == ["Training", "PublicTest+PrivateTest"]
+
+
+def test_data_of_which_nothing_opens_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "fer2013.csv").write_text("emotion,pixels,Usage\n3,1 2 3,Training\n", encoding="ascii")
+    with pytest.raises(BenchboxError, match="line 2"):
+        open_splits(Fer2013(), tmp_path / "fer2013.csv")
+
+
+class _Merged(Fer2013):
+    """Data whose test splits cannot be told apart."""
+
+    def load(self, path: Path | None, *, split: str = "", skip_bad: bool = False) -> ImageSet:
+        if split in ("PublicTest", "PrivateTest"):
+            raise BenchboxError("not told apart")
+        return super().load(path, split=split, skip_bad=skip_bad)
+
+
+def kinds() -> dict[str, Dataset]:
+    return {"fer2013": Fer2013(), "images": ImageFolder(), "sample": Sample()}
+
+
+@pytest.mark.slow
+def test_as_many_pictures_as_fer2013_has(capsys: pytest.CaptureFixture[str]) -> None:
+    """As many pictures as FER2013 has, hashed and compared; blurred noise has as many chance pairs as faces have."""
+    rng = np.random.default_rng(4)
+    count = 32_298
+    low = rng.normal(0, 1, (count, 7, 7)).astype(np.float32)
+    pictures = np.stack([cv2.resize(one, (48, 48), interpolation=cv2.INTER_CUBIC) for one in low])
+    pictures = np.clip(128 + 40 * pictures, 0, 255).astype(np.uint8)
+    pictures[-1000:] = pictures[:1000]
+    images = image_set(pictures)
+    begun = time.process_time()
+    found = find_duplicates([images])
+    took = time.process_time() - begun
+    with capsys.disabled():
+        print(f"\n{count} pictures compared in {took:.1f} s of processor time")
+    assert len(found.groups()) >= 1000

@@ -1,0 +1,212 @@
+"""What a row has seen of the scored images: by its training card, and by the audit of a run on real files."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import numpy as np
+import pytest
+
+from benchbox import notebook
+from benchbox.api.denoiser import UNKNOWN
+from benchbox.audit.contamination import leak_of
+from benchbox.builtin.datasets.sample import Sample
+from benchbox.records.run import DataRecord, Outcome
+from benchbox.report.build import build_leaderboard
+from benchbox.report.rows import cautions_of
+from benchbox.store import RunStore, noise_key
+
+Command = Callable[..., CompletedProcess[str]]
+
+DATA = DataRecord("fer2013", "PublicTest", 1000, "48x48", "ab" * 16, source="cd" * 16)
+CARD = {"dataset": "fer2013", "split": "Training", "fingerprint": "01" * 16, "source": "", "validated_on": ""}
+FOLDER = replace(DATA, dataset="images", split="")
+SEEN = "it was trained on images that are scored here: somewhere"
+
+
+def outcome(card: dict[str, str] | None = None, overlap: int | None = None) -> Outcome:
+    return Outcome("ok", trained_on="somewhere", card=CARD if card is None else card, images=1000, overlap=overlap)
+
+
+@pytest.mark.parametrize(
+    ("data", "changes", "leak"),
+    [
+        (DATA, {}, ""),
+        (DATA, {"split": "PublicTest"}, SEEN),
+        (DATA, {"split": "PublicTest+PrivateTest"}, SEEN),
+        (replace(DATA, split="PublicTest+PrivateTest"), {"split": "PrivateTest"}, SEEN),
+        (DATA, {"dataset": "ck", "split": "PublicTest"}, ""),
+        (DATA, {"fingerprint": DATA.fingerprint}, SEEN),
+        (DATA, {"fingerprint": DATA.source}, SEEN),
+        (DATA, {"dataset": "images", "split": "", "source": DATA.source}, SEEN),
+        (FOLDER, {"dataset": "images", "split": ""}, ""),
+        (FOLDER, {"dataset": "images", "split": "", "source": DATA.source}, SEEN),
+        (replace(FOLDER, source="", fingerprint="", split=""), {"dataset": "images", "split": "", "source": ""}, ""),
+    ],
+)
+def test_a_leak_is_told_from_split_and_fingerprints(data: DataRecord, changes: dict[str, str], leak: str) -> None:
+    assert leak_of(data, outcome(CARD | changes)) == leak
+
+
+def test_a_card_that_does_not_say_which_folder_counts_as_a_leak() -> None:
+    card = {"dataset": "images", "split": "", "fingerprint": "01" * 16}
+    assert leak_of(FOLDER, outcome(card)).startswith("it may have been trained on images that are scored here")
+
+
+def test_what_was_not_trained_has_seen_nothing() -> None:
+    assert leak_of(FOLDER, outcome({})) == ""
+    assert cautions_of(FOLDER, outcome({})) == ()
+
+
+@pytest.mark.parametrize("overlap", [1, 499, 1000])
+def test_any_number_of_duplicates_is_a_leak(overlap: int) -> None:
+    one = outcome(overlap=overlap)
+    words = f"{overlap:,} of 1,000 scored images have a duplicate in its training data, somewhere"
+    assert leak_of(DATA, one) == words
+    assert cautions_of(DATA, one) == ()
+
+
+def test_no_duplicate_is_no_leak() -> None:
+    assert leak_of(DATA, outcome(overlap=0)) == ""
+    assert cautions_of(DATA, outcome(overlap=0)) == ()
+
+
+def test_duplicates_that_were_not_counted_are_said() -> None:
+    words = "it is not known how many of the scored images have a duplicate in its training data, somewhere"
+    assert cautions_of(DATA, outcome()) == (words,)
+    assert cautions_of(FOLDER, outcome()) == cautions_of(replace(DATA, split="Training"), outcome()) == ()
+    assert cautions_of(DATA, replace(outcome(), status="failed")) == ()
+
+
+def test_weights_of_unknown_training_are_said() -> None:
+    words = "it is not known what it was trained on, so it may have seen the scored images"
+    assert cautions_of(DATA, outcome({"dataset": UNKNOWN})) == (words,)
+
+
+@pytest.mark.parametrize(("split", "said"), [("PublicTest", True), ("PrivateTest", False), ("", False)])
+def test_weights_that_the_scored_split_chose_are_said(split: str, said: bool) -> None:
+    one = outcome(CARD | {"validated_on": split}, overlap=0)
+    assert leak_of(DATA, one) == ""
+    words = f"the weights were chosen on images of {split}, which are scored here"
+    assert cautions_of(DATA, one) == ((words,) if said else ())
+
+
+PLUGIN = """
+import numpy as np
+from benchbox import Denoiser, TrainingCard, hookimpl
+
+
+class Fitted(Denoiser):
+    name = "fitted"
+    summary = "says that it was trained"
+
+    def __init__(self, *, split: str = "Training", validated_on: str = "") -> None:
+        self.split, self.validated_on = split, validated_on
+
+    def denoise(self, noisy, sigma):
+        return noisy * np.float32(0.97)
+
+    def card(self):
+        return TrainingCard("fer2013", self.split, "0" * 32, 12, "gaussian:0.1", 0, 1.0, "by hand",
+                            validated_on=self.validated_on)
+
+
+@hookimpl
+def benchbox_denoisers():
+    return [Fitted]
+"""
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    """A csv in which 2 of 7 PublicTest faces stand in Training and one repeats; a plugin with a card."""
+    images = Sample().load(None)
+    tiles = np.rint(images.stack(np.arange(1, 26)) * 255).astype(np.uint8)
+    test = np.stack([*tiles[12:16], tiles[3], np.ascontiguousarray(tiles[5][:, ::-1]), tiles[13]])
+    rows = [("Training", one) for one in tiles[:12]] + [("PublicTest", one) for one in test]
+    lines = [f"0,{' '.join(map(str, one.ravel().tolist()))},{usage}" for usage, one in rows]
+    csv = tmp_path / "fer2013.csv"
+    csv.write_text("\n".join(["emotion,pixels,Usage", *lines, ""]), encoding="ascii")
+    plugin = tmp_path / "fitted.py"
+    plugin.write_text(PLUGIN, encoding="utf-8")
+    return csv, plugin
+
+
+def run(benchbox: Command, files: tuple[Path, Path], *arguments: str) -> tuple[str, RunStore]:
+    csv, plugin = files
+    cache = {"BENCHBOX_CACHE_DIR": str(csv.parent / "cache")}
+    common = ("--plugin", plugin, "--data", csv, "--no-timing", "--jobs", "1", "--metric", "psnr", "--previews", "0")
+    done = benchbox("run", *common, *arguments, COLUMNS="180", **cache)
+    folder = Path(re.search(r"results: (\S+)", done.stderr)[1])  # type: ignore[index]
+    return done.stdout, RunStore.open(csv.parent / folder)
+
+
+def test_a_row_that_has_seen_the_images_does_not_choose_those_that_are_shown(
+    benchbox: Command, files: tuple[Path, Path]
+) -> None:
+    leaky = "fitted:split=PublicTest"
+    _, store = run(benchbox, files, "identity", leaky, "--previews", "4")
+    block = build_leaderboard(store).blocks[0]
+    assert {row.denoiser: row.rank for row in block.rows} == {"identity": 1, leaky: None}
+    means = {row.denoiser: row.scores["psnr"].mean for row in block.rows}
+    assert means[leaky] > means["identity"]
+    chosen = store.previews(noise_key(block.noise))[0]["why"].tolist()
+    assert chosen == ["median of identity", "worst of identity", "best of identity", "50 % of identity"]
+    assert all(store.previews(cell.key)[0] for cell in store.record.cells)
+    _, alone = run(benchbox, files, leaky, "--previews", "1")
+    assert alone.previews(noise_key(block.noise))[0]["why"].tolist() == [f"median of {leaky}"]
+
+
+def test_a_run_says_what_training_has_in_common_and_leaves_it_out(benchbox: Command, files: tuple[Path, Path]) -> None:
+    rows = ("identity", "fitted", "fitted:split=PublicTest", "fitted:validated_on=PublicTest")
+    text, store = run(benchbox, files, *rows)
+    flat = " ".join(text.split())
+    said = "not ranked: 2 of 7 scored images have a duplicate in its training data, fer2013 Training"
+    assert f"- fitted, fitted:validated_on=PublicTest: {said}" in flat
+    assert "fitted:split=PublicTest: not ranked: it was trained on images that are scored here" in flat
+    assert "fitted:validated_on=PublicTest: the weights were chosen on images of PublicTest" in flat
+    assert "check: not ranked, for 2 of the 7 scored images have a duplicate in their training data: fitted, " in flat
+    assert "run again with --drop-duplicates, which scores only images without a duplicate elsewhere" in flat
+    assert "not ranked, for they were trained on the scored images: fitted:split=PublicTest." in flat
+    overlaps = {cell.denoiser: store.outcomes()[cell.key].overlap for cell in store.record.cells}
+    assert overlaps == {
+        "identity": None,
+        "fitted": 2,
+        "fitted:split=PublicTest": None,
+        "fitted:validated_on=PublicTest": 2,
+    }
+    assert ranked(benchbox, store) == {"identity"}
+    assert ranked(benchbox, store, "--rank-leaky") == set(rows)
+
+    text, dropped = run(benchbox, files, *rows[:3], "--drop-duplicates")
+    assert "duplicates left out: 3 of 7 images, 2 with a duplicate in Training, 1 that repeat another one" in text
+    assert "have a duplicate in" not in text
+    assert ranked(benchbox, dropped) == {"identity", "fitted"}
+    assert dropped.record.request.drop_duplicates
+    assert dropped.record.data.images == 4
+    assert dropped.record.data.source == store.record.data.source == store.record.data.fingerprint
+    assert dropped.images()["id"].tolist() == [f"PublicTest/{place:05d}" for place in range(4)]
+    arguments = ("run", "--resume", dropped.record.run_id, "--rank-leaky")
+    resumed = benchbox(*arguments, BENCHBOX_CACHE_DIR=str(files[0].parent / "cache"), COLUMNS="180").stdout
+    assert "duplicates left out: 3 of 7 images" in resumed
+    assert "fitted:split=PublicTest: ranked although it was trained on images that are scored here" in resumed
+
+
+def test_python_leaves_duplicates_out_too(files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCHBOX_CACHE_DIR", str(files[0].parent / "cache"))
+    frames = notebook.run(
+        ["identity"], data=files[0], drop_duplicates=True, previews=2, timing=False, results=files[0].parent / "results"
+    )
+    assert len(frames.scores) == 4
+    (cell,) = frames.store.record.cells
+    assert len(frames.store.previews(cell.key)[1]["denoised"]) == 2
+
+
+def ranked(benchbox: Command, store: RunStore, *arguments: str) -> set[str]:
+    board = json.loads(benchbox("leaderboard", store.record.run_id, "--format", "json", *arguments).stdout)
+    return {row["denoiser"] for row in board["blocks"][0]["rows"] if row["rank"] is not None}

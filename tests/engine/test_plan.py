@@ -1,0 +1,81 @@
+"""A user's words become cells and shards."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchbox import BenchboxError, ImageSet
+from benchbox.engine.plan import SHARD_PIXELS, RunConfig, make_plan, make_shards
+from benchbox.records.run import Protocol
+from benchbox.registry import load_registry
+
+
+def images(shapes: list[tuple[int, int]]) -> ImageSet:
+    return ImageSet(
+        dataset="made",
+        split="",
+        ids=tuple(f"image-{index}" for index in range(len(shapes))),
+        shapes=np.array(shapes, dtype=np.int64),
+        fingerprint="f" * 32,
+        read=lambda indices: np.zeros((len(indices), *shapes[int(indices[0])]), dtype=np.float32),
+    )
+
+
+def test_shards_hold_every_image_once_and_one_size_each() -> None:
+    shapes = np.array([(48, 48), (2000, 3000), (48, 48), (48, 64)] * 300)
+    shards = make_shards(shapes)
+    assert sorted(np.concatenate([shard.indices for shard in shards]).tolist()) == list(range(1200))
+    assert [shard.start for shard in shards] == [0, *(shard.stop for shard in shards[:-1])]
+    for shard in shards:
+        assert (shapes[shard.indices] == shard.size).all()
+        assert len(shard.indices) == 1 or len(shard.indices) * shard.size[0] * shard.size[1] <= SHARD_PIXELS
+
+
+def test_cells_are_denoisers_times_noises() -> None:
+    config = RunConfig(("identity", "median:5"), ("gaussian:25/255", "poisson:30+gaussian:0.01"))
+    plan = make_plan(config, load_registry(), images([(48, 48)] * 3))
+    assert [denoiser.label for denoiser in plan.denoisers] == ["identity", "median:size=5"]
+    assert list(plan.noises) == [f"gaussian:{25 / 255!r}", "poisson:30+gaussian:0.01"]
+    assert len({cell.key for cell in plan.cells}) == len(plan.cells) == 4
+
+
+def test_a_cell_is_known_by_its_content_and_never_by_order() -> None:
+    registry = load_registry()
+    one = make_plan(RunConfig(("identity", "median"), ("gaussian:0.1", "poisson:30")), registry, images([(48, 48)]))
+    other = make_plan(RunConfig(("median", "identity"), ("poisson:30", "gaussian:0.1")), registry, images([(48, 48)]))
+    assert {cell.key for cell in one.cells} == {cell.key for cell in other.cells}
+    for protocol in (Protocol(seed=1), Protocol(clip=True), Protocol(quantize=True), Protocol(sigma="none")):
+        changed = make_plan(RunConfig(("median",), protocol=protocol), registry, images([(48, 48)]))
+        assert changed.cells[0].key not in {cell.key for cell in one.cells}
+
+
+def test_a_bare_run_takes_every_denoiser() -> None:
+    registry = load_registry()
+    plan = make_plan(RunConfig(), registry, images([(48, 48)]))
+    unasked = {name for name, entry in registry.denoisers.items() if entry.cls.default_rows == ()}
+    assert {denoiser.label.partition(":")[0] for denoiser in plan.denoisers} == set(registry.denoisers) - unasked
+    assert {"identity", "bm3d_lite", "unet"} & unasked == set()
+    assert "command" in unasked, "a program that nobody named cannot be run"
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (RunConfig(("medain",)), "no denoiser 'medain'"),
+        (RunConfig(("median", "median")), "'median' stands twice in this run$"),
+        (
+            RunConfig(("median:size=3", "median:3")),
+            "'median:size=3' stands twice in this run, as 'median:size=3' and as 'median:3'",
+        ),
+        (RunConfig(("median",), ("gausian:0.1",)), "no noise model 'gausian'"),
+        (RunConfig(("median",), ("gaussian:-1",)), "sigma"),
+        (RunConfig(("median",), ("gaussian:0.1", "gaussian:1/10")), "stands twice"),
+        (RunConfig(("median",), metrics=("psrn",)), "no metric 'psrn'"),
+        (RunConfig(("median:size=four",)), "size=four is not int"),
+        (RunConfig(("median:size=-1",)), "size"),
+    ],
+)
+def test_a_mistake_is_found_before_anything_runs(config: RunConfig, message: str) -> None:
+    with pytest.raises(BenchboxError, match=message):
+        make_plan(config, load_registry(), images([(48, 48)]))

@@ -1,0 +1,123 @@
+"""Pictures of a run: which images they show, that they are what was scored, and that nothing else changes."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchbox.engine.previews import SIDE, choose_images
+from benchbox.report.build import build_leaderboard
+from benchbox.report.html import write_html
+from benchbox.report.show import draw_grid, read_shown
+from benchbox.store import RunStore, find_run, noise_key
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+ASKED = ("identity", "median", "wiener", "--noise", "gaussian:0.1", "--noise", "poisson:30", "--no-timing", "--limit=9")
+
+
+def test_images_are_chosen_by_the_scores_of_the_leaders() -> None:
+    leader = np.array([30.0, 21.0, 25.0, 28.0, 22.0, 26.0, 24.0])
+    second = leader - np.array([1.0, 1.0, 1.0, 1.0, 1.0, 9.0, 1.0])
+    last = np.full(7, 10.0)
+    chosen = choose_images({"c": last, "a": leader, "b": second}, 4, higher_is_better=True)
+    assert chosen == ((2, "median of a"), (1, "worst of a"), (0, "best of a"), (5, "a and b differ most"))
+    mirrored = choose_images({"c": -last, "a": -leader, "b": -second}, 4, higher_is_better=False)
+    assert mirrored == chosen
+
+
+def test_images_are_never_chosen_twice_and_never_more_than_there_are() -> None:
+    scores = {"a": np.array([1.0, 2.0, 3.0]), "b": np.array([0.0, 2.0, 3.0])}
+    assert sorted(index for index, _ in choose_images(scores, 9, higher_is_better=True)) == [0, 1, 2]
+    assert len(choose_images({"a": np.arange(50.0)}, 9, higher_is_better=True)) == 9
+    assert choose_images(scores, 0, higher_is_better=True) == ()
+    assert choose_images({}, 4, higher_is_better=True) == ()
+
+
+def test_an_image_without_a_finite_score_is_not_chosen() -> None:
+    scores = {"a": np.array([np.inf, 2.0, 3.0, 4.0]), "b": np.array([1.0, 1.0, np.nan, 1.0])}
+    assert sorted(index for index, _ in choose_images(scores, 4, higher_is_better=True)) == [1, 3]
+    nothing = {"a": np.array([np.inf, 1.0]), "b": np.array([1.0, np.inf])}
+    assert [index for index, _ in choose_images(nothing, 4, higher_is_better=True)] == [0, 1]
+
+
+def mse(store: RunStore, noise: str, key: str) -> dict[int, float]:
+    inputs, pictures = store.previews(noise_key(noise))
+    denoised = store.previews(key)[1]["denoised"]
+    pairs = zip(pictures["clean"], denoised, strict=True)
+    return {
+        int(image): float(np.square(one - other).mean())
+        for image, (one, other) in zip(inputs["image"], pairs, strict=True)
+    }
+
+
+def test_pictures_have_the_stored_scores(benchbox: Command, tmp_path: Path) -> None:
+    benchbox("run", *ASKED)
+    store = RunStore.open(find_run(tmp_path / "results"))
+    for cell in store.record.cells:
+        scored = store.scores(cell.key)["mse"]
+        shown = mse(store, cell.noise, cell.key)
+        assert len(shown) == 4
+        for image, value in shown.items():
+            # Half precision keeps eleven bits of a pixel.
+            assert value == pytest.approx(float(scored[image]), rel=2e-3)
+    noisy = store.previews(noise_key("gaussian:0.1"))
+    first = store.scores(store.record.cells[0].key)["noisy_mse"]
+    for image, one, other in zip(noisy[0]["image"], noisy[1]["noisy"], noisy[1]["clean"], strict=True):
+        assert float(np.square(one - other).mean()) == pytest.approx(float(first[image]), rel=5e-3)
+
+
+def test_resume_makes_the_missing_pictures_and_no_others(benchbox: Command, tmp_path: Path) -> None:
+    benchbox("run", *ASKED, "--repeats", "2", "--previews", "2")
+    run = find_run(tmp_path / "results")
+    files = {file: file.read_bytes() for file in (run / "previews").iterdir()}
+    assert len(files) == 8
+    gone = sorted(files)[::3]
+    times = {file: file.stat().st_mtime_ns for file in files if file not in gone}
+    for file in gone:
+        file.unlink()
+    result = benchbox("run", "--resume", run)
+    assert "set aside" not in result.stderr
+    assert {file: file.read_bytes() for file in (run / "previews").iterdir()} == files
+    assert times == {file: file.stat().st_mtime_ns for file in times}
+    assert RunStore.open(run).previews(noise_key("poisson:30"))[0]["repeat"].tolist() == [0, 1, 0, 1]
+
+
+def test_a_denoiser_that_fails_on_the_second_look_fails_no_run(
+    benchbox: Command, plugin: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    file = plugin("moody", "if len(noisy) < 9:\n    raise ValueError('too few')\nreturn noisy")
+    benchbox("run", "moody", "identity", "--plugin", file, "--limit", "9", "--no-timing")
+    store = RunStore.open(find_run(tmp_path / "results"))
+    kept = {cell.denoiser: bool(store.previews(cell.key)[0]) for cell in store.record.cells}
+    assert kept == {"moody": False, "identity": True}
+    assert "too few" in store.log_file("moody", "previews").read_text(encoding="utf-8")
+
+
+def test_large_images_of_several_sizes_are_cut(benchbox: Command, tmp_path: Path) -> None:
+    import cv2
+
+    (tmp_path / "photographs").mkdir()
+    for number, shape in enumerate([(120, 40), (200, 300), (64, 64)]):
+        picture = np.random.default_rng(number).integers(0, 256, shape, dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / "photographs" / f"{number}.png"), picture)
+    benchbox("run", "identity", "--data", tmp_path / "photographs", "--no-timing")
+    store = RunStore.open(find_run(tmp_path / "results"))
+    columns, pictures = store.previews(noise_key("gaussian:0.1"))
+    shapes = {int(image): one.shape for image, one in zip(columns["image"], pictures["clean"], strict=True)}
+    assert shapes == {0: (SIDE, 40), 1: (SIDE, SIDE), 2: (64, 64)}
+    whole = cv2.imread(str(tmp_path / "photographs" / "1.png"), cv2.IMREAD_GRAYSCALE)
+    assert whole is not None
+    place = columns["image"].tolist().index(1)
+    np.testing.assert_allclose(pictures["clean"][place], whole[52:148, 102:198] / 255, atol=5e-4)
+    board = build_leaderboard(store)
+    page = write_html(store, board).read_text(encoding="utf-8")
+    words = "Of a large image only the middle is shown; its scores are of the whole."
+    assert page.count(words) == 1
+    assert "From the pictures of 3 images only" in page
+    assert "Large images take part by their middle; the leaderboard scores the whole." in page
+    assert words in benchbox("show").stdout
+    assert words in draw_grid(read_shown(store, board, "", "")).texts[0].get_text().replace("\n", " ")

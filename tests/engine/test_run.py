@@ -1,0 +1,211 @@
+"""The main job, typed as a user types it: real processes, real images, real files."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import benchbox as package
+from benchbox.engine.data import open_data
+from benchbox.engine.shard import Condition, draw
+from benchbox.records.run import DataRequest, Reference
+from benchbox.registry import load_registry
+from benchbox.store import RunStore, find_run
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+Plugin = Callable[[str, str], Path]
+
+
+def latest(folder: Path) -> RunStore:
+    return RunStore.open(find_run(folder / "results"))
+
+
+def test_the_first_command_of_a_newcomer(benchbox: Command, tmp_path: Path) -> None:
+    result = benchbox("run", "identity", "median", "gaussian_blur", "--noise", "gaussian:0.1")
+    assert "gaussian:0.1" in result.stdout
+    assert "built-in sample" in result.stdout
+    assert "--data fer2013.csv" in result.stdout
+    ranks = re.findall(r"^(\d) +(\w+)", result.stdout, flags=re.MULTILINE)
+    assert ranks == [("1", "gaussian_blur"), ("2", "median"), ("3", "identity")]
+    store = latest(tmp_path)
+    for denoiser, timing in store.timings().items():
+        assert timing.status == "ok", denoiser
+        assert len(timing.samples_ms[1]) >= 20
+        assert len(timing.samples_ms[64]) >= 20
+        assert sorted(timing.samples_ms) == [1, 8, 64]
+        assert len(timing.samples_ms[8]) >= 20
+        assert timing.cold_start_s > 0
+    page = (store.folder / "leaderboard.md").read_text()
+    for fact in ("sample", "142", "gaussian:0.1", "unclipped", "seed", str(store.record.environment["cpu"]), "numpy"):
+        assert fact in page
+
+
+def test_noise_is_20_db_unclipped_and_every_denoiser_met_the_same(benchbox: Command, tmp_path: Path) -> None:
+    benchbox("run", "identity", "median", "wavelet", "--no-timing", "--noise", "gaussian:0.1")
+    store = latest(tmp_path)
+    scores = [store.scores(cell.key) for cell in store.record.cells]
+    for one in scores:
+        np.testing.assert_array_equal(one["noisy_mse"], scores[0]["noisy_mse"])
+        np.testing.assert_allclose(one["sigma_true"], 0.1)
+    assert -10 * np.log10(scores[0]["noisy_mse"].mean()) == pytest.approx(20.0, abs=0.02)
+    # The floor's score is that of the noise itself, clipped: drawn again here by itself.
+    registry = load_registry()
+    request, noise = store.record.request, "gaussian:0.1"
+    dataset = Reference(registry.dataset("sample").provider, "sample")
+    condition = Condition(
+        request, dataset, store.record.data.fingerprint, noise, store.record.noises[noise], store.record.protocol
+    )
+    clean, noisy, _ = draw(condition, np.arange(142))
+    expected = ((np.clip(noisy, 0, 1) - clean).astype(float) ** 2).mean(axis=(1, 2))
+    np.testing.assert_allclose(scores[0]["mse"], expected, rtol=1e-6)
+
+
+def test_scores_do_not_depend_on_workers_order_company_or_time(benchbox: Command, tmp_path: Path) -> None:
+    runs = []
+    for arguments in (
+        ("identity", "median", "--jobs", "1", "--noise", "gaussian:0.1", "--noise", "poisson:30"),
+        ("wavelet", "median", "--jobs", "3", "--noise", "poisson:30", "--noise", "gaussian:0.1"),
+    ):
+        benchbox("run", *arguments, "--no-timing")
+        store = latest(tmp_path)
+        runs.append({(cell.denoiser, cell.noise): store.scores(cell.key) for cell in store.record.cells})
+    for noise in ("gaussian:0.1", "poisson:30"):
+        one, other = runs[0]["median", noise], runs[1]["median", noise]
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_one_denoiser_stands_several_times_with_different_options(benchbox: Command) -> None:
+    result = benchbox("run", "median:size=3", "median:size=5", "--no-timing")
+    assert "median:size=3" in result.stdout
+    assert "median:size=5" in result.stdout
+
+
+def test_what_a_plugin_prints_goes_to_its_log(benchbox: Command, plugin: Plugin, tmp_path: Path) -> None:
+    file = plugin("chatty", "print('hello from a plugin', flush=True)\nos.write(1, b'and from below')\nreturn noisy")
+    result = benchbox("run", "chatty", "--plugin", file)
+    assert "hello" not in result.stdout + result.stderr
+    log = latest(tmp_path).log_file("chatty", "quality").read_text()
+    assert "hello from a plugin" in log
+    assert "and from below" in log
+
+
+def test_a_denoiser_that_fails_only_when_timed_is_a_failure(benchbox: Command, plugin: Plugin, tmp_path: Path) -> None:
+    file = plugin("moody", "if len(noisy) == 1: raise RuntimeError('not alone')\nreturn noisy")
+    result = benchbox("run", "moody", "--plugin", file, code=1)
+    assert "not alone" in result.stdout
+    assert latest(tmp_path).timings()["moody"].status == "failed"
+
+
+def test_a_small_image_skips_what_cannot_take_it(benchbox: Command, plugin: Plugin, tmp_path: Path) -> None:
+    file = plugin("large", "return noisy")
+    file.write_text(
+        file.read_text()
+        .replace("import Denoiser", "import Capabilities, Denoiser")
+        .replace("    summary", "    capabilities = Capabilities(min_size=100)\n    summary")
+    )
+    result = benchbox("run", "large", "identity", "--plugin", file, "--no-timing")
+    assert "skipped" in result.stdout
+    assert "100 pixels" in result.stdout.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (("run", "medain"), "no denoiser 'medain'", "did you mean 'median'"),
+        (("run", "--noise", "gausian:0.1"), "no noise model 'gausian'", "did you mean 'gaussian'"),
+        (("run", "median:sise=3"), "no option 'sise'", "did you mean 'size'"),
+        (("run", "--data", "nowhere.csv"), "nowhere.csv", ""),
+        (("run", "--metric", "psrn"), "no metric 'psrn'", "did you mean 'psnr'"),
+        (("run", "--sort", "psrn", "identity", "--no-timing"), "psrn", "psnr"),
+        (("leaderboard", "nothing"), "there is no run in", "benchbox run"),
+        (("run", "--plugin", "missing.py"), "missing.py", "--plugin"),
+    ],
+)
+def test_a_usage_error_says_what_and_what_next(
+    arguments: tuple[str, ...], message: str, hint: str, benchbox: Command
+) -> None:
+    result = benchbox(*arguments, code=2)
+    assert result.stderr.startswith("error: ")
+    assert message in result.stderr
+    assert hint in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_an_unknown_command_or_option_is_a_usage_error(benchbox: Command) -> None:
+    assert "did you mean 'run'" in benchbox("rnu", code=2).stderr
+    assert "No such option" in benchbox("run", "--nosie", "gaussian", code=2).stderr
+
+
+def test_results_that_cannot_be_written_are_said(benchbox: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = benchbox("run", "identity", "--results", tmp_path / "file" / "results", code=2)
+    assert "cannot write" in result.stderr
+    assert "--results" in result.stderr
+
+
+@pytest.mark.parametrize("form", ["markdown", "csv", "json", "latex"])
+def test_a_leaderboard_is_written_in_every_format(form: str, benchbox: Command, tmp_path: Path) -> None:
+    benchbox("run", "identity", "median", "--no-timing")
+    printed = benchbox("leaderboard", "--format", form).stdout
+    benchbox("leaderboard", "--format", form, "-o", "board.txt", "--sort", "psnr")
+    assert (tmp_path / "board.txt").read_text() == printed
+    assert "median" in printed
+    if form == "json":
+        assert json.loads(printed)["blocks"][0]["rows"][0]["denoiser"] == "median"
+    sorted_by_error = benchbox("leaderboard", "--sort", "mse").stdout
+    assert sorted_by_error.index("median") < sorted_by_error.index("identity")
+
+
+def test_limit_draws_over_the_whole_split(benchbox: Command, tmp_path: Path) -> None:
+    drawn = []
+    for seed in ("0", "0", "1"):
+        benchbox("run", "identity", "--no-timing", "--limit", "20", "--seed", seed)
+        drawn.append(latest(tmp_path).images()["id"].tolist())
+    assert len(drawn[0]) == 20
+    assert drawn[0] == drawn[1] != drawn[2]
+    everything = open_data(DataRequest(dataset="sample"), {"sample": load_registry().dataset("sample").cls()}).ids
+    assert set(drawn[0]) < set(everything)
+    assert drawn[0] != list(everything[:20])
+
+
+def test_the_python_interface_gives_data_frames(tmp_path: Path) -> None:
+    frames = package.run(["identity", "median"], noise="gaussian:0.1", results=tmp_path, timing=False)
+    assert len(frames.scores) == 2 * 142
+    assert {"denoiser", "noise", "id", "psnr", "ssim"} <= set(frames.scores.columns)
+    means = frames.scores.groupby("denoiser")["psnr"].mean()
+    board = frames.leaderboard.set_index("denoiser")
+    assert board.loc["median", "psnr"] == pytest.approx(means["median"], abs=1e-12)
+    again = package.load_run(results=tmp_path)
+    assert again.scores.equals(frames.scores)
+
+
+def test_a_script_needs_no_main_guard(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("import benchbox\nprint(len(benchbox.run(['identity'], timing=False).scores))\n")
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == ["142"]
+
+
+def test_a_run_without_psnr_is_ranked_by_the_metric_that_it_has(benchbox: Command, tmp_path: Path) -> None:
+    words = ("--no-timing", "--limit", "10", "--metric", "ssim")
+    assert "ranked by SSIM" in benchbox("run", "identity", "median", *words, "--report").stdout
+    benchbox("run", "wiener", *words)
+    first, second = sorted(path.name for path in (tmp_path / "results").iterdir())
+    assert "ranked by SSIM" in benchbox("leaderboard", first).stdout
+    assert "SSIM" in benchbox("show", first).stdout
+    merged = benchbox("merge", first, second).stdout
+    assert "ranked by SSIM" in merged
+    assert "wiener" in merged
+    said = benchbox("run", "median", *words, "--sort", "psnr", code=2).stderr
+    assert "--sort psnr: this run would have no metric 'psnr'" in said

@@ -1,0 +1,231 @@
+"""Plugins are found, loaded and looked up; broken ones are one line each and take nothing along."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchbox import BenchboxError
+from benchbox.registry import load_class, load_registry
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+
+GOOD = """
+from benchbox import Denoiser, hookimpl
+class Box(Denoiser):
+    name = "{name}"
+    summary = "mean of a square"
+    def denoise(self, noisy, sigma):
+        return noisy
+@hookimpl
+def benchbox_denoisers():
+    return [Box]
+"""
+CLASS = """
+from benchbox import Denoiser, NoiseModel, hookimpl
+{body}
+@hookimpl
+def benchbox_denoisers():
+    return {offer}
+"""
+BROKEN = {
+    "import error": ("import no_such_module", "ModuleNotFoundError", ""),
+    "syntax error": ("def f(:\n  pass", "SyntaxError", ""),
+    "raises on import": ("raise RuntimeError('no licence')", "RuntimeError: no licence", ""),
+    "misspelt hook": (
+        "from benchbox import hookimpl\n@hookimpl\ndef benchbox_denoiser():\n    return []",
+        "there is no hook 'benchbox_denoiser'",
+        "did you mean 'benchbox_denoisers'",
+    ),
+    "hook raises": (CLASS.format(body="", offer="1 / 0"), "ZeroDivisionError", ""),
+    "hook returns a class": (CLASS.format(body="", offer="Denoiser"), "not a list", "Denoiser subclasses"),
+    "hook returns a number": (CLASS.format(body="", offer="3"), "not a list", ""),
+    "hook takes an argument": (
+        "from benchbox import hookimpl\n@hookimpl\ndef benchbox_denoisers(size):\n    return []",
+        "size",
+        "",
+    ),
+    "an object": (CLASS.format(body="", offer="[3]"), "not a class", "return the class"),
+    "another class": (CLASS.format(body="class A: name = 'a'", offer="[A]"), "is not a Denoiser", "benchbox.Denoiser"),
+    "no name": (
+        CLASS.format(body="class A(Denoiser):\n    def denoise(self, noisy, sigma): return noisy", offer="[A]"),
+        "has no name",
+        "name = 'a'",
+    ),
+    "no denoise": (CLASS.format(body="class A(Denoiser): name, summary = 'a', ''", offer="[A]"), "lacks denoise", ""),
+    "no summary": (
+        CLASS.format(
+            body="class A(Denoiser):\n    name = 'a'\n    def denoise(self, noisy, sigma): return noisy", offer="[A]"
+        ),
+        "has no summary",
+        "",
+    ),
+    "invalid name": (
+        CLASS.format(
+            body="class A(Denoiser):\n    name = summary = '../A'\n    def denoise(self, noisy, sigma): return noisy",
+            offer="[A]",
+        ),
+        "not a valid name",
+        "lower-case",
+    ),
+    "option without default": (
+        CLASS.format(
+            body="class A(Denoiser):\n    name = summary = 'a'\n    def __init__(self, *, size: int): ...\n"
+            "    def denoise(self, noisy, sigma): return noisy",
+            offer="[A]",
+        ),
+        "no default",
+        "",
+    ),
+    "option of an unknown type": (
+        CLASS.format(
+            body="class A(Denoiser):\n    name = summary = 'a'\n    def __init__(self, *, size: list[int] = []): ...\n"
+            "    def denoise(self, noisy, sigma): return noisy",
+            offer="[A]",
+        ),
+        "has type list[int], which text cannot be turned into",
+        "use bool, int",
+    ),
+    "option without type": (
+        CLASS.format(
+            body="class A(Denoiser):\n    name = summary = 'a'\n    def __init__(self, *, size=3): ...\n"
+            "    def denoise(self, noisy, sigma): return noisy",
+            offer="[A]",
+        ),
+        "has no type",
+        "annotate it",
+    ),
+    "exits on import": ("raise SystemExit(0)", "SystemExit", ""),
+    "hook exits": (CLASS.format(body="", offer="exit(3)"), "SystemExit", ""),
+}
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    file = folder / name
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_bundled_plugins_come_through_their_entry_points() -> None:
+    registry = load_registry()
+    assert registry.broken == []
+    median = registry.denoiser("median")
+    assert (median.provider.kind, median.provider.distribution) == ("entry point", "benchbox")
+    assert registry.noise_model("gaussian").provider.kind == "built in"
+    assert "psnr" in registry.metrics
+    assert "fer2013" in registry.datasets
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_broken_plugin_is_a_line_and_the_rest_goes_on(fault: str, tmp_path: Path) -> None:
+    text, reason, hint = BROKEN[fault]
+    write(tmp_path, "bad.py", text)
+    write(tmp_path, "good.py", GOOD.format(name="box3"))
+    registry = load_registry(folders=[tmp_path])
+    assert "box3" in registry.denoisers
+    (broken,) = registry.broken
+    assert broken.provider.target.endswith("bad.py")
+    assert reason in broken.reason
+    assert "\n" not in broken.reason
+    assert hint in broken.hint
+
+
+def test_a_plugin_that_was_asked_for_must_work(tmp_path: Path) -> None:
+    with pytest.raises(BenchboxError, match="no_such_module"):
+        load_registry(files=[write(tmp_path, "bad.py", "import no_such_module")])
+    with pytest.raises(BenchboxError, match="no such file"):
+        load_registry(files=[tmp_path / "missing.py"])
+    with pytest.raises(BenchboxError, match="no such folder"):
+        load_registry(folders=[tmp_path / "missing"])
+
+
+def test_a_name_offered_twice_names_both(tmp_path: Path) -> None:
+    first = write(tmp_path, "first.py", GOOD.format(name="box3"))
+    second = write(tmp_path, "second.py", GOOD.format(name="box3"))
+    registry = load_registry(folders=[tmp_path])
+    with pytest.raises(BenchboxError) as caught:
+        registry.denoiser("box3")
+    assert str(first) in caught.value.message
+    assert str(second) in caught.value.message
+
+
+def test_an_unknown_name_gets_a_suggestion() -> None:
+    registry = load_registry()
+    with pytest.raises(BenchboxError) as caught:
+        registry.denoiser("medain")
+    assert caught.value.hint == "did you mean 'median'?"
+
+
+def test_the_reason_of_a_broken_plugin_comes_when_its_name_is_used(tmp_path: Path) -> None:
+    text, _, _ = BROKEN["option without default"]
+    write(tmp_path, "bad.py", text)
+    with pytest.raises(BenchboxError, match="no default"):
+        load_registry(folders=[tmp_path]).denoiser("a")
+
+
+def test_nothing_is_loaded_from_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "benchbox_evil.py", GOOD.format(name="evil"))
+    (tmp_path / "plugins").mkdir()
+    write(tmp_path / "plugins", "evil.py", GOOD.format(name="evil"))
+    monkeypatch.chdir(tmp_path)
+    assert "evil" not in load_registry().denoisers
+
+
+def test_a_class_is_found_again_from_its_provider(tmp_path: Path) -> None:
+    registry = load_registry(files=[write(tmp_path, "good.py", GOOD.format(name="box3"))])
+    entry = registry.denoiser("box3")
+    assert load_class(entry.provider, "benchbox_denoisers", "box3") is entry.cls
+    with pytest.raises(BenchboxError, match="no longer offers 'box5'"):
+        load_class(entry.provider, "benchbox_denoisers", "box5")
+
+
+def test_the_listing_says_where_each_plugin_came_from_and_why_one_is_broken(benchbox: Command, tmp_path: Path) -> None:
+    write(tmp_path, "good.py", GOOD.format(name="box3"))
+    write(tmp_path, "twice.py", GOOD.format(name="median"))
+    write(tmp_path, "bad.py", "import no_such_module")
+    shown = benchbox("plugins", "list", "--plugins-dir", ".").stdout
+    assert "benchbox 0.1.0 (benchbox_filters)  (entry point)" in shown
+    assert "(built in)" in shown
+    assert f"{tmp_path}/good.py  (file)\n    denoisers: box3\n" in shown
+    assert f"broken: {tmp_path}/bad.py: ModuleNotFoundError: No module named 'no_such_module' (hint: " in shown
+    assert f"broken: {tmp_path}/twice.py: 'median' is offered by benchbox 0.1.0 (benchbox_filters) too" in shown
+    assert "Traceback" not in shown
+    found = json.loads(benchbox("plugins", "list", "--plugins-dir", ".", "--json").stdout)
+    assert {"from": f"{tmp_path}/good.py", "kind": "file", "offers": {"denoisers": ["box3"]}} in found["plugins"]
+    assert {Path(one["from"]).name for one in found["broken"]} == {"bad.py", "twice.py"}
+    assert all(one["reason"] and one["hint"] for one in found["broken"])
+
+
+def unpack(package: Path, target: Path) -> None:
+    """Lay a package out as its installed wheel does, without the tools and the network that building one takes."""
+    project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+    word = project["name"].replace("-", "_")
+    shutil.copy(package / f"{word}.py", target)
+    info = target / f"{word}-{project['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.4\nName: {project['name']}\nVersion: {project['version']}\n")
+    points = "".join(f"{name} = {value}\n" for name, value in project["entry-points"]["benchbox"].items())
+    (info / "entry_points.txt").write_text(f"[benchbox]\n{points}")
+
+
+def test_a_package_of_somebody_else_is_found_and_used(benchbox: Command, tmp_path: Path) -> None:
+    """Its denoiser, its noise and its metric, by the entry point that its metadata name."""
+    (tmp_path / "site").mkdir()
+    unpack(FIXTURES / "benchbox-shrink", tmp_path / "site")
+    here = {"PYTHONPATH": str(tmp_path / "site")}
+    found = json.loads(benchbox("plugins", "list", "--json", **here).stdout)
+    (one,) = [plugin for plugin in found["plugins"] if plugin["from"] == "benchbox-shrink 1.2 (benchbox_shrink)"]
+    assert one["offers"] == {"denoisers": ["shrink"], "noises": ["dead"], "metrics": ["worst"]}
+    arguments = "--noise", "dead:0.2", "--metric", "psnr", "--metric", "worst", "--limit", "5", "--no-timing"
+    benchbox("run", "shrink:strength=2", "identity", *arguments, **here)
+    board = benchbox("leaderboard", "--format", "json", **here).stdout
+    for word in ("shrink:strength=2", "dead:0.2", "worst"):
+        assert word in board
+    assert "0 fail" in benchbox("plugins", "check", "shrink", **here).stdout

@@ -1,0 +1,389 @@
+"""Two runs side by side: what is paired, what is refused, and the gates."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from made_records import MSE, PSNR, make_record
+from numpy.typing import NDArray
+from rich.console import Console
+
+from benchbox.api.errors import BenchboxError
+from benchbox.cli.reports import compare as command
+from benchbox.engine.merge import merge_runs
+from benchbox.records.run import Calibration, Cell, DataRecord, MetricRecord, Outcome, Protocol, Provider, Timing
+from benchbox.report.compare import ComparedRow, RunComparison, compare_runs
+from benchbox.report.compare_export import TerminalComparison, render_comparison
+from benchbox.report.gates import SPEED_FIGURES, check_gates, parse_gate
+from benchbox.store import RunStore
+
+IMAGES = 80
+
+
+def make_run(
+    folder: Path,
+    number: int,
+    gains: dict[str, float],
+    ids: range = range(IMAGES),
+    speed: float = 1.0,
+    jitter: float = 0.0,
+    kernel_ms: float | None = None,
+    **changes: Any,
+) -> RunStore:
+    """Make a run on disk; the scores of an image hang on its id alone and on the gain of the denoiser."""
+    noise = "gaussian:0.1"
+    record = make_record(
+        gains,
+        metrics=(PSNR, MSE),
+        run_id=f"2026010{number}-030405-000abcd",
+        data=DataRecord("fer2013", "PublicTest", len(ids), "48x48", f"{ids}"),
+        cells=tuple(Cell(f"{number}{place:07x}", label, noise) for place, label in enumerate(gains)),
+    )
+    record = replace(record, **changes)
+    store = RunStore.create(folder, record, {"id": np.array([f"i{number:05d}" for number in ids])})
+    for cell in record.cells:
+        for repeat in range(record.protocol.repeats):
+            columns = scores_of(gains[cell.denoiser] + 0.1 * repeat, ids, jitter)
+            columns["image"] = np.arange(len(ids), dtype=np.int32)
+            store.write_shard(cell.key, repeat * len(ids), (repeat + 1) * len(ids), columns)
+        store.write_outcome(cell.key, Outcome("ok", knew="blind", images=len(ids)))
+    for label in gains:
+        samples = {1: [2.0 * speed] * 40, 64: [50.0 * speed] * 20}
+        kernel = Calibration(1, [kernel_ms / 4] * 9, [kernel_ms * 4] * 9) if kernel_ms else None
+        timing = Timing("ok", "", (48, 48), noise, 1, 64, 0.1, 0.1, 0.1, 10.0, 1, samples, kernel)
+        store.write_timing(label, timing)
+    return RunStore.open(store.folder)
+
+
+def scores_of(gain: float, ids: range, jitter: float = 0.0) -> dict[str, NDArray[Any]]:
+    everything = np.random.default_rng(0).normal(22, 2, 1000)[list(ids)]
+    noisy = np.random.default_rng(1).uniform(0.0099, 0.0101, 1000)[list(ids)]
+    psnr = everything + gain + np.random.default_rng(2).normal(0, 1, 1000)[list(ids)] * jitter
+    return {"psnr": psnr, "mse": 10 ** (-psnr / 10), "noisy_mse": noisy}
+
+
+def row_of(comparison: RunComparison, denoiser: str) -> ComparedRow:
+    return next(row for row in comparison.rows if row.denoiser == denoiser)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> tuple[RunStore, RunStore]:
+    """A run, and a later one in which one denoiser lost 0.2 dB and all are a fifth slower."""
+    before = make_run(tmp_path, 1, {"identity": 0.0, "median": 4.0, "wiener": 5.0})
+    after = make_run(tmp_path, 2, {"identity": 0.0, "median": 3.8, "wiener": 5.0}, speed=1.2, jitter=0.02)
+    return before, after
+
+
+def test_differences_are_paired(runs: tuple[RunStore, RunStore]) -> None:
+    comparison = compare_runs(*runs)
+    change = row_of(comparison, "median").changes["psnr"]
+    assert change.difference == pytest.approx(-0.2, abs=0.01)
+    assert change.low < change.difference < change.high
+    # The images differ by 2 dB; paired, they say no more than the jitter of 0.02 dB does.
+    assert change.high - change.low < 0.02
+    assert change.apart
+    assert change.images == IMAGES
+    assert row_of(comparison, "median").best == ("psnr", "mse")
+    assert not row_of(comparison, "wiener").changes["psnr"].apart
+
+
+def test_a_run_compares_to_itself_without_a_difference(runs: tuple[RunStore, RunStore]) -> None:
+    for row in compare_runs(runs[0], runs[0]).rows:
+        change = row.changes["psnr"]
+        assert (change.difference, change.p, change.apart) == (0, 1, False)
+
+
+def test_only_images_of_both_runs_are_compared(tmp_path: Path) -> None:
+    before = make_run(tmp_path, 1, {"median": 4.0}, ids=range(60))
+    after = make_run(tmp_path, 2, {"median": 4.5}, ids=range(20, 100))
+    comparison = compare_runs(before, after)
+    assert comparison.images == 40
+    change = row_of(comparison, "median").changes["psnr"]
+    assert change.images == 40
+    assert change.difference == pytest.approx(0.5)
+    assert change.before == pytest.approx(scores_of(4.0, range(20, 60))["psnr"].mean())
+
+
+def test_several_noises_an_image_count_as_one_image(tmp_path: Path) -> None:
+    before = make_run(tmp_path, 1, {"median": 4.0}, protocol=Protocol(repeats=3))
+    after = make_run(tmp_path, 2, {"median": 4.5}, protocol=Protocol(repeats=3))
+    change = row_of(compare_runs(before, after), "median").changes["psnr"]
+    assert change.images == IMAGES
+    assert change.before == pytest.approx(scores_of(4.1, range(IMAGES))["psnr"].mean())
+    assert change.difference == pytest.approx(0.5)
+
+
+def test_images_that_are_perfect_in_one_run_are_left_out_and_counted(runs: tuple[RunStore, RunStore]) -> None:
+    store = runs[1]
+    columns = scores_of(3.8, range(IMAGES))
+    columns["psnr"][:5] = np.inf
+    store.write_shard(store.record.cells[1].key, 0, IMAGES, {"image": np.arange(IMAGES, dtype=np.int32)} | columns)
+    comparison = compare_runs(*runs)
+    assert row_of(comparison, "median").changes["psnr"].images == IMAGES - 5
+    assert "median on gaussian:0.1: 5 images without a finite score" in shown(comparison)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"protocol": Protocol(clip=True)}, "protocol"),
+        ({"protocol": Protocol(seed=1)}, "seed"),
+        ({"data": DataRecord("images", "PublicTest", IMAGES, "48x48", "")}, "data set"),
+        ({"data": DataRecord("fer2013", "Training", IMAGES, "48x48", "")}, "split"),
+        (
+            {
+                "metrics": {
+                    "psnr": MetricRecord(Provider("file", "/mine.py"), "psnr", "dB", True, ""),
+                    "mse": MSE,
+                }
+            },
+            "metric 'psnr'",
+        ),
+    ],
+)
+def test_what_does_not_compare_is_refused(tmp_path: Path, changes: dict[str, Any], word: str) -> None:
+    before = make_run(tmp_path, 1, {"median": 4.0})
+    after = make_run(tmp_path, 2, {"median": 4.0}, **changes)
+    with pytest.raises(BenchboxError, match=f"do not compare: {word}"):
+        compare_runs(before, after)
+
+
+def test_runs_without_a_common_image_are_refused(tmp_path: Path) -> None:
+    before = make_run(tmp_path, 1, {"median": 4.0}, ids=range(40))
+    after = make_run(tmp_path, 2, {"median": 4.0}, ids=range(40, 80))
+    with pytest.raises(BenchboxError, match="no image in common"):
+        compare_runs(before, after)
+
+
+def test_other_images_of_the_same_name_are_refused(runs: tuple[RunStore, RunStore]) -> None:
+    store = runs[1]
+    columns = scores_of(3.8, range(IMAGES))
+    columns["noisy_mse"][7] *= 1 + 1e-7
+    store.write_shard(store.record.cells[1].key, 0, IMAGES, {"image": np.arange(IMAGES, dtype=np.int32)} | columns)
+    with pytest.raises(BenchboxError, match="are not the same images"):
+        compare_runs(*runs)
+
+
+def test_runs_without_a_common_row_are_refused(tmp_path: Path) -> None:
+    before, after = make_run(tmp_path, 1, {"median": 4.0}), make_run(tmp_path, 2, {"wiener": 4.0})
+    with pytest.raises(BenchboxError, match="no row in common"):
+        compare_runs(before, after)
+
+
+def test_an_unknown_metric_is_refused(runs: tuple[RunStore, RunStore]) -> None:
+    with pytest.raises(BenchboxError, match="'ssim' is no metric of both runs"):
+        compare_runs(*runs, metric="ssim")
+
+
+@pytest.mark.parametrize(
+    ("gate", "failing"),
+    [
+        ("psnr < -0.05 dB", {"median"}),
+        ("psnr<-0.05", {"median"}),
+        ("psnr < -0.5 dB", set()),
+        ("psnr < -0.5%", {"median"}),
+        ("mse > 3%", {"median"}),
+        ("latency_p50 > +10%", {"identity", "median", "wiener"}),
+        ("latency_p50 > 0.5 ms", set()),
+        ("latency_p50 >= 0.3 ms", {"identity", "median", "wiener"}),
+        ("throughput < -10 %", {"identity", "median", "wiener"}),
+        ("throughput < -20 %", set()),
+    ],
+)
+def test_gates(runs: tuple[RunStore, RunStore], gate: str, failing: set[str]) -> None:
+    comparison = compare_runs(*runs)
+    breaches = check_gates([parse_gate(gate, comparison)], comparison)
+    assert {breach.denoiser for breach in breaches} == failing
+
+
+@pytest.mark.parametrize(
+    ("gate", "message"),
+    [
+        ("psnr", "cannot read the gate"),
+        ("psnr < much", "cannot read the gate"),
+        ("psnr = 3", "cannot read the gate"),
+        ("pnsr < 1", "'pnsr' is no figure"),
+        ("psnr < 1 ms", "the unit of psnr is 'dB' or '%', not 'ms'"),
+        ("mse < 1 dB", "the unit of mse is '%' or none"),
+    ],
+)
+def test_gates_that_cannot_be_held_are_refused(runs: tuple[RunStore, RunStore], gate: str, message: str) -> None:
+    with pytest.raises(BenchboxError, match=message):
+        parse_gate(gate, compare_runs(*runs))
+
+
+def test_a_row_that_was_lost_fails_every_gate(runs: tuple[RunStore, RunStore]) -> None:
+    store = runs[1]
+    store.write_outcome(store.record.cells[1].key, Outcome("failed", reason="ValueError: no"))
+    comparison = compare_runs(*runs)
+    breaches = check_gates([parse_gate("psnr < -9", comparison)], comparison)
+    assert [(one.denoiser, one.found) for one in breaches] == [
+        ("median", f"failed in run {store.record.run_id}: ValueError: no")
+    ]
+
+
+def test_a_row_that_the_second_run_leaves_out_fails_every_gate(tmp_path: Path) -> None:
+    before = make_run(tmp_path, 1, {"median": 4.0, "wiener": 1.0})
+    after = make_run(tmp_path, 2, {"median": 4.0})
+    comparison = compare_runs(before, after)
+    breaches = check_gates([parse_gate("psnr < -9", comparison)], comparison)
+    assert [(one.denoiser, one.found) for one in breaches] == [("wiener", f"not in run {after.record.run_id}")]
+
+
+def test_a_row_that_is_new_fails_no_gate(tmp_path: Path) -> None:
+    before = make_run(tmp_path, 1, {"median": 4.0})
+    after = make_run(tmp_path, 2, {"median": 4.0, "wiener": 1.0})
+    comparison = compare_runs(before, after)
+    assert check_gates([parse_gate("psnr < -0.05 dB", comparison)], comparison) == ()
+    assert row_of(comparison, "wiener").reason == f"not in run {before.record.run_id}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (
+            {"environment": {"cpu": "Another CPU", "cores": 2}},
+            "the machines differ: Example CPU, 2 cores and Another CPU, 2 cores",
+        ),
+        ({"environment": {"cpu": "Example CPU", "cores": 4}}, "the machines differ"),
+    ],
+)
+def test_latencies_of_two_machines_are_not_compared(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    before = make_run(tmp_path, 1, {"median": 4.0})
+    comparison = compare_runs(before, make_run(tmp_path, 2, {"median": 4.0}, **changes))
+    assert comparison.speed_caveat.startswith(reason)
+    assert "p50" not in shown(comparison)
+    with pytest.raises(BenchboxError, match="does not compare: the machines differ"):
+        parse_gate("latency_p50 > 10%", comparison)
+    assert parse_gate("psnr < 0", comparison).figure == "psnr"
+
+
+ANOTHER = {"cpu": "Another CPU", "cores": 2}
+
+
+@pytest.fixture
+def machines(tmp_path: Path) -> RunComparison:
+    """Runs of two machines: the second is half as fast, and one denoiser lost more than that on it."""
+    before = make_run(tmp_path, 1, {"median": 4.0, "wiener": 5.0}, kernel_ms=0.5)
+    after = make_run(tmp_path, 2, {"median": 4.0, "wiener": 5.0}, kernel_ms=1.0, speed=2.0, environment=ANOTHER)
+    slow = {1: [5.0] * 40, 64: [125.0] * 20}
+    after.write_timing("wiener", replace(after.timings()["wiener"], samples_ms=slow))
+    return compare_runs(before, after)
+
+
+def test_latencies_of_two_machines_compare_through_the_calibration_kernel(machines: RunComparison) -> None:
+    assert machines.normalised
+    table = render_comparison(machines, (), "markdown").splitlines()
+    (median,) = (line for line in table if line.startswith("| median"))
+    (wiener,) = (line for line in table if line.startswith("| wiener"))
+    assert median.endswith("| 2.00 | 4.00 | +0.0 |")
+    assert wiener.endswith("| 2.00 | 5.00 | +25.0 |")
+    text = " ".join(shown(machines).split())
+    assert "the machines differ: Example CPU, 2 cores and Another CPU, 2 cores; so the change of p50" in text
+    assert "normalised" in shown(machines, 100).split("gaussian:0.1")[1].split("median")[0]
+
+
+@pytest.mark.parametrize(
+    ("gate", "failing"),
+    [
+        ("latency_p50 > +10%", {"wiener": "+25 %"}),
+        ("latency_p99 > +26%", {}),
+        ("throughput < -10%", {"wiener": "-20 %"}),
+        ("throughput < -21%", {}),
+    ],
+)
+def test_gates_on_speed_hold_over_machines_what_is_normalised(
+    machines: RunComparison, gate: str, failing: dict[str, str]
+) -> None:
+    breaches = check_gates([parse_gate(gate, machines)], machines)
+    found = {name: f"{words}, normalised by the calibration kernel" for name, words in failing.items()}
+    assert {one.denoiser: one.found for one in breaches} == found
+
+
+@pytest.mark.parametrize("gate", ["latency_p50 > 1 ms", "cold_start > +10%", "peak_memory > +10%"])
+def test_what_the_kernel_does_not_normalise_is_no_gate_over_machines(machines: RunComparison, gate: str) -> None:
+    with pytest.raises(BenchboxError, match="does not compare: the machines differ") as caught:
+        parse_gate(gate, machines)
+    assert "over unlike machines a change in % compares" in (caught.value.hint or "")
+
+
+def test_a_merged_run_of_two_machines_compares_through_its_calibrations(tmp_path: Path) -> None:
+    first = make_run(tmp_path, 1, {"median": 4.0}, kernel_ms=0.5)
+    second = make_run(tmp_path, 2, {"wiener": 5.0}, kernel_ms=1.0, speed=2.0, environment=ANOTHER)
+    third = make_run(tmp_path, 3, {"median": 4.0}, kernel_ms=0.5, speed=1.1)
+    merged = merge_runs([first, second], tmp_path, "")
+    comparison = compare_runs(merged, third)
+    assert comparison.speed_caveat == f"run {merged.record.run_id} holds latencies of unlike machines"
+    assert comparison.normalised
+    breaches = check_gates([parse_gate("latency_p50 > +9%", comparison)], comparison)
+    assert [(one.denoiser, one.found[:5]) for one in breaches] == [("median", "+10 %"), ("wiener", "not i")]
+
+
+def test_runs_that_were_not_timed_say_so(tmp_path: Path) -> None:
+    before = make_run(tmp_path, 1, {"median": 4.0})
+    after = make_run(tmp_path, 2, {"median": 4.0}, environment=ANOTHER, timing=False)
+    for file in (after.folder / "timing").iterdir():
+        file.unlink()
+    assert compare_runs(before, after).speed_caveat == f"run {after.record.run_id} has no timing"
+
+
+def shown(comparison: RunComparison, width: int = 80) -> str:
+    sink = io.StringIO()
+    Console(file=sink, width=width, force_terminal=True, color_system=None).print(
+        TerminalComparison(comparison), crop=False
+    )
+    return sink.getvalue()
+
+
+def test_tables_say_what_changed(runs: tuple[RunStore, RunStore]) -> None:
+    comparison = compare_runs(*runs)
+    change = row_of(comparison, "median").changes["psnr"]
+    text = shown(comparison)
+    assert max(map(len, text.splitlines())) <= 80
+    assert f"({change.low:.2f} to {change.high:.2f})*" in text
+    assert "+20.0" in text
+    markdown = render_comparison(comparison, (), "markdown")
+    assert f"**{change.difference:.2f} ({change.low:.2f} to {change.high:.2f})**" in markdown
+    values = json.loads(render_comparison(comparison, (), "json"))
+    assert values["rows"][1]["changes"]["psnr"]["difference"] == change.difference
+
+
+def test_the_command_ends_with_three_when_a_gate_fails(runs: tuple[RunStore, RunStore]) -> None:
+    folder = runs[0].folder.parent
+    words = ["20260101", "20260102", "--results", str(folder)]
+    assert CliRunner().invoke(command, words).exit_code == 0
+    good = CliRunner().invoke(command, [*words, "--fail-if", "psnr < -1 dB"])
+    assert (good.exit_code, "gate failed" in good.output) == (0, False)
+    bad = CliRunner().invoke(command, [*words, "--fail-if", "psnr < -1 dB", "--fail-if", "psnr < -0.05 dB"])
+    assert bad.exit_code == 3
+    assert "gate failed: psnr < -0.05 dB: median on gaussian:0.1: -0.1" in bad.output
+
+
+def test_every_field_of_the_json_is_documented(runs: tuple[RunStore, RunStore]) -> None:
+    comparison = compare_runs(*runs)
+    breaches = check_gates([parse_gate("psnr < 0", comparison)], comparison)
+    page = (Path(__file__).parents[2] / "results" / "README.md").read_text(encoding="utf-8")
+    words = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", page, flags=re.DOTALL)))))
+    names: set[str] = set()
+
+    def keys(value: object) -> None:
+        if isinstance(value, dict):
+            names.update(value)
+        for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            keys(item)
+
+    keys(json.loads(render_comparison(comparison, breaches, "json")))
+    assert names - {"mse"} <= words
+
+
+@pytest.mark.parametrize("figure", SPEED_FIGURES)
+def test_the_help_names_every_figure_of_a_gate(figure: str) -> None:
+    assert figure in CliRunner().invoke(command, ["--help"]).output

@@ -1,0 +1,614 @@
+"""The report as a web page: its numbers are the store's, nothing foreign runs, and it works in a real browser."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from made_records import PSNR, make_record
+from numpy.typing import NDArray
+
+from benchbox.engine.plan import RunConfig
+from benchbox.engine.run import execute
+from benchbox.records.run import Calibration, Cell, DataRecord, DataRequest, Outcome, Timing, digest
+from benchbox.report.board import Row
+from benchbox.report.build import build_leaderboard
+from benchbox.report.figures.charts import kinds_of
+from benchbox.report.figures.error_analysis import BANDS, causes_of, frequencies, regions_of
+from benchbox.report.html import write_html
+from benchbox.report.html.tables import group_table, groups_of, named
+from benchbox.stats.summaries import Mean
+from benchbox.store import RunStore, noise_key
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
+HOSTILE = "median:<img src=x onerror=\"document.title='run'\"></script><script>document.title='run'</script>$\\frac"
+NOISES = ("gaussian:0.05", "gaussian:0.1")
+LIMIT = 12
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+class Page(HTMLParser):
+    """The elements of a page, and the text of its table cells."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.tables: list[list[list[tuple[str, str | None]]]] = []
+        self._cell = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append(("", dict(attrs).get("data-value")))
+            self._cell = True
+
+    def handle_endtag(self, tag: str) -> None:
+        self._cell = self._cell and tag not in ("td", "th")
+
+    def handle_data(self, data: str) -> None:
+        if self._cell:
+            text, value = self.tables[-1][-1][-1]
+            self.tables[-1][-1][-1] = (text + data, value)
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
+    """A run of real denoisers, one of which then takes a hostile name, with timings."""
+    folder = tmp_path_factory.mktemp("results")
+    config = RunConfig(
+        denoisers=("identity", "median", "wiener", "gaussian_blur"),
+        noises=NOISES,
+        data=DataRequest(limit=LIMIT),
+        previews=4,
+        timing=False,
+        results=folder,
+        sigma_errors=(0.5, 2.0),
+    )
+    made = execute(config, lambda event: None)
+    values = json.loads((made.folder / "run.json").read_text(encoding="utf-8"))
+    for one in values["denoisers"]:
+        one["label"] = HOSTILE if one["label"] == "median" else one["label"]
+    for one in values["cells"]:
+        one["denoiser"] = HOSTILE if one["denoiser"] == "median" else one["denoiser"]
+    values["timing"] = True
+    (made.folder / "run.json").write_text(json.dumps(values), encoding="utf-8")
+    store = RunStore.open(made.folder)
+    for place, denoiser in enumerate(store.record.denoisers, start=1):
+        samples = {1: np.linspace(place, 2 * place, 50).tolist(), 64: np.linspace(9 * place, 10 * place, 20).tolist()}
+        kernel = Calibration(1, [0.5], [0.5])
+        timing = Timing("ok", "", (48, 48), NOISES[0], 1, 64, 0.1, 0.2, 0.01 * place, 12.5 * place, 1, samples, kernel)
+        store.write_timing(denoiser.label, timing)
+    return store
+
+
+@pytest.fixture(scope="module")
+def page(store: RunStore) -> Path:
+    return write_html(store, build_leaderboard(store))
+
+
+@pytest.fixture(scope="module")
+def parsed(page: Path) -> Page:
+    return Page(page.read_text(encoding="utf-8"))
+
+
+def leaderboards(parsed: Page) -> list[list[list[tuple[str, str | None]]]]:
+    return [table for table in parsed.tables if table and table[0][2][0].startswith("PSNR")]
+
+
+def test_every_number_of_the_leaderboards_is_the_mean_of_the_stored_scores(store: RunStore, parsed: Page) -> None:
+    tables = leaderboards(parsed)
+    assert len(tables) == len(NOISES)
+    for noise, (head, *rows) in zip(NOISES, tables, strict=True):
+        cells = {cell.denoiser: cell for cell in store.record.cells if cell.noise == noise and cell.sigma_factor == 1}
+        assert {row[1][1] for row in rows} == set(cells)
+        for title, metric in (("PSNR dB", "psnr"), ("SSIM", "ssim"), ("MSE", "mse")):
+            column = [text.strip() for text, _ in head].index(title)
+            for row in rows:
+                mean = store.scores(cells[row[1][1] or ""].key)[metric].mean()
+                assert float(row[column][1] or "nan") == pytest.approx(mean, rel=1e-12)
+                assert float(row[column][0].rstrip("*")) == pytest.approx(mean, rel=5e-3)
+
+
+def test_whatever_is_shown_has_a_value_to_sort_by(parsed: Page) -> None:
+    shown = {head[0] for table in leaderboards(parsed) for head in table[0]}
+    assert {"#", "PSNR dB", "95 % interval dB", "p50 ms", "p50 normalised", "images/s", "threads", "sigma"} <= shown
+    sortable = [table for table in parsed.tables if all(value is not None for row in table[1:] for _, value in row)]
+    # Leaderboard, mismatch, causes and groups of each noise; the summary and the speed.
+    assert len(sortable) == 2 * 4 + 2
+    for head, *rows in sortable:
+        for row in rows:
+            for (title, _), (text, value) in zip(head, row, strict=True):
+                assert (text.strip() in ("", "-")) or value, f"{title} of {row[1][0]}"
+
+
+def test_images_that_are_shown_whole_need_no_word_of_it(page: Path) -> None:
+    text = page.read_text(encoding="utf-8").lower()
+    assert "large image" not in text
+
+
+def test_a_hostile_name_is_text_everywhere(page: Path, parsed: Page) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<script>") == 1
+    assert not any("onerror" in attributes for _, attributes in parsed.tags)
+    assert all(
+        (image["src"] or "").startswith("data:image/png;base64,") for image in parsed.of("img") if "src" in image
+    )
+    assert HOSTILE in {row[1][1] for table in leaderboards(parsed) for row in table[1:]}
+
+
+def test_the_policy_lets_only_the_pages_own_script_run(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    script = re.search(r"<script>(.*?)</script>", text, re.DOTALL)
+    assert script is not None
+    digest = base64.b64encode(hashlib.sha256(script[1].encode("utf-8")).digest()).decode("ascii")
+    assert f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}';" in text
+
+
+def test_the_page_is_the_same_each_time(store: RunStore, page: Path) -> None:
+    first = page.read_bytes()
+    assert write_html(store, build_leaderboard(store)).read_bytes() == first
+
+
+def test_pictures_have_words_and_tables_have_heads(parsed: Page) -> None:
+    pictures = [image for image in parsed.of("img") if "src" in image]
+    # Clean; noisy and four denoisers with their error maps: for four images of two noises.
+    assert len(pictures) == 8 * (1 + 2 * 5)
+    assert all(image["alt"] for image in pictures)
+    assert all(head.get("scope") in ("col", "row") for head in parsed.of("th"))
+    charts = parsed.of("svg")
+    assert len(charts) == 2 * 4 + 2
+    assert all(chart["role"] == "img" and len(chart["aria-label"] or "") > 40 for chart in charts)
+    names = Counter(attributes["id"] for _, attributes in parsed.tags if "id" in attributes)
+    assert max(names.values()) == 1
+
+
+def test_pictures_of_the_page_are_those_of_the_store(store: RunStore, parsed: Page) -> None:
+    from PIL import Image
+
+    pictures = [image for image in parsed.of("img") if image.get("class") == "picture"]
+    columns, stored = store.previews(noise_key(NOISES[0]))
+    clean = [image for image in pictures if image["data-name"] == "clean"]
+    for shown, kept in zip(clean[:4], stored["clean"], strict=True):
+        png = base64.b64decode((shown["src"] or "").partition(",")[2])
+        pixels = np.asarray(Image.open(io.BytesIO(png)))
+        np.testing.assert_array_equal(pixels, np.rint(kept * 255).astype(np.uint8))
+    assert len(set(columns["image"].tolist())) == 4
+
+
+def test_each_picture_carries_its_own_scores(store: RunStore, page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    cell = next(cell for cell in store.record.cells if cell.denoiser == "wiener" and cell.sigma_factor == 1)
+    scores = store.scores(cell.key)
+    for image in store.previews(noise_key(NOISES[0]))[0]["image"]:
+        assert f'<span class="score">{scores["psnr"][image]:.2f} dB</span>' in text
+        assert f'<span class="score">SSIM {scores["ssim"][image]:.3f}</span>' in text
+
+
+def test_charts_carry_their_details_as_tooltips(store: RunStore, page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    board = build_leaderboard(store)
+    for row in board.blocks[0].rows:
+        if row.denoiser not in ("identity", HOSTILE) and row.speed:
+            mean, latency = row.scores["psnr"].mean, row.speed.latency_p50_ms
+            assert re.search(rf"<title>{row.denoiser}: PSNR {mean:.2f} dB, p50 {latency:.2f} ms, rank {row.rank}", text)
+
+
+def test_a_curve_over_the_level_joins_noises_of_one_kind_alone(store: RunStore) -> None:
+    board = build_leaderboard(store)
+    noises = (
+        "gaussian:0.15",
+        "gaussian:0.05",
+        "gaussian:0.05+salt-pepper:0.1",
+        "gaussian:0.1+salt-pepper:0.1",
+        "correlated:0.1,width=1.5",
+        "correlated:0.1,width=3",
+        "correlated:0.2,width=3",
+        "poisson:30",
+    )
+    levels = (0.15, 0.05, 0.2, 0.25, 0.1, 0.1, 0.2, 0.1)
+    blocks = tuple(
+        replace(board.blocks[0], noise=noise, noisy_psnr=Mean(-20 * np.log10(level), 12))
+        for noise, level in zip(noises, levels, strict=True)
+    )
+    found = {kind: [block.noise for block in blocks] for kind, blocks in kinds_of(replace(board, blocks=blocks))}
+    assert found == {
+        "gaussian": ["gaussian:0.05", "gaussian:0.15"],
+        "gaussian+salt-pepper": ["gaussian:0.05+salt-pepper:0.1", "gaussian:0.1+salt-pepper:0.1"],
+        "correlated (width=3)": ["correlated:0.1,width=3", "correlated:0.2,width=3"],
+    }
+
+
+def test_axes_are_labelled_with_plain_numbers(page: Path) -> None:
+    labels = re.findall(r"<text[^>]*>([^<]*)</text>", page.read_text(encoding="utf-8"))
+    assert len(labels) > 100
+    assert not any("mathdefault" in label for label in labels)
+
+
+def test_sections_without_data_say_so(store: RunStore, tmp_path: Path) -> None:
+    bare = tmp_path / store.folder.name
+    shutil.copytree(store.folder, bare)
+    shutil.rmtree(bare / "previews")
+    shutil.rmtree(bare / "timing")
+    values = json.loads((bare / "run.json").read_text(encoding="utf-8"))
+    values["cells"] = [one for one in values["cells"] if one["noise"] == NOISES[0] and one["sigma_factor"] == 1]
+    del values["noises"][NOISES[1]]
+    (bare / "run.json").write_text(json.dumps(values), encoding="utf-8")
+    poor = RunStore.open(bare)
+    failed = poor.record.cells[-1]
+    poor.write_outcome(failed.key, Outcome("failed", "ValueError: <b>no</b>"), "traceback")
+    text = write_html(poor, build_leaderboard(poor)).read_text(encoding="utf-8")
+    for words in ("Nothing was timed", "No pictures were kept", "ValueError: &lt;b&gt;no&lt;/b&gt;"):
+        assert words in text
+    for words in ("Gallery", "Why a denoiser loses", "Noise level</h2>", "Told a wrong", "All noises"):
+        assert words not in text
+
+
+def test_a_page_stays_below_eight_megabytes(store: RunStore, tmp_path: Path) -> None:
+    """The largest pictures that a run keeps, more of them than fit: some are left out, and the page says so."""
+    big = tmp_path / store.folder.name
+    shutil.copytree(store.folder, big)
+    large = RunStore.open(big)
+    random = np.random.default_rng(0)
+    columns = {"image": np.arange(LIMIT, dtype=np.int32), "repeat": np.zeros(LIMIT, dtype=np.int32)}
+    pictures = random.random((LIMIT, 96, 96), dtype=np.float32)
+    for noise in NOISES:
+        why = np.array(["a rule"] * LIMIT, dtype=object)
+        large.write_previews(
+            noise_key(noise), columns | {"why": why}, {"clean": list(pictures), "noisy": list(pictures)}
+        )
+    board = build_leaderboard(large)
+    from benchbox.report.figures.gallery import make_gallery, read_pictures
+
+    for cell in large.record.cells:
+        if cell.sigma_factor == 1:
+            denoised = list(random.random((LIMIT, 96, 96), dtype=np.float32))
+            large.write_previews(cell.key, columns, {"denoised": denoised})
+    stored = read_pictures(large, board.blocks[0])
+    assert stored is not None
+    gallery = make_gallery(large, board.blocks[0], stored, 500_000)
+    taken = sum(len(tile.address) + len(tile.error) for shelf in gallery.shelves for tile in shelf.tiles)
+    assert taken <= 500_000
+    assert len(gallery.shelves) + gallery.left_out == LIMIT
+    assert gallery.left_out > 0
+
+
+@pytest.mark.slow
+def test_a_page_of_twelve_denoisers_and_six_noises_stays_below_eight_megabytes(tmp_path: Path) -> None:
+    """All that a page can hold: the full PublicTest split, labels, timing, a wrong level, pictures that do not pack."""
+    images, kept = 3589, 8
+    random = np.random.default_rng(0)
+    noises = [f"gaussian:{sigma}" for sigma in (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)]
+    denoisers = ["identity", *(f"denoiser_{place}:size={place},strength=0.123" for place in range(11))]
+    names = ("psnr", "ssim", "mse", "mae", "gmsd", "accuracy")
+    cells = [(denoiser, noise, factor) for denoiser in denoisers for noise in noises for factor in (0.5, 1.0, 2.0)]
+    record = make_record(
+        denoisers,
+        noises,
+        [replace(PSNR, spec=name) for name in names],
+        request=DataRequest(dataset="fer2013"),
+        data=DataRecord("fer2013", "PublicTest", images, "96x96", "ab" * 16),
+        cells=tuple(Cell(digest(cell), cell[0], cell[1], sigma_factor=cell[2]) for cell in cells),
+        previews=kept,
+    )
+    ids = np.array([f"PublicTest/{number:05d}" for number in range(images)])
+    store = RunStore.create(tmp_path, record, {"id": ids, "label_emotion": random.integers(0, 7, images)})
+    rows = {"image": np.arange(kept, dtype=np.int32), "repeat": np.zeros(kept, dtype=np.int32)}
+
+    def pictures() -> list[NDArray[np.float32]]:
+        return list(random.random((kept, 96, 96), dtype=np.float32))
+
+    for cell in record.cells:
+        columns = {name: random.normal(25, 2, images) for name in (*names, "clean_mean")}
+        columns |= {"image": np.arange(images, dtype=np.int32), "noisy_mse": np.full(images, 0.01)}
+        columns |= {"sigma_true": np.full(images, 0.1, dtype=np.float32)}
+        store.write_shard(cell.key, 0, images, columns)
+        store.write_outcome(cell.key, Outcome("ok", knew="given", images=images))
+        if cell.sigma_factor == 1:
+            store.write_previews(cell.key, rows, {"denoised": pictures()})
+    for noise in noises:
+        why = np.array(["a rule"] * kept, dtype=object)
+        store.write_previews(noise_key(noise), rows | {"why": why}, {"clean": pictures(), "noisy": pictures()})
+    for denoiser in denoisers:
+        samples = {1: random.normal(2, 0.1, 1000).tolist(), 64: random.normal(50, 1, 100).tolist()}
+        store.write_timing(denoiser, Timing("ok", "", (96, 96), noises[0], 1, 64, samples_ms=samples))
+    store = RunStore.open(store.folder)
+    page = write_html(store, build_leaderboard(store))
+    assert 4_000_000 < page.stat().st_size < 8_000_000
+    parsed = Page(page.read_text(encoding="utf-8"))
+    assert len(leaderboards(parsed)) == 6
+    assert "more images are in the run and left out here for the size of the page" in page.read_text(encoding="utf-8")
+
+
+def noise_and_images() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    random = np.random.default_rng(0)
+    ramp = np.linspace(0.2, 0.8, 48, dtype=np.float32)
+    clean = np.repeat(np.tile(ramp, (48, 1))[None], 8, axis=0)
+    return clean, (clean + random.normal(0, 0.1, clean.shape)).astype(np.float32)
+
+
+def test_doing_nothing_leaves_all_the_noise_and_removes_nothing() -> None:
+    clean, noisy = noise_and_images()
+    causes = causes_of(list(clean), list(noisy), list(np.clip(noisy, 0, 1)), list(range(8)))
+    np.testing.assert_allclose(causes.remaining_db, 0, atol=0.05)
+    assert causes.region_psnr["flat"] == pytest.approx(20, abs=0.3)
+    assert np.isnan(causes.correlation)
+    assert np.isnan(causes.bias)
+
+
+def test_a_perfect_denoiser_removes_white_noise_and_a_blind_one_removes_the_image() -> None:
+    clean, noisy = noise_and_images()
+    perfect = causes_of(list(clean), list(noisy), list(clean), list(range(8)))
+    # Eight pictures of 2304 pixels: the standard error of a correlation of white noise is 0.007.
+    assert perfect.correlation < 0.03
+    grey = causes_of(list(clean), list(noisy), [np.full_like(one, 0.5) for one in clean], list(range(8)))
+    assert grey.correlation > 0.5
+
+
+def test_a_blur_leaves_low_frequencies_and_takes_high_ones() -> None:
+    from scipy.ndimage import gaussian_filter
+
+    clean, noisy = noise_and_images()
+    flat = np.full_like(clean, 0.5)
+    noisy = noisy - clean + flat
+    blurred = [gaussian_filter(one, 1.0, mode="wrap") for one in noisy]
+    causes = causes_of(list(flat), list(noisy), blurred, list(range(8)))
+    expected = -8.685889638 * (2 * np.pi * frequencies()) ** 2 / 2
+    assert len(causes.remaining_db) == BANDS
+    # The filter is cut off at four standard deviations and bands are wide: compare where it passes something.
+    passing = expected > -20
+    np.testing.assert_allclose(causes.remaining_db[passing], expected[passing], atol=1.0)
+
+
+def test_repeats_split_the_error_into_bias_and_spread() -> None:
+    random = np.random.default_rng(1)
+    clean = [np.full((48, 48), 0.5, dtype=np.float32)] * 16
+    denoised = [(one + 0.05 + random.normal(0, 0.02, one.shape)).astype(np.float32) for one in clean]
+    causes = causes_of(clean, denoised, denoised, [0] * 8 + [1] * 8)
+    assert causes.bias == pytest.approx(0.05, rel=0.02)
+    assert causes.spread == pytest.approx(0.02, rel=0.02)
+
+
+def test_regions_are_flat_edge_and_texture() -> None:
+    image = np.full((64, 64), 0.5, dtype=np.float32)
+    image[:, 20:] = 0.9
+    image[40:, 40:] = np.random.default_rng(0).random((24, 24), dtype=np.float32)
+    regions = regions_of(image)
+    assert regions["flat"][5:30, 2:12].all()
+    assert regions["edge"][5:35, 19:21].all()
+    assert regions["texture"][44:60, 44:60].mean() > 0.7
+    np.testing.assert_array_equal(np.sum(list(regions.values()), axis=0), 1)
+
+
+def test_groups_count_their_images_and_average_their_scores() -> None:
+    labels = {"emotion": np.array([3, 3, 0, 3]), "same": np.zeros(4), "each": np.arange(4)}
+    (emotion, each) = groups_of(labels, None, {"a": np.array([1.0, 2.0, 5.0, np.inf])})
+    assert (emotion.names, emotion.counts, emotion.means["a"]) == (("0", "3"), (1, 3), (5.0, 1.5))
+    assert each.names == ("0", "1", "2", "3")
+    brightness = np.linspace(0.1, 0.9, 9)
+    (quarters,) = groups_of({}, brightness, {"a": brightness})
+    assert sum(quarters.counts) == 9
+    assert list(quarters.means["a"]) == sorted(quarters.means["a"])
+    assert groups_of({}, np.full(9, 0.5), {"a": brightness}) == []
+
+
+def test_a_group_marks_the_best_of_the_ranked_rows(store: RunStore, page: Path) -> None:
+    board = build_leaderboard(store)
+    block = board.blocks[0]
+    best, *_, last = [row.denoiser for row in block.rows]
+    scores = {row.denoiser: np.array([place, place], dtype=float) for place, row in enumerate(block.rows)}
+    (groups,) = groups_of({"label": np.array([0, 1])}, None, scores)
+
+    def marked(rows: tuple[Row, ...]) -> list[str]:
+        table = group_table(board, replace(block, rows=rows), groups)
+        return [cells[0].text for cells in table.rows if any(cell.best for cell in cells)]
+
+    assert "best ranked row of its column" in page.read_text(encoding="utf-8")
+    assert marked(block.rows) == [last]
+    assert marked(tuple(replace(row, rank=None if row.denoiser != best else 1) for row in block.rows)) == [best]
+    assert marked(tuple(replace(row, rank=None) for row in block.rows)) == [last]
+
+
+def test_labels_take_their_names_where_each_has_one() -> None:
+    values = np.array([2, 0], dtype=np.uint8)
+    assert named(values, ("a", "b", "c")).tolist() == ["c", "a"]
+    assert named(values, ("a", "b")).tolist() == [2, 0]
+    assert named(np.array(["x"]), ("a",)).tolist() == ["x"]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if program is None or driver is None:
+        pytest.skip("chromium and chromedriver are not installed")
+    webdriver = pytest.importorskip("selenium.webdriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield chrome
+    chrome.quit()
+
+
+def opened(browser: Chrome, page: Path, width: int = 1280) -> Chrome:
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(page.as_uri())
+    return browser
+
+
+def rows_of(browser: Chrome, table: int = 0) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = browser.execute_script(
+        "return [...document.querySelectorAll('table.leaderboard')[arguments[0]].tBodies[0].rows]"
+        ".filter((row) => !row.hidden).map((row) => ({denoiser: row.dataset.denoiser, knew: row.dataset.knew,"
+        " front: row.dataset.front, psnr: Number(row.cells[2].dataset.value)}))",
+        table,
+    )
+    return found
+
+
+def press(browser: Chrome, selector: str) -> None:
+    browser.execute_script("document.querySelector(arguments[0]).click()", selector)
+
+
+@pytest.mark.slow
+def test_nothing_leaves_the_file_and_nothing_is_complained_about(browser: Chrome, page: Path) -> None:
+    browser.get("about:blank")
+    browser.get_log("performance")  # the browser's own first page asks for its parts
+    opened(browser, page)
+    assert browser.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [one["params"]["request"]["url"] for one in events if one["method"] == "Network.requestWillBeSent"]
+    assert page.as_uri() in asked
+    assert {url for url in asked if not url.startswith("data:")} == {page.as_uri()}
+    assert browser.title.startswith("Denoisers on sample")
+    assert HOSTILE in [row["denoiser"] for row in rows_of(browser)]
+
+
+@pytest.mark.slow
+def test_a_click_on_a_head_sorts_by_it(browser: Chrome, store: RunStore, page: Path) -> None:
+    opened(browser, page)
+    head = "table.leaderboard thead th:nth-child(3) button"
+    best = [row.scores["psnr"].mean for row in build_leaderboard(store).blocks[0].rows]
+    press(browser, head)
+    assert [row["psnr"] for row in rows_of(browser)] == sorted(best, reverse=True)
+    press(browser, head)
+    assert [row["psnr"] for row in rows_of(browser)] == sorted(best)
+    press(browser, "table.leaderboard thead th:nth-child(2) button")
+    names = [row["denoiser"] for row in rows_of(browser)]
+    assert names.index("gaussian_blur") < names.index("identity") < names.index("wiener")
+    sorted_by = browser.execute_script(
+        "return [...document.querySelectorAll('table.leaderboard')[0].querySelectorAll('th[aria-sort]')]"
+        ".map((head) => head.textContent.trim())"
+    )
+    assert sorted_by == ["denoiser"]
+
+
+@pytest.mark.slow
+def test_filters_hide_rows_of_every_leaderboard(browser: Chrome, page: Path) -> None:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import Select
+
+    opened(browser, page)
+    everything = rows_of(browser)
+    browser.find_element(By.ID, "filter-text").send_keys("WIEN")
+    assert [row["denoiser"] for row in rows_of(browser)] == ["wiener"]
+    assert [row["denoiser"] for row in rows_of(browser, 1)] == ["wiener"]
+    assert browser.find_element(By.ID, "filter-count").text == "2 of 8 rows"
+    browser.find_element(By.ID, "filter-text").clear()
+    Select(browser.find_element(By.ID, "filter-knew")).select_by_value("blind")
+    assert rows_of(browser) == [row for row in everything if row["knew"] == "blind"]
+    Select(browser.find_element(By.ID, "filter-knew")).select_by_value("")
+    press(browser, "#filter-front")
+    assert rows_of(browser) == [row for row in everything if row["front"] == "yes"]
+    assert 0 < len(rows_of(browser)) < len(everything)
+
+
+@pytest.mark.slow
+def test_a_picture_opens_over_the_noisy_one(browser: Chrome, page: Path) -> None:
+    opened(browser, page)
+    press(browser, ".gallery .picture[data-name=wiener]")
+    state = browser.execute_script(
+        "const byId = (id) => document.getElementById(id);"
+        "const before = byId('zoom-over').style.clipPath;"
+        "byId('zoom-slider').value = 80; byId('zoom-slider').dispatchEvent(new Event('input'));"
+        "const noisy = document.querySelector('.gallery .picture[data-name=noisy]');"
+        "const over = byId('zoom-over');"
+        "return {open: byId('zoom').open, before, after: over.style.clipPath, width: over.clientWidth,"
+        " under: byId('zoom-under').src === noisy.src, scores: byId('zoom-scores').textContent,"
+        " rendering: getComputedStyle(over).imageRendering}"
+    )
+    assert state["open"]
+    assert state["under"]
+    assert (state["before"], state["after"]) == ("inset(0px 0px 0px 50%)", "inset(0px 0px 0px 80%)")
+    assert state["rendering"] == "pixelated"
+    assert state["width"] > 300
+    assert "dB" in state["scores"]
+    press(browser, "#zoom-close")
+    assert not browser.execute_script("return document.getElementById('zoom').open")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [400, 1280])
+def test_the_page_is_no_wider_than_the_window(browser: Chrome, page: Path, width: int) -> None:
+    opened(browser, page, width)
+    inner, needed = browser.execute_script("return [innerWidth, document.documentElement.scrollWidth]")
+    assert inner == width
+    assert needed <= width
+
+
+@pytest.mark.slow
+def test_text_stands_out_in_dark_mode(browser: Chrome, page: Path) -> None:
+    opened(browser, page)
+    found = {}
+    for scheme in ("light", "dark"):
+        feature = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", feature)
+        found[scheme] = browser.execute_script(
+            "const style = getComputedStyle(document.body);"
+            "const labels = [...document.querySelectorAll('.chart svg text')];"
+            "return [style.color, style.backgroundColor, [...new Set(labels.map((one) => getComputedStyle(one).fill))]]"
+        )
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    for ink, paper, chart in found.values():
+        assert contrast(ink, paper) > 7
+        assert chart == [ink]
+    assert found["light"] != found["dark"]
+
+
+@pytest.mark.slow
+def test_without_scripts_tables_and_pictures_are_there(browser: Chrome, page: Path) -> None:
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        opened(browser, page)
+        tree = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    roles = Counter(node.get("role", {}).get("value") for node in tree if not node["ignored"])
+    assert roles["table"] >= 2 * 4 + 2
+    assert roles["image"] >= 88 + 10
+    assert roles["searchbox"] == 0
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast of two colours as WCAG 2 defines it."""
+
+    def luminance(colour: str) -> float:
+        parts = np.array([float(part) / 255 for part in re.findall(r"[0-9.]+", colour)[:3]])
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return float(linear @ (0.2126, 0.7152, 0.0722))
+
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)

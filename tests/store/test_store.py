@@ -1,0 +1,369 @@
+"""The run folder: what is written is read back, and damage is named."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import textwrap
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from benchbox import BenchboxError
+from benchbox.engine.environment import environment
+from benchbox.notebook import run
+from benchbox.records.run import Calibration, Outcome, Timing
+from benchbox.store import RunStore, find_run, list_runs, set_aside_strangers, tables
+from benchbox.store.tables import read_table, table_bytes
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a real run."""
+    results = tmp_path_factory.mktemp("results")
+    return run(["identity", "median"], results=results, timing=False, jobs=2).store.folder
+
+
+def test_a_run_is_read_back_as_it_was_written(folder: Path) -> None:
+    store = RunStore.open(folder)
+    assert store.record.data.images == 142
+    assert {cell.denoiser for cell in store.record.cells} == {"identity", "median"}
+    for cell in store.record.cells:
+        scores = store.scores(cell.key)
+        assert scores["image"].tolist() == list(range(142))
+        assert np.isfinite(scores["psnr"]).all()
+        assert store.outcomes()[cell.key].images == 142
+
+
+def test_no_part_of_a_file_is_left(folder: Path) -> None:
+    assert not [file for file in folder.rglob("*") if file.name.endswith(".part")]
+
+
+def test_timing_keeps_every_sample(folder: Path) -> None:
+    store = RunStore.open(folder)
+    samples = {1: [1.0, 2.0, 4.0], 64: [10.5, 11.5]}
+    store.write_timing("identity", Timing("ok", shape=(48, 48), samples_ms=samples))
+    store.write_timing("median", Timing("timeout", "took too long"), detail="all of it")
+    # The record says that no latency of this run compares with another.
+    assert RunStore.open(folder).timings() == {}
+    timings = RunStore.open(folder).timings(of_unlike_machines=True)
+    assert timings["identity"].samples_ms == samples
+    assert (timings["median"].status, timings["median"].samples_ms) == ("timeout", {})
+
+
+def test_runs_are_found_by_id_start_path_or_as_the_newest(folder: Path) -> None:
+    results = folder.parent
+    assert list_runs(results) == [folder]
+    for name in ("", folder.name, folder.name[:10], str(folder)):
+        assert find_run(results, name) == folder
+    with pytest.raises(BenchboxError, match="no run 'nothing'"):
+        find_run(results, "nothing")
+    with pytest.raises(BenchboxError, match="there is no run in"):
+        find_run(folder / "logs")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("run.json", b"{"),
+        ("run.json", b"[]"),
+        ("run.json", b'{"format": 99}'),
+        ("run.json", b'{"format": 1}'),
+        ("images.parquet", b"PAR1 cut off"),
+    ],
+)
+def test_a_damaged_file_is_named(name: str, content: bytes, folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / folder.name
+    subprocess.run(["cp", "-r", folder, copy], check=True)
+    (copy / name).write_bytes(content)
+    with pytest.raises(BenchboxError) as caught:
+        RunStore.open(copy).images()
+    assert name in caught.value.message
+    assert caught.value.hint
+
+
+def test_a_full_disk_is_said_and_what_was_written_stays(folder: Path) -> None:
+    # A limit on file size is what a process can set for itself; the system refuses the write as on a full disk.
+    script = textwrap.dedent("""
+        import signal, sys
+        from pathlib import Path
+        from benchbox import BenchboxError
+        from benchbox.store import RunStore
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        try:
+            RunStore.open(Path(sys.argv[1])).write_report("big.md", "x" * 5_000_000)
+        except BenchboxError as error:
+            print(error.message, "|", error.hint)
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", script, folder],
+        capture_output=True,
+        text=True,
+        check=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000)),
+    )
+    assert "big.md" in done.stdout
+    assert "what was finished is kept" in done.stdout
+    assert not (folder / "big.md").exists()
+    assert not [file for file in folder.rglob("*") if file.name.endswith(".part")]
+
+
+def test_a_failure_keeps_its_traceback(folder: Path) -> None:
+    store = RunStore.open(folder)
+    cell = store.record.cells[0].key
+    before = store.outcomes()[cell]
+    store.write_outcome(cell, Outcome("failed", "ValueError: no"), detail="Traceback: all of it")
+    assert store.failure_file(cell).read_text() == "Traceback: all of it"
+    assert store.outcomes()[cell].reason == "ValueError: no"
+    store.write_outcome(cell, before)
+
+
+def test_the_environment_is_described() -> None:
+    described = environment()
+    assert described["cores"] >= 1
+    assert described["cpu"]
+    assert described["versions"]["numpy"] == np.__version__
+
+
+NUMBERS = (
+    hnp.arrays(np.float64, 5)
+    | hnp.arrays(np.float32, 5, elements=st.floats(width=32))
+    | hnp.arrays(np.int32, 5)
+    | hnp.arrays(np.int64, 5)
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.text(min_size=1, max_size=9).filter(str.isprintable), NUMBERS, max_size=5))
+def test_a_shard_is_read_back_bit_by_bit(folder: Path, columns: dict[str, NDArray[Any]]) -> None:
+    store = RunStore.open(folder)
+    columns = dict.fromkeys(store.record.metrics, np.zeros(5)) | columns | {"image": np.arange(5, 10)}
+    shutil.rmtree(folder / "scores" / "00000000", ignore_errors=True)
+    store.write_shard("00000000", 5, 10, columns)
+    assert store.finished_shards("00000000") == [(5, 10)]
+    found = store.scores("00000000")
+    assert found.keys() == columns.keys()
+    for name, values in columns.items():
+        assert found[name].dtype == values.dtype
+        assert found[name].tobytes() == values.tobytes(), "every bit, of NaN and -0.0 too"
+    shutil.rmtree(folder / "scores" / "00000000")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.text(), max_size=5), st.lists(st.binary(), max_size=5))
+def test_texts_and_bytes_are_read_back(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], raw: list[bytes]
+) -> None:
+    count = min(len(texts), len(raw))
+    columns = {"text": np.array(texts[:count], dtype=object), "raw": np.array([*raw[:count], None], dtype=object)[:-1]}
+    file = tmp_path_factory.mktemp("tables") / "table.parquet"
+    file.write_bytes(table_bytes(columns))
+    found = read_table(file)
+    assert found["text"].tolist() == [one.encode("utf-8", "backslashreplace").decode() for one in texts[:count]]
+    assert [bytes(one) if count else one for one in found["raw"].tolist()] == raw[:count]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(), st.text(), st.integers(0, 10**6), st.dictionaries(st.text(), st.text() | st.integers() | st.floats()))
+def test_an_outcome_is_read_back(folder: Path, reason: str, knew: str, images: int, card: dict[str, Any]) -> None:
+    store = RunStore.open(folder)
+    key = store.record.cells[0].key
+    before = store.outcomes()[key]
+    others = {f"other {name}": value for name, value in card.items() if value == value}
+    outcome = Outcome("failed", reason, knew, card=others, images=images)
+    store.write_outcome(key, outcome, detail=reason)
+    assert store.outcomes()[key] == outcome
+    store.write_outcome(key, before)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_run_folder_of_which_any_bytes_are_changed_is_read_or_named(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    copy = tmp_path_factory.mktemp("mutated") / folder.name
+    shutil.copytree(folder, copy)
+    files = sorted(one for one in copy.rglob("*") if one.suffix in (".json", ".parquet"))
+    file = data.draw(st.sampled_from(files))
+    content = bytearray(file.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    file.write_bytes(content[: data.draw(st.sampled_from([len(content), len(content) // 2]))])
+    try:
+        store = RunStore.open(copy)
+        store.images()
+        store.outcomes()
+        for cell in store.record.cells:
+            store.scores(cell.key)
+    except BenchboxError as error:
+        assert str(copy) in error.message
+        assert error.hint
+    finally:
+        shutil.rmtree(copy.parent)
+
+
+SCORES = {"image": np.arange(4, dtype=np.int32), "psnr": np.arange(4.0)}
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"psnr": np.arange(4.0)}, "column 'image' is missing"),
+        ({"image": np.arange(4, dtype=np.int32)}, "column '.*' is missing"),
+        (SCORES | {"image": np.arange(4.0)}, "column 'image' is of type float64"),
+        (SCORES | {"psnr": np.array(["x"] * 4, dtype=object)}, "column 'psnr' is of type object"),
+        ({name: values[:3] for name, values in SCORES.items()}, "3 rows are not of images of this run"),
+        (SCORES | {"image": np.array([0, 1, 2, 142], np.int32)}, "4 rows are not of images of this run"),
+        (SCORES | {"image": np.array([0, 1, 2, -1], np.int32)}, "4 rows are not of images of this run"),
+    ],
+)
+def test_a_table_that_no_run_writes_is_named(folder: Path, columns: dict[str, NDArray[Any]], words: str) -> None:
+    store = RunStore.open(folder)
+    others = (
+        {}
+        if words.startswith("column '.*'")
+        else dict.fromkeys(store.record.metrics, np.arange(len(columns["psnr"]) * 1.0))
+    )
+    store.write_shard("00000000", 0, 4, others | columns)
+    with pytest.raises(BenchboxError, match=words) as caught:
+        store.scores("00000000")
+    assert "scores/00000000/00000000-00000004.parquet" in caught.value.message
+    shutil.rmtree(folder / "scores" / "00000000")
+
+
+def test_an_image_with_two_scores_is_named(folder: Path) -> None:
+    store = RunStore.open(folder)
+    columns = dict.fromkeys(store.record.metrics, np.zeros(4)) | {"repeat": np.zeros(4, np.int32)}
+    store.write_shard("00000000", 0, 4, columns | {"image": np.arange(4, dtype=np.int32)})
+    assert len(store.scores("00000000")["image"]) == 4
+    store.write_shard("00000000", 4, 8, columns | {"image": np.arange(3, 7, dtype=np.int32)})
+    with pytest.raises(BenchboxError, match="an image has two scores"):
+        store.scores("00000000")
+    shutil.rmtree(folder / "scores" / "00000000")
+
+
+@pytest.mark.parametrize("ids", [["a"] * 142, [None] * 142, ["a", "b"]])
+def test_images_that_no_run_has_are_named(folder: Path, tmp_path: Path, ids: list[Any]) -> None:
+    copy = tmp_path / folder.name
+    shutil.copytree(folder, copy)
+    pq.write_table(pa.table({"id": pa.array(ids, pa.string())}), copy / "images.parquet")
+    with pytest.raises(BenchboxError, match=r"images\.parquet"):
+        RunStore.open(copy).images()
+
+
+def test_timings_and_cards_that_no_run_writes_are_named(folder: Path) -> None:
+    store = RunStore.open(folder)
+    calibration = Calibration(1, [], [1.0])
+    for timing in (
+        Timing("ok", batch=64, samples_ms={64: [1.0]}),
+        Timing("ok", batch=64, samples_ms={1: [1.0], 64: [0.0]}),
+        Timing("ok", samples_ms={1: [1.0]}, calibration=calibration),
+    ):
+        store.write_timing("identity", timing)
+        with pytest.raises(BenchboxError, match="timing/identity-"):
+            store.timings(of_unlike_machines=True)
+    key = store.record.cells[0].key
+    before = store.outcomes()[key]
+    store.write_outcome(key, Outcome("ok", card={"dataset": 3}))
+    with pytest.raises(BenchboxError, match=f"outcomes/{key}"):
+        store.outcomes()
+    store.write_outcome(key, before)
+
+
+def test_previews_without_pictures_are_named(folder: Path) -> None:
+    store = RunStore.open(folder)
+    whole = {name: np.zeros(1, np.int32) for name in ("image", "repeat")}
+    store.write_previews("00000000", whole, {"denoised": [np.zeros((2, 3), np.float32)]})
+    assert store.previews("00000000")[1]["denoised"][0].shape == (2, 3)
+    for others, words in (
+        ({}, "no pictures"),
+        ({"denoised": np.array([b"xx"], dtype=object)}, "pictures of denoised"),
+        ({"denoised": np.array([bytes(12)], dtype=object), "image": np.array([142], np.int32)}, "not of images"),
+    ):
+        columns = whole | {"height": np.full(1, 2, np.int32), "width": np.full(1, 3, np.int32)} | others
+        (folder / "previews" / "00000000.parquet").write_bytes(table_bytes(columns))
+        with pytest.raises(BenchboxError, match=words):
+            store.previews("00000000")
+
+
+def test_a_table_that_unpacks_without_bound_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a few kilobytes: a billion equal rows, and a long text that stands in every row."""
+    file = tmp_path / "table.parquet"
+    pq.write_table(pa.table({"a": pa.nulls(2**29, pa.int8())}), file)
+    assert file.stat().st_size < 2**20
+    with pytest.raises(BenchboxError, match="it claims 536,870,912 rows"):
+        read_table(file)
+    monkeypatch.setattr(tables, "_MOST_BYTES", 2**26)
+    pq.write_table(pa.table({"a": pa.array(["x" * 2**16] * 2**13)}), file)
+    assert file.stat().st_size < 2**20
+    tracemalloc.start()
+    with pytest.raises(BenchboxError, match="unpacks to more bytes"):
+        read_table(file)
+    tracemalloc.stop()
+
+
+def test_a_changed_bit_of_a_score_is_noticed(folder: Path, tmp_path: Path) -> None:
+    """Each byte of the numbers themselves, which hold no other redundancy."""
+    content = bytearray(table_bytes({"a": np.random.default_rng(0).standard_normal(20)}))
+    file = tmp_path / "table.parquet"
+    file.write_bytes(content)
+    whole = read_table(file)["a"].tobytes()
+    for place in range(len(content)):
+        content[place] ^= 1
+        file.write_bytes(content)
+        with contextlib.suppress(BenchboxError):
+            (values,) = read_table(file).values()
+            assert values.tobytes() == whole, place
+        content[place] ^= 1
+
+
+@pytest.mark.parametrize("what", ["pipe", "device"])
+def test_pipes_and_devices_in_a_run_are_named_not_read(what: str, folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / folder.name
+    shutil.copytree(folder, copy)
+    store = RunStore.open(copy)
+    shard = next((copy / "scores" / store.record.cells[0].key).iterdir())
+    for file, read in (
+        (shard, lambda: store.scores(store.record.cells[0].key)),
+        (copy / "images.parquet", store.images),
+        (copy / "run.json", lambda: RunStore.open(copy)),
+    ):
+        file.unlink()
+        if what == "pipe":
+            os.mkfifo(file)
+        else:
+            file.symlink_to("/dev/zero")
+        with pytest.raises(BenchboxError, match="no regular file"):
+            read()
+    assert {"images.parquet", "run.json", shard.relative_to(copy).as_posix()} <= {*set_aside_strangers(store, {})}
+
+
+def test_links_in_a_run_lead_nowhere(folder: Path, tmp_path: Path) -> None:
+    """A folder that somebody else made may hold links to files and folders of yours."""
+    copy = tmp_path / folder.name
+    shutil.copytree(folder, copy)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "dear.txt").write_text("dear")
+    (copy / "lock").unlink(missing_ok=True)
+    (copy / "lock").symlink_to(mine / "dear.txt")
+    with pytest.raises(BenchboxError, match="cannot write"), RunStore.open(copy).locked():
+        pass
+    shutil.move(copy / "scores", tmp_path / "elsewhere")
+    (copy / "scores").symlink_to(mine)
+    assert {"lock", "scores"} <= set(set_aside_strangers(RunStore.open(copy), {}))
+    assert not (copy / "scores").is_symlink()
+    assert (mine / "dear.txt").read_text() == "dear"

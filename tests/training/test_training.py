@@ -1,0 +1,551 @@
+"""Training: the same images when resumed, the best weights kept, clear errors; with a denoiser of one number."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import importlib.util
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchbox import BenchboxError, Recipe, TrainableDenoiser, Trainer
+from benchbox.api.denoiser import TrainingCard
+from benchbox.builtin.metrics import Accuracy
+from benchbox.registry import load_registry
+from benchbox.training import BatchDone, EpochDone, Event, TrainConfig, TrainingStarted, TrainResult, train
+from benchbox.training.batches import Batches
+from benchbox.training.config import find_recipe, find_trainable, open_splits
+from benchbox.training.mixture import Mixture
+from benchbox.training.validation import Validation
+
+PLUGIN = '''
+"""Shrinks images towards their mean by one learned factor; its gradient is worked out by hand."""
+from pathlib import Path
+
+import numpy as np
+
+from benchbox import Recipe, TrainableDenoiser, Trainer, hookimpl
+
+
+class ShrinkTrainer(Trainer):
+    def __init__(self, factor, scale):
+        self.factor, self.momentum, self.scale = factor, 0.0, scale
+
+    def step(self, noisy, clean, sigma, learning_rate):
+        mean = noisy.mean(axis=(1, 2), keepdims=True)
+        error = self.denoise(noisy, sigma) - clean
+        gradient = float(2 * (error * (noisy - mean)).mean())
+        self.momentum = 0.9 * self.momentum + gradient
+        self.factor -= self.scale * learning_rate * self.momentum
+        return float(np.square(error, dtype=np.float64).mean()), float((abs(error) <= self.tolerance).mean())
+
+    def denoise(self, noisy, sigma):
+        mean = noisy.mean(axis=(1, 2), keepdims=True)
+        return (mean + np.float32(self.factor) * (noisy - mean)).astype(np.float32)
+
+    def state(self):
+        return {"factor": np.array(self.factor), "momentum": np.array(self.momentum)}
+
+    def restore(self, state):
+        self.factor, self.momentum = float(state["factor"]), float(state["momentum"])
+
+    def save(self, folder):
+        path = folder / "weights.npy"
+        np.save(path, self.factor)
+        return path
+
+
+class Shrink(TrainableDenoiser):
+    name = "shrink"
+    summary = "shrinks images towards their mean"
+    recipes = {
+        "default": Recipe(noise=("gaussian:0.1..0.3",), epochs=3, batch_size=8, learning_rate=1.0),
+        "once": Recipe(
+            noise=("gaussian:0.2",), epochs=3, batch_size=8, learning_rate=1.0, schedule="constant", flips=False,
+            fresh_noise=False, clip=True,
+        ),
+        "exploding": Recipe(noise=("gaussian:0.2",), epochs=9, batch_size=8, learning_rate=1e200, schedule="constant"),
+    }
+
+    def __init__(self, *, weights: str = ""):
+        self.weights = weights
+
+    def denoise(self, noisy, sigma):
+        return ShrinkTrainer(float(np.load(self.weights)) if self.weights else 1.0, 1.0).denoise(noisy, sigma)
+
+    def trainer(self, recipe, *, seed, start=""):
+        return ShrinkTrainer(float(np.load(start)) if start else 1.0, 1.0)
+
+
+@hookimpl
+def benchbox_denoisers():
+    return [Shrink]
+'''
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> TrainConfig:
+    plugin = tmp_path / "shrink_plugin.py"
+    plugin.write_text(textwrap.dedent(PLUGIN), encoding="utf-8")
+    return TrainConfig("shrink", out=tmp_path / "out", seed=3, plugin_files=(plugin,), command="benchbox train shrink")
+
+
+def quiet(event: Event) -> None:
+    pass
+
+
+def factor(result: TrainResult) -> float:
+    return float(np.load(result.weights))
+
+
+# Mean of sigma squared over gaussian:0.1..0.3.
+DOING_NOTHING = (0.1**2 + 0.1 * 0.3 + 0.3**2) / 3
+
+
+def test_training_learns_and_leaves_everything_behind(config: TrainConfig) -> None:
+    events: list[Event] = []
+    result = train(config, events.append)
+    assert result.stopped == "epochs"
+    rows = result.history
+    assert [row.epoch for row in rows] == [1, 2, 3]
+    assert min(row.val_loss for row in rows) < 0.8 * DOING_NOTHING
+    # Shrinking is worth it: the factor of least squares for these noises lies well below 1.
+    assert 0.2 < factor(result) < 0.95
+
+    with (config.out / "history.csv").open(encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    assert [float(row["loss"]) for row in table] == pytest.approx([row.loss for row in rows])
+    assert [float(row["accuracy"]) for row in table] == pytest.approx([row.accuracy for row in rows])
+    assert 0 < rows[0].accuracy < rows[-1].accuracy < 1
+    for name in ("curves.png", "epochs/epoch_001.png", "epochs/epoch_003.png"):
+        assert (config.out / name).read_bytes().startswith(b"\x89PNG")
+
+    started = [event for event in events if isinstance(event, TrainingStarted)]
+    assert len(started) == 1
+    batches = [event for event in events if isinstance(event, BatchDone)]
+    assert len(batches) == 3 * (started[0].images // 8)
+    assert all(event.images_per_s > 0 and event.seconds_left >= 0 for event in batches)
+    assert [event for event in events if isinstance(event, EpochDone)] == rows
+
+
+def test_the_card_is_true(config: TrainConfig) -> None:
+    result = train(config, quiet)
+    card = TrainingCard.load(result.weights.with_suffix(".json"))
+    assert card == result.card
+    registry = load_registry(config.plugin_files)
+    fitted, validated = open_splits(config, registry, least=8)
+    assert (card.fingerprint, card.images) == (fitted.fingerprint, len(fitted))
+    assert (card.seed, card.noise, card.command) == (3, "gaussian:0.1..0.3", "benchbox train shrink")
+    whole = registry.dataset("sample").cls().load(None)
+    assert (card.source, card.validated_on) == (whole.fingerprint, "")
+    best = next(row for row in reversed(result.history) if row.best)
+    assert card.epochs == pytest.approx(best.images / len(fitted), abs=0.01)
+    assert set(card.validation) == {"noise as trained on", "gaussian:0.1", "gaussian:0.2", "gaussian:0.3"}
+    assert card.validation["noise as trained on"] == pytest.approx(best.val_psnr, abs=6e-4)
+    # The figures can be recomputed from the weights.
+    from benchbox.builtin.metrics import Psnr
+    from benchbox.builtin.noise import Gaussian
+    from benchbox.builtin.seeding import add_noise
+
+    clean = validated.stack(np.arange(len(validated)))
+    noisy, _ = add_noise(Gaussian(0.2), "gaussian:0.2", clean, validated.ids, 0, 0)
+    mean = noisy.mean(axis=(1, 2), keepdims=True)
+    denoised = (mean + np.float32(factor(result)) * (noisy - mean)).clip(0, 1).astype(np.float32)
+    assert card.validation["gaussian:0.2"] == pytest.approx(float(Psnr()(clean, denoised).mean()), abs=6e-4)
+
+
+def test_the_card_names_the_split_that_chose_the_weights(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCHBOX_CACHE_DIR", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    usages = 16 * ["Training"] + 4 * ["PublicTest"]
+    faces = [f"0,{' '.join(map(str, rng.integers(0, 256, 48 * 48).tolist()))},{usage}" for usage in usages]
+    (tmp_path / "fer2013.csv").write_text("\n".join(["emotion,pixels,Usage", *faces, ""]), encoding="ascii")
+    card = train(replace(config, data=str(tmp_path / "fer2013.csv"), epochs=1), quiet).card
+    assert (card.split, card.validated_on, card.source) == ("Training", "PublicTest", "")
+
+
+def test_fitted_and_validated_images_differ(config: TrainConfig) -> None:
+    fitted, validated = open_splits(config, load_registry(config.plugin_files), least=8)
+    assert not set(fitted.ids) & set(validated.ids)
+
+
+@pytest.mark.parametrize("recipe", ["default", "once"])
+def test_a_resumed_training_ends_where_an_unbroken_one_does(config: TrainConfig, tmp_path: Path, recipe: str) -> None:
+    whole = train(replace(config, recipe=recipe), quiet)
+
+    class Killed(Exception):
+        pass
+
+    def killer(event: Event) -> None:
+        if isinstance(event, BatchDone) and event.epoch == 3:
+            raise Killed
+
+    broken = replace(config, recipe=recipe, out=tmp_path / "broken")
+    with pytest.raises(Killed):
+        train(broken, killer)
+    resumed = train(replace(broken, resume=True), quiet)
+    assert factor(resumed) == factor(whole)
+    assert [row.loss for row in resumed.history] == [row.loss for row in whole.history]
+    assert [row.val_loss for row in resumed.history] == [row.val_loss for row in whole.history]
+
+
+def test_resuming_another_training_is_refused(config: TrainConfig) -> None:
+    train(config, quiet)
+    with pytest.raises(BenchboxError, match="seed 3, not 4"):
+        train(replace(config, resume=True, seed=4), quiet)
+    with pytest.raises(BenchboxError, match="holds a training already"):
+        train(config, quiet)
+
+
+def test_what_a_killed_training_left_half_written_is_cleared_away(config: TrainConfig) -> None:
+    train(config, quiet)
+    (config.out / ".weights-abc").mkdir()
+    (config.out / ".weights-abc" / "weights.npy").touch()
+    train(replace(config, resume=True, epochs=4), quiet)
+    assert not list(config.out.glob(".weights-*"))
+
+
+def test_two_trainings_never_share_a_folder(config: TrainConfig) -> None:
+    def second(event: Event) -> None:
+        if isinstance(event, EpochDone) and event.epoch == 1:
+            with pytest.raises(BenchboxError, match="another training is at work"):
+                train(replace(config, resume=True), quiet)
+
+    assert len(train(config, second).history) == 3
+
+
+def test_resuming_nothing_is_refused(config: TrainConfig) -> None:
+    with pytest.raises(BenchboxError, match="no training to resume"):
+        train(replace(config, resume=True), quiet)
+
+
+@pytest.mark.parametrize("facts", [None, "{}", "[1]", "{", '{"identity": [], "fingerprint": ""}'])
+def test_a_damaged_state_is_refused(config: TrainConfig, facts: str | None) -> None:
+    train(config, quiet)
+    state = config.out / "state.npz"
+    if facts is None:
+        state.write_bytes(state.read_bytes()[:200])
+    else:
+        np.savez(state, facts=np.frombuffer(facts.encode(), np.uint8))
+    with pytest.raises(BenchboxError, match=r"training state .*state\.npz is damaged: ") as caught:
+        train(replace(config, resume=True), quiet)
+    assert "give another --out" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["weights.npz", "weights.json", "history.csv", "curves.png"])
+def test_files_that_a_training_would_overwrite_are_left_alone(config: TrainConfig, name: str) -> None:
+    config.out.mkdir()
+    (config.out / name).write_text("mine", encoding="ascii")
+    with pytest.raises(BenchboxError, match=f"holds {name}, which a training would overwrite") as caught:
+        train(config, quiet)
+    assert "--out" in caught.value.hint
+    assert (config.out / name).read_text(encoding="ascii") == "mine"
+
+
+def test_a_denoiser_that_is_told_the_level_is_not_trained_on_noise_without_one(config: TrainConfig) -> None:
+    mixed = replace(config, noise=("gaussian:0..0.3", "poisson:30+salt-pepper:0..0.1"), epochs=1)
+    assert len(train(mixed, quiet).history) == 1  # it is blind
+    told = replace(mixed, denoiser="ffdnet", out=config.out / "told")
+    with pytest.raises(BenchboxError, match=r"ffdnet has to be told .*, and 'poisson:30\+salt-pepper:.*' defines none"):
+        train(told, quiet)
+    assert not told.out.exists()
+
+
+def test_a_loss_that_is_not_finite_keeps_the_best_weights(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(replace(config, epochs=1), quiet)
+    monkeypatch.setattr("benchbox.training.loop._Run._rate", lambda *_: 1e200)
+    with pytest.raises(BenchboxError, match=r"loss is (nan|inf)") as caught, np.errstate(all="ignore"):
+        train(replace(config, resume=True), quiet)
+    assert "the best weights so far are kept" in caught.value.hint and "--learning-rate" in caught.value.hint
+    assert (config.out / "weights.npy").is_file()
+
+
+def test_no_weights_are_promised_where_the_first_epoch_fails(config: TrainConfig) -> None:
+    with (
+        pytest.raises(BenchboxError, match=r"epoch 1, step 2: the loss is (nan|inf)") as caught,
+        np.errstate(all="ignore"),
+    ):
+        train(replace(config, recipe="exploding"), quiet)
+    assert caught.value.hint == "try a lower --learning-rate"
+
+
+def test_a_full_disk_keeps_the_best_weights(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(config, quiet)
+    before = (config.out / "weights.npy").read_bytes()
+
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(BenchboxError, match="No space left") as caught:
+        train(replace(config, resume=True, epochs=4), quiet)
+    assert "--resume" in caught.value.hint
+    monkeypatch.undo()
+    assert len((config.out / "weights.npy").read_bytes()) == len(before)
+    assert not list(config.out.glob("*.part"))
+    assert train(replace(config, resume=True, epochs=4), quiet).history[-1].epoch == 4
+
+
+def test_it_stops_when_nothing_gets_better(config: TrainConfig) -> None:
+    result = train(replace(config, learning_rate=1e-12, patience=2, epochs=50, recipe="once"), quiet)
+    assert result.stopped == "no better for 2 epochs"
+    assert [row.best for row in result.history] == [True, False, False]
+
+
+def test_it_stops_when_the_time_is_over(config: TrainConfig) -> None:
+    result = train(replace(config, minutes=1e-6, epochs=50), quiet)
+    assert result.stopped == "time"
+    assert len(result.history) == 1
+    assert result.history[0].images == 8
+
+
+def test_too_few_images_are_refused(config: TrainConfig) -> None:
+    with pytest.raises(BenchboxError, match="too few") as caught:
+        train(replace(config, limit=5), quiet)
+    assert "--batch-size" in caught.value.hint
+
+
+def test_what_cannot_be_trained_says_what_can(config: TrainConfig) -> None:
+    with pytest.raises(BenchboxError, match="median has nothing to train") as caught:
+        find_trainable(replace(config, denoiser="median"), load_registry(config.plugin_files))
+    assert "shrink" in caught.value.hint and "unet" in caught.value.hint
+
+
+def test_the_user_changes_a_recipe(config: TrainConfig) -> None:
+    denoiser = find_trainable(config, load_registry(config.plugin_files))
+    changed = find_recipe(replace(config, epochs=7, noise=("speckle:0.1",)), denoiser)
+    assert (changed.epochs, changed.noise, changed.batch_size) == (7, ("speckle:0.1",), 8)
+    with pytest.raises(BenchboxError, match="no recipe 'orignal'"):
+        find_recipe(replace(config, recipe="orignal"), denoiser)
+    with pytest.raises(BenchboxError, match="not above 0"):
+        find_recipe(replace(config, learning_rate=-1.0), denoiser)
+
+
+class TestBatches:
+    def make(self, config: TrainConfig, recipe: Recipe, seed: int = 0) -> Batches:
+        registry = load_registry(config.plugin_files)
+        fitted, _ = open_splits(config, registry, least=8)
+        return Batches(fitted, Mixture(recipe.noise, registry), recipe, seed)
+
+    def test_an_epoch_is_the_same_whenever_it_is_asked_for(self, config: TrainConfig) -> None:
+        recipe = Recipe(noise=("gaussian:0..0.3", "salt-pepper:0.1"), epochs=1, batch_size=8)
+        first, second = (list(self.make(config, recipe).epoch(2)) for _ in range(2))
+        for one, other in zip(first, second, strict=True):
+            np.testing.assert_array_equal(one.noisy, other.noisy)
+            np.testing.assert_array_equal(one.clean, other.clean)
+        third = next(iter(self.make(config, recipe).epoch(3)))
+        assert not np.array_equal(first[0].clean, third.clean)
+
+    def test_noise_is_drawn_once_where_the_recipe_says_so(self, config: TrainConfig) -> None:
+        recipe = Recipe(noise=("gaussian:0.2",), epochs=1, batch_size=8, flips=False, fresh_noise=False, clip=True)
+        batches = self.make(config, recipe)
+        indices = np.arange(8)
+        first, later = batches.make(indices, 0), batches.make(indices, 5)
+        np.testing.assert_array_equal(first.noisy, later.noisy)
+        assert first.noisy.min() >= 0 and first.noisy.max() <= 1
+        fresh = self.make(config, replace(recipe, fresh_noise=True))
+        assert not np.array_equal(fresh.make(indices, 0).noisy, fresh.make(indices, 5).noisy)
+
+    def test_mirroring_keeps_clean_and_noisy_together(self, config: TrainConfig) -> None:
+        batches = self.make(config, Recipe(noise=("gaussian:0.01",), epochs=1, batch_size=8))
+        plain = self.make(config, Recipe(noise=("gaussian:0.01",), epochs=1, batch_size=8, flips=False))
+        indices = np.arange(16)
+        mirrored, straight = batches.make(indices, 0), plain.make(indices, 0)
+        same = [np.array_equal(one, other) for one, other in zip(mirrored.clean, straight.clean, strict=True)]
+        turned = [
+            np.array_equal(one, other[:, ::-1]) for one, other in zip(mirrored.clean, straight.clean, strict=True)
+        ]
+        assert all(one != other for one, other in zip(same, turned, strict=True))
+        assert any(same) and any(turned)
+        assert float(np.abs(mirrored.noisy - mirrored.clean).max()) < 0.06
+
+    def test_sigma_is_that_of_each_image(self, config: TrainConfig) -> None:
+        recipe = Recipe(noise=("gaussian:0.1..0.3", "salt-pepper:0.1"), epochs=1, batch_size=8)
+        batch = self.make(config, recipe).make(np.arange(40), 0)
+        measured = (batch.noisy - batch.clean).std(axis=(1, 2))
+        told = np.isfinite(batch.sigma)
+        assert 5 < told.sum() < 40
+        np.testing.assert_allclose(measured[told], batch.sigma[told], rtol=0.15)
+
+    def test_an_error_in_the_thread_reaches_the_loop(
+        self, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        batches = self.make(config, Recipe(noise=("gaussian:0.1",), epochs=1, batch_size=8))
+
+        def broken(*arguments: object) -> None:
+            raise BenchboxError("a row is damaged")
+
+        monkeypatch.setattr(batches, "make", broken)
+        with pytest.raises(BenchboxError, match="damaged"):
+            next(batches.epoch(0))
+
+
+class TestMixture:
+    def test_levels_fill_the_range_evenly(self) -> None:
+        mixture = Mixture(("gaussian:0..0.3",), load_registry())
+        rng = np.random.default_rng(0)
+        clean = np.zeros((1, 1), np.float32)
+        levels = np.array([mixture.draw(rng).sigma_of(clean) for _ in range(4000)], dtype=float)
+        assert levels.min() < 0.003 and 0.297 < levels.max() <= 0.3
+        assert levels.mean() == pytest.approx(0.15, abs=0.005)
+
+    def test_each_noise_is_drawn_as_often_as_the_others(self) -> None:
+        mixture = Mixture(("gaussian:0.1", "jpeg:5..60", "poisson:30+gaussian:0.02"), load_registry())
+        rng = np.random.default_rng(0)
+        names = [mixture.draw(rng).name for _ in range(3000)]
+        assert {name: names.count(name) / 3000 for name in set(names)} == pytest.approx(
+            {"gaussian": 1 / 3, "jpeg": 1 / 3, "composed": 1 / 3}, abs=0.03
+        )
+
+    def test_levels_for_a_card(self) -> None:
+        mixture = Mixture(("gaussian:0..0.3", "gaussian:0..0.04", "jpeg:10..40", "quantize:3"), load_registry())
+        assert list(mixture.levels()) == [
+            "gaussian:0.01",
+            "gaussian:0.02",
+            "gaussian:0.04",
+            "gaussian:0.05",
+            "gaussian:0.1",
+            "gaussian:0.2",
+            "gaussian:0.3",
+            "jpeg:10",
+            "jpeg:20",
+            "jpeg:40",
+            "quantize:3",
+        ]
+
+    def test_many_noises_are_shown_at_their_defaults(self) -> None:
+        texts = ("gaussian:0..0.3", "poisson:5..100", "salt-pepper:0..0.2", "poisson-gaussian:5..90,sigma=0..0.1")
+        mixture = Mixture(texts, load_registry())
+        assert list(mixture.levels()) == ["gaussian:0.1", "poisson-gaussian:30", "poisson:30", "salt-pepper:0.05"]
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("gaussian:0.3..0", "empty"),
+            ("gaussian:a..b", "no range"),
+            ("gaussian:0..2", "outside"),
+            ("gausian:0..1", "no noise model"),
+            ("gaussian:sigm=0..1", "no option 'sigm'"),
+        ],
+    )
+    def test_a_range_that_makes_no_sense_is_refused(self, text: str, message: str) -> None:
+        with pytest.raises(BenchboxError, match=message):
+            Mixture((text,), load_registry())
+
+
+def test_the_command_trains_resumes_and_explains(
+    benchbox: Callable[..., subprocess.CompletedProcess[str]], config: TrainConfig
+) -> None:
+    plugin = ("--plugin", config.plugin_files[0])
+    trained = benchbox("train", "shrink", *plugin, "--out", "mine", "--epochs", 2)
+    assert "best epoch" in trained.stdout and "mine/weights.npy" in trained.stdout
+    assert "epoch 2: loss" in trained.stderr
+    again = benchbox("train", "shrink", *plugin, "--out", "mine", code=2)
+    assert "hint: go on with --resume" in again.stderr
+    benchbox("train", "shrink", *plugin, "--out", "mine", "--epochs", 3, "--resume")
+    score = ("shrink:weights=mine/weights.npy", *plugin, "--noise", "gaussian:0.2", "--no-timing", "--limit", 8)
+    assert "shrink:weights=mine/weights.npy" in benchbox("run", *score).stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_training_says_how_to_go_on(config: TrainConfig, tmp_path: Path, number: signal.Signals) -> None:
+    benchbox = str(Path(sys.executable).with_name("benchbox"))
+    command = [
+        benchbox,
+        "train",
+        "shrink",
+        "--plugin",
+        str(config.plugin_files[0]),
+        "--out",
+        "mine",
+        "--epochs",
+        "9999",
+    ]
+    with subprocess.Popen([*command, "--patience", "9999"], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "epoch 2" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(number)
+        said = process.stderr.read()
+    assert process.returncode == 130
+    assert "every finished epoch is kept" in said
+    typed = said.split("Go on with: ")[1].strip()
+    assert typed.endswith("--out mine --epochs 9999 --patience 9999 --resume")
+    epochs = (tmp_path / "mine" / "history.csv").read_text(encoding="utf-8").count("\n") - 1
+    resumed = [*command[:-1], str(epochs + 1), "--resume"]
+    assert subprocess.run(resumed, cwd=tmp_path, check=False).returncode == 0
+
+
+def test_fitting_and_scoring_call_the_same_pixels_accurate() -> None:
+    assert pytest.approx(Accuracy().tolerance / 255) == Trainer.tolerance
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of TensorFlow's own making
+@pytest.mark.parametrize("denoiser", ["unet", "ffdnet"])
+@pytest.mark.parametrize("size", [(48, 48), (43, 45)])
+def test_a_step_tells_loss_and_accuracy_of_its_batch(denoiser: str, size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    clean = load_registry().dataset("sample").cls().load(None).stack(np.arange(16))[:, : size[0], : size[1]]
+    sigma = np.linspace(0.01, 0.1, 16, dtype=np.float32)
+    noisy = clean + sigma[:, np.newaxis, np.newaxis] * rng.standard_normal(clean.shape, np.float32)
+    cls = load_registry().denoiser(denoiser).cls
+    assert issubclass(cls, TrainableDenoiser)
+    trainer = cls().trainer("default", seed=0)
+    loss, accuracy = trainer.step(noisy, clean, sigma, 1e-4)  # it starts by doing nothing
+    weights = trainer.importance(sigma)
+    assert (weights == 1).all() if denoiser == "unet" else weights[0] == pytest.approx(10 * weights[-1])
+    assert loss == pytest.approx(float((np.square(noisy - clean).mean(axis=(1, 2)) * weights).mean()), rel=1e-3)
+    assert accuracy == pytest.approx(float((abs(noisy - clean) <= 8 / 255).mean()), abs=5e-3)  # bfloat16
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of TensorFlow's own making
+@pytest.mark.parametrize("denoiser", ["unet", "ffdnet"])
+def test_a_network_resumes_where_it_was_and_learns(tmp_path: Path, denoiser: str) -> None:
+    config = TrainConfig(denoiser, out=tmp_path / "whole", epochs=3, limit=64, batch_size=4, seed=1)
+    whole = train(config, quiet)
+    registry = load_registry()
+    trained = find_trainable(config, registry)
+    recipe = find_recipe(config, trained)
+    validation = Validation(open_splits(config, registry, least=4)[1], Mixture(recipe.noise, registry), recipe, 1)
+    importance = trained.trainer("default", seed=0).importance
+    nothing, _, _ = validation.score(lambda noisy, _: noisy, importance)
+    assert whole.history[-1].val_loss < 0.97 * nothing
+    part = replace(config, out=tmp_path / "part")
+
+    def killer(event: Event) -> None:
+        if isinstance(event, BatchDone) and event.epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(part, killer)
+    resumed = train(replace(part, resume=True), quiet)
+    assert [row.loss for row in resumed.history] == pytest.approx([row.loss for row in whole.history], rel=1e-3)
+    for name in ("weights.npz", "weights.tflite", "weights.json"):
+        assert (tmp_path / "part" / name).is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("denoiser", ["unet", "ffdnet"])
+def test_a_network_is_trained_and_run_on_another_keras_backend(
+    benchbox: Callable[..., subprocess.CompletedProcess[str]], denoiser: str
+) -> None:
+    if importlib.util.find_spec("torch") is None:
+        pytest.skip("torch is not installed: pip install torch")
+    torch = {"KERAS_BACKEND": "torch"}
+    small = ("--limit", 8, "--batch-size", 4, "--epochs", 1, "--out", "mine")
+    assert "best epoch 1" in benchbox("train", denoiser, *small, **torch).stdout
+    scored = benchbox("run", f"{denoiser}:weights=mine/weights.npz", "--no-timing", "--limit", 4, **torch)
+    assert f"{denoiser}:weights=mine/weights.npz" in scored.stdout
+    assert "failed" not in scored.stdout
