@@ -59,7 +59,7 @@ _HOMES = {
     "Sigma": "api.arrays",
     "TrainableDenoiser": "api.trainable",
     "Trainer": "api.trainable",
-    "TrainingCard": "api.card",
+    "TrainingCard": "api.denoiser",
     "hookimpl": "api.hookspecs",
     "load_run": "notebook",
     "run": "notebook",

@@ -11,6 +11,7 @@ import numpy as np
 
 from benchbox.api.dataset import ImageSet
 from benchbox.api.errors import BenchboxError
+from benchbox.engine.calibration import calibrate
 from benchbox.engine.ceiling import make_ceilings
 from benchbox.engine.content import changed_files
 from benchbox.engine.data import describe_data, note_overlaps, open_data
@@ -21,7 +22,7 @@ from benchbox.engine.previews import make_previews
 from benchbox.engine.reload import providers_now, recorded_images, recorded_registry, remember, words_of_change
 from benchbox.engine.scoring import QualityPass
 from benchbox.engine.shard import Condition
-from benchbox.engine.timing import calibrate, choose_images, time_denoiser
+from benchbox.engine.timing import choose_images, time_denoiser
 from benchbox.engine.workers import WorkerContext, worker_context
 from benchbox.records.run import DataRequest, Reference, RunRecord
 from benchbox.registry import Registry, load_registry

@@ -18,7 +18,7 @@ from benchbox.registry.loading import call_hooks, is_loaded, load_module
 from benchbox.system.program import GuardedProgram, signal_name
 
 _POLL_S = 0.2
-_PROGRAM = "from benchbox.registry.trial import main; main()"
+_PROGRAM = "from benchbox.registry.quarantine import main; main()"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """A program that runs another one and, when that has ended or nobody wants it any more, ends all that it has started.
 
-`benchbox.api.orphans` starts it as a file, and it imports nothing of benchbox, so that it is there in milliseconds.
+`benchbox.system.program` starts it as a file, and it imports nothing of benchbox, so that it is there in milliseconds.
 """
 
 import contextlib

@@ -2,110 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import os
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from benchbox.records.run import Provider
 from benchbox.records.specs import Spec
 from benchbox.registry import Broken, Registry
-from benchbox.system.program import GuardedProgram, signal_name
+from benchbox.system.program import Child, ChildDied, ChildHangs
 from benchbox.testing.card import HealthCard, Verdict
 from benchbox.testing.check import PROBES
 from benchbox.testing.subject import TIMEOUT_S, Bench, Subject
-
-
-class ChildDied(Exception):
-    """The process ended without an answer."""
-
-
-class ChildHangs(Exception):
-    """The process did not answer in time."""
-
-
-class Child:
-    """A fresh interpreter that runs one module of this package; use it in a ``with`` statement.
-
-    Parameters
-    ----------
-    module : str
-        Its function ``main`` is called; the number of its end of the pipe is its argument.
-    environment : mapping of str to str, optional
-        Variables to set, before anything is imported.
-    """
-
-    def __init__(self, module: str, environment: Mapping[str, str] | None = None) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="benchbox-")
-        self._out, self._err = (Path(self._folder.name) / name for name in ("out", "err"))
-        ours, theirs = multiprocessing.Pipe()
-        self._pipe: Connection[Any, Any] = ours
-        with theirs, self._out.open("wb") as out, self._err.open("wb") as err:
-            self._process = GuardedProgram(
-                [sys.executable, "-P", "-c", f"from {module} import main; main()", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                environment=os.environ | dict(environment or {}),
-                pass_fds=[theirs.fileno()],
-            )
-
-    def __enter__(self) -> Child:
-        """Give the process."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End the process."""
-        self.end()
-
-    def end(self) -> None:
-        """End the process and all that it started."""
-        self._pipe.close()
-        self._process.end()
-        self._folder.cleanup()
-
-    def send(self, value: object) -> None:
-        """Send a value that pickles."""
-        with contextlib.suppress(BrokenPipeError):  # `receive` then says how the process ended
-            self._pipe.send(value)
-
-    def receive(self, timeout_s: float) -> Any:
-        """Wait for a value.
-
-        Raises
-        ------
-        ChildDied
-            The process ended first.
-        ChildHangs
-            Nothing came in time.
-        """
-        if not self._pipe.poll(timeout_s):
-            raise ChildHangs(f"no answer within {timeout_s:g} s")
-        try:
-            return self._pipe.recv()
-        except (EOFError, ConnectionResetError) as error:
-            code = self._process.wait()
-            how = f"by {signal_name(-code)}" if code < 0 else f"with exit code {code}"
-            raise ChildDied(f"its process was ended {how}{self._last_words()}") from error
-
-    def output(self) -> str:
-        """What the process has written to its standard output."""
-        return self._out.read_text(encoding="utf-8", errors="replace")
-
-    def _last_words(self) -> str:
-        lines = self._err.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return f": {lines[-1]}" if lines else ""
-
 
 _DEATHS = 2
 _LOADS = "loads", "the plugin is found, imports, and offers a denoiser", "fix what it says, then check again"

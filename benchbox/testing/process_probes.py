@@ -9,9 +9,9 @@ from typing import Any
 
 from benchbox.api.threads import thread_environment
 from benchbox.engine.timing import TASK_VARIABLE
+from benchbox.system.program import Child, ChildDied, ChildHangs
 from benchbox.testing.card import Failed, Probe, Skipped
 from benchbox.testing.fresh import FreshReport, FreshTask
-from benchbox.testing.isolated import Child, ChildDied, ChildHangs
 from benchbox.testing.repeat_probes import SAME, difference
 from benchbox.testing.subject import Bench, stack_like
 

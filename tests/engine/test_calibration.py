@@ -9,8 +9,8 @@ import pytest
 from scipy.ndimage import correlate
 
 from benchbox.builtin.kernels.pixels import smooth
+from benchbox.engine.calibration import SAMPLES, calibrate
 from benchbox.engine.plan import Limits
-from benchbox.engine.timing import SAMPLES, calibrate
 from benchbox.records.run import Calibration
 
 

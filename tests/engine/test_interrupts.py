@@ -340,7 +340,7 @@ class _Clock(datetime):
 
 
 def test_a_clock_that_is_set_back_mixes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchbox.store.names.datetime", _Clock)
+    monkeypatch.setattr("benchbox.store.layout.datetime", _Clock)
     frames = [run(["identity"], results=tmp_path, timing=False, limit=4) for _ in range(2)]
     assert len(list_runs(tmp_path)) == 2
     assert frames[0].scores.equals(frames[1].scores)
@@ -360,9 +360,7 @@ def test_no_duration_is_taken_from_the_wall_clock() -> None:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("time.time", "datetime.now", "time.time_ns"):
                 found.setdefault(file.relative_to(root).as_posix().removesuffix(".py"), []).append(node.lineno)
-    assert {name.partition("/")[0] + "/" + name.rpartition("/")[2] for name in found} <= {
-        "builtin/cache", "engine/runner", "engine/merge", "store/names", "training/loop",
-    }  # fmt: skip
+    assert found.keys() <= {"system/cache", "engine/run", "engine/merge", "store/layout", "training/loop"}
 
 
 def test_a_folder_for_temporary_files_that_does_not_serve_is_said(benchbox: Command, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError
 from benchbox.api.threads import threads
-from benchbox.builtin.datasets import csv_kernel as kernel
 from benchbox.builtin.datasets.faces import EMOTIONS, PIXELS, SPLITS, Rows
 from benchbox.builtin.datasets.sniff import AGAIN, printable, read_head, refuse_known_mistakes
 
@@ -107,6 +106,8 @@ def refusal(
     -------
     BenchboxError
     """
+    from benchbox.builtin.datasets import csv_kernel as kernel
+
     reason, where, column, count, row_start = (int(value) for value in report[:5])
     offset = where - row_start
     name = columns[column] if column < len(columns) else ""
@@ -155,6 +156,8 @@ def refusal(
 
 def _may_be_cut(reason: int, token: bytes, count: int) -> bool:
     """Whether a refused row would be sound if it went on."""
+    from benchbox.builtin.datasets import csv_kernel as kernel
+
     if reason == kernel.BAD_USAGE:
         return any(name.encode().startswith(token) for name in SPLITS)
     return not token and not (reason == kernel.PIXEL_COUNT and count > PIXELS)

@@ -1,0 +1,95 @@
+"""The calibration kernel: fixed work, timed like the denoisers, by which latencies of two machines compare."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchbox.api.threads import thread_environment
+from benchbox.engine.plan import Limits
+from benchbox.records.outcomes import Calibration
+from benchbox.records.run import from_json
+
+SIDE = 256
+"""Side of the stencil's array and of both matrices, so that all of them lie in a second-level cache."""
+ROUNDS = 8
+SAMPLES = 101
+_WARM_UPS = 10
+
+
+def calibrate(threads: int, limits: Limits, log: Path) -> Calibration | None:
+    """Time the kernel in a fresh process.
+
+    Parameters
+    ----------
+    threads : int
+        Threads that libraries may use.
+    limits : Limits
+    log : Path
+        File that takes what went wrong.
+
+    Returns
+    -------
+    Calibration or None
+        None where it failed; a run goes on without.
+    """
+    # -P: a file in the working directory must not pass for a library.
+    command = [sys.executable, "-P", "-m", "benchbox.engine.calibration"]
+    environment = os.environ | thread_environment(threads)
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=limits.timeout_s,
+            check=True,
+        )
+        return from_json(Calibration, json.loads(done.stdout) | {"threads": threads})
+    except (subprocess.SubprocessError, OSError, ValueError) as error:
+        tail = getattr(error, "stderr", "") or ""
+        log.write_text(f"no calibration: {error}\n{tail}\n", encoding="utf-8", errors="backslashreplace")
+        return None
+
+
+def measure() -> dict[str, list[float]]:
+    """Time the kernel in this process.
+
+    Returns
+    -------
+    dict of str to list of float
+        ``stencil_ms``: `ROUNDS` passes there and back over an array, on one thread; ``product_ms``: the product of two
+        float32 matrices by numpy's BLAS, on as many threads as it may use.
+    """
+    from benchbox.builtin.kernels.pixels import smooth
+
+    rng = np.random.default_rng(0)
+    first, left, right = (rng.random((SIDE, SIDE), dtype=np.float32) for _ in range(3))
+    second = first.copy()
+    out = np.empty_like(left)
+    return {
+        "stencil_ms": _samples_ms(lambda: smooth(first, second, ROUNDS)),
+        "product_ms": _samples_ms(lambda: np.matmul(left, right, out=out)),
+    }
+
+
+def _samples_ms(work: Callable[[], Any]) -> list[float]:
+    samples = []
+    for _ in range(_WARM_UPS + SAMPLES):
+        start = time.perf_counter_ns()
+        work()
+        samples.append((time.perf_counter_ns() - start) / 1e6)
+    return samples[_WARM_UPS:]
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure()))
