@@ -1,4 +1,8 @@
-"""benchbox: fair, fast, trustworthy benchmarking of image denoisers."""
+"""benchbox: a fair, fast, trustworthy benchmark of image denoisers.
+
+The public names, imported when they are first used, so that `import benchbox` loads nothing heavy. A plugin needs
+nothing else: everything an author may rely on is here or in `benchbox.testing`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Python interface: make a run, or load one, and get pandas data frames."""
+"""The Python interface: `run()` and `load_run()`, with pandas data frames and pictures."""
 
 from __future__ import annotations
 

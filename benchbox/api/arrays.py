@@ -1,4 +1,4 @@
-"""The array types that cross every boundary of benchbox."""
+"""Type aliases for images, noise levels and scores."""
 
 from __future__ import annotations
 

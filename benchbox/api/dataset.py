@@ -1,4 +1,4 @@
-"""What a data set is: it recognises its files and opens them as an image set."""
+"""`Dataset` and `ImageSet`: how a data set recognises its files and opens them as images."""
 
 from __future__ import annotations
 

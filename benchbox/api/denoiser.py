@@ -1,4 +1,4 @@
-"""What a denoiser is: the contract that every plugin meets, and the training card that it may carry."""
+"""`Denoiser`, the contract that every plugin meets, and the `TrainingCard` of a trained one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The error that reaches a person: what went wrong, where, and what to do next."""
+"""`BenchboxError`: an error message with a hint that says what to do next."""
 
 from __future__ import annotations
 

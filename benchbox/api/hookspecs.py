@@ -1,4 +1,4 @@
-"""The four hooks: each returns classes, and none is called inside a loop or a timed region."""
+"""The four plugin hooks; each returns classes and is called once, when plugins are loaded."""
 
 from __future__ import annotations
 

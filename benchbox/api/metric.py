@@ -1,4 +1,4 @@
-"""What a metric is: one number an image, never pooled."""
+"""`Metric`: one score per image, never pooled over images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a noise model is: a frozen value that turns a clean image and a generator into a noisy image."""
+"""`NoiseModel`: a frozen dataclass that turns a clean image and a generator into a noisy image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many threads a denoiser may use: the harness sets it, a plugin asks."""
+"""The number of threads a denoiser may use: benchbox sets it, plugins read it."""
 
 from __future__ import annotations
 

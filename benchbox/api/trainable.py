@@ -1,4 +1,4 @@
-"""What a trainable denoiser is: the harness owns data, noise and seeds, the plugin network and optimiser."""
+"""`TrainableDenoiser`: benchbox owns the data, noise and seeds; the plugin owns network and optimiser."""
 
 from __future__ import annotations
 

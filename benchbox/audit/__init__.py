@@ -1,1 +1,5 @@
-"""Was an image seen before? Duplicates, splits that overlap, and contamination of training data."""
+"""Was an image seen before? Duplicates, overlapping splits, and contamination of training data.
+
+This room works on image sets and training cards. It must not know how a run is planned or scored, or how its findings
+are worded and shown.
+"""

@@ -1,4 +1,4 @@
-"""Contamination: which scored images a denoiser may have seen in training."""
+"""Finds the scored images that a denoiser may have seen in training."""
 
 from __future__ import annotations
 

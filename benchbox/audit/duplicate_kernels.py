@@ -1,4 +1,4 @@
-"""Search for pictures that show the same: hashes compared bit by bit, then details compared pixel by pixel."""
+"""Compiled duplicate search: compares hashes bit by bit, then details pixel by pixel."""
 
 from __future__ import annotations
 

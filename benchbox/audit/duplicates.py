@@ -1,4 +1,4 @@
-"""Finds pictures that stand in data twice, identical or nearly so.
+"""Finds duplicate and near-duplicate images in a data set.
 
 An image is **identical** to another where all its pixels are. It is a **near duplicate** where both show the same
 photograph: in other compression, brightness or contrast, with or without a stamp on it, a little shifted, or mirrored.

@@ -1,4 +1,4 @@
-"""Opens everything that some data have: each split, or all images where there are none."""
+"""Opens every split of a data set, or all its images if it has no splits."""
 
 from __future__ import annotations
 

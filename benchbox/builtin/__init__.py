@@ -1,4 +1,8 @@
-"""The ruler: noise models, metrics and data sets, registered through the same hooks as anyone's."""
+"""The built-in noise models, metrics and data sets, and the noise estimator that all denoisers share.
+
+They are registered through the same hooks as anyone's. This room must not know denoisers, runs or reports: the same
+noise and the same metrics apply to every row.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draws each image's noise from a seed of its own, so that it is the same in any order, subset, batch or process."""
+"""Draws each image's noise from its own seed: the same in any order, subset, batch or process."""
 
 from __future__ import annotations
 

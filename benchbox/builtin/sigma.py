@@ -1,4 +1,4 @@
-"""Estimates the noise level from noisy images: the one estimator that all denoisers share."""
+"""Estimates the noise level of noisy images; every denoiser shares this one estimator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`benchbox data`: what some data are, and which of their images stand in them twice."""
+"""`benchbox data`: describe a data set; find duplicate images in it."""
 
 from __future__ import annotations
 

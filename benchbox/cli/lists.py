@@ -1,4 +1,4 @@
-"""`benchbox list` and `benchbox plugins`: what can be named in a run, and where it came from."""
+"""`benchbox list` and `benchbox plugins`: what can be used in a run and where it comes from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `benchbox` command: its sub-commands, each imported when it is used, and how an error reaches a person."""
+"""The `benchbox` command: imports each sub-command on use and prints errors with their hints."""
 
 from __future__ import annotations
 

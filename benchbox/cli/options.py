@@ -1,4 +1,4 @@
-"""Options that several commands share, and the one way to print foreign text."""
+"""Options shared by several commands, and the one function that prints."""
 
 from __future__ import annotations
 

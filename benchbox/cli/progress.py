@@ -1,4 +1,4 @@
-"""What a person sees while a run works: what is running, images a second, time left; in a pipe, a line now and then."""
+"""Progress of a run: a live display in a terminal, an occasional line in a pipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`benchbox run`: the main job."""
+"""`benchbox run`: score and time denoisers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`benchbox train` and `benchbox tune`: fits the weights of a denoiser, or searches its options."""
+"""`benchbox train` and `benchbox tune`: fit the weights of a denoiser, or search its options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The calibration kernel: fixed work, timed like the denoisers, by which latencies of two machines compare."""
+"""The calibration kernel: fixed work, timed like a denoiser, that makes latencies of two machines comparable."""
 
 from __future__ import annotations
 

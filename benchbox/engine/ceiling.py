@@ -1,4 +1,4 @@
-"""The ceiling of a noise: the oracle Wiener filter, which knows the clean spectrum, once for all denoisers."""
+"""The oracle Wiener filter, which knows the clean spectrum: an upper bound for each noise."""
 
 from __future__ import annotations
 

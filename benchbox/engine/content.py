@@ -1,4 +1,4 @@
-"""The files that a denoiser depends on, such as weights: a digest of them is a part of its identity."""
+"""Digest of the files that a denoiser depends on, such as weights; part of the row's identity."""
 
 from __future__ import annotations
 

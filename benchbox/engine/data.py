@@ -1,4 +1,4 @@
-"""Opens the images of a run, the same ones in every process, and draws those of a limited run."""
+"""Opens the images of a run, the same in every process, and draws a subset for `--limit`."""
 
 from __future__ import annotations
 

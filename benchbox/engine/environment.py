@@ -1,4 +1,4 @@
-"""The machine and the software of a run, so that its figures can be judged elsewhere."""
+"""Records the machine and software of a run."""
 
 from __future__ import annotations
 

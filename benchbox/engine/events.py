@@ -1,4 +1,4 @@
-"""What the engine tells its caller while it works, so that somebody can show progress."""
+"""Events that the engine reports while it works, for progress displays."""
 
 from __future__ import annotations
 

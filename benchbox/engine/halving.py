@@ -1,4 +1,4 @@
-"""Which candidates of a search are scored on how many images: all on all, or what the time allows."""
+"""Chooses how many images each candidate of a search is scored on: all, or what the time budget allows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run from several, of one or of several people; what does not compare is refused, and why is said."""
+"""Merges several runs into one; refuses runs that cannot be compared and says why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a user's words to cells and shards; pure, nothing is run here."""
+"""Plans a run: from the user's options to cells and shards, without running anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the server of the worker processes holds before it forks them: the harness and its compiled ruler, no plugin."""
+"""Modules that the worker server imports before it forks: the engine and its kernels, no plugins."""
 
 from __future__ import annotations
 

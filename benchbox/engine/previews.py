@@ -1,4 +1,4 @@
-"""Pictures of a few images of each noise, chosen by rule once the scores are known, so that a report can show them."""
+"""Pictures of a few images per noise, chosen by rule once the scores are known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reloads the plugins and images of a recorded run; asks before it runs files the user never ran."""
+"""Reloads the plugins and images of a recorded run, after checking that the user trusts its files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Computes cells of a run again, from the seeds it recorded, and holds every score to the stored one."""
+"""Recomputes cells of a run from their recorded seeds and compares every score with the stored one."""
 
 from __future__ import annotations
 

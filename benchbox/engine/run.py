@@ -1,4 +1,4 @@
-"""One run from what was asked for to what is on disk."""
+"""One run from its configuration to the finished folder, and how an interrupted one resumes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The quality pass: parallel worker processes score shards; each is on disk before the next is asked for."""
+"""The quality pass: worker processes score shards, and each shard is on disk before the next begins."""
 
 from __future__ import annotations
 

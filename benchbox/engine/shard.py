@@ -1,4 +1,4 @@
-"""One stack of work, wherever it runs: draw the noise, denoise, check the contract, score."""
+"""Scores one shard: draw the noise, denoise, check the result, compute the metrics."""
 
 from __future__ import annotations
 

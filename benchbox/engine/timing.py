@@ -1,4 +1,4 @@
-"""The timing pass: one fresh process a denoiser, alone on the machine, threads set before anything is imported."""
+"""The timing pass: one fresh process per denoiser, with thread limits set before any import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pytest module that the timing pass runs in a fresh process; pytest-benchmark takes the samples."""
+"""The pytest module that runs in each timing process; pytest-benchmark takes the samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Searches the options of a denoiser: each round is a run, and the best setting is kept with what it was tuned on."""
+"""Searches the options of a denoiser: each round is a run, and the best setting is kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker process of the quality pass runs: its entry, its output, its failures."""
+"""Runs inside a worker process: its start, its captured output, its failures."""
 
 from __future__ import annotations
 

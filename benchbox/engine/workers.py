@@ -1,4 +1,4 @@
-"""Worker processes that start in milliseconds, hold libraries to a thread count, and import nobody's main module."""
+"""Starts worker processes in milliseconds, limits their threads, and ends them with everything they started."""
 
 from __future__ import annotations
 

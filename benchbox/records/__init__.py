@@ -1,1 +1,5 @@
-"""The plain values of a run: specifications, run.json, outcomes, tuned options; no behaviour beyond their own form."""
+"""The plain values of a run: specifications and options, run.json, outcomes, tuned options.
+
+Records are frozen dataclasses that know their own form: how they are parsed, checked and written. This room must not
+know where a record is stored, how a run works, or which plugins exist.
+"""

@@ -1,4 +1,4 @@
-"""How the cells and timings of a run ended."""
+"""Records of how each cell and each timing ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The record of a run: what was asked for, what was opened, and every cell; written to `run.json`."""
+"""The record of a run, stored as `run.json`: its options, data, denoisers and cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Specifications: the grammar `name[:value][,key=value...]`, and how one becomes a configured object."""
+"""Specifications: parses `name[:value][,key=value...]` and builds the configured object."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What plugins offer, by kind and name, and what is broken in them."""
+"""Lists everything that plugins offer, by type and name, and what is broken in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The four doors through which plugins come: built in, entry points, folders, files."""
+"""Finds plugins: built in, entry points, plugin folders and plugin files."""
 
 from __future__ import annotations
 

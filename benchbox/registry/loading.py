@@ -1,4 +1,4 @@
-"""Imports a plugin and calls its hooks; what belongs to the whole process stays as it was."""
+"""Imports a plugin and calls its hooks, leaving the state of the process as it was."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Imports strangers' plugins in a process of its own first: one that hangs or dies there takes nothing along."""
+"""Imports third-party plugins in a separate process first, so one that hangs or dies there does no harm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Run -> Leaderboard -> terminal, markdown, csv, JSON, LaTeX; read from disk, measures and prints nothing."""
+"""A finished run as a leaderboard, report or comparison, in every output format.
+
+Everything is computed from the stored run. This room must not measure anything, load a plugin, or print.
+"""
 
 from __future__ import annotations
 

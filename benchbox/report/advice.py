@@ -1,4 +1,4 @@
-"""What looks suspicious about a run: what was seen, why it may be, what to do; from the stored scores and samples."""
+"""Checks a run for suspicious results: what was seen, why it may be, and what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plain values of a leaderboard, from which every format is rendered."""
+"""The leaderboard as plain values, which every output format renders."""
 
 from __future__ import annotations
 

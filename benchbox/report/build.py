@@ -1,4 +1,4 @@
-"""From the stored scores and samples of a run to its leaderboard; measures nothing."""
+"""Builds a leaderboard from the stored scores and samples of a run."""
 
 from __future__ import annotations
 

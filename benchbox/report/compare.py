@@ -1,4 +1,4 @@
-"""Two runs side by side: paired differences of what both scored on the same images; refuses what does not compare."""
+"""Compares two runs by paired differences on their common images; refuses runs that are not comparable."""
 
 from __future__ import annotations
 

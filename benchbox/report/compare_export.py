@@ -1,4 +1,4 @@
-"""A comparison of two runs in the terminal, as markdown and as JSON."""
+"""A comparison of two runs for the terminal, as markdown and as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gates of a comparison: ``psnr < -0.05 dB`` fails where a row lost more than that."""
+"""Gates of a comparison: ``psnr < -0.05 dB`` fails if a row lost more than that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ranks, intervals and marks of the rows of a leaderboard, computed from the raw scores of all its noises at once."""
+"""Computes ranks, intervals and marks of all rows from the raw scores of all noises at once."""
 
 from __future__ import annotations
 

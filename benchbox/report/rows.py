@@ -1,4 +1,4 @@
-"""The rows of a leaderboard before they are ranked: what a run's records say of each denoiser on a noise."""
+"""Leaderboard rows before ranking: what the records of a run say about each denoiser on a noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gallery of a noise in a terminal, of half-block characters, and as a figure for a paper."""
+"""The gallery of a noise in the terminal, as half-block characters, and as a figure for a paper."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A leaderboard in the terminal: columns leave when it is narrow, nothing is cut off, no meaning hangs on colour."""
+"""A leaderboard in the terminal: drops columns when it is narrow and never relies on colour alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words and numbers of a leaderboard: columns, notes and how values are written, alike in every format."""
+"""Column titles, notes and number formats of a leaderboard, the same in every output format."""
 
 from __future__ import annotations
 

@@ -1,1 +1,4 @@
-"""Intervals, paired tests, rank groups, latency summaries: pure, from raw scores; nothing is read or written here."""
+"""Statistics from raw scores and latencies: intervals, paired tests, rank groups, summaries.
+
+Pure functions of arrays. This room must not know runs, files, denoisers by name, or how a number is shown.
+"""

@@ -1,4 +1,4 @@
-"""Bootstrap of means: images are drawn again with replacement, the same draw for every column, so pairs stay pairs."""
+"""Bootstrap intervals of means; all columns share the same resamples, so pairs stay pairs."""
 
 from __future__ import annotations
 

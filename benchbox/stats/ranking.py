@@ -1,4 +1,4 @@
-"""Rank groups: which rows can be told apart, by how much they differ, and what the data could have shown."""
+"""Rank groups: which rows are significantly different, and how large a difference the data can show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor, ceiling and front: what rows reach together, how far each comes, and which are worth their time."""
+"""Floor, ceiling, gap closed, and the Pareto front of score and speed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does not belong into a run's folder, moved out of the way before the run goes on."""
+"""Moves files that do not belong to a run out of its folder before the run resumes."""
 
 from __future__ import annotations
 

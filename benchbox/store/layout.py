@@ -1,4 +1,4 @@
-"""File names used inside a run folder, and how a run is found by its name."""
+"""File names used inside a run folder, and how a run is found by name."""
 
 from __future__ import annotations
 

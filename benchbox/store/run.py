@@ -1,4 +1,4 @@
-"""The folder of one run: what is kept in it, written and read back."""
+"""Reads and writes the folder of one run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables as Parquet: numbers bit by bit, with a checksum a page, and never more than a file may hold."""
+"""Reads and writes Parquet tables: exact values, checksums, bounded size."""
 
 from __future__ import annotations
 

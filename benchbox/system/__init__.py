@@ -1,4 +1,5 @@
-"""Processes and files that are not trusted: run a program and end all it started, bounded reads, atomic writes.
+"""Processes and files that benchbox does not trust.
 
-Knows nothing of denoisers, images or runs.
+Runs a program and ends everything it started, reads files up to a limit, writes them atomically, caches results, and
+makes foreign text printable. This room must not know denoisers, images or runs.
 """

@@ -1,4 +1,4 @@
-"""A folder below the user's cache folder whose files appear whole or not at all, and are checked when read."""
+"""A folder in the user's cache whose files are written whole and verified when read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bounded reads, atomic writes and temporary folders, with system errors put into words."""
+"""Bounded reads, atomic writes, temporary folders, and readable messages for system errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A program that runs another one and, when that has ended or nobody wants it any more, ends all that it has started.
+"""Runs a program and, when it exits or its parent goes away, kills every process it started.
 
 `benchbox.system.program` starts it as a file, and it imports nothing of benchbox, so that it is there in milliseconds.
 """

@@ -1,4 +1,4 @@
-"""What a denoiser prints: the start of it goes to a log, the rest is counted and thrown away."""
+"""Captures what a denoiser prints: logs the first part, counts and discards the rest."""
 
 from __future__ import annotations
 

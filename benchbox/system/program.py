@@ -1,4 +1,4 @@
-"""Runs a program and, when it exits or its parent goes away, kills every process it started."""
+"""Starts programs under the guardian, and talks to Python child processes that may hang or die."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes foreign text safe to print: names of files, and messages of plugins."""
+"""Makes foreign text safe to print: file names and messages from plugins."""
 
 from __future__ import annotations
 

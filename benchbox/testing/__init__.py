@@ -1,4 +1,7 @@
-"""The contract of a denoiser as probes that any plugin author can run, and fixtures for pytest."""
+"""The contract of a denoiser as probes that any plugin author can run, fixtures for pytest, and the scaffold.
+
+This room tests one denoiser at a time. It must not know leaderboards or reports, and prints nothing.
+"""
 
 from __future__ import annotations
 

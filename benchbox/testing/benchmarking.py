@@ -1,4 +1,4 @@
-"""What the pytest fixtures give: noisy pictures, and pytest-benchmark on a denoiser with its quality beside it."""
+"""Behind the pytest fixtures: noisy images, and pytest-benchmark for a denoiser with its quality."""
 
 from __future__ import annotations
 

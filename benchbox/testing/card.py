@@ -1,4 +1,4 @@
-"""The health card of a denoiser: what a probe is, the probes in order, and their verdicts."""
+"""The health card of a denoiser: what a probe is, the list of probes, their verdicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs the probes on one denoiser."""
+"""Runs the probes on one denoiser in this process."""
 
 from __future__ import annotations
 

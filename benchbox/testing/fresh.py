@@ -1,4 +1,4 @@
-"""What runs in a fresh process: the denoiser as the timing pass meets it, and what it takes and leaves behind."""
+"""Runs a denoiser in a fresh process, as the timing pass does, and observes what it uses and leaves behind."""
 
 from __future__ import annotations
 

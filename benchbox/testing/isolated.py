@@ -1,4 +1,4 @@
-"""Runs the probes in a process of their own with a time limit, so that a plugin that hangs or dies gets a card too."""
+"""Runs the probes in a separate process with a time limit, so plugins that hang or die get a card too."""
 
 from __future__ import annotations
 

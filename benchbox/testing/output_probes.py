@@ -1,4 +1,4 @@
-"""Probes of what `denoise` returns: its form, its values, and its quality."""
+"""Probes of the result of `denoise`: shape, values, quality."""
 
 from __future__ import annotations
 

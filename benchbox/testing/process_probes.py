@@ -1,4 +1,4 @@
-"""Probes of a fresh process: pickling, what is timed against what is scored, and what it takes and leaves behind."""
+"""Probes in a fresh process: pickling, timing against scoring, resources used and left behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pytest plugin: noisy pictures, and pytest-benchmark on a denoiser; it imports nothing heavy by itself."""
+"""The pytest plugin with the fixtures `noisy_faces` and `benchmark_denoiser`; light to import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Probes of what must not matter: a second call, company in the stack, order, and neighbours' noise levels."""
+"""Probes of consistency: second calls, stack size, order, and per-image noise levels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of a new plugin package."""
+"""Writes the files of a new plugin package."""
 
 from __future__ import annotations
 

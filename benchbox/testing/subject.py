@@ -1,4 +1,4 @@
-"""The denoiser under test, and the images and noise that the probes give it."""
+"""The denoiser under test, with the images and noise that probes use."""
 
 from __future__ import annotations
 

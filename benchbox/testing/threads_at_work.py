@@ -1,4 +1,4 @@
-"""How many threads of this process have work, whatever else the machine does; run as a script, it counts another's."""
+"""Counts the busy threads of a process; as a script, those of another process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches of noisy and clean images, made ahead of the training step in a thread of their own."""
+"""Makes batches of noisy and clean images ahead of time, in a background thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder of a training: progress saved for `--resume`, history, pictures."""
+"""The folder of a training run: progress saved for `--resume`, history, pictures."""
 
 from __future__ import annotations
 

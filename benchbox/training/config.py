@@ -1,4 +1,4 @@
-"""What a training was asked to do: its recipe, and the images it fits and validates on."""
+"""Configuration of a training run: recipe, and the images for fitting and validation."""
 
 from __future__ import annotations
 

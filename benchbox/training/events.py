@@ -1,4 +1,4 @@
-"""What a training tells while it works."""
+"""Events that a training run reports while it works."""
 
 from __future__ import annotations
 

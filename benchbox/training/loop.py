@@ -1,4 +1,4 @@
-"""The training loop: epochs of steps, validation, early stopping, and a state to resume from."""
+"""The training loop: epochs, validation, early stopping, resuming."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Noise to train on: several specifications, numbers in them possibly ranges, one drawn for each image."""
+"""A mixture of training noises: several specifications, with ranges, one drawn for each image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of a training: its curves, and faces before and after."""
+"""Pictures of a training run: its curves, and faces before and after denoising."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Validation of a training: noisy images drawn once, scored the same way after every epoch."""
+"""Validation: noisy images drawn once and scored the same way after every epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Denoisers without code: a trained model file, or any program that reads and writes a file."""
+"""Denoisers without code: a trained model file, or any program that reads and writes files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any program as a denoiser: it reads one image from a file and writes one."""
+"""`command`: any program as a denoiser; it reads a noisy image from a file and writes the result."""
 
 from __future__ import annotations
 

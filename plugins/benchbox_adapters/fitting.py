@@ -1,4 +1,4 @@
-"""Fits images to a model and back: layout, channels, sizes, scale, and whether it gives the image or the noise."""
+"""Converts images to a model's layout, channels, size and scale, and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trained model file as a denoiser: its layout, sizes, scale and output are found out or given."""
+"""`keras`, `onnx` and `litert`: a model file as a denoiser; its layout and scale are detected or given."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opens a model file with the library that it is for; what comes back says what the model expects, and runs it."""
+"""Opens a model file with its library and runs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Patch transforms: DCT thresholding, and BM3D-lite, the yardstick of classical denoising."""
+"""BM3D-lite, the classical baseline, and sliding-window DCT thresholding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Anscombe's transform: makes Poisson noise look Gaussian, so that a Gaussian denoiser may be used."""
+"""The Anscombe transform makes Poisson noise look Gaussian, for denoisers that expect Gaussian noise."""
 
 from __future__ import annotations
 

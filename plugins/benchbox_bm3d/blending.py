@@ -1,4 +1,4 @@
-"""Estimates from large and from small patches in one image: small ones where there is detail."""
+"""Blends the estimates from large and small patches: small ones where there is detail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BM3D-lite: block matching and 3D filtering of whole stacks."""
+"""`bm3d_lite`: block matching and 3D filtering of whole stacks."""
 
 from __future__ import annotations
 

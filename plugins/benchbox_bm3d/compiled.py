@@ -1,4 +1,4 @@
-"""How the kernels are compiled: once a machine, for one thread, without Python's lock."""
+"""How kernels are compiled: once per machine, single-threaded, without the GIL."""
 
 from __future__ import annotations
 

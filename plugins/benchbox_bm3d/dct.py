@@ -1,4 +1,4 @@
-"""Sliding-window DCT thresholding: a fast middle ground between a filter and BM3D."""
+"""`dct`: sliding-window DCT thresholding, between a simple filter and BM3D in speed and quality."""
 
 from __future__ import annotations
 

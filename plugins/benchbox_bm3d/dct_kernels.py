@@ -1,4 +1,4 @@
-"""Sliding-window DCT thresholding over tiles of images."""
+"""Compiled sliding-window DCT thresholding over tiles of images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Block matching: the patches most like a reference patch, by the distance of their DCT coefficients."""
+"""Block matching: finds the patches closest to a reference patch by their DCT coefficients."""
 
 from __future__ import annotations
 

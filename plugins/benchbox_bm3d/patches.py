@@ -1,4 +1,4 @@
-"""Every patch of a tile to 2D coefficients and, once weighted and summed by place, back to pixels.
+"""Transforms every patch of a tile to 2D coefficients and the weighted sum of results back to pixels.
 
 Both are done once a place, not once a group: a patch belongs to several groups, and the inverse transform is linear.
 Patches are 8x8 or 4x4, each with a kernel of its own that keeps a column of lines in registers.

@@ -1,4 +1,4 @@
-"""Stacks of images through tiled stages, on any number of threads with the same result."""
+"""Runs stacks of images through tiled stages; the result is the same for any number of threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parameters of BM3D by image size and noise level."""
+"""BM3D parameters for each image size, noise level and profile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kernels that need more vectors at once than numba's loops keep in registers: distances and Haar transforms."""
+"""Distances and Haar transforms as LLVM code, for more vectors than numba's loops keep in registers."""
 
 from __future__ import annotations
 

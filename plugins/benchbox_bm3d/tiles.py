@@ -1,4 +1,4 @@
-"""One stage of BM3D over tiles of images: match, filter each group, put the patches back."""
+"""One BM3D stage over tiles of images: match, filter each group, aggregate the patches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transforms of a line of pixels as matrices: DCT, Bior1.5 wavelet, and the Kaiser window."""
+"""1D transforms as matrices (DCT, Bior1.5 wavelet) and the Kaiser window."""
 
 from __future__ import annotations
 

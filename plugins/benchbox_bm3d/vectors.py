@@ -1,4 +1,4 @@
-"""Vectors of float32 lanes for compiled kernels: numba's own loops do not keep a patch in vector registers.
+"""Float32 vectors for compiled kernels; numba's own loops do not keep a patch in vector registers.
 
 Each function here is one instruction or a few. LLVM splits a vector that is wider than the machine's into several,
 so that the kernels run anywhere and are merely slower where vectors are short.

@@ -1,4 +1,4 @@
-"""The authors' own BM3D: the PyPI package bm3d, installed apart, for its licence allows non-commercial use only."""
+"""`bm3d_reference`: the authors' BM3D from the PyPI package `bm3d` (non-commercial licence)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classical filters: the floor, three smoothers, two shrinkers and total variation."""
+"""Classical filters: smoothing, wavelet and Wiener shrinkage, total variation, and the identity."""
 
 from __future__ import annotations
 

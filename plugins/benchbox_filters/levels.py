@@ -1,4 +1,4 @@
-"""What the filters share: the level they assume, where they were tuned, and images without noise."""
+"""Shared by the filters: default noise level, tuning data, and images without noise."""
 
 from __future__ import annotations
 

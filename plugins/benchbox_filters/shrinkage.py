@@ -1,4 +1,4 @@
-"""Filters that shrink detail by how far it stands out of the noise: local Wiener and wavelet shrinkage."""
+"""`wiener` and `wavelet`: filters that shrink details that are weak compared with the noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Filters that average or rank neighbours: identity, Gaussian blur, median and bilateral."""
+"""`identity`, `gaussian_blur`, `median` and `bilateral`: filters that average or rank neighbours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Total variation denoising by Chambolle's projection."""
+"""`tv_chambolle`: total variation denoising by Chambolle's projection."""
 
 from __future__ import annotations
 

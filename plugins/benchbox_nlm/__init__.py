@@ -1,4 +1,4 @@
-"""Non-local means: in float over whole stacks, and OpenCV's in 8 bit."""
+"""Non-local means: `nl_means` in float over whole stacks, and OpenCV's in 8 bit."""
 
 from __future__ import annotations
 

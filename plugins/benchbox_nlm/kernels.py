@@ -1,4 +1,4 @@
-"""Compiled non-local means: one pass over an image for each displacement, half of them by symmetry."""
+"""Compiled non-local means: one pass over the image per displacement, half of them by symmetry."""
 
 from __future__ import annotations
 

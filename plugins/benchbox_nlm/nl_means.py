@@ -1,4 +1,4 @@
-"""Non-local means whose distance is corrected for the noise, over whole stacks."""
+"""`nl_means`: non-local means with distances corrected for the noise, over whole stacks."""
 
 from __future__ import annotations
 

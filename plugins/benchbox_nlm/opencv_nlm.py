@@ -1,4 +1,4 @@
-"""OpenCV's non-local means, which takes 8-bit images only."""
+"""`opencv_nlm`: OpenCV's non-local means, which works on 8-bit images only."""
 
 from __future__ import annotations
 

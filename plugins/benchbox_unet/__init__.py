@@ -1,4 +1,4 @@
-"""Networks trained on FER2013: the published U-Net, and FFDNet, which is told the noise level."""
+"""Networks trained on FER2013: a blind U-Net, and FFDNet, which is given the noise level."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The published U-Net in Keras 3, from layers that every Keras backend has."""
+"""The published U-Net in Keras 3, built from layers that every Keras backend has."""
 
 from __future__ import annotations
 

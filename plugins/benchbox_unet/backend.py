@@ -1,4 +1,4 @@
-"""Starts Keras the way benchbox wants it: quiet, and on the threads it was given."""
+"""Starts Keras quietly and with the given number of threads."""
 
 from __future__ import annotations
 

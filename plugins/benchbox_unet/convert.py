@@ -1,4 +1,4 @@
-"""From a Keras model to a LiteRT model that takes stacks of any count and size."""
+"""Converts a Keras model to a LiteRT model that accepts stacks of any count and size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FFDNet: four sub-images and a map of the noise level in, the noise out."""
+"""`ffdnet`: takes four sub-images and a map of the noise level, predicts the noise."""
 
 from __future__ import annotations
 

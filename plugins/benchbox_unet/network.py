@@ -1,4 +1,4 @@
-"""What the networks share: weights by name or path, a runtime, any image size, training."""
+"""Shared by the networks: weights by name or path, a runtime, any image size, training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The noise of the published recipe: Gaussian, cut to whole grey levels."""
+"""The noise of the published recipe: Gaussian, truncated to whole grey levels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeps what native libraries write of their own accord off the user's terminal."""
+"""Keeps messages that native libraries print off the user's terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two ways to run a network: LiteRT on the converted model, and Keras on its weights."""
+"""Runs a network with LiteRT on the converted model, or with Keras on its weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any image size for a network that wants multiples of its stride: reflected edges, overlapping tiles."""
+"""Runs a network on images of any size: reflected borders and overlapping tiles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fits a network with Keras, on whichever backend Keras has."""
+"""Trains a network with Keras, on any Keras backend."""
 
 from __future__ import annotations
 

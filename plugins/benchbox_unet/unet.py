@@ -1,4 +1,4 @@
-"""The reference U-Net: blind, from a noisy image straight to the clean one."""
+"""`unet`: the reference U-Net, blind, from a noisy image straight to the clean one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The weights file: named arrays in an ``.npz``, nothing pickled."""
+"""The weights file: named arrays in an ``.npz``, never pickled."""
 
 from __future__ import annotations
 

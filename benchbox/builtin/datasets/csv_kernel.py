@@ -1,4 +1,4 @@
-"""The compiled pass over csv text: validates every row and writes its pixels straight into the output array."""
+"""Compiled csv parser: validates every row and writes its pixels straight into the output array."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads the csv of the challenge: the header, blocks parsed on threads, and what is wrong with a row."""
+"""Reads the FER2013 csv: its header, blocks of rows on several threads, and precise errors."""
 
 from __future__ import annotations
 

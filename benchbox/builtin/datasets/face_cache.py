@@ -1,4 +1,4 @@
-"""Keeps parsed faces as memory-mapped arrays, keyed by content and checked on every load."""
+"""Caches parsed faces as memory-mapped arrays, keyed by content and verified on every load."""
 
 from __future__ import annotations
 

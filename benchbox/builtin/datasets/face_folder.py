@@ -1,4 +1,4 @@
-"""Reads the image-folder edition of FER2013: one picture a face, in folders named by split and emotion."""
+"""Reads the image-folder edition of FER2013: one file per face, in folders named by split and emotion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What FER2013 is made of: size, splits, emotions, and the parsed faces of one file or folder."""
+"""Facts of FER2013 (size, splits, emotions) and the parsed faces of one file or folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FER2013: 48x48 grey faces, from the challenge's csv or from the image-folder edition."""
+"""FER2013: 48x48 grey faces, from the challenge's csv or from a folder of images."""
 
 from __future__ import annotations
 

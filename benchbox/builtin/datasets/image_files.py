@@ -1,4 +1,4 @@
-"""Decodes picture files to grey, refusing what is damaged, too large or of another kind."""
+"""Decodes image files and refuses damaged, oversized and unsupported ones."""
 
 from __future__ import annotations
 

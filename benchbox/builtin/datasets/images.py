@@ -1,4 +1,4 @@
-"""Any folder of pictures, of any sizes, 8 or 16 bit, grey or colour; they are decoded when asked for."""
+"""Any folder of images: any sizes, 8 or 16 bit, grey or colour, decoded on demand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The built-in sample: 48x48 tiles of photographs that come with scikit-image, so that a first run needs no data."""
+"""The built-in sample: 48x48 tiles of the photographs that come with scikit-image."""
 
 from __future__ import annotations
 

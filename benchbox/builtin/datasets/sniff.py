@@ -1,4 +1,4 @@
-"""Says what a file really is when it is not the data that it should be."""
+"""Recognises what a file really is, for the error message when it is not the expected data."""
 
 from __future__ import annotations
 

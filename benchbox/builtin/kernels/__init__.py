@@ -1,4 +1,4 @@
-"""Compiled kernels over whole stacks; numba is imported with the first of them, never by a listing."""
+"""Compiled kernels over whole stacks, and how they are compiled; numba is imported only when one is used."""
 
 from __future__ import annotations
 

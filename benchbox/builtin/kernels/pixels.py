@@ -1,4 +1,4 @@
-"""Pixel-wise errors, GMSD and the calibration stencil over whole stacks."""
+"""Compiled pixel errors, GMSD and the calibration stencil, over whole stacks."""
 
 from __future__ import annotations
 

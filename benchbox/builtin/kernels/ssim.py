@@ -1,4 +1,4 @@
-"""SSIM of whole stacks: one separable pass over four maps, on the interior only."""
+"""Compiled SSIM of whole stacks: one separable pass over four maps, interior pixels only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Median of the finest diagonal wavelet coefficients of whole stacks."""
+"""Compiled median of the finest diagonal wavelet coefficients, for the noise estimator."""
 
 from __future__ import annotations
 

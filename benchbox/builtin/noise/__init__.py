@@ -1,4 +1,4 @@
-"""Noise models of the ruler: what each does to a clean image, with formula, units and source."""
+"""The built-in noise models, and their composition with `+`."""
 
 from __future__ import annotations
 

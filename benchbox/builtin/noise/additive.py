@@ -1,4 +1,4 @@
-"""Noise that is added and does not depend on the image: Gaussian, uniform, correlated, stripe."""
+"""Additive noise that does not depend on the image: Gaussian, uniform, correlated, stripe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Damage done by storing an image: coarse grey levels and JPEG; both deterministic."""
+"""Deterministic damage from storing an image: coarse grey levels and JPEG."""
 
 from __future__ import annotations
 

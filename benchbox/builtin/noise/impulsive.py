@@ -1,4 +1,4 @@
-"""Noise that replaces pixels and tells nothing of what stood there: salt and pepper, random-valued impulses."""
+"""Noise that replaces pixels: salt and pepper, random-valued impulses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of noise parameters, with texts that name the mistake."""
+"""Validates noise parameters, with errors that name the mistake."""
 
 from __future__ import annotations
 

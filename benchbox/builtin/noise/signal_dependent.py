@@ -1,4 +1,4 @@
-"""Noise whose strength follows the image: Poisson, Poisson-Gaussian, speckle."""
+"""Noise whose strength depends on the image: Poisson, Poisson-Gaussian, speckle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How charts look: colours, markers, axes and labels that do not cover each other."""
+"""The look of every chart: colours, markers, axes, and labels that do not overlap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The charts of a report as matplotlib figures: for the page, and as SVG or PDF for a paper."""
+"""The charts of a report as matplotlib figures, for the page and as SVG or PDF for a paper."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a denoiser loses: its error by frequency and by region, what it removed, bias and variance; from the previews."""
+"""Error by frequency and region, residual correlation, bias and spread, from the previews."""
 
 from __future__ import annotations
 

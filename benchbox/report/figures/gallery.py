@@ -1,4 +1,4 @@
-"""The gallery of a noise: chosen images down, denoisers across, each with its error map and its own scores."""
+"""The gallery of a noise: images in rows, denoisers in columns, each with error map and scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures for a page or a file: PNG data addresses, SVG inside a page, contact sheets of duplicates."""
+"""Images for a page or file: PNG data URLs, inline SVG, contact sheets of duplicates."""
 
 from __future__ import annotations
 

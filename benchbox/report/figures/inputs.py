@@ -1,4 +1,4 @@
-"""What the charts, tables and gallery of one noise are made of, read from the store once."""
+"""Stored data of one noise, read once for its charts, tables and gallery."""
 
 from __future__ import annotations
 

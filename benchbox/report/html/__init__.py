@@ -1,4 +1,4 @@
-"""A run as one web page: everything in a single file that asks for nothing, made from stored data alone.
+"""A run as one self-contained HTML page, made from stored data alone.
 
 Charts are drawn by matplotlib as SVG and stand in the page itself. The alternatives were weighed by what a reader gets
 without JavaScript, on paper, or in ten years: plotly, bokeh and vega draw in the browser, need a script of 1 to 4.5 MB

@@ -1,4 +1,4 @@
-"""From a leaderboard and the stored scores and pictures to the page's text."""
+"""Assembles the HTML page from a leaderboard and the stored scores and pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of a page: every cell with its text and the value that it is sorted by."""
+"""The tables of the HTML page: each cell has its text and the value it is sorted by."""
 
 from __future__ import annotations
 
