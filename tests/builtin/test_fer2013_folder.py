@@ -58,6 +58,50 @@ def below_one(index: int, usage: str) -> str:
     return f"{EMOTIONS[index % 7]}/{usage}_{index:03d}.png"
 
 
+def deep(index: int, usage: str) -> str:
+    return f"archive/images/images/{three(index, usage)}"
+
+
+def digits(index: int, usage: str) -> str:
+    return three(index, usage).replace(EMOTIONS[index % 7], str(index % 7))
+
+
+def prefixed(index: int, usage: str) -> str:
+    return f"fer2013_{three(index, usage)}".replace(EMOTIONS[index % 7], f"{index % 7}_{EMOTIONS[index % 7]}")
+
+
+def prefixed_files(index: int, usage: str) -> str:
+    return f"faces/{EMOTIONS[index % 7]}/fer_{usage}_{index:03d}.png"
+
+
+@pytest.mark.parametrize("name", [deep, digits, prefixed, prefixed_files])
+def test_layouts_that_archives_have(tmp_path: Path, tiles: Faces, name: Callable[[int, str], str]) -> None:
+    """None is taken for a folder of plain pictures, where a network would meet its own training faces unnoticed."""
+    root = folder(tmp_path / "data", tiles, name)
+    assert choose(root, None, {one.name: one for one in (Fer2013(), ImageFolder())}).name == "fer2013"
+    for split in SPLITS:
+        images = load(root, split)
+        order = [int(one[-7:-4]) for one in images.ids]
+        assert sorted(order) == [index for index, usage in enumerate(USAGES) if usage == split]
+        assert images.labels["emotion"].tolist() == [index % 7 for index in order]
+    # The faces are the same ones wherever the folder around them lies.
+    shallow = folder(tmp_path / "shallow", tiles, three)
+    if name is deep:
+        assert load(root).fingerprint == load(shallow).fingerprint
+
+
+def test_folders_that_name_no_emotion_are_counted(tmp_path: Path, tiles: Faces) -> None:
+    root = folder(tmp_path / "faces", tiles, three)
+    for name in ("train/contempt/a.png", "train/contempt/b.png", "val/supprise/c.png", "train/loose.png"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(picture(tiles[0]))
+    (note,) = load(root).notes
+    assert note == (
+        "left out: 4 pictures in folders that name no emotion: train (1), train/contempt (2), val/supprise (1)"
+    )
+    assert len(load(root)) == 4
+
+
 @pytest.mark.parametrize("name", [named, three, spelled, below_one])
 def test_folders_that_tell_the_split(tmp_path: Path, tiles: Faces, name: Callable[[int, str], str]) -> None:
     root = folder(tmp_path / "faces", tiles, name)

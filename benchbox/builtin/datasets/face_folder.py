@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -38,7 +39,12 @@ _EMOTION_WORDS = {
     "sadness": 4,
     "surprised": 5,
 }
-_NAMED = re.compile(r"(training|publictest|privatetest)(?![a-z])", re.IGNORECASE)
+_DIGITS = tuple(str(code) for code in range(len(EMOTIONS)))
+_NAMED = re.compile(r"(?:^|[^a-z])(training|publictest|privatetest)(?![a-z])", re.IGNORECASE)
+_WORDS = re.compile(r"[a-z]+|[0-9]+")
+# Archives put the faces below folders of their own, such as archive/images/images/train/happy.
+_DEEPEST = 4
+_MOST_FOLDERS = 500
 _BLOCK = 1024
 
 
@@ -55,6 +61,8 @@ class FaceListing:
         Positions in `EMOTIONS`, and in `SPLITS` or `UNNAMED_TEST`.
     key : str
         Digest over names, sizes and times of change.
+    left_out : dict of str to int
+        Pictures in folders that name no emotion, by folder.
     """
 
     root: Path
@@ -62,6 +70,7 @@ class FaceListing:
     emotion: tuple[int, ...]
     usage: tuple[int, ...]
     key: str
+    left_out: dict[str, int]
 
     @property
     def merged_tests(self) -> bool:
@@ -70,25 +79,42 @@ class FaceListing:
 
 
 def recognises(path: Path) -> bool:
-    """Whether a folder holds 48x48 pictures in ``<split>/<emotion>/``, or in ``<emotion>/`` with telling names."""
+    """Whether a folder holds 48x48 pictures in ``<split>/<emotion>/``, or in ``<emotion>/`` with telling names.
+
+    They may lie a few folders deeper.
+    """
+    return _find_root(path) is not None
+
+
+def _find_root(path: Path) -> Path | None:
+    """Find the folder that holds the faces, `path` itself or the first one below it, level by level."""
+    level = [path]
+    for _ in range(_DEEPEST):
+        for folder in level:
+            if _holds_faces(folder):
+                return folder
+        level = [below for folder in level for below in _folders(folder)][:_MOST_FOLDERS]
+    return None
+
+
+def _holds_faces(path: Path) -> bool:
     for split_folder in _split_folders(path):
-        for _, folder in _emotion_folders(split_folder):
-            with os.scandir(folder) as entries:
-                first = next((entry for entry in entries if is_image_name(entry.name)), None)
+        for _, folder in _emotion_folders(split_folder, inside_split=split_folder != path):
+            first = next(iter(_picture_names(folder)), None)
             if first is not None:
-                if split_folder == path and not (_NAMED.match(first.name) or path.name.lower() in _SPLIT_FOLDERS):
+                if split_folder == path and not (_NAMED.search(first) or _split_word(path.name)):
                     return False
-                return _is_face_sized(Path(first.path))
+                return _is_face_sized(folder / first)
     return False
 
 
 def list_faces(root: Path) -> FaceListing:
     """List the pictures and tell their splits.
 
-    A file name that begins with a split's name (``PublicTest_123.jpg``) tells its split. Otherwise the folder does:
-    ``train`` is Training. Where there are both ``validation`` (or ``val``) and ``test``, they are PublicTest and
-    PrivateTest; where there is only one, it holds both test splits, and which face is of which is unknown
-    (`UNNAMED_TEST`).
+    A file name that holds a split's name (``PublicTest_123.jpg``) tells its split. Otherwise the folder does: ``train``
+    is Training. Where there are both ``validation`` (or ``val``) and ``test``, they are PublicTest and PrivateTest;
+    where there is only one, it holds both test splits, and which face is of which is unknown (`UNNAMED_TEST`).
+    Pictures in folders that name no emotion are left out and counted.
 
     Raises
     ------
@@ -97,32 +123,35 @@ def list_faces(root: Path) -> FaceListing:
     """
     import xxhash
 
+    root = _find_root(root) or root
     folders = _split_folders(root)
-    words = {folder.name.lower() for folder in folders}
+    words = {_split_word(folder.name) for folder in folders}
     both = bool(words & set(_VALIDATION)) and bool(words & set(_TEST))
     found: list[tuple[str, int, int]] = []
+    left_out: dict[str, int] = {}
     hasher = xxhash.xxh3_128()
     for split_folder in folders:
-        word = split_folder.name.lower()
-        for emotion, folder in _emotion_folders(split_folder):
+        emotions = _emotion_folders(split_folder, inside_split=split_folder != root)
+        for emotion, folder in emotions:
             relative = folder.relative_to(root).as_posix()
-            with os.scandir(folder) as entries:
-                pictures = sorted((entry for entry in entries if is_image_name(entry.name)), key=lambda one: one.name)
-            for entry in pictures:
-                status = entry.stat()
-                name = f"{relative}/{entry.name}"
-                usage = _usage(entry.name, word, both)
+            for picture in _picture_names(folder):
+                status = (folder / picture).stat()
+                name = f"{relative}/{picture}"
+                usage = _usage(picture, _split_word(split_folder.name), both)
                 hasher.update(
                     os.fsencode(f"{name}\0{usage} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n")
                 )
                 found.append((name, emotion, usage))
+        taken = {folder for _, folder in emotions}
+        for folder in [split_folder, *_folders(split_folder)]:
+            if folder not in taken and folder != root and (count := len(_picture_names(folder))):
+                left_out[text_of(folder.relative_to(root).as_posix())] = count
     if not found:
         raise BenchboxError(
             f"{root}: no picture in its folders", hint="fer2013 wants train/<emotion>/*.jpg and test/<emotion>/*.jpg"
         )
-    found.sort()
-    names, emotions, usages = zip(*found, strict=True)
-    return FaceListing(root, names, emotions, usages, hasher.hexdigest())
+    names, codes, usages = zip(*sorted(found), strict=True)
+    return FaceListing(root, names, codes, usages, hasher.hexdigest(), left_out)
 
 
 def open_faces(listing: FaceListing, codes: tuple[int, ...], skip_bad: bool) -> tuple[Faces, tuple[str, ...]]:
@@ -194,27 +223,53 @@ def _face(picture: Picture) -> NDArray[np.uint8]:
     return picture.grey.reshape(-1).astype(np.uint8)
 
 
-def _split_folders(path: Path) -> list[Path]:
-    """Folders of splits below `path`; `path` itself where the emotions lie directly in it."""
+def _folders(path: Path) -> list[Path]:
     try:
-        below = sorted(folder for folder in path.iterdir() if folder.is_dir())
+        return sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
     except OSError as error:
         raise BenchboxError(f"{path}: {error.strerror or error}", hint="check the folder's permissions") from error
-    if sum(folder.name.lower() in _EMOTION_WORDS for folder in below) >= 2:
+
+
+def _picture_names(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if is_image_name(entry.name))
+
+
+def _split_folders(path: Path) -> list[Path]:
+    """Folders of splits in `path`; `path` itself where the emotions lie directly in it."""
+    below = _folders(path)
+    if sum(_emotion_of(folder.name) is not None for folder in below) >= 2:
         return [path]
-    return [folder for folder in below if folder.name.lower() in _SPLIT_FOLDERS]
+    return [folder for folder in below if _split_word(folder.name)]
 
 
-def _emotion_folders(split_folder: Path) -> list[tuple[int, Path]]:
-    return [
-        (_EMOTION_WORDS[folder.name.lower()], folder)
-        for folder in sorted(split_folder.iterdir())
-        if folder.is_dir() and folder.name.lower() in _EMOTION_WORDS
-    ]
+def _emotion_folders(split_folder: Path, *, inside_split: bool) -> list[tuple[int, Path]]:
+    """Folders of emotions with their codes; a digit is a code only where a split's folder is around it."""
+    found = []
+    for folder in _folders(split_folder):
+        code = _emotion_of(folder.name)
+        if code is None and inside_split and folder.name in _DIGITS:
+            code = int(folder.name)
+        if code is not None:
+            found.append((code, folder))
+    return found
+
+
+def _emotion_of(name: str) -> int | None:
+    """Code of the one emotion that a folder's name holds, as in ``happy``, ``3_happy`` and ``happy-faces``."""
+    codes = {_EMOTION_WORDS[word] for word in _WORDS.findall(name.lower()) if word in _EMOTION_WORDS}
+    return codes.pop() if len(codes) == 1 else None
+
+
+def _split_word(name: str) -> str:
+    """Word for a split that a folder's name holds, as in ``train`` and ``FER2013Train``; empty where there is none."""
+    words = _WORDS.findall(name.lower())
+    joined = ["".join(pair) for pair in itertools.pairwise(words)]  # public_test
+    return next((word for word in (*joined, *words) if word in _SPLIT_FOLDERS), "")
 
 
 def _usage(name: str, folder: str, both: bool) -> int:
-    named = _NAMED.match(name)
+    named = _NAMED.search(name)
     word = named.group(1).lower() if named else folder
     for code, split in enumerate(SPLITS):
         if word == split.lower():

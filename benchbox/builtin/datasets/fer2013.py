@@ -19,6 +19,7 @@ from benchbox.builtin.datasets.sniff import read_head, require_exists
 
 _WHITE = np.float32(255)
 _SKIPPED = "-skipped"
+_NAMED_FOLDERS = 5
 _JPEG_NOTE = "the folder edition is JPEG-compressed; its pixels differ from the csv's by about two grey levels"
 
 
@@ -106,7 +107,7 @@ class Fer2013(Dataset):
                 )
             raise _no_split(path, split, faces)
         jpeg = any(name.lower().endswith((".jpg", ".jpeg")) for name in names)
-        notes = (_JPEG_NOTE,) if jpeg else ()
+        notes = ((_JPEG_NOTE,) if jpeg else ()) + _left_out(listing.left_out)
         return _image_set(faces, rows, split, tuple(names[row] for row in rows), notes)
 
 
@@ -170,6 +171,15 @@ def _no_split(path: Path, split: str, faces: Faces) -> BenchboxError:
     present = [f"{names[code]} ({(faces.usage == code).sum()} faces)" for code in range(UNNAMED_TEST + 1)]
     there = [text for code, text in enumerate(present) if (faces.usage == code).any()]
     return BenchboxError(f"{path} has no face of split {split}", hint=f"it has {', '.join(there)}; choose with --split")
+
+
+def _left_out(folders: dict[str, int]) -> tuple[str, ...]:
+    if not folders:
+        return ()
+    named = [f"{folder} ({count})" for folder, count in folders.items()]
+    more = f" and {len(named) - _NAMED_FOLDERS} more" if len(named) > _NAMED_FOLDERS else ""
+    total = sum(folders.values())
+    return (f"left out: {total:,} pictures in folders that name no emotion: {', '.join(named[:_NAMED_FOLDERS])}{more}",)
 
 
 def _image_set(
