@@ -20,6 +20,9 @@ from benchbox.system.text import ids_of, text_of
 
 _KEPT_BYTES = 64 << 20
 _FORMAT = 1
+_FACE = (48, 48)
+_NOISY = frozenset({"noisy", "input", "input_crops", "lq", "real", "raw", "low"})
+_CLEAN = frozenset({"clean", "gt", "gt_crops", "target", "target_crops", "reference", "mean", "original", "hr"})
 
 
 @dataclass
@@ -93,6 +96,7 @@ class ImageFolder(Dataset):
         require_exists(path)
         root = path if path.is_dir() else path.parent
         files = sorted(_pictures(path)) if path.is_dir() else [_listed(path, path.name)]
+        _refuse_pairs(root, [name for name, *_ in files])
         if not files:
             raise BenchboxError(
                 f"{path}: no image in this folder or below it",
@@ -175,6 +179,19 @@ def _listed(path: Path, name: str) -> tuple[str, int, int, int]:
     return name, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
+def _refuse_pairs(root: Path, names: list[str]) -> None:
+    """Refuse a folder with noisy pictures beside their clean ones: noise would be added to what is noisy already."""
+    folders = {name.rpartition("/")[0] for name in names if "/" in name}
+    noisy, clean = (
+        sorted(folder for folder in folders if folder.rpartition("/")[2].lower() in words) for words in (_NOISY, _CLEAN)
+    )
+    if noisy and clean:
+        raise BenchboxError(
+            f"{root} holds noisy pictures in {text_of(noisy[0])}/ beside clean ones in {text_of(clean[0])}/",
+            hint=f"give the clean ones alone: --data {root / clean[0]}",
+        )
+
+
 def _scan(root: Path, files: list[tuple[str, int, int, int]], skip_bad: bool) -> _Scan:
     """Decode every picture once, or recall what an earlier pass over the same files found."""
     import xxhash
@@ -234,6 +251,11 @@ def _notes(scan: _Scan) -> Iterator[str]:
         yield f"transparency: {scan.alpha} of {total} images; it is ignored"
     if scan.paged:
         yield f"several pages: {scan.paged} of {total} images; the first page is used"
+    if scan.shapes and set(map(tuple, scan.shapes)) == {_FACE}:
+        yield (
+            "all images are 48x48 like the faces of FER2013, but their folders do not tell its splits: "
+            "networks that were trained on it may have seen them"
+        )
     if scan.skipped:
         name, problem = next(iter(scan.skipped.items()))
         bad = len(scan.skipped)
