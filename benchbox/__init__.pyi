@@ -1,0 +1,35 @@
+from .api.arrays import Image, Images, Scores, Sigma
+from .api.dataset import Dataset, ImageSet
+from .api.denoiser import Capabilities, Denoiser, ImageDenoiser, TrainingCard
+from .api.errors import BenchboxError
+from .api.hookspecs import hookimpl
+from .api.metric import Metric
+from .api.noise import NoiseModel
+from .api.threads import threads
+from .api.trainable import Recipe, TrainableDenoiser, Trainer
+from .notebook import RunFrames, load_run, run
+
+__all__ = [
+    "BenchboxError",
+    "Capabilities",
+    "Dataset",
+    "Denoiser",
+    "Image",
+    "ImageDenoiser",
+    "ImageSet",
+    "Images",
+    "Metric",
+    "NoiseModel",
+    "Recipe",
+    "RunFrames",
+    "Scores",
+    "Sigma",
+    "TrainableDenoiser",
+    "Trainer",
+    "TrainingCard",
+    "hookimpl",
+    "load_run",
+    "run",
+    "threads",
+]
+__version__: str
