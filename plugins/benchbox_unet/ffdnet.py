@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox import Capabilities, Images, Recipe, Sigma
-from benchbox_unet.network import Network, Tensor
+from benchbox_unet.network import Tensor
+from benchbox_unet.trainer import TrainableNetwork
 
 LAYERS = 12
 FILTERS = 64
@@ -19,7 +20,7 @@ SPREAD = 0.5
 """Share of independent random weights in a hidden layer at the start; the rest is an orthogonal map of each pixel."""
 
 
-class FFDNet(Network):
+class FFDNet(TrainableNetwork):
     """FFDNet of 12 layers, without batch normalisation, told the noise level.
 
     Parameters

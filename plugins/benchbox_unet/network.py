@@ -1,4 +1,4 @@
-"""Shared by the networks: weights by name or path, a runtime, any image size, training."""
+"""Shared by the networks: weights by name or path, a runtime, any image size."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox import BenchboxError, Images, Sigma, TrainableDenoiser, Trainer, TrainingCard
+from benchbox import BenchboxError, Denoiser, Images, Sigma, TrainingCard
 from benchbox_unet import tiling
 
 Tensor = NDArray[np.float32]
 WEIGHTS = Path(__file__).parent / "weights"
 
 
-class Network(TrainableDenoiser):
+class Network(Denoiser):
     """A network with weights; a subclass says how it is built and what it is fed.
 
     Attributes
@@ -45,23 +45,9 @@ class Network(TrainableDenoiser):
         """Build the Keras model with freshly drawn weights."""
 
     @classmethod
-    def prepare(cls, model: Any) -> None:
-        """Change freshly drawn weights before training, in place."""
-
-    @classmethod
     @abstractmethod
     def arrange(cls, images: Images, levels: Sigma) -> Tensor:
         """Turn images (N, H, W) and their levels (N,) into what the model takes."""
-
-    @classmethod
-    @abstractmethod
-    def target(cls, noisy: Images, clean: Images) -> Tensor:
-        """Give what the model should answer."""
-
-    @classmethod
-    def importance(cls, levels: Sigma) -> Tensor:
-        """Weight (N,) of each image in the loss."""
-        return np.ones(len(levels), np.float32)
 
     @classmethod
     @abstractmethod
@@ -129,12 +115,6 @@ class Network(TrainableDenoiser):
         model = self.build()
         set_weights(model, read_weights(path), str(path))
         return model
-
-    def trainer(self, recipe: str, *, seed: int, start: str = "") -> Trainer:
-        """Begin a training; see `TrainableDenoiser.trainer`."""
-        from benchbox_unet.trainer import KerasTrainer
-
-        return KerasTrainer(type(self), recipe, seed=seed, start=start)
 
     def _load(self) -> Callable[[Tensor], Tensor]:
         from benchbox_unet import runtimes

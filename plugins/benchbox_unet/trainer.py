@@ -1,7 +1,8 @@
-"""Trains a network with Keras, on any Keras backend."""
+"""Trains the networks with Keras, on any Keras backend."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox import BenchboxError, Images, Sigma, Trainer
+from benchbox import BenchboxError, Images, Sigma, TrainableDenoiser, Trainer
 from benchbox_unet import tiling
 from benchbox_unet.backend import start_keras
-from benchbox_unet.network import Network
+from benchbox_unet.network import Network, Tensor
 from benchbox_unet.weights_file import read_weights, set_weights, weight_name
+
+
+class TrainableNetwork(Network, TrainableDenoiser):
+    """A network that can be trained; a subclass says what its model should answer."""
+
+    @classmethod
+    def prepare(cls, model: Any) -> None:
+        """Change freshly drawn weights before training, in place."""
+
+    @classmethod
+    @abstractmethod
+    def target(cls, noisy: Images, clean: Images) -> Tensor:
+        """Give what the model should answer."""
+
+    @classmethod
+    def importance(cls, levels: Sigma) -> Tensor:
+        """Weight (N,) of each image in the loss."""
+        return np.ones(len(levels), np.float32)
+
+    def trainer(self, recipe: str, *, seed: int, start: str = "") -> Trainer:
+        """Begin a training; see `TrainableDenoiser.trainer`."""
+        return KerasTrainer(type(self), recipe, seed=seed, start=start)
 
 
 class KerasTrainer(Trainer):
@@ -21,7 +44,7 @@ class KerasTrainer(Trainer):
 
     Parameters
     ----------
-    network : type of Network
+    network : type of TrainableNetwork
     recipe : str
         ``'original'`` starts from Keras' initial weights, as it was published.
     seed : int
@@ -30,7 +53,7 @@ class KerasTrainer(Trainer):
         Weights to go on from; empty to draw them.
     """
 
-    def __init__(self, network: type[Network], recipe: str, *, seed: int, start: str) -> None:
+    def __init__(self, network: type[TrainableNetwork], recipe: str, *, seed: int, start: str) -> None:
         keras = start_keras()
         keras.utils.set_random_seed(seed)
         self._network = network

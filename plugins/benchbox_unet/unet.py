@@ -9,7 +9,8 @@ import numpy as np
 
 from benchbox import Capabilities, Images, Recipe, Sigma
 from benchbox_unet import architecture
-from benchbox_unet.network import Network, Tensor
+from benchbox_unet.network import Tensor
+from benchbox_unet.trainer import TrainableNetwork
 
 # Levels drawn uniformly from the whole range leave the low ones, whose errors are small, almost unfitted under a mean
 # squared error; the narrower ranges draw them more often and leave the loss as it is.
@@ -31,7 +32,7 @@ MIXED = (
 )
 
 
-class UNet(Network):
+class UNet(TrainableNetwork):
     """U-Net of four levels and 1,937,857 parameters.
 
     Parameters

@@ -13,8 +13,8 @@ import pytest
 from benchbox_unet import network, tiling
 from benchbox_unet.architecture import PARAMETERS
 from benchbox_unet.ffdnet import FFDNet
-from benchbox_unet.network import Network
 from benchbox_unet.noise import TruncatedGaussian
+from benchbox_unet.trainer import TrainableNetwork
 from benchbox_unet.unet import UNet
 from benchbox_unet.weights_file import read_converted, read_weights
 from numpy.typing import NDArray
@@ -55,7 +55,7 @@ def mean_psnr(clean: Images, denoised: Images) -> float:
 
 @pytest.mark.parametrize(("cls", "weights"), SHIPPED)
 class TestShippedWeights:
-    def test_any_size_comes_back_finite_and_in_its_shape(self, cls: type[Network], weights: str) -> None:
+    def test_any_size_comes_back_finite_and_in_its_shape(self, cls: type[TrainableNetwork], weights: str) -> None:
         denoiser = cls(weights=weights, runtime="litert")
         for size in ((48, 48), (1, 1), (5, 7), (50, 61), (8, 300)):
             _, noisy = faces(2, size)
@@ -64,12 +64,12 @@ class TestShippedWeights:
             assert denoised.dtype == np.float32
             assert np.isfinite(denoised).all()
 
-    def test_same_input_gives_the_same_bits(self, cls: type[Network], weights: str) -> None:
+    def test_same_input_gives_the_same_bits(self, cls: type[TrainableNetwork], weights: str) -> None:
         _, noisy = faces(11)
         first, second = (cls(weights=weights, runtime="litert").denoise(noisy.copy(), level(11)) for _ in range(2))
         np.testing.assert_array_equal(first, second)
 
-    def test_an_image_is_denoised_alike_alone_and_in_a_stack(self, cls: type[Network], weights: str) -> None:
+    def test_an_image_is_denoised_alike_alone_and_in_a_stack(self, cls: type[TrainableNetwork], weights: str) -> None:
         _, noisy = faces(11)
         denoiser = cls(weights=weights, runtime="litert")
         stack = denoiser.denoise(noisy.copy(), level(11))
@@ -78,7 +78,7 @@ class TestShippedWeights:
             np.testing.assert_allclose(alone[0], stack[index], atol=1e-6)
 
     def test_tiles_give_what_the_whole_image_gives(
-        self, cls: type[Network], weights: str, monkeypatch: pytest.MonkeyPatch
+        self, cls: type[TrainableNetwork], weights: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         _, noisy = faces(1, (200, 216), sigma=0.2)
         denoiser = cls(weights=weights, runtime="litert")
@@ -86,7 +86,7 @@ class TestShippedWeights:
         monkeypatch.setattr(tiling, "TILE", 40)
         np.testing.assert_allclose(denoiser.denoise(noisy.copy(), level(1, 0.2)), whole, atol=1e-5)
 
-    def test_it_leaves_less_noise_than_it_was_given(self, cls: type[Network], weights: str) -> None:
+    def test_it_leaves_less_noise_than_it_was_given(self, cls: type[TrainableNetwork], weights: str) -> None:
         images = Sample().load(None)
         clean = images.stack(np.arange(len(images)))
         rng = np.random.default_rng(0)
@@ -95,7 +95,7 @@ class TestShippedWeights:
             denoised = cls(weights=weights, runtime="litert").denoise(noisy.copy(), level(len(clean), sigma))
             assert mean_psnr(clean, denoised) > mean_psnr(clean, noisy) + 0.3
 
-    def test_the_card_tells_what_was_fitted(self, cls: type[Network], weights: str) -> None:
+    def test_the_card_tells_what_was_fitted(self, cls: type[TrainableNetwork], weights: str) -> None:
         card = cls(weights=weights, runtime="litert").card()
         assert card is not None
         assert (card.dataset, card.split, card.images) == ("fer2013", "Training", 28709)
@@ -109,7 +109,7 @@ class TestShippedWeights:
 
     @pytest.mark.slow
     @pytest.mark.filterwarnings("default")  # of TensorFlow's own making
-    def test_both_runtimes_agree(self, cls: type[Network], weights: str) -> None:
+    def test_both_runtimes_agree(self, cls: type[TrainableNetwork], weights: str) -> None:
         for size in ((48, 48), (50, 61)):
             _, noisy = faces(9, size)
             one = cls(weights=weights, runtime="litert").denoise(noisy.copy(), level(9))
@@ -135,7 +135,7 @@ def test_the_model_has_the_published_number_of_parameters() -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("cls", NETWORKS)
-def test_an_untrained_network_gives_back_its_input(cls: type[Network]) -> None:
+def test_an_untrained_network_gives_back_its_input(cls: type[TrainableNetwork]) -> None:
     model = cls.build()
     cls.prepare(model)
     _, noisy = faces(3, sigma=0.3)
@@ -249,7 +249,9 @@ class TestWeightsFile:
         assert "together" in caught.value.hint or "copy both files again" in caught.value.hint
 
     @pytest.mark.parametrize(("cls", "other"), [(UNet, FFDNet), (FFDNet, UNet)])
-    def test_a_converted_model_of_another_network_is_refused(self, cls: type[Network], other: type[Network]) -> None:
+    def test_a_converted_model_of_another_network_is_refused(
+        self, cls: type[TrainableNetwork], other: type[TrainableNetwork]
+    ) -> None:
         mine = cls(weights=str(other.path("gaussian")), runtime="litert")
         with pytest.raises(BenchboxError, match=r"tflite: another network's"):
             mine.denoise(faces(1)[1], level(1))
