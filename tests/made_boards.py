@@ -85,7 +85,7 @@ def write_cell(store: RunStore, cell: Cell, columns: dict[str, NDArray[np.float6
     images = len(columns["psnr"])
     half = images // 2
     for start, stop in ((half, images), (0, half)):
-        table = {"image": np.arange(start, stop, dtype=np.int32)}
+        table = {"image": np.arange(start, stop, dtype=np.int32), "repeat": np.zeros(stop - start, np.int32)}
         store.write_shard(cell.key, start, stop, table | {name: one[start:stop] for name, one in columns.items()})
 
 
@@ -98,8 +98,8 @@ def make_run(folder: Path, record: RunRecord | None = None) -> RunStore:
         columns = scores_of(DENOISERS.get(cell.denoiser, 3.0), images, noises.index(cell.noise))
         columns["noisy_mse"] = np.full(images, 0.01)
         write_cell(store, cell, columns)
-        trained = "fer2013 Training" if cell.denoiser == "unet" else ""
-        store.write_outcome(cell.key, Outcome("ok", knew="given", trained_on=trained, images=images))
+        card = made_records.CARD if cell.denoiser == "unet" else None
+        store.write_outcome(cell.key, Outcome("ok", knew="given", card=card, images=images, overlap=0))
     for place, denoiser in enumerate(record.denoisers, start=1):
         rng = np.random.default_rng(place)
         samples = {1: rng.gamma(20, 0.05 * place, 200).tolist(), 64: rng.gamma(20, 0.9 * place, 40).tolist()}

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from benchbox.api.denoiser import TrainingCard
 from benchbox.records.run import (
     Cell,
     DataRecord,
@@ -20,6 +21,7 @@ from benchbox.records.run import (
 )
 from benchbox.store import FORMAT
 
+CARD = TrainingCard("fer2013", "Training", "fedcba9876543210", 1000, "gaussian:0.1", 0, 20.0, "benchbox train unet")
 BUILT_IN = Provider("built in", "benchbox.builtin", "benchbox", "0.1.0")
 PSNR = MetricRecord(BUILT_IN, "psnr", "dB", True, "peak signal-to-noise ratio")
 SSIM = MetricRecord(BUILT_IN, "ssim", "", True, "structural similarity")

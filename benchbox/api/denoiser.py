@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
+import msgspec
 import numpy as np
 
 from benchbox.api.arrays import Image, Images, Sigma
@@ -85,12 +86,11 @@ class TrainingCard:
         Raises
         ------
         BenchboxError
-            The file is missing, is not JSON or lacks a field.
+            The file is missing, is not JSON, lacks a field or has one of another type.
         """
         try:
-            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return cls(**{key: value for key, value in values.items() if key in {one.name for one in fields(cls)}})
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except (OSError, ValueError) as error:
             raise BenchboxError(
                 f"training card {path}: {error}", hint="a card is the JSON file that 'benchbox train' writes"
             ) from error

@@ -126,11 +126,11 @@ def leak_of(data: DataRecord, outcome: Outcome) -> str:
     str
     """
     card = outcome.card
-    if not card:
+    if card is None:
         return ""
     if is_fitted_to(data, outcome):
         return f"it was trained on images that are scored here: {outcome.trained_on}"
-    if not data.split and card.get("dataset") == data.dataset and "source" not in card:
+    if not data.split and card.dataset == data.dataset and not card.fingerprint:
         return f"it may have been trained on images that are scored here: its card says {outcome.trained_on}, not which"
     if outcome.overlap:
         return (
@@ -143,10 +143,12 @@ def leak_of(data: DataRecord, outcome: Outcome) -> str:
 def is_fitted_to(data: DataRecord, outcome: Outcome) -> bool:
     """Whether a card names the very images that are scored, by fingerprint or by split."""
     card = outcome.card
-    fitted = {card.get("fingerprint"), card.get("source")} - {"", None}
-    return bool(fitted & {data.fingerprint, data.source}) or shares_split(data, card.get("dataset"), card.get("split"))
+    if card is None:
+        return False
+    fitted = {card.fingerprint, card.source} - {""}
+    return bool(fitted & {data.fingerprint, data.source}) or shares_split(data, card.dataset, card.split)
 
 
-def shares_split(data: DataRecord, dataset: str | None, split: str | None) -> bool:
+def shares_split(data: DataRecord, dataset: str, split: str) -> bool:
     """Whether two splits of one data set have a part in common; names may join several by ``+``."""
     return bool(split and dataset == data.dataset and set(split.split("+")) & set(data.split.split("+")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -205,9 +206,7 @@ def plugins_check(
     provider, spec = _find(target, plugin_files, plugin_folders)
     cards = list(_shown(examine_isolated(provider, spec, noise=noise, timeout_s=timeout), as_json))
     if as_json:
-        from benchbox.records.run import to_json
-
-        click.echo(json.dumps([to_json(card) | {"healthy": card.healthy} for card in cards], indent=2))
+        click.echo(json.dumps([asdict(card) | {"healthy": card.healthy} for card in cards], indent=2))
     return 0 if all(card.healthy for card in cards) else 1
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from benchbox.api.threads import thread_environment
 from benchbox.engine.plan import Limits
 from benchbox.records.outcomes import Calibration
-from benchbox.records.run import from_json
+from benchbox.records.run import decode
 
 SIDE = 256
 """Side of the stencil's array and of both matrices, so that all of them lie in a second-level cache."""
@@ -54,7 +54,7 @@ def calibrate(threads: int, limits: Limits, log: Path) -> Calibration | None:
             timeout=limits.timeout_s,
             check=True,
         )
-        return from_json(Calibration, json.loads(done.stdout) | {"threads": threads})
+        return decode(Calibration, json.loads(done.stdout) | {"threads": threads})
     except (subprocess.SubprocessError, OSError, ValueError) as error:
         tail = getattr(error, "stderr", "") or ""
         log.write_text(f"no calibration: {error}\n{tail}\n", encoding="utf-8", errors="backslashreplace")

@@ -212,7 +212,6 @@ def note_overlaps(store: RunStore, registry: Registry, on_event: Callable[[Event
 
 
 def _is_open(data: DataRecord, outcome: Outcome) -> bool:
-    here = outcome.card.get("dataset") == data.dataset and lies_beside_training(
-        str(outcome.card.get("split", "")), data.split
-    )
+    card = outcome.card
+    here = card is not None and card.dataset == data.dataset and lies_beside_training(card.split, data.split)
     return outcome.status == "ok" and outcome.overlap is None and here

@@ -7,15 +7,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
+from benchbox.api.denoiser import TrainingCard
 from benchbox.engine.events import CellDone, Event, ShardDone, WorkerStarted
 from benchbox.engine.plan import Limits, Shard
 from benchbox.engine.shard import Condition, ImagesLost, ShardScores, ShardTask
 from benchbox.engine.worker import attempt, failure_of
 from benchbox.engine.workers import WorkerContext, WorkerPool, completed
-from benchbox.records.outcomes import Failure, Outcome
+from benchbox.records.outcomes import Failure, Knowledge, Outcome
 from benchbox.records.run import Cell, DenoiserRecord
 from benchbox.store import RunStore
 from benchbox.system.program import signal_name
@@ -33,8 +34,8 @@ class _CellWork:
     condition: Condition
     left: int
     failure: Failure | None = None
-    knew: str = ""
-    card: dict[str, Any] = field(default_factory=dict)
+    knew: Knowledge | Literal[""] = ""
+    card: TrainingCard | None = None
     images: int = 0
 
 
@@ -223,8 +224,7 @@ class QualityPass:
             outcome = Outcome(work.failure.status, work.failure.reason, images=work.images)
             self._finish(work.cell, outcome, work.failure.detail)
         else:
-            label = f"{work.card['dataset']} {work.card['split']}".strip() if work.card else ""
-            self._finish(work.cell, Outcome("ok", "", work.knew, label, work.card, work.images))
+            self._finish(work.cell, Outcome("ok", "", work.knew, work.card, work.images))
 
     def _finish(self, cell: Cell, outcome: Outcome, detail: str = "") -> None:
         self._store.write_outcome(cell.key, outcome, detail)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import asdict, dataclass, field
+import json
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from benchbox.builtin.seeding import add_noise, apply_protocol
 from benchbox.builtin.sigma import estimate_sigma
 from benchbox.engine.content import require_same_content
 from benchbox.engine.data import open_data
-from benchbox.records.run import DataRequest, Knowledge, Protocol, Reference, from_json
+from benchbox.records.run import DataRequest, Knowledge, Protocol, Reference, decode
 from benchbox.records.specs import build, parse_spec
 from benchbox.registry import load_class
 from benchbox.store import IMAGE
@@ -86,13 +87,12 @@ class ShardScores:
         Image positions, number of the noise, mean squared error of the noisy images, mean of the clean ones, share of
         pixels that were clipped, one column a metric, true and told noise level (NaN where there is none).
     knew : str
-    card : dict
-        Training card, empty where there is none.
+    card : TrainingCard or None
     """
 
     columns: dict[str, NDArray[Any]]
     knew: Knowledge
-    card: dict[str, Any] = field(default_factory=dict)
+    card: TrainingCard | None = None
 
 
 class ImagesLost(BenchboxError):
@@ -138,15 +138,13 @@ def compute_shard(task: ShardTask) -> ShardScores:
     return ShardScores(columns, knew, _card_of(denoiser))
 
 
-def _card_of(denoiser: Denoiser) -> dict[str, Any]:
-    """Training card as it will be read back; empty where there is none."""
+def _card_of(denoiser: Denoiser) -> TrainingCard | None:
+    """Training card as it will be read back; a plugin may have put anything into it."""
     card = denoiser.card()
     if not card:
-        return {}
+        return None
     try:
-        values = asdict(card)
-        from_json(TrainingCard, values)
-        return values
+        return decode(TrainingCard, json.loads(json.dumps(asdict(card), allow_nan=False)))
     except (ValueError, TypeError) as error:
         raise ContractError(f"card() returned no training card: {error}", hint="give every field its type") from error
 

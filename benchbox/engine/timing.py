@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from benchbox.api.threads import thread_environment
 from benchbox.engine.plan import Limits, Shard
 from benchbox.engine.shard import Condition, draw, tell
 from benchbox.records.outcomes import Failure, Timing
-from benchbox.records.run import DenoiserRecord, from_json, to_json
+from benchbox.records.run import DenoiserRecord, decode
 from benchbox.system.files import TEMPORARY_HINT, temporary_folder
 from benchbox.system.output import OutputKeeper
 from benchbox.system.program import GuardedProgram, signal_name
@@ -115,7 +115,7 @@ def time_denoiser(
             np.save(noisy_file, noisy)
             if told is not None:
                 np.save(sigma_file, told)
-            task_file.write_text(json.dumps(to_json(task)), encoding="utf-8")
+            task_file.write_text(json.dumps(asdict(task)), encoding="utf-8")
             scratch.mkdir()
         except OSError as error:
             raise BenchboxError(f"cannot write what is to be timed: {error}", hint=TEMPORARY_HINT) from error
@@ -146,9 +146,9 @@ def time_denoiser(
             return Timing("died", f"its process ended without a result ({reason})"), tail
         values = json.loads(result.read_text(encoding="utf-8"))
     if "detail" in values:
-        failure = from_json(Failure, values)
+        failure = decode(Failure, values)
         return Timing(failure.status, failure.reason), failure.detail
-    return from_json(Timing, values), ""
+    return decode(Timing, values), ""
 
 
 def _wait(process: subprocess.Popen[bytes], limits: Limits) -> Failure | None:

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from benchbox.engine.content import require_same_content
 from benchbox.engine.shard import checked, new_denoiser
 from benchbox.engine.timing import TASK_VARIABLE, TimingTask
 from benchbox.engine.worker import failure_of
-from benchbox.records.run import Timing, from_json, to_json
+from benchbox.records.run import Timing, decode
 
 _MIB = 2**20
 _ROUNDS = 20, 1000
@@ -73,15 +74,15 @@ class _Subject:
 @pytest.fixture(scope="module")
 def subject() -> Any:
     """Make the denoiser ready; when all is timed, or something fails, write the result."""
-    task = from_json(TimingTask, json.loads(Path(os.environ[TASK_VARIABLE]).read_text(encoding="utf-8")))
+    task = decode(TimingTask, json.loads(Path(os.environ[TASK_VARIABLE]).read_text(encoding="utf-8")))
     try:
         made = _Subject(task)
     except BaseException as error:
-        _write(task, to_json(failure_of(error)))
+        _write(task, asdict(failure_of(error)))
         raise
     yield made
     if made.samples_ms:
-        _write(task, to_json(made.timing()))
+        _write(task, asdict(made.timing()))
 
 
 @pytest.mark.parametrize(("share", "time_share"), [(0, 1.0), (0.5, 0.4), (1, 1.0)], ids=["one", "some", "batch"])
@@ -109,7 +110,7 @@ def test_time(subject: _Subject, share: float, time_share: float, benchmark: Any
         checked(denoised, subject.noisy[:batch].shape)
     except BaseException as error:
         subject.samples_ms.clear()
-        _write(subject.task, to_json(failure_of(error)))
+        _write(subject.task, asdict(failure_of(error)))
         raise
     subject.samples_ms[batch] = [1e3 * seconds for seconds in benchmark.stats.stats.data]
 

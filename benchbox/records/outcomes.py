@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+from benchbox.api.denoiser import TrainingCard
 
 Status = Literal["ok", "failed", "timeout", "died", "out of memory", "contract", "skipped"]
+Knowledge = Literal["given", "estimated", "blind"]
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,9 @@ class Outcome:
     status : str
     reason : str
     knew : str
-        ``given``, ``estimated`` or ``blind``.
-    trained_on : str
-        Data set and split of the training card; empty where nothing was trained.
-    card : dict
-        The training card, where there is one.
+        ``given``, ``estimated`` or ``blind``; empty where it did not come to that.
+    card : TrainingCard or None
+        None where nothing was trained.
     images : int
         Images scored.
     overlap : int or None
@@ -49,11 +50,15 @@ class Outcome:
 
     status: Status
     reason: str = ""
-    knew: str = ""
-    trained_on: str = ""
-    card: dict[str, Any] = field(default_factory=dict)
+    knew: Knowledge | Literal[""] = ""
+    card: TrainingCard | None = None
     images: int = 0
     overlap: int | None = None
+
+    @property
+    def trained_on(self) -> str:
+        """Data set and split that it was trained on; empty where nothing was trained."""
+        return self.card.label if self.card else ""
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ class Timing:
     samples_ms : dict of int to list of float
         Milliseconds a call by batch size: all samples.
     calibration : Calibration or None
-        Of the machine, before its denoisers were timed; None where it failed or an older version took the samples.
+        Of the machine, before its denoisers were timed; None where it failed.
     """
 
     status: Status

@@ -2,67 +2,36 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-import types
-import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from benchbox.records.outcomes import Calibration, Failure, Outcome, Status, Timing
+import msgspec
+
+from benchbox.api.denoiser import SigmaUse
+from benchbox.records.outcomes import Calibration, Failure, Knowledge, Outcome, Status, Timing
 
 T = TypeVar("T")
 
 
-def to_json(record: Any) -> dict[str, Any]:
-    """Turn a record into what `json` writes."""
-    return dataclasses.asdict(record)
+def decode(kind: type[T], values: Any) -> T:
+    """Make a record from plain values, as `json` reads them.
 
-
-def from_json(cls: type[T], values: Any) -> T:
-    """Make a record from what `json` read.
+    Every field must have its type; a number or a word is not converted into another.
 
     Raises
     ------
     ValueError
-        A field is missing or of another shape.
+        A field is missing or of another type; the message names its path, such as ``$.cells[3].status``.
     """
-    return _convert(cls, values)  # type: ignore[no-any-return]
+    return msgspec.convert(values, kind, strict=True, str_keys=True)
 
 
 def digest(value: Any) -> str:
     """Stable hex digest of a JSON value, 16 characters."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.blake2b(text.encode("ascii"), digest_size=8).hexdigest()
-
-
-def _convert(kind: Any, value: Any) -> Any:
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        if not isinstance(value, dict):
-            raise ValueError(f"{kind.__name__} is not an object")
-        hints = typing.get_type_hints(kind)
-        known = {one.name for one in dataclasses.fields(kind)}
-        try:
-            return kind(**{key: _convert(hints[key], item) for key, item in value.items() if key in known})
-        except TypeError as error:
-            raise ValueError(f"{kind.__name__}: {error}") from error
-    if origin is tuple:
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return tuple(_convert(arguments[0], item) for item in value)
-        return tuple(_convert(one, item) for one, item in zip(arguments, value, strict=True))
-    if origin is list:
-        return [_convert(arguments[0], item) for item in value]
-    if origin is dict:
-        return {arguments[0](key): _convert(arguments[1], item) for key, item in value.items()}
-    if origin is types.UnionType:
-        return None if value is None else _convert(arguments[0], value)
-    if kind is float and isinstance(value, int):
-        return float(value)
-    if kind is not Any and isinstance(kind, type) and not isinstance(value, kind):
-        raise ValueError(f"{value!r} is not {kind.__name__}")
-    return value
 
 
 __all__ = [
@@ -82,13 +51,11 @@ __all__ = [
     "SigmaPolicy",
     "Status",
     "Timing",
+    "decode",
     "digest",
-    "from_json",
-    "to_json",
 ]
 
 SigmaPolicy = Literal["given", "estimated", "none"]
-Knowledge = Literal["given", "estimated", "blind"]
 
 
 @dataclass(frozen=True)
@@ -263,7 +230,7 @@ class DenoiserRecord:
     label: str
     reference: Reference
     summary: str
-    sigma_use: str
+    sigma_use: SigmaUse
     min_size: int
     deterministic: bool
     tuned_on: str

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from benchbox.api.errors import BenchboxError
-from benchbox.records.run import Protocol, from_json
+from benchbox.records.run import Protocol, decode
 from benchbox.records.specs import Spec
 
 _MARK = "@"
@@ -92,12 +91,11 @@ class TunedOptions:
         Raises
         ------
         BenchboxError
-            The file is missing, is not JSON, or lacks a field.
+            The file is missing, is not JSON, lacks a field or has one of another type.
         """
         try:
-            values: Any = json.loads(path.read_text(encoding="utf-8"))
-            return from_json(cls, values)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return decode(cls, json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise BenchboxError(
                 f"tuned options {path}: {reason}", hint="give the JSON file that 'benchbox tune' wrote"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import FileIO
 
-from benchbox.records.run import Provider, from_json
+from benchbox.records.run import Provider, decode
 from benchbox.registry.loading import call_hooks, is_loaded, load_module
 from benchbox.system.program import GuardedProgram, signal_name
 
@@ -120,7 +120,7 @@ def main() -> None:
     sys.path[:] = task["path"]
     for values in task["plugins"]:
         with contextlib.suppress(Exception, SystemExit):
-            call_hooks(load_module(from_json(Provider, values)))
+            call_hooks(load_module(decode(Provider, values)))
         os.write(pipe, b".")
     # Threads that a plugin has started are not waited for.
     os._exit(0)

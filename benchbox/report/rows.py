@@ -63,10 +63,10 @@ def cautions_of(data: DataRecord, outcome: Outcome) -> tuple[str, ...]:
         cautions.append(
             f"it is not known how many of the scored images have a duplicate in its training data, {outcome.trained_on}"
         )
-    if card and card.get("dataset") == UNKNOWN:
+    if card and card.dataset == UNKNOWN:
         cautions.append("it is not known what it was trained on, so it may have seen the scored images")
-    if card and shares_split(data, card.get("dataset"), card.get("validated_on")):
-        cautions.append(f"the weights were chosen on images of {card['validated_on']}, which are scored here")
+    if card and shares_split(data, card.dataset, card.validated_on):
+        cautions.append(f"the weights were chosen on images of {card.validated_on}, which are scored here")
     return tuple(cautions)
 
 
@@ -110,7 +110,7 @@ def advise_on_leaks(record: RunRecord, outcomes: Mapping[str, Outcome]) -> Itera
 def _fits_beside(data: DataRecord, outcome: Outcome) -> bool:
     """Whether a card names the Training split of the scored data and other splits are scored."""
     card = outcome.card
-    return card.get("dataset") == data.dataset and lies_beside_training(str(card.get("split", "")), data.split)
+    return card is not None and card.dataset == data.dataset and lies_beside_training(card.split, data.split)
 
 
 FLOOR = "identity"

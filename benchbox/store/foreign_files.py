@@ -120,9 +120,8 @@ def _strange_shards(store: RunStore, cell: str, planned: Planned, status: str) -
 
 
 def _pairs(table: Mapping[str, NDArray[Any]]) -> list[tuple[int, int]]:
-    """Image and number of the noise of each row; the number came later than the first runs."""
-    images = table[IMAGE].tolist()
-    return list(zip(images, table["repeat"].tolist() if "repeat" in table else [0] * len(images), strict=True))
+    """Image and number of the noise of each row."""
+    return list(zip(table[IMAGE].tolist(), table["repeat"].tolist(), strict=True))
 
 
 def _whole(planned: Planned) -> tuple[int, int]:

@@ -6,22 +6,21 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox.api.denoiser import TrainingCard
 from benchbox.api.errors import BenchboxError
-from benchbox.records.run import Outcome, RunRecord, Timing, from_json, to_json
+from benchbox.records.run import Outcome, RunRecord, Timing, decode
 from benchbox.store.layout import FORMAT, IMAGE, KEY, PICTURES, SHARD, noise_key, timing_key
 from benchbox.store.tables import Columns, read_table, table_bytes
 from benchbox.system.files import damaged, explained, read_bounded, read_json, write_whole
 
+T = TypeVar("T")
 PARTS = ("scores", "outcomes", "timing", "logs")
-_NO_CARD = to_json(TrainingCard("", "", "", 0, "", 0, 0.0, ""))
 
 
 @dataclass(frozen=True)
@@ -83,11 +82,11 @@ class RunStore:
                 hint="read it with the version of benchbox that wrote it",
             )
         try:
-            record = from_json(RunRecord, values)
+            record = decode(RunRecord, values)
             if strange := [cell.key for cell in record.cells if not KEY.fullmatch(cell.key)]:
                 raise ValueError(f"{strange[0]!r} is no key of a cell")
             return cls(folder, record)
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        except ValueError as error:
             raise BenchboxError(f"{folder / 'run.json'}: {error}", hint="the file is damaged; run again") from error
 
     def write_shard(self, cell: str, start: int, stop: int, columns: Columns) -> None:
@@ -117,11 +116,11 @@ class RunStore:
         tables = [self.shard(cell, start, stop) for start, stop in self.finished_shards(cell)]
         if not tables:
             return {}
-        # Shards that an older version wrote before a resume lack the columns that came later.
-        names = [name for name in tables[0] if all(name in table for table in tables)]
-        columns = {name: np.concatenate([table[name] for table in tables]) for name in names}
-        pairs = np.column_stack([columns[name] for name in (IMAGE, "repeat") if name in columns])
-        if "repeat" in columns and len(np.unique(pairs, axis=0)) != len(pairs):
+        if any(table.keys() != tables[0].keys() for table in tables):
+            raise damaged(self.folder / "scores" / cell, "its shards have different columns")
+        columns = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+        pairs = np.column_stack([columns[name] for name in (IMAGE, "repeat")])
+        if len(np.unique(pairs, axis=0)) != len(pairs):
             raise damaged(self.folder / "scores" / cell, "an image has two scores")
         order = np.argsort(columns[IMAGE], kind="stable")
         return {name: values[order] for name, values in columns.items()}
@@ -129,7 +128,7 @@ class RunStore:
     def shard(self, cell: str, start: int, stop: int) -> dict[str, NDArray[Any]]:
         """Per-image scores of one shard; raises `BenchboxError` where they are missing, damaged or of another cell."""
         file = self.folder / "scores" / cell / f"{start:08d}-{stop:08d}.parquet"
-        table = read_table(file, {IMAGE: "iu"} | dict.fromkeys(self.record.metrics, "iuf"), "iuf", cell)
+        table = read_table(file, {IMAGE: "iu", "repeat": "iu"} | dict.fromkeys(self.record.metrics, "iuf"), "iuf", cell)
         return self._of_images(file, table, stop - start)
 
     def _of_images(
@@ -144,7 +143,7 @@ class RunStore:
     def keep_record(self) -> None:
         """Write the record, unless one is there."""
         if not (self.folder / "run.json").is_file():
-            self._write_json("run.json", to_json(self.record))
+            self._write_json("run.json", asdict(self.record))
 
     def keep_images(self, images: Columns) -> None:
         """Write the images' table, unless the same one is there."""
@@ -169,7 +168,7 @@ class RunStore:
         """Keep how a cell ended, and the traceback where it failed."""
         if detail:
             self._write(f"logs/{cell}.failure.txt", detail.encode("utf-8", "backslashreplace"))
-        self._write_json(f"outcomes/{cell}.json", to_json(outcome))
+        self._write_json(f"outcomes/{cell}.json", asdict(outcome))
 
     def outcomes(self) -> dict[str, Outcome]:
         """How each finished cell ended, by key."""
@@ -178,7 +177,6 @@ class RunStore:
             file = self.folder / "outcomes" / f"{cell.key}.json"
             if file.is_file():
                 found[cell.key] = self._record(Outcome, file, read_json(file))
-                self._record(TrainingCard, file, _NO_CARD | found[cell.key].card)
         return found
 
     def write_timing(self, denoiser: str, timing: Timing, detail: str = "") -> None:
@@ -190,7 +188,7 @@ class RunStore:
         if batches:
             samples = np.concatenate([np.asarray(one, dtype=np.float64) for one in timing.samples_ms.values()])
             self._write_table(f"timing/{key}.parquet", {"batch": np.concatenate(batches), "latency_ms": samples})
-        values = to_json(timing) | {"denoiser": denoiser}
+        values = asdict(timing) | {"denoiser": denoiser}
         del values["samples_ms"]
         self._write_json(f"timing/{key}.json", values)
 
@@ -218,7 +216,7 @@ class RunStore:
                     raise damaged(file.with_suffix(".parquet"), "a latency is no positive number")
                 for batch in np.unique(table["batch"]):
                     values["samples_ms"][int(batch)] = table["latency_ms"][table["batch"] == batch].tolist()
-            timing: Timing = self._record(Timing, file, values)
+            timing = self._record(Timing, file, values)
             samples = (timing.calibration.stencil_ms, timing.calibration.product_ms) if timing.calibration else ()
             if not all(one and min(one) > 0 for one in samples):
                 raise damaged(file, "the calibration is no list of positive numbers")
@@ -311,10 +309,10 @@ class RunStore:
         self._write(name, text.encode("utf-8"))
         return self.folder / name
 
-    def _record(self, kind: type[Any], file: Path, values: dict[str, Any]) -> Any:
+    def _record(self, kind: type[T], file: Path, values: dict[str, Any]) -> T:
         try:
-            return from_json(kind, values)
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            return decode(kind, values)
+        except ValueError as error:
             raise damaged(file, str(error)) from error
 
     def _write_json(self, name: str, values: dict[str, Any]) -> None:

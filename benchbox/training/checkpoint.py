@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from benchbox.api.denoiser import TrainingCard
 from benchbox.api.errors import BenchboxError
 from benchbox.api.trainable import Trainer
-from benchbox.records.run import from_json, to_json
+from benchbox.records.run import decode
 from benchbox.training.events import EpochDone
 
 
@@ -150,7 +150,7 @@ class Folder:
     def save_state(self, arrays: Mapping[str, NDArray[np.generic]], at: Standing) -> None:
         """Keep everything needed to go on."""
         content = io.BytesIO()
-        text = np.frombuffer(json.dumps(to_json(at)).encode(), np.uint8)
+        text = np.frombuffer(json.dumps(asdict(at)).encode(), np.uint8)
         everything: dict[str, Any] = {**arrays, "facts": text}
         np.savez(content, **everything)
         self.write(STATE, content.getbuffer())
@@ -169,8 +169,8 @@ class Folder:
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
-            return arrays, from_json(Standing, json.loads(arrays.pop("facts").tobytes()))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile) as error:
+            return arrays, decode(Standing, json.loads(arrays.pop("facts").tobytes()))
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise BenchboxError(
                 f"training state {path} is damaged: {error}", hint="give another --out to start afresh"
             ) from error

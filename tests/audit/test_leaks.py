@@ -8,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import numpy as np
 import pytest
 
 from benchbox import notebook
-from benchbox.api.denoiser import UNKNOWN
+from benchbox.api.denoiser import UNKNOWN, TrainingCard
 from benchbox.audit.contamination import leak_of
 from benchbox.builtin.datasets.sample import Sample
 from benchbox.records.run import DataRecord, Outcome
@@ -24,13 +25,13 @@ from benchbox.store import RunStore, noise_key
 Command = Callable[..., CompletedProcess[str]]
 
 DATA = DataRecord("fer2013", "PublicTest", 1000, "48x48", "ab" * 16, source="cd" * 16)
-CARD = {"dataset": "fer2013", "split": "Training", "fingerprint": "01" * 16, "source": "", "validated_on": ""}
+CARD = TrainingCard("fer2013", "Training", "01" * 16, 900, "gaussian:0.1", 0, 20.0, "benchbox train")
 FOLDER = replace(DATA, dataset="images", split="")
-SEEN = "it was trained on images that are scored here: somewhere"
+SEEN = "it was trained on images that are scored here: "
 
 
-def outcome(card: dict[str, str] | None = None, overlap: int | None = None) -> Outcome:
-    return Outcome("ok", trained_on="somewhere", card=CARD if card is None else card, images=1000, overlap=overlap)
+def outcome(card: TrainingCard | None = CARD, overlap: int | None = None) -> Outcome:
+    return Outcome("ok", card=card, images=1000, overlap=overlap)
 
 
 @pytest.mark.parametrize(
@@ -49,24 +50,25 @@ def outcome(card: dict[str, str] | None = None, overlap: int | None = None) -> O
         (replace(FOLDER, source="", fingerprint="", split=""), {"dataset": "images", "split": "", "source": ""}, ""),
     ],
 )
-def test_a_leak_is_told_from_split_and_fingerprints(data: DataRecord, changes: dict[str, str], leak: str) -> None:
-    assert leak_of(data, outcome(CARD | changes)) == leak
+def test_a_leak_is_told_from_split_and_fingerprints(data: DataRecord, changes: dict[str, Any], leak: str) -> None:
+    card = replace(CARD, **changes)
+    assert leak_of(data, outcome(card)) == (leak + card.label if leak else "")
 
 
 def test_a_card_that_does_not_say_which_folder_counts_as_a_leak() -> None:
-    card = {"dataset": "images", "split": "", "fingerprint": "01" * 16}
+    card = replace(CARD, dataset="images", split="", fingerprint="")
     assert leak_of(FOLDER, outcome(card)).startswith("it may have been trained on images that are scored here")
 
 
 def test_what_was_not_trained_has_seen_nothing() -> None:
-    assert leak_of(FOLDER, outcome({})) == ""
-    assert cautions_of(FOLDER, outcome({})) == ()
+    assert leak_of(FOLDER, outcome(None)) == ""
+    assert cautions_of(FOLDER, outcome(None)) == ()
 
 
 @pytest.mark.parametrize("overlap", [1, 499, 1000])
 def test_any_number_of_duplicates_is_a_leak(overlap: int) -> None:
     one = outcome(overlap=overlap)
-    words = f"{overlap:,} of 1,000 scored images have a duplicate in its training data, somewhere"
+    words = f"{overlap:,} of 1,000 scored images have a duplicate in its training data, fer2013 Training"
     assert leak_of(DATA, one) == words
     assert cautions_of(DATA, one) == ()
 
@@ -77,7 +79,7 @@ def test_no_duplicate_is_no_leak() -> None:
 
 
 def test_duplicates_that_were_not_counted_are_said() -> None:
-    words = "it is not known how many of the scored images have a duplicate in its training data, somewhere"
+    words = "it is not known how many of the scored images have a duplicate in its training data, fer2013 Training"
     assert cautions_of(DATA, outcome()) == (words,)
     assert cautions_of(FOLDER, outcome()) == cautions_of(replace(DATA, split="Training"), outcome()) == ()
     assert cautions_of(DATA, replace(outcome(), status="failed")) == ()
@@ -85,12 +87,12 @@ def test_duplicates_that_were_not_counted_are_said() -> None:
 
 def test_weights_of_unknown_training_are_said() -> None:
     words = "it is not known what it was trained on, so it may have seen the scored images"
-    assert cautions_of(DATA, outcome({"dataset": UNKNOWN})) == (words,)
+    assert cautions_of(DATA, outcome(replace(CARD, dataset=UNKNOWN))) == (words,)
 
 
 @pytest.mark.parametrize(("split", "said"), [("PublicTest", True), ("PrivateTest", False), ("", False)])
 def test_weights_that_the_scored_split_chose_are_said(split: str, said: bool) -> None:
-    one = outcome(CARD | {"validated_on": split}, overlap=0)
+    one = outcome(replace(CARD, validated_on=split), overlap=0)
     assert leak_of(DATA, one) == ""
     words = f"the weights were chosen on images of {split}, which are scored here"
     assert cautions_of(DATA, one) == ((words,) if said else ())

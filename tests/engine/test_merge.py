@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from made_records import BUILT_IN, make_record
+from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError
 from benchbox.cli.reports import merge as command
@@ -35,7 +36,11 @@ def make_run(
     store = RunStore.create(folder, record, {"id": np.array([f"i{number:05d}" for number in range(IMAGES)])})
     for cell in record.cells:
         psnr = np.random.default_rng(0).normal(20, 2, IMAGES) + gains[cell.denoiser]
-        columns = {"image": np.arange(IMAGES, dtype=np.int32), "noisy_mse": np.full(IMAGES, 0.01), "psnr": psnr}
+        columns: dict[str, NDArray[Any]] = {
+            "image": np.arange(IMAGES, dtype=np.int32),
+            "repeat": np.zeros(IMAGES, np.int32),
+        }
+        columns |= {"noisy_mse": np.full(IMAGES, 0.01), "psnr": psnr}
         store.write_shard(cell.key, 0, IMAGES, columns)
         store.write_outcome(cell.key, Outcome("ok", knew="blind", images=IMAGES))
     for label in gains if record.timing else ():

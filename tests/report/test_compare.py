@@ -26,6 +26,7 @@ from benchbox.report.gates import SPEED_FIGURES, check_gates, parse_gate
 from benchbox.store import RunStore
 
 IMAGES = 80
+ROWS = {"image": np.arange(IMAGES, dtype=np.int32), "repeat": np.zeros(IMAGES, np.int32)}
 
 
 def make_run(
@@ -52,7 +53,10 @@ def make_run(
     for cell in record.cells:
         for repeat in range(record.protocol.repeats):
             columns = scores_of(gains[cell.denoiser] + 0.1 * repeat, ids, jitter)
-            columns["image"] = np.arange(len(ids), dtype=np.int32)
+            columns["image"], columns["repeat"] = (
+                np.arange(len(ids), dtype=np.int32),
+                np.full(len(ids), repeat, np.int32),
+            )
             store.write_shard(cell.key, repeat * len(ids), (repeat + 1) * len(ids), columns)
         store.write_outcome(cell.key, Outcome("ok", knew="blind", images=len(ids)))
     for label in gains:
@@ -125,7 +129,7 @@ def test_images_that_are_perfect_in_one_run_are_left_out_and_counted(runs: tuple
     store = runs[1]
     columns = scores_of(3.8, range(IMAGES))
     columns["psnr"][:5] = np.inf
-    store.write_shard(store.record.cells[1].key, 0, IMAGES, {"image": np.arange(IMAGES, dtype=np.int32)} | columns)
+    store.write_shard(store.record.cells[1].key, 0, IMAGES, ROWS | columns)
     comparison = compare_runs(*runs)
     assert row_of(comparison, "median").changes["psnr"].images == IMAGES - 5
     assert "median on gaussian:0.1: 5 images without a finite score" in shown(comparison)
@@ -167,7 +171,7 @@ def test_other_images_of_the_same_name_are_refused(runs: tuple[RunStore, RunStor
     store = runs[1]
     columns = scores_of(3.8, range(IMAGES))
     columns["noisy_mse"][7] *= 1 + 1e-7
-    store.write_shard(store.record.cells[1].key, 0, IMAGES, {"image": np.arange(IMAGES, dtype=np.int32)} | columns)
+    store.write_shard(store.record.cells[1].key, 0, IMAGES, ROWS | columns)
     with pytest.raises(BenchboxError, match="are not the same images"):
         compare_runs(*runs)
 

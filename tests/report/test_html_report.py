@@ -330,7 +330,8 @@ def test_a_page_of_twelve_denoisers_and_six_noises_stays_below_eight_megabytes(t
 
     for cell in record.cells:
         columns = {name: random.normal(25, 2, images) for name in (*names, "clean_mean")}
-        columns |= {"image": np.arange(images, dtype=np.int32), "noisy_mse": np.full(images, 0.01)}
+        columns |= {"image": np.arange(images, dtype=np.int32), "repeat": np.zeros(images, np.int32)}
+        columns |= {"noisy_mse": np.full(images, 0.01)}
         columns |= {"sigma_true": np.full(images, 0.1, dtype=np.float32)}
         store.write_shard(cell.key, 0, images, columns)
         store.write_outcome(cell.key, Outcome("ok", knew="given", images=images))

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from made_boards import DENOISERS, IMAGES, make_record, make_run, rows_of, scores_of, shown, write_cell
+from made_records import CARD
 from numpy.typing import NDArray
 
+from benchbox.api.denoiser import TrainingCard
 from benchbox.api.errors import BenchboxError
 from benchbox.cli.reports import leaderboard as command
 from benchbox.records.run import Calibration, Outcome, Timing
@@ -415,31 +417,28 @@ def test_a_run_in_which_everything_failed_still_says_why(tmp_path: Path) -> None
         assert render(board, name).count("out of memory") == 2 * rows
 
 
-CARD = {"dataset": "fer2013", "split": "Training", "fingerprint": "fedcba9876543210"}
-
-
 @pytest.mark.parametrize(
     ("card", "leaky"),
     [
         (CARD, False),
-        (CARD | {"split": "PublicTest"}, True),
-        (CARD | {"dataset": "images", "fingerprint": "0123456789abcdef"}, True),
-        (CARD | {"dataset": "images", "fingerprint": "5050505050505050"}, True),
-        ({}, False),
-        (CARD | {"dataset": "images", "split": "PublicTest"}, False),
+        (replace(CARD, split="PublicTest"), True),
+        (replace(CARD, dataset="images", fingerprint="0123456789abcdef"), True),
+        (replace(CARD, dataset="images", fingerprint="5050505050505050"), True),
+        (None, False),
+        (replace(CARD, dataset="images", split="PublicTest"), False),
     ],
 )
 def test_a_row_that_was_trained_on_the_scored_images_is_not_ranked(
-    tmp_path: Path, card: dict[str, str], leaky: bool
+    tmp_path: Path, card: TrainingCard | None, leaky: bool
 ) -> None:
     store = make_run(tmp_path)
     cell = next(cell for cell in store.record.cells if cell.denoiser == "unet")
-    store.write_outcome(cell.key, Outcome("ok", knew="blind", trained_on="somewhere", card=card, images=IMAGES))
+    store.write_outcome(cell.key, Outcome("ok", knew="blind", card=card, images=IMAGES))
     row = rows_of(build_leaderboard(store))["unet"]
     assert row.scores["psnr"].mean > 20
     assert row.rank == (None if leaky else 1)
     asked = build_leaderboard(store, rank_leaky=True)
     assert rows_of(asked)["unet"].rank == 1
-    words = "it was trained on images that are scored here: somewhere"
+    words = f"it was trained on images that are scored here: {card.label if card else ''}"
     assert (f"unet: not ranked: {words}" in shown(build_leaderboard(store), 120)) == leaky
     assert (f"unet: ranked although {words}" in shown(asked, 120)) == leaky

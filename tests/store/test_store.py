@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 import shutil
@@ -10,8 +11,9 @@ import subprocess
 import sys
 import textwrap
 import tracemalloc
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -20,14 +22,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from made_records import CARD
 from numpy.typing import NDArray
 
-from benchbox import BenchboxError
+from benchbox import BenchboxError, TrainingCard
 from benchbox.engine.environment import environment
 from benchbox.notebook import run
 from benchbox.records.run import Calibration, Outcome, Timing
 from benchbox.store import RunStore, find_run, list_runs, set_aside_strangers, tables
 from benchbox.store.tables import read_table, table_bytes
+
+CARDS = st.builds(
+    lambda noise, epochs, validation: replace(CARD, noise=noise, epochs=epochs, validation=validation),
+    st.text(),
+    st.floats(0, 1e9),
+    st.dictionaries(st.text(), st.floats(allow_nan=False, allow_infinity=False), max_size=3),
+)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +110,7 @@ def test_a_full_disk_is_said_and_what_was_written_stays(folder: Path) -> None:
     script = textwrap.dedent("""
         import signal, sys
         from pathlib import Path
-        from benchbox import BenchboxError
+        from benchbox import BenchboxError, TrainingCard
         from benchbox.store import RunStore
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         try:
@@ -150,7 +160,11 @@ NUMBERS = (
 @given(st.dictionaries(st.text(min_size=1, max_size=9).filter(str.isprintable), NUMBERS, max_size=5))
 def test_a_shard_is_read_back_bit_by_bit(folder: Path, columns: dict[str, NDArray[Any]]) -> None:
     store = RunStore.open(folder)
-    columns = dict.fromkeys(store.record.metrics, np.zeros(5)) | columns | {"image": np.arange(5, 10)}
+    columns = (
+        dict.fromkeys(store.record.metrics, np.zeros(5))
+        | columns
+        | {"image": np.arange(5, 10), "repeat": np.zeros(5, np.int32)}
+    )
     shutil.rmtree(folder / "scores" / "00000000", ignore_errors=True)
     store.write_shard("00000000", 5, 10, columns)
     assert store.finished_shards("00000000") == [(5, 10)]
@@ -177,13 +191,14 @@ def test_texts_and_bytes_are_read_back(
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.text(), st.text(), st.integers(0, 10**6), st.dictionaries(st.text(), st.text() | st.integers() | st.floats()))
-def test_an_outcome_is_read_back(folder: Path, reason: str, knew: str, images: int, card: dict[str, Any]) -> None:
+@given(st.text(), st.sampled_from(["given", "estimated", "blind", ""]), st.integers(0, 10**6), st.none() | CARDS)
+def test_an_outcome_is_read_back(
+    folder: Path, reason: str, knew: Literal["given", ""], images: int, card: TrainingCard | None
+) -> None:
     store = RunStore.open(folder)
     key = store.record.cells[0].key
     before = store.outcomes()[key]
-    others = {f"other {name}": value for name, value in card.items() if value == value}
-    outcome = Outcome("failed", reason, knew, card=others, images=images)
+    outcome = Outcome("failed", reason, knew, card=card, images=images)
     store.write_outcome(key, outcome, detail=reason)
     assert store.outcomes()[key] == outcome
     store.write_outcome(key, before)
@@ -236,6 +251,7 @@ def test_a_table_that_no_run_writes_is_named(folder: Path, columns: dict[str, ND
         {}
         if words.startswith("column '.*'")
         else dict.fromkeys(store.record.metrics, np.arange(len(columns["psnr"]) * 1.0))
+        | {"repeat": np.zeros(len(columns["psnr"]), np.int32)}
     )
     store.write_shard("00000000", 0, 4, others | columns)
     with pytest.raises(BenchboxError, match=words) as caught:
@@ -264,7 +280,7 @@ def test_images_that_no_run_has_are_named(folder: Path, tmp_path: Path, ids: lis
         RunStore.open(copy).images()
 
 
-def test_timings_and_cards_that_no_run_writes_are_named(folder: Path) -> None:
+def test_timings_that_no_run_writes_are_named(folder: Path) -> None:
     store = RunStore.open(folder)
     calibration = Calibration(1, [], [1.0])
     for timing in (
@@ -275,12 +291,75 @@ def test_timings_and_cards_that_no_run_writes_are_named(folder: Path) -> None:
         store.write_timing("identity", timing)
         with pytest.raises(BenchboxError, match="timing/identity-"):
             store.timings(of_unlike_machines=True)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "path"),
+    [
+        (("status",), 42, "$.status"),
+        (("status",), "well", "$.status"),
+        (("knew",), "all", "$.knew"),
+        (("images",), "142", "$.images"),
+        (("images",), True, "$.images"),
+        (("overlap",), 1.5, "$.overlap"),
+        (("card",), [], "$.card"),
+        (("card",), {"dataset": "fer2013"}, "$.card"),
+        (("card", "epochs"), "20", "$.card.epochs"),
+        (("card", "validation", "gaussian:0.1"), None, "$.card.validation[...]"),
+    ],
+)
+def test_a_wrong_field_of_an_outcome_is_named_by_file_and_path(
+    folder: Path, place: tuple[str, ...], value: object, path: str
+) -> None:
+    store = RunStore.open(folder)
     key = store.record.cells[0].key
-    before = store.outcomes()[key]
-    store.write_outcome(key, Outcome("ok", card={"dataset": 3}))
-    with pytest.raises(BenchboxError, match=f"outcomes/{key}"):
-        store.outcomes()
-    store.write_outcome(key, before)
+    file = folder / "outcomes" / f"{key}.json"
+    before = file.read_text()
+    try:
+        change(file, ("card",), asdict(CARD))
+        change(file, place, value)
+        with pytest.raises(BenchboxError) as caught:
+            store.outcomes()
+    finally:
+        file.write_text(before)
+    assert str(file) in caught.value.message
+    assert path in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "path"),
+    [
+        (("cells", 1, "noise"), 42, "$.cells[1].noise"),
+        (("cells", 0, "sigma_factor"), "1", "$.cells[0].sigma_factor"),
+        (("cells",), {}, "$.cells"),
+        (("protocol", "sigma"), "guessed", "$.protocol.sigma"),
+        (("protocol", "clip"), 1, "$.protocol.clip"),
+        (("denoisers", 0, "sigma_use"), "seldom", "$.denoisers[0].sigma_use"),
+        (("data", "notes"), "none", "$.data.notes"),
+        (("timing",), None, "$.timing"),
+        (("request", "limit"), 20.5, "$.request.limit"),
+    ],
+)
+def test_a_wrong_field_of_a_record_is_named_by_file_and_path(
+    folder: Path, tmp_path: Path, place: tuple[str | int, ...], value: object, path: str
+) -> None:
+    file = tmp_path / "run.json"
+    file.write_text((folder / "run.json").read_text())
+    change(file, place, value)
+    with pytest.raises(BenchboxError) as caught:
+        RunStore.open(tmp_path)
+    assert str(file) in caught.value.message
+    assert f"`{path}`" in caught.value.message
+
+
+def change(file: Path, place: tuple[str | int, ...], value: object) -> None:
+    """Put a value into a place of a JSON file."""
+    values = json.loads(file.read_text())
+    here = values
+    for key in place[:-1]:
+        here = here[key]
+    here[place[-1]] = value
+    file.write_text(json.dumps(values))
 
 
 def test_previews_without_pictures_are_named(folder: Path) -> None:

@@ -166,7 +166,7 @@ def scores_of(store: RunStore, noise: str, denoisers: Sequence[str]) -> dict[str
         found[denoiser] = lines
         if not columns:
             continue
-        first = columns.get("repeat", np.zeros(len(columns[IMAGE]))) == 0
+        first = columns["repeat"] == 0
         for label in store.record.metrics:
             name = label.partition(":")[0]
             for image, value in zip(columns[IMAGE][first].tolist(), columns[label][first].tolist(), strict=True):
