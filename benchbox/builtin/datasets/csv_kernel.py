@@ -12,7 +12,21 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from benchbox.builtin.datasets.faces import PIXELS
+from benchbox.builtin.datasets.faces import (
+    BAD_EMOTION,
+    BAD_PIXEL,
+    BAD_USAGE,
+    EMOTION,
+    FIELD_COUNT,
+    OK,
+    OPEN_QUOTE,
+    OTHER_EMOTION,
+    PIXEL,
+    PIXEL_COUNT,
+    PIXELS,
+    STRAY,
+    USAGE,
+)
 
 _WORD = ir.IntType(64)
 
@@ -40,20 +54,12 @@ def trailing_zeros(typing_context: Any, word: Any) -> Any:
     return types.uint64(types.uint64), generate
 
 
-LOOKAHEAD = 8
-"""Bytes behind the text that are looked at, but never used."""
-
-IGNORED, EMOTION, PIXEL, USAGE = 0, 1, 2, 3
-"""What a column holds."""
-
-OK, BAD_PIXEL, PIXEL_COUNT, BAD_EMOTION, BAD_USAGE, FIELD_COUNT, STRAY, OPEN_QUOTE = range(8)
-"""Why a row was refused."""
-
 _BIT_4, _BIT_7 = np.uint64(0x1010101010101010), np.uint64(0x8080808080808080)
 _ZEROS, _ABOVE_9 = np.uint64(0x3030303030303030), np.uint64(0x7676767676767676)
 _ONE, _THREE, _FOUR, _EIGHT, _TEN, _DIGIT, _SIXTEEN = (np.uint64(value) for value in (1, 3, 4, 8, 10, 15, 16))
+_OTHER = np.uint8(OTHER_EMOTION)
 _HUNDRED, _LEVELS = np.uint64(100), np.uint64(256)
-_SPACE, _TAB, _LF, _CR, _QUOTE, _COMMA, _ZERO = 32, 9, 10, 13, 34, 44, 48
+_SPACE, _TAB, _LF, _CR, _QUOTE, _ZERO = 32, 9, 10, 13, 34, 48
 
 
 @numba.njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator]
@@ -106,6 +112,7 @@ def _usual_pixels(text: NDArray[np.uint8], p: int, row: NDArray[np.uint8]) -> tu
 def parse_rows(
     text: NDArray[np.uint8],
     stop: int,
+    separator: int,
     columns: NDArray[np.int64],
     names: NDArray[np.uint8],
     name_lengths: NDArray[np.int64],
@@ -123,10 +130,12 @@ def parse_rows(
         least LOOKAHEAD more bytes follow, for they are read eight at once.
     stop : int
         Number of bytes to read.
+    separator : int
+        Byte between columns.
     columns : ndarray of int64, shape (C,)
         What each column holds: IGNORED, EMOTION, PIXEL or USAGE.
     names : ndarray of uint8, shape (K, L)
-        Names of the splits, padded.
+        Words for the splits, padded.
     name_lengths : ndarray of int64, shape (K,)
     pixels : ndarray of uint8, shape (M, 2304)
         Output; M is at least the number of rows that `stop` bytes can hold.
@@ -186,13 +195,13 @@ def parse_rows(
                         break
                     if text[p] == _SPACE or text[p] == _TAB:
                         p = _skip_blanks(text, p + 1)
-                    elif not (text[p] == _COMMA or text[p] == _QUOTE or _line_ends(text, p)):
+                    elif not (text[p] == separator or text[p] == _QUOTE or _line_ends(text, p)):
                         reason = BAD_PIXEL
                         break
                     if count < PIXELS:
                         row[count] = value
                     count += 1
-                if reason == OK and not (text[p] == _COMMA or text[p] == _QUOTE or _line_ends(text, p)):
+                if reason == OK and not (text[p] == separator or text[p] == _QUOTE or _line_ends(text, p)):
                     where = p
                     reason = BAD_PIXEL
                 elif reason == OK and count != PIXELS:
@@ -201,12 +210,12 @@ def parse_rows(
             elif kind == EMOTION:
                 digit = np.uint8(text[p] - _ZERO)
                 p += 1
-                if digit > 6 or np.uint8(text[p] - _ZERO) <= 9:
+                if digit > 9 or np.uint8(text[p] - _ZERO) <= 9:
                     reason = BAD_EMOTION
                 else:
-                    emotion[rows] = digit
+                    emotion[rows] = min(digit, _OTHER)
             elif kind == USAGE:
-                while not (text[p] == _COMMA or text[p] == _QUOTE or _line_ends(text, p)):
+                while not (text[p] == separator or text[p] == _QUOTE or _line_ends(text, p)):
                     p += 1
                 end = p
                 while end > where and (text[end - 1] == _SPACE or text[end - 1] == _TAB):
@@ -229,7 +238,7 @@ def parse_rows(
                         continue
                     break
             else:
-                while text[p] != _COMMA and text[p] != _LF:
+                while text[p] != separator and text[p] != _LF:
                     p += 1
                 if text[p] == _LF and p > where and text[p - 1] == _CR:
                     p -= 1
@@ -247,7 +256,7 @@ def parse_rows(
                     where = p
                     reason = FIELD_COUNT
                 break
-            if text[p] != _COMMA:
+            if text[p] != separator:
                 where = p
                 reason = STRAY
                 break

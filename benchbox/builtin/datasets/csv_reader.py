@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import functools
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,10 +15,39 @@ from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError
 from benchbox.api.threads import threads
-from benchbox.builtin.datasets.faces import EMOTIONS, PIXELS, SPLITS, Rows
-from benchbox.builtin.datasets.sniff import AGAIN, printable, read_head, refuse_known_mistakes
+from benchbox.builtin.datasets.faces import (
+    BAD_EMOTION,
+    BAD_PIXEL,
+    BAD_USAGE,
+    EMOTION,
+    EMOTIONS,
+    FIELD_COUNT,
+    IGNORED,
+    LOOKAHEAD,
+    OK,
+    OPEN_QUOTE,
+    OTHER_EMOTION,
+    PIXEL,
+    PIXEL_COUNT,
+    PIXELS,
+    SPLITS,
+    STRAY,
+    UNNAMED_TEST,
+    USAGE,
+    Rows,
+)
+from benchbox.builtin.datasets.packed_csv import open_csv
+from benchbox.builtin.datasets.sniff import AGAIN, printable, refuse_known_mistakes
 
-COLUMNS = ("emotion", "pixels", "Usage")
+_HEAD_BYTES = 1 << 16
+_COLUMNS = {"emotion": EMOTION, "pixels": PIXEL, "usage": USAGE}
+_USAGE_WORDS = {
+    **{name: code for code, name in enumerate(SPLITS)},
+    **{word: SPLITS.index("Training") for word in ("train", "Train", "training")},
+    **{word: SPLITS.index("PublicTest") for word in ("val", "Val", "valid", "Valid", "validation", "Validation")},
+    **dict.fromkeys(("test", "Test"), UNNAMED_TEST),
+}
+"""Words of the column Usage, as the challenge and other editions of the csv spell them."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +60,25 @@ class Header:
         Column names without blanks and quotes.
     length : int
         Bytes up to and with the line feed.
+    separator : str
+        What stands between columns, a comma or a semicolon.
     """
 
     names: tuple[str, ...]
     length: int
+    separator: str
+
+    @property
+    def usage(self) -> int:
+        """Code of the rows' split where no column tells it.
+
+        The challenge gave its training faces as emotion and pixels, and its test faces as pixels alone.
+        """
+        return SPLITS.index("Training") if self.has("emotion") else UNNAMED_TEST
+
+    def has(self, column: str) -> bool:
+        """Whether there is a column of this name, in any case."""
+        return column in map(str.lower, self.names)
 
 
 def read_header(path: Path) -> Header:
@@ -43,44 +87,53 @@ def read_header(path: Path) -> Header:
     Raises
     ------
     BenchboxError
-        The file is empty, is no csv, or lacks a column.
+        The file is empty, is no csv, or has no pixels.
     """
-    head = read_head(path, 1 << 16)
+    with open_csv(path) as file:
+        head = file.read(_HEAD_BYTES)
     refuse_known_mistakes(path, head)
     line, feed, _ = head.partition(b"\n")
     if b"\0" in line:
         raise BenchboxError(
             f"{path}, line 1, column {line.index(0) + 1}: binary data, not a csv", hint="give the csv of FER2013"
         )
-    text = line.decode("utf-8-sig", errors="replace").rstrip("\r")
-    names = tuple(name.strip().strip('"').strip() for name in text[:4096].split(","))
-    known = [name.lower() for name in names]
-    missing = [name for name in COLUMNS if name.lower() not in known]
-    if missing:
-        found = ", ".join(names)
-        hint = "the first line names the columns emotion, pixels and Usage, in any order"
-        if "\r" in text:
-            hint = "lines end with carriage returns only; save the file with Unix or Windows line ends"
-        elif ";" in text or "\t" in text:
-            hint = "separate columns by commas, not by semicolons or tabs"
+    names, separator = _names(line)
+    header = Header(names, len(line) + 1, separator)
+    if b"\r" in line.rstrip(b"\r"):
         raise BenchboxError(
-            f"{path}, line 1, column 1: column {' and '.join(missing)} missing; "
+            f"{path}, line 1, column {line.index(13) + 1}: lines end with carriage returns only",
+            hint="save the file with Unix or Windows line ends",
+        )
+    if not header.has("pixels"):
+        found = ", ".join(header.names)
+        hint = "the first line names the columns emotion, pixels and Usage, in any order"
+        if b"\t" in line:
+            hint = "separate columns by commas or semicolons, not by tabs"
+        raise BenchboxError(
+            f"{path}, line 1, column 1: there is no column pixels; "
             f"the line reads '{printable(found[:120].encode())}{'...' if len(found) > 120 else ''}'",
             hint=hint,
         )
-    twice = [name for name in COLUMNS if known.count(name.lower()) > 1]
-    if twice:
-        raise BenchboxError(f"{path}, line 1, column 1: column {twice[0]} stands there twice", hint="remove one")
+    known = [name.lower() for name in header.names]
+    for name in ("emotion", "pixels", "Usage"):
+        if known.count(name.lower()) > 1:
+            raise BenchboxError(f"{path}, line 1, column 1: column {name} appears twice", hint="remove one of them")
     if not feed:
         raise BenchboxError(f"{path}, line 1, column {len(line) + 1}: a header without rows", hint=AGAIN)
-    return Header(names, len(line) + 1)
+    return header
 
 
 def looks_like_header(head: bytes) -> bool:
     """Whether first bytes are those of a FER2013 csv."""
-    line = head.partition(b"\n")[0].decode("utf-8-sig", errors="replace").lower()
-    names = {name.strip().strip('"').strip() for name in line.split(",")}
+    names = {name.lower() for name in _names(head.partition(b"\n")[0])[0]}
     return "pixels" in names and bool(names & {"emotion", "usage"})
+
+
+def _names(line: bytes) -> tuple[tuple[str, ...], str]:
+    """Column names of a header, and what separates them."""
+    text = line.decode("utf-8-sig", errors="replace").rstrip("\r")[:4096]
+    separator = ";" if ";" in text and "," not in text else ","
+    return tuple(name.strip().strip('"').strip() for name in text.split(separator)), separator
 
 
 def refusal(
@@ -106,15 +159,13 @@ def refusal(
     -------
     BenchboxError
     """
-    from benchbox.builtin.datasets import csv_kernel as kernel
-
     reason, where, column, count, row_start = (int(value) for value in report[:5])
     offset = where - row_start
     name = columns[column] if column < len(columns) else ""
     place = f"{path}, line {line}, column {offset + 1}" + (f" ({name})" if name else "")
     rest = row[offset:].rstrip()
-    token = rest.split(b",")[0].strip(b' \t"')[:40]
-    if reason in (kernel.BAD_PIXEL, kernel.STRAY):
+    token = rest.split(b",")[0].split(b";")[0].strip(b' \t"')[:40]
+    if reason in (BAD_PIXEL, STRAY):
         token = token.split()[0] if token.split() else b""
     if last and len(token) == len(rest.strip(b'"')) and _may_be_cut(reason, token, count):
         so_far = f" after {count} of {PIXELS} pixels" if name.lower() == "pixels" else ""
@@ -122,31 +173,33 @@ def refusal(
             f"{place}: the file is cut off in the middle of a row{so_far}",
             hint=f"it is incomplete; {AGAIN}, or leave the row out with --skip-bad",
         )
-    if reason == kernel.BAD_PIXEL:
+    if reason == BAD_PIXEL:
         return BenchboxError(
             f"{place}: pixel {count + 1} is '{printable(token)}', not a whole number from 0 to 255",
             hint=f"correct that value, {AGAIN}, or leave the row out with --skip-bad",
         )
-    if reason == kernel.PIXEL_COUNT:
+    if reason == PIXEL_COUNT:
         return BenchboxError(
             f"{place}: {count} pixels, but a face has {PIXELS} (48 x 48)",
             hint=f"correct the row, {AGAIN}, or leave the row out with --skip-bad",
         )
-    if reason == kernel.BAD_EMOTION:
+    if reason == BAD_EMOTION:
         names = ", ".join(f"{code} {word}" for code, word in enumerate(EMOTIONS))
-        return BenchboxError(f"{place}: emotion '{printable(token)}' is none of 0 to 6", hint=f"emotions are {names}")
-    if reason == kernel.BAD_USAGE:
+        return BenchboxError(
+            f"{place}: emotion '{printable(token)}' is not a number from 0 to 9", hint=f"emotions are {names}"
+        )
+    if reason == BAD_USAGE:
         return BenchboxError(
             f"{place}: unknown Usage '{printable(token)}'",
-            hint=f"it is one of {', '.join(SPLITS)}, spelled like this; leave the row out with --skip-bad",
+            hint=f"it is {', '.join(SPLITS)}, train, val or test; or leave the row out with --skip-bad",
         )
-    if reason == kernel.FIELD_COUNT:
+    if reason == FIELD_COUNT:
         fields = f"{column + 1} columns" if column < len(columns) else f"more than {column} columns"
         return BenchboxError(
             f"{place}: {fields}, but the header names {len(columns)} ({', '.join(columns)})",
             hint=f"correct the row, {AGAIN}, or leave the row out with --skip-bad",
         )
-    if reason == kernel.OPEN_QUOTE:
+    if reason == OPEN_QUOTE:
         return BenchboxError(f"{place}: a quote is not closed on its line", hint="put both quotes into one line")
     return BenchboxError(
         f"{place}: '{printable(token)}' where a comma or the line's end should be",
@@ -156,11 +209,9 @@ def refusal(
 
 def _may_be_cut(reason: int, token: bytes, count: int) -> bool:
     """Whether a refused row would be sound if it went on."""
-    from benchbox.builtin.datasets import csv_kernel as kernel
-
-    if reason == kernel.BAD_USAGE:
-        return any(name.encode().startswith(token) for name in SPLITS)
-    return not token and not (reason == kernel.PIXEL_COUNT and count > PIXELS)
+    if reason == BAD_USAGE:
+        return any(word.encode().startswith(token) for word in _USAGE_WORDS)
+    return not token and not (reason == PIXEL_COUNT and count > PIXELS)
 
 
 _BLOCK_BYTES = 4 << 20
@@ -223,7 +274,7 @@ class CsvReader:
     skipped: dict[str, str] = field(default_factory=dict)
     digest: str = ""
     _line: int = field(default=2, init=False)
-    _columns: tuple[str, ...] = field(default=(), init=False)
+    _header: Header = field(default=Header((), 0, ","), init=False)
 
     def rows(self) -> Iterator[Rows]:
         """Parse the file.
@@ -240,18 +291,15 @@ class CsvReader:
         """
         import xxhash
 
-        from benchbox.builtin.datasets.csv_kernel import LOOKAHEAD
-
-        header = read_header(self.path)
-        self._columns = header.names
+        header = self._header = read_header(self.path)
         self._line = 2
         hasher = xxhash.xxh3_128()
         workers = min(threads(), _MOST_THREADS)
         free = deque(_Block(LOOKAHEAD) for _ in range(workers + 1))
         waiting: deque[tuple[_Block, Future[int]]] = deque()
         found = 0
-        with self.path.open("rb") as file, ThreadPoolExecutor(workers) as pool:
-            before = os.fstat(file.fileno())
+        before = self.path.stat()
+        with open_csv(self.path) as file, ThreadPoolExecutor(workers) as pool:
             hasher.update(file.read(header.length))
             rest, ended = b"", False
             while waiting or not ended:
@@ -266,7 +314,7 @@ class CsvReader:
                     found += len(rows.pixels)
                     yield rows
                 free.append(block)
-            after = os.fstat(file.fileno())
+        after = self.path.stat()
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise BenchboxError(f"{self.path} changed while it was read", hint="wait until it is complete; run again")
         if not found:
@@ -276,30 +324,33 @@ class CsvReader:
 
     def _parse(self, block: _Block, start: int) -> int:
         """Parse from byte `start` of a block up to its end or the first bad row; give the number of rows."""
-        from benchbox.builtin.datasets import csv_kernel as kernel
+        from benchbox.builtin.datasets.csv_kernel import parse_rows
 
-        kinds = {"emotion": kernel.EMOTION, "pixels": kernel.PIXEL, "usage": kernel.USAGE}
-        columns = np.array([kinds.get(name.lower(), kernel.IGNORED) for name in self._columns], dtype=np.int64)
+        kinds = [_COLUMNS.get(name.lower(), IGNORED) for name in self._header.names]
         text, stop = block.text[start:], block.stop - start
+        words, lengths, codes = _usage_words()
+        layout = (ord(self._header.separator), np.array(kinds, dtype=np.int64), words, lengths)
         rows = (block.pixels, block.emotion, block.usage)
-        return int(kernel.parse_rows(text, stop, columns, *_split_names(), *rows, block.report))
+        count = int(parse_rows(text, stop, *layout, *rows, block.report))
+        if EMOTION not in kinds:
+            block.emotion[:count] = OTHER_EMOTION
+        block.usage[:count] = codes[block.usage[:count]] if USAGE in kinds else self._header.usage
+        return count
 
     def _checked(self, block: _Block, count: int) -> Iterator[Rows]:
         """Give the parsed rows of a block, and refuse or leave out bad ones."""
-        from benchbox.builtin.datasets import csv_kernel as kernel
-
         start = 0
         while True:
             if count:
                 yield Rows(block.pixels[:count], block.emotion[:count], block.usage[:count])
             self._line += int(block.report[5])
-            if block.report[0] == kernel.OK:
+            if block.report[0] == OK:
                 break
             start += int(block.report[4])
             row = _line_at(block.text, start)
             after = start + len(row) + 1
             error = refusal(
-                self.path, self._columns, block.report, row, self._line, last=block.open and after == block.stop
+                self.path, self._header.names, block.report, row, self._line, last=block.open and after == block.stop
             )
             if not self.skip_bad:
                 raise error
@@ -315,11 +366,14 @@ class CsvReader:
             )
 
 
-def _split_names() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    names = np.zeros((len(SPLITS), max(map(len, SPLITS))), dtype=np.uint8)
-    for row, name in enumerate(SPLITS):
-        names[row, : len(name)] = np.frombuffer(name.encode(), dtype=np.uint8)
-    return names, np.array([len(name) for name in SPLITS], dtype=np.int64)
+@functools.cache
+def _usage_words() -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8]]:
+    """Words of the column Usage as padded rows of bytes, their lengths, and the code of each."""
+    texts = [word.encode() for word in _USAGE_WORDS]
+    words = np.zeros((len(texts), max(map(len, texts))), dtype=np.uint8)
+    for row, text in zip(words, texts, strict=True):
+        row[: len(text)] = np.frombuffer(text, dtype=np.uint8)
+    return words, np.array([len(text) for text in texts]), np.array([*_USAGE_WORDS.values()], dtype=np.uint8)
 
 
 def _line_at(text: NDArray[np.uint8], start: int) -> bytes:

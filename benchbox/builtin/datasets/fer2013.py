@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from types import MappingProxyType
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +16,23 @@ from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.builtin.datasets import face_folder
 from benchbox.builtin.datasets.csv_reader import CsvReader, looks_like_header, read_header
 from benchbox.builtin.datasets.face_cache import FaceCache
-from benchbox.builtin.datasets.faces import BOTH_TESTS, EMOTIONS, SIDE, SPLITS, UNNAMED_TEST, Faces, codes_of
+from benchbox.builtin.datasets.faces import (
+    BOTH_TESTS,
+    EMOTION_NAMES,
+    OTHER_EMOTION,
+    SIDE,
+    SPLITS,
+    UNNAMED_TEST,
+    Faces,
+    codes_of,
+)
+from benchbox.builtin.datasets.packed_csv import ARCHIVES, open_csv
 from benchbox.builtin.datasets.sniff import read_head, require_exists
 
 _WHITE = np.float32(255)
+_EVALUATED = ("PublicTest", BOTH_TESTS, "Training")
+"""Splits in the order in which the first one that a csv has is the default."""
+_ONLY_TRAINING = "the data have no test split: the faces of Training are scored"
 _SKIPPED = "-skipped"
 _NAMED_FOLDERS = 5
 _JPEG_NOTE = "the folder edition is JPEG-compressed; its pixels differ from the csv's by about two grey levels"
@@ -27,8 +42,10 @@ class Fer2013(Dataset):
     """The faces of the facial expression challenge of ICML 2013.
 
     Two editions are read. The **csv** has the columns emotion (0 to 6), pixels (2304 grey levels from 0 to 255, row by
-    row) and Usage (Training, PublicTest or PrivateTest) in any order; blanks around names and values, quotes, a
-    byte-order mark, either line ending and further columns do no harm. The **folder** holds ``train/<emotion>/*.jpg``
+    row) and Usage (Training, PublicTest or PrivateTest) in any order, between commas or semicolons; blanks around names
+    and values, quotes, a byte-order mark, either line ending and further columns do no harm. Where there is no Usage,
+    rows with an emotion are training faces and rows without one test faces, as the challenge gave them. The csv may lie
+    in a zip, gzip or tar archive. The **folder** holds ``train/<emotion>/*.jpg``
     and ``test/<emotion>/*.jpg``; see `face_folder` for how a picture's split is told.
 
     An image's id is ``<split>/<position within the split>`` in a csv and the relative path in a folder. Pixels become
@@ -44,13 +61,15 @@ class Fer2013(Dataset):
     summary = "48x48 grey faces of the ICML 2013 challenge: fer2013.csv, icml_face_data.csv or the image-folder edition"
     reference = "Goodfellow et al. 2015, DOI 10.1016/j.neunet.2014.09.005"
     splits = ("PublicTest", "PrivateTest", "Training", BOTH_TESTS)
-    label_names = MappingProxyType({"emotion": EMOTIONS})
+    label_names = MappingProxyType({"emotion": EMOTION_NAMES})
 
     def recognises(self, path: Path) -> bool:
-        """Whether `path` is a csv, or a folder of faces sorted by split and emotion."""
+        """Whether `path` is a csv, an archive, or a folder of faces sorted by split and emotion."""
         if path.is_dir():
             return face_folder.recognises(path)
-        return path.is_file() and (path.suffix.lower() == ".csv" or looks_like_header(read_head(path)))
+        if not path.is_file():
+            return False
+        return path.name.lower().endswith((".csv", *ARCHIVES)) or looks_like_header(read_head(path))
 
     def load(self, path: Path | None, *, split: str = "", skip_bad: bool = False) -> ImageSet:
         """Open a split.
@@ -71,7 +90,8 @@ class Fer2013(Dataset):
         Returns
         -------
         ImageSet
-            Labels: 'emotion', uint8, positions in (angry, disgust, fear, happy, sad, surprise, neutral).
+            Labels: 'emotion', uint8, positions in (angry, disgust, fear, happy, sad, surprise, neutral, other); none
+            where no face has one.
 
         Raises
         ------
@@ -85,13 +105,13 @@ class Fer2013(Dataset):
         require_exists(path)
         if path.is_dir():
             return self._folder(path, split, skip_bad)
-        split = split or self.splits[0]
-        faces = _open_csv(path, codes_of(split), skip_bad)
-        rows = _rows_of(faces, split)
-        if not len(rows):
-            raise _no_split(path, split, faces)
-        ids = tuple(_csv_ids(faces.usage[rows]))
-        return _image_set(faces, rows, split, ids)
+        for candidate in (split,) if split else _EVALUATED:
+            faces = _open_csv(path, codes_of(candidate), skip_bad)
+            rows = _rows_of(faces, candidate)
+            if len(rows):
+                notes = (_ONLY_TRAINING,) if candidate == "Training" and not split else ()
+                return _image_set(faces, rows, candidate, tuple(_csv_ids(faces.usage[rows])), notes)
+        raise _no_split(path, split, faces)
 
     def _folder(self, path: Path, split: str, skip_bad: bool) -> ImageSet:
         listing = face_folder.list_faces(path)
@@ -147,8 +167,8 @@ def _digest_of(path: Path) -> str:
 
     hasher = xxhash.xxh3_128()
     buffer = memoryview(bytearray(1 << 22))
-    with path.open("rb") as file:
-        while got := file.readinto(buffer):
+    with open_csv(path) as file:
+        while got := cast(io.BufferedReader, file).readinto(buffer):
             hasher.update(buffer[:got])
     return hasher.hexdigest()
 
@@ -158,10 +178,11 @@ def _rows_of(faces: Faces, split: str) -> NDArray[np.intp]:
 
 
 def _csv_ids(usage: NDArray[np.uint8]) -> list[str]:
-    counts = [0] * len(SPLITS)
+    names = (*SPLITS, "Test")
+    counts = [0] * len(names)
     ids = []
     for code in usage.tolist():
-        ids.append(f"{SPLITS[code]}/{counts[code]:05d}")
+        ids.append(f"{names[code]}/{counts[code]:05d}")
         counts[code] += 1
     return ids
 
@@ -192,6 +213,10 @@ def _image_set(
 
     if faces.skipped:
         notes = (*notes, f"damaged: {len(faces.skipped)} left out, the first {next(iter(faces.skipped.values()))}")
+    emotion = faces.emotion[rows]
+    other = int((emotion == OTHER_EMOTION).sum())
+    if 0 < other < len(rows):
+        notes = (*notes, f"emotion: {other:,} of {len(rows):,} faces have a label that is none of the seven: 'other'")
     digests = [faces.digests[str(code)] for code in codes_of(split) if str(code) in faces.digests]
     return ImageSet(
         dataset=Fer2013.name,
@@ -200,6 +225,6 @@ def _image_set(
         shapes=np.full((len(rows), 2), SIDE, dtype=np.int64),
         fingerprint=fingerprint_of(ids, digests),
         read=read,
-        labels={"emotion": faces.emotion[rows]},
+        labels={"emotion": emotion} if other < len(rows) else {},
         notes=notes,
     )
