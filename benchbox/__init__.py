@@ -9,5 +9,3 @@ import lazy_loader
 # `__init__.pyi` beside this file lists the public names and where they live. Each is imported when it is first asked
 # for, so that `benchbox --help` imports next to nothing.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-
-__version__ = "0.1.0"

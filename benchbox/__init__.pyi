@@ -7,6 +7,7 @@ from .api.metric import Metric
 from .api.noise import NoiseModel
 from .api.threads import threads
 from .api.trainable import Recipe, TrainableDenoiser, Trainer
+from .api.version import __version__
 from .notebook import RunFrames, load_run, run
 
 __all__ = [
@@ -27,9 +28,9 @@ __all__ = [
     "TrainableDenoiser",
     "Trainer",
     "TrainingCard",
+    "__version__",
     "hookimpl",
     "load_run",
     "run",
     "threads",
 ]
-__version__: str

@@ -22,7 +22,7 @@ from benchbox.records.run import (
 from benchbox.store import FORMAT
 
 CARD = TrainingCard("fer2013", "Training", "fedcba9876543210", 1000, "gaussian:0.1", 0, 20.0, "benchbox train unet")
-BUILT_IN = Provider("built in", "benchbox.builtin", "benchbox", "0.1.0")
+BUILT_IN = Provider("built in", "benchbox.builtin", "benchbox-denoise", "0.1.0")
 PSNR = MetricRecord(BUILT_IN, "psnr", "dB", True, "peak signal-to-noise ratio")
 SSIM = MetricRecord(BUILT_IN, "ssim", "", True, "structural similarity")
 MSE = MetricRecord(BUILT_IN, "mse", "", False, "mean squared error")

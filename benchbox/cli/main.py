@@ -11,6 +11,8 @@ from typing import NoReturn
 
 import click
 
+from benchbox.api.version import __version__
+
 _ENDING_S = 10.0
 """Seconds that the process may take to end once its work is done."""
 
@@ -58,7 +60,7 @@ class _LazyGroup(click.Group):
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="benchbox", message="benchbox %(version)s")
+@click.version_option(__version__, message="benchbox %(version)s")
 @click.option("--traceback", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context
 def cli(ctx: click.Context, traceback: bool) -> None:

@@ -8,8 +8,9 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from benchbox.api.version import DISTRIBUTION, __version__
+
 _PACKAGES = (
-    "benchbox",
     "numpy",
     "scipy",
     "numba",
@@ -39,7 +40,7 @@ def environment() -> dict[str, Any]:
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
-        "versions": {name: version for name in _PACKAGES if (version := _version(name))},
+        "versions": {DISTRIBUTION: __version__} | {name: version for name in _PACKAGES if (version := _version(name))},
         "load": round(psutil.getloadavg()[0], 2),
     }
 

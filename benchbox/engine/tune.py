@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchbox.api.errors import BenchboxError
+from benchbox.api.version import DISTRIBUTION
 from benchbox.engine.data import choose, open_data
 from benchbox.engine.events import Event, ShardDone
 from benchbox.engine.halving import Budget, Pace, Trial, search
@@ -191,7 +192,7 @@ def tune(config: TuneConfig, on_event: Callable[[Event], None]) -> TuneResult:
         candidates=len(candidates),
         run=record.run_id,
         command=config.command,
-        versions={"benchbox": record.environment["versions"]["benchbox"]}
+        versions={DISTRIBUTION: record.environment["versions"][DISTRIBUTION]}
         | ({provider.distribution: provider.version} if provider.distribution else {}),
     )
     notes = record.data.notes

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchbox.api.errors import BenchboxError
+from benchbox.api.hookspecs import PROJECT
+from benchbox.api.version import DISTRIBUTION, __version__
 from benchbox.records.run import Provider
 from benchbox.registry.catalogue import Broken, Registry
 from benchbox.registry.quarantine import try_imports
 
 GROUP = "benchbox"
-BENCHBOX = "benchbox"
 IMPORT_S = 120.0
 SLOW_S = 5.0
 """From here on a user is told what an import took."""
@@ -75,7 +76,9 @@ def load_registry(
     """
     asked_for = [_provider_of(file) for file in files]
     providers = [*_installed(), *(one for folder in folders for one in _providers_in(folder)), *asked_for]
-    strangers = [one for one in providers if one.kind == "file" or one.distribution != BENCHBOX]
+    # A clone that was installed before the distribution was renamed still calls it by the project's name.
+    ours = (DISTRIBUTION, PROJECT)
+    strangers = [one for one in providers if one.kind == "file" or one.distribution not in ours]
     trials = try_imports(strangers, timeout_s, lambda provider: on_event(Importing(provider)))
     registry = Registry()
     for provider in providers:
@@ -110,7 +113,7 @@ def _providers_in(folder: Path) -> list[Provider]:
 
 
 def _installed() -> Iterable[Provider]:
-    yield Provider("built in", "benchbox.builtin", BENCHBOX, importlib.metadata.version(BENCHBOX))
+    yield Provider("built in", "benchbox.builtin", DISTRIBUTION, __version__)
     points = importlib.metadata.entry_points(group=GROUP)
     for point in sorted(points, key=lambda one: (one.value, one.name)):
         distribution = point.dist

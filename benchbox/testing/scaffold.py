@@ -22,7 +22,7 @@ version = "0.1.0"
 description = "A denoiser for benchbox"
 readme = "README.md"
 requires-python = ">=3.11"
-dependencies = ["benchbox", "numpy"]
+dependencies = ["benchbox-denoise", "numpy"]
 
 [project.optional-dependencies]
 dev = ["pytest", "ruff", "mypy"]

@@ -69,7 +69,9 @@ def open_onnx(path: Path) -> Opened:
     try:
         import onnxruntime
     except ImportError as error:
-        raise BenchboxError("onnx needs the package onnxruntime", hint='pip install "benchbox[onnx]"') from error
+        raise BenchboxError(
+            "onnx needs the package onnxruntime", hint='pip install "benchbox-denoise[onnx]"'
+        ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads()
     options.inter_op_num_threads = 1

@@ -46,7 +46,7 @@ class BM3DReference(ImageDenoiser):
         except ImportError as error:
             raise BenchboxError(
                 "bm3d_reference needs the package bm3d, whose licence allows non-commercial use only",
-                hint='pip install "benchbox[bm3d]"',
+                hint='pip install "benchbox-denoise[bm3d]"',
             ) from error
         if sigma is None:
             raise BenchboxError("bm3d_reference needs the noise level", hint="give or estimate it")

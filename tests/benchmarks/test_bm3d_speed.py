@@ -54,7 +54,7 @@ def add_noise(clean: Images) -> Images:
 
 
 def package(images: Images, threads: int) -> Images:
-    bm3d = pytest.importorskip("bm3d", reason="pip install benchbox[dev]")
+    bm3d = pytest.importorskip("bm3d", reason="pip install benchbox-denoise[dev]")
     profile = bm3d.BM3DProfile()
     profile.num_threads = threads
     return np.stack([bm3d.bm3d(image, SIGMA, profile) for image in images]).astype(np.float32)

@@ -463,7 +463,7 @@ def test_auto_leaves_gaussian_noise_alone() -> None:
 @pytest.mark.parametrize("name", ["coins", "text", "brick"])
 def test_within_a_tenth_of_a_decibel_of_the_reference(name: str, level: int) -> None:
     """On photographs and on texture, where weak block matching shows first."""
-    bm3d = pytest.importorskip("bm3d", reason="pip install benchbox[dev]")
+    bm3d = pytest.importorskip("bm3d", reason="pip install benchbox-denoise[dev]")
     from skimage import data
 
     clean = (getattr(data, name)() / 255).astype(np.float32)

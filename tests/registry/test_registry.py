@@ -117,7 +117,7 @@ def test_bundled_plugins_come_through_their_entry_points() -> None:
     registry = load_registry()
     assert registry.broken == []
     median = registry.denoiser("median")
-    assert (median.provider.kind, median.provider.distribution) == ("entry point", "benchbox")
+    assert (median.provider.kind, median.provider.distribution) == ("entry point", "benchbox-denoise")
     assert registry.noise_model("gaussian").provider.kind == "built in"
     assert "psnr" in registry.metrics
     assert "fer2013" in registry.datasets
@@ -191,11 +191,11 @@ def test_the_listing_says_where_each_plugin_came_from_and_why_one_is_broken(benc
     write(tmp_path, "twice.py", GOOD.format(name="median"))
     write(tmp_path, "bad.py", "import no_such_module")
     shown = benchbox("plugins", "list", "--plugins-dir", ".").stdout
-    assert "benchbox 0.1.0 (benchbox_filters)  (entry point)" in shown
+    assert "benchbox-denoise 0.1.0 (benchbox_filters)  (entry point)" in shown
     assert "(built in)" in shown
     assert f"{tmp_path}/good.py  (file)\n    denoisers: box3\n" in shown
     assert f"broken: {tmp_path}/bad.py: ModuleNotFoundError: No module named 'no_such_module' (hint: " in shown
-    assert f"broken: {tmp_path}/twice.py: 'median' is offered by benchbox 0.1.0 (benchbox_filters) too" in shown
+    assert f"broken: {tmp_path}/twice.py: 'median' is offered by benchbox-denoise 0.1.0 (benchbox_filters) too" in shown
     assert "Traceback" not in shown
     found = json.loads(benchbox("plugins", "list", "--plugins-dir", ".", "--json").stdout)
     assert {"from": f"{tmp_path}/good.py", "kind": "file", "offers": {"denoisers": ["box3"]}} in found["plugins"]

@@ -40,6 +40,7 @@ def test_a_new_package_is_clean_and_keeps_the_contract(benchbox: Command, tmp_pa
     folder = tmp_path / "my-denoiser"
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     assert project["entry-points"]["benchbox"] == {"my_denoiser": "my_denoiser"}
+    assert project["dependencies"] == ["benchbox-denoise", "numpy"]
     run(sys.executable, "-m", "ruff", "check", folder, cwd=tmp_path)
     run(sys.executable, "-m", "ruff", "format", "--check", folder, cwd=tmp_path)
     card = benchbox("plugins", "check", folder / "my_denoiser.py").stdout

@@ -1,0 +1,41 @@
+"""Entry point of the command `benchbox`: it starts only where the package `benchbox` is the one of this project.
+
+An unrelated project is called `benchbox` on PyPI and installs a package of that name, too. Whichever pip installed last
+has overwritten files of the other, so the check is outside the package that it checks.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Run the command line."""
+    if problem := problem_with_the_package():
+        sys.stderr.write(
+            f"error: {problem}\n"
+            "hint: pip uninstall benchbox, then pip install --force-reinstall --no-deps benchbox-denoise "
+            "(or -e . in a clone)\n"
+        )
+        sys.exit(2)
+    from benchbox.cli import main as run
+
+    run()
+
+
+def problem_with_the_package() -> str:
+    """Say why the importable package `benchbox` is not whole or not ours; empty where all is well."""
+    spec = find_spec("benchbox")
+    origin = spec.origin if spec else None
+    if spec is None or origin is None:
+        return "the package 'benchbox' of benchbox-denoise is not installed, or only in part"
+    package = Path(origin).parent
+    if not (package / "api" / "hookspecs.py").is_file():
+        return f"the package 'benchbox' in {package} belongs to another project, not to benchbox-denoise"
+    if strangers := sorted(package.parent.glob("benchbox-*.dist-info")):
+        name = strangers[0].name.removesuffix(".dist-info").replace("-", " ")
+        return f"another project, {name}, has installed its files among those of benchbox-denoise, in {package}"
+    return ""
