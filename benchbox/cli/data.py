@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchbox.cli.options import dataset_option, echo, plugin_options, skip_bad_option
+from benchbox.cli.options import (
+    dataset_option,
+    echo,
+    format_option,
+    output_option,
+    plugin_options,
+    printing_to,
+    skip_bad_option,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +29,6 @@ _LISTED = 20
 _NAMED = 6
 
 _path = click.argument("path", required=False, type=click.Path(path_type=Path))
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group("data")
@@ -40,14 +47,16 @@ def command() -> None:
 @dataset_option
 @skip_bad_option
 @plugin_options
-@_json
+@format_option("text", "json")
+@output_option()
 def info(
     path: Path | None,
     dataset: str,
     skip_bad: bool,
     plugin_files: tuple[Path, ...],
     plugin_folders: tuple[Path, ...],
-    as_json: bool,
+    form: str,
+    output: Path | None,
 ) -> None:
     """Say what the data at PATH are: kind, splits, sizes, labels, notes (the built-in sample without PATH).
 
@@ -57,10 +66,15 @@ def info(
     """
     kind, splits = _open(path, dataset, skip_bad, plugin_files, plugin_folders)
     facts = [_facts(kind, images) for images in splits.sets]
-    if as_json:
-        values = {"dataset": kind.name, "summary": kind.summary, "reference": kind.reference}
-        click.echo(json.dumps(values | {"splits": facts, "missing": splits.missing}, indent=2))
-        return
+    with printing_to(output):
+        if form == "json":
+            values = {"dataset": kind.name, "summary": kind.summary, "reference": kind.reference}
+            click.echo(json.dumps(values | {"splits": facts, "missing": splits.missing}, indent=2))
+        else:
+            _show_facts(path, kind, splits, facts)
+
+
+def _show_facts(path: Path | None, kind: Dataset, splits: Splits, facts: list[dict[str, Any]]) -> None:
     echo(kind.name, bold=True, nl=False)
     echo(f"  {kind.summary}" + (f"\n    reference: {kind.reference}" if kind.reference else ""))
     for one in facts:
@@ -85,7 +99,8 @@ def info(
     "--picture", type=click.Path(path_type=Path, dir_okay=False), help="PNG file to draw the groups into, side by side."
 )
 @plugin_options
-@_json
+@format_option("text", "json")
+@output_option()
 def audit(
     path: Path | None,
     dataset: str,
@@ -94,7 +109,8 @@ def audit(
     picture: Path | None,
     plugin_files: tuple[Path, ...],
     plugin_folders: tuple[Path, ...],
-    as_json: bool,
+    form: str,
+    output: Path | None,
 ) -> None:
     """Find identical and near-identical images in the data at PATH, within and across its splits.
 
@@ -125,10 +141,22 @@ def audit(
         echo(f"picture: {picture}, {drawn:,} of {len(groups):,} groups, the least alike first", err=True)
     for one in groups:
         del one["places"]
-    if as_json:
-        values = {"dataset": kind.name, "splits": counts, "missing": splits.missing, "groups": groups}
-        click.echo(json.dumps(values, indent=2))
-        return
+    with printing_to(output):
+        if form == "json":
+            values = {"dataset": kind.name, "splits": counts, "missing": splits.missing, "groups": groups}
+            click.echo(json.dumps(values, indent=2))
+        else:
+            _show_duplicates(path, kind, splits, split, counts, groups)
+
+
+def _show_duplicates(
+    path: Path | None,
+    kind: Dataset,
+    splits: Splits,
+    split: str,
+    counts: list[dict[str, Any]],
+    groups: list[dict[str, Any]],
+) -> None:
     total = sum(one["images"] for one in counts)
     echo(f"{kind.name}: {total:,} images compared with each other")
     for one in counts:
@@ -249,7 +277,7 @@ def _show_groups(groups: Sequence[dict[str, Any]], split: str) -> None:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         echo(f"  {_label(one)}: {', '.join(names[:_NAMED])}{more}")
     if len(groups) > _LISTED:
-        echo(f"  and {len(groups) - _LISTED:,} more groups (all: --json, or to look at: --picture FILE.png)")
+        echo(f"  and {len(groups) - _LISTED:,} more groups (all: --format json, or to look at: --picture FILE.png)")
 
 
 def _label(one: dict[str, Any]) -> str:

@@ -10,9 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchbox.cli.options import echo, plugin_options, results_option
-
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+from benchbox.cli.options import (
+    Duration,
+    echo,
+    format_option,
+    output_option,
+    plugin_options,
+    printing_to,
+    results_option,
+)
 
 
 @click.group("list")
@@ -27,8 +33,9 @@ def listing_group() -> None:
 
 @listing_group.command("denoisers")
 @plugin_options
-@_json_option
-def denoisers(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], as_json: bool) -> None:
+@format_option("text", "json")
+@output_option()
+def denoisers(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: str, output: Path | None) -> None:
     """List denoisers with their options."""
     from benchbox.registry import load_registry
 
@@ -46,13 +53,14 @@ def denoisers(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], 
                 "from": entry.provider.label,
             }
         )
-    _show(rows, as_json, "benchbox run median:size=5 --noise gaussian:0.1")
+    _show(rows, form, output, "benchbox run median:size=5 --noise gaussian:0.1")
 
 
 @listing_group.command("noises")
 @plugin_options
-@_json_option
-def noises(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], as_json: bool) -> None:
+@format_option("text", "json")
+@output_option()
+def noises(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: str, output: Path | None) -> None:
     """List noise models with formula, parameters and an example."""
     from benchbox.registry import load_registry
 
@@ -68,13 +76,14 @@ def noises(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], as_
         }
         for name, entry in sorted(load_registry(plugin_files, plugin_folders).noise_models.items())
     ]
-    _show(rows, as_json, "benchbox run --noise poisson:30 --noise gaussian:25/255+salt-pepper:0.05")
+    _show(rows, form, output, "benchbox run --noise poisson:30 --noise gaussian:25/255+salt-pepper:0.05")
 
 
 @listing_group.command("datasets")
 @plugin_options
-@_json_option
-def datasets(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], as_json: bool) -> None:
+@format_option("text", "json")
+@output_option()
+def datasets(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: str, output: Path | None) -> None:
     """List data sets."""
     from benchbox.registry import load_registry
 
@@ -88,13 +97,14 @@ def datasets(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], a
         }
         for name, entry in sorted(load_registry(plugin_files, plugin_folders).datasets.items())
     ]
-    _show(rows, as_json, "benchbox run --data fer2013.csv --split PublicTest")
+    _show(rows, form, output, "benchbox run --data fer2013.csv --split PublicTest")
 
 
 @listing_group.command("metrics")
 @plugin_options
-@_json_option
-def metrics(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], as_json: bool) -> None:
+@format_option("text", "json")
+@output_option()
+def metrics(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: str, output: Path | None) -> None:
     """List metrics."""
     from benchbox.registry import load_registry
 
@@ -110,13 +120,14 @@ def metrics(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], as
         }
         for name, entry in sorted(load_registry(plugin_files, plugin_folders).metrics.items())
     ]
-    _show(rows, as_json, "benchbox run --metric psnr --metric accuracy:10")
+    _show(rows, form, output, "benchbox run --metric psnr --metric accuracy:10")
 
 
 @listing_group.command("runs")
 @results_option
-@_json_option
-def runs(results: Path, as_json: bool) -> None:
+@format_option("text", "json")
+@output_option()
+def runs(results: Path, form: str, output: Path | None) -> None:
     """List runs, the newest last."""
     from benchbox.store import RunStore, list_runs
 
@@ -135,7 +146,7 @@ def runs(results: Path, as_json: bool) -> None:
                 "created": record.created,
             }
         )
-    _show(rows, as_json, "benchbox leaderboard RUN")
+    _show(rows, form, output, "benchbox leaderboard RUN")
 
 
 def _options(cls: type) -> str:
@@ -144,8 +155,13 @@ def _options(cls: type) -> str:
     return ", ".join(f"{one.name}={write_value(one.default)} ({one.kind})" for one in options_of(cls))
 
 
-def _show(rows: list[dict[str, Any]], as_json: bool, example: str) -> None:
-    if as_json:
+def _show(rows: list[dict[str, Any]], form: str, output: Path | None, example: str) -> None:
+    with printing_to(output):
+        _print_rows(rows, form, example)
+
+
+def _print_rows(rows: list[dict[str, Any]], form: str, example: str) -> None:
+    if form == "json":
         click.echo(json.dumps(rows, indent=2))
         return
     if not rows:
@@ -171,20 +187,16 @@ _COLOURS = {"pass": "green", "fail": "red", "skip": "yellow"}
 @click.command("check")
 @click.argument("target", metavar="NAME|FILE")
 @click.option("--noise", default="gaussian:0.1", show_default=True, help="The noise that the denoiser is for.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=120.0,
-    show_default=True,
-    help="Seconds that a probe may take.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--timeout", type=Duration(), default="2m", show_default=True, help="Time limit for one probe.")
+@format_option("text", "json")
+@output_option()
 @plugin_options
 def plugins_check(
     target: str,
     noise: str,
     timeout: float,
-    as_json: bool,
+    form: str,
+    output: Path | None,
     plugin_files: tuple[Path, ...],
     plugin_folders: tuple[Path, ...],
 ) -> int:
@@ -196,7 +208,7 @@ def plugins_check(
     \b
     Examples:
       benchbox plugins check median:size=5
-      benchbox plugins check box3.py --json
+      benchbox plugins check box3.py --format json
     """
     from benchbox.engine.plan import plan_noise
     from benchbox.registry import load_registry
@@ -204,9 +216,10 @@ def plugins_check(
 
     plan_noise(noise, load_registry())  # an unknown noise is said before anything runs
     provider, spec = _find(target, plugin_files, plugin_folders)
-    cards = list(_shown(examine_isolated(provider, spec, noise=noise, timeout_s=timeout), as_json))
-    if as_json:
-        click.echo(json.dumps([asdict(card) | {"healthy": card.healthy} for card in cards], indent=2))
+    with printing_to(output):
+        cards = list(_shown(examine_isolated(provider, spec, noise=noise, timeout_s=timeout), form))
+        if form == "json":
+            click.echo(json.dumps([asdict(card) | {"healthy": card.healthy} for card in cards], indent=2))
     return 0 if all(card.healthy for card in cards) else 1
 
 
@@ -229,9 +242,9 @@ def _find(target: str, files: tuple[Path, ...], folders: tuple[Path, ...]) -> tu
     return entry.provider, spec
 
 
-def _shown(cards: Iterator[HealthCard], as_json: bool) -> Iterator[HealthCard]:
+def _shown(cards: Iterator[HealthCard], form: str) -> Iterator[HealthCard]:
     for card in cards:
-        if not as_json:
+        if form == "text":
             _show_card(card)
         yield card
 
@@ -252,14 +265,12 @@ def _show_card(card: HealthCard) -> None:
 
 @click.command("new")
 @click.argument("name")
-@click.option(
-    "--dir",
-    "parent",
+@output_option(
+    "Folder that the package goes into.  [default: this one]",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path(),
-    help="Where the package's folder goes.  [default: here]",
 )
-def plugins_new(name: str, parent: Path) -> None:
+def plugins_new(name: str, output: Path) -> None:
     """Write a package NAME: a working denoiser, its entry point, tests of the contract and the speed, a README.
 
     \b
@@ -268,7 +279,7 @@ def plugins_new(name: str, parent: Path) -> None:
     """
     from benchbox.testing.scaffold import write_package
 
-    folder = write_package(name, parent)
+    folder = write_package(name, output)
     word = folder.name.replace("-", "_")
     click.echo(f"wrote {folder}: the denoiser is {word}.py\n\nNext:")
     click.echo(f'  pip install -e "{folder}"')
@@ -291,8 +302,9 @@ def plugins() -> None:
 
 @plugins.command("list")
 @plugin_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def listing(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], as_json: bool) -> None:
+@format_option("text", "json")
+@output_option()
+def listing(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: str, output: Path | None) -> None:
     """List every plugin with its origin and what it offers; the broken ones with their reason.
 
     \b
@@ -304,10 +316,15 @@ def listing(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], as
     registry = load_registry(plugin_files, plugin_folders, forgiving=True)
     found = [(provider, registry.offers(provider)) for provider in registry.providers]
     broken = [{"from": one.provider.label, "reason": one.reason, "hint": one.hint} for one in registry.broken]
-    if as_json:
-        plugins = [{"from": provider.label, "kind": provider.kind, "offers": offers} for provider, offers in found]
-        click.echo(json.dumps({"plugins": plugins, "broken": broken}, indent=2))
-        return
+    with printing_to(output):
+        if form == "json":
+            plugins = [{"from": provider.label, "kind": provider.kind, "offers": offers} for provider, offers in found]
+            click.echo(json.dumps({"plugins": plugins, "broken": broken}, indent=2))
+        else:
+            _print_plugins(found, broken)
+
+
+def _print_plugins(found: list[tuple[Provider, dict[str, list[str]]]], broken: list[dict[str, str]]) -> None:
     for provider, offers in found:
         echo(provider.label, bold=True, nl=False)
         echo(f"  ({provider.kind})")

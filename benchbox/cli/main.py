@@ -89,11 +89,11 @@ def main() -> NoReturn:
 
 def _run() -> int | str:
     try:
-        code: int | None = cli.main(standalone_mode=False)
+        code: int | None = cli.main(prog_name="benchbox", standalone_mode=False)
         return code or 0
     except SystemExit as ended:
         return ended.code or 0
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return 2
     except (KeyboardInterrupt, click.Abort):
@@ -118,14 +118,21 @@ def _end(code: int) -> None:
 
 
 def _explain(error: Exception) -> int:
+    """Print an error and its hint, one line each; anything that is not ours is raised again."""
     from benchbox.api.errors import BenchboxError
-    from benchbox.cli.options import echo
+    from benchbox.cli.options import Misuse, echo
 
-    if not isinstance(error, BenchboxError) or "--traceback" in sys.argv:
+    if isinstance(error, click.ClickException):
+        message, hint = error.format_message(), error.hint if isinstance(error, Misuse) else ""
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            hint = hint or f"see {error.ctx.command_path} --help"
+    elif isinstance(error, BenchboxError) and "--traceback" not in sys.argv:
+        message, hint = error.message, error.hint
+    else:
         raise error
     click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-    echo(error.message, err=True)
-    if error.hint:
+    echo(message, err=True)
+    if hint:
         click.secho("hint: ", fg="yellow", nl=False, err=True)
-        echo(error.hint, err=True)
+        echo(hint, err=True)
     return 2

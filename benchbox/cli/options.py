@@ -1,10 +1,13 @@
-"""Options shared by several commands, and the one function that prints."""
+"""Options shared by several commands, and the functions that print."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import io
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import click
 
@@ -17,7 +20,88 @@ def echo(text: object, *, nl: bool = True, err: bool = False, bold: bool = False
     click.secho(lines, nl=nl, err=err, bold=bold or None)
 
 
+def print_text(text: str) -> None:
+    """Print a finished text with one line feed at its end."""
+    click.echo(text, nl=not text.endswith("\n"))
+
+
+@contextlib.contextmanager
+def printing_to(output: Path | None) -> Iterator[None]:
+    """Write what is printed to the file that ``--output`` names, once all of it is there."""
+    if output is None:
+        yield
+        return
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        yield
+    try:
+        output.write_text(printed.getvalue(), encoding="utf-8")
+    except OSError as error:
+        from benchbox.api.errors import BenchboxError
+
+        raise BenchboxError(
+            f"cannot write {output}: {error.strerror}", hint="choose another file with --output"
+        ) from error
+
+
+class Misuse(click.BadParameter):
+    """A value that an option does not take, with what to write instead."""
+
+    def __init__(self, message: str, hint: str, ctx: click.Context | None, param: click.Parameter | None) -> None:
+        super().__init__(message, ctx, param)
+        self.hint = hint
+
+
+class Duration(click.ParamType[float]):
+    """A time in seconds: ``5ms``, ``0.2s``, ``90s``, ``5m``, ``2h``.
+
+    Parameters
+    ----------
+    bare : bool
+        Whether a number without a unit is taken, as seconds.
+    """
+
+    name = "duration"
+    _units: ClassVar[dict[str, float]] = {"us": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
+
+    def __init__(self, *, bare: bool = True) -> None:
+        self._bare = bare
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read a duration; a default is in seconds already."""
+        if isinstance(value, (int, float)):
+            return float(value)
+        match = re.fullmatch(r"([0-9]*\.?[0-9]+) *(us|ms|s|m|h)?", value.strip())
+        if match is None or float(match[1]) == 0 or not (match[2] or self._bare):
+            hint = "write a number and its unit: 5ms, 0.2s, 90s, 5m or 2h"
+            raise Misuse(f"'{value}' is not a duration", hint, ctx, param)
+        return float(match[1]) * self._units[match[2] or "s"]
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """Show ``DURATION`` in the help."""
+        return "DURATION"
+
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def format_option(*forms: str) -> Callable[[F], F]:
+    """Make a decorator that adds ``--format``; the first form is the default."""
+    return click.option(
+        "--format",
+        "form",
+        type=click.Choice(forms),
+        default=forms[0],
+        show_default=True,
+        help="Form of the output.",
+    )
+
+
+def output_option(help_text: str = "Write the output to this file.", **attributes: Any) -> Callable[[F], F]:
+    """Make a decorator that adds ``-o``, ``--output``: where the command writes what it makes."""
+    attributes.setdefault("type", click.Path(path_type=Path, dir_okay=False))
+    return click.option("-o", "--output", help=help_text, **attributes)
+
 
 dataset_option = click.option("--dataset", default="", help="Kind of the data, where looking at it is not enough.")
 skip_bad_option = click.option(
@@ -95,10 +179,10 @@ def timeout_option(function: F) -> F:
     """Add ``--timeout``."""
     return click.option(
         "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
-        default=600.0,
+        type=Duration(),
+        default="10m",
         show_default=True,
-        help="Seconds a shard may take.",
+        help="Time limit for one shard, and for the timing of one denoiser.",
     )(function)
 
 

@@ -92,9 +92,8 @@ class RunProgress:
                 cells = [cell for cell in record.cells if not cell.skipped]
                 total = len(cells) * record.data.images * record.protocol.repeats
                 self._quality = self._progress.add_task("scoring", total=total, completed=done, speed="")
-                self._timing = self._progress.add_task(
-                    "timing", total=len(record.denoisers), speed="", visible=record.timing
-                )
+                if record.timing:
+                    self._timing = self._progress.add_task("timing", total=len(record.denoisers), speed="")
                 self._begun = time.monotonic()
             case SetAside(name):
                 self._console.print(f"set aside: {_safe(name)}, which is torn or does not belong into this run")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
 from pathlib import Path
@@ -10,25 +9,31 @@ from typing import TYPE_CHECKING
 
 import click
 
-from benchbox.cli.options import results_option, sort_option
+from benchbox.cli.options import (
+    Duration,
+    format_option,
+    output_option,
+    print_text,
+    printing_to,
+    results_option,
+    sort_option,
+)
+
+if TYPE_CHECKING:
+    from benchbox.engine.replay import CellReplayed, Replay
+    from benchbox.report.board import Leaderboard
 
 
 @click.command("leaderboard")
 @click.argument("run", default="")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "markdown", "csv", "json", "latex"]),
-    default="table",
-    show_default=True,
-)
+@format_option("table", "markdown", "csv", "json", "latex")
+@output_option()
 @sort_option
-@click.option("--within", metavar="TIME", help="Rank only what takes no longer for one image: 5ms, 0.2s.")
+@click.option("--within", type=Duration(bare=False), help="Rank only what takes no longer for one image: 5ms, 0.2s.")
 @click.option("--rank-leaky", is_flag=True, help="Rank rows that were trained on images they are scored on.")
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
 @results_option
 def leaderboard(
-    run: str, form: str, sort: str, within: str | None, rank_leaky: bool, output: Path | None, results: Path
+    run: str, form: str, sort: str, within: float | None, rank_leaky: bool, output: Path | None, results: Path
 ) -> None:
     """Show the leaderboard of RUN (the newest one without it), or write it as a file.
 
@@ -38,39 +43,28 @@ def leaderboard(
       benchbox leaderboard --within 5ms
       benchbox leaderboard 20260131-120000-0421a2b --format latex --sort ssim -o table.tex
     """
-    from benchbox.api.errors import BenchboxError
-    from benchbox.report import render
     from benchbox.report.build import build_leaderboard
     from benchbox.store import RunStore, find_run
 
-    limit = None if within is None else _milliseconds(within)
+    limit = None if within is None else within * 1e3
     store = RunStore.open(find_run(results, run))
     leaderboard = build_leaderboard(store, sort=sort, within_ms=limit, rank_leaky=rank_leaky)
-    if form == "table" and output is None:
+    with printing_to(output):
+        _print_board(leaderboard, form)
+
+
+def _print_board(board: Leaderboard, form: str) -> None:
+    """Print a leaderboard in one of its forms."""
+    if form == "table":
         from rich.console import Console
 
         from benchbox.report.terminal import TerminalLeaderboard
 
-        Console().print(TerminalLeaderboard(leaderboard), crop=False)
-        return
-    if form == "table":
-        raise BenchboxError("-o writes no table", hint="add --format markdown, csv, json or latex")
-    text = render(leaderboard, form)
-    if output is None:
-        click.echo(text, nl=not text.endswith("\n"))
-        return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise BenchboxError(f"cannot write {output}: {error.strerror}", hint="choose another file with -o") from error
+        Console().print(TerminalLeaderboard(board), crop=False)
+    else:
+        from benchbox.report import render
 
-
-def _milliseconds(text: str) -> float:
-    """Read a time with its unit."""
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(us|ms|s)\s*", text)
-    if match is None:
-        raise click.BadParameter(f"'{text}' is not a time; write 5ms or 0.2s", param_hint="--within")
-    return float(match[1]) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[match[2]]
+        print_text(render(board, form))
 
 
 @click.command("report")
@@ -105,13 +99,11 @@ def report(run: str, sort: str, show: bool, results: Path) -> None:
 @click.option("--image", default="", metavar="ID", help="One image, by its name or a part of it, with all denoisers.")
 @click.option("--png", type=click.Path(path_type=Path, dir_okay=False), help="Write the pictures as a PNG of 300 dpi.")
 @click.option("--format", "form", type=click.Choice(["svg", "pdf"]), help="Write the charts as files of this kind.")
-@click.option(
-    "-o",
-    "--output",
+@output_option(
+    "Folder for the charts.",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("charts"),
     show_default=True,
-    help="Folder for the charts.",
 )
 @sort_option
 @results_option
@@ -156,11 +148,19 @@ GATE_FAILED = 3
 @click.option(
     "--fail-if", "gates", multiple=True, metavar="CHANGE", help='A change that is too much: "psnr < -0.05 dB".'
 )
-@click.option("--format", "form", type=click.Choice(["table", "markdown", "json"]), default="table", show_default=True)
+@format_option("table", "markdown", "json")
+@output_option()
 @results_option
 @click.pass_context
 def compare(
-    ctx: click.Context, before: str, after: str, metric: str, gates: tuple[str, ...], form: str, results: Path
+    ctx: click.Context,
+    before: str,
+    after: str,
+    metric: str,
+    gates: tuple[str, ...],
+    form: str,
+    output: Path | None,
+    results: Path,
 ) -> None:
     """Compare runs BEFORE and AFTER, image by image; the exit code is 3 when a gate fails.
 
@@ -180,26 +180,23 @@ def compare(
     stores = [RunStore.open(find_run(results, run)) for run in (before, after)]
     comparison = compare_runs(stores[0], stores[1], metric=metric)
     breaches = check_gates([parse_gate(gate, comparison) for gate in gates], comparison)
-    if form == "table":
-        from rich.console import Console
+    with printing_to(output):
+        if form == "table":
+            from rich.console import Console
 
-        Console().print(TerminalComparison(comparison, breaches), crop=False)
-    else:
-        click.echo(render_comparison(comparison, breaches, form), nl=False)
+            Console().print(TerminalComparison(comparison, breaches), crop=False)
+        else:
+            print_text(render_comparison(comparison, breaches, form))
     if breaches:
         ctx.exit(GATE_FAILED)
 
 
 @click.command("merge")
 @click.argument("runs", nargs=-1, required=True)
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder that gets the new run; default --results.",
-)
+@format_option("table", "markdown", "csv", "json", "latex")
+@output_option("Folder for the new run.  [default: --results]", type=click.Path(path_type=Path, file_okay=False))
 @results_option
-def merge(runs: tuple[str, ...], output: Path | None, results: Path) -> None:
+def merge(runs: tuple[str, ...], form: str, output: Path | None, results: Path) -> None:
     """Merge RUNS, named by id or by folder, into a new run; what does not compare is refused.
 
     \b
@@ -209,30 +206,23 @@ def merge(runs: tuple[str, ...], output: Path | None, results: Path) -> None:
     """
     if len(runs) < 2:
         raise click.UsageError("a merge takes two runs or more")
-    from rich.console import Console
-
     from benchbox.engine.merge import merge_runs
     from benchbox.report import write_leaderboard
     from benchbox.report.build import build_leaderboard
-    from benchbox.report.terminal import TerminalLeaderboard
     from benchbox.store import RunStore, find_run
 
     stores = [RunStore.open(find_run(results, run)) for run in runs]
     merged = merge_runs(stores, output or results, shlex.join(["benchbox", *sys.argv[1:]]))
     board = build_leaderboard(merged)
-    Console().print(TerminalLeaderboard(board), crop=False)
-    click.echo(f"results: {merged.folder}")
-    click.echo(f"markdown: {write_leaderboard(merged, board)}")
-
-
-if TYPE_CHECKING:
-    from benchbox.engine.replay import CellReplayed, Replay
+    _print_board(board, form)
+    click.echo(f"results: {merged.folder}\nmarkdown: {write_leaderboard(merged, board)}", err=True)
 
 
 @click.command("replay")
 @click.argument("run")
 @click.option("--cell", default="", metavar="DENOISER@NOISE", help="Only this cell.  [default: all]")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@format_option("text", "json")
+@output_option()
 @click.option(
     "--plugin",
     "plugin_files",
@@ -243,7 +233,13 @@ if TYPE_CHECKING:
 @results_option
 @click.pass_context
 def replay(
-    ctx: click.Context, run: str, cell: str, as_json: bool, plugin_files: tuple[Path, ...], results: Path
+    ctx: click.Context,
+    run: str,
+    cell: str,
+    form: str,
+    output: Path | None,
+    plugin_files: tuple[Path, ...],
+    results: Path,
 ) -> None:
     """Compute the cells of RUN again and hold every score to the stored one; the exit code is 1 when one differs.
 
@@ -261,7 +257,8 @@ def replay(
 
     with RunProgress() as progress:
         replay = replay_run(RunStore.open(find_run(results, run)), cell, progress, plugin_files=plugin_files)
-    click.echo(_json(replay) if as_json else _words(replay))
+    with printing_to(output):
+        print_text(_json(replay) if form == "json" else _words(replay))
     if not replay.identical:
         ctx.exit(1)
 

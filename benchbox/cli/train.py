@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import signal
 import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from benchbox.cli.options import (
+    Duration,
     data_options,
     echo,
+    format_option,
     noise_option,
+    output_option,
     plugin_options,
+    print_text,
     protocol_options,
     results_option,
     timeout_option,
@@ -50,17 +53,16 @@ EVERY_S = 30.0
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images a step.  [default: the recipe's]")
 @click.option("--learning-rate", type=float, help="Its highest value.  [default: the recipe's]")
 @click.option("--patience", type=click.IntRange(min=1), help="Epochs without progress until it stops.")
-@click.option("--minutes", type=float, help="Stop after this time; the learning rate then goes down with the clock.")
+@click.option("--budget", type=Duration(), help="Stop after this time; the learning rate then falls with the clock.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of everything drawn.")
 @click.option("--start", default="", help="Weights to go on from, as the denoiser's weights option takes them.")
-@click.option(
-    "--out",
+@output_option(
+    "Folder for weights, card, history, curves, pictures and state.",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("training"),
     show_default=True,
-    help="Folder for weights, card, history, curves, pictures and state.",
 )
-@click.option("--resume", is_flag=True, help="Go on from the last epoch in --out.")
+@click.option("--resume", is_flag=True, help="Continue from the last epoch in --output.")
 @plugin_options
 def train(
     denoiser: str,
@@ -73,10 +75,10 @@ def train(
     batch_size: int | None,
     learning_rate: float | None,
     patience: int | None,
-    minutes: float | None,
+    budget: float | None,
     seed: int,
     start: str,
-    out: Path,
+    output: Path,
     resume: bool,
     plugin_files: tuple[Path, ...],
     plugin_folders: tuple[Path, ...],
@@ -87,8 +89,8 @@ def train(
 
     \b
     Examples:
-      benchbox train unet --data fer2013.csv --out my-unet
-      benchbox train unet --data fer2013.csv --out my-unet --resume
+      benchbox train unet --data fer2013.csv --output my-unet
+      benchbox train unet --data fer2013.csv --output my-unet --resume
       benchbox run unet:weights=my-unet/weights.npz --data fer2013.csv
     """
     from benchbox.training import TrainConfig, train
@@ -96,7 +98,7 @@ def train(
     config = TrainConfig(
         denoiser=denoiser,
         data=data,
-        out=out,
+        out=output,
         dataset=dataset,
         limit=limit,
         recipe=recipe,
@@ -105,7 +107,7 @@ def train(
         batch_size=batch_size,
         learning_rate=learning_rate,
         patience=patience,
-        minutes=minutes,
+        budget_s=budget,
         seed=seed,
         start=start,
         resume=resume,
@@ -207,19 +209,6 @@ if TYPE_CHECKING:
     from benchbox.engine.tune import TuneResult
 
 _SHOWN = 10
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
-
-
-class _Duration(click.ParamType[float]):
-    """Seconds, minutes or hours: ``90s``, ``5m``, ``1.5h``; a bare number is seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        match = re.fullmatch(r"([0-9]*\.?[0-9]+)([smh]?)", str(value).strip())
-        if match is None or float(match[1]) == 0:
-            self.fail(f"'{value}' is not a time such as 90s, 5m or 1h", param, ctx)
-        return float(match[1]) * _UNITS[match[2]]
 
 
 @click.command("tune")
@@ -237,19 +226,14 @@ class _Duration(click.ParamType[float]):
 @click.option("--metric", default="psnr", show_default=True, help="What is to be improved.")
 @click.option(
     "--budget",
-    type=_Duration(),
+    type=Duration(),
     help="About how long it may take, as in 5m; candidates that do badly on few images are then left out, and the "
     "rest is scored on as many images as there is time for.",
 )
 @click.option("--jobs", type=click.IntRange(min=1), help="Worker processes.  [default: all cores]")
 @timeout_option
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("tuned.json"),
-    show_default=True,
-    help="File for the options found.",
-)
+@format_option("text", "json")
+@output_option("File for the options found.", default=Path("tuned.json"), show_default=True)
 @results_option
 @plugin_options
 def tune(
@@ -270,7 +254,8 @@ def tune(
     budget: float | None,
     jobs: int | None,
     timeout: float,
-    out: Path,
+    form: str,
+    output: Path,
     results: Path,
     plugin_files: tuple[Path, ...],
     plugin_folders: tuple[Path, ...],
@@ -305,13 +290,28 @@ def tune(
         plugin_folders=plugin_folders,
         command=shlex.join(["benchbox", *sys.argv[1:]]),
     )
-    _require_writable(out)
+    _require_writable(output)
     with RunProgress() as progress:
         result = tune(config, progress)
-    _show(result)
+    if form == "json":
+        print_text(_json(result))
+    else:
+        _show(result)
     # Saved last, so that a full disk does not take what was found.
-    result.best.save(out)
-    echo(f"options: {out}\nscores: {result.runs[-1]}\ntry: benchbox run {result.best.denoiser}:@{out}")
+    result.best.save(output)
+    echo(
+        f"options: {output}\nscores: {result.runs[-1]}\ntry: benchbox run {result.best.denoiser}:@{output}",
+        err=form == "json",
+    )
+
+
+def _json(result: TuneResult) -> str:
+    import dataclasses
+    import json
+
+    from benchbox.report.export import jsonable
+
+    return json.dumps(jsonable(dataclasses.asdict(result)), indent=2, allow_nan=False, default=str)
 
 
 def _require_writable(out: Path) -> None:
@@ -324,7 +324,7 @@ def _require_writable(out: Path) -> None:
     elif not os.access(out if out.exists() else out.parent, os.W_OK):
         reason = "no permission"
     if reason:
-        raise BenchboxError(f"cannot write {out}: {reason}", hint="choose another file with --out")
+        raise BenchboxError(f"cannot write {out}: {reason}", hint="choose another file with --output")
 
 
 def _show(result: TuneResult) -> None:

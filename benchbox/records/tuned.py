@@ -81,7 +81,7 @@ class TunedOptions:
             path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise BenchboxError(
-                f"cannot write {path}: {error.strerror or error}", hint="choose another file with --out"
+                f"cannot write {path}: {error.strerror or error}", hint="choose another file with --output"
             ) from error
 
     @classmethod

@@ -183,7 +183,7 @@ def write_package(name: str, parent: Path) -> Path:
     }
     folder = parent / values["package"]
     if folder.exists():
-        raise BenchboxError(f"{folder} exists", hint="choose another name or --dir; nothing is overwritten")
+        raise BenchboxError(f"{folder} exists", hint="choose another name or --output; nothing is overwritten")
     files = {
         "pyproject.toml": _PYPROJECT,
         f"{word}.py": _MODULE,
@@ -196,5 +196,5 @@ def write_package(name: str, parent: Path) -> Path:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(Template(text).substitute(values), encoding="utf-8")
     except OSError as error:
-        raise BenchboxError(f"cannot write {folder}: {error.strerror}", hint="choose another --dir") from error
+        raise BenchboxError(f"cannot write {folder}: {error.strerror}", hint="choose another --output") from error
     return folder

@@ -71,7 +71,7 @@ class Standing:
             if kept.get(name) != value:
                 raise BenchboxError(
                     f"{folder} holds a training with {name} {kept.get(name)}, not {value}",
-                    hint="resume with the options that it was started with, or give another --out",
+                    hint="resume with the options that it was started with, or give another --output",
                 )
 
 
@@ -120,7 +120,7 @@ class Folder:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise BenchboxError(
-                    f"another training is at work in {self.path}", hint="wait for it, end it, or give another --out"
+                    f"another training is at work in {self.path}", hint="wait for it, end it, or give another --output"
                 ) from error
             with disk_errors(self.path):
                 for left in self.path.glob(f"{_UNFINISHED}*"):
@@ -137,14 +137,14 @@ class Folder:
         """
         if (self.path / STATE).exists():
             raise BenchboxError(
-                f"{self.path} holds a training already", hint="go on with --resume, or give another --out"
+                f"{self.path} holds a training already", hint="go on with --resume, or give another --output"
             )
         with disk_errors(self.path):
             names = sorted(one.name for one in self.path.iterdir())
         left = [name for name in names if name in (HISTORY, CURVES) or name.startswith("weights.")]
         if left:
             raise BenchboxError(
-                f"{self.path} holds {', '.join(left)}, which a training would overwrite", hint="give another --out"
+                f"{self.path} holds {', '.join(left)}, which a training would overwrite", hint="give another --output"
             )
 
     def save_state(self, arrays: Mapping[str, NDArray[np.generic]], at: Standing) -> None:
@@ -172,7 +172,7 @@ class Folder:
             return arrays, decode(Standing, json.loads(arrays.pop("facts").tobytes()))
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise BenchboxError(
-                f"training state {path} is damaged: {error}", hint="give another --out to start afresh"
+                f"training state {path} is damaged: {error}", hint="give another --output to start afresh"
             ) from error
 
     def save_weights(self, trainer: Trainer, card: TrainingCard) -> str:
@@ -217,7 +217,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = "choose another folder: --out DIR"
+        hint = "choose another folder: --output DIR"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             hint = "make room; a training that has finished an epoch goes on with --resume"
         raise BenchboxError(f"{path}: {error.strerror or error}", hint=hint) from error

@@ -37,7 +37,7 @@ class TrainConfig:
         Specifications, numbers in them possibly ranges; empty for those of the recipe.
     epochs, batch_size, patience : int or None
     learning_rate : float or None
-    minutes : float or None
+    budget_s : float or None
         Time the training may take. The learning rate then goes down with the clock where that is ahead of the epochs,
         so that it is at its end when the time is over, however fast the machine.
     seed : int
@@ -64,7 +64,7 @@ class TrainConfig:
     batch_size: int | None = None
     learning_rate: float | None = None
     patience: int | None = None
-    minutes: float | None = None
+    budget_s: float | None = None
     seed: int = 0
     start: str = ""
     resume: bool = False
@@ -128,8 +128,8 @@ def find_recipe(config: TrainConfig, denoiser: TrainableDenoiser) -> Recipe:
             raise BenchboxError(
                 f"--{name.replace('_', '-')} {getattr(recipe, name)} is not above 0", hint="leave it out"
             )
-    if config.minutes is not None and not config.minutes > 0:
-        raise BenchboxError(f"--minutes {config.minutes} is not above 0", hint="leave it out to train all epochs")
+    if config.budget_s is not None and not config.budget_s > 0:
+        raise BenchboxError(f"--budget {config.budget_s:g} is not above 0", hint="leave it out to train all epochs")
     return recipe
 
 

@@ -129,7 +129,7 @@ class _Run:
             self._one_epoch()
             stopped = self._reason()
         if at.best is None:
-            raise BenchboxError("no epoch was trained", hint="give more --epochs or --minutes")
+            raise BenchboxError("no epoch was trained", hint="give more --epochs or --budget")
         weights = self._folder.path / at.weights
         return TrainResult(weights, self._last_card(weights), at.history, stopped)
 
@@ -250,7 +250,7 @@ class _Run:
         return highest * cosine * min(1.0, (done + 1) / min(WARM_UP, math.ceil(total / 10)))
 
     def _time_share(self) -> float:
-        return 0.0 if self._config.minutes is None else self._at.seconds / (60 * self._config.minutes)
+        return 0.0 if self._config.budget_s is None else self._at.seconds / self._config.budget_s
 
     def _time_is_over(self) -> bool:
         return self._time_share() >= 1
@@ -258,7 +258,7 @@ class _Run:
     def _left(self, steps: int, took: float) -> float:
         """Seconds until the end, as far as the speed of this epoch tells."""
         left = (self._batches.steps * (self._recipe.epochs - self._at.epoch) - steps) * took / steps
-        return left if self._config.minutes is None else min(left, 60 * self._config.minutes - self._at.seconds)
+        return left if self._config.budget_s is None else min(left, self._config.budget_s - self._at.seconds)
 
     def _reason(self) -> str:
         """Why the training is over; empty while it is not."""

@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import click
 import pytest
+
+from benchbox.cli.main import cli
+from benchbox.cli.options import Duration, Misuse
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -46,7 +51,7 @@ def test_every_command_has_an_example_in_its_help(benchbox: Command) -> None:
 
 @pytest.mark.parametrize("kind", LISTINGS)
 def test_a_listing_is_for_people_and_as_json(kind: str, benchbox: Command) -> None:
-    rows = json.loads(benchbox("list", kind, "--json").stdout)
+    rows = json.loads(benchbox("list", kind, "--format", "json").stdout)
     text = benchbox("list", kind).stdout
     assert len(rows) >= 3
     for row in rows:
@@ -55,7 +60,7 @@ def test_a_listing_is_for_people_and_as_json(kind: str, benchbox: Command) -> No
 
 
 def test_every_noise_shows_formula_and_an_example_that_works(benchbox: Command) -> None:
-    rows = json.loads(benchbox("list", "noises", "--json").stdout)
+    rows = json.loads(benchbox("list", "noises", "--format", "json").stdout)
     for row in rows:
         assert row["formula"]
         assert row["options"]
@@ -68,7 +73,7 @@ def test_every_noise_shows_formula_and_an_example_that_works(benchbox: Command) 
 def test_runs_are_listed(benchbox: Command) -> None:
     assert benchbox("list", "runs").stdout == "none\n"
     benchbox("run", "identity", "--no-timing", "--limit", "5")
-    (row,) = json.loads(benchbox("list", "runs", "--json").stdout)
+    (row,) = json.loads(benchbox("list", "runs", "--format", "json").stdout)
     assert row["cells done"] == "1 of 1"
 
 
@@ -76,3 +81,81 @@ def test_output_is_plain_when_piped(benchbox: Command) -> None:
     result = benchbox("run", "identity", "median", "--no-timing", "--limit", "5")
     assert "\x1b" not in result.stdout + result.stderr
     assert result.stderr.splitlines()[-1].startswith("markdown: ")
+
+
+def test_the_package_runs_as_a_module(benchbox: Command, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchbox", "list", "metrics"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == benchbox("list", "metrics").stdout
+
+
+def test_output_takes_what_would_be_printed(benchbox: Command, tmp_path: Path) -> None:
+    for number, form in enumerate(("text", "json")):
+        printed = benchbox("list", "noises", "--format", form).stdout
+        assert benchbox("list", "noises", "--format", form, "-o", f"{number}.txt").stdout == ""
+        assert (tmp_path / f"{number}.txt").read_text() == printed
+    refused = benchbox("list", "noises", "--output", "missing/noises.txt", code=2).stderr
+    assert refused.startswith("error: cannot write missing/noises.txt")
+    assert "hint: choose another file with --output" in refused
+
+
+def every_command() -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    def walk(path: tuple[str, ...], command: click.Command) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+        yield path, command
+        if isinstance(command, click.Group):
+            for name in command.list_commands(click.Context(command)):
+                child = command.get_command(click.Context(command), name)
+                assert child is not None
+                yield from walk((*path, name), child)
+
+    return walk((), cli)
+
+
+COMMANDS = dict(every_command())
+
+
+def test_an_option_means_the_same_in_every_command() -> None:
+    spellings: dict[str, set[tuple[str, ...]]] = {}
+    for command in COMMANDS.values():
+        for option in command.params:
+            if isinstance(option, click.Option):
+                for spelling in option.opts:
+                    spellings.setdefault(spelling, set()).add(tuple(option.opts))
+    assert {spelling for spelling, forms in spellings.items() if len(forms) > 1} == set()
+    assert spellings["-o"] == {("-o", "--output")}
+    assert not {"--json", "--out", "--minutes", "--dir"} & spellings.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("5ms", 0.005), ("0.2s", 0.2), ("90s", 90), ("5m", 300), ("2h", 7200), ("1.5 h", 5400), ("600", 600), (".5", 0.5)],
+)
+def test_a_duration_is_a_number_and_its_unit(text: str, seconds: float) -> None:
+    assert Duration().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5x", "-5s", "5 min", "ms", "0s", "1e3", "nan", "5m30s"])
+def test_what_is_no_duration_is_an_error_of_one_line_with_a_hint(text: str) -> None:
+    with pytest.raises(Misuse) as caught:
+        Duration().convert(text, None, None)
+    assert caught.value.format_message() == f"Invalid value: '{text}' is not a duration"
+    assert "5ms, 0.2s, 90s, 5m or 2h" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "--timeout", "5x"),
+        ("tune", "median", "--space", "size=3", "--budget", "5x"),
+        ("train", "unet", "--budget", "5x"),
+        ("leaderboard", "--within", "5"),
+        ("plugins", "check", "median", "--timeout", "5x"),
+        ("run", "--limit", "0"),
+        ("run", "--nosie", "gaussian"),
+        ("merge", "one"),
+    ],
+)
+def test_misuse_is_an_error_and_a_hint_of_one_line_each(words: tuple[str, ...], benchbox: Command) -> None:
+    error, hint = benchbox(*words, code=2).stderr.splitlines()
+    assert error.startswith("error: ")
+    assert hint.startswith("hint: ")

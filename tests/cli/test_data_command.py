@@ -61,7 +61,7 @@ def test_info_names_splits_sizes_labels_and_what_is_missing(csv: Path) -> None:
     assert "emotion: angry 2, disgust 1, fear 1, happy 1, sad 1, surprise 1, neutral 1\n" in text
     assert f"PrivateTest: not there ({csv} has no face of split PrivateTest)" in text
     assert text.endswith(f"Example: benchbox run --data {csv} --split PublicTest\n")
-    values = json.loads(said("info", csv, "--json"))
+    values = json.loads(said("info", csv, "--format", "json"))
     assert [(one["split"], one["images"], one["sizes"]) for one in values["splits"]] == [
         ("Training", 8, "48x48"),
         ("PublicTest", 5, "48x48"),
@@ -107,7 +107,7 @@ def test_audit_of_one_split_shows_its_groups_first_names_first(csv: Path) -> Non
 
 
 def test_audit_as_json_has_every_group(csv: Path) -> None:
-    values = json.loads(said("audit", csv, "--json"))
+    values = json.loads(said("audit", csv, "--format", "json"))
     assert values["splits"][1] == {
         "split": "PublicTest",
         "images": 5,

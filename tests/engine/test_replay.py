@@ -43,7 +43,7 @@ def test_a_replay_finds_what_is_the_same_and_what_is_not(
     store.write_shard(wiener.key, 0, len(scores["psnr"]), scores)
     file.write_text(file.read_text().replace("0.9", "0.8"))
     store.write_outcome(failed.key, replace(store.outcomes()[failed.key], status="died", reason="gone"))
-    shown = json.loads(benchbox("replay", folder.name, "--json", code=1).stdout)
+    shown = json.loads(benchbox("replay", folder.name, "--format", "json", code=1).stdout)
     assert not shown["identical"]
     (warning,) = shown["warnings"]
     assert warning.startswith("'mine' was ")

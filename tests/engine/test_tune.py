@@ -358,7 +358,7 @@ def test_what_was_found_goes_into_a_run_whose_row_says_where(
 ) -> None:
     conditions = ("--noise", "gaussian:0.1", "--limit", "12", "--results", tmp_path / "results")
     out = tmp_path / "best.json"
-    said = benchbox("tune", "wiener:strength=1", "--space", "window_sigma=0.5,2", *conditions, "--out", out).stdout
+    said = benchbox("tune", "wiener:strength=1", "--space", "window_sigma=0.5,2", *conditions, "--output", out).stdout
     assert f"try: benchbox run wiener:@{out}" in said
     found = TunedOptions.load(out)
     assert found.options == {"strength": "1", "window_sigma": "2"}
@@ -375,7 +375,7 @@ def test_what_was_found_goes_into_a_run_whose_row_says_where(
 def test_a_file_that_cannot_be_written_is_refused_before_the_search(
     benchbox: Callable[..., CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    asked = ("tune", "median", "--space", "size=3", "--limit", "4", "--results", tmp_path / "results", "--out")
+    asked = ("tune", "median", "--space", "size=3", "--limit", "4", "--results", tmp_path / "results", "--output")
     said = benchbox(*asked, "nodir/tuned.json", code=2)
     assert "cannot write nodir/tuned.json: there is no folder nodir" in said.stderr
     assert not (tmp_path / "results").exists()
@@ -386,7 +386,7 @@ def test_what_was_found_is_shown_even_where_it_cannot_be_saved(tmp_path: Path, m
         raise BenchboxError(f"cannot write {path}: No space left on device")
 
     monkeypatch.setattr(TunedOptions, "save", full)
-    arguments = ["median", "--space", "size=3", "--limit", "4", "--out", str(tmp_path / "tuned.json")]
+    arguments = ["median", "--space", "size=3", "--limit", "4", "--output", str(tmp_path / "tuned.json")]
     said = CliRunner().invoke(command, [*arguments, "--results", str(tmp_path / "results")])
     assert isinstance(said.exception, BenchboxError)
     assert "psnr" in said.stdout

@@ -197,7 +197,7 @@ def test_the_listing_says_where_each_plugin_came_from_and_why_one_is_broken(benc
     assert f"broken: {tmp_path}/bad.py: ModuleNotFoundError: No module named 'no_such_module' (hint: " in shown
     assert f"broken: {tmp_path}/twice.py: 'median' is offered by benchbox-denoise 0.1.0 (benchbox_filters) too" in shown
     assert "Traceback" not in shown
-    found = json.loads(benchbox("plugins", "list", "--plugins-dir", ".", "--json").stdout)
+    found = json.loads(benchbox("plugins", "list", "--plugins-dir", ".", "--format", "json").stdout)
     assert {"from": f"{tmp_path}/good.py", "kind": "file", "offers": {"denoisers": ["box3"]}} in found["plugins"]
     assert {Path(one["from"]).name for one in found["broken"]} == {"bad.py", "twice.py"}
     assert all(one["reason"] and one["hint"] for one in found["broken"])
@@ -220,7 +220,7 @@ def test_a_package_of_somebody_else_is_found_and_used(benchbox: Command, tmp_pat
     (tmp_path / "site").mkdir()
     unpack(FIXTURES / "benchbox-shrink", tmp_path / "site")
     here = {"PYTHONPATH": str(tmp_path / "site")}
-    found = json.loads(benchbox("plugins", "list", "--json", **here).stdout)
+    found = json.loads(benchbox("plugins", "list", "--format", "json", **here).stdout)
     (one,) = [plugin for plugin in found["plugins"] if plugin["from"] == "benchbox-shrink 1.2 (benchbox_shrink)"]
     assert one["offers"] == {"denoisers": ["shrink"], "noises": ["dead"], "metrics": ["worst"]}
     arguments = "--noise", "dead:0.2", "--metric", "psnr", "--metric", "worst", "--limit", "5", "--no-timing"

@@ -65,12 +65,12 @@ def test_a_name_that_is_wrong_or_taken_is_refused(name: str, message: str, bench
 
 
 def test_nothing_is_overwritten(benchbox: Command, tmp_path: Path) -> None:
-    benchbox("plugins", "new", "mine", "--dir", "here")
+    benchbox("plugins", "new", "mine", "--output", "here")
     (tmp_path / "here" / "mine" / "mine.py").write_text("my work")
-    assert "exists" in benchbox("plugins", "new", "mine", "--dir", "here", code=2).stderr
+    assert "exists" in benchbox("plugins", "new", "mine", "--output", "here", code=2).stderr
     assert (tmp_path / "here" / "mine" / "mine.py").read_text() == "my work"
     (tmp_path / "file").write_text("")
-    assert "cannot write" in benchbox("plugins", "new", "other", "--dir", "file/in", code=2).stderr
+    assert "cannot write" in benchbox("plugins", "new", "other", "--output", "file/in", code=2).stderr
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_from_nothing_to_a_row_in_a_fresh_environment(benchbox: Command, environ
     board = run(*command, "run", "my_denoiser", "identity", "--noise", "gaussian:0.1", "--limit", "20", cwd=tmp_path)
     assert board.index("my_denoiser") < board.index("identity")
     assert "failed" not in board
-    found = json.loads(run(*command, "plugins", "list", "--json", cwd=tmp_path))
+    found = json.loads(run(*command, "plugins", "list", "--format", "json", cwd=tmp_path))
     assert {"denoisers": ["my_denoiser"]} in [one["offers"] for one in found["plugins"]]
     assert f"{len(PROBES)} pass, 0 fail" in run(*command, "plugins", "check", "my_denoiser", cwd=tmp_path)
     assert "passed" in run(environment, "-m", "pytest", "-W", "error", cwd=folder)

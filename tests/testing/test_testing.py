@@ -159,7 +159,7 @@ def test_check_prints_a_card_and_tells_by_its_exit_code(benchbox: Command) -> No
 
 
 def test_the_card_as_json_holds_every_probe(benchbox: Command, plugin: Plugin) -> None:
-    result = benchbox("plugins", "check", plugin("floor", "return noisy"), "--json", code=1)
+    result = benchbox("plugins", "check", plugin("floor", "return noisy"), "--format", "json", code=1)
     (card,) = json.loads(result.stdout)
     assert (card["denoiser"], card["healthy"]) == ("floor", False)
     assert [one["probe"] for one in card["verdicts"]] == list(PROBES)
@@ -176,7 +176,7 @@ def test_the_card_as_json_holds_every_probe(benchbox: Command, plugin: Plugin) -
     ],
 )
 def test_a_plugin_that_hangs_or_dies_gets_a_card(body: str, seen: str, benchbox: Command, plugin: Plugin) -> None:
-    result = benchbox("plugins", "check", plugin("broken", body), "--json", "--timeout", "3", code=1)
+    result = benchbox("plugins", "check", plugin("broken", body), "--format", "json", "--timeout", "3", code=1)
     (card,) = json.loads(result.stdout)
     assert [one["probe"] for one in card["verdicts"]] == list(PROBES)
     assert seen in card["verdicts"][0]["seen"]
@@ -198,7 +198,7 @@ def test_what_goes_wrong_in_the_fresh_process_only_is_said(
     body: str, seen: str, timeout: str, benchbox: Command, plugin: Plugin
 ) -> None:
     file = plugin("moody", IN_THE_FRESH_PROCESS.format(body))
-    result = benchbox("plugins", "check", file, "--json", "--timeout", timeout, code=1)
+    result = benchbox("plugins", "check", file, "--format", "json", "--timeout", timeout, code=1)
     (card,) = json.loads(result.stdout)
     failed = [one for one in card["verdicts"] if one["mark"] == "fail"]
     assert [one["probe"] for one in failed] == [probe.name for probe in PROCESS_PROBES]

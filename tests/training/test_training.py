@@ -239,7 +239,7 @@ def test_a_damaged_state_is_refused(config: TrainConfig, facts: str | None) -> N
         np.savez(state, facts=np.frombuffer(facts.encode(), np.uint8))
     with pytest.raises(BenchboxError, match=r"training state .*state\.npz is damaged: ") as caught:
         train(replace(config, resume=True), quiet)
-    assert "give another --out" in caught.value.hint
+    assert "give another --output" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["weights.npz", "weights.json", "history.csv", "curves.png"])
@@ -248,7 +248,7 @@ def test_files_that_a_training_would_overwrite_are_left_alone(config: TrainConfi
     (config.out / name).write_text("mine", encoding="ascii")
     with pytest.raises(BenchboxError, match=f"holds {name}, which a training would overwrite") as caught:
         train(config, quiet)
-    assert "--out" in caught.value.hint
+    assert "--output" in caught.value.hint
     assert (config.out / name).read_text(encoding="ascii") == "mine"
 
 
@@ -303,7 +303,7 @@ def test_it_stops_when_nothing_gets_better(config: TrainConfig) -> None:
 
 
 def test_it_stops_when_the_time_is_over(config: TrainConfig) -> None:
-    result = train(replace(config, minutes=1e-6, epochs=50), quiet)
+    result = train(replace(config, budget_s=6e-5, epochs=50), quiet)
     assert result.stopped == "time"
     assert len(result.history) == 1
     assert result.history[0].images == 8
@@ -447,12 +447,12 @@ def test_the_command_trains_resumes_and_explains(
     benchbox: Callable[..., subprocess.CompletedProcess[str]], config: TrainConfig
 ) -> None:
     plugin = ("--plugin", config.plugin_files[0])
-    trained = benchbox("train", "shrink", *plugin, "--out", "mine", "--epochs", 2)
+    trained = benchbox("train", "shrink", *plugin, "--output", "mine", "--epochs", 2)
     assert "best epoch" in trained.stdout and "mine/weights.npy" in trained.stdout
     assert "epoch 2: loss" in trained.stderr
-    again = benchbox("train", "shrink", *plugin, "--out", "mine", code=2)
+    again = benchbox("train", "shrink", *plugin, "--output", "mine", code=2)
     assert "hint: go on with --resume" in again.stderr
-    benchbox("train", "shrink", *plugin, "--out", "mine", "--epochs", 3, "--resume")
+    benchbox("train", "shrink", *plugin, "--output", "mine", "--epochs", 3, "--resume")
     score = ("shrink:weights=mine/weights.npy", *plugin, "--noise", "gaussian:0.2", "--no-timing", "--limit", 8)
     assert "shrink:weights=mine/weights.npy" in benchbox("run", *score).stdout
 
@@ -466,7 +466,7 @@ def test_an_interrupted_training_says_how_to_go_on(config: TrainConfig, tmp_path
         "shrink",
         "--plugin",
         str(config.plugin_files[0]),
-        "--out",
+        "--output",
         "mine",
         "--epochs",
         "9999",
@@ -480,7 +480,7 @@ def test_an_interrupted_training_says_how_to_go_on(config: TrainConfig, tmp_path
     assert process.returncode == 130
     assert "every finished epoch is kept" in said
     typed = said.split("Go on with: ")[1].strip()
-    assert typed.endswith("--out mine --epochs 9999 --patience 9999 --resume")
+    assert typed.endswith("--output mine --epochs 9999 --patience 9999 --resume")
     epochs = (tmp_path / "mine" / "history.csv").read_text(encoding="utf-8").count("\n") - 1
     resumed = [*command[:-1], str(epochs + 1), "--resume"]
     assert subprocess.run(resumed, cwd=tmp_path, check=False).returncode == 0
@@ -544,7 +544,7 @@ def test_a_network_is_trained_and_run_on_another_keras_backend(
     if importlib.util.find_spec("torch") is None:
         pytest.skip("torch is not installed: pip install torch")
     torch = {"KERAS_BACKEND": "torch"}
-    small = ("--limit", 8, "--batch-size", 4, "--epochs", 1, "--out", "mine")
+    small = ("--limit", 8, "--batch-size", 4, "--epochs", 1, "--output", "mine")
     assert "best epoch 1" in benchbox("train", denoiser, *small, **torch).stdout
     scored = benchbox("run", f"{denoiser}:weights=mine/weights.npz", "--no-timing", "--limit", 4, **torch)
     assert f"{denoiser}:weights=mine/weights.npz" in scored.stdout
