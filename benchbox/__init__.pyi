@@ -1,7 +1,7 @@
 from .api.arrays import Image, Images, Scores, Sigma
 from .api.dataset import Dataset, ImageSet
 from .api.denoiser import Capabilities, Denoiser, ImageDenoiser, TrainingCard
-from .api.errors import BenchboxError
+from .api.errors import BenchboxError, describe_exit
 from .api.hookspecs import hookimpl
 from .api.metric import Metric
 from .api.noise import NoiseModel
@@ -29,6 +29,7 @@ __all__ = [
     "Trainer",
     "TrainingCard",
     "__version__",
+    "describe_exit",
     "hookimpl",
     "load_run",
     "run",

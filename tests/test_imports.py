@@ -29,10 +29,16 @@ def benchbox_denoisers():
     return [Box]
 """
 BAD = {
-    "exits": ("import os; os._exit(3)", "importing it ended the process with exit code 3"),
-    "dies": ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "importing it ended the process by SIGKILL"),
-    "aborts": ("import os; os.abort()", "importing it ended the process by SIGABRT"),
-    "interrupts": ("raise KeyboardInterrupt", "importing it ended the process by SIGINT"),
+    "exits": ("import os; os._exit(3)", "while it was imported, its process ended with exit code 3"),
+    "dies": (
+        "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+        "while it was imported, its process was ended by SIGKILL",
+    ),
+    "aborts": ("import os; os.abort()", "while it was imported, its process was ended by SIGABRT"),
+    "interrupts": (
+        "raise KeyboardInterrupt",
+        "while it was imported, its process was ended by SIGINT: KeyboardInterrupt",
+    ),
     "sleeps": ("import time; time.sleep(600)", "importing it took longer than 3 s"),
     "loops": ("while True: pass", "importing it took longer than 3 s"),
     "holds_the_gil": ("import ctypes; ctypes.PyDLL(None).sleep(600)", "importing it took longer than 3 s"),
@@ -117,10 +123,10 @@ def test_a_run_goes_on_without_a_plugin_that_dies_and_says_so(benchbox: Command,
     done = benchbox(*asked)
     assert "box3" in done.stdout
     words = " ".join(done.stderr.split())
-    assert "bad.py: importing it ended the process by SIGKILL" in words
+    assert "bad.py: while it was imported, its process was ended by SIGKILL" in words
     assert "hangs.py: importing it took longer than 8 s" in words
     listed = benchbox("plugins", "list", "--plugin", folder / "bad.py", "--plugin", folder / "good.py").stdout
-    assert f"broken: {folder}/bad.py: importing it ended the process by SIGKILL" in listed
+    assert f"broken: {folder}/bad.py: while it was imported, its process was ended by SIGKILL" in listed
     assert "denoisers: box3" in listed
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 
@@ -33,6 +34,28 @@ class ContractError(BenchboxError):
 
 def _rebuild(cls: type[BenchboxError], message: str, hint: str) -> BenchboxError:
     return cls(message, hint=hint)
+
+
+def describe_exit(code: int) -> str:
+    """How a process ended, in words that follow its name.
+
+    Parameters
+    ----------
+    code : int
+        Its ``returncode`` as `subprocess.Popen` has it: negative for a signal.
+
+    Returns
+    -------
+    str
+        ``was ended by SIGSEGV``, ``was ended by signal 40`` (not every signal has a name), or ``ended with exit code
+        3``.
+    """
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was ended by signal {-code}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +13,7 @@ from benchbox.api.threads import thread_environment
 from benchbox.engine.plan import Limits
 from benchbox.records.outcomes import Calibration
 from benchbox.records.run import decode
+from benchbox.system.program import Child, ChildDied, ChildHangs, parent_connection
 
 SIDE = 256
 """Side of the stencil's array and of both matrices, so that all of them lie in a second-level cache."""
@@ -41,23 +38,12 @@ def calibrate(threads: int, limits: Limits, log: Path) -> Calibration | None:
     Calibration or None
         None where it failed; a run goes on without.
     """
-    # -P: a file in the working directory must not pass for a library.
-    command = [sys.executable, "-P", "-m", "benchbox.engine.calibration"]
-    environment = os.environ | thread_environment(threads)
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            env=environment,
-            timeout=limits.timeout_s,
-            check=True,
-        )
-        return decode(Calibration, json.loads(done.stdout) | {"threads": threads})
-    except (subprocess.SubprocessError, OSError, ValueError) as error:
-        tail = getattr(error, "stderr", "") or ""
-        log.write_text(f"no calibration: {error}\n{tail}\n", encoding="utf-8", errors="backslashreplace")
+        with Child("benchbox.engine.calibration", thread_environment(threads)) as child:
+            measured = child.receive(limits.timeout_s)
+        return decode(Calibration, measured | {"threads": threads})
+    except (ChildDied, ChildHangs, OSError, ValueError) as error:
+        log.write_text(f"no calibration: {error}\n", encoding="utf-8", errors="backslashreplace")
         return None
 
 
@@ -91,5 +77,6 @@ def _samples_ms(work: Callable[[], Any]) -> list[float]:
     return samples[_WARM_UPS:]
 
 
-if __name__ == "__main__":
-    print(json.dumps(measure()))
+def main() -> None:
+    """Send the process that started this one what `measure` gives."""
+    parent_connection().send(measure())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +20,7 @@ from benchbox.records.run import Cell, DataRequest, DenoiserRecord, MetricRecord
 from benchbox.records.specs import build, canonical, options_of, parse_composition, parse_spec, resolve, write_value
 from benchbox.records.tuned import apply_tuned
 from benchbox.registry import Registry
+from benchbox.system.program import resident_mb
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ class Limits:
         """The reason of a row that held too much."""
         return f"its process held more than {self.memory_gb:g} GiB (--memory)"
 
-    def exceeded(self, resident_mb: Callable[[], float]) -> bool:
-        """Whether a process holds too much; it is only asked where there is a limit."""
-        return self.memory_gb is not None and resident_mb() > self.memory_gb * 1024
+    def too_large(self, pid: int) -> bool:
+        """Whether a process and all that it started hold too much; nothing is looked at without a limit."""
+        return self.memory_gb is not None and resident_mb(pid) > self.memory_gb * 1024
 
 
 T = TypeVar("T")

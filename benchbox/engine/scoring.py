@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import signal
 import threading
 import time
 from collections import deque
@@ -11,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from benchbox.api.denoiser import TrainingCard
+from benchbox.api.errors import describe_exit
 from benchbox.engine.events import CellDone, Event, ShardDone, WorkerStarted
 from benchbox.engine.plan import Limits, Shard
 from benchbox.engine.shard import Condition, ImagesLost, ShardScores, ShardTask
@@ -19,7 +21,6 @@ from benchbox.engine.workers import WorkerContext, WorkerPool, completed
 from benchbox.records.outcomes import Failure, Knowledge, Outcome
 from benchbox.records.run import Cell, DenoiserRecord
 from benchbox.store import RunStore
-from benchbox.system.program import signal_name
 
 _POLL_S = 0.2
 _INTERRUPT_S = 1.0  # what ends a worker may be an interrupt of the whole run, which is known of a moment later
@@ -172,7 +173,7 @@ class QualityPass:
                 if self._stop.is_set():
                     return None
                 concurrent.futures.wait([future], timeout=_POLL_S)
-                if self._limits.exceeded(pool.resident_mb):
+                if self._limits.memory_gb and pool.resident_mb() > self._limits.memory_gb * 1024:
                     pool.kill()
                     return Failure("out of memory", self._limits.memory_words)
             failure = self._explain(future)
@@ -196,10 +197,8 @@ class QualityPass:
             return Failure("timeout", f"a shard took longer than {self._limits.timeout_s:g} s (--timeout)")
         if isinstance(error, ProcessExpired):
             code = int(error.exitcode or 0)
-            if code < 0:
-                name = signal_name(-code)
-                return Failure("died", f"its process was ended by {name}", name)
-            return Failure("died", f"its process ended itself with exit code {code}", f"exit code {code}")
+            detail = "SIGKILL" if code == -signal.SIGKILL else ""
+            return Failure("died", f"its process {describe_exit(code)}", detail)
         if isinstance(error, ImagesLost | KeyboardInterrupt):
             raise error
         # A plugin that meddles with the harness in its process spoils the way back, and that costs its own row only.

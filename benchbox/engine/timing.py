@@ -5,18 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
-from benchbox.api.errors import BenchboxError
+from benchbox.api.errors import BenchboxError, describe_exit
 from benchbox.api.threads import thread_environment
 from benchbox.engine.plan import Limits, Shard
 from benchbox.engine.shard import Condition, draw, tell
@@ -24,10 +21,9 @@ from benchbox.records.outcomes import Failure, Timing
 from benchbox.records.run import DenoiserRecord, decode
 from benchbox.system.files import TEMPORARY_HINT, temporary_folder
 from benchbox.system.output import OutputKeeper
-from benchbox.system.program import GuardedProgram, signal_name
+from benchbox.system.program import GuardedProgram, MemoryLimitPassed, TimeLimitPassed, too_slow
 
 TASK_VARIABLE = "BENCHBOX_TIMING_TASK"
-_POLL_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -127,46 +123,24 @@ def time_denoiser(
         command = [sys.executable, "-P", "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "-p"]
         command += ["pytest_benchmark.plugin", "--benchmark-only", "-c", os.devnull, "--rootdir", str(folder)]
         command += [str(Path(__file__).with_name("timing_case.py"))]
-        with OutputKeeper(log, folder) as keeper, keeper.pipe.open("wb", buffering=0) as output:
-            process = GuardedProgram(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, environment=environment
-            )
-            try:
-                failure = _wait(process, limits)
-            finally:
-                process.end()
-        if failure is not None:
-            return Timing(failure.status, failure.reason), ""
-        code = process.returncode
+        try:
+            with (
+                OutputKeeper(log, folder) as keeper,
+                keeper.pipe.open("wb", buffering=0) as output,
+                GuardedProgram(command, stdout=output, stderr=output, environment=environment) as process,
+            ):
+                code = process.wait_within(limits.timeout_s, limits.too_large)
+        except TimeLimitPassed:
+            return Timing("timeout", f"{too_slow('timing', limits.timeout_s)} (--timeout)"), ""
+        except MemoryLimitPassed:
+            return Timing("out of memory", limits.memory_words), ""
         if not result.is_file():
-            reason = f"ended by {signal_name(-code)}" if code < 0 else f"exit code {code}"
             tail = ""
             with contextlib.suppress(OSError):
                 tail = log.read_text(encoding="utf-8", errors="replace")[-4000:]
-            return Timing("died", f"its process ended without a result ({reason})"), tail
+            return Timing("died", f"its process {describe_exit(code)} and left no result"), tail
         values = json.loads(result.read_text(encoding="utf-8"))
     if "detail" in values:
         failure = decode(Failure, values)
         return Timing(failure.status, failure.reason), failure.detail
     return decode(Timing, values), ""
-
-
-def _wait(process: subprocess.Popen[bytes], limits: Limits) -> Failure | None:
-    """Wait for the end of a process, or for the limit that it passes."""
-    end = time.monotonic() + limits.timeout_s
-    while process.poll() is None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_POLL_S)
-        if time.monotonic() > end:
-            return Failure("timeout", f"timing took longer than {limits.timeout_s:g} s (--timeout)")
-        if limits.exceeded(lambda: _resident_mb(process.pid)):
-            return Failure("out of memory", limits.memory_words)
-    return None
-
-
-def _resident_mb(pid: int) -> float:
-    """Resident memory of the program of a guardian and of all that it started, MiB."""
-    try:
-        return sum(one.memory_info().rss for one in psutil.Process(pid).children(recursive=True)) / 2**20
-    except psutil.Error:
-        return 0.0

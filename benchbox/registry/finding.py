@@ -78,20 +78,20 @@ def load_registry(
     providers = [*_installed(), *(one for folder in folders for one in _providers_in(folder)), *asked_for]
     # A clone that was installed before the distribution was renamed still calls it by the project's name.
     ours = (DISTRIBUTION, PROJECT)
-    strangers = [one for one in providers if one.kind == "file" or one.distribution not in ours]
-    trials = try_imports(strangers, timeout_s, lambda provider: on_event(Importing(provider)))
+    third_party = [one for one in providers if one.kind == "file" or one.distribution not in ours]
+    tested = try_imports(third_party, timeout_s, lambda provider: on_event(Importing(provider)))
     registry = Registry()
     for provider in providers:
         before = len(registry.broken)
-        trial = trials.get(provider)
-        if trial is not None and trial.reason:
+        test = tested.get(provider)
+        if test is not None and test.reason:
             registry.broken.append(
-                Broken(provider, trial.reason, "fix what it does when it is imported, or leave it out")
+                Broken(provider, test.reason, "fix what it does when it is imported, or leave it out")
             )
         else:
             registry.add(provider)
-        if trial is not None and not trial.reason and trial.seconds > SLOW_S:
-            on_event(SlowImport(provider, trial.seconds))
+        if test is not None and not test.reason and test.seconds > SLOW_S:
+            on_event(SlowImport(provider, test.seconds))
         for broken in registry.broken[before:]:
             if provider in asked_for and not forgiving:
                 raise BenchboxError(f"plugin {provider.label}: {broken.reason}", hint=broken.hint)

@@ -33,7 +33,7 @@ def end_children() -> None:
     """End every child of this process, and the orphans that it is then given, until there are none."""
     end = time.monotonic() + _END_S
     while time.monotonic() < end:
-        for child in _children():
+        for child in children():
             with contextlib.suppress(OSError):
                 os.kill(child, signal.SIGKILL)
         try:
@@ -44,7 +44,8 @@ def end_children() -> None:
         time.sleep(_AGAIN_S)
 
 
-def _children() -> list[int]:
+def children() -> list[int]:
+    """Numbers of the children of this process, those that have ended and are not yet waited for too; on Linux only."""
     found, ours = [], str(os.getpid()).encode()
     for file in Path("/proc").glob("[0-9]*/stat") if sys.platform == "linux" else []:
         with contextlib.suppress(OSError):

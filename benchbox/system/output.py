@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 
 LIMIT = 2**20
-_POLL_S = 0.1
+"""Bytes kept; more than a pipe holds, so that one read empties it."""
 
 
 class OutputKeeper:
@@ -22,21 +22,23 @@ class OutputKeeper:
     log : Path
         File that takes the first `LIMIT` bytes; it is appended to.
     folder : Path
-        Takes the pipe.
+        Folder for the pipe.
     """
 
     def __init__(self, log: Path, folder: Path) -> None:
         self._log = log
-        self.pipe = folder / "output"
+        self.pipe = folder / f"{log.stem}.pipe"
         """Where to write to."""
-        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._kept = self._dropped = 0
         self._thread = threading.Thread(target=self._copy, name=f"output of {log.stem}", daemon=True)
 
     def __enter__(self) -> OutputKeeper:
-        """Begin to read; where the log cannot be opened a warning says so, and all is thrown away."""
+        """Begin to read; if the log cannot be opened, warn and throw everything away."""
         os.mkfifo(self.pipe, 0o600)
         # Open for both, so that neither side waits for the other and writers may come and go.
         self._handle = os.open(self.pipe, os.O_RDWR | os.O_NONBLOCK)
+        self._stopped, self._stop = os.pipe()
         try:
             self._file = self._log.open("ab", buffering=0)
         except OSError as error:
@@ -49,27 +51,30 @@ class OutputKeeper:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
         """Read what is left and end."""
-        self._stop.set()
+        os.close(self._stop)
         self._thread.join()
+        self.flush()
+        with self._file as log, contextlib.suppress(OSError):
+            if self._dropped:
+                log.write(f"\n[{self._dropped:,} more bytes were printed and not kept]\n".encode())
         os.close(self._handle)
+        os.close(self._stopped)
+
+    def flush(self) -> None:
+        """Bring to the log what has been written to the pipe until now."""
+        with self._lock, contextlib.suppress(BlockingIOError):
+            block = os.read(self._handle, LIMIT)
+            part = block[: max(0, LIMIT - self._kept)]
+            try:
+                self._file.write(part)
+                self._kept += len(part)
+                self._dropped += len(block) - len(part)
+            except OSError:  # a full disk must not leave the process waiting for a reader
+                self._dropped += len(block)
 
     def _copy(self) -> None:
-        kept = dropped = 0
-        with self._file as log:
-            while True:
-                ready, _, _ = select.select([self._handle], [], [], 0 if self._stop.is_set() else _POLL_S)
-                if not ready:
-                    if self._stop.is_set():
-                        break
-                    continue
-                block = os.read(self._handle, LIMIT)
-                part = block[: max(0, LIMIT - kept)]
-                try:
-                    log.write(part)
-                    kept += len(part)
-                    dropped += len(block) - len(part)
-                except OSError:  # a full disk must not leave the process waiting for a reader
-                    dropped += len(block)
-            if dropped:
-                with contextlib.suppress(OSError):
-                    log.write(f"\n[{dropped:,} more bytes were printed and not kept]\n".encode())
+        while True:
+            ready, _, _ = select.select([self._handle, self._stopped], [], [])
+            if self._stopped in ready:
+                return
+            self.flush()

@@ -5,36 +5,56 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, Self
 
+from benchbox.api.errors import describe_exit
 from benchbox.system import guardian
+from benchbox.system.files import temporary_folder
+from benchbox.system.output import OutputKeeper
 
-
-def signal_name(number: int) -> str:
-    """Name of a signal, ``SIGKILL``; ``signal 40`` for one that has none, as most of the real-time signals."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-_End = int | IO[bytes]
+_File = int | IO[bytes]
 _END_S = 10.0
+_POLL_S = 0.5
+
+
+def too_slow(what: str, seconds: float) -> str:
+    """Say that something took longer than it may."""
+    return f"{what} took longer than {seconds:g} s"
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory of a process and all it started, in MiB; 0 when it is gone."""
+    import psutil
+
+    total = 0.0
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for one in [process, *process.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                total += one.memory_info().rss / 2**20
+    return total
+
+
+class TimeLimitPassed(Exception):
+    """The program ran for too long."""
+
+
+class MemoryLimitPassed(Exception):
+    """The program and what it started held too much memory."""
 
 
 class GuardedProgram(subprocess.Popen[bytes]):
-    """A program under a guardian, which ends as the program does, but only after all that it has started.
+    """A program under a guardian, which exits as the program does, but only once all that it started is gone.
 
-    It does so too when the process that made this ends, however that comes about. The program leads a session of its
-    own.
+    The guardian also ends it when the process that made this one goes away, for whatever reason. The program leads a
+    session of its own. Use it in a ``with`` statement, which ends it.
 
     Parameters
     ----------
@@ -45,16 +65,16 @@ class GuardedProgram(subprocess.Popen[bytes]):
     pass_fds : sequence of int
         Further open files that the program inherits.
     environment : mapping of str to str, optional
-        Its environment, where it is not that of this process.
+        Its environment; by default that of this process.
     """
 
     def __init__(
         self,
         command: Sequence[str],
         *,
-        stdin: _End,
-        stdout: _End,
-        stderr: _End,
+        stdin: _File = subprocess.DEVNULL,
+        stdout: _File,
+        stderr: _File,
         pass_fds: Sequence[int] = (),
         environment: Mapping[str, str] | None = None,
     ) -> None:
@@ -75,8 +95,43 @@ class GuardedProgram(subprocess.Popen[bytes]):
         finally:
             os.close(theirs)
 
+    def __enter__(self) -> Self:
+        """Give the program."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the program."""
+        self.end()
+
+    def wait_within(self, seconds: float, too_large: Callable[[int], bool] = lambda pid: False) -> int:
+        """Wait for the program to exit by itself; give its exit code.
+
+        Parameters
+        ----------
+        seconds : float
+            How long it may take.
+        too_large : callable
+            Whether the process of this number, with all that it started, holds too much memory.
+
+        Raises
+        ------
+        TimeLimitPassed, MemoryLimitPassed
+            It goes on running: `end` ends it.
+        """
+        end = time.monotonic() + seconds
+        while self.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.wait(_POLL_S)
+            if time.monotonic() > end:
+                raise TimeLimitPassed
+            if too_large(self.pid):
+                raise MemoryLimitPassed
+        return int(self.returncode)
+
     def end(self) -> None:
-        """End the program and all that it started; nothing happens where that was done before."""
+        """End the program and all that it started; it may have ended before."""
         if self._life >= 0:
             with contextlib.suppress(BrokenPipeError):
                 os.write(self._life, b".")
@@ -98,30 +153,36 @@ class ChildHangs(Exception):
 
 
 class Child:
-    """A fresh interpreter that runs one module of this package; use it in a ``with`` statement.
+    """A fresh interpreter under a guardian that runs one module of this package; use it in a ``with`` statement.
+
+    What it prints is bounded: a plugin may print without end.
 
     Parameters
     ----------
     module : str
-        Its function ``main`` is called; the number of its end of the pipe is its argument.
+        Its function ``main`` is called, which talks to this process through `parent_connection`.
     environment : mapping of str to str, optional
         Variables to set, before anything is imported.
     """
 
     def __init__(self, module: str, environment: Mapping[str, str] | None = None) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="benchbox-")
-        self._out, self._err = (Path(self._folder.name) / name for name in ("out", "err"))
-        ours, theirs = multiprocessing.Pipe()
-        self._pipe: Connection[Any, Any] = ours
-        with theirs, self._out.open("wb") as out, self._err.open("wb") as err:
-            self._process = GuardedProgram(
-                [sys.executable, "-P", "-c", f"from {module} import main; main()", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                environment=os.environ | dict(environment or {}),
-                pass_fds=[theirs.fileno()],
-            )
+        with contextlib.ExitStack() as stack:
+            folder = stack.enter_context(temporary_folder())
+            self._out, self._err = folder / "stdout", folder / "stderr"
+            out, err = (stack.enter_context(OutputKeeper(file, folder)) for file in (self._out, self._err))
+            ours, theirs = multiprocessing.Pipe()
+            self._pipe: Connection[Any, Any] = ours
+            with theirs, out.pipe.open("wb", buffering=0) as stdout, err.pipe.open("wb", buffering=0) as stderr:
+                # -P: a file in the working directory must not pass for a library.
+                self._process = GuardedProgram(
+                    [sys.executable, "-P", "-c", f"from {module} import main; main()", str(theirs.fileno())],
+                    stdout=stdout,
+                    stderr=stderr,
+                    environment=os.environ | dict(environment or {}),
+                    pass_fds=[theirs.fileno()],
+                )
+            self._keepers = out, err
+            self._stack = stack.pop_all()
 
     def __enter__(self) -> Child:
         """Give the process."""
@@ -137,11 +198,11 @@ class Child:
         """End the process and all that it started."""
         self._pipe.close()
         self._process.end()
-        self._folder.cleanup()
+        self._stack.close()
 
     def send(self, value: object) -> None:
         """Send a value that pickles."""
-        with contextlib.suppress(BrokenPipeError):  # `receive` then says how the process ended
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # `receive` then says how the process ended
             self._pipe.send(value)
 
     def receive(self, timeout_s: float) -> Any:
@@ -159,14 +220,28 @@ class Child:
         try:
             return self._pipe.recv()
         except (EOFError, ConnectionResetError) as error:
-            code = self._process.wait()
-            how = f"by {signal_name(-code)}" if code < 0 else f"with exit code {code}"
-            raise ChildDied(f"its process was ended {how}{self._last_words()}") from error
+            # It may have closed the pipe and gone on.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_END_S)
+            self._process.end()
+            last = self._last_line()
+            words = f"its process {describe_exit(self._process.returncode)}" + (f": {last}" if last else "")
+            raise ChildDied(words) from error
 
     def output(self) -> str:
-        """What the process has written to its standard output."""
+        """What the process has written to its standard output so far, up to the limit of `OutputKeeper`."""
+        self._keepers[0].flush()
         return self._out.read_text(encoding="utf-8", errors="replace")
 
-    def _last_words(self) -> str:
+    def _last_line(self) -> str:
+        self._keepers[1].flush()
         lines = self._err.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return f": {lines[-1]}" if lines else ""
+        return lines[-1] if lines else ""
+
+
+def parent_connection() -> Connection[Any, Any]:
+    """The pipe to the process that started this one as a `Child`."""
+    number = int(sys.argv[1])
+    # What a plugin starts must not hold the pipe open once this process is gone.
+    os.set_inheritable(number, False)
+    return Connection(number)

@@ -18,6 +18,7 @@ from benchbox.api.denoiser import Denoiser
 from benchbox.records.run import Provider
 from benchbox.records.specs import Spec, build
 from benchbox.registry import load_module
+from benchbox.system.program import parent_connection
 from benchbox.testing.threads_at_work import BusyThreads
 
 _MIB = 2**20
@@ -184,7 +185,7 @@ def _same(one: Any, other: Any) -> bool:
 
 def main() -> None:
     """Answer a `FreshTask` by a report, and then a denoiser, set up here, by what it makes of the same stack."""
-    pipe: Connection[Any, Any] = Connection(int(sys.argv[1]))
+    pipe = parent_connection()
     task: FreshTask = pipe.recv()
     sys.path[:] = task.path
     pipe.send(_attempt(lambda: observe(task)))

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 from benchbox.records.run import Provider
 from benchbox.records.specs import Spec
 from benchbox.registry import Broken, Registry
-from benchbox.system.program import Child, ChildDied, ChildHangs
+from benchbox.system.program import Child, ChildDied, ChildHangs, parent_connection
 from benchbox.testing.card import HealthCard, Verdict
 from benchbox.testing.check import PROBES
 from benchbox.testing.subject import TIMEOUT_S, Bench, Subject
@@ -133,7 +130,7 @@ class _Server:
 
 def main() -> None:
     """Load what the first message names, then answer each (spec, probe) by a verdict."""
-    pipe: Connection[Any, Any] = Connection(int(sys.argv[1]))
+    pipe = parent_connection()
     task: IsolatedTask = pipe.recv()
     registry = Registry()
     registry.add(task.provider)

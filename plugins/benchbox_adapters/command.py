@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from benchbox import BenchboxError, Capabilities, Image, ImageDenoiser
+from benchbox import BenchboxError, Capabilities, Image, ImageDenoiser, describe_exit
 
 _EXAMPLE = 'command:run="./mydenoise {in} {out} {sigma}"'
 
@@ -122,10 +122,9 @@ class Command(ImageDenoiser):
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
         if process.returncode:
-            code = process.returncode
-            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
             lines = words_of_error.decode("utf-8", "replace").strip().splitlines()
-            raise BenchboxError(f"{words[0]} {how}" + (f": {lines[-1]}" if lines else ""), hint="run it by hand")
+            last = f": {lines[-1]}" if lines else ""
+            raise BenchboxError(f"{words[0]} {describe_exit(process.returncode)}{last}", hint="run it by hand")
 
     def _write(self, file: Path, image: Image) -> None:
         if self.format == "npy":
