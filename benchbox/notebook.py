@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,7 @@ from benchbox.engine.plan import DEFAULT_METRICS, DEFAULT_NOISE, RunConfig, defa
 from benchbox.engine.run import execute
 from benchbox.records.run import DataRequest, Protocol, SigmaPolicy
 from benchbox.store import IMAGE, RunStore, find_run
+from benchbox.system.cache import usable_cache
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,7 +152,10 @@ def run(
         plugin_files=tuple(Path(plugin) for plugin in plugins),
         command="benchbox.run(...)",
     )
-    return RunFrames(execute(config, lambda event: None))
+    with usable_cache() as warning:
+        if warning:
+            warnings.warn(warning, stacklevel=2)
+        return RunFrames(execute(config, lambda event: None))
 
 
 def load_run(name: str = "", *, results: str | Path = "results") -> RunFrames:

@@ -32,6 +32,9 @@ _COMMANDS = {
 }
 
 
+_WITH_CACHE = frozenset({"run", "replay", "train", "tune", "data", "plugins"})
+
+
 class _LazyGroup(click.Group):
     """A group that knows its commands by name and imports the one that is used."""
 
@@ -73,6 +76,15 @@ def cli(ctx: click.Context, traceback: bool) -> None:
       benchbox leaderboard --format markdown
     """
     ctx.obj = traceback
+    # A notebook names its own backend here, which another process may not even be able to import.
+    os.environ["MPLBACKEND"] = "agg"
+    if ctx.invoked_subcommand in _WITH_CACHE:
+        from benchbox.cli.options import echo
+        from benchbox.system.cache import usable_cache
+
+        if warning := ctx.with_resource(usable_cache()):
+            click.secho("warning: ", fg="yellow", nl=False, err=True)
+            echo(warning, err=True)
 
 
 def main() -> NoReturn:

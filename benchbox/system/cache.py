@@ -14,9 +14,64 @@ from typing import IO, Any
 import xxhash
 
 from benchbox.api.errors import BenchboxError
+from benchbox.system.files import temporary_folder
 
 CACHE_VARIABLE = "BENCHBOX_CACHE_DIR"
+_NUMBA_VARIABLE = "NUMBA_CACHE_DIR"
 _ABANDONED_S = 24 * 3600
+
+
+def _base() -> Path:
+    given = os.environ.get(CACHE_VARIABLE)
+    if given:
+        return Path(given)
+    import platformdirs
+
+    return platformdirs.user_cache_path("benchbox")
+
+
+@contextlib.contextmanager
+def usable_cache() -> Iterator[str]:
+    """Give this process, and those that it starts, a temporary cache where theirs cannot be written.
+
+    Yields
+    ------
+    str
+        What is wrong with the cache and how to mend it, in one line; empty where it is usable.
+    """
+    base = _base()
+    problem = _problem(base)
+    if not problem:
+        yield ""
+        return
+    with temporary_folder() as folder:
+        values = {CACHE_VARIABLE: str(folder)}
+        # numba keeps machine code beside the kernels where it can, and in the user's cache folder where it cannot.
+        if _NUMBA_VARIABLE not in os.environ and not os.access(Path(__file__).parent, os.W_OK):
+            values[_NUMBA_VARIABLE] = str(folder / "numba")
+        before = {name: os.environ.get(name) for name in values}
+        os.environ.update(values)
+        try:
+            yield (
+                f"the cache folder {base} cannot be used ({problem}); a temporary one is used, so data are parsed "
+                f"again in each command: set {CACHE_VARIABLE} to a folder that can be written"
+            )
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+
+
+def _problem(base: Path) -> str:
+    """Why a folder cannot be written or made; empty where it can."""
+    if not base.is_absolute() and not os.environ.get(CACHE_VARIABLE):
+        return "there is no home folder"
+    nearest = next(folder for folder in (base.absolute(), *base.absolute().parents) if folder.exists())
+    if not nearest.is_dir():
+        return f"{nearest} is not a folder"
+    return "" if os.access(nearest, os.W_OK | os.X_OK) else f"{nearest} may not be written"
 
 
 class CacheFolder:
@@ -30,13 +85,7 @@ class CacheFolder:
     """
 
     def __init__(self, name: str) -> None:
-        given = os.environ.get(CACHE_VARIABLE)
-        if given:
-            self.path = Path(given) / name
-        else:
-            import platformdirs
-
-            self.path = platformdirs.user_cache_path("benchbox") / name
+        self.path = _base() / name
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:

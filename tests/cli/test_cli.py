@@ -159,3 +159,24 @@ def test_misuse_is_an_error_and_a_hint_of_one_line_each(words: tuple[str, ...], 
     error, hint = benchbox(*words, code=2).stderr.splitlines()
     assert error.startswith("error: ")
     assert hint.startswith("hint: ")
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{"BENCHBOX_CACHE_DIR": "/dev/null/cache"}, {"BENCHBOX_CACHE_DIR": "", "HOME": "/dev/null", "XDG_CACHE_HOME": ""}],
+)
+def test_a_cache_that_cannot_be_written_is_a_warning(
+    benchbox: Command, csv: Path, tmp_path: Path, variables: dict[str, str]
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    done = benchbox("data", "info", csv, TMPDIR=str(temporary), **variables)
+    assert done.stdout == benchbox("data", "info", csv).stdout
+    assert done.stderr.count("warning:") == 1
+    assert "/dev/null is not a folder" in done.stderr
+    assert "set BENCHBOX_CACHE_DIR" in done.stderr
+    assert not list(temporary.iterdir())
+
+
+def test_a_notebooks_backend_for_charts_does_no_harm(benchbox: Command) -> None:
+    benchbox("run", "identity", "--limit", "2", "--no-timing", "--report", MPLBACKEND="module://not_installed.backend")
