@@ -15,39 +15,13 @@ from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError
 from benchbox.api.threads import threads
-from benchbox.builtin.datasets.faces import (
-    BAD_EMOTION,
-    BAD_PIXEL,
-    BAD_USAGE,
-    EMOTION,
-    EMOTIONS,
-    FIELD_COUNT,
-    IGNORED,
-    LOOKAHEAD,
-    OK,
-    OPEN_QUOTE,
-    OTHER_EMOTION,
-    PIXEL,
-    PIXEL_COUNT,
-    PIXELS,
-    SPLITS,
-    STRAY,
-    UNNAMED_TEST,
-    USAGE,
-    Rows,
-)
+from benchbox.builtin.datasets.csv_report import EMOTION, IGNORED, LOOKAHEAD, OK, PIXEL, USAGE, USAGE_WORDS, refusal
+from benchbox.builtin.datasets.faces import OTHER_EMOTION, PIXELS, SPLITS, UNNAMED_TEST, Rows
 from benchbox.builtin.datasets.packed_csv import open_csv
 from benchbox.builtin.datasets.sniff import AGAIN, printable, refuse_known_mistakes
 
 _HEAD_BYTES = 1 << 16
 _COLUMNS = {"emotion": EMOTION, "pixels": PIXEL, "usage": USAGE}
-_USAGE_WORDS = {
-    **{name: code for code, name in enumerate(SPLITS)},
-    **{word: SPLITS.index("Training") for word in ("train", "Train", "training")},
-    **{word: SPLITS.index("PublicTest") for word in ("val", "Val", "valid", "Valid", "validation", "Validation")},
-    **dict.fromkeys(("test", "Test"), UNNAMED_TEST),
-}
-"""Words of the column Usage, as the challenge and other editions of the csv spell them."""
 
 
 @dataclass(frozen=True)
@@ -136,84 +110,6 @@ def _names(line: bytes) -> tuple[tuple[str, ...], str]:
     return tuple(name.strip().strip('"').strip() for name in text.split(separator)), separator
 
 
-def refusal(
-    path: Path, columns: tuple[str, ...], report: NDArray[np.int64], row: bytes, line: int, last: bool
-) -> BenchboxError:
-    """Word a refusal.
-
-    Parameters
-    ----------
-    path : Path
-    columns : tuple of str
-        Names in the header.
-    report : ndarray of int64, shape (6,)
-        What `csv_kernel.parse_rows` reported.
-    row : bytes
-        The refused line, without its line feed.
-    line : int
-        Its number, from 1.
-    last : bool
-        Whether it is the last line of a file that does not end with a line feed, so that it may be cut off.
-
-    Returns
-    -------
-    BenchboxError
-    """
-    reason, where, column, count, row_start = (int(value) for value in report[:5])
-    offset = where - row_start
-    name = columns[column] if column < len(columns) else ""
-    place = f"{path}, line {line}, column {offset + 1}" + (f" ({name})" if name else "")
-    rest = row[offset:].rstrip()
-    token = rest.split(b",")[0].split(b";")[0].strip(b' \t"')[:40]
-    if reason in (BAD_PIXEL, STRAY):
-        token = token.split()[0] if token.split() else b""
-    if last and len(token) == len(rest.strip(b'"')) and _may_be_cut(reason, token, count):
-        so_far = f" after {count} of {PIXELS} pixels" if name.lower() == "pixels" else ""
-        return BenchboxError(
-            f"{place}: the file is cut off in the middle of a row{so_far}",
-            hint=f"it is incomplete; {AGAIN}, or leave the row out with --skip-bad",
-        )
-    if reason == BAD_PIXEL:
-        return BenchboxError(
-            f"{place}: pixel {count + 1} is '{printable(token)}', not a whole number from 0 to 255",
-            hint=f"correct that value, {AGAIN}, or leave the row out with --skip-bad",
-        )
-    if reason == PIXEL_COUNT:
-        return BenchboxError(
-            f"{place}: {count} pixels, but a face has {PIXELS} (48 x 48)",
-            hint=f"correct the row, {AGAIN}, or leave the row out with --skip-bad",
-        )
-    if reason == BAD_EMOTION:
-        names = ", ".join(f"{code} {word}" for code, word in enumerate(EMOTIONS))
-        return BenchboxError(
-            f"{place}: emotion '{printable(token)}' is not a number from 0 to 9", hint=f"emotions are {names}"
-        )
-    if reason == BAD_USAGE:
-        return BenchboxError(
-            f"{place}: unknown Usage '{printable(token)}'",
-            hint=f"it is {', '.join(SPLITS)}, train, val or test; or leave the row out with --skip-bad",
-        )
-    if reason == FIELD_COUNT:
-        fields = f"{column + 1} columns" if column < len(columns) else f"more than {column} columns"
-        return BenchboxError(
-            f"{place}: {fields}, but the header names {len(columns)} ({', '.join(columns)})",
-            hint=f"correct the row, {AGAIN}, or leave the row out with --skip-bad",
-        )
-    if reason == OPEN_QUOTE:
-        return BenchboxError(f"{place}: a quote is not closed on its line", hint="put both quotes into one line")
-    return BenchboxError(
-        f"{place}: '{printable(token)}' where a comma or the line's end should be",
-        hint="columns are separated by single commas",
-    )
-
-
-def _may_be_cut(reason: int, token: bytes, count: int) -> bool:
-    """Whether a refused row would be sound if it went on."""
-    if reason == BAD_USAGE:
-        return any(word.encode().startswith(token) for word in _USAGE_WORDS)
-    return not token and not (reason == PIXEL_COUNT and count > PIXELS)
-
-
 _BLOCK_BYTES = 4 << 20
 _SHORTEST_ROW = 2 * PIXELS
 _MOST_THREADS = 4  # reading, hashing and writing on the caller's thread keep up with no more
@@ -223,9 +119,9 @@ _LINE_FEED = b"\n"
 class _Block:
     """Buffers for one block of text and its rows; used again and again."""
 
-    def __init__(self, lookahead: int) -> None:
+    def __init__(self) -> None:
         capacity = (_BLOCK_BYTES + 1) // _SHORTEST_ROW + 2
-        self.text = np.zeros(_BLOCK_BYTES + 1 + lookahead, dtype=np.uint8)
+        self.text = np.zeros(_BLOCK_BYTES + 1 + LOOKAHEAD, dtype=np.uint8)
         self.pixels = np.empty((capacity, PIXELS), dtype=np.uint8)
         self.emotion = np.empty(capacity, dtype=np.uint8)
         self.usage = np.empty(capacity, dtype=np.uint8)
@@ -295,7 +191,7 @@ class CsvReader:
         self._line = 2
         hasher = xxhash.xxh3_128()
         workers = min(threads(), _MOST_THREADS)
-        free = deque(_Block(LOOKAHEAD) for _ in range(workers + 1))
+        free = deque(_Block() for _ in range(workers + 1))
         waiting: deque[tuple[_Block, Future[int]]] = deque()
         found = 0
         before = self.path.stat()
@@ -324,6 +220,7 @@ class CsvReader:
 
     def _parse(self, block: _Block, start: int) -> int:
         """Parse from byte `start` of a block up to its end or the first bad row; give the number of rows."""
+        # Here instead of at the top: numba takes as long to import as all the rest, and a warm cache needs no parser.
         from benchbox.builtin.datasets.csv_kernel import parse_rows
 
         kinds = [_COLUMNS.get(name.lower(), IGNORED) for name in self._header.names]
@@ -369,11 +266,11 @@ class CsvReader:
 @functools.cache
 def _usage_words() -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8]]:
     """Words of the column Usage as padded rows of bytes, their lengths, and the code of each."""
-    texts = [word.encode() for word in _USAGE_WORDS]
+    texts = [word.encode() for word in USAGE_WORDS]
     words = np.zeros((len(texts), max(map(len, texts))), dtype=np.uint8)
     for row, text in zip(words, texts, strict=True):
         row[: len(text)] = np.frombuffer(text, dtype=np.uint8)
-    return words, np.array([len(text) for text in texts]), np.array([*_USAGE_WORDS.values()], dtype=np.uint8)
+    return words, np.array([len(text) for text in texts]), np.array([*USAGE_WORDS.values()], dtype=np.uint8)
 
 
 def _line_at(text: NDArray[np.uint8], start: int) -> bytes:

@@ -24,17 +24,6 @@ BOTH_TESTS = "PublicTest+PrivateTest"
 UNNAMED_TEST = len(SPLITS)
 """Code of a face that is in one of the two test splits, unknown which."""
 
-# Codes that the compiled csv parser shares with the code that words its refusals; they stand here because that code
-# must not import numba.
-LOOKAHEAD = 8
-"""Bytes behind the text that the parser looks at, but never uses."""
-
-IGNORED, EMOTION, PIXEL, USAGE = 0, 1, 2, 3
-"""What a column holds."""
-
-OK, BAD_PIXEL, PIXEL_COUNT, BAD_EMOTION, BAD_USAGE, FIELD_COUNT, STRAY, OPEN_QUOTE = range(8)
-"""Why a row was refused."""
-
 _BLOCK = 4096
 
 
