@@ -23,7 +23,7 @@ from benchbox.training.batches import AHEAD, Batch, Batches
 from benchbox.training.config import open_splits
 from benchbox.training.mixture import Mixture
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+pytestmark = pytest.mark.slow
 
 Run = Callable[[NDArray[np.float32]], Any]
 STEPS, REPEATS = 10, 5

@@ -194,7 +194,6 @@ class TestOnnx:
         assert board.index("onnx:path=m.onnx") < board.index("identity")
 
 
-@pytest.mark.filterwarnings("default:__array__ implementation:DeprecationWarning:keras")
 class TestKerasAndLiteRT:
     def test_a_keras_model(self, tmp_path: Path) -> None:
         denoiser = ready(Keras(path=save_keras(tmp_path / "m.keras")))

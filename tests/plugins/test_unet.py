@@ -108,7 +108,6 @@ class TestShippedWeights:
         assert "PublicTest" in card.notes and "Keras 3" in card.notes
 
     @pytest.mark.slow
-    @pytest.mark.filterwarnings("default")  # of TensorFlow's own making
     def test_both_runtimes_agree(self, cls: type[TrainableNetwork], weights: str) -> None:
         for size in ((48, 48), (50, 61)):
             _, noisy = faces(9, size)
@@ -123,7 +122,6 @@ def test_the_unet_has_the_published_number_of_parameters() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("default")
 def test_the_model_has_the_published_number_of_parameters() -> None:
     model = UNet.build()
     assert model.count_params() == PARAMETERS
@@ -133,7 +131,6 @@ def test_the_model_has_the_published_number_of_parameters() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("cls", NETWORKS)
 def test_an_untrained_network_gives_back_its_input(cls: type[TrainableNetwork]) -> None:
     model = cls.build()
@@ -144,13 +141,12 @@ def test_an_untrained_network_gives_back_its_input(cls: type[TrainableNetwork]) 
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("default")
 def test_the_hidden_layers_of_ffdnet_start_linear() -> None:
     import keras
 
     model = FFDNet.build()
     FFDNet.prepare(model)
-    hidden = keras.Model(model.inputs, model.get_layer("conv11").output)
+    hidden = keras.Model(model.input, model.get_layer("conv11").output)
     first, second = np.random.default_rng(0).standard_normal((2, 1, 12, 12, 5)).astype(np.float32)
 
     def linear(x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -223,7 +219,6 @@ class TestWeightsFile:
             read_weights(path)
 
     @pytest.mark.slow
-    @pytest.mark.filterwarnings("default")
     def test_weights_of_another_network_are_refused(self, tmp_path: Path) -> None:
         path = tmp_path / "weights.npz"
         save(path, {"conv.kernel": np.zeros((3, 3, 1, 1), np.float32)})

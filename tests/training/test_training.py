@@ -491,7 +491,6 @@ def test_fitting_and_scoring_call_the_same_pixels_accurate() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("default")  # of TensorFlow's own making
 @pytest.mark.parametrize("denoiser", ["unet", "ffdnet"])
 @pytest.mark.parametrize("size", [(48, 48), (43, 45)])
 def test_a_step_tells_loss_and_accuracy_of_its_batch(denoiser: str, size: tuple[int, int]) -> None:
@@ -510,7 +509,6 @@ def test_a_step_tells_loss_and_accuracy_of_its_batch(denoiser: str, size: tuple[
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("default")  # of TensorFlow's own making
 @pytest.mark.parametrize("denoiser", ["unet", "ffdnet"])
 def test_a_network_resumes_where_it_was_and_learns(tmp_path: Path, denoiser: str) -> None:
     config = TrainConfig(denoiser, out=tmp_path / "whole", epochs=3, limit=64, batch_size=4, seed=1)
