@@ -10,9 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchbox.engine.plan import DEFAULT_METRICS, DEFAULT_NOISE, RunConfig, default_jobs
 from benchbox.engine.run import execute
-from benchbox.records.run import DataRequest, Protocol, SigmaPolicy
+from benchbox.records.options import DEFAULT_METRICS, DEFAULT_NOISE, RunOptions, SigmaPolicy
 from benchbox.store import IMAGE, RunStore, find_run
 from benchbox.system.cache import usable_cache
 
@@ -76,57 +75,87 @@ class RunFrames:
 
 
 def run(
-    denoisers: Sequence[str] = (),
+    denoisers: str | Sequence[str] = (),
     *,
-    noise: str | Sequence[str] = DEFAULT_NOISE,
-    data: str | Path | None = None,
+    noise: str | Sequence[str] = (DEFAULT_NOISE,),
+    metrics: str | Sequence[str] = DEFAULT_METRICS,
+    data: str | Path = "",
+    dataset: str = "",
     split: str = "",
     limit: int | None = None,
+    skip_bad: bool = False,
     drop_duplicates: bool = False,
     seed: int = 0,
     clip: bool = False,
     quantize: bool = False,
     sigma: SigmaPolicy = "given",
-    metrics: Sequence[str] = DEFAULT_METRICS,
+    sigma_errors: float | Sequence[float] = (),
+    repeats: int = 1,
     jobs: int | None = None,
     timing: bool = True,
+    threads: int = 1,
+    batch: int = 64,
+    timeout_s: float = 600.0,
+    memory_gb: float | None = None,
     previews: int = 4,
-    plugins: Sequence[str | Path] = (),
     results: str | Path = "results",
+    plugins: str | Path | Sequence[str | Path] = (),
+    plugin_folders: str | Path | Sequence[str | Path] = (),
 ) -> RunFrames:
-    """Score denoisers, as ``benchbox run`` does.
+    """Score and time denoisers, as ``benchbox run`` does.
+
+    Where several values are possible, a single one may be given without a list.
 
     Parameters
     ----------
-    denoisers : sequence of str
-        Specifications such as ``'median:size=5'``; empty for all that are installed.
+    denoisers : str or sequence of str
+        Denoisers with their options, such as ``'median:size=5'``; all installed ones by default.
     noise : str or sequence of str
-        Specifications such as ``'gaussian:0.1'``.
-    data : path, optional
-        FER2013's csv or folder, or a folder of images; the built-in sample without it.
+        Noise models, such as ``'gaussian:0.1'``; join models with ``+``.
+    metrics : str or sequence of str
+        Metrics to compute; all built-in ones by default.
+    data : path
+        FER2013 (the csv or its folder of images) or any folder of images; the built-in sample by default.
+    dataset : str
+        Dataset type, if it cannot be detected from the files.
     split : str
-        Split of FER2013; PublicTest by default.
+        FER2013 split: Training, PublicTest (the default) or PrivateTest.
     limit : int, optional
-        Number of images to draw from the split.
+        Number of images to sample from the split, using `seed`.
+    skip_bad : bool
+        Skip and count images that cannot be decoded.
     drop_duplicates : bool
-        Leave out images that have a duplicate in the Training split or repeat another one.
+        Leave out images that repeat a Training image or an earlier one.
     seed : int
-        Seed of noise and draw.
+        Random seed for noise and sampling.
     clip, quantize : bool
-        Clip noisy images to [0, 1]; round them to 8 bit (after clipping).
+        Clip noisy images to [0, 1]; round them to 8 bits, which implies clipping.
     sigma : {'given', 'estimated', 'none'}
-        What denoisers are told of the noise level.
-    metrics : sequence of str
+        What denoisers are told about the noise level.
+    sigma_errors : float or sequence of float
+        Also tell denoisers a noise level that is wrong by these factors.
+    repeats : int
+        Noise draws per image.
     jobs : int, optional
         Worker processes; one more than there are cores by default.
     timing : bool
-        Whether each denoiser is timed alone.
+        Time each denoiser alone.
+    threads : int
+        Threads a denoiser may use while timed.
+    batch : int
+        Images per call when measuring throughput.
+    timeout_s : float
+        Time limit in seconds for one shard of images, or for timing one denoiser.
+    memory_gb : float, optional
+        Memory limit for a denoiser's process, in GiB.
     previews : int
-        Images of each noise whose pictures are kept for a report.
-    plugins : sequence of path
-        Plugins of one file.
+        Images per noise whose pictures are kept for the report.
     results : path
-        Folder of all runs.
+        Folder that holds all runs.
+    plugins : path or sequence of path
+        Plugin files to load.
+    plugin_folders : path or sequence of path
+        Folders of plugin files to load.
 
     Returns
     -------
@@ -135,27 +164,44 @@ def run(
     Raises
     ------
     BenchboxError
-        What was asked for does not exist or cannot be opened.
+        An option has a wrong value, a name is unknown, the data cannot be opened, or the results cannot be written.
     """
-    config = RunConfig(
-        denoisers=tuple(denoisers),
-        noises=(noise,) if isinstance(noise, str) else tuple(noise),
-        metrics=tuple(metrics),
-        data=DataRequest(
-            path=str(data) if data else "", split=split, limit=limit, seed=seed, drop_duplicates=drop_duplicates
-        ),
-        protocol=Protocol(seed, clip or quantize, quantize, sigma),
-        jobs=jobs or default_jobs(),
+    options = RunOptions(
+        denoisers=_words(denoisers),
+        noise=_words(noise),
+        metrics=_words(metrics),
+        data=str(data),
+        dataset=dataset,
+        split=split,
+        limit=limit,
+        skip_bad=skip_bad,
+        drop_duplicates=drop_duplicates,
+        seed=seed,
+        clip=clip,
+        quantize=quantize,
+        sigma=sigma,
+        sigma_errors=tuple(sigma_errors) if isinstance(sigma_errors, Sequence) else (sigma_errors,),
+        repeats=repeats,
+        jobs=jobs,
         timing=timing,
+        threads=threads,
+        batch=batch,
+        timeout_s=timeout_s,
+        memory_gb=memory_gb,
         previews=previews,
-        results=Path(results),
-        plugin_files=tuple(Path(plugin) for plugin in plugins),
-        command="benchbox.run(...)",
+        results=str(results),
+        plugins=_words(plugins),
+        plugin_folders=_words(plugin_folders),
     )
     with usable_cache() as warning:
         if warning:
             warnings.warn(warning, stacklevel=2)
-        return RunFrames(execute(config, lambda event: None))
+        return RunFrames(execute(options, lambda event: None, "benchbox.run(...)"))
+
+
+def _words(value: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
+    """One word, or several, as a tuple of words."""
+    return (str(value),) if isinstance(value, str | Path) else tuple(str(word) for word in value)
 
 
 def load_run(name: str = "", *, results: str | Path = "results") -> RunFrames:

@@ -14,11 +14,10 @@ from rich.console import Console
 from benchbox.records.run import (
     Cell,
     DataRecord,
-    DataRequest,
     Outcome,
-    Protocol,
     Provider,
     Reference,
+    RunOptions,
     RunRecord,
     Timing,
 )
@@ -47,9 +46,8 @@ def make_record(
         METRICS,
         images,
         command="benchbox run --noise gaussian:0.1 --data fer2013.csv",
-        request=DataRequest(path="fer2013.csv", split="PublicTest"),
+        options=RunOptions(data="fer2013.csv", split="PublicTest", seed=7, jobs=1, previews=0),
         data=DataRecord("fer2013", "PublicTest", images, "48x48", "0123456789abcdef", source="5050505050505050"),
-        protocol=Protocol(seed=7),
         environment={
             "cpu": "Example CPU",
             "cores": 2,

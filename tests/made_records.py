@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from benchbox.api.denoiser import TrainingCard
 from benchbox.records.run import (
     Cell,
     DataRecord,
-    DataRequest,
     DenoiserRecord,
     MetricRecord,
-    Protocol,
     Provider,
     Reference,
+    RunOptions,
     RunRecord,
     digest,
 )
@@ -42,9 +41,8 @@ def make_record(
         run_id="20260102-030405-000abcd",
         created="2026-01-02T03:04:05Z",
         command="benchbox run",
-        request=DataRequest(),
+        options=RunOptions(jobs=1, previews=0),
         data=DataRecord("fer2013", "PublicTest", images, "48x48", "0123456789abcdef"),
-        protocol=Protocol(),
         noises={noise: (Reference(BUILT_IN, noise),) for noise in noises},
         metrics={metric.spec: metric for metric in metrics},
         denoisers=tuple(
@@ -52,9 +50,13 @@ def make_record(
         ),
         cells=tuple(Cell(digest([label, noise]), label, noise) for label in denoisers for noise in noises),
         environment={"cpu": "Example CPU", "cores": 2},
-        jobs=1,
-        timing=True,
-        timing_threads=1,
-        timing_batch=64,
     )
-    return replace(record, **changes)
+    return changed(record, **changes)
+
+
+def changed(record: RunRecord, **changes: Any) -> RunRecord:
+    """Replace fields of a record, or of its options where the record has none of that name."""
+    own = {field.name for field in fields(RunRecord)}
+    options = {name: value for name, value in changes.items() if name not in own}
+    record = replace(record, **{name: value for name, value in changes.items() if name in own})
+    return replace(record, options=replace(record.options, **options))

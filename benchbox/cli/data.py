@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from benchbox.cli.options import (
-    dataset_option,
+    Command,
     echo,
     format_option,
     output_option,
     plugin_options,
     printing_to,
-    skip_bad_option,
+    run_options,
 )
 
 if TYPE_CHECKING:
@@ -42,10 +42,9 @@ def command() -> None:
     """
 
 
-@command.command("info")
+@command.command("info", cls=Command)
 @_path
-@dataset_option
-@skip_bad_option
+@run_options("dataset", "skip_bad")
 @plugin_options
 @format_option("text", "json")
 @output_option()
@@ -53,7 +52,7 @@ def info(
     path: Path | None,
     dataset: str,
     skip_bad: bool,
-    plugin_files: tuple[Path, ...],
+    plugins: tuple[Path, ...],
     plugin_folders: tuple[Path, ...],
     form: str,
     output: Path | None,
@@ -64,7 +63,7 @@ def info(
     Example:
       benchbox data info fer2013.csv
     """
-    kind, splits = _open(path, dataset, skip_bad, plugin_files, plugin_folders)
+    kind, splits = _open(path, dataset, skip_bad, plugins, plugin_folders)
     facts = [_facts(kind, images) for images in splits.sets]
     with printing_to(output):
         if form == "json":
@@ -90,11 +89,11 @@ def _show_facts(path: Path | None, kind: Dataset, splits: Splits, facts: list[di
     echo("\nExample: " + f"benchbox run {example}".rstrip())
 
 
-@command.command("audit")
+@command.command("audit", cls=Command)
 @_path
-@dataset_option
+@run_options("dataset")
 @click.option("--split", default="", help="Show only groups with an image of this split.")
-@skip_bad_option
+@run_options("skip_bad")
 @click.option(
     "--picture", type=click.Path(path_type=Path, dir_okay=False), help="PNG file to draw the groups into, side by side."
 )
@@ -107,7 +106,7 @@ def audit(
     split: str,
     skip_bad: bool,
     picture: Path | None,
-    plugin_files: tuple[Path, ...],
+    plugins: tuple[Path, ...],
     plugin_folders: tuple[Path, ...],
     form: str,
     output: Path | None,
@@ -124,7 +123,7 @@ def audit(
     from benchbox.api.errors import BenchboxError, did_you_mean
     from benchbox.audit.duplicates import find_duplicates
 
-    kind, splits = _open(path, dataset, skip_bad, plugin_files, plugin_folders)
+    kind, splits = _open(path, dataset, skip_bad, plugins, plugin_folders)
     names = [images.split for images in splits.sets]
     if split and split not in names:
         raise BenchboxError(
@@ -173,14 +172,14 @@ def _open(
     path: Path | None,
     dataset: str,
     skip_bad: bool,
-    plugin_files: tuple[Path, ...],
+    plugins: tuple[Path, ...],
     plugin_folders: tuple[Path, ...],
 ) -> tuple[Dataset, Splits]:
     from benchbox.audit.splits import open_splits
     from benchbox.engine.data import choose
     from benchbox.registry import load_registry
 
-    registry = load_registry(plugin_files, plugin_folders)
+    registry = load_registry(plugins, plugin_folders)
     kind = choose(path, dataset or None, {name: entry.cls() for name, entry in registry.datasets.items()})
     return kind, open_splits(kind, path, skip_bad=skip_bad)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from benchbox.cli.options import (
+    Command,
     Duration,
     echo,
     format_option,
@@ -31,16 +32,16 @@ def listing_group() -> None:
     """
 
 
-@listing_group.command("denoisers")
+@listing_group.command("denoisers", cls=Command)
 @plugin_options
 @format_option("text", "json")
 @output_option()
-def denoisers(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: str, output: Path | None) -> None:
+def denoisers(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: str, output: Path | None) -> None:
     """List denoisers with their options."""
     from benchbox.registry import load_registry
 
     rows = []
-    for name, entry in sorted(load_registry(plugin_files, plugin_folders).denoisers.items()):
+    for name, entry in sorted(load_registry(plugins, plugin_folders).denoisers.items()):
         capabilities = entry.cls.capabilities
         rows.append(
             {
@@ -56,11 +57,11 @@ def denoisers(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], 
     _show(rows, form, output, "benchbox run median:size=5 --noise gaussian:0.1")
 
 
-@listing_group.command("noises")
+@listing_group.command("noises", cls=Command)
 @plugin_options
 @format_option("text", "json")
 @output_option()
-def noises(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: str, output: Path | None) -> None:
+def noises(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: str, output: Path | None) -> None:
     """List noise models with formula, parameters and an example."""
     from benchbox.registry import load_registry
 
@@ -74,16 +75,16 @@ def noises(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], for
             "reference": entry.cls.reference,
             "from": entry.provider.label,
         }
-        for name, entry in sorted(load_registry(plugin_files, plugin_folders).noise_models.items())
+        for name, entry in sorted(load_registry(plugins, plugin_folders).noise_models.items())
     ]
     _show(rows, form, output, "benchbox run --noise poisson:30 --noise gaussian:25/255+salt-pepper:0.05")
 
 
-@listing_group.command("datasets")
+@listing_group.command("datasets", cls=Command)
 @plugin_options
 @format_option("text", "json")
 @output_option()
-def datasets(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: str, output: Path | None) -> None:
+def datasets(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: str, output: Path | None) -> None:
     """List data sets."""
     from benchbox.registry import load_registry
 
@@ -95,16 +96,16 @@ def datasets(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], f
             "reference": entry.cls.reference,
             "from": entry.provider.label,
         }
-        for name, entry in sorted(load_registry(plugin_files, plugin_folders).datasets.items())
+        for name, entry in sorted(load_registry(plugins, plugin_folders).datasets.items())
     ]
     _show(rows, form, output, "benchbox run --data fer2013.csv --split PublicTest")
 
 
-@listing_group.command("metrics")
+@listing_group.command("metrics", cls=Command)
 @plugin_options
 @format_option("text", "json")
 @output_option()
-def metrics(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: str, output: Path | None) -> None:
+def metrics(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: str, output: Path | None) -> None:
     """List metrics."""
     from benchbox.registry import load_registry
 
@@ -118,12 +119,12 @@ def metrics(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], fo
             "reference": entry.cls.reference,
             "from": entry.provider.label,
         }
-        for name, entry in sorted(load_registry(plugin_files, plugin_folders).metrics.items())
+        for name, entry in sorted(load_registry(plugins, plugin_folders).metrics.items())
     ]
     _show(rows, form, output, "benchbox run --metric psnr --metric accuracy:10")
 
 
-@listing_group.command("runs")
+@listing_group.command("runs", cls=Command)
 @results_option
 @format_option("text", "json")
 @output_option()
@@ -184,7 +185,7 @@ if TYPE_CHECKING:
 _COLOURS = {"pass": "green", "fail": "red", "skip": "yellow"}
 
 
-@click.command("check")
+@click.command("check", cls=Command)
 @click.argument("target", metavar="NAME|FILE")
 @click.option("--noise", default="gaussian:0.1", show_default=True, help="The noise that the denoiser is for.")
 @click.option("--timeout", type=Duration(), default="2m", show_default=True, help="Time limit for one probe.")
@@ -197,7 +198,7 @@ def plugins_check(
     timeout: float,
     form: str,
     output: Path | None,
-    plugin_files: tuple[Path, ...],
+    plugins: tuple[Path, ...],
     plugin_folders: tuple[Path, ...],
 ) -> int:
     """Run the contract on a denoiser: a verdict a probe, what was seen, and what to do.
@@ -215,7 +216,7 @@ def plugins_check(
     from benchbox.testing.isolated import examine_isolated
 
     plan_noise(noise, load_registry())  # an unknown noise is said before anything runs
-    provider, spec = _find(target, plugin_files, plugin_folders)
+    provider, spec = _find(target, plugins, plugin_folders)
     with printing_to(output):
         cards = list(_shown(examine_isolated(provider, spec, noise=noise, timeout_s=timeout), form))
         if form == "json":
@@ -263,7 +264,7 @@ def _show_card(card: HealthCard) -> None:
     echo(f"  {', '.join(counts)}")
 
 
-@click.command("new")
+@click.command("new", cls=Command)
 @click.argument("name")
 @output_option(
     "Folder that the package goes into.  [default: this one]",
@@ -289,7 +290,7 @@ def plugins_new(name: str, output: Path) -> None:
 
 
 @click.group("plugins")
-def plugins() -> None:
+def plugins_group() -> None:
     """See which plugins were found, check one, or begin one.
 
     \b
@@ -300,11 +301,11 @@ def plugins() -> None:
     """
 
 
-@plugins.command("list")
+@plugins_group.command("list", cls=Command)
 @plugin_options
 @format_option("text", "json")
 @output_option()
-def listing(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: str, output: Path | None) -> None:
+def listing(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: str, output: Path | None) -> None:
     """List every plugin with its origin and what it offers; the broken ones with their reason.
 
     \b
@@ -313,13 +314,13 @@ def listing(plugin_files: tuple[Path, ...], plugin_folders: tuple[Path, ...], fo
     """
     from benchbox.registry import load_registry
 
-    registry = load_registry(plugin_files, plugin_folders, forgiving=True)
+    registry = load_registry(plugins, plugin_folders, forgiving=True)
     found = [(provider, registry.offers(provider)) for provider in registry.providers]
     broken = [{"from": one.provider.label, "reason": one.reason, "hint": one.hint} for one in registry.broken]
     with printing_to(output):
         if form == "json":
-            plugins = [{"from": provider.label, "kind": provider.kind, "offers": offers} for provider, offers in found]
-            click.echo(json.dumps({"plugins": plugins, "broken": broken}, indent=2))
+            rows = [{"from": provider.label, "kind": provider.kind, "offers": offers} for provider, offers in found]
+            click.echo(json.dumps({"plugins": rows, "broken": broken}, indent=2))
         else:
             _print_plugins(found, broken)
 
@@ -335,5 +336,5 @@ def _print_plugins(found: list[tuple[Provider, dict[str, list[str]]]], broken: l
         echo(f"{one['from']}: {one['reason']}" + (f" (hint: {one['hint']})" if one["hint"] else ""))
 
 
-plugins.add_command(plugins_new)
-plugins.add_command(plugins_check)
+plugins_group.add_command(plugins_new)
+plugins_group.add_command(plugins_check)

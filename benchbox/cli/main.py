@@ -28,7 +28,7 @@ _COMMANDS = {
     "tune": ("train:tune", "Find the options of a denoiser that do best."),
     "data": ("data:command", "See what some data are, and which of their images stand in them twice."),
     "list": ("lists:listing_group", "List denoisers, noises, datasets, metrics or runs."),
-    "plugins": ("lists:plugins", "See which plugins were found, and which are broken."),
+    "plugins": ("lists:plugins_group", "See which plugins were found, and which are broken."),
 }
 
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import click
 
+from benchbox.records.options import DATA, LIMITS, NOISE, OUTPUT, PLUGINS, TIMING, RunOptions, option_of
 from benchbox.system.text import plain
+
+if TYPE_CHECKING:
+    from click import types
 
 
 def echo(text: object, *, nl: bool = True, err: bool = False, bold: bool = False) -> None:
@@ -84,6 +89,138 @@ class Duration(click.ParamType[float]):
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_TITLES = ("", DATA, NOISE, TIMING, LIMITS, OUTPUT, PLUGINS)
+_TYPES = get_type_hints(RunOptions)
+
+
+class GroupedOption(click.Option):
+    """An option that has a place in one of the titled groups of the help."""
+
+    def __init__(self, *arguments: Any, group: str = "", **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        self.group = group
+
+    def get_help_extra(self, ctx: click.Context) -> types.OptionHelpExtra:
+        """Leave out the range, which is an error's business."""
+        extra = super().get_help_extra(ctx)
+        extra.pop("range", None)
+        return extra
+
+
+_OUTPUT: dict[str, Any] = {"cls": GroupedOption, "group": OUTPUT}
+
+
+class Command(click.Command):
+    """A command whose help shows its options in titled groups."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one section for each group, the command's own options first and ``--help`` last."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for param in sorted(self.get_params(ctx), key=lambda param: _TITLES.index(getattr(param, "group", ""))):
+            row = param.get_help_record(ctx) if isinstance(param, click.Option) else None
+            if row is not None and param is not self.get_help_option(ctx):
+                groups.setdefault(getattr(param, "group", ""), []).append(row)
+        helping = self.get_help_option(ctx)
+        row = helping.get_help_record(ctx) if helping else None
+        if row is not None:
+            groups.setdefault("Other" if groups.keys() - {""} else "", []).append(row)
+        for title, rows in groups.items():
+            with formatter.section(title or "Options"):
+                formatter.write_dl(rows)
+
+
+class _Factors(click.ParamType[tuple[float, ...]]):
+    """Numbers with commas between them: ``0.5,1,2``."""
+
+    name = "factors"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            factors = tuple(float(part) for part in value.split(",") if part.strip())
+        except ValueError:
+            factors = (math.nan,)
+        if not all(0 < factor < 100 for factor in factors):
+            raise Misuse(f"'{value}' is not a list of factors", "write factors above 0, such as 0.5,1,2", ctx, param)
+        return factors
+
+
+def run_options(*names: str, **changes: dict[str, Any]) -> Callable[[F], F]:
+    """Make a decorator that adds options of `RunOptions` by name, all of them without names.
+
+    Parameters
+    ----------
+    *names : str
+    **changes : dict
+        What a command says of one of them in its own words, by name: ``limit={"default": 500}``.
+    """
+    decorators = [_run_option(name, **changes.get(name, {})) for name in names or _TYPES]
+
+    def add(function: F) -> F:
+        for decorate in reversed(decorators):
+            function = decorate(function)
+        return function
+
+    return add
+
+
+def _run_option(name: str, **changes: Any) -> Callable[[F], F]:
+    """The click form of a field of `RunOptions`: its type follows from the annotation."""
+    option, default = option_of(name), RunOptions.__dataclass_fields__[name].default
+    if not option.group:
+        return click.argument(name, nargs=-1, metavar=f"[{option.flag}]...")
+    kinds = [kind for kind in (get_args(_TYPES[name]) or (_TYPES[name],)) if kind not in (type(None), ...)]
+    kind: Any = kinds[0]
+    attributes: dict[str, Any] = {"default": default, "metavar": option.metavar or None, "envvar": option.variable}
+    if kind is bool:
+        attributes["is_flag"] = True
+    elif option.path:
+        attributes["type"] = click.Path(path_type=Path)
+        attributes["default"] = default or None
+    elif name.endswith("_s"):
+        attributes |= {"type": Duration(), "default": duration_text(RunOptions().timeout_s), "metavar": None}
+    elif get_origin(_TYPES[name]) is Literal:
+        attributes["type"] = click.Choice(kinds)
+    elif kind is int:
+        most = None if math.isinf(option.most) else int(option.most)
+        attributes["type"] = click.IntRange(int(option.least), most)
+    elif get_origin(_TYPES[name]) is tuple and kind is float:
+        attributes["type"] = _Factors()
+    elif kind is float:
+        attributes["type"] = click.FloatRange(option.least, min_open=True)
+    attributes["multiple"] = get_origin(_TYPES[name]) is tuple and kind is str
+    attributes |= changes
+    words = changes.get("help", option.help)
+    if option.otherwise and not {"help", "default"} & changes.keys():
+        words += f"  [default: {option.otherwise}]"
+        attributes["show_default"] = False
+    else:
+        attributes["show_default"] = kind is not bool and attributes["default"] not in (None, "", ())
+    attributes["help"] = words
+    return click.option(option.flag, name, cls=GroupedOption, group=option.group, **attributes)
+
+
+def chosen(values: Mapping[str, Any]) -> RunOptions:
+    """Take the values that click has read as the options of a run."""
+    return RunOptions(**{name: _plain(name, value) for name, value in values.items() if name in _TYPES})
+
+
+def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_plain(name, item) for item in value)
+    if value is None:
+        return RunOptions.__dataclass_fields__[name].default
+    return str(value) if isinstance(value, Path) else value
+
+
+def duration_text(seconds: float) -> str:
+    """Write a duration as a person would: ``10m``."""
+    for unit, length in (("h", 3600), ("m", 60)):
+        if seconds >= length and seconds % length == 0:
+            return f"{seconds / length:g}{unit}"
+    return f"{seconds:g}s" if seconds >= 1 else f"{seconds * 1e3:g}ms"
+
 
 def format_option(*forms: str) -> Callable[[F], F]:
     """Make a decorator that adds ``--format``; the first form is the default."""
@@ -94,136 +231,21 @@ def format_option(*forms: str) -> Callable[[F], F]:
         default=forms[0],
         show_default=True,
         help="Form of the output.",
+        **_OUTPUT,
     )
 
 
 def output_option(help_text: str = "Write the output to this file.", **attributes: Any) -> Callable[[F], F]:
     """Make a decorator that adds ``-o``, ``--output``: where the command writes what it makes."""
     attributes.setdefault("type", click.Path(path_type=Path, dir_okay=False))
-    return click.option("-o", "--output", help=help_text, **attributes)
+    return click.option("-o", "--output", help=help_text, **_OUTPUT | attributes)
 
 
-dataset_option = click.option("--dataset", default="", help="Kind of the data, where looking at it is not enough.")
-skip_bad_option = click.option(
-    "--skip-bad", is_flag=True, help="Go on without images that do not decode, and count them."
+sort_option = click.option(
+    "--sort", default="", metavar="METRIC", help="Metric to rank by.  [default: psnr, or the run's first]", **_OUTPUT
 )
-
-sort_option = click.option("--sort", default="", help="Metric that ranks.  [default: psnr, or the first of the run]")
-
-
-def data_options(split_help: str, limit: int | None = None) -> Callable[[F], F]:
-    """Make a decorator that adds the options of what is opened.
-
-    Parameters
-    ----------
-    split_help : str
-        What an empty ``--split`` means to the command.
-    limit : int, optional
-        Default of ``--limit``.
-    """
-    return _all(
-        click.option(
-            "--data",
-            type=click.Path(path_type=Path),
-            help="fer2013.csv, its folder of images, or any folder of images; without it the built-in sample is used.",
-        ),
-        dataset_option,
-        click.option("--split", default="", help=split_help),
-        click.option(
-            "--limit",
-            type=click.IntRange(min=1),
-            default=limit,
-            show_default=limit is not None,
-            help="Draw this many images from the whole split, by the seed.",
-        ),
-        skip_bad_option,
-        click.option(
-            "--drop-duplicates",
-            is_flag=True,
-            help="Leave out images with a duplicate in Training or before them in the split; see 'data audit'.",
-        ),
-    )
-
-
-def noise_option(function: F) -> F:
-    """Add ``--noise``."""
-    return click.option(
-        "--noise",
-        "noises",
-        multiple=True,
-        default=("gaussian:0.1",),
-        show_default=True,
-        help="Noise model, as 'benchbox list noises' shows; may repeat, + composes.",
-    )(function)
-
-
-def protocol_options(function: F) -> F:
-    """Add the rules that hold for every denoiser: ``--seed``, ``--clip``, ``--quantize``, ``--sigma``."""
-    return _all(
-        click.option(
-            "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of noise and draw."
-        ),
-        click.option("--clip", is_flag=True, help="Clip noisy images to [0, 1]."),
-        click.option("--quantize", is_flag=True, help="Round noisy images to 8 bit (clips them too)."),
-        click.option(
-            "--sigma",
-            type=click.Choice(["given", "estimated", "none"]),
-            default="given",
-            show_default=True,
-            help="What denoisers are told of the noise level.",
-        ),
-    )(function)
-
-
-def timeout_option(function: F) -> F:
-    """Add ``--timeout``."""
-    return click.option(
-        "--timeout",
-        type=Duration(),
-        default="10m",
-        show_default=True,
-        help="Time limit for one shard, and for the timing of one denoiser.",
-    )(function)
-
-
-def results_option(function: F) -> F:
-    """Add ``--results``."""
-    return click.option(
-        "--results",
-        type=click.Path(path_type=Path, file_okay=False),
-        default=Path("results"),
-        show_default=True,
-        help="Folder of all runs.",
-    )(function)
-
-
-def plugin_options(function: F) -> F:
-    """Add ``--plugin`` and ``--plugins-dir``."""
-    return _all(
-        click.option(
-            "--plugins-dir",
-            "plugin_folders",
-            type=click.Path(path_type=Path),
-            multiple=True,
-            envvar="BENCHBOX_PLUGINS_DIR",
-            help="A folder of plugin files; may repeat.",
-        ),
-        click.option(
-            "--plugin",
-            "plugin_files",
-            type=click.Path(path_type=Path),
-            multiple=True,
-            help="A plugin in one file; may repeat.",
-        ),
-    )(function)
-
-
-def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
-    """Add options in the order in which ``--help`` is to show them."""
-
-    def add(function: F) -> F:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return add
+rank_leaky_option = click.option(
+    "--rank-leaky", is_flag=True, help="Also rank rows that were trained on images they are scored on.", **_OUTPUT
+)
+results_option = run_options("results")
+plugin_options = run_options("plugins", "plugin_folders")

@@ -92,7 +92,7 @@ class RunProgress:
                 cells = [cell for cell in record.cells if not cell.skipped]
                 total = len(cells) * record.data.images * record.protocol.repeats
                 self._quality = self._progress.add_task("scoring", total=total, completed=done, speed="")
-                if record.timing:
+                if record.options.timing:
                     self._timing = self._progress.add_task("timing", total=len(record.denoisers), speed="")
                 self._begun = time.monotonic()
             case SetAside(name):

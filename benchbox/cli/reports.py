@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 import click
 
 from benchbox.cli.options import (
+    Command,
     Duration,
     format_option,
     output_option,
     print_text,
     printing_to,
+    rank_leaky_option,
     results_option,
+    run_options,
     sort_option,
 )
 
@@ -24,13 +27,13 @@ if TYPE_CHECKING:
     from benchbox.report.board import Leaderboard
 
 
-@click.command("leaderboard")
+@click.command("leaderboard", cls=Command)
 @click.argument("run", default="")
 @format_option("table", "markdown", "csv", "json", "latex")
 @output_option()
 @sort_option
 @click.option("--within", type=Duration(bare=False), help="Rank only what takes no longer for one image: 5ms, 0.2s.")
-@click.option("--rank-leaky", is_flag=True, help="Rank rows that were trained on images they are scored on.")
+@rank_leaky_option
 @results_option
 def leaderboard(
     run: str, form: str, sort: str, within: float | None, rank_leaky: bool, output: Path | None, results: Path
@@ -67,7 +70,7 @@ def _print_board(board: Leaderboard, form: str) -> None:
         print_text(render(board, form))
 
 
-@click.command("report")
+@click.command("report", cls=Command)
 @click.argument("run", default="")
 @sort_option
 @click.option("--open", "show", is_flag=True, help="Open it in the web browser.")
@@ -93,7 +96,7 @@ def report(run: str, sort: str, show: bool, results: Path) -> None:
         click.launch(str(page))
 
 
-@click.command("show")
+@click.command("show", cls=Command)
 @click.argument("run", default="")
 @click.option("--noise", default="", help="Noise to show.  [default: the first of the run]")
 @click.option("--image", default="", metavar="ID", help="One image, by its name or a part of it, with all denoisers.")
@@ -141,7 +144,7 @@ def show(
 GATE_FAILED = 3
 
 
-@click.command("compare")
+@click.command("compare", cls=Command)
 @click.argument("before")
 @click.argument("after")
 @click.option("--metric", default="psnr", show_default=True, help="Metric to show.")
@@ -191,7 +194,7 @@ def compare(
         ctx.exit(GATE_FAILED)
 
 
-@click.command("merge")
+@click.command("merge", cls=Command)
 @click.argument("runs", nargs=-1, required=True)
 @format_option("table", "markdown", "csv", "json", "latex")
 @output_option("Folder for the new run.  [default: --results]", type=click.Path(path_type=Path, file_okay=False))
@@ -218,18 +221,12 @@ def merge(runs: tuple[str, ...], form: str, output: Path | None, results: Path) 
     click.echo(f"results: {merged.folder}\nmarkdown: {write_leaderboard(merged, board)}", err=True)
 
 
-@click.command("replay")
+@click.command("replay", cls=Command)
 @click.argument("run")
 @click.option("--cell", default="", metavar="DENOISER@NOISE", help="Only this cell.  [default: all]")
 @format_option("text", "json")
 @output_option()
-@click.option(
-    "--plugin",
-    "plugin_files",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    help="A plugin file of a run that somebody else made, which you trust; may repeat.",
-)
+@run_options("plugins", plugins={"help": "Trust this plugin file of somebody else's run. Repeatable."})
 @results_option
 @click.pass_context
 def replay(
@@ -238,7 +235,7 @@ def replay(
     cell: str,
     form: str,
     output: Path | None,
-    plugin_files: tuple[Path, ...],
+    plugins: tuple[Path, ...],
     results: Path,
 ) -> None:
     """Compute the cells of RUN again and hold every score to the stored one; the exit code is 1 when one differs.
@@ -256,7 +253,7 @@ def replay(
     from benchbox.store import RunStore, find_run
 
     with RunProgress() as progress:
-        replay = replay_run(RunStore.open(find_run(results, run)), cell, progress, plugin_files=plugin_files)
+        replay = replay_run(RunStore.open(find_run(results, run)), cell, progress, plugin_files=plugins)
     with printing_to(output):
         print_text(_json(replay) if form == "json" else _words(replay))
     if not replay.identical:

@@ -14,17 +14,14 @@ from typing import TYPE_CHECKING
 import click
 
 from benchbox.cli.options import (
+    Command,
     Duration,
-    data_options,
     echo,
     format_option,
-    noise_option,
     output_option,
     plugin_options,
     print_text,
-    protocol_options,
-    results_option,
-    timeout_option,
+    run_options,
 )
 
 if TYPE_CHECKING:
@@ -34,15 +31,9 @@ EVERY_S = 30.0
 """Seconds between two lines within an epoch where there is no progress bar."""
 
 
-@click.command("train")
+@click.command("train", cls=Command)
 @click.argument("denoiser")
-@click.option(
-    "--data",
-    default="",
-    help="fer2013.csv, its folder of images, or any folder of images; without it the built-in sample is used.",
-)
-@click.option("--dataset", default="", help="Kind of the data, where looking at it is not enough.")
-@click.option("--limit", type=click.IntRange(min=1), help="Draw this many training images, by the seed.")
+@run_options("data", "dataset", "limit", limit={"help": "Sample N training images, using --seed."})
 @click.option("--recipe", default="default", show_default=True, help="A way to train that the denoiser knows.")
 @click.option(
     "--noise",
@@ -54,7 +45,7 @@ EVERY_S = 30.0
 @click.option("--learning-rate", type=float, help="Its highest value.  [default: the recipe's]")
 @click.option("--patience", type=click.IntRange(min=1), help="Epochs without progress until it stops.")
 @click.option("--budget", type=Duration(), help="Stop after this time; the learning rate then falls with the clock.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of everything drawn.")
+@run_options("seed", seed={"help": "Random seed for weights, order and noise."})
 @click.option("--start", default="", help="Weights to go on from, as the denoiser's weights option takes them.")
 @output_option(
     "Folder for weights, card, history, curves, pictures and state.",
@@ -66,7 +57,7 @@ EVERY_S = 30.0
 @plugin_options
 def train(
     denoiser: str,
-    data: str,
+    data: Path | None,
     dataset: str,
     limit: int | None,
     recipe: str,
@@ -80,7 +71,7 @@ def train(
     start: str,
     output: Path,
     resume: bool,
-    plugin_files: tuple[Path, ...],
+    plugins: tuple[Path, ...],
     plugin_folders: tuple[Path, ...],
 ) -> None:
     """Train DENOISER and write weights with a training card.
@@ -97,7 +88,7 @@ def train(
 
     config = TrainConfig(
         denoiser=denoiser,
-        data=data,
+        data=str(data or ""),
         out=output,
         dataset=dataset,
         limit=limit,
@@ -111,7 +102,7 @@ def train(
         seed=seed,
         start=start,
         resume=resume,
-        plugin_files=plugin_files,
+        plugin_files=plugins,
         plugin_folders=plugin_folders,
         command=shlex.join(["benchbox", *sys.argv[1:]]),
     )
@@ -211,7 +202,7 @@ if TYPE_CHECKING:
 _SHOWN = 10
 
 
-@click.command("tune")
+@click.command("tune", cls=Command)
 @click.argument("denoiser")
 @click.option(
     "--space",
@@ -220,26 +211,40 @@ _SHOWN = 10
     required=True,
     help="An option and the values to try; may repeat, every combination is tried.",
 )
-@noise_option
-@data_options("Split to fit.  [default: Training, where there is one]", limit=500)
-@protocol_options
-@click.option("--metric", default="psnr", show_default=True, help="What is to be improved.")
+@run_options(
+    "noise",
+    "data",
+    "dataset",
+    "split",
+    "limit",
+    "skip_bad",
+    "drop_duplicates",
+    "seed",
+    "clip",
+    "quantize",
+    "sigma",
+    "jobs",
+    "timeout_s",
+    "results",
+    "plugins",
+    "plugin_folders",
+    split={"help": "Split to fit.  [default: Training, where there is one]"},
+    limit={"default": 500},
+    jobs={"help": "Worker processes.  [default: all cores]"},
+)
+@click.option("--metric", default="psnr", show_default=True, metavar="METRIC", help="Metric to improve.")
 @click.option(
     "--budget",
     type=Duration(),
     help="About how long it may take, as in 5m; candidates that do badly on few images are then left out, and the "
     "rest is scored on as many images as there is time for.",
 )
-@click.option("--jobs", type=click.IntRange(min=1), help="Worker processes.  [default: all cores]")
-@timeout_option
 @format_option("text", "json")
 @output_option("File for the options found.", default=Path("tuned.json"), show_default=True)
-@results_option
-@plugin_options
 def tune(
     denoiser: str,
     spaces: tuple[str, ...],
-    noises: tuple[str, ...],
+    noise: tuple[str, ...],
     data: Path | None,
     dataset: str,
     split: str,
@@ -253,11 +258,11 @@ def tune(
     metric: str,
     budget: float | None,
     jobs: int | None,
-    timeout: float,
+    timeout_s: float,
     form: str,
     output: Path,
     results: Path,
-    plugin_files: tuple[Path, ...],
+    plugins: tuple[Path, ...],
     plugin_folders: tuple[Path, ...],
 ) -> None:
     """Find the options of DENOISER that do best, and write them to a file that a run takes.
@@ -278,15 +283,15 @@ def tune(
     config = TuneConfig(
         denoiser=denoiser,
         space=tuple(parse_space(text) for text in spaces),
-        noises=noises,
+        noises=noise,
         data=DataRequest(dataset, str(data) if data else "", split, limit, seed, skip_bad, drop_duplicates),
         protocol=Protocol(seed, clip or quantize, quantize, sigma),  # type: ignore[arg-type]
         metric=metric,
         budget_s=budget,
         jobs=jobs or threads(),
-        timeout_s=timeout,
+        timeout_s=timeout_s,
         results=results,
-        plugin_files=plugin_files,
+        plugin_files=plugins,
         plugin_folders=plugin_folders,
         command=shlex.join(["benchbox", *sys.argv[1:]]),
     )

@@ -92,7 +92,7 @@ def make_ceilings(
                 made[noise].append(_attempt(pool, task, timeout_s, stop))
             pool.in_haste = True
 
-    slots = min(store.record.jobs, len(queue))
+    slots = min(store.record.options.workers, len(queue))
     with concurrent.futures.ThreadPoolExecutor(max(1, slots)) as threads:
         futures = [threads.submit(serve) for _ in range(slots)]
         try:

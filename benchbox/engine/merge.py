@@ -67,22 +67,28 @@ def merge_runs(stores: Sequence[RunStore], folder: Path, command: str) -> RunSto
                     hint="run one of them again with the plugin of the other, or leave one run out",
                 )
     chosen = _choose(stores)
-    timed_alike = len({_timing_of(store) for store in stores}) == 1 and first.record.timing
+    timed_alike = len({_timing_of(store) for store in stores}) == 1 and first.record.options.timing
     notes = dict.fromkeys(note for store in stores for note in store.record.data.notes)
-    if not timed_alike and any(store.record.timing for store in stores):
+    if not timed_alike and any(store.record.options.timing for store in stores):
         notes["latencies left out: the runs were not timed alike on machines of one kind"] = None
+    noises = {label: parts for store in stores for label, parts in store.record.noises.items()}
     record = replace(
         first.record,
         run_id=new_run_id(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
         data=replace(first.record.data, notes=tuple(notes)),
-        noises={label: parts for store in stores for label, parts in store.record.noises.items()},
+        noises=noises,
         denoisers=tuple(one for _, one in denoisers.values()),
         cells=tuple(cell for _, cell, _ in chosen),
         environment=_environment(stores),
-        timing=timed_alike,
-        previews=max(store.record.previews for store in stores),
+        options=replace(
+            first.record.options,
+            denoisers=tuple(denoisers),
+            noise=tuple(noises),
+            timing=timed_alike,
+            previews=max(store.record.options.previews for store in stores),
+        ),
     )
     merged = RunStore.create(folder, record, first.images())
     for store, cell, outcome in chosen:
@@ -216,13 +222,18 @@ def _completed(outcome: Outcome | None) -> bool:
 def _timing_of(store: RunStore) -> tuple[object, ...]:
     """What latencies hang on besides the denoiser."""
     record, environment = store.record, store.record.environment
-    return (*(environment.get(key) for key in ("cpu", "cores")), record.timing, record.timing_batch, _timed_task(store))
+    return (
+        *(environment.get(key) for key in ("cpu", "cores")),
+        record.options.timing,
+        record.options.batch,
+        _timed_task(store),
+    )
 
 
 def _timed_task(store: RunStore) -> tuple[object, ...]:
     """What latencies of one image hang on besides the denoiser and the machine."""
     timings = store.timings(of_unlike_machines=True).values()
-    return (store.record.timing_threads, *sorted({(one.shape, one.noise) for one in timings if one.status == "ok"}))
+    return (store.record.options.threads, *sorted({(one.shape, one.noise) for one in timings if one.status == "ok"}))
 
 
 def _environment(stores: Sequence[RunStore]) -> dict[str, Any]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -16,7 +14,8 @@ from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
 from benchbox.api.noise import NoiseModel
 from benchbox.engine.content import content_of
-from benchbox.records.run import Cell, DataRequest, DenoiserRecord, MetricRecord, Protocol, Reference, digest
+from benchbox.records.options import RunOptions
+from benchbox.records.run import Cell, DenoiserRecord, MetricRecord, Protocol, Reference, digest
 from benchbox.records.specs import build, canonical, options_of, parse_composition, parse_spec, resolve, write_value
 from benchbox.records.tuned import apply_tuned
 from benchbox.registry import Registry
@@ -51,61 +50,6 @@ class Limits:
 
 T = TypeVar("T")
 SHARD_PIXELS = 2**20
-DEFAULT_NOISE = "gaussian:0.1"
-DEFAULT_METRICS = ("psnr", "ssim", "mse", "mae", "gmsd", "accuracy")
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """What a user asked for.
-
-    Attributes
-    ----------
-    denoisers : tuple of str
-        Specifications; empty for the default rows: `Denoiser.default_rows` of every one installed.
-    noises : tuple of str
-        Specifications, joined by ``+`` where composed.
-    metrics : tuple of str
-        Specifications.
-    data : DataRequest
-    protocol : Protocol
-    sigma_errors : tuple of float
-        Factors by which the given noise level is wrong, for the mismatch curve; 1 is always run.
-    jobs : int
-        Worker processes of the quality pass.
-    timing : bool
-        Whether the timing pass is made.
-    timing_threads : int
-        Threads a denoiser may use while it is timed.
-    timing_batch : int
-        Images a call when throughput is measured.
-    previews : int
-        Images of each noise of which pictures are kept.
-    limits : Limits
-    results : Path
-        Folder of all runs.
-    plugin_files, plugin_folders : tuple of Path
-        Plugins beyond those installed.
-    command : str
-        What was typed, for the record.
-    """
-
-    denoisers: tuple[str, ...] = ()
-    noises: tuple[str, ...] = (DEFAULT_NOISE,)
-    metrics: tuple[str, ...] = DEFAULT_METRICS
-    data: DataRequest = field(default_factory=DataRequest)
-    protocol: Protocol = field(default_factory=Protocol)
-    sigma_errors: tuple[float, ...] = ()
-    jobs: int = 1
-    timing: bool = True
-    timing_threads: int = 1
-    timing_batch: int = 64
-    previews: int = 0
-    limits: Limits = field(default_factory=Limits)
-    results: Path = Path("results")
-    plugin_files: tuple[Path, ...] = ()
-    plugin_folders: tuple[Path, ...] = ()
-    command: str = ""
 
 
 @dataclass(frozen=True)
@@ -142,17 +86,12 @@ class Plan:
     shards: tuple[Shard, ...]
 
 
-def default_jobs() -> int:
-    """Worker processes where nothing is said: one more than there are cores, so that none idles while one writes."""
-    return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) + 1
-
-
-def make_plan(config: RunConfig, registry: Registry, images: ImageSet) -> Plan:
+def make_plan(options: RunOptions, registry: Registry, images: ImageSet) -> Plan:
     """Make the cells of a run.
 
     Parameters
     ----------
-    config : RunConfig
+    options : RunOptions
     registry : Registry
     images : ImageSet
 
@@ -165,12 +104,12 @@ def make_plan(config: RunConfig, registry: Registry, images: ImageSet) -> Plan:
     BenchboxError
         A name or an option is unknown, or a thing is asked for twice.
     """
-    denoisers = plan_denoisers(config.denoisers, registry)
-    noises = _unique("noise", config.noises, [plan_noise(text, registry) for text in config.noises])
-    metrics = _unique("metric", config.metrics, [_plan_metric(text, registry) for text in config.metrics])
+    denoisers = plan_denoisers(options.denoisers, registry)
+    noises = _unique("noise", options.noise, [plan_noise(text, registry) for text in options.noise])
+    metrics = _unique("metric", options.metrics, [_plan_metric(text, registry) for text in options.metrics])
     smallest = images.shapes.min(axis=0)
     levelled = {noise for noise, parts in noises.items() if _states_level(parts, registry)}
-    if config.sigma_errors and not levelled:
+    if options.sigma_errors and not levelled:
         raise BenchboxError(
             f"no noise level to tell wrong: {', '.join(noises)} states none",
             hint="leave out --sigma-error, or add --noise gaussian:0.1",
@@ -183,10 +122,10 @@ def make_plan(config: RunConfig, registry: Registry, images: ImageSet) -> Plan:
                 f"takes images of {denoiser.min_size} pixels a side and more, one here is {smallest[0]}x{smallest[1]}"
             )
         for noise in noises:
-            for factor in _factors(config, denoiser) if noise in levelled else (1.0,):
-                key = cell_key(denoiser, noise, images.fingerprint, config.protocol, tuple(metrics), factor)
+            for factor in _factors(options, denoiser) if noise in levelled else (1.0,):
+                key = cell_key(denoiser, noise, images.fingerprint, options.protocol, tuple(metrics), factor)
                 cells.append(Cell(key, denoiser.label, noise, skipped, factor))
-    return Plan(denoisers, noises, metrics, tuple(cells), make_shards(images.shapes, config.protocol.repeats))
+    return Plan(denoisers, noises, metrics, tuple(cells), make_shards(images.shapes, options.protocol.repeats))
 
 
 def cell_key(
@@ -264,11 +203,11 @@ def make_shards(shapes: NDArray[np.int64], repeats: int = 1) -> tuple[Shard, ...
     return tuple(shards)
 
 
-def _factors(config: RunConfig, denoiser: DenoiserRecord) -> tuple[float, ...]:
+def _factors(options: RunOptions, denoiser: DenoiserRecord) -> tuple[float, ...]:
     """What the level is multiplied by: only where it is given, and to one that uses it, can it be wrong."""
-    if denoiser.sigma_use == "unused" or config.protocol.sigma != "given":
+    if denoiser.sigma_use == "unused" or options.protocol.sigma != "given":
         return (1.0,)
-    return (1.0, *(factor for factor in dict.fromkeys(config.sigma_errors) if factor != 1))
+    return (1.0, *(factor for factor in dict.fromkeys(options.sigma_errors) if factor != 1))
 
 
 def _plan_denoiser(text: str, registry: Registry) -> DenoiserRecord:

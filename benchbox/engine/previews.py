@@ -92,7 +92,7 @@ def make_previews(
     if work:
         on_event(StageStarted("making pictures for the report", len(work)))
     stop = threading.Event()
-    with concurrent.futures.ThreadPoolExecutor(max(1, store.record.jobs)) as threads:
+    with concurrent.futures.ThreadPoolExecutor(store.record.options.workers) as threads:
         futures = [
             threads.submit(_serve, store, denoisers[label], tasks, context, timeout_s, stop)
             for label, tasks in work.items()
@@ -197,7 +197,7 @@ def _inputs(store: RunStore, condition: Condition, cells: Sequence[Cell], repeat
         for cell in cells
     }
     higher = store.record.metrics[metric].higher_is_better
-    chosen = dict(choose_images(scores, store.record.previews, higher_is_better=higher))
+    chosen = dict(choose_images(scores, store.record.options.previews, higher_is_better=higher))
     if not chosen:
         return ()
     indices = tuple(chosen)

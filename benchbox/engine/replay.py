@@ -175,9 +175,7 @@ def _as_now(record: RunRecord, registry: Registry) -> tuple[RunRecord, tuple[str
         record,
         denoisers=tuple(one for one in record.denoisers if one.label in used[0]),
         noises={label: parts for label, parts in record.noises.items() if label in used[1]},
-        jobs=min(record.jobs, threads()),
-        timing=False,
-        previews=0,
+        options=replace(record.options, jobs=min(record.options.workers, threads()), timing=False, previews=0),
     )
     found: dict[Reference, Provider] = {}
     warnings = []

@@ -17,29 +17,31 @@ from benchbox.engine.content import changed_files
 from benchbox.engine.data import describe_data, note_overlaps, open_data
 from benchbox.engine.environment import environment
 from benchbox.engine.events import Event, RunStarted, SetAside, TimingDone, TimingStarted
-from benchbox.engine.plan import Limits, RunConfig, Shard, cell_key, make_plan, make_shards
+from benchbox.engine.plan import Limits, Shard, cell_key, make_plan, make_shards
 from benchbox.engine.previews import make_previews
 from benchbox.engine.reload import providers_now, recorded_images, recorded_registry, remember, words_of_change
 from benchbox.engine.scoring import QualityPass
 from benchbox.engine.shard import Condition
 from benchbox.engine.timing import choose_images, time_denoiser
 from benchbox.engine.workers import WorkerContext, worker_context
+from benchbox.records.options import RunOptions
 from benchbox.records.run import DataRequest, Reference, RunRecord
 from benchbox.registry import Registry, load_registry
 from benchbox.store import FORMAT, RunStore, new_run_id, set_aside_strangers
 
-_NO_LIMITS = Limits()
 _CHANGED = "restore run.json as it was written, or start a new run"
 
 
-def execute(config: RunConfig, on_event: Callable[[Event], None]) -> RunStore:
+def execute(options: RunOptions, on_event: Callable[[Event], None], command: str = "") -> RunStore:
     """Make a run: plan, quality pass, ceilings, previews, timing pass.
 
     Parameters
     ----------
-    config : RunConfig
+    options : RunOptions
     on_event : callable
         Told of each step; never by two threads at once.
+    command : str
+        What was typed, or the call, for the record.
 
     Returns
     -------
@@ -51,36 +53,35 @@ def execute(config: RunConfig, on_event: Callable[[Event], None]) -> RunStore:
     BenchboxError
         What was asked for does not exist or cannot be opened, or the results cannot be written.
     """
+    options.check()
+    limits = Limits(options.timeout_s, options.memory_gb)
     context = worker_context()  # it loads the ruler while this process opens the data
     registry = load_registry(
-        config.plugin_files, config.plugin_folders, timeout_s=config.limits.timeout_s, on_event=on_event
+        [Path(file) for file in options.plugins],
+        [Path(folder) for folder in options.plugin_folders],
+        timeout_s=limits.timeout_s,
+        on_event=on_event,
     )
-    images = open_data(config.data, {name: entry.cls() for name, entry in registry.datasets.items()})
-    plan = make_plan(config, registry, images)
+    images = open_data(options.request, {name: entry.cls() for name, entry in registry.datasets.items()})
+    plan = make_plan(options, registry, images)
     remember(registry, plan.denoisers)
-    request = _pin(config.data, images)
+    asked = replace(options.opened(_pin(options.request, images)), jobs=options.workers)
     record = RunRecord(
         format=FORMAT,
         run_id=new_run_id(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=config.command,
-        request=request,
+        command=command,
+        options=asked,
         data=describe_data(images),
-        protocol=config.protocol,
         noises=plan.noises,
         metrics=plan.metrics,
         denoisers=plan.denoisers,
         cells=plan.cells,
         environment=environment(),
-        jobs=config.jobs,
-        timing=config.timing,
-        timing_threads=config.timing_threads,
-        timing_batch=config.timing_batch,
-        previews=config.previews,
     )
-    store = RunStore.create(config.results, record, _image_columns(images))
+    store = RunStore.create(Path(options.results), record, _image_columns(images))
     with store.locked():
-        _work(store, context, plan.shards, registry, config.limits, on_event)
+        _work(store, context, plan.shards, registry, limits, on_event)
     return store
 
 
@@ -89,7 +90,8 @@ def resume(
     on_event: Callable[[Event], None],
     *,
     jobs: int | None = None,
-    limits: Limits = _NO_LIMITS,
+    timeout_s: float | None = None,
+    memory_gb: float | None = None,
     plugin_files: Sequence[Path] = (),
 ) -> RunStore:
     """Go on with a run that was interrupted: compute what is missing, and nothing else.
@@ -100,9 +102,8 @@ def resume(
         The run's folder.
     on_event : callable
         Told of each step; never by two threads at once.
-    jobs : int, optional
-        Worker processes, where it is to differ from the run's own; scores do not depend on it.
-    limits : Limits
+    jobs, timeout_s, memory_gb : optional
+        Where they are to differ from the run's own; scores do not depend on them.
     plugin_files : sequence of Path
         Plugins of one file that the user trusts; those of runs that were made here need not be named again.
 
@@ -117,7 +118,16 @@ def resume(
     """
     context = worker_context()
     store = RunStore.open(folder)
-    record = store.record
+    asked = store.record.options
+    options = replace(
+        asked,
+        jobs=asked.jobs if jobs is None else jobs,
+        timeout_s=asked.timeout_s if timeout_s is None else timeout_s,
+        memory_gb=asked.memory_gb if memory_gb is None else memory_gb,
+    )
+    options.check()
+    limits = Limits(options.timeout_s, options.memory_gb)
+    record = replace(store.record, options=options)
     registry = recorded_registry(record, limits, on_event, plugin_files)
     _require_same_plugins(record, registry)
     _require_same_plan(record)
@@ -128,7 +138,7 @@ def resume(
         for name in set_aside_strangers(store, planned):
             on_event(SetAside(name))
         store.keep_images(_image_columns(images))
-        resumed = RunStore(store.folder, replace(record, jobs=jobs or record.jobs))
+        resumed = RunStore(store.folder, record)
         _work(resumed, context, shards, registry, limits, on_event)
     return store
 
@@ -148,9 +158,9 @@ def _work(
     QualityPass(store, conditions, shards, limits, on_event).run(context)
     note_overlaps(store, registry, on_event)
     make_ceilings(store, conditions, shards, context, limits.timeout_s, on_event)
-    if store.record.previews:
+    if store.record.options.previews:
         make_previews(store, conditions, context, limits.timeout_s, on_event)
-    if store.record.timing:
+    if store.record.options.timing:
         _time_all(store, shards, conditions, limits, on_event)
 
 
@@ -191,21 +201,21 @@ def _time_all(
 ) -> None:
     """Time each denoiser that scored anything, one after the other, on the first noise."""
     record, outcomes, finished = store.record, store.outcomes(), store.timings()
-    indices = choose_images(shards, record.timing_batch)
+    indices = choose_images(shards, record.options.batch)
     completed = [cell for cell in record.cells if outcomes[cell.key].status == "ok"]
     noises = {cell.denoiser: cell.noise for cell in reversed(completed)}
     left = [one for one in record.denoisers if one.label in noises and one.label not in finished]
     calibration = None
     if left:
-        calibration = calibrate(record.timing_threads, limits, store.log_file("calibration", "timing"))
+        calibration = calibrate(record.options.threads, limits, store.log_file("calibration", "timing"))
     for denoiser in left:
         on_event(TimingStarted(denoiser.label))
         timing, detail = time_denoiser(
             denoiser,
             conditions[noises[denoiser.label]],
             indices,
-            batch=record.timing_batch,
-            threads=record.timing_threads,
+            batch=record.options.batch,
+            threads=record.options.threads,
             limits=limits,
             log=store.log_file(denoiser.label, "timing"),
         )

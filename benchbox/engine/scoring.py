@@ -105,7 +105,7 @@ class QualityPass:
         for cell in self._store.record.cells:
             if cell.skipped and cell.key not in self._store.outcomes():
                 self._finish(cell, Outcome("skipped", cell.skipped))
-        slots = min(self._store.record.jobs, sum(len(work.queue) for work in self._work))
+        slots = min(self._store.record.options.workers, sum(len(work.queue) for work in self._work))
         with concurrent.futures.ThreadPoolExecutor(max(1, slots)) as threads:
             futures = [threads.submit(self._slot, context) for _ in range(slots)]
             try:

@@ -17,9 +17,8 @@ from benchbox.api.version import DISTRIBUTION
 from benchbox.engine.data import choose, open_data
 from benchbox.engine.events import Event, ShardDone
 from benchbox.engine.halving import Budget, Pace, Trial, search
-from benchbox.engine.plan import DEFAULT_NOISE, Limits, RunConfig
 from benchbox.engine.run import execute
-from benchbox.records.run import DataRequest, Protocol
+from benchbox.records.options import DEFAULT_NOISE, DataRequest, Protocol, RunOptions
 from benchbox.records.specs import Spec, build, canonical, parse_spec, resolve, write_value
 from benchbox.records.tuned import TunedOptions, apply_tuned
 from benchbox.registry import Registry, load_registry
@@ -145,26 +144,35 @@ def tune(config: TuneConfig, on_event: Callable[[Event], None]) -> TuneResult:
     request = _with_split(config.data, registry)
     total = len(open_data(request, {name: entry.cls() for name, entry in registry.datasets.items()}))
     stores: list[RunStore] = []
-    run = RunConfig(
-        noises=config.noises,
+    run = RunOptions(
+        noise=config.noises,
         metrics=(config.metric,),
-        protocol=config.protocol,
+        dataset=request.dataset,
+        data=request.path,
+        split=request.split,
+        seed=config.protocol.seed,
+        skip_bad=request.skip_bad,
+        drop_duplicates=request.drop_duplicates,
+        clip=config.protocol.clip,
+        quantize=config.protocol.quantize,
+        sigma=config.protocol.sigma,
+        repeats=config.protocol.repeats,
         jobs=config.jobs,
         timing=False,
-        limits=Limits(config.timeout_s),
-        results=config.results,
-        plugin_files=config.plugin_files,
-        plugin_folders=config.plugin_folders,
-        command=config.command,
+        timeout_s=config.timeout_s,
+        previews=0,
+        results=str(config.results),
+        plugins=tuple(map(str, config.plugin_files)),
+        plugin_folders=tuple(map(str, config.plugin_folders)),
     )
 
     def score(labels: Sequence[str], images: int) -> list[Trial]:
-        asked = replace(run, denoisers=tuple(labels), data=replace(request, limit=images))
-        stores.append(execute(asked, on_event))
+        asked = replace(run, denoisers=tuple(labels), limit=images)
+        stores.append(execute(asked, on_event, config.command))
         return _trials(stores[-1])
 
     def probe(labels: Sequence[str]) -> Pace:
-        return measure_pace(replace(run, denoisers=tuple(labels), data=replace(request, limit=1)), on_event)
+        return measure_pace(replace(run, denoisers=tuple(labels), limit=1), on_event)
 
     budget = None
     if config.budget_s is not None:
@@ -201,14 +209,14 @@ def tune(config: TuneConfig, on_event: Callable[[Event], None]) -> TuneResult:
     return TuneResult(tuned, tuple(trials), start, tuple(store.folder for store in stores), notes)
 
 
-def measure_pace(run: RunConfig, on_event: Callable[[Event], None]) -> Pace:
+def measure_pace(run: RunOptions, on_event: Callable[[Event], None]) -> Pace:
     """Time some candidates of a round on its images, drawn twice: the second draw meets a worker that is warm.
 
     One worker after another, so that what passes between two stacks of scores is the work of one. Nothing is kept.
 
     Parameters
     ----------
-    run : RunConfig
+    run : RunOptions
         The round.
     on_event : callable
         Told of each step.
@@ -219,7 +227,7 @@ def measure_pace(run: RunConfig, on_event: Callable[[Event], None]) -> Pace:
         Mean of the candidates that did not fail; where all did, each image may take as long as a whole candidate did.
     """
     some = tuple(dict.fromkeys(run.denoisers[i * (len(run.denoisers) - 1) // (PROBED - 1)] for i in range(PROBED)))
-    draws = run.protocol.repeats
+    draws = run.repeats
     done: dict[str, list[float]] = {label: [] for label in some}
 
     def note(event: Event) -> None:
@@ -229,10 +237,9 @@ def measure_pace(run: RunConfig, on_event: Callable[[Event], None]) -> Pace:
 
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        protocol = replace(run.protocol, repeats=2 * draws)
-        execute(replace(run, denoisers=some, protocol=protocol, jobs=1, results=Path(folder)), note)
+        execute(replace(run, denoisers=some, repeats=2 * draws, jobs=1, results=folder), note)
     each = (time.monotonic() - begun) / len(some)
-    shards = len(run.noises) * draws
+    shards = len(run.noise) * draws
     gaps = [(times[-1] - times[0]) / (len(times) - 1) for times in done.values() if len(times) > 1]
     image_s = float(np.mean(gaps)) * shards if gaps else each
     return Pace(max(0.0, each - 2 * image_s), image_s)

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from benchbox.api.denoiser import SigmaUse
+from benchbox.records.options import DataRequest, Protocol, RunOptions, SigmaPolicy
 from benchbox.records.outcomes import Calibration, Failure, Knowledge, Outcome, Status, Timing
 
 T = TypeVar("T")
@@ -47,6 +48,7 @@ __all__ = [
     "Protocol",
     "Provider",
     "Reference",
+    "RunOptions",
     "RunRecord",
     "SigmaPolicy",
     "Status",
@@ -54,71 +56,6 @@ __all__ = [
     "decode",
     "digest",
 ]
-
-SigmaPolicy = Literal["given", "estimated", "none"]
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """The rules that hold for every denoiser of a run.
-
-    Attributes
-    ----------
-    seed : int
-        Seed of the noise and of the draw of images.
-    clip : bool
-        Whether noisy images are clipped to [0, 1]. The literature does not.
-    quantize : bool
-        Whether noisy images are rounded to 8-bit levels, after clipping.
-    sigma : {'given', 'estimated', 'none'}
-        What denoisers are told of the noise level.
-    repeats : int
-        Noises drawn for each image.
-    """
-
-    seed: int = 0
-    clip: bool = False
-    quantize: bool = False
-    sigma: SigmaPolicy = "given"
-    repeats: int = 1
-
-    @property
-    def label(self) -> str:
-        """The protocol in words, for the title of a table."""
-        noisy = "clipped to [0, 1]" if self.clip or self.quantize else "unclipped"
-        words = f"noise {noisy}, {'rounded to 8 bit' if self.quantize else 'not rounded'}, sigma {self.sigma}"
-        return words if self.repeats == 1 else f"{words}, {self.repeats} noises an image"
-
-
-@dataclass(frozen=True)
-class DataRequest:
-    """Which images to open; enough to open the same ones in another process.
-
-    Attributes
-    ----------
-    dataset : str
-        Name of the data set; empty to find out by looking at the path.
-    path : str
-        File or folder; empty for built-in data.
-    split : str
-        Name of the split; empty for the default one.
-    limit : int or None
-        How many images to draw from the split with the seed; None for all.
-    seed : int
-        Seed of that draw.
-    skip_bad : bool
-        Whether images that cannot be decoded are left out.
-    drop_duplicates : bool
-        Whether images that have a duplicate in the Training split, or repeat another one, are left out.
-    """
-
-    dataset: str = ""
-    path: str = ""
-    split: str = ""
-    limit: int | None = None
-    seed: int = 0
-    skip_bad: bool = False
-    drop_duplicates: bool = False
 
 
 @dataclass(frozen=True)
@@ -280,9 +217,9 @@ class RunRecord:
         UTC, ISO 8601.
     command : str
         What was typed, or the call.
-    request : DataRequest
+    options : RunOptions
+        What was asked for; data set, path and split as they were found.
     data : DataRecord
-    protocol : Protocol
     noises : dict of str to tuple of Reference
         By canonical specification; a composed noise has several references.
     metrics : dict of str to MetricRecord
@@ -291,23 +228,26 @@ class RunRecord:
     cells : list of Cell
     environment : dict
         Processor, cores, memory, threads, versions.
-    jobs, timing, timing_threads, timing_batch, previews : see `results/README.md`.
     """
 
     format: int
     run_id: str
     created: str
     command: str
-    request: DataRequest
+    options: RunOptions
     data: DataRecord
-    protocol: Protocol
     noises: dict[str, tuple[Reference, ...]]
     metrics: dict[str, MetricRecord]
     denoisers: tuple[DenoiserRecord, ...]
     cells: tuple[Cell, ...]
     environment: dict[str, Any]
-    jobs: int
-    timing: bool
-    timing_threads: int
-    timing_batch: int
-    previews: int = 0
+
+    @property
+    def request(self) -> DataRequest:
+        """Which images were opened."""
+        return self.options.request
+
+    @property
+    def protocol(self) -> Protocol:
+        """The rules that held for every denoiser."""
+        return self.options.protocol

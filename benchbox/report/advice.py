@@ -49,7 +49,7 @@ def advise(record: RunRecord, blocks: Sequence[Unranked], timings: Mapping[str, 
 
 def _load(record: RunRecord) -> Iterator[Advice]:
     load, cores = record.environment.get("load"), record.environment.get("cores")
-    if record.timing and isinstance(load, int | float) and isinstance(cores, int) and load > BUSY_SHARE * cores:
+    if record.options.timing and isinstance(load, int | float) and isinstance(cores, int) and load > BUSY_SHARE * cores:
         yield Advice(
             f"{load:g} processes were running on {cores} cores before the run began",
             "other programs share the processor, so latencies are too long and vary",

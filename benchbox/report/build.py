@@ -192,7 +192,7 @@ def build_leaderboard(
         header=make_header(record, timings),
         metrics=tuple(metrics.values()),
         sort=sort,
-        timing=record.timing and bool(timings),
+        timing=record.options.timing and bool(timings),
         blocks=ranked,
         summary=summarise(ranked, metrics[sort]),
         within_ms=within_ms,

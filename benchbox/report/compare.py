@@ -360,7 +360,7 @@ def _timings(store: RunStore) -> dict[str, Timing]:
 def _machines_caveat(first: RunStore, second: RunStore) -> str:
     """Why latencies are not of one machine; empty where they are."""
     for store in (first, second):
-        if not store.record.timing:
+        if not store.record.options.timing:
             return f"run {store.record.run_id} holds latencies of unlike machines"
     machines = [tuple(store.record.environment.get(key) for key in ("cpu", "cores")) for store in (first, second)]
     if machines[0] == machines[1]:

@@ -202,7 +202,7 @@ class RunStore:
             only through the calibration.
         """
         found: dict[str, Timing] = {}
-        if not self.record.timing and not of_unlike_machines:
+        if not self.record.options.timing and not of_unlike_machines:
             return found
         for denoiser in self.record.denoisers:
             file = self.folder / "timing" / f"{timing_key(denoiser.label)}.json"

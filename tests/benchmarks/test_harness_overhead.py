@@ -14,8 +14,9 @@ import psutil
 import pytest
 
 from benchbox.engine.data import open_data
-from benchbox.engine.plan import DEFAULT_METRICS, RunConfig, make_plan
+from benchbox.engine.plan import make_plan
 from benchbox.engine.shard import Condition, ShardTask, compute_shard
+from benchbox.records.options import DEFAULT_METRICS, RunOptions
 from benchbox.records.run import DataRequest, Protocol, Reference
 from benchbox.registry import load_registry
 
@@ -42,8 +43,8 @@ def csv(tmp_path: Path) -> Path:
 def bare_seconds(csv: Path) -> float:
     """CPU seconds of the same work in one process, libraries loaded and warm."""
     registry = load_registry()
-    config = RunConfig(DENOISERS, NOISES, DEFAULT_METRICS, DataRequest(path=str(csv), split="PublicTest"))
-    images = open_data(config.data, {name: entry.cls() for name, entry in registry.datasets.items()})
+    config = RunOptions(DENOISERS, NOISES, DEFAULT_METRICS, data=str(csv), split="PublicTest")
+    images = open_data(config.request, {name: entry.cls() for name, entry in registry.datasets.items()})
     plan = make_plan(config, registry, images)
     dataset = Reference(registry.dataset("fer2013").provider, "fer2013")
     request = DataRequest("fer2013", str(csv), "PublicTest")

@@ -19,11 +19,10 @@ from benchbox.records.run import (
     Calibration,
     Cell,
     DataRecord,
-    DataRequest,
     DenoiserRecord,
     Outcome,
-    Protocol,
     Provider,
+    RunOptions,
     RunRecord,
 )
 from benchbox.report import render, write_leaderboard
@@ -210,7 +209,7 @@ def documented() -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "kind", [RunRecord, DataRequest, DataRecord, Protocol, DenoiserRecord, Provider, Cell, Outcome, Calibration]
+    "kind", [RunRecord, RunOptions, DataRecord, DenoiserRecord, Provider, Cell, Outcome, Calibration]
 )
 def test_every_stored_field_is_documented(kind: type) -> None:
     assert {field.name for field in fields(kind)} <= documented()

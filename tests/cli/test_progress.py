@@ -10,9 +10,8 @@ from rich.console import Console
 
 from benchbox.cli.progress import RunProgress
 from benchbox.engine.events import Event, StageAdvanced, StageStarted, TimingStarted
-from benchbox.engine.plan import RunConfig
 from benchbox.engine.run import execute
-from benchbox.records.run import DataRequest
+from benchbox.records.run import RunOptions
 
 
 def test_every_part_of_a_run_has_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,12 +19,12 @@ def test_every_part_of_a_run_has_its_line(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(
         "benchbox.cli.progress.Console", lambda stderr: Console(file=screen, force_terminal=True, width=120)
     )
-    config = RunConfig(
+    config = RunOptions(
         denoisers=("identity", "wiener"),
-        data=DataRequest(limit=8),
+        limit=8,
         metrics=("psnr",),
         previews=2,
-        results=tmp_path,
+        results=str(tmp_path),
     )
     told: list[Event] = []
     lines: list[str] = []

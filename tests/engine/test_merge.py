@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from made_records import BUILT_IN, make_record
+from made_records import BUILT_IN, changed, make_record
 from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError
 from benchbox.cli.reports import merge as command
 from benchbox.engine.merge import merge_runs
-from benchbox.records.run import Calibration, DataRecord, MetricRecord, Outcome, Protocol, Provider, Reference, Timing
+from benchbox.records.run import Calibration, DataRecord, MetricRecord, Outcome, Provider, Reference, Timing
 from benchbox.report import render
 from benchbox.report.build import build_leaderboard
 from benchbox.report.figures.gallery import read_pictures
@@ -32,7 +32,7 @@ def make_run(
     record = make_record(
         gains, noises, images=IMAGES, run_id=f"2026010{number}-030405-000abcd", environment=environment
     )
-    record = replace(record, **changes)
+    record = changed(record, **changes)
     store = RunStore.create(folder, record, {"id": np.array([f"i{number:05d}" for number in range(IMAGES)])})
     for cell in record.cells:
         psnr = np.random.default_rng(0).normal(20, 2, IMAGES) + gains[cell.denoiser]
@@ -43,7 +43,7 @@ def make_run(
         columns |= {"noisy_mse": np.full(IMAGES, 0.01), "psnr": psnr}
         store.write_shard(cell.key, 0, IMAGES, columns)
         store.write_outcome(cell.key, Outcome("ok", knew="blind", images=IMAGES))
-    for label in gains if record.timing else ():
+    for label in gains if record.options.timing else ():
         samples = {1: [2.0 + number] * 40, 64: [50.0] * 20}
         store.write_timing(label, Timing("ok", "", (48, 48), noises[0], 1, 64, 0.1, 0.1, 0.1, 10.0, 1, samples))
     return RunStore.open(store.folder)
@@ -95,7 +95,7 @@ def test_pictures_are_kept_of_the_images_that_most_rows_have(
         if images:
             keep_pictures(store, images)
     merged = RunStore.open(merge_runs(stores, tmp_path, "").folder)
-    assert merged.record.previews == 3
+    assert merged.record.options.previews == 3
     found = {cell.denoiser: merged.previews(cell.key) for cell in merged.record.cells}
     assert {name for name, (columns, _) in found.items() if columns} == rows
     for columns, pictures in (merged.previews(noise_key(NOISES[0])), *(found[name] for name in rows)):
@@ -162,9 +162,9 @@ def test_a_denoiser_of_two_versions_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"protocol": Protocol(quantize=True)}, "protocol"),
-        ({"protocol": Protocol(repeats=2)}, "protocol"),
-        ({"protocol": Protocol(seed=9)}, "seed"),
+        ({"quantize": True}, "protocol"),
+        ({"repeats": 2}, "protocol"),
+        ({"seed": 9}, "seed"),
         ({"data": DataRecord("fer2013", "Training", IMAGES, "48x48", "0123456789abcdef")}, "data set"),
         ({"data": DataRecord("fer2013", "PublicTest", IMAGES, "48x48", "f")}, "fingerprint of the images"),
         ({"metrics": {}}, "list of metrics"),
@@ -177,9 +177,7 @@ def test_what_does_not_compare_is_refused(tmp_path: Path, changes: dict[str, Any
         merge_runs(stores, tmp_path, "")
 
 
-@pytest.mark.parametrize(
-    "changes", [{"environment": {"cpu": "Other", "cores": 2}}, {"timing_batch": 8}, {"timing": False}]
-)
+@pytest.mark.parametrize("changes", [{"environment": {"cpu": "Other", "cores": 2}}, {"batch": 8}, {"timing": False}])
 def test_latencies_that_do_not_compare_are_left_out(tmp_path: Path, changes: dict[str, Any]) -> None:
     stores = [make_run(tmp_path, 1, {"median": 4.0}), make_run(tmp_path, 2, {"wiener": 4.0}, **changes)]
     board = build_leaderboard(merge_runs(stores, tmp_path, ""))
@@ -191,7 +189,7 @@ def test_latencies_that_do_not_compare_are_left_out(tmp_path: Path, changes: dic
     ("changes", "kept"),
     [
         ({"environment": {"cpu": "Other", "cores": 8}}, True),
-        ({"environment": {"cpu": "Other", "cores": 8}, "timing_threads": 4}, False),
+        ({"environment": {"cpu": "Other", "cores": 8}, "threads": 4}, False),
         ({}, True),
     ],
 )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from benchbox import BenchboxError, ImageSet
-from benchbox.engine.plan import SHARD_PIXELS, RunConfig, make_plan, make_shards
-from benchbox.records.run import Protocol
+from benchbox.engine.plan import SHARD_PIXELS, make_plan, make_shards
+from benchbox.records.options import RunOptions
 from benchbox.registry import load_registry
 
 
@@ -33,7 +35,7 @@ def test_shards_hold_every_image_once_and_one_size_each() -> None:
 
 
 def test_cells_are_denoisers_times_noises() -> None:
-    config = RunConfig(("identity", "median:5"), ("gaussian:25/255", "poisson:30+gaussian:0.01"))
+    config = RunOptions(("identity", "median:5"), ("gaussian:25/255", "poisson:30+gaussian:0.01"))
     plan = make_plan(config, load_registry(), images([(48, 48)] * 3))
     assert [denoiser.label for denoiser in plan.denoisers] == ["identity", "median:size=5"]
     assert list(plan.noises) == [f"gaussian:{25 / 255!r}", "poisson:30+gaussian:0.01"]
@@ -42,17 +44,23 @@ def test_cells_are_denoisers_times_noises() -> None:
 
 def test_a_cell_is_known_by_its_content_and_never_by_order() -> None:
     registry = load_registry()
-    one = make_plan(RunConfig(("identity", "median"), ("gaussian:0.1", "poisson:30")), registry, images([(48, 48)]))
-    other = make_plan(RunConfig(("median", "identity"), ("poisson:30", "gaussian:0.1")), registry, images([(48, 48)]))
+    one = make_plan(RunOptions(("identity", "median"), ("gaussian:0.1", "poisson:30")), registry, images([(48, 48)]))
+    other = make_plan(RunOptions(("median", "identity"), ("poisson:30", "gaussian:0.1")), registry, images([(48, 48)]))
     assert {cell.key for cell in one.cells} == {cell.key for cell in other.cells}
-    for protocol in (Protocol(seed=1), Protocol(clip=True), Protocol(quantize=True), Protocol(sigma="none")):
-        changed = make_plan(RunConfig(("median",), protocol=protocol), registry, images([(48, 48)]))
+    median = RunOptions(("median",))
+    for options in (
+        replace(median, seed=1),
+        replace(median, clip=True),
+        replace(median, quantize=True),
+        replace(median, sigma="none"),
+    ):
+        changed = make_plan(options, registry, images([(48, 48)]))
         assert changed.cells[0].key not in {cell.key for cell in one.cells}
 
 
 def test_a_bare_run_takes_every_denoiser() -> None:
     registry = load_registry()
-    plan = make_plan(RunConfig(), registry, images([(48, 48)]))
+    plan = make_plan(RunOptions(), registry, images([(48, 48)]))
     unasked = {name for name, entry in registry.denoisers.items() if entry.cls.default_rows == ()}
     assert {denoiser.label.partition(":")[0] for denoiser in plan.denoisers} == set(registry.denoisers) - unasked
     assert {"identity", "bm3d_lite", "unet"} & unasked == set()
@@ -62,20 +70,20 @@ def test_a_bare_run_takes_every_denoiser() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (RunConfig(("medain",)), "no denoiser 'medain'"),
-        (RunConfig(("median", "median")), "'median' stands twice in this run$"),
+        (RunOptions(("medain",)), "no denoiser 'medain'"),
+        (RunOptions(("median", "median")), "'median' stands twice in this run$"),
         (
-            RunConfig(("median:size=3", "median:3")),
+            RunOptions(("median:size=3", "median:3")),
             "'median:size=3' stands twice in this run, as 'median:size=3' and as 'median:3'",
         ),
-        (RunConfig(("median",), ("gausian:0.1",)), "no noise model 'gausian'"),
-        (RunConfig(("median",), ("gaussian:-1",)), "sigma"),
-        (RunConfig(("median",), ("gaussian:0.1", "gaussian:1/10")), "stands twice"),
-        (RunConfig(("median",), metrics=("psrn",)), "no metric 'psrn'"),
-        (RunConfig(("median:size=four",)), "size=four is not int"),
-        (RunConfig(("median:size=-1",)), "size"),
+        (RunOptions(("median",), ("gausian:0.1",)), "no noise model 'gausian'"),
+        (RunOptions(("median",), ("gaussian:-1",)), "sigma"),
+        (RunOptions(("median",), ("gaussian:0.1", "gaussian:1/10")), "stands twice"),
+        (RunOptions(("median",), metrics=("psrn",)), "no metric 'psrn'"),
+        (RunOptions(("median:size=four",)), "size=four is not int"),
+        (RunOptions(("median:size=-1",)), "size"),
     ],
 )
-def test_a_mistake_is_found_before_anything_runs(config: RunConfig, message: str) -> None:
+def test_a_mistake_is_found_before_anything_runs(config: RunOptions, message: str) -> None:
     with pytest.raises(BenchboxError, match=message):
         make_plan(config, load_registry(), images([(48, 48)]))

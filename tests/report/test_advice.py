@@ -9,9 +9,9 @@ import numpy as np
 import psutil
 import pytest
 from made_boards import DENOISERS, IMAGES, make_record, make_run, scores_of, shown, write_cell
+from made_records import changed
 
 from benchbox import notebook
-from benchbox.records.run import Protocol
 from benchbox.report import render
 from benchbox.report.board import Leaderboard
 from benchbox.report.build import build_leaderboard
@@ -178,7 +178,7 @@ def test_noise_off_its_formula_is_reported(tmp_path: Path) -> None:
 
 
 def test_clipped_noise_is_not_held_to_its_formula(tmp_path: Path) -> None:
-    store = make_run(tmp_path, replace(make_record(), protocol=Protocol(clip=True)))
+    store = make_run(tmp_path, changed(make_record(), clip=True))
     sigma_columns(store, 0.12)
     assert advised(store) == ""
 

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from made_records import MSE, PSNR, make_record
+from made_records import MSE, PSNR, changed, make_record
 from numpy.typing import NDArray
 from rich.console import Console
 
 from benchbox.api.errors import BenchboxError
 from benchbox.cli.reports import compare as command
 from benchbox.engine.merge import merge_runs
-from benchbox.records.run import Calibration, Cell, DataRecord, MetricRecord, Outcome, Protocol, Provider, Timing
+from benchbox.records.run import Calibration, Cell, DataRecord, MetricRecord, Outcome, Provider, Timing
 from benchbox.report.compare import ComparedRow, RunComparison, compare_runs
 from benchbox.report.compare_export import TerminalComparison, render_comparison
 from benchbox.report.gates import SPEED_FIGURES, check_gates, parse_gate
@@ -48,7 +48,7 @@ def make_run(
         data=DataRecord("fer2013", "PublicTest", len(ids), "48x48", f"{ids}"),
         cells=tuple(Cell(f"{number}{place:07x}", label, noise) for place, label in enumerate(gains)),
     )
-    record = replace(record, **changes)
+    record = changed(record, **changes)
     store = RunStore.create(folder, record, {"id": np.array([f"i{number:05d}" for number in ids])})
     for cell in record.cells:
         for repeat in range(record.protocol.repeats):
@@ -117,8 +117,8 @@ def test_only_images_of_both_runs_are_compared(tmp_path: Path) -> None:
 
 
 def test_several_noises_an_image_count_as_one_image(tmp_path: Path) -> None:
-    before = make_run(tmp_path, 1, {"median": 4.0}, protocol=Protocol(repeats=3))
-    after = make_run(tmp_path, 2, {"median": 4.5}, protocol=Protocol(repeats=3))
+    before = make_run(tmp_path, 1, {"median": 4.0}, repeats=3)
+    after = make_run(tmp_path, 2, {"median": 4.5}, repeats=3)
     change = row_of(compare_runs(before, after), "median").changes["psnr"]
     assert change.images == IMAGES
     assert change.before == pytest.approx(scores_of(4.1, range(IMAGES))["psnr"].mean())
@@ -138,8 +138,8 @@ def test_images_that_are_perfect_in_one_run_are_left_out_and_counted(runs: tuple
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"protocol": Protocol(clip=True)}, "protocol"),
-        ({"protocol": Protocol(seed=1)}, "seed"),
+        ({"clip": True}, "protocol"),
+        ({"seed": 1}, "seed"),
         ({"data": DataRecord("images", "PublicTest", IMAGES, "48x48", "")}, "data set"),
         ({"data": DataRecord("fer2013", "Training", IMAGES, "48x48", "")}, "split"),
         (

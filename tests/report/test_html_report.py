@@ -20,9 +20,8 @@ import pytest
 from made_records import PSNR, make_record
 from numpy.typing import NDArray
 
-from benchbox.engine.plan import RunConfig
 from benchbox.engine.run import execute
-from benchbox.records.run import Calibration, Cell, DataRecord, DataRequest, Outcome, Timing, digest
+from benchbox.records.run import Calibration, Cell, DataRecord, Outcome, RunOptions, Timing, digest
 from benchbox.report.board import Row
 from benchbox.report.build import build_leaderboard
 from benchbox.report.figures.charts import kinds_of
@@ -86,13 +85,13 @@ class Page(HTMLParser):
 def store(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
     """A run of real denoisers, one of which then takes a hostile name, with timings."""
     folder = tmp_path_factory.mktemp("results")
-    config = RunConfig(
+    config = RunOptions(
         denoisers=("identity", "median", "wiener", "gaussian_blur"),
-        noises=NOISES,
-        data=DataRequest(limit=LIMIT),
+        noise=NOISES,
+        limit=LIMIT,
         previews=4,
         timing=False,
-        results=folder,
+        results=str(folder),
         sigma_errors=(0.5, 2.0),
     )
     made = execute(config, lambda event: None)
@@ -101,7 +100,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
         one["label"] = HOSTILE if one["label"] == "median" else one["label"]
     for one in values["cells"]:
         one["denoiser"] = HOSTILE if one["denoiser"] == "median" else one["denoiser"]
-    values["timing"] = True
+    values["options"]["timing"] = True
     (made.folder / "run.json").write_text(json.dumps(values), encoding="utf-8")
     store = RunStore.open(made.folder)
     for place, denoiser in enumerate(store.record.denoisers, start=1):
@@ -316,10 +315,9 @@ def test_a_page_of_twelve_denoisers_and_six_noises_stays_below_eight_megabytes(t
         denoisers,
         noises,
         [replace(PSNR, spec=name) for name in names],
-        request=DataRequest(dataset="fer2013"),
+        options=RunOptions(dataset="fer2013", previews=kept),
         data=DataRecord("fer2013", "PublicTest", images, "96x96", "ab" * 16),
         cells=tuple(Cell(digest(cell), cell[0], cell[1], sigma_factor=cell[2]) for cell in cells),
-        previews=kept,
     )
     ids = np.array([f"PublicTest/{number:05d}" for number in range(images)])
     store = RunStore.create(tmp_path, record, {"id": ids, "label_emotion": random.integers(0, 7, images)})

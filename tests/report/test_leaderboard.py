@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from made_boards import DENOISERS, IMAGES, make_record, make_run, rows_of, scores_of, shown, write_cell
-from made_records import CARD
+from made_records import CARD, changed
 from numpy.typing import NDArray
 
 from benchbox.api.denoiser import TrainingCard
@@ -119,7 +119,7 @@ def test_perfect_images_are_counted_and_left_out_of_the_mean(tmp_path: Path) -> 
 
 
 def test_without_timing_its_columns_are_left_out(tmp_path: Path) -> None:
-    store = RunStore.create(tmp_path, replace(make_record(), timing=False), {"id": np.arange(IMAGES)})
+    store = RunStore.create(tmp_path, changed(make_record(), timing=False), {"id": np.arange(IMAGES)})
     for cell in store.record.cells:
         write_cell(store, cell, scores_of(DENOISERS[cell.denoiser]))
         store.write_outcome(cell.key, Outcome("ok", knew="given"))
@@ -251,7 +251,7 @@ def test_within_without_a_unit_is_refused(tmp_path: Path, time: str) -> None:
 
 
 def test_within_needs_a_timing(tmp_path: Path) -> None:
-    store = RunStore.create(tmp_path, replace(make_record(), timing=False), {"id": np.arange(IMAGES)})
+    store = RunStore.create(tmp_path, changed(make_record(), timing=False), {"id": np.arange(IMAGES)})
     with pytest.raises(BenchboxError, match="no timing to hold to 5 ms"):
         build_leaderboard(store, within_ms=5)
 

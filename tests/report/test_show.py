@@ -16,9 +16,8 @@ import pytest
 from rich.console import Console
 
 from benchbox import BenchboxError
-from benchbox.engine.plan import RunConfig
 from benchbox.engine.run import execute
-from benchbox.records.run import DataRequest
+from benchbox.records.run import RunOptions
 from benchbox.report.board import Leaderboard
 from benchbox.report.build import build_leaderboard
 from benchbox.report.show import TerminalGallery, draw_grid, read_shown, shrink, write_charts, write_grid
@@ -30,13 +29,13 @@ NOISES = ("gaussian:0.1", "salt-pepper:0.05")
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
-    config = RunConfig(
+    config = RunOptions(
         denoisers=("identity", "median", "wiener", "gaussian_blur"),
-        noises=NOISES,
-        data=DataRequest(limit=10),
+        noise=NOISES,
+        limit=10,
         previews=3,
         timing=False,
-        results=tmp_path_factory.mktemp("results"),
+        results=str(tmp_path_factory.mktemp("results")),
     )
     return execute(config, lambda event: None)
 

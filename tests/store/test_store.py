@@ -332,12 +332,12 @@ def test_a_wrong_field_of_an_outcome_is_named_by_file_and_path(
         (("cells", 1, "noise"), 42, "$.cells[1].noise"),
         (("cells", 0, "sigma_factor"), "1", "$.cells[0].sigma_factor"),
         (("cells",), {}, "$.cells"),
-        (("protocol", "sigma"), "guessed", "$.protocol.sigma"),
-        (("protocol", "clip"), 1, "$.protocol.clip"),
+        (("options", "sigma"), "guessed", "$.options.sigma"),
+        (("options", "clip"), 1, "$.options.clip"),
         (("denoisers", 0, "sigma_use"), "seldom", "$.denoisers[0].sigma_use"),
         (("data", "notes"), "none", "$.data.notes"),
-        (("timing",), None, "$.timing"),
-        (("request", "limit"), 20.5, "$.request.limit"),
+        (("options", "timing"), None, "$.options.timing"),
+        (("options", "limit"), 20.5, "$.options.limit"),
     ],
 )
 def test_a_wrong_field_of_a_record_is_named_by_file_and_path(

@@ -1,0 +1,338 @@
+"""The options of a run: one list for the command line, `benchbox.run()` and run.json.
+
+A new run option is a field of `RunOptions`: its type, default, command-line spelling and help stand there and nowhere
+else.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
+
+from benchbox.api.errors import BenchboxError
+
+DEFAULT_NOISE = "gaussian:0.1"
+DEFAULT_METRICS = ("psnr", "ssim", "mse", "mae", "gmsd", "accuracy")
+
+SigmaPolicy = Literal["given", "estimated", "none"]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The rules that hold for every denoiser of a run.
+
+    Attributes
+    ----------
+    seed : int
+        Random seed for noise and sampling.
+    clip : bool
+        Whether noisy images are clipped to [0, 1]. The literature does not.
+    quantize : bool
+        Whether noisy images are rounded to 8-bit levels, after clipping.
+    sigma : {'given', 'estimated', 'none'}
+        What denoisers are told about the noise level.
+    repeats : int
+        Noise draws per image.
+    """
+
+    seed: int = 0
+    clip: bool = False
+    quantize: bool = False
+    sigma: SigmaPolicy = "given"
+    repeats: int = 1
+
+    @property
+    def label(self) -> str:
+        """The protocol in words, for the title of a table."""
+        noisy = "clipped to [0, 1]" if self.clip or self.quantize else "unclipped"
+        words = f"noise {noisy}, {'rounded to 8 bit' if self.quantize else 'not rounded'}, sigma {self.sigma}"
+        return words if self.repeats == 1 else f"{words}, {self.repeats} noises an image"
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """Which images to open; enough to open the same ones in another process.
+
+    Attributes
+    ----------
+    dataset : str
+        Name of the data set; empty to detect it from the files.
+    path : str
+        File or folder; empty for built-in data.
+    split : str
+        Name of the split; empty for the default one.
+    limit : int or None
+        Number of images sampled from the split; None for all.
+    seed : int
+        Seed of that sample.
+    skip_bad : bool
+        Whether images that cannot be decoded are left out.
+    drop_duplicates : bool
+        Whether images that have a duplicate in the Training split, or repeat another one, are left out.
+    """
+
+    dataset: str = ""
+    path: str = ""
+    split: str = ""
+    limit: int | None = None
+    seed: int = 0
+    skip_bad: bool = False
+    drop_duplicates: bool = False
+
+
+@dataclass(frozen=True)
+class Option:
+    """How a field of `RunOptions` appears on the command line.
+
+    Attributes
+    ----------
+    flag : str
+        Its spelling; of a positional argument, the word in the usage line.
+    group : str
+        Title of its section in the help; empty for a positional argument.
+    help : str
+    metavar : str
+        What stands for the value; empty to derive it from the type.
+    least, most : float
+        Range of a number; whole numbers include its ends, others do not.
+    otherwise : str
+        What happens where the option is left out, if the default does not say it.
+    path : bool
+        Whether the value names a file or folder.
+    variable : str
+        Environment variable that sets it.
+    """
+
+    flag: str
+    group: str
+    help: str
+    metavar: str = ""
+    least: float = -math.inf
+    most: float = math.inf
+    otherwise: str = ""
+    path: bool = False
+    variable: str = ""
+
+
+DATA, NOISE, TIMING, LIMITS, OUTPUT, PLUGINS = (
+    "Data",
+    "Noise and protocol",
+    "Timing",
+    "Limits",
+    "Output",
+    "Plugins",
+)
+
+
+def _shown(flag: str, group: str, text: str, **more: Any) -> dict[str, Option]:
+    return {"option": Option(flag, group, text, **more)}
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Everything that can be chosen for a run; `Option` describes each field on the command line."""
+
+    denoisers: tuple[str, ...] = field(
+        default=(), metadata=_shown("DENOISERS", "", "Denoisers with their options, such as median:size=5.")
+    )
+    noise: tuple[str, ...] = field(
+        default=(DEFAULT_NOISE,),
+        metadata=_shown(
+            "--noise",
+            NOISE,
+            "Noise model, as in 'benchbox list noises'; join models with +. Repeatable.",
+            metavar="NOISE",
+        ),
+    )
+    metrics: tuple[str, ...] = field(
+        default=DEFAULT_METRICS,
+        metadata=_shown(
+            "--metric",
+            OUTPUT,
+            "Metric to compute, as in 'benchbox list metrics'. Repeatable.",
+            metavar="METRIC",
+            otherwise="all built-in ones",
+        ),
+    )
+    data: str = field(
+        default="",
+        metadata=_shown(
+            "--data",
+            DATA,
+            "FER2013 (the csv or its folder of images) or any folder of images.",
+            path=True,
+            otherwise="built-in sample",
+        ),
+    )
+    dataset: str = field(
+        default="",
+        metadata=_shown("--dataset", DATA, "Dataset type, if it cannot be detected from the files.", metavar="NAME"),
+    )
+    split: str = field(
+        default="",
+        metadata=_shown(
+            "--split",
+            DATA,
+            "FER2013 split: Training, PublicTest or PrivateTest.",
+            metavar="NAME",
+            otherwise="PublicTest",
+        ),
+    )
+    limit: int | None = field(
+        default=None,
+        metadata=_shown("--limit", DATA, "Sample N images from the split, using --seed.", metavar="N", least=1),
+    )
+    skip_bad: bool = field(
+        default=False, metadata=_shown("--skip-bad", DATA, "Skip and count images that cannot be decoded.")
+    )
+    drop_duplicates: bool = field(
+        default=False,
+        metadata=_shown(
+            "--drop-duplicates",
+            DATA,
+            "Leave out images that repeat a Training image or an earlier one; see 'benchbox data audit'.",
+        ),
+    )
+    seed: int = field(
+        default=0, metadata=_shown("--seed", NOISE, "Random seed for noise and sampling.", metavar="N", least=0)
+    )
+    clip: bool = field(default=False, metadata=_shown("--clip", NOISE, "Clip noisy images to [0, 1]."))
+    quantize: bool = field(
+        default=False, metadata=_shown("--quantize", NOISE, "Round noisy images to 8 bits; implies --clip.")
+    )
+    sigma: SigmaPolicy = field(
+        default="given", metadata=_shown("--sigma", NOISE, "What denoisers are told about the noise level.")
+    )
+    sigma_errors: tuple[float, ...] = field(
+        default=(),
+        metadata=_shown(
+            "--sigma-error",
+            NOISE,
+            "Also tell denoisers a noise level that is wrong by these factors, such as 0.5,1,2.",
+            metavar="F,F,...",
+            least=0,
+            most=100,
+        ),
+    )
+    repeats: int = field(default=1, metadata=_shown("--repeats", NOISE, "Noise draws per image.", metavar="N", least=1))
+    jobs: int | None = field(
+        default=None,
+        metadata=_shown("--jobs", LIMITS, "Worker processes.", metavar="N", least=1, otherwise="one more than cores"),
+    )
+    timing: bool = field(
+        default=True, metadata=_shown("--timing/--no-timing", TIMING, "Time each denoiser alone, which is the default.")
+    )
+    threads: int = field(
+        default=1, metadata=_shown("--threads", TIMING, "Threads a denoiser may use while timed.", metavar="N", least=1)
+    )
+    batch: int = field(
+        default=64,
+        metadata=_shown("--batch", TIMING, "Images per call when measuring throughput.", metavar="N", least=1),
+    )
+    timeout_s: float = field(
+        default=600.0,
+        metadata=_shown(
+            "--timeout", LIMITS, "Time limit for one shard of images, or for timing one denoiser.", least=0
+        ),
+    )
+    memory_gb: float | None = field(
+        default=None,
+        metadata=_shown("--memory", LIMITS, "Memory limit for a denoiser's process, in GiB.", metavar="GIB", least=0),
+    )
+    previews: int = field(
+        default=4,
+        metadata=_shown(
+            "--previews",
+            OUTPUT,
+            "Images per noise whose pictures are kept for the report.",
+            metavar="N",
+            least=0,
+            most=32,
+        ),
+    )
+    results: str = field(
+        default="results",
+        metadata=_shown("--results", OUTPUT, "Folder that holds all runs.", path=True, metavar="FOLDER"),
+    )
+    plugins: tuple[str, ...] = field(
+        default=(),
+        metadata=_shown("--plugin", PLUGINS, "Load a plugin from this file. Repeatable.", path=True, metavar="FILE"),
+    )
+    plugin_folders: tuple[str, ...] = field(
+        default=(),
+        metadata=_shown(
+            "--plugins-dir",
+            PLUGINS,
+            "Load every plugin file in this folder. Repeatable.",
+            path=True,
+            metavar="FOLDER",
+            variable="BENCHBOX_PLUGINS_DIR",
+        ),
+    )
+
+    @property
+    def request(self) -> DataRequest:
+        """Which images to open."""
+        return DataRequest(
+            self.dataset, self.data, self.split, self.limit, self.seed, self.skip_bad, self.drop_duplicates
+        )
+
+    @property
+    def protocol(self) -> Protocol:
+        """The rules that hold for every denoiser."""
+        return Protocol(self.seed, self.clip or self.quantize, self.quantize, self.sigma, self.repeats)
+
+    @property
+    def workers(self) -> int:
+        """Worker processes: one more than there are cores, so that none idles while another one writes."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return self.jobs or cores + 1
+
+    def opened(self, request: DataRequest) -> RunOptions:
+        """These options with the data named as they were found, so that every process opens the same."""
+        return replace(self, dataset=request.dataset, data=request.path, split=request.split)
+
+    def check(self) -> None:
+        """Refuse values of another type, numbers out of range, and options that exclude each other.
+
+        Raises
+        ------
+        BenchboxError
+            Names the option.
+        """
+        import msgspec
+
+        try:
+            msgspec.convert(asdict(self), RunOptions, strict=True)
+        except msgspec.ValidationError as error:
+            raise BenchboxError(f"run options: {error}", hint="see help(benchbox.run)") from error
+        for one in fields(self):
+            option, value = option_of(one.name), getattr(self, one.name)
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, bool) or not isinstance(number, int | float):
+                    continue
+                whole = isinstance(number, int) and not isinstance(one.default, float)
+                inside = option.least <= number <= option.most if whole else option.least < number < option.most
+                if not inside:
+                    raise BenchboxError(f"{one.name} is {number}", hint=range_words(option, whole))
+        if self.sigma_errors and self.sigma != "given":
+            raise BenchboxError(
+                f"sigma errors need sigma 'given'; it is '{self.sigma}'",
+                hint="only a noise level that is told can be told wrong: drop one of the two options",
+            )
+
+
+def option_of(name: str) -> Option:
+    """How a run option appears on the command line."""
+    option = RunOptions.__dataclass_fields__[name].metadata["option"]
+    assert isinstance(option, Option)
+    return option
+
+
+def range_words(option: Option, whole: bool) -> str:
+    """The range of an option's number, as an instruction."""
+    least = "" if option.least == -math.inf else f"{option.least:g} or more" if whole else f"more than {option.least:g}"
+    most = "" if option.most == math.inf else f"at most {option.most:g}" if whole else f"less than {option.most:g}"
+    return "give " + " and ".join(filter(None, (least, most)))
