@@ -155,7 +155,7 @@ def test_a_denoiser_of_two_versions_is_refused(tmp_path: Path) -> None:
     first = make_run(tmp_path, 1, {"median": 4.0})
     newer = replace(first.record.denoisers[0], reference=Reference(replace(BUILT_IN, version="0.2.0"), "median"))
     second = make_run(tmp_path, 2, {"median": 4.0}, denoisers=(newer,))
-    with pytest.raises(BenchboxError, match=r"benchbox 0\.1\.0 .* benchbox 0\.2\.0"):
+    with pytest.raises(BenchboxError, match=r"benchbox-denoise 0\.1\.0 .* benchbox-denoise 0\.2\.0"):
         merge_runs([first, second], tmp_path, "")
 
 
