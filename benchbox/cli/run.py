@@ -100,7 +100,8 @@ def _watched(work: Callable[[RunProgress], RunStore], results: Path) -> RunStore
     """Show progress; an interrupt, SIGTERM or SIGHUP ends the work in order, a second at once; how to go on is said."""
     from benchbox.api.errors import BenchboxError
     from benchbox.cli.progress import RunProgress
-    from benchbox.engine.workers import abandon_all, strangers_ended
+    from benchbox.engine.workers import abandon_all
+    from benchbox.system.program import children_ended
 
     progress = RunProgress()
     interrupted = False
@@ -125,7 +126,7 @@ def _watched(work: Callable[[RunProgress], RunStore], results: Path) -> RunStore
         numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
-        with strangers_ended(), progress:
+        with children_ended(), progress:
             return work(progress)
     except KeyboardInterrupt:
         if progress.run_id:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +12,13 @@ from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images, Sigma
 from benchbox.engine.events import Event, StageStarted
-from benchbox.engine.plan import Shard
+from benchbox.engine.plan import Limits, Shard
 from benchbox.engine.shard import Condition, draw, make_metric, make_noise
-from benchbox.engine.worker import failure_of
-from benchbox.engine.workers import WorkerContext, WorkerPool, completed
+from benchbox.engine.work_loop import WorkLoop, WorkQueue
+from benchbox.engine.workers import WorkerContext
 from benchbox.records.run import Failure, Reference
 from benchbox.store import IMAGE, RunStore
 
-_POLL_S = 0.2
 Columns = dict[str, NDArray[Any]]
 
 
@@ -50,7 +47,7 @@ def make_ceilings(
     conditions: Mapping[str, Condition],
     shards: Sequence[Shard],
     context: WorkerContext,
-    timeout_s: float,
+    limits: Limits,
     on_event: Callable[[Event], None],
 ) -> None:
     """Keep the scores of the oracle Wiener filter for every noise that has one and lacks them.
@@ -64,42 +61,25 @@ def make_ceilings(
         By canonical noise.
     shards : sequence of Shard
     context : WorkerContext
-    timeout_s : float
-        Seconds that one shard may take.
+    limits : Limits
     on_event : callable
         Told when there is something to compute.
     """
     metrics = tuple((label, Reference(one.provider, one.spec)) for label, one in store.record.metrics.items())
     missing = [noise for noise, one in conditions.items() if has_ceiling(one) and not store.ceiling(noise)]
-    queue = deque(
-        (noise, CeilingTask(conditions[noise], metrics, shard.indices, shard.repeat))
-        for noise in missing
-        for shard in shards
+    log = store.log_file("oracle_wiener", "ceiling")
+    tasks = deque(
+        CeilingTask(conditions[noise], metrics, shard.indices, shard.repeat) for noise in missing for shard in shards
     )
     if missing:
         on_event(StageStarted("scoring the oracle Wiener filter"))
     made: dict[str, list[Columns | Failure]] = {noise: [] for noise in missing}
-    log = store.log_file("oracle_wiener", "ceiling")
-    stop = threading.Event()
 
-    def serve() -> None:
-        with WorkerPool(context, log) as pool:
-            while not stop.is_set():
-                try:
-                    noise, task = queue.popleft()
-                except IndexError:
-                    return
-                made[noise].append(_attempt(pool, task, timeout_s, stop))
-            pool.in_haste = True
+    def keep(task: CeilingTask, result: Columns | Failure) -> None:
+        made[task.condition.noise].append(result)
 
-    slots = min(store.record.options.workers, len(queue))
-    with concurrent.futures.ThreadPoolExecutor(max(1, slots)) as threads:
-        futures = [threads.submit(serve) for _ in range(slots)]
-        try:
-            for future in completed(futures):
-                future.result()
-        finally:
-            stop.set()
+    loop = WorkLoop(score_ceiling, lambda task: task, keep, what="a shard", limits=limits)
+    loop.run(context, [WorkQueue("oracle_wiener", log, tasks)], store.record.options.workers)
     for noise, parts in made.items():
         tables = [part for part in parts if not isinstance(part, Failure)]
         failures = [part for part in parts if isinstance(part, Failure)]
@@ -120,7 +100,7 @@ def has_ceiling(condition: Condition) -> bool:
 
 
 def score_ceiling(task: CeilingTask) -> Columns | Failure:
-    """Filter and score a stack; an exception comes back as a plain value.
+    """Filter and score a stack.
 
     Parameters
     ----------
@@ -131,18 +111,15 @@ def score_ceiling(task: CeilingTask) -> Columns | Failure:
     dict of str to ndarray, each of shape (M,), or Failure
         ``image``, ``repeat`` and one column a metric.
     """
-    try:
-        clean, noisy, sigma = draw(task.condition, task.indices, task.repeat)
-        if sigma is None:
-            return Failure("failed", "its noise model defines no noise level")
-        denoised = np.clip(oracle_wiener(clean, noisy, sigma), 0.0, 1.0)
-        repeat = np.full(len(clean), task.repeat, dtype=np.int32)
-        columns: Columns = {IMAGE: task.indices.astype(np.int32), "repeat": repeat}
-        for label, reference in task.metrics:
-            columns[label] = make_metric(reference)(clean, denoised)
-        return columns
-    except Exception as error:
-        return failure_of(error)
+    clean, noisy, sigma = draw(task.condition, task.indices, task.repeat)
+    if sigma is None:
+        return Failure("failed", "its noise model defines no noise level")
+    denoised = np.clip(oracle_wiener(clean, noisy, sigma), 0.0, 1.0)
+    repeat = np.full(len(clean), task.repeat, dtype=np.int32)
+    columns: Columns = {IMAGE: task.indices.astype(np.int32), "repeat": repeat}
+    for label, reference in task.metrics:
+        columns[label] = make_metric(reference)(clean, denoised)
+    return columns
 
 
 def oracle_wiener(clean: Images, noisy: Images, sigma: Sigma) -> Images:
@@ -173,16 +150,3 @@ def oracle_wiener(clean: Images, noisy: Images, sigma: Sigma) -> Images:
     gain = np.divide(power, total, out=np.zeros_like(power), where=total > 0)
     filtered = np.fft.irfft2(np.fft.rfft2(noisy) * gain, s=(height, width))
     return np.ascontiguousarray(filtered, dtype=np.float32)
-
-
-def _attempt(pool: WorkerPool, task: CeilingTask, timeout_s: float, stop: threading.Event) -> Columns | Failure:
-    future = pool.schedule(score_ceiling, task, timeout_s)
-    while not future.done():
-        if stop.is_set():
-            return Failure("failed", "the run was stopped")
-        concurrent.futures.wait([future], timeout=_POLL_S)
-    error = future.exception()
-    if error is not None:
-        return Failure("failed", f"{type(error).__name__}: {error}")
-    result: Columns | Failure = future.result()
-    return result

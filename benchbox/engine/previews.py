@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from benchbox.api.arrays import Images
 from benchbox.audit.contamination import leak_of
 from benchbox.engine.events import Event, StageAdvanced, StageStarted
+from benchbox.engine.plan import Limits
 from benchbox.engine.shard import Condition, checked, draw, image_set, make_denoiser, tell
-from benchbox.engine.worker import failure_of
-from benchbox.engine.workers import WorkerContext, WorkerPool, completed
-from benchbox.records.run import Cell, DenoiserRecord, Failure, Reference
+from benchbox.engine.work_loop import WorkLoop, WorkQueue
+from benchbox.engine.workers import WorkerContext
+from benchbox.records.run import Cell, Failure, Reference
 from benchbox.stats.summaries import average_repeats
 from benchbox.store import IMAGE, RunStore, noise_key
 
 SIDE = 96
 """Larger images are cut to this many pixels around their centre."""
 MOST_REPEATS = 8
-_POLL_S = 0.2
 Kept = list[tuple[int, int, NDArray[np.float32]]]
 
 
@@ -48,11 +48,19 @@ class PreviewTask:
     repeats: int
 
 
+@dataclass(frozen=True)
+class _PreviewWork:
+    """The cell whose pictures are to be made, and the task of its worker."""
+
+    cell: Cell
+    task: PreviewTask
+
+
 def make_previews(
     store: RunStore,
     conditions: Mapping[str, Condition],
     context: WorkerContext,
-    timeout_s: float,
+    limits: Limits,
     on_event: Callable[[Event], None],
 ) -> None:
     """Keep the pictures that are missing of a scored run.
@@ -68,13 +76,14 @@ def make_previews(
     conditions : mapping of str to Condition
         By canonical noise.
     context : WorkerContext
-    timeout_s : float
-        Seconds that the images of one noise may take.
+    limits : Limits
+        The images of one noise are a shard.
     on_event : callable
-        Told when there are pictures to make and of each denoiser whose are made; by the calling thread alone.
+        Called when there are pictures to make, and each time a denoiser has made those of a noise; never by two threads
+        at once.
     """
     outcomes = store.outcomes()
-    work: dict[str, list[tuple[Cell, PreviewTask]]] = {}
+    queues: dict[str, WorkQueue[_PreviewWork]] = {}
     denoisers = {one.label: one for one in store.record.denoisers}
     repeats = min(store.record.protocol.repeats, MOST_REPEATS)
     for noise, condition in conditions.items():
@@ -88,21 +97,27 @@ def make_previews(
         for cell in cells:
             if indices and not store.previews(cell.key)[0]:
                 task = PreviewTask(denoisers[cell.denoiser].reference, condition, indices, repeats)
-                work.setdefault(cell.denoiser, []).append((cell, task))
-    if work:
-        on_event(StageStarted("making pictures for the report", len(work)))
-    stop = threading.Event()
-    with concurrent.futures.ThreadPoolExecutor(store.record.options.workers) as threads:
-        futures = [
-            threads.submit(_serve, store, denoisers[label], tasks, context, timeout_s, stop)
-            for label, tasks in work.items()
-        ]
-        try:
-            for future in completed(futures):
-                future.result()
-                on_event(StageAdvanced())
-        finally:
-            stop.set()
+                if cell.denoiser not in queues:
+                    log = store.log_file(cell.denoiser, "previews")
+                    queues[cell.denoiser] = WorkQueue(cell.denoiser, log, deque())
+                queues[cell.denoiser].tasks.append(_PreviewWork(cell, task))
+    if queues:
+        on_event(StageStarted("making pictures for the report", sum(len(queue.tasks) for queue in queues.values())))
+    lock = threading.Lock()
+
+    def keep(work: _PreviewWork, result: dict[str, Any] | Failure) -> None:
+        cell = work.cell
+        if isinstance(result, Failure):
+            with queues[cell.denoiser].log.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(f"no pictures on {cell.noise}: {result.reason}\n{result.detail}\n")
+        else:
+            columns = {IMAGE: result[IMAGE], "repeat": result["repeat"]}
+            store.write_previews(cell.key, columns, {"denoised": result["pictures"]})
+        with lock:
+            on_event(StageAdvanced())
+
+    loop = WorkLoop(denoise_previews, lambda work: work.task, keep, what="making pictures", limits=limits)
+    loop.run(context, list(queues.values()), store.record.options.workers)
 
 
 def choose_images(
@@ -158,8 +173,8 @@ def choose_images(
     return tuple((int(comparable[index]), why) for index, why in chosen.items())
 
 
-def denoise_previews(task: PreviewTask) -> dict[str, Any] | Failure:
-    """Denoise chosen images again; an exception comes back as a plain value.
+def denoise_previews(task: PreviewTask) -> dict[str, Any]:
+    """Denoise chosen images again.
 
     Parameters
     ----------
@@ -167,22 +182,19 @@ def denoise_previews(task: PreviewTask) -> dict[str, Any] | Failure:
 
     Returns
     -------
-    dict or Failure
-        ``image``, ``repeat`` and the pictures, as `RunStore.write_previews` takes them.
+    dict
+        Columns of the images, and their pictures.
     """
-    try:
-        kept: Kept = []
-        for group in _by_size(task.condition, task.indices):
-            for repeat in range(task.repeats):
-                _, noisy, sigma_true = draw(task.condition, group, repeat)
-                shape = noisy.shape
-                denoiser = make_denoiser(task.denoiser, shape)
-                told, _ = tell(denoiser.capabilities.sigma, task.condition.protocol, noisy, sigma_true)
-                denoised = checked(denoiser.denoise(noisy, told), shape)
-                kept += [(int(index), repeat, _cut(one)) for index, one in zip(group, denoised, strict=True)]
-        return _ordered(kept, task.indices)
-    except Exception as error:
-        return failure_of(error)
+    kept: Kept = []
+    for group in _by_size(task.condition, task.indices):
+        for repeat in range(task.repeats):
+            _, noisy, sigma_true = draw(task.condition, group, repeat)
+            shape = noisy.shape
+            denoiser = make_denoiser(task.denoiser, shape)
+            told, _ = tell(denoiser.capabilities.sigma, task.condition.protocol, noisy, sigma_true)
+            denoised = checked(denoiser.denoise(noisy, told), shape)
+            kept += [(int(index), repeat, _cut(one)) for index, one in zip(group, denoised, strict=True)]
+    return _ordered(kept, task.indices)
 
 
 def _inputs(store: RunStore, condition: Condition, cells: Sequence[Cell], repeats: int) -> tuple[int, ...]:
@@ -213,34 +225,6 @@ def _inputs(store: RunStore, condition: Condition, cells: Sequence[Cell], repeat
     pictures = {"clean": table["pictures"], "noisy": _ordered(noisy, indices)["pictures"]}
     store.write_previews(key, {IMAGE: table[IMAGE], "repeat": table["repeat"], "why": why}, pictures)
     return indices
-
-
-def _serve(
-    store: RunStore,
-    denoiser: DenoiserRecord,
-    tasks: Sequence[tuple[Cell, PreviewTask]],
-    context: WorkerContext,
-    timeout_s: float,
-    stop: threading.Event,
-) -> None:
-    """Have one worker process make all pictures of a denoiser."""
-    log = store.log_file(denoiser.label, "previews")
-    with WorkerPool(context, log) as pool:
-        for cell, task in tasks:
-            future = pool.schedule(denoise_previews, task, timeout_s)
-            while not future.done() and not stop.is_set():
-                concurrent.futures.wait([future], timeout=_POLL_S)
-            if stop.is_set():
-                pool.in_haste = True
-                return
-            error = future.exception()
-            result = Failure("failed", f"{type(error).__name__}: {error}") if error else future.result()
-            if isinstance(result, Failure):
-                with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                    file.write(f"no pictures on {cell.noise}: {result.reason}\n{result.detail}\n")
-            else:
-                columns = {IMAGE: result[IMAGE], "repeat": result["repeat"]}
-                store.write_previews(cell.key, columns, {"denoised": result["pictures"]})
 
 
 def _by_size(condition: Condition, indices: Sequence[int]) -> list[NDArray[np.intp]]:

@@ -157,9 +157,9 @@ def _work(
     conditions = conditions_of(store.record, registry)
     QualityPass(store, conditions, shards, limits, on_event).run(context)
     note_overlaps(store, registry, on_event)
-    make_ceilings(store, conditions, shards, context, limits.timeout_s, on_event)
+    make_ceilings(store, conditions, shards, context, limits, on_event)
     if store.record.options.previews:
-        make_previews(store, conditions, context, limits.timeout_s, on_event)
+        make_previews(store, conditions, context, limits, on_event)
     if store.record.options.timing:
         _time_all(store, shards, conditions, limits, on_event)
 

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import signal
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from benchbox.api.denoiser import TrainingCard
-from benchbox.api.errors import describe_exit
 from benchbox.engine.events import CellDone, Event, ShardDone, WorkerStarted
 from benchbox.engine.plan import Limits, Shard
-from benchbox.engine.shard import Condition, ImagesLost, ShardScores, ShardTask
-from benchbox.engine.worker import attempt, failure_of
-from benchbox.engine.workers import WorkerContext, WorkerPool, completed
+from benchbox.engine.shard import Condition, ShardScores, ShardTask, compute_shard
+from benchbox.engine.work_loop import WorkLoop, WorkQueue
+from benchbox.engine.workers import WorkerContext
 from benchbox.records.outcomes import Failure, Knowledge, Outcome
-from benchbox.records.run import Cell, DenoiserRecord
+from benchbox.records.run import Cell, Reference
 from benchbox.store import RunStore
-
-_POLL_S = 0.2
-_INTERRUPT_S = 1.0  # what ends a worker may be an interrupt of the whole run, which is known of a moment later
-_WORTH_S = 1.0  # a further worker takes a good part of a second to start
 
 
 @dataclass
@@ -40,29 +32,19 @@ class _CellWork:
     images: int = 0
 
 
-@dataclass
-class _DenoiserWork:
-    """All shards of one denoiser; its worker processes run nothing else."""
+@dataclass(frozen=True)
+class _ShardWork:
+    """A shard of a cell, for a denoiser."""
 
-    record: DenoiserRecord
-    queue: deque[tuple[_CellWork, Shard]]
-    workers: int = 0
-    done: int = 0
-    spent_s: float = 0.0
-
-    @property
-    def left_s(self) -> float:
-        """Seconds that its workers need for what waits, judged by what was done; infinite where nothing was."""
-        if not self.done:
-            return float("inf") if self.queue else 0.0
-        return len(self.queue) * self.spent_s / self.done / max(1, self.workers)
+    cell: _CellWork
+    denoiser: Reference
+    shard: Shard
 
 
 class QualityPass:
     """Scores every cell of a run.
 
-    Each slot keeps one worker process busy with one denoiser. A slot whose denoiser has no shard left turns to an
-    untouched denoiser, then helps where most shards wait, so that no core idles while work remains.
+    A denoiser has worker processes of its own, so that one that misbehaves touches no other.
 
     Parameters
     ----------
@@ -87,124 +69,45 @@ class QualityPass:
         self._limits = limits
         self._on_event = on_event
         self._lock = threading.Lock()
-        self._stop = threading.Event()
         self._metrics = tuple(store.record.metrics.items())
-        self._work = [_DenoiserWork(record, deque()) for record in store.record.denoisers]
+        self._queues: list[WorkQueue[_ShardWork]] = []
         finished = store.outcomes()
-        for work in self._work:
+        for denoiser in store.record.denoisers:
+            queue: WorkQueue[_ShardWork] = WorkQueue(denoiser.label, store.log_file(denoiser.label, "quality"), deque())
+            self._queues.append(queue)
             for cell in store.record.cells:
-                if cell.denoiser == work.record.label and not cell.skipped and cell.key not in finished:
+                if cell.denoiser == denoiser.label and not cell.skipped and cell.key not in finished:
                     left = _unfinished(shards, store.finished_shards(cell.key))
                     images = sum(len(shard.indices) for shard in shards) - sum(len(shard.indices) for shard in left)
                     condition = replace(conditions[cell.noise], sigma_factor=cell.sigma_factor)
                     cell_work = _CellWork(cell, condition, len(left), images=images)
-                    work.queue.extend((cell_work, shard) for shard in left)
+                    queue.tasks.extend(_ShardWork(cell_work, denoiser.reference, shard) for shard in left)
 
     def run(self, context: WorkerContext) -> None:
         """Do all the work; on an interrupt abandon the shards under way, keep the finished ones and raise."""
         for cell in self._store.record.cells:
             if cell.skipped and cell.key not in self._store.outcomes():
                 self._finish(cell, Outcome("skipped", cell.skipped))
-        slots = min(self._store.record.options.workers, sum(len(work.queue) for work in self._work))
-        with concurrent.futures.ThreadPoolExecutor(max(1, slots)) as threads:
-            futures = [threads.submit(self._slot, context) for _ in range(slots)]
-            try:
-                for future in completed(futures):
-                    future.result()
-            finally:
-                self._stop.set()
+        loop = WorkLoop(
+            compute_shard,
+            self._task,
+            self._keep,
+            what="a shard",
+            limits=self._limits,
+            is_wanted=lambda work: work.cell.failure is None,
+            on_worker=self._tell_worker,
+        )
+        loop.run(context, self._queues, self._store.record.options.workers)
 
-    def _slot(self, context: WorkerContext) -> None:
-        try:
-            while (work := self._next_denoiser()) is not None:
-                self._serve(work, context)
-        except BaseException:
-            self._stop.set()
-            raise
+    def _task(self, work: _ShardWork) -> ShardTask:
+        return ShardTask(work.denoiser, work.cell.condition, self._metrics, work.shard.indices, work.shard.repeat)
 
-    def _next_denoiser(self) -> _DenoiserWork | None:
+    def _tell_worker(self, queue: WorkQueue[_ShardWork]) -> None:
         with self._lock:
-            waiting = [work for work in self._work if work.queue]
-            if self._stop.is_set() or not waiting:
-                return None
-            untouched = [work for work in waiting if work.workers == 0]
-            chosen = untouched[0] if untouched else max(waiting, key=lambda work: work.left_s)
-            if chosen.workers and chosen.left_s < _WORTH_S:
-                return None
-            chosen.workers += 1
-            return chosen
+            self._on_event(WorkerStarted(queue.name))
 
-    def _serve(self, work: _DenoiserWork, context: WorkerContext) -> None:
-        """Keep one worker process busy until its denoiser has no shard left."""
-        log = self._store.log_file(work.record.label, "quality")
-        with self._lock:
-            self._on_event(WorkerStarted(work.record.label))
-        with WorkerPool(context, log) as pool:
-            while not self._stop.is_set() and (item := self._next_shard(work)) is not None:
-                cell, shard = item
-                task = ShardTask(work.record.reference, cell.condition, self._metrics, shard.indices, shard.repeat)
-                begun = time.monotonic()
-                result = self._attempt(pool, task)
-                if result is not None:
-                    self._keep(cell, shard, result)
-                with self._lock:
-                    work.done += 1
-                    work.spent_s += time.monotonic() - begun
-            pool.in_haste = self._stop.is_set()
-        with self._lock:
-            work.workers -= 1
-
-    def _next_shard(self, work: _DenoiserWork) -> tuple[_CellWork, Shard] | None:
-        with self._lock:
-            while work.queue:
-                cell, shard = work.queue.popleft()
-                if cell.failure is None:
-                    return cell, shard
-        return None
-
-    def _attempt(self, pool: WorkerPool, task: ShardTask) -> ShardScores | Failure | None:
-        """Have a shard done; None when the run was stopped meanwhile.
-
-        A worker that the system killed may have been in nobody's way but the machine's: its shard gets one more try.
-        """
-        for last in (False, True):
-            future = pool.schedule(attempt, task, self._limits.timeout_s)
-            while not future.done():
-                if self._stop.is_set():
-                    return None
-                concurrent.futures.wait([future], timeout=_POLL_S)
-                if self._limits.memory_gb and pool.resident_mb() > self._limits.memory_gb * 1024:
-                    pool.kill()
-                    return Failure("out of memory", self._limits.memory_words)
-            failure = self._explain(future)
-            if failure is None:
-                result: ShardScores | Failure = future.result()
-                return result
-            if failure.status == "died" and self._stop.wait(_INTERRUPT_S):
-                return None
-            if last or not failure.detail.startswith("SIGKILL"):
-                return failure
-        return None
-
-    def _explain(self, future: Any) -> Failure | None:
-        """Why a worker gave no answer; None when it gave one."""
-        from pebble import ProcessExpired
-
-        error = future.exception()
-        if error is None:
-            return None
-        if isinstance(error, TimeoutError):
-            return Failure("timeout", f"a shard took longer than {self._limits.timeout_s:g} s (--timeout)")
-        if isinstance(error, ProcessExpired):
-            code = int(error.exitcode or 0)
-            detail = "SIGKILL" if code == -signal.SIGKILL else ""
-            return Failure("died", f"its process {describe_exit(code)}", detail)
-        if isinstance(error, ImagesLost | KeyboardInterrupt):
-            raise error
-        # A plugin that meddles with the harness in its process spoils the way back, and that costs its own row only.
-        return failure_of(error)
-
-    def _keep(self, work: _CellWork, shard: Shard, result: ShardScores | Failure) -> None:
+    def _keep(self, shard_work: _ShardWork, result: ShardScores | Failure) -> None:
+        work, shard = shard_work.cell, shard_work.shard
         if isinstance(result, ShardScores):
             self._store.write_shard(work.cell.key, shard.start, shard.stop, result.columns)
         with self._lock:

@@ -1,92 +1,69 @@
-"""Runs inside a worker process: its start, its captured output, its failures."""
+"""What a worker process runs: one call after another, each answered by a value or by what went wrong."""
 
 from __future__ import annotations
 
-import multiprocessing.forkserver
 import os
-import sys
-import tempfile
+import pickle
 import traceback
-from pathlib import Path
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from typing import Any
 
 from benchbox.api.errors import BenchboxError, ContractError
-from benchbox.api.threads import thread_environment
-from benchbox.engine.shard import ImagesLost, ShardScores, ShardTask, compute_shard, make_metric
+from benchbox.engine.shard import ImagesLost
+from benchbox.engine.workers import Surroundings
 from benchbox.records.run import Failure, Status
 from benchbox.system.guardian import adopt_orphans, end_with_parent
 
 _REASON = 500
 _DETAIL = 2**20
-"""Characters of an exception that are kept, for a plugin may put a whole stack into its words."""
+"""Characters of an exception that are kept, because a plugin may put a whole stack into its message."""
 
 
-def begin(output: Path, groups: Path, scratch: Path) -> None:
-    """Prepare a worker: its output goes to a pipe, and libraries imported from now on use one thread.
+def main(connection: int, output: int | None = None) -> None:
+    """Be a worker: read where to work, then a function and its arguments at a time, until nobody wants more.
 
-    It leads a process group of its own, so that whatever the plugin starts can be ended with it.
+    It leads a process group of its own, so that what a plugin starts can be ended with it.
 
     Parameters
     ----------
-    output : Path
-        Named pipe that takes what the plugin prints.
-    groups : Path
-        File that takes the number of the group.
-    scratch : Path
-        Folder for the temporary files of the plugin.
+    connection : int
+        Socket to the process that asked for this one.
+    output : int, optional
+        Open file for all that is printed.
     """
     end_with_parent()
     adopt_orphans()
-    _let_the_server_end()
     os.setpgrp()
-    with groups.open("a", encoding="ascii") as file:
-        file.write(f"{os.getpid()}\n")
-    os.environ.update(thread_environment(1) | {"TMPDIR": str(scratch)})
-    tempfile.tempdir = None  # what it was found to be before
-    handle = os.open(output, os.O_WRONLY)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.dup2(handle, 1)
-    os.dup2(handle, 2)
-    os.close(handle)
+    if output is not None:
+        for stream in (1, 2):
+            os.dup2(output, stream)
+        os.close(output)
+    pipe: Connection[Any, Any] = Connection(connection)
+    with pipe:
+        try:
+            surroundings: Surroundings = pipe.recv()
+            surroundings.enter()
+            while True:
+                function, arguments = pipe.recv()
+                pipe.send_bytes(_answer(function, arguments))
+        except EOFError:
+            return
 
 
-def _let_the_server_end() -> None:
-    """Close what this process holds of the pipe whose end tells the server of the workers that the run is gone.
-
-    Every worker is given it, to start workers of its own; a plugin that hangs would keep the server, and the server
-    the plugin, after a run that was killed.
-    """
-    server: Any = multiprocessing.forkserver._forkserver
-    if server._forkserver_alive_fd is not None:
-        os.close(server._forkserver_alive_fd)
-        server._forkserver_alive_fd = None
-
-
-def attempt(task: ShardTask) -> ShardScores | Failure:
-    """Do one stack of work; an exception comes back as a plain value, for not every exception survives the way.
-
-    Parameters
-    ----------
-    task : ShardTask
-
-    Returns
-    -------
-    ShardScores or Failure
-
-    Raises
-    ------
-    ImagesLost
-        The images cannot be read.
-    """
+def _answer(function: Callable[..., object], arguments: tuple[Any, ...]) -> bytes:
+    """The value of a call as bytes; a `Failure` in its place if it raises, and an exception if the run must stop."""
+    value: object
     try:
-        for _, reference in task.metrics:
-            make_metric(reference)
-        return compute_shard(task)
-    except ImagesLost:
-        raise
-    except BaseException as error:  # a plugin that calls sys.exit() must not have this process, or the run, do it
-        return failure_of(error)
+        value = function(*arguments)
+    except ImagesLost as error:
+        value = error
+    except BaseException as error:  # a plugin that calls sys.exit() must not end this process, or the run
+        value = failure_of(error)
+    try:
+        return pickle.dumps(value)
+    except Exception as error:  # a plugin may meddle with what a value is made of, and even a `Failure` then fails
+        return pickle.dumps(error)
 
 
 def failure_of(error: BaseException) -> Failure:

@@ -1,83 +1,264 @@
-"""Starts worker processes in milliseconds, limits their threads, and ends them with everything they started."""
+"""Worker processes, seen from the run: they start in milliseconds and take nothing along when they die."""
 
 from __future__ import annotations
 
-import concurrent.futures
+import atexit
 import contextlib
-import multiprocessing
 import multiprocessing.connection
-import multiprocessing.context
-import multiprocessing.forkserver
-import multiprocessing.popen_forkserver
-import multiprocessing.resource_tracker
-import multiprocessing.util
 import os
-import shutil
 import signal
+import socket
+import struct
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, TypeVar
-
-import psutil
+from typing import Any
 
 from benchbox.api.errors import BenchboxError
 from benchbox.api.threads import thread_environment
 from benchbox.system.files import TEMPORARY_HINT, remove_all, temporary_folder
-from benchbox.system.guardian import adopt_orphans
 from benchbox.system.output import OutputKeeper
+from benchbox.system.program import MemoryLimitPassed, TimeLimitPassed
 
-SAFE_PATH = "PYTHONSAFEPATH"
 HELD_BACK = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that the server of the workers and the tracker never hear: they end after this process, and clean up."""
-_PRELOAD = ["benchbox.engine.preload"]
-_TERM_TIMEOUT_S = 1  # a process that hangs in C does not listen: it is killed after this
+"""Signals that the fork server never hears: it ends after this process, and cleans up."""
+NUMBER = struct.Struct("<q")
+"""How the fork server sends the number of a worker, and later its exit code."""
+_SERVER = "import sys; from benchbox.engine.forkserver import main; main(int(sys.argv[1]))"
 _POLL_S = 0.2
-_ORPHANS_S = 2.0
-_AGAIN_S = 0.01
-_lock = threading.Lock()
-T = TypeVar("T")
+_GRACE_S = 1.0  # a plugin's threads and last wishes, or a process that hangs in C, are not waited for any longer
+_END_S = 10.0
 
 
-class _Popen(multiprocessing.popen_forkserver.Popen):
-    """A process whose end is read once: each start of another one looks after all, from whatever thread it is made."""
+class WorkerDied(Exception):
+    """The process ended without an answer; `code` is as for `subprocess.Popen.returncode`."""
 
-    def __init__(self, process_obj: Any) -> None:
-        self._reading = threading.Lock()
-        super().__init__(process_obj)
-
-    def poll(self, flag: int = os.WNOHANG) -> int | None:
-        """Exit code, None while it runs; a second reader of the pipe would take its end for exit code 255."""
-        if flag != os.WNOHANG and self.returncode is None:
-            multiprocessing.connection.wait([self.sentinel])
-        with self._reading:
-            return super().poll(os.WNOHANG)
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
 
 
-class _Process(multiprocessing.context.ForkServerProcess):
-    """A process that does not run the main module of its parent again.
+class Stopped(Exception):
+    """The answer is not wanted any more."""
 
-    Ours never needs it. So `benchbox.run` works in a script without an ``if __name__ == "__main__"`` guard, and a
-    worker does not import the command line.
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where a worker works: as if the process that asked for it had started it.
+
+    Attributes
+    ----------
+    path : list of str
+        Folders to import from.
+    folder : str
+        Working folder.
+    environment : dict of str to str
     """
 
+    path: list[str]
+    folder: str
+    environment: dict[str, str]
+
     @staticmethod
-    def _Popen(process_obj: Any) -> Any:
-        with _lock, _empty_main():
-            return _Popen(process_obj)
+    def here(scratch: Path | None = None) -> Surroundings:
+        """Those of this process, with a folder of their own for temporary files."""
+        try:
+            folder = os.getcwd()  # noqa: PTH109
+        except FileNotFoundError:  # it was removed, and nobody may need it
+            folder = os.sep
+        own = {"TMPDIR": str(scratch)} if scratch else {}
+        return Surroundings([entry or folder for entry in sys.path], folder, os.environ | own)
+
+    def enter(self) -> None:
+        """Work there; libraries that are imported from now on use one thread."""
+        sys.path[:] = self.path
+        os.chdir(self.folder)
+        os.environ.clear()
+        os.environ.update(self.environment | thread_environment(1))
+        tempfile.tempdir = None  # what it was before
 
 
-class WorkerContext(multiprocessing.context.ForkServerContext):
-    """A context whose processes are forked from a clean server that holds the harness and no plugin."""
+class WorkerContext:
+    """The fork server: a clean process that holds the harness and no plugin, from which workers are forked.
 
-    Process = _Process
+    Use `worker_context`, which starts one for this process.
+    """
+
+    def __init__(self) -> None:
+        self.control, theirs = socket.socketpair()
+        # -P: a file in the working directory must not pass for a library.
+        command = [sys.executable, "-P", "-c", _SERVER, str(theirs.fileno())]
+        with theirs, _blocked(HELD_BACK):
+            self._server = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env=os.environ | thread_environment(1),
+                pass_fds=[theirs.fileno()],
+            )
+
+    def Process(self, target: Callable[..., object], args: Sequence[Any] = ()) -> WorkerProcess:
+        """A worker that is given one call when it starts, like the processes of a `multiprocessing` context."""
+        return WorkerProcess(self, Surroundings.here(), target=(target, tuple(args)))
+
+    @property
+    def alive(self) -> bool:
+        """Whether workers can be forked from it."""
+        return self._server.poll() is None
+
+    def end(self, timeout_s: float = _END_S) -> None:
+        """End all workers, what they have started, and the server."""
+        self.control.close()
+        try:
+            self._server.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._server.kill()
+            self._server.wait()
+
+    def forget(self) -> None:
+        """In a fork of this process: leave the server, which ends once nobody holds its socket, to the parent."""
+        self.control.close()
+        self._server.returncode = 0
 
 
-class WorkerPool:
-    """One worker process, started again when it dies; on leaving, it and all that it started are ended.
+_context: WorkerContext | None = None
+_lock = threading.Lock()
+
+
+def worker_context() -> WorkerContext:
+    """Give the fork server of this process; start it unless it runs already."""
+    global _context
+    with _lock:
+        if _context is None or not _context.alive:
+            try:
+                _context = WorkerContext()
+            except OSError as error:
+                raise BenchboxError(f"worker processes cannot be started: {error}", hint=TEMPORARY_HINT) from error
+        return _context
+
+
+@atexit.register
+def end_server() -> None:
+    """End the fork server of this process, if there is one."""
+    global _context
+    if _context is not None:
+        _context.end()
+        _context = None
+
+
+def _forget_server() -> None:
+    global _context, _lock
+    _lock = threading.Lock()
+    if _context is not None:
+        _context.forget()
+        _context = None
+
+
+# A worker of `multiprocessing`, or a daemon that a plugin has forked, must not keep the server of its parent alive.
+os.register_at_fork(after_in_child=_forget_server)
+
+
+def abandon_all() -> None:
+    """End every worker and leave no file: this process is about to exit at once, and guarded programs end with it."""
+    with contextlib.suppress(Exception):
+        end_server()
+    remove_all()
+
+
+class WorkerProcess:
+    """A fork of the server that answers one call after another, until its connection is closed.
+
+    Parameters
+    ----------
+    context : WorkerContext
+    surroundings : Surroundings
+    output : int, optional
+        Open file for all that is printed.
+    target : tuple of callable and arguments, optional
+        The first call.
+    """
+
+    def __init__(
+        self,
+        context: WorkerContext,
+        surroundings: Surroundings,
+        *,
+        output: int | None = None,
+        target: tuple[Callable[..., object], tuple[Any, ...]] | None = None,
+    ) -> None:
+        self._context = context
+        self._surroundings = surroundings
+        self._output = [] if output is None else [output]
+        self._target = target
+        self.pid: int | None = None
+        self.exitcode: int | None = None
+
+    def start(self) -> None:
+        """Ask the server for the process."""
+        ours, theirs = socket.socketpair()
+        self._life, their_life = socket.socketpair()
+        self.connection: Connection[Any, Any] = Connection(ours.detach())
+        with theirs, their_life, contextlib.suppress(OSError):  # `join` then finds the server gone
+            files = [their_life.fileno(), theirs.fileno(), *self._output]
+            socket.send_fds(self._context.control, [b"w"], files)
+            self.connection.send(self._surroundings)
+            if self._target:
+                self.connection.send(self._target)
+
+    def started(self, timeout_s: float) -> bool:
+        """Wait for the server, which may still be importing the ruler, to fork the process."""
+        if self.pid is None and multiprocessing.connection.wait([self._life], timeout_s):
+            self.pid = self._number()
+        return self.pid is not None
+
+    def join(self, timeout_s: float = _END_S) -> int | None:
+        """Wait for its end; gives the exit code, None when it is still running."""
+        end = time.monotonic() + timeout_s
+        while self.exitcode is None and multiprocessing.connection.wait([self._life], max(0.0, end - time.monotonic())):
+            if self.pid is None:
+                self.pid = self._number()
+            else:
+                self.exitcode = self._number()
+                self._clean_up()
+        return self.exitcode
+
+    def end(self, grace_s: float = 0.0) -> int:
+        """End it and all that it started, after some time to exit by itself; gives the exit code."""
+        self.connection.close()
+        code = self.join(grace_s)
+        if code is None:
+            self._life.shutdown(socket.SHUT_WR)
+            code = self.join()
+            self._life.close()
+        return -signal.SIGKILL if code is None else code
+
+    def _clean_up(self) -> None:
+        """Have the server end what the process has left behind; it closes its side when that is done."""
+        with self._life, contextlib.suppress(OSError):
+            self._life.settimeout(_END_S)
+            self._life.shutdown(socket.SHUT_WR)
+            self._life.recv(1)
+
+    def _number(self) -> int:
+        """What the server says next; when it is gone, so is the process: the system kills it with the server."""
+        try:
+            data = self._life.recv(NUMBER.size, socket.MSG_WAITALL)
+        except OSError:
+            data = b""
+        return int(NUMBER.unpack(data)[0]) if len(data) == NUMBER.size else -signal.SIGKILL
+
+
+class Worker:
+    """A worker process that is started when it is first needed, and again when it has died.
+
+    On leaving, it and all that it started are ended, and its temporary files removed.
 
     Parameters
     ----------
@@ -88,191 +269,96 @@ class WorkerPool:
 
     def __init__(self, context: WorkerContext, log: Path) -> None:
         self.in_haste = False
-        """Whether work under way is abandoned on leaving."""
+        """Whether it is ended at once on leaving, in the middle of its work."""
         self._context = context
         self._log = log
+        self._process: WorkerProcess | None = None
 
-    def __enter__(self) -> WorkerPool:
-        """Make the pool; the process starts with the first piece of work."""
-        from pebble import CONSTS, ProcessPool
-
-        from benchbox.engine.worker import begin
-
-        CONSTS.term_timeout = _TERM_TIMEOUT_S
+    def __enter__(self) -> Worker:
+        """Make its folder and its output; the process starts with the first call."""
         with contextlib.ExitStack() as stack:
             folder = stack.enter_context(temporary_folder())
-            self._groups = folder / "groups"
-            scratch = folder / "t"
+            self._scratch = folder / "t"
             try:
-                scratch.mkdir()
-                output = stack.enter_context(OutputKeeper(self._log, folder))
+                self._scratch.mkdir()
+                keeper = stack.enter_context(OutputKeeper(self._log, folder))
+                self._output = stack.enter_context(keeper.pipe.open("wb", buffering=0))
             except OSError as error:
                 raise BenchboxError(f"a worker process cannot be started: {error}", hint=TEMPORARY_HINT) from error
-            with _pools_lock:
-                _pools.add(self)
-            self._pool = ProcessPool(
-                max_workers=1, context=self._context, initializer=begin, initargs=[output.pipe, self._groups, scratch]
-            )
             self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
-        """End the worker."""
-        # Asked for while the worker lives: a child that has left its group is found only through its parent.
-        started = self._processes()
-        if self.in_haste or kind is not None:
-            self._pool.stop()
-            self.kill(started)
-        else:
-            self._pool.close()
-        self._pool.join()
-        self.kill(started)
-        with _pools_lock:
-            if _pools == {self}:
-                _end_orphans()
-            _pools.discard(self)
-        self._stack.close()
+        """End the process."""
+        with self._stack:
+            self._end(0.0 if self.in_haste or kind is not None else _GRACE_S)
 
-    def kill(self, started: Sequence[psutil.Process] = ()) -> None:
-        """End the worker's process groups, and these processes, at once."""
-        for group in self._leaders():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(group, signal.SIGKILL)
-        for process in started:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+    def call(
+        self,
+        function: Callable[..., object],
+        argument: object,
+        timeout_s: float,
+        too_large: Callable[[int], bool],
+        stop: threading.Event,
+    ) -> Any:
+        """Have the process call a function; an exception comes back as `worker.main` says.
 
-    def abandon(self) -> None:
-        """End the worker and all that it started, without waiting for anybody."""
-        with contextlib.suppress(Exception):
-            self.kill(self._processes())
+        Parameters
+        ----------
+        function : callable
+            Of a module, so that it pickles.
+        argument : object
+        timeout_s : float
+            Seconds that the call may take; starting the process does not count.
+        too_large : callable
+            Whether the process of this number, with all that it started, holds too much memory.
+        stop : Event
+            Set when the answer is not wanted any more.
 
-    def resident_mb(self) -> float:
-        """Resident memory of the worker and all that it started, MiB."""
-        total = 0
-        for process in self._processes():
-            with contextlib.suppress(psutil.Error):
-                total += process.memory_info().rss
-        return total / 2**20
+        Raises
+        ------
+        TimeLimitPassed, MemoryLimitPassed, Stopped
+            The process is ended.
+        WorkerDied
+        """
+        try:
+            process = self._started(stop)
+            with contextlib.suppress(OSError):  # the answer then is its end
+                process.connection.send((function, (argument,)))
+            end = time.monotonic() + timeout_s
+            # A process that has died closes its end, which is something to read.
+            while not process.connection.poll(_POLL_S):
+                if stop.is_set():
+                    raise Stopped
+                if too_large(process.pid or 0):
+                    raise MemoryLimitPassed
+                if time.monotonic() > end:
+                    raise TimeLimitPassed
+        except BaseException:
+            self._end(0.0)
+            raise
+        try:
+            return process.connection.recv()
+        except (EOFError, OSError) as error:
+            raise WorkerDied(self._end(_GRACE_S)) from error
 
-    def _leaders(self) -> list[int]:
-        return (
-            [int(group) for group in self._groups.read_text(encoding="ascii").split()] if self._groups.exists() else []
-        )
+    def _started(self, stop: threading.Event) -> WorkerProcess:
+        if self._process is None:
+            self._process = WorkerProcess(self._context, Surroundings.here(self._scratch), output=self._output.fileno())
+            self._process.start()
+        while not self._process.started(_POLL_S):
+            if stop.is_set():
+                raise Stopped
+        return self._process
 
-    def _processes(self) -> list[psutil.Process]:
-        found = []
-        for leader in self._leaders():
-            with contextlib.suppress(psutil.Error):
-                process = psutil.Process(leader)
-                found += [process, *process.children(recursive=True)]
-        return found
-
-    def schedule(self, function: Callable[[Any], Any], task: Any, timeout_s: float) -> Any:
-        """Have a piece of work done; gives a future."""
-        return self._pool.schedule(function, args=[task], timeout=timeout_s)
-
-
-def completed(futures: Iterable[concurrent.futures.Future[T]]) -> Iterator[concurrent.futures.Future[T]]:
-    """Give futures as they end, like `concurrent.futures.as_completed`, and hear signals meanwhile.
-
-    That one waits for ever, and a signal that another thread takes does not wake the main thread, which alone hears it.
-    """
-    left = set(futures)
-    while left:
-        done, left = concurrent.futures.wait(left, _POLL_S, concurrent.futures.FIRST_COMPLETED)
-        yield from done
-
-
-_pools: set[WorkerPool] = set()
-_pools_lock = threading.Lock()
-
-
-def abandon_all() -> None:
-    """End every worker and leave no file: this process is about to end without more ado, and so do guarded programs."""
-    for pool in list(_pools):
-        pool.abandon()
-    remove_all()
-    shutil.rmtree(multiprocessing.util.get_temp_dir(), ignore_errors=True)  # the socket of the workers' server
-
-
-@contextlib.contextmanager
-def strangers_ended() -> Iterator[None]:
-    """End, when the work is done, what plugins have started while they were imported into this process."""
-    adopt_orphans()
-    before = {process.pid for process in psutil.Process().children()}
-    try:
-        yield
-    finally:
-        _end_children(os.getpid(), lambda pid: pid in before or pid == _server_pid())
-
-
-def _server_pid() -> int:
-    server: Any = multiprocessing.forkserver._forkserver
-    return int(server._forkserver_pid or 0)
-
-
-def _end_orphans() -> None:
-    """End what workers that are gone have left: their server has adopted it.
-
-    Whoever else shares that server has processes of the server's own group there.
-    """
-    server = _server_pid()
-    with contextlib.suppress(OSError):
-        group = os.getpgid(server)
-        _end_children(server, lambda pid: os.getpgid(pid) == group)
-
-
-def _end_children(parent: int, spared: Callable[[int], bool]) -> None:
-    """End the children of a process, and theirs, but for some and for those that `multiprocessing` knows of here."""
-    end = time.monotonic() + _ORPHANS_S
-    while time.monotonic() < end:
-        known = {process.pid for process in multiprocessing.active_children()}
-        left: list[psutil.Process] = []
-        with contextlib.suppress(psutil.Error):
-            for child in psutil.Process(parent).children():
-                with contextlib.suppress(psutil.Error, OSError):
-                    if child.pid not in known and not spared(child.pid) and child.status() != psutil.STATUS_ZOMBIE:
-                        left += [child, *child.children(recursive=True)]
-        if not left:
-            return
-        for process in left:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        time.sleep(_AGAIN_S)
-
-
-def worker_context() -> WorkerContext:
-    """Start the server that workers are forked from, with one thread a library, unless it runs already."""
-    context = WorkerContext()
-    context.set_forkserver_preload(_PRELOAD)
-    try:
-        _start_server()
-    except OSError as error:
-        raise BenchboxError(f"worker processes cannot be started: {error}", hint=TEMPORARY_HINT) from error
-    return context
-
-
-def _start_server() -> None:
-    # A file in the working directory must not pass for a library; `preload` takes the variable away again, for the
-    # programs that plugins start are no business of ours.
-    # The tracker removes what a run leaves that ends at once, and would warn of it.
-    with _environment({SAFE_PATH: "1", "PYTHONWARNINGS": "ignore"}), _blocked(HELD_BACK):
-        multiprocessing.resource_tracker.ensure_running()
-    with _environment(thread_environment(1) | {SAFE_PATH: "1"}), _blocked(HELD_BACK):
-        multiprocessing.forkserver.ensure_running()
-
-
-@contextlib.contextmanager
-def _empty_main() -> Iterator[None]:
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
+    def _end(self, grace_s: float) -> int:
+        if self._process is None:
+            return 0
+        code = self._process.end(grace_s)
+        self._process = None
+        return code
 
 
 @contextlib.contextmanager
@@ -283,17 +369,3 @@ def _blocked(signals: Iterable[signal.Signals]) -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

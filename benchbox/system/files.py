@@ -66,7 +66,7 @@ def open_regular(path: Path) -> BinaryIO:
     return file
 
 
-TEMPORARY_HINT = "the folder for temporary files (TMPDIR) needs a short path, some room, and to be writable"
+TEMPORARY_HINT = "the folder for temporary files (TMPDIR) must be writable and have some room"
 _open: set[Path] = set()
 _TRIES = 20
 _AGAIN_S = 0.05

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,8 @@ from benchbox.system.output import OutputKeeper
 _File = int | IO[bytes]
 _END_S = 10.0
 _POLL_S = 0.5
+_CHILDREN_S = 2.0
+_AGAIN_S = 0.01
 
 
 def too_slow(what: str, seconds: float) -> str:
@@ -40,6 +43,34 @@ def resident_mb(pid: int) -> float:
             with contextlib.suppress(psutil.Error):
                 total += one.memory_info().rss / 2**20
     return total
+
+
+@contextlib.contextmanager
+def children_ended() -> Iterator[None]:
+    """On leaving, end every child process that was started inside and still runs, and all that it started.
+
+    On Linux a daemon is ended too, because its orphans become children of this process.
+    """
+    guardian.adopt_orphans()
+    before = set(_children())
+    try:
+        yield
+    finally:
+        end = time.monotonic() + _CHILDREN_S
+        while (left := set(_children()) - before) and time.monotonic() < end:
+            for pid in left:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+                # Waiting for exactly these leaves the end of every other process to whoever waits for it.
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+            time.sleep(_AGAIN_S)
+
+
+def _children() -> list[int]:
+    import psutil
+
+    return [child.pid for child in psutil.Process().children()]
 
 
 class TimeLimitPassed(Exception):

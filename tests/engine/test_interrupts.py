@@ -363,9 +363,9 @@ def test_no_duration_is_taken_from_the_wall_clock() -> None:
     assert found.keys() <= {"system/cache", "engine/run", "engine/merge", "store/layout", "training/loop"}
 
 
-def test_a_folder_for_temporary_files_that_does_not_serve_is_said(benchbox: Command, tmp_path: Path) -> None:
+def test_a_folder_for_temporary_files_may_lie_deep(benchbox: Command, tmp_path: Path) -> None:
+    """Deeper than the path of a socket may be."""
     deep = tmp_path / ("deep" * 30)
     deep.mkdir()
-    refused = benchbox("run", "identity", "--limit", "4", code=2, TMPDIR=str(deep)).stderr
-    assert refused.startswith("error: worker processes cannot be started")
-    assert "TMPDIR" in refused
+    benchbox("run", "identity", "--limit", "4", TMPDIR=str(deep))
+    assert list(deep.iterdir()) == []
