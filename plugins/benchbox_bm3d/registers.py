@@ -1,4 +1,24 @@
-"""Distances and Haar transforms as LLVM code, for more vectors than numba's loops keep in registers."""
+"""Distances and Haar transforms as LLVM code, for more vectors than numba's loops keep in registers.
+
+The two inner loops of BM3D are here: block matching, which sums squared differences between a reference patch and every
+patch around it, and the transform along a group, which mixes up to 32 similar patches. Both do little arithmetic for
+each number that they read, so in a plain loop they wait for memory. The remedy is the same for both: read a number
+once, and do everything with it while it is in a register.
+
+- `squared_distances` takes four reference patches and four rows of candidates at a time. Each vector of candidates
+  serves four references, each reference value four rows: 16 sums grow in 16 registers, and 16 multiply-adds share 8
+  loads. One reference and one row at a time would need two loads for every multiply-add.
+- `haar1` ... `haar32` hold one vector of every patch of a group, go through all levels of the transform, and write it
+  out once. A loop over the levels would write and read the whole group up to five times.
+
+They are LLVM code because numba's compiler decides by itself what stays in registers, and decides against it as soon as
+a loop has a variable count or an array in it. Here each sum is a value of its own, and the loops over references, rows
+and patches run in Python while the kernel is compiled, so the machine code has them written out. A machine with fewer
+or shorter registers spills some of them, which costs speed but changes no result.
+
+`vectors` explains how such functions are built; ``tests/plugins/test_bm3d_kernels.py`` compares each of them with a few
+lines of NumPy.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +48,11 @@ def squared_distances(
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array_, rows_, stride_, count_, references_, out_, at_, pitch_ = arguments
         kind = ir.VectorType(ir.FloatType(), 16)
+        # The sums are stack variables, which LLVM promotes to registers: simpler to write than the phi nodes of a loop.
         starts = cgutils.unpack_tuple(builder, rows_, 4)
         sums = [[cgutils.alloca_once_value(builder, ir.Constant(kind, None)) for _ in range(4)] for _ in range(4)]
         source = context.make_array(references)(context, builder, references_).data
+        # The only loop of the machine code, over the coefficients that are compared.
         with cgutils.for_range(builder, count_, intp=INT64) as loop:
             skipped = builder.mul(loop.index, stride_)
             first = builder.mul(loop.index, ir.Constant(INT64, 4))
@@ -63,8 +85,12 @@ def squared_distances(
     return signature, generate
 
 
+# The Haar transform of a group is done in place, as a tree: patch 0 meets patch 1, 2 meets 3, and so on; the sum stays
+# with the first of a pair, the difference with the second. At the next level the sums 0 and 2 meet, at the one after it
+# 0 and 4. An orthonormal transform divides by sqrt(2) at each level. Here the butterflies leave that out, and one
+# multiplication at the end makes up for all levels that a row took part in: 0.5 ** (level / 2).
 def _levels(count: int) -> list[int]:
-    # How many levels of the Haar transform each row of a group takes part in.
+    # How many levels each row of a group takes part in: 3 1 2 1 3 1 2 1 in a group of 8.
     levels, step = [0] * count, 1
     while step < count:
         for row in range(0, count, step):
@@ -91,6 +117,7 @@ def _make_haar(count: int) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             source_, places_, pitch_, offset_, group_, start_ = arguments
             indices = context.make_array(places)(context, builder, places_).data
+            # Patches are gathered here by their places, so no untransformed copy of the group is ever written.
             rows = []
             for row in range(count):
                 place = builder.load(builder.gep(indices, [ir.Constant(INT64, row)]))
@@ -132,6 +159,7 @@ def _make_inverse_haar(count: int) -> Any:
                 value = builder.load(address(context, builder, group, group_, at, 16))
                 value.align = 4
                 rows.append(_scale(builder, value, level))
+            # A butterfly undoes itself up to its factor, so only the order of the levels is reversed.
             step = count // 2
             while step > 0:
                 for row in range(0, count, 2 * step):

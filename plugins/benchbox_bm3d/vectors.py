@@ -1,7 +1,27 @@
-"""Float32 vectors for compiled kernels; numba's own loops do not keep a patch in vector registers.
+"""Vectors of float32 for compiled kernels, because numba's loops do not keep a patch in vector registers.
 
-Each function here is one instruction or a few. LLVM splits a vector that is wider than the machine's into several,
-so that the kernels run anywhere and are merely slower where vectors are short.
+Each function here is one instruction or a few. LLVM splits a vector that is wider than the machine's into several, so
+the kernels run anywhere and are merely slower where vectors are short.
+
+How to read it. BM3D spends its time on short rows of numbers: 4 or 8 pixels of a patch, 16 neighbouring patches. A
+processor handles such a row with one instruction if the row is in a vector register, but numba offers arrays only, and
+an array is in memory. So this module gives numba a type of its own, `Vector`, whose values are LLVM vectors, and
+functions on it. In a kernel they read like NumPy::
+
+    total = splat8(weight) * load8(pixels, at)  # weight * pixels[at : at + 8]
+    store(out, to, total)  # out[to : to + 8] = total
+
+Each function is an `intrinsic`: numba calls it with the *types* of the arguments to learn the signature, and later
+calls `generate` with a `builder`, to which it appends instructions. Python runs both only while a kernel is compiled.
+
+What to keep in mind when you change it:
+
+- Nothing checks bounds. A kernel must own all lanes that it loads or stores, which is why arrays have room at the end.
+- Addresses are aligned to one number (``align = 4``), no more. Otherwise LLVM assumes the alignment of a whole vector,
+  and the process crashes at the first odd column.
+- ``a * b + c`` may be fused into one rounding (`FLAGS`), which is faster and closer to the exact result. Sums are never
+  reordered, so results do not depend on the number of threads.
+- ``tests/plugins/test_bm3d_kernels.py`` compares every function with a line of NumPy.
 """
 
 from __future__ import annotations
@@ -22,6 +42,8 @@ INT32 = ir.IntType(32)
 INT64 = ir.IntType(64)
 
 
+# Numba learns a type in three steps: a class that names it, a model that says what LLVM holds for it, and overloads of
+# the operators (below), without which `left + right` of two vectors does not compile.
 class Vector(types.Type):  # type: ignore[misc]
     """Numba type of some float32 lanes held in a register."""
 
@@ -47,6 +69,7 @@ def lanes_of(indices: list[int]) -> Any:
     return ir.Constant(ir.VectorType(INT32, len(indices)), indices)
 
 
+# The number of lanes must be known when a kernel is compiled: a function for each instead of an argument.
 def _make_load(lanes: int) -> Any:
     @intrinsic  # type: ignore[untyped-decorator]
     def load(typing: Any, array: Any, index: Any) -> Any:
@@ -64,6 +87,7 @@ def _make_splat(lanes: int) -> Any:
     @intrinsic  # type: ignore[untyped-decorator]
     def splat(typing: Any, value: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            # LLVM's idiom for a broadcast: put the number into lane 0, then take lane 0 for every lane.
             empty = ir.Constant(ir.VectorType(ir.FloatType(), lanes), ir.Undefined)
             first = builder.insert_element(empty, arguments[0], ir.Constant(INT32, 0))
             return builder.shuffle_vector(first, first, lanes_of([0] * lanes))
@@ -91,6 +115,8 @@ def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
     return types.void(array, types.intp, vector), generate
 
 
+# `overload` asks `choose` about each pair of types that meet at an operator: it gives an implementation for two equal
+# vectors, and None ("not mine") for all others. `+=` is the same as `+`, because a register has no address.
 def _arithmetic(operation: str, *operators: Callable[..., object]) -> None:
     @intrinsic  # type: ignore[untyped-decorator]
     def apply(typing: Any, left: Any, right: Any) -> Any:
@@ -120,6 +146,8 @@ def below(typing: Any, left: Any, right: Any) -> Any:
     """Integer whose bit i is set where lane i of `left` is less than that of `right`."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        # Block matching compares 64 distances with a bound and visits the few below it. As bits of one integer they
+        # are found by counting zeros, without a branch for each of the others. Ordered: NaN is below nothing.
         bits = builder.bitcast(builder.fcmp_ordered("<", *arguments), ir.IntType(left.lanes))
         return builder.zext(bits, INT64)
 
@@ -131,6 +159,7 @@ def lowest_bit(typing: Any, bits: Any) -> Any:
     """Position of the lowest bit that is set; there must be one."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        # The 1 promises that some bit is set, which spares the instructions for none.
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
 
     return types.int64(types.int64), generate
@@ -169,6 +198,7 @@ def total(typing: Any, vector: Any) -> Any:
     """Sum of the lanes, halves first."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        # A fixed tree, because LLVM's own reduction is either sequential, hence slow, or in any order it likes.
         value, lanes = arguments[0], vector.lanes
         while lanes > 1:
             half = lanes // 2
@@ -209,6 +239,9 @@ def insert_sorted(typing: Any, ranks: Any, shifted: Any, rank: Any, items: Any, 
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        # Insertion sort without a loop. Lanes before the new one's place keep what they hold; lanes after it take what
+        # their lower neighbour held (`shifted`); the one in between, which moves while its neighbour does not, takes
+        # the new item. All lanes decide at once. "<", not "<=", puts an equal rank behind those that came before it.
         ranks, shifted, rank, items, items_shifted, item = arguments
         moves = builder.fcmp_ordered("<", rank, ranks)
         passed = builder.fcmp_ordered("<", rank, shifted)
