@@ -12,6 +12,7 @@ import click
 from benchbox.cli.options import (
     Command,
     Duration,
+    echo,
     format_option,
     output_option,
     print_text,
@@ -91,7 +92,7 @@ def report(run: str, sort: str, show: bool, results: Path) -> None:
 
     store = RunStore.open(find_run(results, run))
     page = write_html(store, build_leaderboard(store, sort=sort))
-    click.echo(page)
+    echo(page)
     if show:
         click.launch(str(page))
 
@@ -131,10 +132,10 @@ def show(
     board = build_leaderboard(store, sort=sort)
     if form is not None:
         for file in write_charts(store, board, output, form):
-            click.echo(file)
+            echo(file)
     if png is not None:
         write_grid(read_shown(store, board, noise, image), png)
-        click.echo(png)
+        echo(png)
     if form is None and png is None:
         from rich.console import Console
 
@@ -218,7 +219,7 @@ def merge(runs: tuple[str, ...], form: str, output: Path | None, results: Path) 
     merged = merge_runs(stores, output or results, shlex.join(["benchbox", *sys.argv[1:]]))
     board = build_leaderboard(merged)
     _print_board(board, form)
-    click.echo(f"results: {merged.folder}\nmarkdown: {write_leaderboard(merged, board)}", err=True)
+    echo(f"results: {merged.folder}\nmarkdown: {write_leaderboard(merged, board)}", err=True)
 
 
 @click.command("replay", cls=Command)
@@ -261,31 +262,31 @@ def replay(
 
 
 def _words(replay: Replay) -> str:
+    from benchbox.system.text import plain
+
     lines = [f"warning: {warning}" for warning in replay.warnings]
     for cell in replay.cells:
         lines += _cell_words(cell)
     done = [cell for cell in replay.cells if cell.status != "not replayed"]
     same = sum(cell.status == "identical" for cell in done)
     lines.append(f"run {replay.run_id}: {same} of {len(done)} cells bit-identical")
-    return "\n".join(lines)
+    return "\n".join(plain(line) for line in lines)
 
 
 def _cell_words(cell: CellReplayed) -> list[str]:
     from benchbox.report.words import count
-    from benchbox.system.text import plain
 
     wrong = "" if cell.sigma_factor == 1 else f" told {cell.sigma_factor:g} sigma"
-    name = plain(f"{cell.denoiser} @ {cell.noise}{wrong}")
+    name = f"{cell.denoiser} @ {cell.noise}{wrong}"
     if not cell.scores:
-        return [f"{name}: {cell.status}" + (f": {plain(cell.reason)}" if cell.reason else "")]
+        return [f"{name}: {cell.status}" + (f": {cell.reason}" if cell.reason else "")]
     images = count(next(iter(cell.scores.values())).images, "image")
-    same = [plain(label) for label, one in cell.scores.items() if not one.different]
+    same = [label for label, one in cell.scores.items() if not one.different]
     lines = [f"{name}: {cell.status}, {images}"]
     if same:
         lines.append(f"  bit-identical: {', '.join(same)}")
     lines += [
-        f"  {plain(label)}: {one.different:,} of {images} differ, by {one.largest:.3g} at most and {one.mean:.3g} "
-        "in the mean"
+        f"  {label}: {one.different:,} of {images} differ, by {one.largest:.3g} at most and {one.mean:.3g} in the mean"
         for label, one in cell.scores.items()
         if one.different
     ]

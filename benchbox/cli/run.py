@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from benchbox.cli.options import Command, GroupedOption, chosen, rank_leaky_option, run_options, sort_option
+from benchbox.cli.options import Command, GroupedOption, chosen, echo, rank_leaky_option, run_options, sort_option
 from benchbox.records.options import OUTPUT
 
 if TYPE_CHECKING:
@@ -156,11 +156,11 @@ def _finish(store: RunStore, sort: str, rank_leaky: bool, page: bool) -> NoRetur
     board = build_leaderboard(store, sort=sort, rank_leaky=rank_leaky)
     Console().print(TerminalLeaderboard(board), crop=False)
     written = write_leaderboard(store, board)
-    click.echo(f"results: {store.folder}\nmarkdown: {written}", err=True)
+    echo(f"results: {store.folder}\nmarkdown: {written}", err=True)
     if page:
         from benchbox.report.html import write_html
 
-        click.echo(f"report: {write_html(store, board)}", err=True)
+        echo(f"report: {write_html(store, board)}", err=True)
     outcomes = store.outcomes()
     failed = (
         any(outcomes[cell.key].status not in ("ok", "skipped") for cell in store.record.cells)

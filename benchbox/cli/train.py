@@ -125,8 +125,8 @@ def train(
             signal.signal(number, handler)
     best = next(row for row in reversed(result.history) if row.best)
     click.echo(f"ended: {result.stopped}; best epoch {best.epoch}, validation PSNR {best.val_psnr:.2f} dB")
-    click.echo(f"weights: {result.weights}\ncard: {result.weights.with_suffix('.json')}")
-    click.echo(f"try: benchbox run {denoiser}:weights={result.weights}")
+    echo(f"weights: {result.weights}\ncard: {result.weights.with_suffix('.json')}")
+    echo(f"try: benchbox run {denoiser}:weights={result.weights}")
 
 
 class _Progress:

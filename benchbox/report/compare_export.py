@@ -17,7 +17,6 @@ from benchbox.report.export import escape, jsonable, table_of
 from benchbox.report.gates import Breach
 from benchbox.report.terminal import FACT_INDENT, fitting, hanging, lay_out, widths_of
 from benchbox.report.words import NONE, Column, count, metric_title, score, three_digits
-from benchbox.system.text import plain
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class TerminalComparison:
         columns = fitting(_columns(self.comparison), rows, width)
         for noise in dict.fromkeys(row.noise for row in rows):
             yield Text()
-            yield hanging("", plain(noise), text_width, style="bold")
+            yield hanging("", noise, text_width, style="bold")
             yield from lay_out(columns, [row for row in rows if row.noise == noise], rows, console, options, width)
         yield Text()
         for note in _notes(self.comparison):
@@ -70,7 +69,7 @@ def render_comparison(comparison: RunComparison, breaches: Sequence[Breach], for
     lines = ["# Comparison", "", *(f"- {word}: {escape(value)}" for word, value in _facts(comparison))]
     rows = [row for row in comparison.rows if not row.reason]
     for noise in dict.fromkeys(row.noise for row in rows):
-        lines += ["", f"## {escape(plain(noise))}", ""]
+        lines += ["", f"## {escape(noise)}", ""]
         lines += table_of(_columns(comparison), [row for row in rows if row.noise == noise])
     lines += ["", *(f"- {escape(note)}" for note in _notes(comparison))]
     lines += [f"- **gate failed: {escape(line)}**" for line in _verdicts(breaches)]
@@ -79,10 +78,10 @@ def render_comparison(comparison: RunComparison, breaches: Sequence[Breach], for
 
 def _facts(comparison: RunComparison) -> tuple[tuple[str, str], ...]:
     return (
-        ("before", plain(comparison.first)),
-        ("after", plain(comparison.second)),
-        ("data", plain(f"{comparison.data}, {count(comparison.images, 'image')} of both")),
-        ("protocol", plain(comparison.protocol)),
+        ("before", comparison.first),
+        ("after", comparison.second),
+        ("data", f"{comparison.data}, {count(comparison.images, 'image')} of both"),
+        ("protocol", comparison.protocol),
     )
 
 
@@ -120,7 +119,7 @@ def _columns(comparison: RunComparison) -> tuple[Column[ComparedRow], ...]:
         return NONE if speed is None else three_digits(speed.latency_p50_ms)
 
     columns = [
-        Column[ComparedRow]("denoiser", "denoiser", "", lambda row: plain(row.denoiser), text=True),
+        Column[ComparedRow]("denoiser", "denoiser", "", lambda row: row.denoiser, text=True),
         Column[ComparedRow]("before", f"{title} before", metric.unit, lambda row: mean(row, "before"), 2),
         Column[ComparedRow]("after", "after", metric.unit, lambda row: mean(row, "after"), 1),
         Column[ComparedRow](label, "change", metric.unit, change),
@@ -142,28 +141,26 @@ def _notes(comparison: RunComparison) -> list[str]:
     reasons: dict[str, list[str]] = {}
     for row in comparison.rows:
         if row.reason:
-            reasons.setdefault(plain(row.reason), []).append(plain(f"{row.denoiser} on {row.noise}"))
+            reasons.setdefault(row.reason, []).append(f"{row.denoiser} on {row.noise}")
     notes += [f"{reason}: {', '.join(names)}" for reason, names in reasons.items()]
     for row in comparison.rows:
         change = row.changes.get(comparison.metric)
         if change is not None and change.images < comparison.images:
             left = count(comparison.images - change.images, "image")
-            notes.append(
-                f"{plain(row.denoiser)} on {plain(row.noise)}: {left} without a finite score in both runs left out"
-            )
+            notes.append(f"{row.denoiser} on {row.noise}: {left} without a finite score in both runs left out")
     if comparison.refitted:
-        names = plain(", ".join(comparison.refitted))
+        names = ", ".join(comparison.refitted)
         notes.append(f"weights changed since the first run: the files of {names} are others in the second")
     if comparison.normalised:
         notes.append(
-            f"{plain(comparison.speed_caveat)}; so the change of p50, and every gate on speed, is normalised: each is "
+            f"{comparison.speed_caveat}; so the change of p50, and every gate on speed, is normalised: each is "
             "taken over the time of the calibration kernel on its machine. That takes out how fast a machine is as a "
             "whole, not that it may suit a denoiser better"
         )
     elif comparison.speed_caveat:
-        notes.append(f"latencies are not compared: {plain(comparison.speed_caveat)}")
+        notes.append(f"latencies are not compared: {comparison.speed_caveat}")
     return notes
 
 
 def _verdicts(breaches: Sequence[Breach]) -> list[str]:
-    return [plain(f"{one.gate}: {one.denoiser} on {one.noise}: {one.found}") for one in breaches]
+    return [f"{one.gate}: {one.denoiser} on {one.noise}: {one.found}" for one in breaches]

@@ -41,15 +41,15 @@ def render(board: Leaderboard) -> str:
     lines += [f"- {word}: {escape(value)}" for word, value in facts_of(board)]
     versions = ", ".join(f"{name} {version}" for name, version in board.header.versions.items())
     if versions:
-        lines.append(f"- versions: {escape(plain(versions))}")
+        lines.append(f"- versions: {escape(versions)}")
     if board.header.command:
-        lines += ["", "Made by", "", *_fenced(plain(board.header.command))]
+        lines += ["", "Made by", "", *_fenced(board.header.command)]
     for block in board.blocks:
         lines += ["", f"## {escape(title_of(board, block))}", "", *table_of(columns, block.rows)]
         notes = (*notes_of(board, block, [column.key for column in columns]), *insights_of(board, block))
         lines += ["", *(f"- {escape(note)}" for note in notes)] if notes else []
         if block.mismatch:
-            lines += ["", f"### {MISMATCH_TITLE}, {escape(plain(block.noise))}", ""]
+            lines += ["", f"### {MISMATCH_TITLE}, {escape(block.noise)}", ""]
             lines += table_of(mismatch_columns(board, block.mismatch), block.mismatch)
     if board.summary is not None:
         lines += ["", f"## {escape(summary_title(board, board.summary))}", ""]
@@ -61,7 +61,7 @@ def render(board: Leaderboard) -> str:
 
 def escape(text: str) -> str:
     """Escape what markdown would take for its own, so that a name stays the name it is."""
-    return _SPECIAL.sub(r"\\\1", text)
+    return _SPECIAL.sub(r"\\\1", plain(text))
 
 
 def table_of(columns: Sequence[Column[R]], rows: Sequence[R]) -> list[str]:
@@ -78,6 +78,7 @@ def _cell(column: Column[R], row: R) -> str:
 
 
 def _fenced(text: str) -> list[str]:
+    text = plain(text)
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return [f"{fence}sh", text, fence]

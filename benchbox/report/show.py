@@ -17,10 +17,11 @@ from rich.text import Text
 
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.report.board import Block, Leaderboard
-from benchbox.report.figures.axes import charts_style, looks_of
+from benchbox.report.figures.axes import charts_style, looks_of, save_figure
 from benchbox.report.figures.gallery import CUT, Stored, common_scale, read_pictures, scores_of
 from benchbox.report.figures.inputs import noise_charts, read_material, run_charts
-from benchbox.report.words import count, plain
+from benchbox.report.terminal import line
+from benchbox.report.words import count
 from benchbox.store import RunStore
 
 if TYPE_CHECKING:
@@ -88,11 +89,12 @@ class TerminalGallery:
         tile = min(width, widest if alone else min(widest, NARROWEST_TILE))
         fitting = max(1, (width + _GAP) // (tile + _GAP))
         columns = len(shown.titles) if alone else min(fitting, len(shown.titles))
-        yield Text(f"{shown.noise}, images chosen by their scores", style="bold")
+        yield line(f"{shown.noise}, images chosen by their scores", style="bold")
         if shown.note:
-            yield Text(shown.note)
+            yield line(shown.note)
         for name, why, pictures, captions in zip(shown.names, shown.why, shown.pictures, shown.captions, strict=True):
-            yield Text(f"\n{name}, {why}")
+            yield Text()
+            yield line(f"{name}, {why}")
             for start in range(0, columns, fitting):
                 part = slice(start, min(start + fitting, columns))
                 yield _line(shown.titles[part], tile)
@@ -100,7 +102,8 @@ class TerminalGallery:
                 yield _line(captions[part], tile)
         if columns < len(shown.titles):
             left = ", ".join(shown.titles[columns:])
-            yield Text(f"\nnot shown at this width: {left}; all of one image: --image {shown.names[0]}", style="dim")
+            yield Text()
+            yield line(f"not shown at this width: {left}; all of one image: --image {shown.names[0]}", style="dim")
 
 
 def read_shown(store: RunStore, board: Leaderboard, noise: str, image: str) -> Shown:
@@ -146,10 +149,10 @@ def read_shown(store: RunStore, board: Leaderboard, noise: str, image: str) -> S
         firsts = fitting
     scores = scores_of(store, block.noise, list(stored.denoised))
     return Shown(
-        noise=plain(block.noise),
-        names=tuple(plain(names[place]) for place in firsts),
-        why=tuple(plain(stored.why[place]) for place in firsts),
-        titles=("clean", "noisy", *(plain(name) for name in stored.denoised)),
+        noise=block.noise,
+        names=tuple(names[place] for place in firsts),
+        why=tuple(stored.why[place] for place in firsts),
+        titles=("clean", "noisy", *(name for name in stored.denoised)),
         pictures=tuple(_pictures(stored, place) for place in firsts),
         captions=tuple(
             ("", "", *(", ".join(scores[name][stored.images[place]]) for name in stored.denoised)) for place in firsts
@@ -201,7 +204,7 @@ def write_grid(shown: Shown, file: Path) -> None:
     """Write the figure of `draw_grid` as a PNG at 300 dpi; raises `BenchboxError` where that fails."""
     try:
         with charts_style():
-            draw_grid(shown).savefig(file, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
+            save_figure(draw_grid(shown), file, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
     except OSError as error:
         raise BenchboxError(f"cannot write {file}: {error.strerror}", hint="choose another file with --png") from error
 
@@ -240,7 +243,7 @@ def write_charts(store: RunStore, board: Leaderboard, folder: Path, form: str) -
             file = folder / f"{name}.{form}"
             with charts_style():
                 date = {"Date": None} if form == "svg" else {"CreationDate": None}
-                chart.figure.savefig(file, format=form, metadata=date)
+                save_figure(chart.figure, file, format=form, metadata=date)
             files.append(file)
     except OSError as error:
         raise BenchboxError(
@@ -317,5 +320,6 @@ def _wrapped(title: str) -> str:
 
 
 def _line(words: Sequence[str], width: int) -> Text:
-    cut = (word if len(word) <= width else f"{word[: width - 1]}…" for word in words)
+    safe = [line(word).plain for word in words]
+    cut = (word if len(word) <= width else f"{word[: width - 1]}…" for word in safe)
     return Text((" " * _GAP).join(f"{word:<{width}}" for word in cut).rstrip(), no_wrap=True, overflow="ignore")

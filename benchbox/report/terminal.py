@@ -24,11 +24,11 @@ from benchbox.report.words import (
     legend_of,
     mismatch_columns,
     notes_of,
-    plain,
     summary_columns,
     summary_title,
     title_of,
 )
+from benchbox.system.text import plain
 
 GAP = 1
 FACT_INDENT = 9
@@ -70,7 +70,7 @@ class TerminalLeaderboard:
                 yield hanging("- ", note, text_width)
             if block.mismatch:
                 yield Text()
-                yield hanging("", f"{MISMATCH_TITLE}, {plain(block.noise)}", text_width, style="bold")
+                yield hanging("", f"{MISMATCH_TITLE}, {block.noise}", text_width, style="bold")
                 told = mismatch_columns(self.board, block.mismatch)
                 yield from lay_out(told, block.mismatch, block.mismatch, console, options, width)
         summary = self.board.summary
@@ -133,8 +133,8 @@ def fitting(columns: Sequence[Column[R]], rows: Sequence[R], width: int) -> tupl
 
 def _width(column: Column[R], rows: Sequence[R]) -> int:
     mark = 0 if column.text or column.key == "rank" else 1
-    cells = [Text(column.cell(row)).cell_len for row in rows]
-    return max([len(column.title), len(column.unit), *cells]) + mark
+    words = (column.title, column.unit, *(column.cell(row) for row in rows))
+    return max(line(word).cell_len for word in words) + mark
 
 
 def _table(columns: Sequence[Column[R]], rows: Sequence[R], widths: Mapping[str, int], *, boxed: bool) -> Table:
@@ -144,7 +144,9 @@ def _table(columns: Sequence[Column[R]], rows: Sequence[R], widths: Mapping[str,
     table = Table(box=lines, padding=padding, pad_edge=False, show_edge=False, header_style="bold")
     for column in columns:
         mark = "" if column.text or column.key == "rank" else " "
-        title = Text(f"{column.title}{mark}\n{column.unit}{mark}" if column.unit else f"{column.title}{mark}")
+        title = line(f"{column.title}{mark}")
+        if column.unit:
+            title.append("\n").append(line(f"{column.unit}{mark}"))
         table.add_column(
             title,
             justify="left" if column.text else "right",
@@ -160,12 +162,17 @@ def _table(columns: Sequence[Column[R]], rows: Sequence[R], widths: Mapping[str,
 def _cell(column: Column[R], row: R) -> Text:
     text = column.cell(row)
     if column.text or column.key == "rank":
-        return Text(text)
+        return line(text)
     best = column.key in row.best
-    return Text(f"{text}*" if best else f"{text} ", style="bold green" if best else "")
+    return line(f"{text}*" if best else f"{text} ", style="bold green" if best else "")
+
+
+def line(text: str, style: str = "") -> Text:
+    """Make one line of text of any origin, which a terminal prints and does not obey."""
+    return Text(plain(text), style=style)
 
 
 def hanging(start: str, text: str, width: int, style: str = "") -> Text:
     """Wrap text behind its start; a word that is too long for a line is broken and never cut off."""
-    lines = textwrap.wrap(start + text, width, subsequent_indent=" " * len(start), break_on_hyphens=False)
+    lines = textwrap.wrap(plain(start + text), width, subsequent_indent=" " * len(start), break_on_hyphens=False)
     return Text("\n".join(lines), style=style, no_wrap=True, overflow="ignore")

@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from benchbox.report.board import Block, Leaderboard, MetricColumn, Mismatch, Row, Summary, SummaryRow
-from benchbox.system.text import plain
-
-__all__ = ["NONE", "count", "plain", "score", "three_digits"]
 
 NONE = "-"
 
@@ -89,7 +86,7 @@ def columns_of(board: Leaderboard) -> tuple[Column[Row], ...]:
     """All columns of a block, in the order of the table."""
     columns: list[Column[Row]] = [
         Column("rank", "#", "", lambda row: NONE if row.rank is None else str(row.rank)),
-        Column("denoiser", "denoiser", "", lambda row: plain(row.denoiser), text=True),
+        Column("denoiser", "denoiser", "", lambda row: row.denoiser, text=True),
     ]
     main = ("psnr", "ssim", "mse")
     for metric in board.metrics:
@@ -117,9 +114,9 @@ def columns_of(board: Leaderboard) -> tuple[Column[Row], ...]:
     columns.append(Column("knew", "sigma", "", lambda row: row.knew or NONE, 3, text=True))
     rows = [row for block in board.blocks for row in block.rows]
     if any(row.trained_on for row in rows):
-        columns.append(Column("trained_on", "trained on", "", lambda row: plain(row.trained_on) or NONE, 6, text=True))
+        columns.append(Column("trained_on", "trained on", "", lambda row: row.trained_on or NONE, 6, text=True))
     if any(row.tuned_on for row in rows):
-        columns.append(Column("tuned_on", "tuned on", "", lambda row: plain(row.tuned_on) or NONE, 11, text=True))
+        columns.append(Column("tuned_on", "tuned on", "", lambda row: row.tuned_on or NONE, 11, text=True))
     return tuple(columns)
 
 
@@ -135,11 +132,11 @@ def summary_columns(board: Leaderboard, summary: Summary) -> tuple[Column[Summar
 
     def worst(row: SummaryRow) -> str:
         behind = score(row.worst_difference, metric, signed=True)
-        return f"{behind} {plain(row.worst_noise)}" if row.worst_noise else behind
+        return f"{behind} {row.worst_noise}" if row.worst_noise else behind
 
     return (
         Column("rank", "#", "", lambda row: NONE if row.rank is None else str(row.rank)),
-        Column("denoiser", "denoiser", "", lambda row: plain(row.denoiser), text=True),
+        Column("denoiser", "denoiser", "", lambda row: row.denoiser, text=True),
         Column("mean_rank", "mean rank", "", lambda row: NONE if math.isnan(row.mean_rank) else f"{row.mean_rank:.2f}"),
         Column("mean", f"mean {metric_title(metric.label)}", metric.unit, lambda row: score(row.mean, metric)),
         Column("wins", "wins", "", lambda row: str(row.wins), 1),
@@ -156,7 +153,7 @@ def mismatch_columns(board: Leaderboard, curves: Sequence[Mismatch]) -> tuple[Co
         return lambda curve: score(dict(zip(curve.factors, curve.means, strict=True)).get(factor), metric)
 
     return (
-        Column("denoiser", "denoiser", "", lambda curve: plain(curve.denoiser), text=True),
+        Column("denoiser", "denoiser", "", lambda curve: curve.denoiser, text=True),
         *(
             Column(f"told {factor:g}", f"told {factor:g} sigma", metric.unit, mean(factor))
             for factor in sorted({factor for curve in curves for factor in curve.factors})
@@ -168,9 +165,7 @@ def mismatch_columns(board: Leaderboard, curves: Sequence[Mismatch]) -> tuple[Co
 def metric_title(label: str) -> str:
     """Name of a metric as the field writes it."""
     name = label.partition(":")[0]
-    return (
-        plain(label).replace(name, name.upper(), 1) if name in ("psnr", "ssim", "mse", "mae", "gmsd") else plain(label)
-    )
+    return label.replace(name, name.upper(), 1) if name in ("psnr", "ssim", "mse", "mae", "gmsd") else label
 
 
 def _normalised_cell(row: Row) -> str:
@@ -225,7 +220,7 @@ def title_of(board: Leaderboard, block: Block) -> str:
     if block.noisy_psnr is not None:
         noisy = f", noisy images {block.noisy_psnr.mean:.2f} dB"
     within = f" within {board.within_ms:g} ms" if board.within_ms is not None else ""
-    return f"{plain(block.noise)}{noisy}, ranked by {metric_title(board.sort)}{within}"
+    return f"{block.noise}{noisy}, ranked by {metric_title(board.sort)}{within}"
 
 
 def summary_title(board: Leaderboard, summary: Summary) -> str:
@@ -245,7 +240,7 @@ def facts_of(board: Leaderboard) -> tuple[tuple[str, str], ...]:
         ("run", f"{header.run_id}, {header.created}, format {header.format}"),
     ]
     facts += [("note", note) for note in header.notes]
-    return tuple((word, plain(value)) for word, value in facts if value)
+    return tuple((word, value) for word, value in facts if value)
 
 
 def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[str, ...]:
@@ -276,17 +271,17 @@ def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[st
     said += [(row.denoiser, f"ranked although {row.leak}") for row in block.rows if row.leak and row.rank]
     said += [(row.denoiser, caution) for row in block.rows for caution in row.cautions]
     notes = [f"{names}: {words}" for words, names in _grouped((words, name) for name, words in said)]
-    worse = [plain(row.denoiser) for row in block.rows if row.worse_than_nothing]
+    worse = [row.denoiser for row in block.rows if row.worse_than_nothing]
     if worse:
         notes.append(f"worse than doing nothing: {', '.join(worse)}")
     for metric in board.metrics:
         perfect = {row.denoiser: row.scores[metric.label] for row in block.rows if row.scores}
-        exact = [f"{plain(name)} {one.perfect:,}" for name, one in perfect.items() if one.perfect]
+        exact = [f"{name} {one.perfect:,}" for name, one in perfect.items() if one.perfect]
         if exact:
             notes.append(
                 f"images restored exactly, {metric_title(metric.label)} infinite, not in the mean: {', '.join(exact)}"
             )
-        undefined = [f"{plain(name)} {one.undefined:,}" for name, one in perfect.items() if one.undefined]
+        undefined = [f"{name} {one.undefined:,}" for name, one in perfect.items() if one.undefined]
         if undefined:
             notes.append(f"images without a {metric_title(metric.label)}, not in its mean: {', '.join(undefined)}")
     ranks = [row.rank for row in block.rows if row.rank is not None]
@@ -318,7 +313,7 @@ def insights_of(board: Leaderboard, block: Block) -> tuple[str, ...]:
     tied = [step for step in block.steps if rank[step.better] == rank[step.worse]]
     if tied:
         needs = (
-            f"{plain(step.better)} and {plain(step.worse)} "
+            f"{step.better} and {step.worse} "
             + ("(mean and signed ranks disagree)" if step.further_images is None else _about(step.further_images))
             for step in tied
             if step.difference > 0 and step.further_images != 0
@@ -333,10 +328,10 @@ def insights_of(board: Leaderboard, block: Block) -> tuple[str, ...]:
         gain = score(pair.gain, metric)
         if gain != score(0.0, metric):
             notes.append(
-                f"better of {plain(pair.first)} and {plain(pair.second)} for each image: "
+                f"better of {pair.first} and {pair.second} for each image: "
                 f"{score(pair.together, metric)}{unit}, {gain}{unit} better than the first alone"
             )
-    front = [plain(row.denoiser) for row in block.rows if row.on_front]
+    front = [row.denoiser for row in block.rows if row.on_front]
     if front:
         notes.append(f"none is both better and faster than: {', '.join(front)}")
     return tuple(notes)
@@ -344,7 +339,7 @@ def insights_of(board: Leaderboard, block: Block) -> tuple[str, ...]:
 
 def advice_of(board: Leaderboard) -> tuple[str, ...]:
     """What the run looks suspicious for, a sentence each."""
-    return tuple(plain(f"{one.saw}. It may be that {one.why}. What to do: {one.do}.") for one in board.advice)
+    return tuple(f"{one.saw}. It may be that {one.why}. What to do: {one.do}." for one in board.advice)
 
 
 def legend_of(board: Leaderboard) -> str:
@@ -373,5 +368,5 @@ def _grouped(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     groups: dict[str, list[str]] = {}
     for words, denoiser in pairs:
         if words:
-            groups.setdefault(plain(words), []).append(plain(denoiser))
+            groups.setdefault(words, []).append(denoiser)
     return [(words, ", ".join(names)) for words, names in groups.items()]

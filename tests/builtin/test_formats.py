@@ -28,7 +28,8 @@ from benchbox.records.run import (
 from benchbox.report import render, write_leaderboard
 from benchbox.report.board import Leaderboard
 from benchbox.report.build import build_leaderboard
-from benchbox.report.words import plain, three_digits
+from benchbox.report.words import three_digits
+from benchbox.system.text import plain
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120, 160])

@@ -6,7 +6,8 @@ import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 from benchbox.report.board import Leaderboard
 from benchbox.report.words import metric_title
@@ -55,6 +56,18 @@ def charts_style() -> Iterator[None]:
 
     with matplotlib.rc_context(_SETTINGS):
         yield
+
+
+def save_figure(figure: Figure, target: Path | IO[Any], **options: Any) -> None:
+    """Save a figure, once every text in it is safe to print; options as of `Figure.savefig`.
+
+    Names beside an axis are made safe by `short`: matplotlib keeps those of ticks in a place of its own.
+    """
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_text("\n".join(plain(line) for line in text.get_text().split("\n")))
+    figure.savefig(target, **options)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,6 @@ from benchbox.report.figures.axes import (
 )
 from benchbox.report.rows import is_floor, kind_of
 from benchbox.report.words import metric_title, score, three_digits
-from benchbox.system.text import plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,10 +81,10 @@ def front_chart(board: Leaderboard, block: Block, looks: Looks) -> Chart | None:
         )
         point.set_gid(f"point{number}")
         titles[f"point{number}"] = (
-            f"{plain(row.denoiser)}: {metric_title(board.sort)} {score(mean.mean, metric)} {metric.unit}, "
+            f"{row.denoiser}: {metric_title(board.sort)} {score(mean.mean, metric)} {metric.unit}, "
             f"p50 {three_digits(latency)} ms, rank {row.rank}, sigma {row.knew}"
         )
-        points.append((latency, mean.mean, plain(row.denoiser)))
+        points.append((latency, mean.mean, row.denoiser))
     front = sorted((latency, row.scores[board.sort].mean) for row, latency in timed if row.on_front)
     axes.plot(*zip(*front, strict=True), color=INK, linewidth=1, linestyle=":", drawstyle="steps-post", zorder=1)
     latencies_along(axes)
@@ -94,18 +93,18 @@ def front_chart(board: Leaderboard, block: Block, looks: Looks) -> Chart | None:
     if floor is not None:
         axes.axhline(floor.scores[board.sort].mean, color=RULE, linewidth=1, linestyle="--")
         axes.annotate(
-            plain(floor.denoiser), (1, floor.scores[board.sort].mean), xycoords=("axes fraction", "data"),
+            short(floor.denoiser), (1, floor.scores[board.sort].mean), xycoords=("axes fraction", "data"),
             xytext=(0, 2), textcoords="offset points", ha="right", fontsize=8,
         )  # fmt: skip
     axes.set_xlabel("p50 latency of one image in ms (less is better)")
     axes.set_ylabel(metric_label(board))
     lower_is_up(board, axes)
     label_points(figure, axes, points)
-    names = ", ".join(plain(row.denoiser) for row, _ in sorted(timed, key=lambda one: one[1]) if row.on_front)
+    names = ", ".join(row.denoiser for row, _ in sorted(timed, key=lambda one: one[1]) if row.on_front)
     return Chart(
         "front",
         f"{metric_title(board.sort)} against latency; dotted: the front that nothing beats in both",
-        f"Scatter chart of {metric_title(board.sort)} against latency for {plain(block.noise)}. "
+        f"Scatter chart of {metric_title(board.sort)} against latency for {block.noise}. "
         f"None is both better and faster than: {names}.",
         figure,
         titles,
@@ -142,7 +141,7 @@ def differences_chart(
         median.set_gid(f"median{number}")
         unit = f" {board.sort_metric.unit}".rstrip()
         titles[f"median{number}"] = (
-            f"{plain(row.denoiser)}: median {score(float(p50), board.sort_metric, signed=True)}{unit}, "
+            f"{row.denoiser}: median {score(float(p50), board.sort_metric, signed=True)}{unit}, "
             f"90 % of the images from {score(float(p5), board.sort_metric, signed=True)} to "
             f"{score(float(p95), board.sort_metric, signed=True)}{unit}"
         )
@@ -154,8 +153,8 @@ def differences_chart(
     axes.set_xlabel(f"{metric_title(board.sort)} less that of {short(best.denoiser)}{in_unit}, one value an image")
     return Chart(
         "differences",
-        f"Differences to {plain(best.denoiser)}, image by image; bar: 90 % of the images, tick: median",
-        f"Distributions of per-image differences to {plain(best.denoiser)} for {plain(block.noise)}. "
+        f"Differences to {best.denoiser}, image by image; bar: 90 % of the images, tick: median",
+        f"Distributions of per-image differences to {best.denoiser} for {block.noise}. "
         + " ".join(f"{title}." for title in titles.values()),
         figure,
         titles,
@@ -180,7 +179,7 @@ def levels_chart(board: Leaderboard, kind: str, blocks: Sequence[Block], looks: 
         axes.fill_between(levels, [m.low for m in means], [m.high for m in means], color=look.colour, alpha=0.18, lw=0)
         (line,) = axes.plot(levels, [m.mean for m in means], label=short(denoiser), **look.line)
         line.set_gid(f"line{number}")
-        titles[f"line{number}"] = f"{plain(denoiser)}: " + ", ".join(
+        titles[f"line{number}"] = f"{denoiser}: " + ", ".join(
             f"{score(mean.mean, board.sort_metric)} at {level:.3g}" for level, mean in points
         )
     axes.set_xlabel("noise level: root mean square error of the noisy images, [0, 1] scale")
@@ -189,8 +188,8 @@ def levels_chart(board: Leaderboard, kind: str, blocks: Sequence[Block], looks: 
     legend_below(figure, axes)
     return Chart(
         "levels",
-        f"{metric_title(board.sort)} over the level of {plain(kind)} noise; bands: 95 % intervals of the mean",
-        f"Line chart of {metric_title(board.sort)} over the level of {plain(kind)} noise. "
+        f"{metric_title(board.sort)} over the level of {kind} noise; bands: 95 % intervals of the mean",
+        f"Line chart of {metric_title(board.sort)} over the level of {kind} noise. "
         + " ".join(f"{title}." for title in titles.values()),
         figure,
         titles,
@@ -208,7 +207,7 @@ def mismatch_chart(board: Leaderboard, block: Block, looks: Looks) -> Chart | No
         (line,) = axes.plot(curve.factors, curve.means, label=label, **looks[curve.denoiser].line)
         line.set_gid(f"line{number}")
         loss = score(curve.loss, board.sort_metric)
-        titles[f"line{number}"] = f"{plain(curve.denoiser)}: mean loss {loss}{unit_of(board)}"
+        titles[f"line{number}"] = f"{curve.denoiser}: mean loss {loss}{unit_of(board)}"
     axes.set_xscale("log", base=2)
     factors = sorted({factor for curve in block.mismatch for factor in curve.factors})
     axes.set_xticks(factors, [f"{factor:g}" for factor in factors])
@@ -244,7 +243,7 @@ def latency_chart(board: Leaderboard, looks: Looks) -> Chart | None:
         (point,) = axes.plot(speed.latency_p50_ms, -number, marker=look.marker, color=look.colour, linestyle="none")
         point.set_gid(f"point{number}")
         p50, p90, p99 = map(three_digits, (speed.latency_p50_ms, speed.latency_p90_ms, speed.latency_p99_ms))
-        titles[f"point{number}"] = f"{plain(denoiser)}: p50 {p50} ms, p90 {p90} ms, p99 {p99} ms"
+        titles[f"point{number}"] = f"{denoiser}: p50 {p50} ms, p90 {p90} ms, p99 {p99} ms"
     latencies_along(axes)
     axes.set_yticks([-number for number in range(len(speeds))], [short(name) for name, _ in speeds])
     axes.tick_params(axis="y", length=0)
@@ -269,7 +268,7 @@ def spectrum_chart(
         line.set_gid(f"line{number}")
         lowest, highest = float(decibels[0]), float(decibels[-1])
         titles[f"line{number}"] = (
-            f"{plain(denoiser)}: {lowest:+.1f} dB at the lowest, {highest:+.1f} dB at the highest frequencies"
+            f"{denoiser}: {lowest:+.1f} dB at the lowest, {highest:+.1f} dB at the highest frequencies"
         )
     axes.axhline(0, color=INK, linewidth=1, linestyle=":")
     axes.set_xlabel("radial frequency in cycles a pixel")
@@ -278,7 +277,7 @@ def spectrum_chart(
     return Chart(
         "spectrum",
         "Error that is left, by frequency, against the noise that was there (0 dB)",
-        f"Line chart of the error over radial frequency for {plain(block.noise)}. "
+        f"Line chart of the error over radial frequency for {block.noise}. "
         + " ".join(f"{title}." for title in titles.values()),
         figure,
         titles,

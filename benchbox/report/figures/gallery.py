@@ -14,7 +14,6 @@ from benchbox.report.board import Block
 from benchbox.report.figures.images import data_address, error_png, grey_png
 from benchbox.report.rows import is_floor
 from benchbox.store import IMAGE, RunStore, noise_key
-from benchbox.system.text import plain
 
 Picture = NDArray[np.float32]
 
@@ -144,13 +143,13 @@ def make_gallery(store: RunStore, block: Block, stored: Stored, room: int) -> Ga
     shelves: list[Shelf] = []
     taken = 0
     for place in firsts:
-        shelf = _shelf(stored, place, plain(str(ids[stored.images[place]])), largest, scores)
+        shelf = _shelf(stored, place, str(ids[stored.images[place]]), largest, scores)
         taken += sum(len(tile.address) + len(tile.error) for tile in shelf.tiles)
         if shelves and taken > room:
             break
         shelves.append(shelf)
-    missing = [plain(row.denoiser) for row in block.rows if row.scores and row.denoiser not in stored.denoised]
-    columns = ("clean", "noisy", *(plain(name) for name in stored.denoised))
+    missing = [row.denoiser for row in block.rows if row.scores and row.denoiser not in stored.denoised]
+    columns = ("clean", "noisy", *(name for name in stored.denoised))
     left_out = len(firsts) - len(shelves)
     return Gallery(columns, tuple(shelves), largest, tuple(missing), left_out, CUT if stored.cut else "")
 
@@ -209,9 +208,9 @@ def _shelf(
     tiles.append(_tile("noisy", f"{name}, noisy", noisy, (noisy - clean, largest), ()))
     for denoiser, pictures in stored.denoised.items():
         made = pictures[place]
-        alt = f"{name}, denoised by {plain(denoiser)}"
-        tiles.append(_tile(plain(denoiser), alt, made, (made - clean, largest), scores[denoiser][image]))
-    return Shelf(name, plain(stored.why[place]), tuple(tiles))
+        alt = f"{name}, denoised by {denoiser}"
+        tiles.append(_tile(denoiser, alt, made, (made - clean, largest), scores[denoiser][image]))
+    return Shelf(name, stored.why[place], tuple(tiles))
 
 
 def _tile(title: str, alt: str, picture: Picture, error: tuple[Picture, float] | None, scores: tuple[str, ...]) -> Tile:

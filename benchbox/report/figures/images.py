@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from benchbox.api.dataset import ImageSet
 from benchbox.api.errors import BenchboxError
-from benchbox.report.figures.axes import INK, charts_style
+from benchbox.report.figures.axes import INK, charts_style, save_figure
+from benchbox.system.text import plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,7 +97,7 @@ def inline_svg(figure: Figure, prefix: str, alt: str, titles: Mapping[str, str])
     """
     sink = io.StringIO()
     with charts_style():
-        figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None})
+        save_figure(figure, sink, format="svg", metadata={"Date": None, "Creator": None})
     text = _COMMENT.sub("", _METADATA.sub("", sink.getvalue()))
     text = _START.sub("", text, count=1)
     text = text.replace(INK, "currentColor")
@@ -107,8 +108,8 @@ def inline_svg(figure: Figure, prefix: str, alt: str, titles: Mapping[str, str])
     body = body.replace("url(#", f"url(#{prefix}-").replace('xlink:href="#', f'xlink:href="#{prefix}-')
     for gid, title in titles.items():
         mark = f'<g id="{prefix}-{gid}">'
-        body = body.replace(mark, f'<g class="point" id="{prefix}-{gid}"><title>{html.escape(title)}</title>', 1)
-    return Markup(f'<svg role="img" aria-label="{html.escape(alt)}" {head}{separator}{body}')
+        body = body.replace(mark, f'<g class="point" id="{prefix}-{gid}"><title>{html.escape(plain(title))}</title>', 1)
+    return Markup(f'<svg role="img" aria-label="{html.escape(plain(alt))}" {head}{separator}{body}')
 
 
 THUMB = 64

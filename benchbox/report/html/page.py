@@ -85,7 +85,7 @@ def trust_of(board: Leaderboard, record: RunRecord) -> tuple[str, ...]:
         said.append("Denoisers that take the noise level were told the true one, which real photographs do not offer.")
     if record.data.dataset == "sample":
         said.append("The data are the built-in sample of photographs, and no benchmark that others use.")
-    leaks = sorted({plain(row.denoiser) for block in board.blocks for row in block.rows if row.leak})
+    leaks = sorted({row.denoiser for block in board.blocks for row in block.rows if row.leak})
     if leaks:
         said.append(f"Trained on scored images or on duplicates of them: {', '.join(leaks)}.")
     missing = sum(row.status != "ok" for block in board.blocks for row in block.rows)
@@ -154,6 +154,7 @@ def render_page(store: RunStore, board: Leaderboard) -> str:
     environment = Environment(
         loader=PackageLoader("benchbox.report.html"),
         autoescape=True,
+        finalize=_printable,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -176,13 +177,18 @@ def render_page(store: RunStore, board: Leaderboard) -> str:
         latency=next((one for one in over_all if one.name == "latency"), None),
         speed=speed_table(store),
         failures=failures_of(store, board),
-        versions=[(plain(name), plain(version)) for name, version in board.header.versions.items()],
-        command=plain(board.header.command),
+        versions=[(name, version) for name, version in board.header.versions.items()],
+        command=board.header.command,
         scale=scale_css(),
         style=Markup(_resource("style.css")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
     )
+
+
+def _printable(value: object) -> object:
+    """Make safe what the template puts into the page; what is markup already was made safe with its figure."""
+    return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _section(store: RunStore, board: Leaderboard, block: Block, key: str, looks: Mapping[str, Look]) -> Section:
@@ -193,7 +199,7 @@ def _section(store: RunStore, board: Leaderboard, block: Block, key: str, looks:
     stored, causes = material.stored, material.causes
     return Section(
         key=key,
-        noise=plain(block.noise),
+        noise=block.noise,
         title=title_of(board, block),
         rows=tuple((row, tuple(leaderboard_cell(column, row, board.sort) for column in columns)) for row in block.rows),
         notes=(*notes_of(board, block, shown), *insights_of(board, block)),

@@ -23,7 +23,6 @@ from benchbox.report.words import (
     three_digits,
 )
 from benchbox.store import RunStore
-from benchbox.system.text import plain
 
 MOST_GROUPS = 20
 
@@ -153,7 +152,7 @@ def _sort_value(key: str, row: Row, sort: str) -> str:
     elif hasattr(row.speed, key):
         value = float(getattr(row.speed, key))
     elif key in ("denoiser", "knew", "trained_on", "tuned_on"):
-        return plain(str(getattr(row, key)))
+        return str(getattr(row, key))
     return _number(value)
 
 
@@ -163,7 +162,7 @@ def _number(value: float | None) -> str:
 
 def _row(name: str, values: Iterable[float], texts: Iterable[str]) -> tuple[TableCell, ...]:
     cells = (TableCell(text, _number(value)) for value, text in zip(values, texts, strict=True))
-    return TableCell(plain(name), plain(name)), *cells
+    return TableCell(name, name), *cells
 
 
 def summary_table(board: Leaderboard, summary: Summary) -> Table:
@@ -172,7 +171,7 @@ def summary_table(board: Leaderboard, summary: Summary) -> Table:
     numbers = {"rank", "mean_rank", "mean", "wins", "completed"}
     rows = []
     for row in summary.rows:
-        values = {"worst": _number(row.worst_difference), "denoiser": plain(row.denoiser)}
+        values = {"worst": _number(row.worst_difference), "denoiser": row.denoiser}
         rows.append(
             tuple(
                 TableCell(
@@ -217,13 +216,13 @@ def speed_table(store: RunStore) -> Table | None:
 def failures_of(store: RunStore, board: Leaderboard) -> list[tuple[str, str, str, str]]:
     """Where, status, reason and log of everything that has no result."""
     scored = [
-        (f"{plain(row.denoiser)} on {plain(block.noise)}", row.status, plain(row.reason), "scores")
+        (f"{row.denoiser} on {block.noise}", row.status, row.reason, "scores")
         for block in board.blocks
         for row in block.rows
         if row.status != "ok"
     ]
     timed = [
-        (plain(name), timing.status, plain(timing.reason), "timing")
+        (name, timing.status, timing.reason, "timing")
         for name, timing in store.timings().items()
         if timing.status != "ok"
     ]
@@ -283,6 +282,6 @@ def group_table(board: Leaderboard, block: Block, groups: Groups) -> Table:
             TableCell(score(mean, board.sort_metric), _number(mean), marked)
             for mean, marked in zip(means, marks, strict=True)
         )
-        rows.append((TableCell(plain(name), plain(name)), *cells))
-    heads = tuple(f"{plain(name)} (n = {count})" for name, count in zip(groups.names, groups.counts, strict=True))
+        rows.append((TableCell(name, name), *cells))
+    heads = tuple(f"{name} (n = {count})" for name, count in zip(groups.names, groups.counts, strict=True))
     return Table(groups.title, ("denoiser", *heads), tuple(rows))
