@@ -106,7 +106,7 @@ class RunStore:
         -------
         dict of str to ndarray, each of shape (M,)
             ``image`` (position in the images' table), one column a metric, ``sigma_true`` and ``sigma_told`` (NaN where
-            none is defined or told), and the others of `results/README.md`.
+            none is defined or told), and the others of `docs/results-format.md`.
 
         Raises
         ------

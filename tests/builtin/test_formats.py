@@ -200,7 +200,7 @@ def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
         render(build_leaderboard(make_run(tmp_path)), "markdwn")
 
 
-FORMAT_PAGE = Path(__file__).parents[2] / "results" / "README.md"
+FORMAT_PAGE = Path(__file__).parents[2] / "docs" / "results-format.md"
 
 
 def documented() -> set[str]:

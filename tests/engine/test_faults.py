@@ -1,6 +1,6 @@
-"""What plugins do to a run: every fault at once, with real processes; a row with its reason each, and nothing else.
+"""What misbehaving plugins do to a run: every fault at once, with real processes.
 
-``pytest -m slow -s tests/test_faults.py`` prints the matrix that the README shows.
+``pytest -m slow -s tests/engine/test_faults.py`` prints the table of docs/faults.md.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from benchbox.system.output import OutputKeeper
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Plugin = Callable[[str, str], Path]
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 TIMEOUT_S = 40
 SEVENTH = """
 self.calls = getattr(self, 'calls', 0)
@@ -107,15 +107,15 @@ class Fault:
 FAULTS = {
     "raises": Fault("raises", "raise ValueError('no such image')", "failed", "ValueError: no such image"),
     "seventh": Fault("raises at the 7th image", SEVENTH, "failed", "ValueError: the seventh image"),
-    "unpicklable": Fault("raises what does not pickle", ODD, "failed", "Odd"),
-    "mute": Fault("raises what cannot be printed", MUTE, "failed", "Mute"),
+    "unpicklable": Fault("raises an exception that cannot be pickled", ODD, "failed", "Odd"),
+    "mute": Fault("raises an exception that cannot be printed", MUTE, "failed", "Mute"),
     "recursion": Fault(
-        "recurses without end", "return self.denoise(noisy, sigma)", "failed", "RecursionError: maximum recursion", 0
+        "recurses forever", "return self.denoise(noisy, sigma)", "failed", "RecursionError: maximum recursion", 0
     ),
     "long_words": Fault(
-        "raises 20 MB of words", "raise ValueError('y' * 20_000_000)", "failed", "ValueError: yyyyyyyyyy"
+        "raises a message of 20 MB", "raise ValueError('y' * 20_000_000)", "failed", "ValueError: yyyyyyyyyy"
     ),
-    "drops_modules": Fault("drops the harness from `sys.modules`", STRANGE, "failed", "PicklingError: "),
+    "drops_modules": Fault("removes benchbox from `sys.modules`", STRANGE, "failed", "PicklingError: "),
     "system_exit": Fault("calls `sys.exit(0)`", "sys.exit(0)", "failed", "SystemExit: 0"),
     "nan": Fault(
         "returns NaN", "noisy[1, 2, 3] = np.nan\nreturn noisy", "contract", "NaN or infinity in 1 of 142 images"
@@ -131,7 +131,7 @@ FAULTS = {
     ),
     "a_list": Fault("returns a list", "return list(noisy)", "contract", "list, not an array"),
     "generator": Fault("returns a generator", "return (one for one in noisy)", "contract", "generator, not an array"),
-    "loops": Fault("loops for ever in Python", "while True: pass", "timeout", "longer than 40 s (--timeout)"),
+    "loops": Fault("loops forever in Python", "while True: pass", "timeout", "longer than 40 s (--timeout)"),
     "holds_the_gil": Fault(
         "hangs in C and holds the GIL",
         "import ctypes\nctypes.PyDLL(None).sleep(600)",
@@ -147,13 +147,13 @@ FAULTS = {
     ),
     "exits": Fault("calls `os._exit(3)`", "os._exit(3)", "died", "exit code 3"),
     "aborts": Fault("aborts in native code", "os.abort()", "died", "ended by SIGABRT"),
-    "signal_40": Fault("is ended by a signal without a name", "os.kill(os.getpid(), 40)", "died", "ended by signal 40"),
-    "segfault": Fault("reads address 0", "import ctypes\nctypes.string_at(0)", "died", "ended by SIGSEGV"),
-    "closes_files": Fault(
-        "closes files that it does not own", "os.closerange(3, 256)\nreturn noisy", "died", "its process"
+    "signal_40": Fault(
+        "is killed by a signal without a name", "os.kill(os.getpid(), 40)", "died", "ended by signal 40"
     ),
+    "segfault": Fault("reads address 0", "import ctypes\nctypes.string_at(0)", "died", "ended by SIGSEGV"),
+    "closes_files": Fault("closes files it does not own", "os.closerange(3, 256)\nreturn noisy", "died", "its process"),
     "killed": Fault(
-        "is killed by SIGKILL, each time", "os.kill(os.getpid(), signal.SIGKILL)", "died", "ended by SIGKILL", 2
+        "is killed by SIGKILL every time", "os.kill(os.getpid(), signal.SIGKILL)", "died", "ended by SIGKILL", 2
     ),
     "killed_once": Fault("is killed by SIGKILL, once", ONCE, "ok", "", 2),
     "its_own_input": Fault("returns its own input", "return noisy", "ok"),
@@ -168,13 +168,11 @@ FAULTS = {
         "ok",
     ),
     "a_gigabyte": Fault("prints a gigabyte", "for _ in range(1024): os.write(1, b'x' * 2**20)\nreturn noisy", "ok"),
-    "the_world": Fault("changes folder, environment, random state and signal handlers", WORLD, "ok"),
+    "the_world": Fault("changes the working directory, environment, random state and signal handlers", WORLD, "ok"),
 }
 IMPORTS = {
-    "import_raises": Fault(
-        "raises while it is imported", "raise RuntimeError('no licence')", "", "RuntimeError: no licence"
-    ),
-    "import_exits": Fault("ends the process while it is imported", "import os; os._exit(3)", "", "exit code 3"),
+    "import_raises": Fault("raises on import", "raise RuntimeError('no licence')", "", "RuntimeError: no licence"),
+    "import_exits": Fault("ends the process on import", "import os; os._exit(3)", "", "exit code 3"),
     "import_takes_60_s": Fault(
         "takes longer than `--timeout` to import",
         "import time; time.sleep(60)",
@@ -183,12 +181,12 @@ IMPORTS = {
     ),
 }
 TOUCHED = {
-    "failed": "`failed`, its exception and traceback",
-    "contract": "`contract`, what was returned",
-    "timeout": "`timeout`, its process is killed",
-    "out of memory": "`out of memory`, its process is killed",
-    "died": "`died`, its signal or exit code",
-    "ok": "`ok`; what it leaves behind is ended or thrown away",
+    "failed": "`failed`, with its exception and traceback",
+    "contract": "`contract`, with what it returned",
+    "timeout": "`timeout`; its process is killed",
+    "out of memory": "`out of memory`; its process is killed",
+    "died": "`died`, with its signal or exit code",
+    "ok": "`ok`; anything it leaves behind is ended or deleted",
     "": "left out, with the reason; naming it is an error",
 }
 
@@ -198,9 +196,9 @@ def matrix(ended: dict[str, tuple[str, int]]) -> str:
     groups: dict[tuple[str, int], list[str]] = {}
     for name, (status, tries) in ended.items():
         groups.setdefault((status, tries), []).append((FAULTS | IMPORTS)[name].words)
-    lines = ["| what the plugin does | its row |", "|---|---|"]
+    lines = ["| The plugin | Its row |", "|---|---|"]
     for (status, tries), words in groups.items():
-        row = f"tried once more, for the system may have done it; then `{status}`" if tries == 2 else TOUCHED[status]
+        row = f"retried once, in case the system did it; then `{status}`" if tries == 2 else TOUCHED[status]
         lines.append(f"| {'; '.join(words)} | {row} |")
     return "\n".join(lines) + "\n"
 
@@ -314,7 +312,7 @@ def test_every_fault_is_a_row_with_its_reason_and_touches_nobody(
     size = sum(file.stat().st_size for file in store.folder.rglob("*") if file.is_file())
     assert size < 8 * 2**20, "a gigabyte was printed"
     print("\n" + matrix(ended))
-    assert matrix(ended) in README.read_text(encoding="utf-8")
+    assert matrix(ended) in PAGE.read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -331,10 +329,10 @@ def test_nothing_is_left_of_what_is_started_when_it_is_imported_or_timed(
     assert [timing.status for timing in store.timings().values()] == ["ok"]
 
 
-def test_the_readme_shows_the_matrix() -> None:
+def test_the_documentation_shows_the_matrix() -> None:
     """Of what the test above holds every row to."""
     ended = {name: (fault.status, max(1, fault.tries)) for name, fault in (FAULTS | IMPORTS).items()}
-    assert matrix(ended) in README.read_text(encoding="utf-8"), matrix(ended)
+    assert matrix(ended) in PAGE.read_text(encoding="utf-8"), matrix(ended)
 
 
 def test_an_exception_without_words_still_has_a_name() -> None:

@@ -374,7 +374,7 @@ def test_the_command_ends_with_three_when_a_gate_fails(runs: tuple[RunStore, Run
 def test_every_field_of_the_json_is_documented(runs: tuple[RunStore, RunStore]) -> None:
     comparison = compare_runs(*runs)
     breaches = check_gates([parse_gate("psnr < 0", comparison)], comparison)
-    page = (Path(__file__).parents[2] / "results" / "README.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "results-format.md").read_text(encoding="utf-8")
     words = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", page, flags=re.DOTALL)))))
     names: set[str] = set()
 
