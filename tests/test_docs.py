@@ -1,4 +1,4 @@
-"""What the documentation shows is run: the plugin, the hooks, the commands."""
+"""Runs what the documentation shows: plugins, hooks, commands, snippets; and builds the site."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from benchbox import BenchboxError
 from benchbox.api import hookspecs
+from benchbox.cli.main import cli
 from benchbox.records.specs import build, parse_spec
 from benchbox.testing import check_denoiser
 from benchbox.testing.check import PROBES
@@ -34,6 +36,75 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 MANUAL = "docs/writing-a-denoiser.md"
+PAGES = sorted(
+    str(page.relative_to(ROOT))
+    for pattern in ("*.md", "docs/*.md", "plugins/*.md", "plugins/*/*.md", "results/README.md")
+    for page in ROOT.glob(pattern)
+)
+
+
+def commands_of(page: str) -> list[list[str]]:
+    """The commands of a page that start benchbox, in words."""
+    lines = [line for block in blocks(page, "console") for line in block.splitlines() if line.startswith("$ ")]
+    parts = [part for line in lines for part in re.split(" && ", line.removeprefix("$ "))]
+    words = [shlex.split(part, comments=True) for part in parts]
+    return [line[1:] for line in words if line[0] == "benchbox"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_page_is_one(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parse each command line, without running it."""
+    monkeypatch.chdir(tmp_path)
+    for arguments in commands_of(page):
+        for word in arguments:
+            if word.endswith((".csv", ".py", "/")) and not word.startswith("-"):
+                Path(word).parent.mkdir(parents=True, exist_ok=True)
+                Path(word).mkdir(exist_ok=True) if word.endswith("/") else Path(word).touch()
+        command: click.Command = cli
+        context = click.Context(cli, info_name="benchbox")
+        while isinstance(command, click.Group):
+            name, found, arguments = command.resolve_command(context, list(arguments))
+            assert found is not None
+            context, command = click.Context(found, context, info_name=name), found
+        command.make_context(command.name, list(arguments), context.parent)
+
+
+def test_the_quick_start_and_the_plugin_of_the_readme_run(benchbox: Command, tmp_path: Path) -> None:
+    plugin, in_python = blocks("README.md", "python")
+    (tmp_path / "box3.py").write_text(plugin)
+    (tmp_path / "in_python.py").write_text(in_python)
+    install, faces, box = commands_of("README.md")
+    assert (install[:2], faces[-1], box[:2]) == (["run", "--noise"], "--drop-duplicates", ["run", "box3"])
+    quick = ("--no-timing", "--limit", "8")
+    assert "bm3d_lite" in benchbox(*install, *quick).stdout
+    assert "box3" in benchbox(*box, *quick).stdout
+    assert "box3" in benchbox("plugins", "check", "box3.py").stdout
+    subprocess.run([sys.executable, "in_python.py"], cwd=tmp_path, check=True)
+
+
+@pytest.mark.slow
+def test_the_commands_of_getting_started_run(benchbox: Command, csv: Path, tmp_path: Path) -> None:
+    if csv != tmp_path / "fer2013.csv":
+        shutil.copy(csv, tmp_path / "fer2013.csv")
+    for arguments in commands_of("docs/getting-started.md"):
+        extra = ("--limit", "6", "--batch", "2") if arguments[0] == "run" else ()
+        benchbox(*[word for word in arguments if word != "--open"], *extra)
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    pages = {str(page.relative_to(tmp_path)): page.read_text(encoding="utf-8") for page in tmp_path.rglob("*.html")}
+    loaded = r"<(?:script|img|link rel=\"stylesheet\"|iframe)[^>]*(?:src|href)=\"?(?:https?:)?//"
+    assert not [name for name, page in pages.items() if re.search(loaded, page)]
+    headings = set(re.findall(r'<h2 id="([^"]+)"', pages["command-line/index.html"]))
+    assert {"benchbox", "benchbox-run", "benchbox-data-audit", "benchbox-plugins-new"} <= headings
+    assert {f"benchbox-{name}" for name in cli.list_commands(click.Context(cli))} <= headings
+    assert "--sigma-error" in pages["command-line/index.html"]
+    assert "index.html" in pages
+    assert "plugins/benchbox_unet/index.html" in pages
 
 
 def test_the_plugin_of_the_manual_runs_as_it_stands(benchbox: Command, tmp_path: Path) -> None:

@@ -58,8 +58,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return f"{found['open']}{text}]({posixpath.relpath(site, posixpath.dirname(page.file.src_uri) or '.')}{anchor})"
 
     parts = re.split(r"(^```.*?^```)", markdown, flags=re.DOTALL | re.MULTILINE)
-    parts[::2] = [re.sub(r"(?P<open>!?\[)(?P<text>[^]]*)\]\((?P<target>[^)#\s]*)(?P<anchor>#[^)]*)?\)", link, part)
-                  for part in parts[::2]]
+    parts[::2] = [
+        re.sub(r"(?P<open>!?\[)(?P<text>[^]]*)\]\((?P<target>[^)#\s]*)(?P<anchor>#[^)]*)?\)", link, part)
+        for part in parts[::2]
+    ]
     return "".join(parts).replace(COMMANDS, describe(cli, "benchbox"))
 
 
