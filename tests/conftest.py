@@ -1,8 +1,9 @@
-"""What several tests share: running the command as a user does, and plugins in one file."""
+"""What several tests share: their marks, the command as a user types it, finished runs, plugins in one file."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,22 +11,41 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from made_faces import USAGES, Faces, row, write
 
 from benchbox.builtin.datasets.sample import Sample
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
+# Few examples, the same each time, for the tests of every change; many, other ones each time, for the whole suite.
+settings.register_profile("quick", max_examples=20, deadline=None, derandomize=True)
+settings.register_profile("thorough", max_examples=300, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
-@pytest.fixture
-def benchbox(tmp_path: Path) -> Command:
-    """Run the command in an empty folder, as its own process."""
+NEEDS = {"process": {"benchbox", "finished_run"}, "browser": {"browser"}}
+"""Fixtures that say what a test needs; a test that starts processes without them is marked `process` itself."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by what it needs, so that `-m pure` and the like select it."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        for mark, names in NEEDS.items():
+            if names & fixtures:
+                item.add_marker(mark)
+        if not any(item.get_closest_marker(mark) for mark in NEEDS):
+            item.add_marker("pure")
+
+
+def command_in(folder: Path) -> Command:
+    """Run the command in a folder, as its own process."""
 
     def run(*arguments: str | Path, code: int | None = 0, **variables: str) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).with_name("benchbox")), *map(str, arguments)]
         result = subprocess.run(
             command,
-            cwd=tmp_path,
+            cwd=folder,
             env=os.environ | {"COLUMNS": "120"} | variables,
             capture_output=True,
             text=True,
@@ -37,6 +57,27 @@ def benchbox(tmp_path: Path) -> Command:
         return result
 
     return run
+
+
+@pytest.fixture
+def benchbox(tmp_path: Path) -> Command:
+    """Run the command in an empty folder."""
+    return command_in(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def run_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of a run of three denoisers and two noises, without timing; made once, to be read or copied."""
+    folder = tmp_path_factory.mktemp("run once")
+    denoisers = ("identity", "median", "wiener")
+    command_in(folder)("run", *denoisers, "--noise", "gaussian:0.1", "--noise", "poisson:30", "--no-timing")
+    return folder / "results"
+
+
+@pytest.fixture
+def finished_run(run_once: Path, tmp_path: Path) -> Path:
+    """A copy of that run in the folder in which the command runs, to be changed at will."""
+    return shutil.copytree(run_once, tmp_path / "results") / next(run_once.iterdir()).name
 
 
 @pytest.fixture

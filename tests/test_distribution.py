@@ -18,6 +18,8 @@ from benchbox.records.run import Provider
 from benchbox.registry import load_registry
 from benchbox_denoise import problem_with_the_package
 
+pytestmark = pytest.mark.process
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 ROOT = Path(__file__).parents[1]
 
@@ -48,6 +50,7 @@ def test_a_stranger_that_hides_the_package_is_named(benchbox: Command, site: Pat
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_a_stranger_whose_files_are_among_ours_is_named(benchbox: Command, site: Path) -> None:
     shutil.copytree(ROOT / "benchbox", site / "benchbox", dirs_exist_ok=True)
     said = benchbox("--version", code=2, PYTHONPATH=str(site)).stderr

@@ -107,6 +107,7 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_
     assert "plugins/benchbox_unet/index.html" in pages
 
 
+@pytest.mark.slow
 def test_the_plugin_of_the_manual_runs_as_it_stands(benchbox: Command, tmp_path: Path) -> None:
     """Every command of the manual, in its order, beside the file that it tells to save."""
     (tmp_path / "box3.py").write_text(blocks(MANUAL, "python")[0])
@@ -179,6 +180,7 @@ def test_the_entry_point_of_the_manual_is_that_of_a_new_package(tmp_path: Path) 
     assert shown in (write_package("my-denoiser", tmp_path) / "pyproject.toml").read_text()
 
 
+@pytest.mark.slow
 def test_the_snippets_for_pytest_pass(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     (tmp_path / "test_manual.py").write_text(snippet("check_denoiser") + "\n\n" + snippet("benchmark_denoiser"))

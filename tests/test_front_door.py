@@ -30,6 +30,7 @@ def test_a_package_lists_its_public_names_and_each_can_be_imported(package: str)
         _ = module.nonsense
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("package", NAMES)
 def test_importing_a_package_imports_none_of_its_modules(package: str) -> None:
     code = f"import sys, {package}; print(*sorted(name for name in sys.modules if name.startswith('{package}.')))"

@@ -9,7 +9,6 @@ import os
 import pty
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,8 @@ from benchbox import BenchboxError
 from benchbox.records.run import Timing
 from benchbox.store import RunStore, find_run
 
+pytestmark = pytest.mark.process
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Plugin = Callable[[str, str], Path]
 
@@ -31,6 +32,7 @@ SOURCES = [*(ROOT / "benchbox").rglob("*.py"), *(ROOT / "plugins").rglob("*.py")
 SHORT = ("--no-timing", "--limit", "8")
 
 
+@pytest.mark.slow
 def test_nothing_is_imported_from_the_working_folder_or_the_results(benchbox: Command, tmp_path: Path) -> None:
     """Decoys of all that a process of a run imports; one that ran would leave its name and end the process."""
     found = tmp_path / "found.txt"
@@ -69,6 +71,7 @@ sys.addaudithook(refuse)
 """
 
 
+@pytest.mark.slow
 def test_a_run_opens_no_connection(benchbox: Command, tmp_path: Path) -> None:
     """In every process of a run, the workers' and the timed ones' too: unix sockets between them are all it needs."""
     site, log = tmp_path / "site", tmp_path / "connections.txt"
@@ -228,6 +231,7 @@ def bomb(file: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_weights_that_unpack_to_more_than_a_network_has_are_refused(benchbox: Command, tmp_path: Path) -> None:
     file = bomb(tmp_path / "weights.npz")
     assert file.stat().st_size < 2**20
@@ -245,6 +249,7 @@ def test_what_an_archive_unpacks_to_is_looked_at_first(tmp_path: Path, monkeypat
         read_weights(file)
 
 
+@pytest.mark.slow
 def test_a_plugin_file_that_a_foreign_run_names_is_not_imported(
     benchbox: Command, plugin: Plugin, tmp_path: Path
 ) -> None:
@@ -299,17 +304,16 @@ def test_the_import_of_a_plugin_changes_nothing_of_the_process(plugin: Plugin, t
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "line", ["threading.Thread(target=time.sleep, args=(300,)).start()", "atexit.register(time.sleep, 300)"]
+    "line", ["threading.Thread(target=time.sleep, args=(3000,)).start()", "atexit.register(time.sleep, 3000)"]
 )
 def test_a_command_ends_whatever_a_plugin_has_started(
     line: str, plugin: Plugin, benchbox: Command, tmp_path: Path
 ) -> None:
     file = plugin("lasting", "return noisy")
     file.write_text(file.read_text() + f"import atexit, threading\n{line}\n")
-    begun = time.monotonic()
     done = benchbox("list", "denoisers", "--plugin", file)
-    assert time.monotonic() - begun < 100
     assert "lasting" in done.stdout
     assert "does not end" in done.stderr
 
@@ -325,6 +329,7 @@ def test_a_record_whose_keys_are_paths_is_no_run(benchbox: Command, tmp_path: Pa
             RunStore.open(file.parent)
 
 
+@pytest.mark.slow
 def test_a_program_that_a_foreign_run_names_is_not_started(benchbox: Command, tmp_path: Path) -> None:
     ours, theirs = ({"BENCHBOX_CACHE_DIR": str(tmp_path / who)} for who in ("ours", "theirs"))
     row = f'command:run="sh {tmp_path}/copy.sh {{in}} {{out}}"'

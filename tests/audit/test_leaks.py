@@ -148,6 +148,7 @@ def run(benchbox: Command, files: tuple[Path, Path], *arguments: str) -> tuple[s
     return done.stdout, RunStore.open(csv.parent / folder)
 
 
+@pytest.mark.slow
 def test_a_row_that_has_seen_the_images_does_not_choose_those_that_are_shown(
     benchbox: Command, files: tuple[Path, Path]
 ) -> None:
@@ -164,6 +165,7 @@ def test_a_row_that_has_seen_the_images_does_not_choose_those_that_are_shown(
     assert alone.previews(noise_key(block.noise))[0]["why"].tolist() == [f"median of {leaky}"]
 
 
+@pytest.mark.slow
 def test_a_run_says_what_training_has_in_common_and_leaves_it_out(benchbox: Command, files: tuple[Path, Path]) -> None:
     rows = ("identity", "fitted", "fitted:split=PublicTest", "fitted:validated_on=PublicTest")
     text, store = run(benchbox, files, *rows)

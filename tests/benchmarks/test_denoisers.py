@@ -7,6 +7,8 @@ import pytest
 from benchbox.registry import load_registry
 from benchbox.testing.benchmarking import BenchmarkDenoiser
 
+pytestmark = pytest.mark.slow
+
 DENOISERS = sorted(name for name, entry in load_registry().denoisers.items() if entry.cls.default_rows != ())
 
 

@@ -153,6 +153,7 @@ def finish(process: subprocess.Popen[str]) -> list[str]:
     return output.split("\n")[:2]
 
 
+@pytest.mark.process
 def test_two_processes_may_start_at_once(tmp_path: Path, tiles: Faces, cache: Path) -> None:
     rows = [row(image) for image in tiles] * 100
     path = write(tmp_path / "large.csv", rows)
@@ -164,6 +165,7 @@ def test_two_processes_may_start_at_once(tmp_path: Path, tiles: Faces, cache: Pa
     assert len(list(cache.iterdir())) == 4
 
 
+@pytest.mark.process
 def test_a_warm_start_imports_nothing_heavy(csv: Path) -> None:
     first = finish(start(csv))
     assert "numba" in first[1].split()

@@ -299,7 +299,7 @@ def csv_texts(draw: st.DrawFn) -> bytes:
     return text.encode("latin-1")
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(csv_texts())
 def test_the_compiled_parser_agrees_with_a_plain_one(tmp_path_factory: pytest.TempPathFactory, text: bytes) -> None:
     path = tmp_path_factory.mktemp("generated") / "fer2013.csv"
@@ -327,6 +327,7 @@ def parsed(path: Path, pixels: bytes) -> NDArray[np.uint8] | None:
         return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [b"7", b"42", b"199"])
 @pytest.mark.parametrize("odd", [0, 1])
 def test_every_byte_in_place_of_a_blank_or_a_digit(

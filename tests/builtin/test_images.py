@@ -244,7 +244,7 @@ def test_noise_in_a_header_never_escapes_as_another_error(photograph: NDArray[np
     assert outcomes == {0, 2}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.data(),
     st.sampled_from([".png", ".tif", ".bmp"]),
@@ -271,7 +271,6 @@ def test_any_picture_that_is_written_is_read_as_it_was(
     assert np.abs(found.grey.astype(np.float64) - expected).max() <= tolerance
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     st.binary(max_size=200),
     st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"BM", b"II*\0", b"MM\0+", b"II+\0"]),
@@ -285,7 +284,6 @@ def test_any_bytes_are_a_picture_or_refused(data: bytes, start: bytes) -> None:
         assert picture.grey.ndim == 2
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.data(), st.sampled_from([".png", ".jpg", ".tif", ".bmp"]))
 def test_a_picture_of_which_any_bytes_are_changed_is_a_picture_or_refused(data: st.DataObject, suffix: str) -> None:
     picture = np.arange(30 * 20, dtype=np.uint8).reshape(30, 20)
@@ -474,6 +472,7 @@ def test_what_was_read_last_is_kept(root: Path, monkeypatch: pytest.MonkeyPatch)
     assert decoded == ["0", "1", "2", "1"]
 
 
+@pytest.mark.process
 def test_damaged_pictures_print_nothing(root: Path, photograph: NDArray[np.uint8]) -> None:
     for suffix in (".jpg", ".bmp", ".tif"):
         bad = save(root / f"bad{suffix}", photograph)

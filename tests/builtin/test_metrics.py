@@ -218,6 +218,7 @@ def test_shapes_and_sizes_are_refused_by_name() -> None:
     assert Mse()(one, one + np.float32(0.25))[0] == 0.0625
 
 
+@pytest.mark.process
 def test_listing_metrics_imports_nothing_heavy() -> None:
     script = (
         "import sys\n"

@@ -98,6 +98,7 @@ def test_a_missing_photograph_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "pip install" in caught.value.hint
 
 
+@pytest.mark.process
 def test_scikit_image_is_not_imported() -> None:
     program = (
         "import sys; from benchbox.builtin.datasets.sample import Sample; Sample().load(None); "
@@ -108,6 +109,7 @@ def test_scikit_image_is_not_imported() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.process
 def test_the_list_of_data_sets_imports_nothing_heavy() -> None:
     program = (
         "import sys; from benchbox.builtin.datasets import DATASETS; print([one.name for one in DATASETS]); "

@@ -14,6 +14,8 @@ import pytest
 from benchbox.cli.main import cli
 from benchbox.cli.options import Duration, Misuse
 
+pytestmark = pytest.mark.process
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 HEAVY = ("tensorflow", "keras", "cv2", "skimage", "pandas", "numba", "scipy", "pyarrow", "pytest", "ai_edge_litert")
@@ -59,6 +61,7 @@ def test_a_listing_is_for_people_and_as_json(kind: str, benchbox: Command) -> No
         assert row["summary"] in text
 
 
+@pytest.mark.slow
 def test_every_noise_shows_formula_and_an_example_that_works(benchbox: Command) -> None:
     rows = json.loads(benchbox("list", "noises", "--format", "json").stdout)
     for row in rows:

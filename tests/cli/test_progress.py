@@ -14,6 +14,7 @@ from benchbox.engine.run import execute
 from benchbox.records.run import RunOptions
 
 
+@pytest.mark.slow
 def test_every_part_of_a_run_has_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(

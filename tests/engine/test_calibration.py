@@ -13,6 +13,8 @@ from benchbox.engine.calibration import SAMPLES, calibrate
 from benchbox.engine.plan import Limits
 from benchbox.records.run import Calibration
 
+pytestmark = pytest.mark.process
+
 
 def test_the_stencil_is_a_binomial_window() -> None:
     first = np.random.default_rng(0).random((9, 14), dtype=np.float32)

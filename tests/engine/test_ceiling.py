@@ -68,6 +68,7 @@ def test_noise_that_is_called_white_is(cls: type[NoiseModel]) -> None:
         assert abs(shifted.mean()) < 5 * shifted.std() / 512
 
 
+@pytest.mark.slow
 def test_it_is_kept_once_a_noise_and_shown(benchbox: Command, tmp_path: Path) -> None:
     noises = [word for noise in ("poisson:30+gaussian:0.05", "correlated:0.1") for word in ("--noise", noise)]
     words = ["--no-timing", "--previews", "0", "--limit", "5", "--repeats", "2"]

@@ -16,6 +16,7 @@ from benchbox.store import RunStore, find_run
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.mark.slow
 def test_repeats_draw_other_noises_and_images_stay_the_unit(benchbox: Command, tmp_path: Path) -> None:
     benchbox("run", "identity", "median", "--no-timing", "--limit", "30")
     once = RunStore.open(find_run(tmp_path / "results"))
@@ -70,6 +71,7 @@ def test_a_factor_must_be_a_positive_number(factors: str, benchbox: Command) -> 
     assert "--sigma-error" in benchbox("run", "wiener", "--sigma-error", factors, code=2).stderr
 
 
+@pytest.mark.slow
 def test_only_a_level_that_is_stated_and_given_can_be_told_wrong(benchbox: Command, tmp_path: Path) -> None:
     wrong = ("run", "wiener", "--no-timing", "--limit", "6", "--sigma-error", "0.5", "--noise", "salt-pepper:0.05")
     assert "salt-pepper:0.05 states none" in benchbox(*wrong, code=2).stderr
@@ -82,6 +84,7 @@ def test_only_a_level_that_is_stated_and_given_can_be_told_wrong(benchbox: Comma
         assert "--sigma-error goes with --sigma given" in said
 
 
+@pytest.mark.slow
 def test_what_is_told_follows_the_policy(benchbox: Command, tmp_path: Path) -> None:
     knew = {}
     for policy in ("given", "estimated", "none"):

@@ -53,6 +53,7 @@ def planned(text: str, *files: Path) -> DenoiserRecord:
     return record
 
 
+@pytest.mark.slow
 def test_weights_that_change_are_named_and_never_mixed(
     benchbox: Command, gain: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -84,6 +85,7 @@ def test_weights_that_change_are_named_and_never_mixed(
     assert "had other files, such as weights" in benchbox("merge", first.name, second.name, code=2).stderr
 
 
+@pytest.mark.slow
 def test_weights_that_change_during_a_run_fail_the_row(
     benchbox: Command, gain: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -97,6 +99,7 @@ def test_weights_that_change_during_a_run_fail_the_row(
     assert "(its weights) changed since the run began" in outcomes[row].reason
 
 
+@pytest.mark.process
 def test_a_file_that_is_not_there_is_said_before_anything_runs(gain: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(BenchboxError, match=r"gain: the files that it depends on cannot be read: FileNotFoundError"):
         planned(f"gain:weights={tmp_path}/nothing", gain[0])

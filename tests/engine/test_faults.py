@@ -29,6 +29,8 @@ from benchbox.records.run import Outcome
 from benchbox.store import RunStore, find_run
 from benchbox.system.output import OutputKeeper
 
+pytestmark = pytest.mark.process
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Plugin = Callable[[str, str], Path]
 
@@ -377,6 +379,7 @@ def test_some_faults_beside_a_sound_row(benchbox: Command, plugin: Plugin, tmp_p
     assert left_behind(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_how_a_worker_ended_is_read_once_by_whoever_looks() -> None:
     """Whoever starts a process looks after all others: of two readers of its end, one would find nothing."""
     context = worker_context()

@@ -70,6 +70,7 @@ def test_pictures_have_the_stored_scores(benchbox: Command, tmp_path: Path) -> N
         assert float(np.square(one - other).mean()) == pytest.approx(float(first[image]), rel=5e-3)
 
 
+@pytest.mark.slow
 def test_resume_makes_the_missing_pictures_and_no_others(benchbox: Command, tmp_path: Path) -> None:
     benchbox("run", *ASKED, "--repeats", "2", "--previews", "2")
     run = find_run(tmp_path / "results")
@@ -86,6 +87,7 @@ def test_resume_makes_the_missing_pictures_and_no_others(benchbox: Command, tmp_
     assert RunStore.open(run).previews(noise_key("poisson:30"))[0]["repeat"].tolist() == [0, 1, 0, 1]
 
 
+@pytest.mark.slow
 def test_a_denoiser_that_fails_on_the_second_look_fails_no_run(
     benchbox: Command, plugin: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
@@ -97,6 +99,7 @@ def test_a_denoiser_that_fails_on_the_second_look_fails_no_run(
     assert "too few" in store.log_file("moody", "previews").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_large_images_of_several_sizes_are_cut(benchbox: Command, tmp_path: Path) -> None:
     import cv2
 

@@ -17,6 +17,7 @@ from benchbox.store import RunStore, find_run
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.mark.slow
 def test_a_replay_finds_what_is_the_same_and_what_is_not(
     benchbox: Command, plugin: Callable[[str, str], Path], tmp_path: Path
 ) -> None:

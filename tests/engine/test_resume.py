@@ -46,10 +46,9 @@ def assert_same(one: Path, other: Path) -> None:
 
 
 @pytest.fixture
-def whole(benchbox: Command, tmp_path: Path) -> Path:
-    """A run that nobody interrupted."""
-    benchbox("run", *ASKED)
-    return find_run(tmp_path / "results")
+def whole(finished_run: Path) -> Path:
+    """A run that nobody interrupted: what `ASKED` asks for."""
+    return finished_run
 
 
 def copy_of(run: Path, tmp_path: Path) -> Path:
@@ -81,6 +80,7 @@ def test_a_finished_run_is_left_as_it_is(benchbox: Command, whole: Path) -> None
     assert board == benchbox("leaderboard", whole.name).stdout
 
 
+@pytest.mark.slow
 def test_torn_and_foreign_files_are_named_and_set_aside(benchbox: Command, whole: Path, tmp_path: Path) -> None:
     copy = copy_of(whole, tmp_path)
     cell = RunStore.open(copy).record.cells[0]
@@ -96,6 +96,7 @@ def test_torn_and_foreign_files_are_named_and_set_aside(benchbox: Command, whole
     assert_same(copy, whole)
 
 
+@pytest.mark.slow
 def test_what_is_set_aside_replaces_nothing_and_leaves_no_folder_of_yours(
     benchbox: Command, whole: Path, tmp_path: Path
 ) -> None:
@@ -117,6 +118,7 @@ def test_what_is_set_aside_replaces_nothing_and_leaves_no_folder_of_yours(
     assert (copy / "set-aside" / "set-aside-found").read_text() == "no folder"
 
 
+@pytest.mark.slow
 def test_scores_that_are_missing_are_computed_again_whatever_the_outcome_says(
     benchbox: Command, whole: Path, tmp_path: Path
 ) -> None:
@@ -147,6 +149,7 @@ def test_a_row_without_its_scores_fails_the_run(whole: Path, tmp_path: Path) -> 
         assert ended.value.code == code
 
 
+@pytest.mark.slow
 def test_a_merged_run_keeps_its_scores(benchbox: Command, whole: Path, tmp_path: Path) -> None:
     benchbox("run", "gaussian_blur", *ASKED[3:])
     benchbox("merge", whole.name, find_run(tmp_path / "results").name)
@@ -161,6 +164,7 @@ def test_a_merged_run_keeps_its_scores(benchbox: Command, whole: Path, tmp_path:
         np.testing.assert_array_equal(columns["psnr"], before[key]["psnr"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after"), [('"clip": false', '"clip": true'), ('"sigma_factor": 1.0', '"sigma_factor": 2.0')]
 )
@@ -175,6 +179,7 @@ def test_the_record_must_be_the_one_that_the_cells_were_planned_with(
     assert "is not what run" in benchbox("run", "--resume", copy, code=2).stderr.replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_folders_in_place_of_files_are_set_aside_and_missing_ones_made(
     benchbox: Command, whole: Path, tmp_path: Path
 ) -> None:
@@ -199,6 +204,7 @@ def test_folders_in_place_of_files_are_set_aside_and_missing_ones_made(
     assert_same(copy, whole)
 
 
+@pytest.mark.slow
 def test_data_and_plugins_must_be_what_they_were(benchbox: Command, tmp_path: Path, plugin: Any) -> None:
     file = plugin("mine", "return noisy")
     photographs = tmp_path / "photographs"
@@ -216,10 +222,12 @@ def test_data_and_plugins_must_be_what_they_were(benchbox: Command, tmp_path: Pa
     assert "'mine' was" in refused
 
 
+@pytest.mark.slow
 def test_resume_takes_nothing_else(benchbox: Command, whole: Path) -> None:
     assert "leave out seed=1" in benchbox("run", "--resume", whole.name, "--seed", "1", code=2).stderr
 
 
+@pytest.mark.slow
 def test_only_one_process_works_on_a_run(whole: Path) -> None:
     store = RunStore.open(whole)
     with store.locked(), pytest.raises(BenchboxError, match="another process"), store.locked():
@@ -228,6 +236,7 @@ def test_only_one_process_works_on_a_run(whole: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_never_mix(tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("benchbox")), "run", *ASKED]
     both = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]

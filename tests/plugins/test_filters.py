@@ -281,6 +281,7 @@ def test_every_filter_says_what_it_is(name: str) -> None:
     assert (cls.capabilities.tuned_on == "") == (name == "identity")
 
 
+@pytest.mark.process
 def test_the_plugin_imports_nothing_heavy() -> None:
     heavy = "{'numba', 'cv2', 'skimage', 'pywt', 'scipy', 'pandas'}"
     code = (

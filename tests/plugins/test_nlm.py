@@ -108,6 +108,7 @@ def test_bad_options_are_refused(made: type[Denoiser]) -> None:
         made().denoise(np.zeros((1, 8, 8), np.float32), None)
 
 
+@pytest.mark.process
 def test_looking_imports_nothing_heavy() -> None:
     code = "import benchbox_nlm, sys; print({'numba', 'cv2'} & set(sys.modules))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)

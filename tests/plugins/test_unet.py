@@ -158,6 +158,7 @@ def test_the_hidden_layers_of_ffdnet_start_linear() -> None:
     np.testing.assert_allclose(linear(first + second), linear(first) + linear(second), atol=1e-4)
 
 
+@pytest.mark.process
 def test_denoising_needs_no_tensorflow() -> None:
     code = (
         "import sys, numpy as np; from benchbox_unet import UNet; d = UNet(); d.setup((1, 48, 48));"
@@ -168,6 +169,7 @@ def test_denoising_needs_no_tensorflow() -> None:
     assert result.stdout.strip() == "[]"
 
 
+@pytest.mark.process
 def test_importing_the_plugin_loads_no_runtime() -> None:
     code = (
         "import sys, benchbox_unet; print([m for m in ('tensorflow', 'keras', 'ai_edge_litert') if m in sys.modules])"

@@ -14,6 +14,8 @@ import pytest
 from benchbox import BenchboxError
 from benchbox.registry import load_class, load_registry
 
+pytestmark = pytest.mark.process
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
@@ -215,6 +217,7 @@ def unpack(package: Path, target: Path) -> None:
     (info / "entry_points.txt").write_text(f"[benchbox]\n{points}")
 
 
+@pytest.mark.slow
 def test_a_package_of_somebody_else_is_found_and_used(benchbox: Command, tmp_path: Path) -> None:
     """Its denoiser, its noise and its metric, by the entry point that its metadata name."""
     (tmp_path / "site").mkdir()

@@ -121,6 +121,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Leaderboard:
     return build_leaderboard(frames.store)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("saw", "named"),
     [

@@ -23,6 +23,8 @@ from benchbox.report.build import build_leaderboard
 from benchbox.report.show import TerminalGallery, draw_grid, read_shown, shrink, write_charts, write_grid
 from benchbox.store import RunStore, noise_key
 
+pytestmark = pytest.mark.process
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 NOISES = ("gaussian:0.1", "salt-pepper:0.05")
 
@@ -149,6 +151,7 @@ def test_no_words_of_the_figure_cover_others_or_leave_it(store: RunStore, board:
     assert drawn == list(shown.titles)
 
 
+@pytest.mark.slow
 def test_files_for_papers(store: RunStore, board: Leaderboard, tmp_path: Path) -> None:
     from PIL import Image
 
@@ -181,6 +184,7 @@ def test_shrinking_averages_and_never_enlarges() -> None:
     assert shrink(picture, 9) is picture
 
 
+@pytest.mark.slow
 def test_the_commands(benchbox: Command, store: RunStore, tmp_path: Path) -> None:
     shown = benchbox("show", store.folder, "--noise", NOISES[1])
     assert shown.stdout.startswith("salt-pepper:0.05, images chosen by their scores")
@@ -193,6 +197,7 @@ def test_the_commands(benchbox: Command, store: RunStore, tmp_path: Path) -> Non
     assert "ranked by SSIM" in (store.folder / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_run_without_pictures_says_how_to_get_some(benchbox: Command, tmp_path: Path) -> None:
     benchbox("run", "identity", "--limit", "2", "--no-timing", "--previews", "0", "--report")
     assert len(list((tmp_path / "results").glob("*/report.html"))) == 1

@@ -156,7 +156,7 @@ NUMBERS = (
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.text(min_size=1, max_size=9).filter(str.isprintable), NUMBERS, max_size=5))
 def test_a_shard_is_read_back_bit_by_bit(folder: Path, columns: dict[str, NDArray[Any]]) -> None:
     store = RunStore.open(folder)
@@ -176,7 +176,6 @@ def test_a_shard_is_read_back_bit_by_bit(folder: Path, columns: dict[str, NDArra
     shutil.rmtree(folder / "scores" / "00000000")
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.lists(st.text(), max_size=5), st.lists(st.binary(), max_size=5))
 def test_texts_and_bytes_are_read_back(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], raw: list[bytes]
@@ -190,7 +189,7 @@ def test_texts_and_bytes_are_read_back(
     assert [bytes(one) if count else one for one in found["raw"].tolist()] == raw[:count]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(), st.sampled_from(["given", "estimated", "blind", ""]), st.integers(0, 10**6), st.none() | CARDS)
 def test_an_outcome_is_read_back(
     folder: Path, reason: str, knew: Literal["given", ""], images: int, card: TrainingCard | None
@@ -204,7 +203,7 @@ def test_an_outcome_is_read_back(
     store.write_outcome(key, before)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_run_folder_of_which_any_bytes_are_changed_is_read_or_named(
     folder: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -378,6 +377,7 @@ def test_previews_without_pictures_are_named(folder: Path) -> None:
             store.previews("00000000")
 
 
+@pytest.mark.slow
 def test_a_table_that_unpacks_without_bound_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a few kilobytes: a billion equal rows, and a long text that stands in every row."""
     file = tmp_path / "table.parquet"

@@ -25,15 +25,13 @@ from benchbox.testing.check import PROBES, verdicts
 from benchbox.testing.process_probes import PROCESS_PROBES
 from benchbox.testing.subject import NOISE, Subject
 
+pytestmark = pytest.mark.process
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Plugin = Callable[[str, str], Path]
 FAULTY = Path(__file__).parents[1] / "fixtures" / "faulty.py"
 NEED_A_FILE = {"command", "keras", "litert", "onnx"}
-DEAR = {"bm3d_reference"}
-BUNDLED = [
-    pytest.param(name, marks=pytest.mark.slow) if name in DEAR else name
-    for name in sorted(set(load_registry().denoisers) - NEED_A_FILE)
-]
+BUNDLED = sorted(set(load_registry().denoisers) - NEED_A_FILE)
 
 
 @functools.cache
@@ -54,6 +52,7 @@ def probe_of(name: str) -> str:
 FAULTS = sorted(name for name in faulty() if not name.startswith("sound"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUNDLED)
 def test_every_bundled_plugin_keeps_the_contract(name: str) -> None:
     if name == "bm3d_reference":
@@ -158,6 +157,7 @@ def test_check_prints_a_card_and_tells_by_its_exit_code(benchbox: Command) -> No
     assert f"{len(PROBES)} pass, 0 fail, 0 skip" in result.stdout
 
 
+@pytest.mark.slow
 def test_the_card_as_json_holds_every_probe(benchbox: Command, plugin: Plugin) -> None:
     result = benchbox("plugins", "check", plugin("floor", "return noisy"), "--format", "json", code=1)
     (card,) = json.loads(result.stdout)
@@ -168,6 +168,7 @@ def test_the_card_as_json_holds_every_probe(benchbox: Command, plugin: Plugin) -
     assert "noisy.copy()" in failed["alias"].advice
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "seen"),
     [
@@ -187,6 +188,7 @@ def test_a_plugin_that_hangs_or_dies_gets_a_card(body: str, seen: str, benchbox:
 IN_THE_FRESH_PROCESS = "if os.environ.get('BENCHBOX_THREADS') == '1': {}\nreturn noisy.copy()"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "seen", "timeout"),
     [
@@ -205,6 +207,7 @@ def test_what_goes_wrong_in_the_fresh_process_only_is_said(
     assert all(seen in one["seen"] for one in failed)
 
 
+@pytest.mark.slow
 def test_a_check_that_is_killed_leaves_no_process_behind(plugin: Plugin, tmp_path: Path) -> None:
     mark = tmp_path / "pids"
     note = f"open({str(mark)!r}, 'a').write(f'{{os.getpid()}}\\n'); time.sleep(100)"
@@ -224,6 +227,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "seen"),
     [
@@ -240,6 +244,7 @@ def test_a_file_that_does_not_load_gets_a_card(text: str, seen: str, benchbox: C
     assert seen in result.stdout
 
 
+@pytest.mark.slow
 def test_a_wrong_name_is_a_usage_error(benchbox: Command) -> None:
     assert "did you mean 'median'?" in benchbox("plugins", "check", "medain", code=2).stderr
     assert "no such file" in benchbox("plugins", "check", "missing.py", code=2).stderr
@@ -276,6 +281,7 @@ def pytest_run(tmp_path: Path) -> Command:
     return run
 
 
+@pytest.mark.slow
 def test_the_fixtures_drive_pytest_benchmark(pytest_run: Command, tmp_path: Path) -> None:
     done = pytest_run("--benchmark-json", "out.json")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -443,6 +443,7 @@ class TestMixture:
             Mixture((text,), load_registry())
 
 
+@pytest.mark.slow
 def test_the_command_trains_resumes_and_explains(
     benchbox: Callable[..., subprocess.CompletedProcess[str]], config: TrainConfig
 ) -> None:
@@ -457,6 +458,7 @@ def test_the_command_trains_resumes_and_explains(
     assert "shrink:weights=mine/weights.npy" in benchbox("run", *score).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_training_says_how_to_go_on(config: TrainConfig, tmp_path: Path, number: signal.Signals) -> None:
     benchbox = str(Path(sys.executable).with_name("benchbox"))
