@@ -35,6 +35,10 @@ _COMMANDS = {
 _WITH_CACHE = frozenset({"run", "replay", "train", "tune", "data", "plugins"})
 
 
+_RUN_PLUGINS = ("run", "replay", "train", "tune", "data", "list", "plugins")
+"""Commands that import plugins; the others only read what is on disk."""
+
+
 class _LazyGroup(click.Group):
     """A group that knows its commands by name and imports the one that is used."""
 
@@ -76,6 +80,10 @@ def cli(ctx: click.Context, traceback: bool) -> None:
       benchbox leaderboard --format markdown
     """
     ctx.obj = traceback
+    if ctx.invoked_subcommand in _RUN_PLUGINS:
+        from benchbox.cli.containment import contained
+
+        ctx.with_resource(contained())
     # A notebook names its own backend here, which another process may not even be able to import.
     os.environ["MPLBACKEND"] = "agg"
     if ctx.invoked_subcommand in _WITH_CACHE:

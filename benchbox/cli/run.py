@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from benchbox.cli.containment import interruptible
 from benchbox.cli.options import Command, GroupedOption, chosen, echo, rank_leaky_option, run_options, sort_option
 from benchbox.records.options import OUTPUT
 
@@ -100,33 +98,18 @@ def _watched(work: Callable[[RunProgress], RunStore], results: Path) -> RunStore
     """Show progress; an interrupt, SIGTERM or SIGHUP ends the work in order, a second at once; how to go on is said."""
     from benchbox.api.errors import BenchboxError
     from benchbox.cli.progress import RunProgress
-    from benchbox.engine.workers import abandon_all
-    from benchbox.system.program import children_ended
 
     progress = RunProgress()
-    interrupted = False
 
     def go_on() -> str:
         where = [] if results == Path("results") else ["--results", str(results)]
         return shlex.join(["benchbox", "run", "--resume", progress.run_id, *where])
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal interrupted
-        if interrupted:
-            abandon_all()
-            words = f"ended at once; what was finished is kept. Go on with: {go_on()}\n" if progress.run_id else ""
-            with contextlib.suppress(OSError):  # the terminal may be gone
-                os.write(2, words.encode())
-            os._exit(130)
-        interrupted = True
-        raise KeyboardInterrupt
+    def last_words() -> str:
+        return f"ended at once; what was finished is kept. Go on with: {go_on()}\n" if progress.run_id else ""
 
-    numbers = [signal.SIGTERM, signal.SIGINT]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
-        with children_ended(), progress:
+        with interruptible(last_words), progress:
             return work(progress)
     except KeyboardInterrupt:
         if progress.run_id:
@@ -139,10 +122,6 @@ def _watched(work: Callable[[RunProgress], RunStore], results: Path) -> RunStore
             hint = f"{error.hint}; then go on with: {go_on()}" if error.hint else f"go on with: {go_on()}"
             raise BenchboxError(error.message, hint=hint) from error
         raise
-    finally:
-        for number, handler in before.items():
-            # After an interrupt all that is left to do is to say so; a second one must not take that away.
-            signal.signal(number, signal.SIG_IGN if interrupted else handler)
 
 
 def _finish(store: RunStore, sort: str, rank_leaky: bool, page: bool) -> NoReturn:

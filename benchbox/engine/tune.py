@@ -139,7 +139,7 @@ def tune(config: TuneConfig, on_event: Callable[[Event], None]) -> TuneResult:
         A name, an option or a value is wrong, the data cannot be opened, or no candidate could be scored.
     """
     begun = time.monotonic()
-    registry = load_registry(config.plugin_files, config.plugin_folders)
+    registry = load_registry(config.plugin_files, config.plugin_folders, timeout_s=config.timeout_s, on_event=on_event)
     candidates = make_candidates(config.denoiser, config.space, registry)
     request = _with_split(config.data, registry)
     total = len(open_data(request, {name: entry.cls() for name, entry in registry.datasets.items()}))

@@ -1,7 +1,7 @@
-"""The one loop that has work done by worker processes: scoring, ceilings and previews give tasks and take results.
+"""Has tasks done by worker processes: scoring, ceilings and previews give the tasks and take the results.
 
-Each of N slots, a thread, keeps one worker process busy with tasks of one queue. What a plugin does in a worker, it
-hangs, dies, or takes all memory, is the result of its task and touches no other queue.
+Each of N slots, a thread, keeps one worker process busy with tasks from one queue. A plugin that hangs, dies or takes
+all memory makes its own task fail and touches no other queue.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class WorkLoop(Generic[Task, Result]):
                         queue.spent_s += time.monotonic() - begun
             except Stopped:
                 pass
-            worker.in_haste = self._stop.is_set()
+            worker.abandoned = self._stop.is_set()
         with self._lock:
             queue.workers -= 1
 

@@ -1,4 +1,4 @@
-"""What a worker process runs: one call after another, each answered by a value or by what went wrong."""
+"""Runs inside a worker process: answers one call after another by a value or by what went wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Worker processes, seen from the run: they start in milliseconds and take nothing along when they die."""
+"""Starts worker processes in milliseconds, limits their threads, and ends them with everything they started."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NUMBER = struct.Struct("<q")
 """How the fork server sends the number of a worker, and later its exit code."""
 _SERVER = "import sys; from benchbox.engine.forkserver import main; main(int(sys.argv[1]))"
 _POLL_S = 0.2
-_GRACE_S = 1.0  # a plugin's threads and last wishes, or a process that hangs in C, are not waited for any longer
+_GRACE_S = 1.0  # exit handlers of a plugin may take this long
 _END_S = 10.0
 
 
@@ -234,7 +234,8 @@ class WorkerProcess:
         self.connection.close()
         code = self.join(grace_s)
         if code is None:
-            self._life.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(OSError):
+                self._life.shutdown(socket.SHUT_WR)
             code = self.join()
             self._life.close()
         return -signal.SIGKILL if code is None else code
@@ -268,8 +269,8 @@ class Worker:
     """
 
     def __init__(self, context: WorkerContext, log: Path) -> None:
-        self.in_haste = False
-        """Whether it is ended at once on leaving, in the middle of its work."""
+        self.abandoned = False
+        """Whether its work is not wanted any more: on leaving it is then ended at once."""
         self._context = context
         self._log = log
         self._process: WorkerProcess | None = None
@@ -293,7 +294,7 @@ class Worker:
     ) -> None:
         """End the process."""
         with self._stack:
-            self._end(0.0 if self.in_haste or kind is not None else _GRACE_S)
+            self._end(0.0 if self.abandoned or kind is not None else _GRACE_S)
 
     def call(
         self,

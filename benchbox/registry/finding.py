@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 from collections.abc import Callable, Iterable
@@ -14,6 +15,7 @@ from benchbox.api.version import DISTRIBUTION, __version__
 from benchbox.records.run import Provider
 from benchbox.registry.catalogue import Broken, Registry
 from benchbox.registry.quarantine import try_imports
+from benchbox.system.program import children_ended
 
 GROUP = "benchbox"
 IMPORT_S = 120.0
@@ -89,7 +91,9 @@ def load_registry(
                 Broken(provider, test.reason, "fix what it does when it is imported, or leave it out")
             )
         else:
-            registry.add(provider)
+            # What it does when it is imported, it does here again.
+            with children_ended(of_this_thread=True) if test is not None else contextlib.nullcontext():
+                registry.add(provider)
         if test is not None and not test.reason and test.seconds > SLOW_S:
             on_event(SlowImport(provider, test.seconds))
         for broken in registry.broken[before:]:

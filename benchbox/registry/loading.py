@@ -32,8 +32,16 @@ def process_kept() -> Iterator[None]:
     """Take back what is done inside to the working folder, the environment, umask, signals and random states.
 
     A plugin that changes folder would move the results, one that ignores an interrupt would make the run deaf to it.
+    What is printed to standard output meanwhile goes to standard error, so that it spoils no JSON.
     """
     with contextlib.ExitStack() as after:
+        with contextlib.suppress(OSError, ValueError):
+            _flush()
+            output = os.dup(1)
+            after.callback(os.close, output)
+            after.callback(os.dup2, output, 1)
+            after.callback(_flush)
+            os.dup2(2, 1)
         # No path: a folder may be renamed or removed while this works in it.
         with contextlib.suppress(OSError):
             here = os.open(os.curdir, os.O_RDONLY | os.O_CLOEXEC)
@@ -55,6 +63,11 @@ def process_kept() -> Iterator[None]:
                 after.callback(_set_handler, number, signal.getsignal(number))
             after.callback(signal.pthread_sigmask, signal.SIG_SETMASK, signal.pthread_sigmask(signal.SIG_BLOCK, ()))
         yield
+
+
+def _flush() -> None:
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # it may be closed, or missing
+        sys.stdout.flush()
 
 
 def _set_environment(values: dict[str, str]) -> None:

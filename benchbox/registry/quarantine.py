@@ -30,6 +30,9 @@ class ImportTest:
     seconds: float
 
 
+_failed: dict[tuple[Provider, float], ImportTest] = {}
+
+
 def try_imports(
     providers: Sequence[Provider], timeout_s: float, on_begin: Callable[[Provider], None]
 ) -> Mapping[Provider, ImportTest]:
@@ -50,11 +53,12 @@ def try_imports(
     -------
     mapping of Provider to ImportTest
     """
-    left = [provider for provider in dict.fromkeys(providers) if not is_loaded(provider)]
-    done: dict[Provider, ImportTest] = {}
-    while left:
+    wanted = [provider for provider in dict.fromkeys(providers) if not is_loaded(provider)]
+    # A search makes many runs, and one that hangs is to cost its time once. A provider knows its version.
+    done = {provider: _failed[provider, timeout_s] for provider in wanted if (provider, timeout_s) in _failed}
+    while left := [provider for provider in wanted if provider not in done]:
         done |= _try_some(left, timeout_s, on_begin)
-        left = [provider for provider in left if provider not in done]
+    _failed.update({(provider, timeout_s): test for provider, test in done.items() if test.reason})
     return done
 
 

@@ -11,17 +11,25 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_GET_CHILD_SUBREAPER = 37
 _END_S = 5
 _AGAIN_S = 0.005
 
 
-def adopt_orphans() -> None:
-    """From now on a descendant whose parent has ended becomes a child of this process; on Linux only."""
-    _control(_PR_SET_CHILD_SUBREAPER, 1)
+def adopt_orphans(adopt: bool = True) -> bool:
+    """Whether a descendant whose parent has ended becomes a child of this process from now on; on Linux only.
+
+    Gives what was so before.
+    """
+    before = ctypes.c_int(0)
+    _control(_PR_GET_CHILD_SUBREAPER, ctypes.byref(before))
+    _control(_PR_SET_CHILD_SUBREAPER, adopt)
+    return bool(before.value)
 
 
 def end_with_parent() -> None:
@@ -55,10 +63,10 @@ def children() -> list[int]:
     return found
 
 
-def _control(option: int, value: int) -> None:
+def _control(option: int, value: Any) -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(option, int(value), 0, 0, 0)
+            ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 def _end_when_unwanted(life: int, child: int) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
@@ -46,18 +47,26 @@ def resident_mb(pid: int) -> float:
 
 
 @contextlib.contextmanager
-def children_ended() -> Iterator[None]:
+def children_ended(*, of_this_thread: bool = False) -> Iterator[None]:
     """On leaving, end every child process that was started inside and still runs, and all that it started.
 
-    On Linux a daemon is ended too, because its orphans become children of this process.
+    A daemon is ended too, because orphans become children of this process meanwhile. On Linux only.
+
+    Parameters
+    ----------
+    of_this_thread : bool
+        Spare what other threads have started: in a process that is not ours they may be somebody else's.
     """
-    guardian.adopt_orphans()
-    before = set(_children())
+    if sys.platform != "linux":
+        yield
+        return
+    adopted = guardian.adopt_orphans()
+    before = _children(of_this_thread)
     try:
         yield
     finally:
         end = time.monotonic() + _CHILDREN_S
-        while (left := set(_children()) - before) and time.monotonic() < end:
+        while (left := _children(of_this_thread) - before) and time.monotonic() < end:
             for pid in left:
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
@@ -65,12 +74,17 @@ def children_ended() -> Iterator[None]:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
             time.sleep(_AGAIN_S)
+        guardian.adopt_orphans(adopted)
 
 
-def _children() -> list[int]:
-    import psutil
-
-    return [child.pid for child in psutil.Process().children()]
+def _children(of_this_thread: bool) -> set[int]:
+    own = str(threading.get_native_id())
+    found: set[int] = set()
+    for thread in Path("/proc/self/task").iterdir():
+        if thread.name == own or not of_this_thread:
+            with contextlib.suppress(FileNotFoundError):  # a thread that has just ended
+                found.update(map(int, (thread / "children").read_text(encoding="ascii").split()))
+    return found
 
 
 class TimeLimitPassed(Exception):

@@ -280,6 +280,7 @@ class TestCommand:
             ("true {in} {out}", "wrote no {out}"),
             (python("sys.exit('no licence')"), "ended with exit code 1: no licence"),
             (python("import os; os.abort()"), "was ended by SIGABRT"),
+            (python("import os; os.kill(os.getpid(), 40)"), "was ended by signal 40"),
             (python("open(o, 'w').write('text')"), "wrote what is no .npy file"),
             (python("np.save(o, np.zeros((2, 2)))"), r"shape \(2, 2\) for one of \(48, 48\)"),
             (python("np.save(o, np.array([{}]), allow_pickle=True)"), "wrote what is no .npy file"),
