@@ -42,8 +42,8 @@ class RunFrames:
             columns = self.store.scores(cell.key)
             if columns:
                 frame = images.iloc[columns[IMAGE]].reset_index(drop=True)
-                frame.insert(0, "denoiser", cell.denoiser)
-                frame.insert(1, "noise", cell.noise)
+                frame.insert(0, "denoiser", self.store.record.denoiser_label(cell.denoiser))
+                frame.insert(1, "noise", self.store.record.noise_label(cell.noise))
                 frame.insert(2, "sigma_factor", cell.sigma_factor)
                 frames.append(frame.assign(**{name: values for name, values in columns.items() if name != IMAGE}))
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
@@ -66,7 +66,7 @@ class RunFrames:
         import pandas as pd
 
         rows = [
-            (denoiser, batch, sample)
+            (self.store.record.denoiser_label(denoiser), batch, sample)
             for denoiser, timing in self.store.timings().items()
             for batch, samples in timing.samples_ms.items()
             for sample in samples

@@ -15,8 +15,8 @@ from benchbox.records.run import (
     Cell,
     DataRecord,
     Outcome,
+    PluginSpec,
     Provider,
-    Reference,
     RunOptions,
     RunRecord,
     Timing,
@@ -62,7 +62,7 @@ def make_record(
     rows = [
         replace(
             row,
-            reference=Reference(Provider("entry point", "plugin", "plugin", "1.0"), row.label),
+            plugin=PluginSpec(Provider("entry point", "plugin", "plugin", "1.0"), row.label),
             tuned_on="" if row.label in ("identity", "unet") else "FER2013 Training",
         )
         for row in record.denoisers
@@ -91,7 +91,7 @@ def make_run(folder: Path, record: RunRecord | None = None) -> RunStore:
     record = record or make_record()
     images = record.data.images
     store = RunStore.create(folder, record, {"id": np.array([f"i{n}" for n in range(images)])})
-    noises = list(record.noises)
+    noises = [noise.spec for noise in record.noises]
     for cell in record.cells:
         columns = scores_of(DENOISERS.get(cell.denoiser, 3.0), images, noises.index(cell.noise))
         columns["noisy_mse"] = np.full(images, 0.01)

@@ -12,8 +12,9 @@ from benchbox.records.run import (
     DataRecord,
     DenoiserRecord,
     MetricRecord,
+    NoiseRecord,
+    PluginSpec,
     Provider,
-    Reference,
     RunOptions,
     RunRecord,
     digest,
@@ -22,9 +23,14 @@ from benchbox.store import FORMAT
 
 CARD = TrainingCard("fer2013", "Training", "fedcba9876543210", 1000, "gaussian:0.1", 0, 20.0, "benchbox train unet")
 BUILT_IN = Provider("built in", "benchbox.builtin", "benchbox-denoise", "0.1.0")
-PSNR = MetricRecord(BUILT_IN, "psnr", "dB", True, "peak signal-to-noise ratio")
-SSIM = MetricRecord(BUILT_IN, "ssim", "", True, "structural similarity")
-MSE = MetricRecord(BUILT_IN, "mse", "", False, "mean squared error")
+
+
+def metric(spec: str, unit: str = "", digits: int | None = None, *, higher: bool = True) -> MetricRecord:
+    """Record a built-in metric whose title is its name in capitals."""
+    return MetricRecord(spec, PluginSpec(BUILT_IN, spec), spec.upper(), unit, digits, higher, True, "")
+
+
+PSNR, SSIM, MSE = metric("psnr", "dB", 2), metric("ssim", digits=4), metric("mse", higher=False)
 
 
 def make_record(
@@ -43,10 +49,10 @@ def make_record(
         command="benchbox run",
         options=RunOptions(jobs=1, previews=0),
         data=DataRecord("fer2013", "PublicTest", images, "48x48", "0123456789abcdef"),
-        noises={noise: (Reference(BUILT_IN, noise),) for noise in noises},
-        metrics={metric.spec: metric for metric in metrics},
+        noises=tuple(NoiseRecord(noise, (PluginSpec(BUILT_IN, noise),)) for noise in noises),
+        metrics=tuple(metrics),
         denoisers=tuple(
-            DenoiserRecord(label, Reference(BUILT_IN, label), "", "required", 1, True, "") for label in denoisers
+            DenoiserRecord(label, PluginSpec(BUILT_IN, label), "", "required", 1, True, "") for label in denoisers
         ),
         cells=tuple(Cell(digest([label, noise]), label, noise) for label in denoisers for noise in noises),
         environment={"cpu": "Example CPU", "cores": 2},

@@ -21,6 +21,12 @@ class Metric(ABC):
         ``'dB'``, or empty for a pure number.
     higher_is_better : bool
         Direction of the ranking.
+    title : str
+        Heading of its column, as the field writes it; empty for `name`.
+    digits : int or None
+        Decimals that are shown; None for three significant digits.
+    shown : bool
+        Whether its column stays where a table is narrow; one that is not shown is left out first.
     reference : str
         Paper or DOI.
     """
@@ -29,6 +35,9 @@ class Metric(ABC):
     summary: ClassVar[str]
     unit: ClassVar[str] = ""
     higher_is_better: ClassVar[bool] = True
+    title: ClassVar[str] = ""
+    digits: ClassVar[int | None] = None
+    shown: ClassVar[bool] = True
     reference: ClassVar[str] = ""
 
     @abstractmethod

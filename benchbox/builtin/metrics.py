@@ -21,6 +21,8 @@ class Psnr(Metric):
     """
 
     name: ClassVar[str] = "psnr"
+    title: ClassVar[str] = "PSNR"
+    digits: ClassVar[int | None] = 2
     summary: ClassVar[str] = "peak signal-to-noise ratio, data range 1; inf for a perfect image"
     unit: ClassVar[str] = "dB"
     higher_is_better: ClassVar[bool] = True
@@ -49,6 +51,8 @@ class Ssim(Metric):
     """
 
     name: ClassVar[str] = "ssim"
+    title: ClassVar[str] = "SSIM"
+    digits: ClassVar[int | None] = 4
     summary: ClassVar[str] = "structural similarity, 11 x 11 Gaussian window of 1.5 pixels, population covariance"
     higher_is_better: ClassVar[bool] = True
     reference: ClassVar[str] = "Wang, Bovik, Sheikh & Simoncelli 2004, doi:10.1109/TIP.2003.819861"
@@ -67,6 +71,7 @@ class Mse(Metric):
     """Mean squared error: ``mean((clean - denoised)**2)`` on the [0, 1] scale; 0 for a perfect image."""
 
     name: ClassVar[str] = "mse"
+    title: ClassVar[str] = "MSE"
     summary: ClassVar[str] = "mean squared error on the [0, 1] scale"
     higher_is_better: ClassVar[bool] = False
     reference: ClassVar[str] = "Gonzalez & Woods, Digital Image Processing, section 8.1"
@@ -85,6 +90,8 @@ class Mae(Metric):
     """Mean absolute error: ``mean(|clean - denoised|)`` on the [0, 1] scale; 0 for a perfect image."""
 
     name: ClassVar[str] = "mae"
+    title: ClassVar[str] = "MAE"
+    shown: ClassVar[bool] = False
     summary: ClassVar[str] = "mean absolute error on the [0, 1] scale"
     higher_is_better: ClassVar[bool] = False
     reference: ClassVar[str] = "Willmott & Matsuura 2005, doi:10.3354/cr030079"
@@ -113,6 +120,9 @@ class Gmsd(Metric):
     """
 
     name: ClassVar[str] = "gmsd"
+    title: ClassVar[str] = "GMSD"
+    digits: ClassVar[int | None] = 4
+    shown: ClassVar[bool] = False
     summary: ClassVar[str] = "gradient magnitude similarity deviation"
     higher_is_better: ClassVar[bool] = False
     reference: ClassVar[str] = "Xue, Zhang, Mou & Bovik 2014, doi:10.1109/TIP.2013.2293423"
@@ -143,6 +153,8 @@ class Accuracy(Metric):
     """
 
     name: ClassVar[str] = "accuracy"
+    digits: ClassVar[int | None] = 4
+    shown: ClassVar[bool] = False
     summary: ClassVar[str] = "share of pixels restored to within a tolerance in grey levels"
     higher_is_better: ClassVar[bool] = True
 

@@ -141,7 +141,7 @@ def runs(results: Path, form: str, output: Path | None) -> None:
             {
                 "name": record.run_id,
                 "summary": f"{record.data.images} images of {record.data.dataset} {record.data.split}".rstrip(),
-                "noises": ", ".join(record.noises),
+                "noises": ", ".join(noise.label for noise in record.noises),
                 "denoisers": ", ".join(denoiser.label for denoiser in record.denoisers),
                 "cells done": f"{done} of {len(record.cells)}",
                 "created": record.created,

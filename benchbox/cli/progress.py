@@ -89,6 +89,7 @@ class RunProgress:
                     self._progress.remove_task(self._importing)
                     self._importing = None
                 self.run_id = record.run_id
+                self._record = record
                 cells = [cell for cell in record.cells if not cell.skipped]
                 total = len(cells) * record.data.images * record.protocol.repeats
                 self._quality = self._progress.add_task("scoring", total=total, completed=done, speed="")
@@ -106,12 +107,12 @@ class RunProgress:
                 self._progress.update(
                     self._quality,
                     advance=images,
-                    description=f"scoring {_safe(cell.label)}",
+                    description=f"scoring {_safe(self._record.cell_label(cell))}",
                     speed=f"{speed:,.0f} images/s",
                 )
             case CellDone(cell, outcome):
                 if outcome.status not in ("ok", "skipped") and self._console.is_terminal:
-                    where = _safe(f"{cell.label}: {outcome.reason}")
+                    where = _safe(f"{self._record.cell_label(cell)}: {outcome.reason}")
                     self._console.print(f"[red]{outcome.status}[/]: {where}")
             case StageStarted(name, steps):
                 self._end_stage()

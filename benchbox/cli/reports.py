@@ -148,7 +148,7 @@ GATE_FAILED = 3
 @click.command("compare", cls=Command)
 @click.argument("before")
 @click.argument("after")
-@click.option("--metric", default="psnr", show_default=True, help="Metric to show.")
+@click.option("--metric", default="", help="Metric to show.  [default: the first of the first run]")
 @click.option(
     "--fail-if", "gates", multiple=True, metavar="CHANGE", help='A change that is too much: "psnr < -0.05 dB".'
 )

@@ -334,7 +334,7 @@ def _require_writable(out: Path) -> None:
 
 def _show(result: TuneResult) -> None:
     best = result.best
-    unit = " dB" if best.metric == "psnr" else ""
+    unit = f" {result.unit}".rstrip()
     echo(
         f"{best.denoiser} tuned on {best.label}: {best.images} images, {', '.join(best.noises)}; "
         f"{best.candidates} settings tried"

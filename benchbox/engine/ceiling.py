@@ -16,7 +16,7 @@ from benchbox.engine.plan import Limits, Shard
 from benchbox.engine.shard import Condition, draw, make_metric, make_noise
 from benchbox.engine.work_loop import WorkLoop, WorkQueue
 from benchbox.engine.workers import WorkerContext
-from benchbox.records.run import Failure, Reference
+from benchbox.records.run import Failure, PluginSpec
 from benchbox.store import IMAGE, RunStore
 
 Columns = dict[str, NDArray[Any]]
@@ -29,7 +29,7 @@ class CeilingTask:
     Attributes
     ----------
     condition : Condition
-    metrics : tuple of (str, Reference)
+    metrics : tuple of PluginSpec
     indices : ndarray of intp, shape (M,)
         Positions in the image set; images of one size.
     repeat : int
@@ -37,7 +37,7 @@ class CeilingTask:
     """
 
     condition: Condition
-    metrics: tuple[tuple[str, Reference], ...]
+    metrics: tuple[PluginSpec, ...]
     indices: NDArray[np.intp]
     repeat: int
 
@@ -65,7 +65,7 @@ def make_ceilings(
     on_event : callable
         Told when there is something to compute.
     """
-    metrics = tuple((label, Reference(one.provider, one.spec)) for label, one in store.record.metrics.items())
+    metrics = tuple(one.plugin for one in store.record.metrics)
     missing = [noise for noise, one in conditions.items() if has_ceiling(one) and not store.ceiling(noise)]
     log = store.log_file("oracle_wiener", "ceiling")
     tasks = deque(
@@ -76,7 +76,7 @@ def make_ceilings(
     made: dict[str, list[Columns | Failure]] = {noise: [] for noise in missing}
 
     def keep(task: CeilingTask, result: Columns | Failure) -> None:
-        made[task.condition.noise].append(result)
+        made[task.condition.noise.spec].append(result)
 
     loop = WorkLoop(score_ceiling, lambda task: task, keep, what="a shard", limits=limits)
     loop.run(context, [WorkQueue("oracle_wiener", log, tasks)], store.record.options.workers)
@@ -85,7 +85,8 @@ def make_ceilings(
         failures = [part for part in parts if isinstance(part, Failure)]
         if failures:
             with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(f"no oracle Wiener filter on {noise}: {failures[0].reason}\n{failures[0].detail}\n")
+                label = store.record.noise_label(noise)
+                file.write(f"no oracle Wiener filter on {label}: {failures[0].reason}\n{failures[0].detail}\n")
             continue
         columns = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
         order = np.lexsort((columns["repeat"], columns[IMAGE]))
@@ -96,7 +97,7 @@ def has_ceiling(condition: Condition) -> bool:
     """Whether the oracle Wiener filter is defined: every part of the noise is white and nothing changes it after."""
     protocol = condition.protocol
     changed = protocol.clip or protocol.quantize
-    return not changed and all(make_noise((part,)).white for part in condition.noise_parts)
+    return not changed and all(make_noise((part,)).white for part in condition.noise.parts)
 
 
 def score_ceiling(task: CeilingTask) -> Columns | Failure:
@@ -117,8 +118,8 @@ def score_ceiling(task: CeilingTask) -> Columns | Failure:
     denoised = np.clip(oracle_wiener(clean, noisy, sigma), 0.0, 1.0)
     repeat = np.full(len(clean), task.repeat, dtype=np.int32)
     columns: Columns = {IMAGE: task.indices.astype(np.int32), "repeat": repeat}
-    for label, reference in task.metrics:
-        columns[label] = make_metric(reference)(clean, denoised)
+    for metric in task.metrics:
+        columns[metric.spec] = make_metric(metric)(clean, denoised)
     return columns
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
-from benchbox.records.run import Reference, RunRecord
+from benchbox.records.run import PluginSpec, RunRecord
 from benchbox.records.specs import build, parse_spec
 from benchbox.registry import Registry
 
@@ -48,24 +48,24 @@ def content_of(denoiser: Denoiser) -> str:
 
 
 def changed_files(record: RunRecord, registry: Registry) -> dict[str, str]:
-    """Denoisers of a run whose files are no longer those that it began with, by label, in words."""
+    """Denoisers of a run whose files are no longer those that it began with, by canonical specification, in words."""
     changed = {}
     for denoiser in record.denoisers:
-        spec = parse_spec(denoiser.reference.spec)
+        spec = parse_spec(denoiser.plugin.spec)
         entry = registry.denoisers.get(spec.name)
-        if entry is None or not denoiser.reference.content:
+        if entry is None or not denoiser.plugin.content:
             continue
         try:
-            if content_of(build(entry.cls, spec)) == denoiser.reference.content:
+            if content_of(build(entry.cls, spec)) == denoiser.plugin.content:
                 continue
             words = "its files, such as weights, changed since"
         except BenchboxError as error:
             words = error.message
-        changed[denoiser.label] = f"'{denoiser.label}' is not what it was when run {record.run_id} began: {words}"
+        changed[denoiser.spec] = f"'{denoiser.label}' is not what it was when run {record.run_id} began: {words}"
     return changed
 
 
-def require_same_content(reference: Reference, denoiser: Denoiser) -> None:
+def require_same_content(plugin: PluginSpec, denoiser: Denoiser) -> None:
     """Make sure that a denoiser, once it has loaded its files, has loaded those that its row was planned with.
 
     Raises
@@ -73,8 +73,8 @@ def require_same_content(reference: Reference, denoiser: Denoiser) -> None:
     BenchboxError
         One of them has changed.
     """
-    if reference.content and content_of(denoiser) != reference.content:
+    if plugin.content and content_of(denoiser) != plugin.content:
         raise BenchboxError(
-            f"the files of '{reference.spec}' (its weights) changed since the run began",
+            f"the files of '{plugin.spec}' (its weights) changed since the run began",
             hint="start a new run, or restore them",
         )

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError
-from benchbox.records.run import Cell, DenoiserRecord, Outcome, RunRecord
+from benchbox.records.run import Cell, DenoiserRecord, NoiseRecord, Outcome, RunRecord
 from benchbox.store import IMAGE, RunStore, new_run_id, noise_key
 
 Previews = tuple[dict[str, NDArray[Any]], dict[str, list[NDArray[np.float32]]]]
@@ -53,33 +53,36 @@ def merge_runs(stores: Sequence[RunStore], folder: Path, command: str) -> RunSto
     denoisers: dict[str, tuple[RunStore, DenoiserRecord]] = {}
     for store in stores:
         for one in store.record.denoisers:
-            kept_store, kept = denoisers.setdefault(one.label, (store, one))
-            if kept.reference.content != one.reference.content:
+            kept_store, kept = denoisers.setdefault(one.spec, (store, one))
+            if kept.plugin.content != one.plugin.content:
                 raise BenchboxError(
                     f"'{one.label}' had other files, such as weights, in run {kept_store.record.run_id} than in run "
                     f"{store.record.run_id}",
                     hint="run one of them again with the files of the other, or leave one run out",
                 )
-            if kept.reference != one.reference:
+            if kept.plugin != one.plugin:
                 raise BenchboxError(
-                    f"'{one.label}' of run {kept_store.record.run_id} is from {kept.reference.provider.label}, "
-                    f"that of run {store.record.run_id} from {one.reference.provider.label}",
+                    f"'{one.label}' of run {kept_store.record.run_id} is from {kept.plugin.provider.label}, "
+                    f"that of run {store.record.run_id} from {one.plugin.provider.label}",
                     hint="run one of them again with the plugin of the other, or leave one run out",
                 )
+    noises: dict[str, NoiseRecord] = {}
+    for store in stores:
+        for noise in store.record.noises:
+            noises.setdefault(noise.spec, noise)
     chosen = _choose(stores)
     timed_alike = len({_timing_of(store) for store in stores}) == 1 and first.record.options.timing
     notes = dict.fromkeys(note for store in stores for note in store.record.data.notes)
     if not timed_alike and any(store.record.options.timing for store in stores):
         notes["latencies left out: the runs were not timed alike on machines of one kind"] = None
-    noises = {label: parts for store in stores for label, parts in store.record.noises.items()}
     record = replace(
         first.record,
         run_id=new_run_id(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
         data=replace(first.record.data, notes=tuple(notes)),
-        noises=noises,
-        denoisers=tuple(one for _, one in denoisers.values()),
+        noises=_labelled(noises),
+        denoisers=_labelled({one.spec: one for _, one in denoisers.values()}),
         cells=tuple(cell for _, cell, _ in chosen),
         environment=_environment(stores),
         options=replace(
@@ -100,19 +103,32 @@ def merge_runs(stores: Sequence[RunStore], folder: Path, command: str) -> RunSto
         detail = store.failure_file(cell.key)
         text = detail.read_text(encoding="utf-8") if detail.is_file() else ""
         merged.write_outcome(cell.key, outcome, text)
-    for noise in record.noises:
-        ceiling = next((found for store in stores if (found := store.ceiling(noise))), None)
+    for spec in noises:
+        ceiling = next((found for store in stores if (found := store.ceiling(spec))), None)
         if ceiling:
-            merged.write_ceiling(noise, ceiling)
-        _carry_previews(noise, stores, chosen, merged)
+            merged.write_ceiling(spec, ceiling)
+        _carry_previews(spec, stores, chosen, merged)
     if timed_alike or len({_timed_task(store) for store in stores if store.timings(of_unlike_machines=True)}) == 1:
         # Where the run that gave a row was not timed, another one with that row may have been.
         timings = [store.timings(of_unlike_machines=True) for store in stores]
-        for label in denoisers:
-            timing = next((one[label] for one in timings if label in one), None)
+        for spec in denoisers:
+            timing = next((one[spec] for one in timings if spec in one), None)
             if timing is not None:
-                merged.write_timing(label, timing)
+                merged.write_timing(spec, timing)
     return merged
+
+
+def _list_of_metrics(record: RunRecord) -> str:
+    return ", ".join(sorted(one.spec for one in record.metrics))
+
+
+L = TypeVar("L", DenoiserRecord, NoiseRecord)
+
+
+def _labelled(things: Mapping[str, L]) -> tuple[L, ...]:
+    """Things by canonical specification; those that were typed alike and are not the same are told apart by it."""
+    labels = [one.label for one in things.values()]
+    return tuple(one if labels.count(one.label) == 1 else replace(one, label=spec) for spec, one in things.items())
 
 
 def _refuse(first: RunRecord, other: RunRecord) -> None:
@@ -123,11 +139,14 @@ def _refuse(first: RunRecord, other: RunRecord) -> None:
         ("data set", f"{first.data.dataset} {first.data.split}", f"{other.data.dataset} {other.data.split}"),
         ("number of images", first.data.images, other.data.images),
         ("fingerprint of the images", first.data.fingerprint, other.data.fingerprint),
-        ("list of metrics", ", ".join(sorted(first.metrics)), ", ".join(sorted(other.metrics))),
+        ("list of metrics", _list_of_metrics(first), _list_of_metrics(other)),
     ]
-    for label in first.metrics.keys() & other.metrics.keys():
-        one, two = first.metrics[label].provider, other.metrics[label].provider
-        pairs.append((f"metric '{label}'", one.label, two.label))
+    others = {one.spec: one.plugin.provider for one in other.metrics}
+    pairs += [
+        (f"metric '{one.label}'", one.plugin.provider.label, others[one.spec].label)
+        for one in first.metrics
+        if one.spec in others
+    ]
     for word, before, after in pairs:
         if before != after:
             raise BenchboxError(
@@ -153,10 +172,11 @@ def _choose(stores: Sequence[RunStore]) -> list[tuple[RunStore, Cell, Outcome | 
 
 def _same_scores(first: RunStore, other: RunStore, cell: Cell) -> None:
     one, two = first.scores(cell.key), other.scores(cell.key)
-    for label in first.record.metrics:
-        if not _close(one[label], two[label]):
+    for metric in first.record.metrics:
+        if not _close(one[metric.spec], two[metric.spec]):
             raise BenchboxError(
-                f"{cell.label} has other scores ({label}) in run {other.record.run_id} than in {first.record.run_id}",
+                f"{first.record.cell_label(cell)} has other scores ({metric.label}) in run {other.record.run_id} than "
+                f"in {first.record.run_id}",
                 hint="the denoiser or its libraries changed, or it draws random numbers: leave one of the runs out",
             )
 

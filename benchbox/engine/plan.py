@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ from benchbox.api.errors import BenchboxError
 from benchbox.api.noise import NoiseModel
 from benchbox.engine.content import content_of
 from benchbox.records.options import RunOptions
-from benchbox.records.run import Cell, DenoiserRecord, MetricRecord, Protocol, Reference, digest
+from benchbox.records.run import Cell, DenoiserRecord, MetricRecord, NoiseRecord, PluginSpec, Protocol, digest
 from benchbox.records.specs import build, canonical, options_of, parse_composition, parse_spec, resolve, write_value
 from benchbox.records.tuned import apply_tuned
 from benchbox.registry import Registry
@@ -48,7 +48,7 @@ class Limits:
         return self.memory_gb is not None and resident_mb(pid) > self.memory_gb * 1024
 
 
-T = TypeVar("T")
+P = TypeVar("P", DenoiserRecord, MetricRecord, NoiseRecord)
 SHARD_PIXELS = 2**20
 
 
@@ -80,8 +80,8 @@ class Plan:
     """Everything that is to be done."""
 
     denoisers: tuple[DenoiserRecord, ...]
-    noises: dict[str, tuple[Reference, ...]]
-    metrics: dict[str, MetricRecord]
+    noises: tuple[NoiseRecord, ...]
+    metrics: tuple[MetricRecord, ...]
     cells: tuple[Cell, ...]
     shards: tuple[Shard, ...]
 
@@ -102,16 +102,16 @@ def make_plan(options: RunOptions, registry: Registry, images: ImageSet) -> Plan
     Raises
     ------
     BenchboxError
-        A name or an option is unknown, or a thing is asked for twice.
+        A name or an option is unknown.
     """
     denoisers = plan_denoisers(options.denoisers, registry)
-    noises = _unique("noise", options.noise, [plan_noise(text, registry) for text in options.noise])
-    metrics = _unique("metric", options.metrics, [_plan_metric(text, registry) for text in options.metrics])
+    noises = _once(plan_noise(text, registry) for text in options.noise)
+    metrics = _once(_plan_metric(text, registry) for text in options.metrics)
     smallest = images.shapes.min(axis=0)
-    levelled = {noise for noise, parts in noises.items() if _states_level(parts, registry)}
+    levelled = {noise.spec for noise in noises if _states_level(noise.parts, registry)}
     if options.sigma_errors and not levelled:
         raise BenchboxError(
-            f"no noise level to tell wrong: {', '.join(noises)} states none",
+            f"no noise level to tell wrong: {', '.join(noise.label for noise in noises)} states none",
             hint="leave out --sigma-error, or add --noise gaussian:0.1",
         )
     cells = []
@@ -121,10 +121,11 @@ def make_plan(options: RunOptions, registry: Registry, images: ImageSet) -> Plan
             skipped = (
                 f"takes images of {denoiser.min_size} pixels a side and more, one here is {smallest[0]}x{smallest[1]}"
             )
-        for noise in noises:
+        for noise in (one.spec for one in noises):
             for factor in _factors(options, denoiser) if noise in levelled else (1.0,):
-                key = cell_key(denoiser, noise, images.fingerprint, options.protocol, tuple(metrics), factor)
-                cells.append(Cell(key, denoiser.label, noise, skipped, factor))
+                specs = tuple(one.spec for one in metrics)
+                key = cell_key(denoiser, noise, images.fingerprint, options.protocol, specs, factor)
+                cells.append(Cell(key, denoiser.spec, noise, skipped, factor))
     return Plan(denoisers, noises, metrics, tuple(cells), make_shards(images.shapes, options.protocol.repeats))
 
 
@@ -137,9 +138,9 @@ def cell_key(
     sigma_factor: float = 1.0,
 ) -> str:
     """Identity of a cell: a digest of all that its scores depend on."""
-    provider, content = denoiser.reference.provider, denoiser.reference.content
+    provider, content = denoiser.plugin.provider, denoiser.plugin.content
     depends = {
-        "denoiser": denoiser.label,
+        "denoiser": denoiser.spec,
         "provider": [provider.kind, provider.target, provider.version],
         "noise": noise,
         "data": fingerprint,
@@ -151,25 +152,24 @@ def cell_key(
 
 
 def plan_denoisers(texts: Sequence[str], registry: Registry) -> tuple[DenoiserRecord, ...]:
-    """Make the rows of a run; raises `BenchboxError` for an unknown name or option and for a row asked for twice."""
+    """Make the rows of a run; raises `BenchboxError` for an unknown name or option."""
     if not texts:
         rows = {name: entry.cls.default_rows for name, entry in sorted(registry.denoisers.items())}
         texts = [row for name, own in rows.items() for row in ((name,) if own is None else own)]
-    planned = [_plan_denoiser(text, registry) for text in texts]
-    return tuple(_unique("denoiser", texts, [(one.label, one) for one in planned]).values())
+    return _once(_plan_denoiser(text, registry) for text in texts)
 
 
-def plan_noise(text: str, registry: Registry) -> tuple[str, tuple[Reference, ...]]:
-    """Canonical form of a noise, and what to build it from; raises `BenchboxError` when a part is unknown."""
+def plan_noise(text: str, registry: Registry) -> NoiseRecord:
+    """A noise, and what to build it from; raises `BenchboxError` when a part is unknown."""
     parts = []
     for spec in parse_composition(text):
         entry = registry.noise_model(spec.name)
         build(entry.cls, spec)
-        parts.append(Reference(entry.provider, canonical(entry.cls, spec)))
-    return "+".join(part.spec for part in parts), tuple(parts)
+        parts.append(PluginSpec(entry.provider, canonical(entry.cls, spec)))
+    return NoiseRecord(text.strip(), tuple(parts))
 
 
-def _states_level(parts: Sequence[Reference], registry: Registry) -> bool:
+def _states_level(parts: Sequence[PluginSpec], registry: Registry) -> bool:
     """Whether a noise tells its level; where it does not, there is none to be told wrong."""
     classes = (registry.noise_model(parse_spec(part.spec).name).cls for part in parts)
     return all(cls.sigma_of is not NoiseModel.sigma_of for cls in classes)
@@ -213,7 +213,7 @@ def _factors(options: RunOptions, denoiser: DenoiserRecord) -> tuple[float, ...]
 def _plan_denoiser(text: str, registry: Registry) -> DenoiserRecord:
     spec, tuned = apply_tuned(parse_spec(text))
     entry = registry.denoiser(spec.name)
-    label = canonical(entry.cls, spec)
+    own = canonical(entry.cls, spec)
     given = resolve(entry.cls, spec)
     content = ""
     # A wrong value is found now; a constructor that fails without any is the plugin's fault and gets a row.
@@ -225,8 +225,9 @@ def _plan_denoiser(text: str, registry: Registry) -> DenoiserRecord:
                 raise
     capabilities = entry.cls.capabilities
     return DenoiserRecord(
-        label=label,
-        reference=Reference(entry.provider, label, content=content),
+        # The name of a file of tuned options says nothing of the row; its options do.
+        label=own if tuned else text.strip(),
+        plugin=PluginSpec(entry.provider, own, content=content),
         summary=entry.cls.summary,
         sigma_use=capabilities.sigma,
         min_size=capabilities.min_size,
@@ -237,21 +238,20 @@ def _plan_denoiser(text: str, registry: Registry) -> DenoiserRecord:
     )
 
 
-def _plan_metric(text: str, registry: Registry) -> tuple[str, MetricRecord]:
+def _plan_metric(text: str, registry: Registry) -> MetricRecord:
     spec = parse_spec(text)
     entry = registry.metric(spec.name)
     build(entry.cls, spec)
-    label = canonical(entry.cls, spec)
     cls = entry.cls
-    return label, MetricRecord(entry.provider, label, cls.unit, cls.higher_is_better, cls.summary)
+    plugin = PluginSpec(entry.provider, canonical(cls, spec))
+    label = text.strip()
+    title = label.replace(spec.name, cls.title or spec.name, 1)
+    return MetricRecord(label, plugin, title, cls.unit, cls.digits, cls.higher_is_better, cls.shown, cls.summary)
 
 
-def _unique(kind: str, texts: Sequence[str], pairs: Sequence[tuple[str, T]]) -> dict[str, T]:
-    found: dict[str, T] = {}
-    typed: dict[str, str] = {}
-    for text, (label, value) in zip(texts, pairs, strict=True):
-        if label in found:
-            forms = "" if text == typed[label] == label else f", as '{typed[label]}' and as '{text}'"
-            raise BenchboxError(f"{kind} '{label}' stands twice in this run{forms}", hint="leave one of them out")
-        found[label], typed[label] = value, text
-    return found
+def _once(planned: Iterable[P]) -> tuple[P, ...]:
+    """Each thing once, as it was typed first: two spellings of a thing mean the same one."""
+    found: dict[str, P] = {}
+    for one in planned:
+        found.setdefault(one.spec, one)
+    return tuple(found.values())

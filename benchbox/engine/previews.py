@@ -18,7 +18,7 @@ from benchbox.engine.plan import Limits
 from benchbox.engine.shard import Condition, checked, draw, image_set, make_denoiser, tell
 from benchbox.engine.work_loop import WorkLoop, WorkQueue
 from benchbox.engine.workers import WorkerContext
-from benchbox.records.run import Cell, Failure, Reference
+from benchbox.records.run import Cell, Failure, PluginSpec
 from benchbox.stats.summaries import average_repeats
 from benchbox.store import IMAGE, RunStore, noise_key
 
@@ -34,7 +34,7 @@ class PreviewTask:
 
     Attributes
     ----------
-    denoiser : Reference
+    denoiser : PluginSpec
     condition : Condition
     indices : tuple of int
         Positions in the image set.
@@ -42,7 +42,7 @@ class PreviewTask:
         Noises of each image.
     """
 
-    denoiser: Reference
+    denoiser: PluginSpec
     condition: Condition
     indices: tuple[int, ...]
     repeats: int
@@ -84,7 +84,7 @@ def make_previews(
     """
     outcomes = store.outcomes()
     queues: dict[str, WorkQueue[_PreviewWork]] = {}
-    denoisers = {one.label: one for one in store.record.denoisers}
+    denoisers = {one.spec: one for one in store.record.denoisers}
     repeats = min(store.record.protocol.repeats, MOST_REPEATS)
     for noise, condition in conditions.items():
         cells = [
@@ -96,10 +96,11 @@ def make_previews(
         indices = _inputs(store, condition, clear or cells, repeats)
         for cell in cells:
             if indices and not store.previews(cell.key)[0]:
-                task = PreviewTask(denoisers[cell.denoiser].reference, condition, indices, repeats)
+                task = PreviewTask(denoisers[cell.denoiser].plugin, condition, indices, repeats)
                 if cell.denoiser not in queues:
                     log = store.log_file(cell.denoiser, "previews")
-                    queues[cell.denoiser] = WorkQueue(cell.denoiser, log, deque())
+                    label = store.record.denoiser_label(cell.denoiser)
+                    queues[cell.denoiser] = WorkQueue(label, log, deque())
                 queues[cell.denoiser].tasks.append(_PreviewWork(cell, task))
     if queues:
         on_event(StageStarted("making pictures for the report", sum(len(queue.tasks) for queue in queues.values())))
@@ -109,7 +110,8 @@ def make_previews(
         cell = work.cell
         if isinstance(result, Failure):
             with queues[cell.denoiser].log.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(f"no pictures on {cell.noise}: {result.reason}\n{result.detail}\n")
+                label = store.record.noise_label(cell.noise)
+                file.write(f"no pictures on {label}: {result.reason}\n{result.detail}\n")
         else:
             columns = {IMAGE: result[IMAGE], "repeat": result["repeat"]}
             store.write_previews(cell.key, columns, {"denoised": result["pictures"]})
@@ -199,16 +201,19 @@ def denoise_previews(task: PreviewTask) -> dict[str, Any]:
 
 def _inputs(store: RunStore, condition: Condition, cells: Sequence[Cell], repeats: int) -> tuple[int, ...]:
     """Choose the images of a noise and keep them clean and noisy, unless that is done; give their positions."""
-    key = noise_key(condition.noise)
+    key = noise_key(condition.noise.spec)
     columns, _ = store.previews(key)
     if columns:
         return tuple(dict.fromkeys(columns[IMAGE].tolist()))
-    metric = "psnr" if "psnr" in store.record.metrics else next(iter(store.record.metrics))
+    record = store.record
+    metric = record.main_metric
     scores = {
-        cell.denoiser: average_repeats(store.scores(cell.key), store.record.protocol.repeats)[metric].astype(np.float64)
+        record.denoiser_label(cell.denoiser): average_repeats(store.scores(cell.key), record.protocol.repeats)[
+            metric.spec
+        ].astype(np.float64)
         for cell in cells
     }
-    higher = store.record.metrics[metric].higher_is_better
+    higher = metric.higher_is_better
     chosen = dict(choose_images(scores, store.record.options.previews, higher_is_better=higher))
     if not chosen:
         return ()

@@ -13,7 +13,7 @@ from benchbox.api.errors import BenchboxError
 from benchbox.engine.data import open_data
 from benchbox.engine.events import Event
 from benchbox.engine.plan import Limits
-from benchbox.records.run import DenoiserRecord, Provider, Reference, RunRecord
+from benchbox.records.run import DenoiserRecord, PluginSpec, Provider, RunRecord
 from benchbox.records.specs import parse_spec
 from benchbox.registry import Entry, Registry, load_registry
 from benchbox.system.cache import CacheFolder
@@ -74,9 +74,9 @@ def _programs(registry: Registry, denoisers: Sequence[DenoiserRecord]) -> list[s
     found = []
     for denoiser in denoisers:
         # By what will be built, not by what the row is called.
-        entry = registry.denoisers.get(parse_spec(denoiser.reference.spec).name)
+        entry = registry.denoisers.get(parse_spec(denoiser.plugin.spec).name)
         if entry is not None and entry.cls.starts_programs:
-            found.append(denoiser.reference.spec)
+            found.append(denoiser.plugin.spec)
     return found
 
 
@@ -111,9 +111,9 @@ def recorded_registry(
         A plugin file is missing or broken, or it or a program is one that the user never asked for.
     """
     providers = [
-        *(one.reference.provider for one in record.denoisers),
-        *(part.provider for parts in record.noises.values() for part in parts),
-        *(one.provider for one in record.metrics.values()),
+        *(one.plugin.provider for one in record.denoisers),
+        *(part.provider for noise in record.noises for part in noise.parts),
+        *(one.plugin.provider for one in record.metrics),
     ]
     files = sorted({one.target for one in providers if one.kind == "file"})
     require_known_files(files, named, record.run_id)
@@ -140,18 +140,18 @@ def recorded_images(record: RunRecord, registry: Registry) -> ImageSet:
     return images
 
 
-def providers_now(record: RunRecord, registry: Registry) -> dict[Reference, Provider | None]:
+def providers_now(record: RunRecord, registry: Registry) -> dict[PluginSpec, Provider | None]:
     """Where each denoiser, noise and metric of a run is from today, by what was recorded; None where it is missing."""
-    recorded: dict[Reference, Mapping[str, Entry[Any]]] = {
-        **{denoiser.reference: registry.denoisers for denoiser in record.denoisers},
-        **{part: registry.noise_models for parts in record.noises.values() for part in parts},
-        **{Reference(one.provider, one.spec): registry.metrics for one in record.metrics.values()},
+    recorded: dict[PluginSpec, Mapping[str, Entry[Any]]] = {
+        **{denoiser.plugin: registry.denoisers for denoiser in record.denoisers},
+        **{part: registry.noise_models for noise in record.noises for part in noise.parts},
+        **{one.plugin: registry.metrics for one in record.metrics},
     }
-    entries = {reference: shelf.get(parse_spec(reference.spec).name) for reference, shelf in recorded.items()}
-    return {reference: entry.provider if entry else None for reference, entry in entries.items()}
+    entries = {plugin: shelf.get(parse_spec(plugin.spec).name) for plugin, shelf in recorded.items()}
+    return {plugin: entry.provider if entry else None for plugin, entry in entries.items()}
 
 
-def words_of_change(record: RunRecord, before: Reference, now: Provider | None) -> str:
+def words_of_change(record: RunRecord, before: PluginSpec, now: Provider | None) -> str:
     """How a plugin differs from the one that a run was made with."""
     return (
         f"'{parse_spec(before.spec).name}' was {before.provider.label} {before.provider.version} when run "

@@ -20,7 +20,7 @@ from benchbox.engine.reload import providers_now, recorded_images, recorded_regi
 from benchbox.engine.run import conditions_of
 from benchbox.engine.scoring import QualityPass
 from benchbox.engine.workers import worker_context
-from benchbox.records.run import Cell, Outcome, Provider, Reference, RunRecord
+from benchbox.records.run import Cell, Outcome, PluginSpec, Provider, RunRecord
 from benchbox.registry import Registry
 from benchbox.store import IMAGE, RunStore
 
@@ -56,7 +56,7 @@ class CellReplayed:
     Attributes
     ----------
     denoiser, noise : str
-        Canonical specifications.
+        As the user of the run typed them.
     sigma_factor : float
         What the given noise level is multiplied by.
     status : str
@@ -142,10 +142,11 @@ def replay_run(
         shards = make_shards(images.shapes, record.protocol.repeats)
         QualityPass(made, conditions_of(again, registry), shards, limits, on_event).run(context)
         ended = made.outcomes()
+        metrics = [one.spec for one in record.metrics]
         cells = tuple(
-            _compare(one, store.scores(one.key), made.scores(one.key), ended[one.key], list(record.metrics))
+            _compare(record, one, store.scores(one.key), made.scores(one.key), ended[one.key], metrics)
             if one in replayed
-            else _not_replayed(one, outcomes.get(one.key))
+            else _not_replayed(record, one, outcomes.get(one.key))
             for one in chosen
         )
     identical = all(one.status in ("identical", "not replayed") for one in cells)
@@ -162,7 +163,7 @@ def _choose(record: RunRecord, text: str, registry: Registry) -> tuple[Cell, ...
         if not at:
             raise BenchboxError(f"'{text}' names no cell", hint=f"write DENOISER@NOISE: {names[0]}")
         (planned,) = plan_denoisers([denoiser.strip()], registry)
-        text = f"{planned.label}@{plan_noise(noise.strip(), registry)[0]}"
+        text = f"{planned.spec}@{plan_noise(noise.strip(), registry).spec}"
     if text not in names:
         raise BenchboxError(f"run {record.run_id} has no cell '{text}'", hint=did_you_mean(text, names))
     return tuple(cell for cell, name in zip(record.cells, names, strict=True) if name == text)
@@ -173,19 +174,19 @@ def _as_now(record: RunRecord, registry: Registry) -> tuple[RunRecord, tuple[str
     used = {cell.denoiser for cell in record.cells}, {cell.noise for cell in record.cells}
     record = replace(
         record,
-        denoisers=tuple(one for one in record.denoisers if one.label in used[0]),
-        noises={label: parts for label, parts in record.noises.items() if label in used[1]},
+        denoisers=tuple(one for one in record.denoisers if one.spec in used[0]),
+        noises=tuple(one for one in record.noises if one.spec in used[1]),
         options=replace(record.options, jobs=min(record.options.workers, threads()), timing=False, previews=0),
     )
-    found: dict[Reference, Provider] = {}
+    found: dict[PluginSpec, Provider] = {}
     warnings = []
-    for reference, now in providers_now(record, registry).items():
-        words = words_of_change(record, reference, now)
+    for plugin, now in providers_now(record, registry).items():
+        words = words_of_change(record, plugin, now)
         if now is None:
             raise BenchboxError(words, hint="install it again; a replay needs it")
-        if now != reference.provider:
+        if now != plugin.provider:
             warnings.append(words)
-        found[reference] = now
+        found[plugin] = now
     changed = changed_files(record, registry)
     warnings += changed.values()
     return replace(
@@ -193,32 +194,36 @@ def _as_now(record: RunRecord, registry: Registry) -> tuple[RunRecord, tuple[str
         denoisers=tuple(
             replace(
                 one,
-                reference=replace(
-                    one.reference,
-                    provider=found[one.reference],
-                    content="" if one.label in changed else one.reference.content,
+                plugin=replace(
+                    one.plugin,
+                    provider=found[one.plugin],
+                    content="" if one.spec in changed else one.plugin.content,
                 ),
             )
             for one in record.denoisers
         ),
-        noises={
-            label: tuple(replace(part, provider=found[part]) for part in parts)
-            for label, parts in record.noises.items()
-        },
-        metrics={
-            label: replace(one, provider=found[Reference(one.provider, one.spec)])
-            for label, one in record.metrics.items()
-        },
+        noises=tuple(
+            replace(one, parts=tuple(replace(part, provider=found[part]) for part in one.parts))
+            for one in record.noises
+        ),
+        metrics=tuple(replace(one, plugin=replace(one.plugin, provider=found[one.plugin])) for one in record.metrics),
     ), tuple(dict.fromkeys(warnings))
 
 
-def _not_replayed(cell: Cell, outcome: Outcome | None) -> CellReplayed:
+def _replayed(record: RunRecord, cell: Cell, status: str, reason: str) -> CellReplayed:
+    labels = record.denoiser_label(cell.denoiser), record.noise_label(cell.noise)
+    return CellReplayed(*labels, cell.sigma_factor, status, reason)
+
+
+def _not_replayed(record: RunRecord, cell: Cell, outcome: Outcome | None) -> CellReplayed:
     reason = f"{outcome.status}: {outcome.reason}" if outcome else cell.skipped or "the run ended before it was done"
-    return CellReplayed(cell.denoiser, cell.noise, cell.sigma_factor, "not replayed", reason)
+    return _replayed(record, cell, "not replayed", reason)
 
 
-def _compare(cell: Cell, before: Columns, after: Columns, outcome: Outcome, metrics: Sequence[str]) -> CellReplayed:
-    made = CellReplayed(cell.denoiser, cell.noise, cell.sigma_factor, outcome.status, outcome.reason)
+def _compare(
+    record: RunRecord, cell: Cell, before: Columns, after: Columns, outcome: Outcome, metrics: Sequence[str]
+) -> CellReplayed:
+    made = _replayed(record, cell, outcome.status, outcome.reason)
     if outcome.status != "ok":
         return made
     labels = [label for label in (NOISE, *metrics) if label in before]

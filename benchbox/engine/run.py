@@ -25,7 +25,7 @@ from benchbox.engine.shard import Condition
 from benchbox.engine.timing import choose_images, time_denoiser
 from benchbox.engine.workers import WorkerContext, worker_context
 from benchbox.records.options import RunOptions
-from benchbox.records.run import DataRequest, Reference, RunRecord
+from benchbox.records.run import DataRequest, PluginSpec, RunRecord
 from benchbox.registry import Registry, load_registry
 from benchbox.store import FORMAT, RunStore, new_run_id, set_aside_strangers
 
@@ -165,29 +165,27 @@ def _work(
 
 
 def _require_same_plugins(record: RunRecord, registry: Registry) -> None:
-    for reference, now in providers_now(record, registry).items():
-        if now != reference.provider:
-            raise BenchboxError(
-                words_of_change(record, reference, now), hint="restore that version, or start a new run"
-            )
+    for plugin, now in providers_now(record, registry).items():
+        if now != plugin.provider:
+            raise BenchboxError(words_of_change(record, plugin, now), hint="restore that version, or start a new run")
     for words in changed_files(record, registry).values():
         raise BenchboxError(words, hint="restore them, or start a new run")
 
 
 def _require_same_plan(record: RunRecord) -> None:
     """Raise where the record is not the one that the cells were planned with: old and new scores would mix."""
-    denoisers = {one.label: one for one in record.denoisers}
+    denoisers = {one.spec: one for one in record.denoisers}
+    noises = {one.spec for one in record.noises}
+    metrics = tuple(one.spec for one in record.metrics)
     for cell in record.cells:
         row = denoisers.get(cell.denoiser)
-        if row is None or cell.noise not in record.noises:
-            raise BenchboxError(f"run.json names no denoiser or no noise of {cell.label}", hint=_CHANGED)
-        key = cell_key(
-            row, cell.noise, record.data.fingerprint, record.protocol, tuple(record.metrics), cell.sigma_factor
-        )
+        if row is None or cell.noise not in noises:
+            raise BenchboxError(f"run.json names no denoiser or no noise of {record.cell_label(cell)}", hint=_CHANGED)
+        key = cell_key(row, cell.noise, record.data.fingerprint, record.protocol, metrics, cell.sigma_factor)
         if key != cell.key:
             raise BenchboxError(
-                f"run.json is not what run {record.run_id} began with: {cell.label} was planned as cell {cell.key}, "
-                f"with the protocol, data, metrics and plugins that it states now it would be {key}",
+                f"run.json is not what run {record.run_id} began with: {record.cell_label(cell)} was planned as cell "
+                f"{cell.key}, with the protocol, data, metrics and plugins that it states now it would be {key}",
                 hint=_CHANGED,
             )
 
@@ -204,7 +202,7 @@ def _time_all(
     indices = choose_images(shards, record.options.batch)
     completed = [cell for cell in record.cells if outcomes[cell.key].status == "ok"]
     noises = {cell.denoiser: cell.noise for cell in reversed(completed)}
-    left = [one for one in record.denoisers if one.label in noises and one.label not in finished]
+    left = [one for one in record.denoisers if one.spec in noises and one.spec not in finished]
     calibration = None
     if left:
         calibration = calibrate(record.options.threads, limits, store.log_file("calibration", "timing"))
@@ -212,14 +210,14 @@ def _time_all(
         on_event(TimingStarted(denoiser.label))
         timing, detail = time_denoiser(
             denoiser,
-            conditions[noises[denoiser.label]],
+            conditions[noises[denoiser.spec]],
             indices,
             batch=record.options.batch,
             threads=record.options.threads,
             limits=limits,
-            log=store.log_file(denoiser.label, "timing"),
+            log=store.log_file(denoiser.spec, "timing"),
         )
-        store.write_timing(denoiser.label, replace(timing, calibration=calibration), detail)
+        store.write_timing(denoiser.spec, replace(timing, calibration=calibration), detail)
         on_event(TimingDone(denoiser.label, timing))
 
 
@@ -231,10 +229,10 @@ def _pin(request: DataRequest, images: ImageSet) -> DataRequest:
 
 def conditions_of(record: RunRecord, registry: Registry) -> dict[str, Condition]:
     """Conditions of a run, by canonical noise."""
-    dataset = Reference(registry.dataset(record.request.dataset).provider, record.request.dataset)
+    dataset = PluginSpec(registry.dataset(record.request.dataset).provider, record.request.dataset)
     return {
-        noise: Condition(record.request, dataset, record.data.fingerprint, noise, parts, record.protocol)
-        for noise, parts in record.noises.items()
+        noise.spec: Condition(record.request, dataset, record.data.fingerprint, noise, record.protocol)
+        for noise in record.noises
     }
 
 

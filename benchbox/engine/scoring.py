@@ -15,7 +15,7 @@ from benchbox.engine.shard import Condition, ShardScores, ShardTask, compute_sha
 from benchbox.engine.work_loop import WorkLoop, WorkQueue
 from benchbox.engine.workers import WorkerContext
 from benchbox.records.outcomes import Failure, Knowledge, Outcome
-from benchbox.records.run import Cell, Reference
+from benchbox.records.run import Cell, PluginSpec
 from benchbox.store import RunStore
 
 
@@ -37,7 +37,7 @@ class _ShardWork:
     """A shard of a cell, for a denoiser."""
 
     cell: _CellWork
-    denoiser: Reference
+    denoiser: PluginSpec
     shard: Shard
 
 
@@ -69,19 +69,19 @@ class QualityPass:
         self._limits = limits
         self._on_event = on_event
         self._lock = threading.Lock()
-        self._metrics = tuple(store.record.metrics.items())
+        self._metrics = tuple(one.plugin for one in store.record.metrics)
         self._queues: list[WorkQueue[_ShardWork]] = []
         finished = store.outcomes()
         for denoiser in store.record.denoisers:
-            queue: WorkQueue[_ShardWork] = WorkQueue(denoiser.label, store.log_file(denoiser.label, "quality"), deque())
+            queue: WorkQueue[_ShardWork] = WorkQueue(denoiser.label, store.log_file(denoiser.spec, "quality"), deque())
             self._queues.append(queue)
             for cell in store.record.cells:
-                if cell.denoiser == denoiser.label and not cell.skipped and cell.key not in finished:
+                if cell.denoiser == denoiser.spec and not cell.skipped and cell.key not in finished:
                     left = _unfinished(shards, store.finished_shards(cell.key))
                     images = sum(len(shard.indices) for shard in shards) - sum(len(shard.indices) for shard in left)
                     condition = replace(conditions[cell.noise], sigma_factor=cell.sigma_factor)
                     cell_work = _CellWork(cell, condition, len(left), images=images)
-                    queue.tasks.extend(_ShardWork(cell_work, denoiser.reference, shard) for shard in left)
+                    queue.tasks.extend(_ShardWork(cell_work, denoiser.plugin, shard) for shard in left)
 
     def run(self, context: WorkerContext) -> None:
         """Do all the work; on an interrupt abandon the shards under way, keep the finished ones and raise."""

@@ -21,7 +21,7 @@ from benchbox.builtin.seeding import add_noise, apply_protocol
 from benchbox.builtin.sigma import estimate_sigma
 from benchbox.engine.content import require_same_content
 from benchbox.engine.data import open_data
-from benchbox.records.run import DataRequest, Knowledge, Protocol, Reference, decode
+from benchbox.records.run import DataRequest, Knowledge, NoiseRecord, PluginSpec, Protocol, decode
 from benchbox.records.specs import build, parse_spec
 from benchbox.registry import load_class
 from benchbox.store import IMAGE
@@ -34,23 +34,20 @@ class Condition:
     Attributes
     ----------
     data : DataRequest
-    dataset : Reference
+    dataset : PluginSpec
         The data set's class.
     fingerprint : str
         What the images must be.
-    noise : str
-        Canonical noise.
-    noise_parts : tuple of Reference
+    noise : NoiseRecord
     protocol : Protocol
     sigma_factor : float
         What the given noise level is multiplied by.
     """
 
     data: DataRequest
-    dataset: Reference
+    dataset: PluginSpec
     fingerprint: str
-    noise: str
-    noise_parts: tuple[Reference, ...]
+    noise: NoiseRecord
     protocol: Protocol
     sigma_factor: float = 1.0
 
@@ -61,18 +58,18 @@ class ShardTask:
 
     Attributes
     ----------
-    denoiser : Reference
+    denoiser : PluginSpec
     condition : Condition
-    metrics : tuple of (str, Reference)
+    metrics : tuple of PluginSpec
     indices : ndarray of intp, shape (M,)
         Positions in the image set; images of one size.
     repeat : int
         Number of the noise drawn, from 0.
     """
 
-    denoiser: Reference
+    denoiser: PluginSpec
     condition: Condition
-    metrics: tuple[tuple[str, Reference], ...]
+    metrics: tuple[PluginSpec, ...]
     indices: NDArray[np.intp]
     repeat: int = 0
 
@@ -130,8 +127,8 @@ def compute_shard(task: ShardTask) -> ShardScores:
     columns: dict[str, NDArray[Any]] = {IMAGE: task.indices.astype(np.int32), "repeat": repeat, "noisy_mse": noisy_mse}
     columns["clean_mean"] = clean.mean(axis=(1, 2), dtype=np.float64)
     columns["clipped"] = (raw != denoised).mean(axis=(1, 2), dtype=np.float64)
-    for label, reference in task.metrics:
-        columns[label] = make_metric(reference)(clean, denoised)
+    for metric in task.metrics:
+        columns[metric.spec] = make_metric(metric)(clean, denoised)
     unknown = np.full(len(clean), np.nan, dtype=np.float32)
     columns["sigma_true"] = unknown if sigma_true is None else sigma_true
     columns["sigma_told"] = unknown if told is None else told
@@ -159,8 +156,8 @@ def draw(condition: Condition, indices: NDArray[np.intp], repeat: int = 0) -> tu
     except OSError as error:
         raise ImagesLost(f"the images cannot be read: {error}", hint="restore them") from error
     ids = [images.ids[index] for index in indices]
-    model = make_noise(condition.noise_parts)
-    noisy, sigma = add_noise(model, condition.noise, clean, ids, condition.protocol.seed, repeat)
+    model = make_noise(condition.noise.parts)
+    noisy, sigma = add_noise(model, condition.noise.spec, clean, ids, condition.protocol.seed, repeat)
     return clean, apply_protocol(noisy, clip=condition.protocol.clip, quantize=condition.protocol.quantize), sigma
 
 
@@ -212,36 +209,36 @@ def checked(denoised: object, shape: tuple[int, ...]) -> Images:
     return np.ascontiguousarray(np.clip(denoised, 0.0, 1.0))
 
 
-_ready: dict[Reference, Denoiser] = {}
+_ready: dict[PluginSpec, Denoiser] = {}
 
 
-def make_denoiser(reference: Reference, shape: tuple[int, ...]) -> Denoiser:
+def make_denoiser(plugin: PluginSpec, shape: tuple[int, ...]) -> Denoiser:
     """Make a denoiser ready: constructed and set up once a process, with the shape of its first stack."""
-    if reference not in _ready:
-        denoiser = new_denoiser(reference)
+    if plugin not in _ready:
+        denoiser = new_denoiser(plugin)
         denoiser.setup((shape[0], shape[1], shape[2]))
-        require_same_content(reference, denoiser)
-        _ready[reference] = denoiser
-    return _ready[reference]
+        require_same_content(plugin, denoiser)
+        _ready[plugin] = denoiser
+    return _ready[plugin]
 
 
-def new_denoiser(reference: Reference) -> Denoiser:
+def new_denoiser(plugin: PluginSpec) -> Denoiser:
     """Load and construct a denoiser, not yet set up."""
-    spec = parse_spec(reference.spec)
-    denoiser: Denoiser = build(load_class(reference.provider, "benchbox_denoisers", spec.name), spec)
+    spec = parse_spec(plugin.spec)
+    denoiser: Denoiser = build(load_class(plugin.provider, "benchbox_denoisers", spec.name), spec)
     return denoiser
 
 
 @functools.cache
-def make_metric(reference: Reference) -> Metric:
+def make_metric(plugin: PluginSpec) -> Metric:
     """Load and construct a metric."""
-    spec = parse_spec(reference.spec)
-    metric: Metric = build(load_class(reference.provider, "benchbox_metrics", spec.name), spec)
+    spec = parse_spec(plugin.spec)
+    metric: Metric = build(load_class(plugin.provider, "benchbox_metrics", spec.name), spec)
     return metric
 
 
 @functools.cache
-def make_noise(parts: tuple[Reference, ...]) -> NoiseModel:
+def make_noise(parts: tuple[PluginSpec, ...]) -> NoiseModel:
     """Load and construct a noise model, composed where it has several parts."""
     models: list[NoiseModel] = []
     for part in parts:
@@ -251,7 +248,7 @@ def make_noise(parts: tuple[Reference, ...]) -> NoiseModel:
 
 
 @functools.lru_cache(maxsize=1)
-def _open(request: DataRequest, dataset: Reference, fingerprint: str) -> ImageSet:
+def _open(request: DataRequest, dataset: PluginSpec, fingerprint: str) -> ImageSet:
     cls: type[Dataset] = load_class(dataset.provider, "benchbox_datasets", dataset.spec)
     images = open_data(request, {dataset.spec: cls()})
     if images.fingerprint != fingerprint:

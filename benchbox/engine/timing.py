@@ -105,7 +105,7 @@ def time_denoiser(
     with temporary_folder() as folder:
         result, noisy_file, sigma_file = (folder / name for name in ("timing.json", "noisy.npy", "sigma.npy"))
         level = str(sigma_file) if told is not None else ""
-        task = TimingTask(denoiser, condition.noise, str(noisy_file), level, batch, threads, budget_s, str(result))
+        task = TimingTask(denoiser, condition.noise.spec, str(noisy_file), level, batch, threads, budget_s, str(result))
         task_file, scratch = folder / "task.json", folder / "t"
         try:
             np.save(noisy_file, noisy)

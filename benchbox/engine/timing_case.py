@@ -38,14 +38,14 @@ class _Subject:
         first, level = self.stack(1)
         self.bare_mb, self.bare_threads = _peak_mb(), _threads()
         start = time.perf_counter()
-        self.denoiser: Denoiser = new_denoiser(task.denoiser.reference)
+        self.denoiser: Denoiser = new_denoiser(task.denoiser.plugin)
         made = time.perf_counter()
         self.denoiser.setup(first.shape)
         ready = time.perf_counter()
         denoised = self.denoiser.denoise(first, level)
         done = time.perf_counter()
         checked(denoised, first.shape)
-        require_same_content(task.denoiser.reference, self.denoiser)
+        require_same_content(task.denoiser.plugin, self.denoiser)
         self.cold = made - start, ready - made, done - ready
 
     def stack(self, batch: int) -> tuple[Images, Sigma | None]:

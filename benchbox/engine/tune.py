@@ -86,6 +86,8 @@ class TuneResult:
         All candidates, those on most images first and then the best first.
     start : str
         Label of the candidate that the search started from: the denoiser as it was named.
+    unit : str
+        Of the metric.
     runs : tuple of Path
         Folders of the runs, one a round.
     notes : tuple of str
@@ -95,6 +97,7 @@ class TuneResult:
     best: TunedOptions
     trials: tuple[Trial, ...]
     start: str
+    unit: str
     runs: tuple[Path, ...]
     notes: tuple[str, ...] = ()
 
@@ -184,7 +187,7 @@ def tune(config: TuneConfig, on_event: Callable[[Event], None]) -> TuneResult:
         raise BenchboxError(f"no setting of {config.denoiser} could be scored: {best.reason}", hint="try it in a run")
     start = next(iter(candidates))
     record = stores[-1].record
-    provider = record.denoisers[0].reference.provider
+    provider = record.denoisers[0].plugin.provider
     tuned = TunedOptions(
         denoiser=parse_spec(config.denoiser).name,
         options=candidates[best.label],
@@ -192,9 +195,9 @@ def tune(config: TuneConfig, on_event: Callable[[Event], None]) -> TuneResult:
         split=record.data.split,
         images=record.data.images,
         fingerprint=record.data.fingerprint,
-        noises=tuple(record.noises),
+        noises=tuple(one.spec for one in record.noises),
         protocol=config.protocol,
-        metric=next(iter(record.metrics)),
+        metric=record.metrics[0].spec,
         score=best.score,
         start_score=next(trial.score for trial in trials if trial.label == start),
         candidates=len(candidates),
@@ -206,7 +209,9 @@ def tune(config: TuneConfig, on_event: Callable[[Event], None]) -> TuneResult:
     notes = record.data.notes
     if record.data.images < total:
         notes = (*notes, f"the budget allowed the last round {record.data.images} of {total} images")
-    return TuneResult(tuned, tuple(trials), start, tuple(store.folder for store in stores), notes)
+    return TuneResult(
+        tuned, tuple(trials), start, record.metrics[0].unit, tuple(store.folder for store in stores), notes
+    )
 
 
 def measure_pace(run: RunOptions, on_event: Callable[[Event], None]) -> Pace:
@@ -270,15 +275,15 @@ def make_candidates(
 
 def _trials(store: RunStore) -> list[Trial]:
     outcomes = store.outcomes()
-    metric = next(iter(store.record.metrics))
+    metric = store.record.metrics[0].spec
     trials = []
     for denoiser in store.record.denoisers:
-        cells = [cell for cell in store.record.cells if cell.denoiser == denoiser.label]
+        cells = [cell for cell in store.record.cells if cell.denoiser == denoiser.spec]
         reason = next((outcomes[cell.key].reason for cell in cells if outcomes[cell.key].status != "ok"), "")
         score = math.nan
         if not reason:
             score = float(np.mean([_mean(store.scores(cell.key)[metric]) for cell in cells]))
-        trials.append(Trial(denoiser.label, score, store.record.data.images, reason))
+        trials.append(Trial(denoiser.spec, score, store.record.data.images, reason))
     return trials
 
 

@@ -44,10 +44,11 @@ __all__ = [
     "Failure",
     "Knowledge",
     "MetricRecord",
+    "NoiseRecord",
     "Outcome",
+    "PluginSpec",
     "Protocol",
     "Provider",
-    "Reference",
     "RunOptions",
     "RunRecord",
     "SigmaPolicy",
@@ -111,8 +112,8 @@ class Provider:
 
 
 @dataclass(frozen=True)
-class Reference:
-    """A configured thing by name.
+class PluginSpec:
+    """What to load from which plugin, and its options: enough to make the thing again in another process.
 
     Attributes
     ----------
@@ -129,19 +130,59 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class MetricRecord(Reference):
+class NoiseRecord:
+    """A noise of a run.
+
+    Attributes
+    ----------
+    label : str
+        What the user typed, which is shown.
+    parts : tuple of PluginSpec
+        Applied from left to right.
+    """
+
+    label: str
+    parts: tuple[PluginSpec, ...]
+
+    @property
+    def spec(self) -> str:
+        """Canonical specification: the identity of the noise, which seeds its draws."""
+        return "+".join(part.spec for part in self.parts)
+
+
+@dataclass(frozen=True)
+class MetricRecord:
     """A metric, and what a report must know of it where its plugin is not installed.
 
     Attributes
     ----------
+    label : str
+        What the user typed.
+    plugin : PluginSpec
+    title : str
+        Heading of its column.
     unit : str
+    digits : int or None
+        Decimals that are shown; None for three significant digits.
     higher_is_better : bool
+    shown : bool
+        Whether its column stays where a table is narrow.
     summary : str
     """
 
+    label: str
+    plugin: PluginSpec
+    title: str
     unit: str
+    digits: int | None
     higher_is_better: bool
+    shown: bool
     summary: str
+
+    @property
+    def spec(self) -> str:
+        """Canonical specification: the column of the scores."""
+        return self.plugin.spec
 
 
 @dataclass(frozen=True)
@@ -151,8 +192,9 @@ class DenoiserRecord:
     Attributes
     ----------
     label : str
-        Canonical specification, the identity of the row.
-    summary, source : str
+        What the user typed, which is shown.
+    plugin : PluginSpec
+    summary : str
     sigma_use : str
         Capability: ``required``, ``optional`` or ``unused``.
     min_size : int
@@ -165,14 +207,19 @@ class DenoiserRecord:
     """
 
     label: str
-    reference: Reference
+    plugin: PluginSpec
     summary: str
     sigma_use: SigmaUse
     min_size: int
     deterministic: bool
     tuned_on: str
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict)
     notice: str = ""
+
+    @property
+    def spec(self) -> str:
+        """Canonical specification: the identity of the row."""
+        return self.plugin.spec
 
 
 @dataclass(frozen=True)
@@ -197,12 +244,6 @@ class Cell:
     skipped: str = ""
     sigma_factor: float = 1.0
 
-    @property
-    def label(self) -> str:
-        """The cell in words."""
-        wrong = "" if self.sigma_factor == 1 else f" told {self.sigma_factor:g} sigma"
-        return f"{self.denoiser} @ {self.noise}{wrong}"
-
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -220,12 +261,10 @@ class RunRecord:
     options : RunOptions
         What was asked for; data set, path and split as they were found.
     data : DataRecord
-    noises : dict of str to tuple of Reference
-        By canonical specification; a composed noise has several references.
-    metrics : dict of str to MetricRecord
-        By canonical specification.
-    denoisers : list of DenoiserRecord
-    cells : list of Cell
+    noises : tuple of NoiseRecord
+    metrics : tuple of MetricRecord
+    denoisers : tuple of DenoiserRecord
+    cells : tuple of Cell
     environment : dict
         Processor, cores, memory, threads, versions.
     """
@@ -236,8 +275,8 @@ class RunRecord:
     command: str
     options: RunOptions
     data: DataRecord
-    noises: dict[str, tuple[Reference, ...]]
-    metrics: dict[str, MetricRecord]
+    noises: tuple[NoiseRecord, ...]
+    metrics: tuple[MetricRecord, ...]
     denoisers: tuple[DenoiserRecord, ...]
     cells: tuple[Cell, ...]
     environment: dict[str, Any]
@@ -251,3 +290,21 @@ class RunRecord:
     def protocol(self) -> Protocol:
         """The rules that held for every denoiser."""
         return self.options.protocol
+
+    @property
+    def main_metric(self) -> MetricRecord:
+        """The metric that ranks where no other is asked for."""
+        return self.metrics[0]
+
+    def denoiser_label(self, spec: str) -> str:
+        """What the user typed for a denoiser, by its canonical specification."""
+        return next((one.label for one in self.denoisers if one.spec == spec), spec)
+
+    def noise_label(self, spec: str) -> str:
+        """What the user typed for a noise, by its canonical specification."""
+        return next((one.label for one in self.noises if one.spec == spec), spec)
+
+    def cell_label(self, cell: Cell) -> str:
+        """A cell in words."""
+        wrong = "" if cell.sigma_factor == 1 else f" told {cell.sigma_factor:g} sigma"
+        return f"{self.denoiser_label(cell.denoiser)} @ {self.noise_label(cell.noise)}{wrong}"

@@ -36,15 +36,15 @@ def advise(record: RunRecord, blocks: Sequence[Unranked], timings: Mapping[str, 
     record : RunRecord
     blocks : sequence of Unranked
     timings : mapping of str to Timing
-        By denoiser.
+        By canonical denoiser.
 
     Returns
     -------
     tuple of Advice
         Empty where nothing is suspicious.
     """
-    seen = (*_load(record), *_noise(record, blocks), *_inputs(blocks), *_clipped(blocks), *_rises(blocks))
-    return (*seen, *_timings(timings))
+    seen = (*_load(record), *_noise(record, blocks), *_inputs(blocks), *_clipped(blocks), *_rises(record, blocks))
+    return (*seen, *_timings({record.denoiser_label(spec): one for spec, one in timings.items()}))
 
 
 def _load(record: RunRecord) -> Iterator[Advice]:
@@ -119,8 +119,11 @@ def _clipped(blocks: Sequence[Unranked]) -> Iterator[Advice]:
             )
 
 
-def _rises(blocks: Sequence[Unranked]) -> Iterator[Advice]:
+def _rises(record: RunRecord, blocks: Sequence[Unranked]) -> Iterator[Advice]:
     """Find denoisers that do better where the same kind of noise is stronger."""
+    metric = next((one for one in record.metrics if one.unit == "dB"), None)
+    if metric is None:
+        return
     measured = [(block, _any_scores(block)) for block in blocks]
     strength = {
         block.noise: float(columns["noisy_mse"].mean())
@@ -130,28 +133,32 @@ def _rises(blocks: Sequence[Unranked]) -> Iterator[Advice]:
     kinds: dict[str, list[Unranked]] = {}
     for block in blocks:
         if block.noise in strength:
-            kinds.setdefault(kind_of(block.noise), []).append(block)
+            kinds.setdefault(kind_of(block.spec), []).append(block)
     for kind in kinds.values():
         kind.sort(key=lambda block: strength[block.noise])
         for weak, strong in itertools.pairwise(kind):
-            if not differ_in_one(weak.noise, strong.noise):
+            if not differ_in_one(weak.spec, strong.spec):
                 continue
-            rising = [name for name in weak.scores if _rises_between(weak.scores[name], strong.scores.get(name, {}))]
+            rising = [
+                name
+                for name in weak.scores
+                if _rises_between(metric.spec, weak.scores[name], strong.scores.get(name, {}))
+            ]
             if rising and strength[strong.noise] > strength[weak.noise]:
                 yield Advice(
-                    f"PSNR rises from {weak.noise} to the stronger {strong.noise}: {', '.join(rising)}",
+                    f"{metric.title} rises from {weak.noise} to the stronger {strong.noise}: {', '.join(rising)}",
                     "it was tuned for the stronger noise, or is told a wrong level at the weaker",
                     "look at what it was told (column sigma) and at its options",
                 )
 
 
-def _rises_between(weak: Scores, strong: Scores) -> bool:
-    if "psnr" not in weak or "psnr" not in strong:
+def _rises_between(metric: str, weak: Scores, strong: Scores) -> bool:
+    if metric not in weak or metric not in strong:
         return False
-    both = np.isfinite(weak["psnr"]) & np.isfinite(strong["psnr"])
+    both = np.isfinite(weak[metric]) & np.isfinite(strong[metric])
     if both.sum() < FEWEST_IMAGES:
         return False
-    rise = strong["psnr"][both] - weak["psnr"][both]
+    rise = strong[metric][both] - weak[metric][both]
     return float(rise.mean()) > max(RISE_DB, 3 * float(rise.std(ddof=1)) / math.sqrt(len(rise)))
 
 

@@ -149,13 +149,20 @@ class MetricColumn:
     ----------
     label : str
         Canonical specification.
-    unit, summary : str
+    title, unit, summary : str
+    digits : int or None
+        Decimals that are shown; None for three significant digits.
     higher_is_better : bool
+    shown : bool
+        Whether its column stays where a table is narrow.
     """
 
     label: str
+    title: str
     unit: str
+    digits: int | None
     higher_is_better: bool
+    shown: bool
     summary: str
 
 
@@ -243,6 +250,8 @@ class Row:
     rank : int or None
         Rows that cannot be told apart share one. None where it is not ranked: `status` and `reason` say why.
     denoiser : str
+        What the user typed.
+    spec : str
         Canonical specification.
     status, reason : str
         ``ok``, or what happened and why.
@@ -274,6 +283,7 @@ class Row:
 
     rank: int | None
     denoiser: str
+    spec: str
     status: str
     reason: str
     scores: dict[str, Mean]
@@ -300,6 +310,8 @@ class Block:
     Attributes
     ----------
     noise : str
+        What the user typed.
+    spec : str
         Canonical specification.
     noisy_psnr : Mean or None
         PSNR of the images as the denoisers get them, in dB.
@@ -319,6 +331,7 @@ class Block:
     """
 
     noise: str
+    spec: str
     noisy_psnr: Mean | None
     rows: tuple[Row, ...]
     compared: int = 0

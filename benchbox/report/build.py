@@ -15,7 +15,7 @@ from benchbox.records.run import Cell, RunRecord
 from benchbox.report.advice import advise
 from benchbox.report.board import Block, Leaderboard, MetricColumn, Mismatch, Row, Summary, SummaryRow
 from benchbox.report.ranked import Unranked, rank_blocks
-from benchbox.report.rows import advise_on_leaks, make_header, make_row, normalised_latency
+from benchbox.report.rows import advise_on_leaks, column_of, make_header, make_row, normalised_latency
 from benchbox.stats.summaries import Mean, average_repeats, mean_of
 from benchbox.store import IMAGE, RunStore
 
@@ -23,7 +23,7 @@ Columns = Mapping[str, NDArray[Any]]
 
 
 def mismatch_curves(
-    true: Mapping[str, Columns], wrong: Mapping[Cell, Columns], metric: MetricColumn
+    true: Mapping[str, Columns], wrong: Sequence[tuple[str, float, Columns]], metric: MetricColumn
 ) -> tuple[Mismatch, ...]:
     """Mean score over the factor by which the told noise level is wrong, and the area that it loses.
 
@@ -31,8 +31,8 @@ def mismatch_curves(
     ----------
     true : mapping of str to columns
         Scores by denoiser where the level is true.
-    wrong : mapping of Cell to columns
-        Scores where it is not; empty columns where the cell has none.
+    wrong : sequence of (str, float, columns)
+        Denoiser, factor and scores where it is not; empty columns where there are none.
     metric : MetricColumn
         The metric that ranks.
 
@@ -43,7 +43,7 @@ def mismatch_curves(
     """
     curves = []
     for denoiser, columns in true.items():
-        told = {cell.sigma_factor: scores for cell, scores in wrong.items() if cell.denoiser == denoiser}
+        told = {factor: scores for name, factor, scores in wrong if name == denoiser}
         told[1.0] = columns
         levels = columns.get("sigma_true", np.zeros(1))
         if len(told) == 1 or not all(told.values()) or np.isnan(levels).all():
@@ -156,9 +156,7 @@ def build_leaderboard(
         The run has no such metric, `within_ms` is given but nothing was timed, or a file of the run is damaged.
     """
     record = store.record
-    metrics = {
-        label: MetricColumn(label, one.unit, one.higher_is_better, one.summary) for label, one in record.metrics.items()
-    }
+    metrics = {one.spec: column_of(one) for one in record.metrics}
     sort = _sort_metric(sort, record)
     outcomes, timings = store.outcomes(), store.timings()
     all_timings = store.timings(of_unlike_machines=True)
@@ -166,26 +164,34 @@ def build_leaderboard(
         raise BenchboxError(
             f"run {record.run_id} has no timing to hold to {within_ms:g} ms", hint="run again without --no-timing"
         )
-    denoisers = {one.label: one for one in record.denoisers}
+    denoisers = {one.spec: one for one in record.denoisers}
     blocks, curves = [], []
     for noise in record.noises:
-        cells = [cell for cell in record.cells if cell.noise == noise and cell.sigma_factor == 1]
-        scores = {cell.denoiser: _checked_scores(store, cell, outcomes) for cell in cells}
+        cells = [cell for cell in record.cells if cell.noise == noise.spec and cell.sigma_factor == 1]
+        scores = {denoisers[cell.denoiser].label: _checked_scores(store, cell, outcomes) for cell in cells}
         rows = [
             replace(
                 make_row(
-                    record, denoisers[cell.denoiser], cell, outcomes.get(cell.key), scores[cell.denoiser], timings
+                    record,
+                    denoisers[cell.denoiser],
+                    cell,
+                    outcomes.get(cell.key),
+                    scores[denoisers[cell.denoiser].label],
+                    timings,
                 ),
                 latency_normalised=normalised_latency(all_timings.get(cell.denoiser)),
             )
             for cell in cells
         ]
-        wrong = [cell for cell in record.cells if cell.noise == noise and cell.sigma_factor != 1]
-        told = {cell: _checked_scores(store, cell, outcomes) for cell in wrong}
+        wrong = [cell for cell in record.cells if cell.noise == noise.spec and cell.sigma_factor != 1]
+        told = [
+            (denoisers[cell.denoiser].label, cell.sigma_factor, _checked_scores(store, cell, outcomes))
+            for cell in wrong
+        ]
         curves.append(mismatch_curves(scores, told, metrics[sort]))
-        blocks.append(Unranked(noise, _noisy_psnr(scores), tuple(rows), scores))
+        blocks.append(Unranked(noise.label, noise.spec, _noisy_psnr(scores), tuple(rows), scores))
     ranked = tuple(
-        replace(block, mismatch=mismatch, oracle_wiener=_oracle_wiener(store, block.noise, sort))
+        replace(block, mismatch=mismatch, oracle_wiener=_oracle_wiener(store, block.spec, sort))
         for block, mismatch in zip(rank_blocks(blocks, metrics, sort, within_ms, rank_leaky), curves, strict=True)
     )
     return Leaderboard(
@@ -201,14 +207,14 @@ def build_leaderboard(
 
 
 def _sort_metric(sort: str, record: RunRecord) -> str:
-    if sort in record.metrics:
-        return sort
     if not sort:
-        return "psnr" if "psnr" in record.metrics else next(iter(record.metrics))
-    named = [label for label in record.metrics if label.partition(":")[0] == sort]
+        return record.main_metric.spec
+    exact = [one.spec for one in record.metrics if sort in (one.spec, one.label)]
+    named = exact or [one.spec for one in record.metrics if one.spec.partition(":")[0] == sort]
     if len(named) == 1:
         return named[0]
-    raise BenchboxError(f"run {record.run_id} has no metric '{sort}'", hint=did_you_mean(sort, record.metrics))
+    known = [one.label for one in record.metrics]
+    raise BenchboxError(f"run {record.run_id} has no metric '{sort}'", hint=did_you_mean(sort, known))
 
 
 def _checked_scores(store: RunStore, cell: Cell, outcomes: Mapping[str, Outcome]) -> dict[str, NDArray[Any]]:
@@ -219,7 +225,7 @@ def _checked_scores(store: RunStore, cell: Cell, outcomes: Mapping[str, Outcome]
     scores = store.scores(cell.key)
     repeats = store.record.protocol.repeats
     complete = scores and np.array_equal(scores[IMAGE], np.repeat(np.arange(store.record.data.images), repeats))
-    if not complete or any(label not in scores for label in store.record.metrics):
+    if not complete or any(metric.spec not in scores for metric in store.record.metrics):
         return {}
     return average_repeats(scores, repeats)
 

@@ -14,7 +14,7 @@ from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.records.outcomes import Timing
 from benchbox.records.run import Cell, RunRecord
 from benchbox.report.board import MetricColumn, Speed
-from benchbox.report.rows import speed_of
+from benchbox.report.rows import column_of, speed_of
 from benchbox.stats.bootstrap import LEVEL, intervals, resampled_means
 from benchbox.stats.ranking import holm, wilcoxon
 from benchbox.stats.summaries import average_repeats
@@ -58,7 +58,7 @@ class ComparedRow:
     Attributes
     ----------
     noise, denoiser : str
-        Canonical specifications.
+        As they were typed for the first run, or for the second where only that has them.
     reason : str
         Why it cannot be compared; empty where it can.
     lost : bool
@@ -136,7 +136,7 @@ SAME_NOISE = 1e-9
 """Relative difference of `noisy_mse` up to which two images are one: another image rounds its noise differently."""
 
 
-def compare_runs(first: RunStore, second: RunStore, *, metric: str = "psnr") -> RunComparison:
+def compare_runs(first: RunStore, second: RunStore, *, metric: str = "") -> RunComparison:
     """Compare what two runs have in common.
 
     Parameters
@@ -144,7 +144,7 @@ def compare_runs(first: RunStore, second: RunStore, *, metric: str = "psnr") -> 
     first, second : RunStore
         Before and after.
     metric : str
-        The metric to show.
+        The metric to show; empty for the one that ranks the first run.
 
     Returns
     -------
@@ -157,6 +157,8 @@ def compare_runs(first: RunStore, second: RunStore, *, metric: str = "psnr") -> 
     """
     _refuse(first.record, second.record)
     metrics = _common_metrics(first.record, second.record)
+    labels = {one.label: one.spec for one in first.record.metrics}
+    metric = labels.get(metric, metric) or first.record.main_metric.spec
     if metric not in metrics:
         raise BenchboxError(f"'{metric}' is no metric of both runs", hint=did_you_mean(metric, metrics))
     places = _common_images(first, second)
@@ -175,7 +177,10 @@ def compare_runs(first: RunStore, second: RunStore, *, metric: str = "psnr") -> 
             ]
             paired[name] = _paired(scores[0], scores[1], places, name[0])
     if not paired:
-        listed = "; ".join(f"{denoiser} on {noise}: {reasons[noise, denoiser]}" for noise, denoiser in names[:3])
+        labels = _labels(first.record, second.record)
+        listed = "; ".join(
+            f"{labels[denoiser]} on {labels[noise]}: {reasons[noise, denoiser]}" for noise, denoiser in names[:3]
+        )
         raise BenchboxError(
             f"runs {first.record.run_id} and {second.record.run_id} have no row in common ({listed})",
             hint="compare runs of the same denoisers and noises",
@@ -189,10 +194,11 @@ def compare_runs(first: RunStore, second: RunStore, *, metric: str = "psnr") -> 
     ]
     machines, task = _machines_caveat(first, second), _task_caveat(first, second)
     outcomes = first.outcomes()
+    labels = _labels(first.record, second.record)
     rows = [
         ComparedRow(
-            noise=noise,
-            denoiser=denoiser,
+            noise=labels[noise],
+            denoiser=labels[denoiser],
             reason=reasons[noise, denoiser],
             lost=(noise, denoiser) in cells[0]
             and (noise, denoiser) not in paired
@@ -237,23 +243,32 @@ def _refuse(first: RunRecord, second: RunRecord) -> None:
             )
 
 
+def _labels(first: RunRecord, second: RunRecord) -> dict[str, str]:
+    """What was typed for each denoiser and noise, by canonical specification."""
+    labels: dict[str, str] = {}
+    for run in (second, first):
+        labels |= {one.spec: one.label for one in run.denoisers} | {one.spec: one.label for one in run.noises}
+    return labels
+
+
 def _common_metrics(first: RunRecord, second: RunRecord) -> dict[str, MetricColumn]:
     metrics = {}
-    for label, one in first.metrics.items():
-        other = second.metrics.get(label)
+    others = {one.spec: one for one in second.metrics}
+    for one in first.metrics:
+        other = others.get(one.spec)
         if other is None:
             continue
-        if (one.provider.target, one.unit, one.higher_is_better) != (
-            other.provider.target,
+        if (one.plugin.provider.target, one.unit, one.higher_is_better) != (
+            other.plugin.provider.target,
             other.unit,
             other.higher_is_better,
         ):
             raise BenchboxError(
-                f"runs {first.run_id} and {second.run_id} do not compare: metric '{label}' is from "
-                f"{one.provider.label} and from {other.provider.label}",
+                f"runs {first.run_id} and {second.run_id} do not compare: metric '{one.label}' is from "
+                f"{one.plugin.provider.label} and from {other.plugin.provider.label}",
                 hint="run one of them again with the metric of the other",
             )
-        metrics[label] = MetricColumn(label, one.unit, one.higher_is_better, one.summary)
+        metrics[one.spec] = column_of(one)
     return metrics
 
 
@@ -346,9 +361,11 @@ def _changes(
 
 
 def _refitted(first: RunRecord, second: RunRecord) -> tuple[str, ...]:
-    before = {one.label: one.reference.content for one in first.denoisers}
+    before = {one.spec: one for one in first.denoisers}
     return tuple(
-        one.label for one in second.denoisers if before.get(one.label, one.reference.content) != one.reference.content
+        before[one.spec].label
+        for one in second.denoisers
+        if one.spec in before and before[one.spec].plugin.content != one.plugin.content
     )
 
 

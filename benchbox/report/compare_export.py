@@ -87,7 +87,7 @@ def _facts(comparison: RunComparison) -> tuple[tuple[str, str], ...]:
 
 def _columns(comparison: RunComparison) -> tuple[Column[ComparedRow], ...]:
     metric = next(one for one in comparison.metrics if one.label == comparison.metric)
-    label, title = metric.label, metric_title(metric.label)
+    label, title = metric.label, metric_title(metric)
 
     def change(row: ComparedRow) -> str:
         one = row.changes.get(label)

@@ -44,6 +44,7 @@ class Unranked:
     """
 
     noise: str
+    spec: str
     noisy_psnr: Mean | None
     rows: tuple[Row, ...]
     scores: Mapping[str, Mapping[str, NDArray[Any]]]
@@ -151,7 +152,7 @@ def _ranked(plan: _Plan, rows: dict[str, Row], resampled: Values, metrics: Mappi
         # A draw of all images may hold none of those that are compared.
         resampled = resampled_means(scores)
     names = [row.denoiser for row in plan.compared]
-    block = Block(plan.block.noise, plan.block.noisy_psnr, (), compared=len(scores))
+    block = Block(plan.block.noise, plan.block.spec, plan.block.noisy_psnr, (), compared=len(scores))
     ordered = [replace(rows[row.denoiser], rank=1) for row in plan.perfect]
     if len(scores):
         ranking = rank_rows(scores, resampled)

@@ -12,9 +12,9 @@ from benchbox.api.errors import BenchboxError
 from benchbox.audit.contamination import is_fitted_to, leak_of, shares_split
 from benchbox.audit.splits import lies_beside_training
 from benchbox.records.outcomes import Outcome, Timing
-from benchbox.records.run import Cell, DataRecord, DenoiserRecord, RunRecord
+from benchbox.records.run import Cell, DataRecord, DenoiserRecord, MetricRecord, RunRecord
 from benchbox.records.specs import parse_composition
-from benchbox.report.board import Advice, Header, Row, Speed
+from benchbox.report.board import Advice, Header, MetricColumn, Row, Speed
 from benchbox.stats.summaries import latency_of, mean_of
 
 
@@ -89,7 +89,7 @@ def advise_on_leaks(record: RunRecord, outcomes: Mapping[str, Outcome]) -> Itera
         outcome = outcomes.get(cell.key)
         if outcome is not None and outcome.status == "ok" and leak_of(data, outcome):
             repeats = bool(outcome.overlap) and not is_fitted_to(data, outcome)
-            found[repeats].setdefault(cell.denoiser, outcome)
+            found[repeats].setdefault(record.denoiser_label(cell.denoiser), outcome)
     if found[True]:
         overlap = max(one.overlap or 0 for one in found[True].values())
         yield Advice(
@@ -121,6 +121,19 @@ def is_floor(denoiser: str) -> bool:
     return denoiser.partition(":")[0] == FLOOR
 
 
+def column_of(metric: MetricRecord) -> MetricColumn:
+    """The column of a metric."""
+    return MetricColumn(
+        label=metric.spec,
+        title=metric.title,
+        unit=metric.unit,
+        digits=metric.digits,
+        higher_is_better=metric.higher_is_better,
+        shown=metric.shown,
+        summary=metric.summary,
+    )
+
+
 def make_row(
     record: RunRecord,
     denoiser: DenoiserRecord,
@@ -139,14 +152,15 @@ def make_row(
         status, reason = "incomplete", f"there are not {record.data.images} scored images on disk"
     else:
         status, reason = outcome.status, outcome.reason
-    timing = timings.get(denoiser.label)
+    timing = timings.get(denoiser.spec)
     speed = speed_of(timing) if timing is not None and timing.status == "ok" else None
     return Row(
         rank=None,
         denoiser=denoiser.label,
+        spec=denoiser.spec,
         status=status,
         reason=reason,
-        scores={label: mean_of(scores[label]) for label in record.metrics} if scores else {},
+        scores={one.spec: mean_of(scores[one.spec]) for one in record.metrics} if scores else {},
         speed=speed,
         speed_status=timing.status if timing else "",
         speed_reason=timing.reason if timing else "",
@@ -215,14 +229,15 @@ def make_header(record: RunRecord, timings: Mapping[str, Timing]) -> Header:
         machine=", ".join(part for part in parts if part),
         versions=versions,
         load=float(load) if isinstance(load, int | float) else None,
-        timing=_timing_words(timings),
+        timing=_timing_words(record, timings),
     )
 
 
-def _timing_words(timings: Mapping[str, Timing]) -> str:
+def _timing_words(record: RunRecord, timings: Mapping[str, Timing]) -> str:
     for timing in timings.values():
         if timing.status == "ok":
             threads = f"{timing.threads} thread{'s' if timing.threads != 1 else ''}"
             size = f"{timing.shape[0]}x{timing.shape[1]}"
-            return f"each alone in a fresh process, {threads}, {size} images of {timing.noise}, batch {timing.batch}"
+            noise = record.noise_label(timing.noise)
+            return f"each alone in a fresh process, {threads}, {size} images of {noise}, batch {timing.batch}"
     return ""

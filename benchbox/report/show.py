@@ -114,7 +114,7 @@ def read_shown(store: RunStore, board: Leaderboard, noise: str, image: str) -> S
     store : RunStore
     board : Leaderboard
     noise : str
-        Canonical specification; empty for the first noise of the run.
+        What the user of the run typed, or the canonical specification; empty for the first noise of the run.
     image : str
         Name of one image, or a unique part of it; empty for all that are kept.
 
@@ -147,7 +147,7 @@ def read_shown(store: RunStore, board: Leaderboard, noise: str, image: str) -> S
                 hint=f"there are: {known}; run with more --previews to keep others",
             )
         firsts = fitting
-    scores = scores_of(store, block.noise, list(stored.denoised))
+    scores = scores_of(store, block, list(stored.denoised))
     return Shown(
         noise=block.noise,
         names=tuple(names[place] for place in firsts),
@@ -266,9 +266,11 @@ def shrink(picture: Picture, width: int) -> Picture:
 def _block(board: Leaderboard, noise: str) -> Block:
     if not noise:
         return board.blocks[0]
-    blocks = {block.noise: block for block in board.blocks}
+    blocks = {block.spec: block for block in board.blocks} | {block.noise: block for block in board.blocks}
     if noise not in blocks:
-        raise BenchboxError(f"the run has no noise '{noise}'", hint=did_you_mean(noise, blocks))
+        raise BenchboxError(
+            f"the run has no noise '{noise}'", hint=did_you_mean(noise, [block.noise for block in board.blocks])
+        )
     return blocks[noise]
 
 

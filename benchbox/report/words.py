@@ -28,16 +28,14 @@ def three_digits(value: float) -> str:
 
 
 def score(value: float | None, metric: MetricColumn, *, signed: bool = False) -> str:
-    """Write a value of a metric: two decimals of a dB, four of a similarity or share, else three digits."""
+    """Write a value of a metric with its own decimals, or else to three significant digits."""
     if value is None or math.isnan(value):
         return NONE
     plus = "+" if signed and value > 0 else ""
     if math.isinf(value):
         return f"{plus}inf" if value > 0 else "-inf"
-    if metric.unit == "dB":
-        return f"{plus}{value:.2f}"
-    if metric.label.partition(":")[0] in ("ssim", "gmsd", "accuracy"):
-        return f"{plus}{value:.4f}"
+    if metric.digits is not None:
+        return f"{plus}{value:.{metric.digits}f}"
     return plus + three_digits(value)
 
 
@@ -88,11 +86,10 @@ def columns_of(board: Leaderboard) -> tuple[Column[Row], ...]:
         Column("rank", "#", "", lambda row: NONE if row.rank is None else str(row.rank)),
         Column("denoiser", "denoiser", "", lambda row: row.denoiser, text=True),
     ]
-    main = ("psnr", "ssim", "mse")
+    shown = [metric.label for metric in board.metrics if metric.shown]
     for metric in board.metrics:
-        name = metric.label.partition(":")[0]
-        keep = 0 if metric.label == board.sort else 1 + main.index(name) if name in main else 20
-        columns.append(Column(metric.label, metric_title(metric.label), metric.unit, _score_cell(metric), keep))
+        keep = 0 if metric.label == board.sort else min(1 + shown.index(metric.label), 3) if metric.shown else 20
+        columns.append(Column(metric.label, metric_title(metric), metric.unit, _score_cell(metric), keep))
         if metric.label == board.sort:
             columns += _significance_columns(board, metric)
     normalised: list[Column[Row]] = []
@@ -138,7 +135,7 @@ def summary_columns(board: Leaderboard, summary: Summary) -> tuple[Column[Summar
         Column("rank", "#", "", lambda row: NONE if row.rank is None else str(row.rank)),
         Column("denoiser", "denoiser", "", lambda row: row.denoiser, text=True),
         Column("mean_rank", "mean rank", "", lambda row: NONE if math.isnan(row.mean_rank) else f"{row.mean_rank:.2f}"),
-        Column("mean", f"mean {metric_title(metric.label)}", metric.unit, lambda row: score(row.mean, metric)),
+        Column("mean", f"mean {metric_title(metric)}", metric.unit, lambda row: score(row.mean, metric)),
         Column("wins", "wins", "", lambda row: str(row.wins), 1),
         Column("completed", "done", "", lambda row: f"{row.completed}/{total}", 2),
         Column("worst", "furthest behind", metric.unit, worst, 3, text=True),
@@ -162,10 +159,9 @@ def mismatch_columns(board: Leaderboard, curves: Sequence[Mismatch]) -> tuple[Co
     )
 
 
-def metric_title(label: str) -> str:
+def metric_title(metric: MetricColumn) -> str:
     """Name of a metric as the field writes it."""
-    name = label.partition(":")[0]
-    return label.replace(name, name.upper(), 1) if name in ("psnr", "ssim", "mse", "mae", "gmsd") else label
+    return metric.title
 
 
 def _normalised_cell(row: Row) -> str:
@@ -220,12 +216,12 @@ def title_of(board: Leaderboard, block: Block) -> str:
     if block.noisy_psnr is not None:
         noisy = f", noisy images {block.noisy_psnr.mean:.2f} dB"
     within = f" within {board.within_ms:g} ms" if board.within_ms is not None else ""
-    return f"{block.noise}{noisy}, ranked by {metric_title(board.sort)}{within}"
+    return f"{block.noise}{noisy}, ranked by {metric_title(board.sort_metric)}{within}"
 
 
 def summary_title(board: Leaderboard, summary: Summary) -> str:
     """Title of the table over all noises, with the rule that ranks."""
-    return f"{len(summary.noises)} noises, ranked by mean rank in {metric_title(board.sort)}, then by its mean"
+    return f"{len(summary.noises)} noises, ranked by mean rank in {metric_title(board.sort_metric)}, then by its mean"
 
 
 def facts_of(board: Leaderboard) -> tuple[tuple[str, str], ...]:
@@ -279,11 +275,11 @@ def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[st
         exact = [f"{name} {one.perfect:,}" for name, one in perfect.items() if one.perfect]
         if exact:
             notes.append(
-                f"images restored exactly, {metric_title(metric.label)} infinite, not in the mean: {', '.join(exact)}"
+                f"images restored exactly, {metric_title(metric)} infinite, not in the mean: {', '.join(exact)}"
             )
         undefined = [f"{name} {one.undefined:,}" for name, one in perfect.items() if one.undefined]
         if undefined:
-            notes.append(f"images without a {metric_title(metric.label)}, not in its mean: {', '.join(undefined)}")
+            notes.append(f"images without a {metric_title(metric)}, not in its mean: {', '.join(undefined)}")
     ranks = [row.rank for row in block.rows if row.rank is not None]
     if len(set(ranks)) < len(ranks):
         notes.append(
@@ -344,7 +340,7 @@ def advice_of(board: Leaderboard) -> tuple[str, ...]:
 
 def legend_of(board: Leaderboard) -> str:
     """How to read the table: marks, directions, what the columns of speed are."""
-    lower = [metric_title(metric.label) for metric in board.metrics if not metric.higher_is_better]
+    lower = [metric_title(metric) for metric in board.metrics if not metric.higher_is_better]
     parts = ["* best ranked row of its column"]
     if lower:
         parts.append(f"{', '.join(lower)}: less is better")

@@ -85,6 +85,11 @@ class RunStore:
             record = decode(RunRecord, values)
             if strange := [cell.key for cell in record.cells if not KEY.fullmatch(cell.key)]:
                 raise ValueError(f"{strange[0]!r} is no key of a cell")
+            for things in (record.denoisers, record.noises, record.metrics):
+                _require_unique([one.label for one in things])
+                _require_unique([one.spec for one in things])
+            if not record.metrics:
+                raise ValueError("it has no metric")
             return cls(folder, record)
         except ValueError as error:
             raise BenchboxError(f"{folder / 'run.json'}: {error}", hint="the file is damaged; run again") from error
@@ -128,7 +133,12 @@ class RunStore:
     def shard(self, cell: str, start: int, stop: int) -> dict[str, NDArray[Any]]:
         """Per-image scores of one shard; raises `BenchboxError` where they are missing, damaged or of another cell."""
         file = self.folder / "scores" / cell / f"{start:08d}-{stop:08d}.parquet"
-        table = read_table(file, {IMAGE: "iu", "repeat": "iu"} | dict.fromkeys(self.record.metrics, "iuf"), "iuf", cell)
+        table = read_table(
+            file,
+            {IMAGE: "iu", "repeat": "iu"} | dict.fromkeys((one.spec for one in self.record.metrics), "iuf"),
+            "iuf",
+            cell,
+        )
         return self._of_images(file, table, stop - start)
 
     def _of_images(
@@ -205,7 +215,7 @@ class RunStore:
         if not self.record.options.timing and not of_unlike_machines:
             return found
         for denoiser in self.record.denoisers:
-            file = self.folder / "timing" / f"{timing_key(denoiser.label)}.json"
+            file = self.folder / "timing" / f"{timing_key(denoiser.spec)}.json"
             if not file.is_file():
                 continue
             values = read_json(file)
@@ -222,7 +232,7 @@ class RunStore:
                 raise damaged(file, "the calibration is no list of positive numbers")
             if timing.status == "ok" and not {1, timing.batch} <= timing.samples_ms.keys():
                 raise damaged(file, "its samples are missing")
-            found[denoiser.label] = timing
+            found[denoiser.spec] = timing
         return found
 
     def write_previews(self, key: str, columns: Columns, pictures: Mapping[str, Sequence[NDArray[np.float32]]]) -> None:
@@ -323,3 +333,8 @@ class RunStore:
 
     def _write(self, name: str, content: bytes) -> None:
         write_whole(self.folder / name, content)
+
+
+def _require_unique(words: Sequence[str]) -> None:
+    if len(set(words)) < len(words):
+        raise ValueError(f"{next(word for word in words if words.count(word) > 1)!r} appears in it twice")

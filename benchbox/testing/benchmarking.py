@@ -61,14 +61,14 @@ class NoisyFaces:
         BenchboxError
             The noise is unknown.
         """
-        canonical, parts = plan_noise(noise, load_registry())
+        drawn = plan_noise(noise, load_registry())
         sample = Sample().load(None)
         positions = np.arange(count)
         clean = sample.stack(positions % len(sample))
         names = [
             sample.ids[at % len(sample)] + (f"#{at // len(sample)}" if at >= len(sample) else "") for at in positions
         ]
-        return Faces(clean, *add_noise(make_noise(parts), canonical, clean, names, 0, 0))
+        return Faces(clean, *add_noise(make_noise(drawn.parts), drawn.spec, clean, names, 0, 0))
 
 
 class BenchmarkDenoiser:

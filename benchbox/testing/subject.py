@@ -106,7 +106,7 @@ class Bench:
 
     def __init__(self, subject: Subject, noise: str = NOISE, timeout_s: float = TIMEOUT_S) -> None:
         self.subject = subject
-        self.noise, self._noise_parts = plan_noise(noise, load_registry())
+        self.noise = plan_noise(noise, load_registry())
         self.timeout_s = timeout_s
         self.use = subject.cls.capabilities.sigma
         self.least = subject.cls.capabilities.min_size
@@ -131,7 +131,7 @@ class Bench:
     @functools.cached_property
     def _drawn(self) -> tuple[Images, Sigma | None]:
         names = [str(index) for index in range(len(self.clean))]
-        return add_noise(make_noise(self._noise_parts), self.noise, self.clean, names, 0, 0)
+        return add_noise(make_noise(self.noise.parts), self.noise.spec, self.clean, names, 0, 0)
 
     @functools.cached_property
     def denoiser(self) -> Denoiser:

@@ -17,7 +17,7 @@ from benchbox.engine.data import open_data
 from benchbox.engine.plan import make_plan
 from benchbox.engine.shard import Condition, ShardTask, compute_shard
 from benchbox.records.options import DEFAULT_METRICS, RunOptions
-from benchbox.records.run import DataRequest, Protocol, Reference
+from benchbox.records.run import DataRequest, PluginSpec, Protocol
 from benchbox.registry import load_registry
 
 DENOISERS = ("identity", "gaussian_blur", "median", "wiener", "tv_chambolle", "bilateral")
@@ -46,17 +46,17 @@ def bare_seconds(csv: Path) -> float:
     config = RunOptions(DENOISERS, NOISES, DEFAULT_METRICS, data=str(csv), split="PublicTest")
     images = open_data(config.request, {name: entry.cls() for name, entry in registry.datasets.items()})
     plan = make_plan(config, registry, images)
-    dataset = Reference(registry.dataset("fer2013").provider, "fer2013")
+    dataset = PluginSpec(registry.dataset("fer2013").provider, "fer2013")
     request = DataRequest("fer2013", str(csv), "PublicTest")
     tasks = [
         ShardTask(
-            denoiser.reference,
-            Condition(request, dataset, images.fingerprint, noise, parts, Protocol()),
-            tuple(plan.metrics.items()),
+            denoiser.plugin,
+            Condition(request, dataset, images.fingerprint, noise, Protocol()),
+            tuple(metric.plugin for metric in plan.metrics),
             shard.indices,
         )
         for denoiser in plan.denoisers
-        for noise, parts in plan.noises.items()
+        for noise in plan.noises
         for shard in plan.shards
     ]
     for task in tasks[:: len(plan.shards)]:

@@ -103,24 +103,24 @@ def test_weights_that_change_during_a_run_fail_the_row(
 def test_a_file_that_is_not_there_is_said_before_anything_runs(gain: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(BenchboxError, match=r"gain: the files that it depends on cannot be read: FileNotFoundError"):
         planned(f"gain:weights={tmp_path}/nothing", gain[0])
-    assert planned("gain", gain[0]).reference.content == "", "what fails without any option gets a row"
+    assert planned("gain", gain[0]).plugin.content == "", "what fails without any option gets a row"
 
 
 def test_the_bundled_denoisers_name_their_files(tmp_path: Path) -> None:
     for label in ("unet", "unet:weights=mixed", "ffdnet"):
-        assert planned(label).reference.content
-    assert planned("unet").reference.content != planned("unet:weights=mixed").reference.content
-    assert planned("median").reference.content == ""
+        assert planned(label).plugin.content
+    assert planned("unet").plugin.content != planned("unet:weights=mixed").plugin.content
+    assert planned("median").plugin.content == ""
     for name, ending in (("keras", "keras"), ("onnx", "onnx"), ("litert", "tflite")):
         model = tmp_path / f"model.{ending}"
         contents = set()
         for text in ("one", "two", "one"):
             model.write_text(text)
-            contents.add(planned(f"{name}:path={model}").reference.content)
+            contents.add(planned(f"{name}:path={model}").plugin.content)
         assert len(contents) == 2
     script = tmp_path / "denoise.sh"
     contents = set()
     for text in ("cp $1 $2", "cat $1 > $2"):
         script.write_text(text)
-        contents.add(planned(f'command:run="sh {script} {{in}} {{out}}"').reference.content)
+        contents.add(planned(f'command:run="sh {script} {{in}} {{out}}"').plugin.content)
     assert len(contents) == 2

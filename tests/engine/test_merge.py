@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from made_records import BUILT_IN, changed, make_record
+from made_records import BUILT_IN, MSE, PSNR, changed, make_record
 from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError
 from benchbox.cli.reports import merge as command
 from benchbox.engine.merge import merge_runs
-from benchbox.records.run import Calibration, DataRecord, MetricRecord, Outcome, Provider, Reference, Timing
+from benchbox.records.run import Calibration, DataRecord, Outcome, PluginSpec, Provider, Timing
 from benchbox.report import render
 from benchbox.report.build import build_leaderboard
 from benchbox.report.figures.gallery import read_pictures
@@ -72,7 +72,7 @@ def keep_pictures(store: RunStore, images: list[int]) -> None:
     rows = {"image": np.array(images, dtype=np.int32), "repeat": np.zeros(len(images), dtype=np.int32)}
     flat = [np.full((4, 4), image / 64, dtype=np.float32) for image in images]
     why = np.array([f"{image} of run {store.record.run_id}" for image in images], dtype=object)
-    store.write_previews(noise_key(noise), rows | {"why": why}, {"clean": flat, "noisy": flat})
+    store.write_previews(noise_key(noise.spec), rows | {"why": why}, {"clean": flat, "noisy": flat})
     for cell in store.record.cells:
         store.write_previews(cell.key, rows, {"denoised": flat})
 
@@ -153,7 +153,7 @@ def test_rounding_of_another_machine_is_no_other_result(tmp_path: Path) -> None:
 
 def test_a_denoiser_of_two_versions_is_refused(tmp_path: Path) -> None:
     first = make_run(tmp_path, 1, {"median": 4.0})
-    newer = replace(first.record.denoisers[0], reference=Reference(replace(BUILT_IN, version="0.2.0"), "median"))
+    newer = replace(first.record.denoisers[0], plugin=PluginSpec(replace(BUILT_IN, version="0.2.0"), "median"))
     second = make_run(tmp_path, 2, {"median": 4.0}, denoisers=(newer,))
     with pytest.raises(BenchboxError, match=r"benchbox-denoise 0\.1\.0 .* benchbox-denoise 0\.2\.0"):
         merge_runs([first, second], tmp_path, "")
@@ -167,8 +167,8 @@ def test_a_denoiser_of_two_versions_is_refused(tmp_path: Path) -> None:
         ({"seed": 9}, "seed"),
         ({"data": DataRecord("fer2013", "Training", IMAGES, "48x48", "0123456789abcdef")}, "data set"),
         ({"data": DataRecord("fer2013", "PublicTest", IMAGES, "48x48", "f")}, "fingerprint of the images"),
-        ({"metrics": {}}, "list of metrics"),
-        ({"metrics": {"psnr": MetricRecord(Provider("file", "/a.py"), "psnr", "dB", True, "")}}, "metric 'psnr'"),
+        ({"metrics": (MSE,)}, "list of metrics"),
+        ({"metrics": (replace(PSNR, plugin=PluginSpec(Provider("file", "/a.py"), "psnr")),)}, "metric 'psnr'"),
     ],
 )
 def test_what_does_not_compare_is_refused(tmp_path: Path, changes: dict[str, Any], word: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 import benchbox as package
 from benchbox.engine.data import open_data
 from benchbox.engine.shard import Condition, draw
-from benchbox.records.run import DataRequest, Reference
+from benchbox.records.run import DataRequest, PluginSpec
 from benchbox.registry import load_registry
 from benchbox.store import RunStore, find_run
 
@@ -58,11 +58,9 @@ def test_noise_is_20_db_unclipped_and_every_denoiser_met_the_same(benchbox: Comm
     assert -10 * np.log10(scores[0]["noisy_mse"].mean()) == pytest.approx(20.0, abs=0.02)
     # The floor's score is that of the noise itself, clipped: drawn again here by itself.
     registry = load_registry()
-    request, noise = store.record.request, "gaussian:0.1"
-    dataset = Reference(registry.dataset("sample").provider, "sample")
-    condition = Condition(
-        request, dataset, store.record.data.fingerprint, noise, store.record.noises[noise], store.record.protocol
-    )
+    request, (noise,) = store.record.request, store.record.noises
+    dataset = PluginSpec(registry.dataset("sample").provider, "sample")
+    condition = Condition(request, dataset, store.record.data.fingerprint, noise, store.record.protocol)
     clean, noisy, _ = draw(condition, np.arange(142))
     expected = ((np.clip(noisy, 0, 1) - clean).astype(float) ** 2).mean(axis=(1, 2))
     np.testing.assert_allclose(scores[0]["mse"], expected, rtol=1e-6)

@@ -158,7 +158,7 @@ def advised(store: RunStore) -> str:
 def sigma_columns(store: RunStore, sigma: float) -> None:
     """Let the noise model of a made-up run, whose noise has a standard deviation of 0.1, state a level."""
     for cell in store.record.cells:
-        columns = scores_of(DENOISERS[cell.denoiser], noise=list(store.record.noises).index(cell.noise))
+        columns = scores_of(DENOISERS[cell.denoiser], noise=[one.spec for one in store.record.noises].index(cell.noise))
         columns["noisy_mse"] = np.random.default_rng(0).normal(0.01, 0.0003, IMAGES)
         columns["sigma_true"] = np.full(IMAGES, sigma)
         write_cell(store, cell, columns)

@@ -19,7 +19,7 @@ from rich.console import Console
 from benchbox.api.errors import BenchboxError
 from benchbox.cli.reports import compare as command
 from benchbox.engine.merge import merge_runs
-from benchbox.records.run import Calibration, Cell, DataRecord, MetricRecord, Outcome, Provider, Timing
+from benchbox.records.run import Calibration, Cell, DataRecord, Outcome, PluginSpec, Provider, Timing
 from benchbox.report.compare import ComparedRow, RunComparison, compare_runs
 from benchbox.report.compare_export import TerminalComparison, render_comparison
 from benchbox.report.gates import SPEED_FIGURES, check_gates, parse_gate
@@ -143,12 +143,7 @@ def test_images_that_are_perfect_in_one_run_are_left_out_and_counted(runs: tuple
         ({"data": DataRecord("images", "PublicTest", IMAGES, "48x48", "")}, "data set"),
         ({"data": DataRecord("fer2013", "Training", IMAGES, "48x48", "")}, "split"),
         (
-            {
-                "metrics": {
-                    "psnr": MetricRecord(Provider("file", "/mine.py"), "psnr", "dB", True, ""),
-                    "mse": MSE,
-                }
-            },
+            {"metrics": (replace(PSNR, plugin=PluginSpec(Provider("file", "/mine.py"), "psnr")), MSE)},
             "metric 'psnr'",
         ),
     ],

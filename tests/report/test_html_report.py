@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from made_records import PSNR, make_record
+from made_records import make_record, metric
 from numpy.typing import NDArray
 
 from benchbox.engine.run import execute
@@ -131,10 +131,10 @@ def test_every_number_of_the_leaderboards_is_the_mean_of_the_stored_scores(store
     for noise, (head, *rows) in zip(NOISES, tables, strict=True):
         cells = {cell.denoiser: cell for cell in store.record.cells if cell.noise == noise and cell.sigma_factor == 1}
         assert {row[1][1] for row in rows} == set(cells)
-        for title, metric in (("PSNR dB", "psnr"), ("SSIM", "ssim"), ("MSE", "mse")):
+        for title, name in (("PSNR dB", "psnr"), ("SSIM", "ssim"), ("MSE", "mse")):
             column = [text.strip() for text, _ in head].index(title)
             for row in rows:
-                mean = store.scores(cells[row[1][1] or ""].key)[metric].mean()
+                mean = store.scores(cells[row[1][1] or ""].key)[name].mean()
                 assert float(row[column][1] or "nan") == pytest.approx(mean, rel=1e-12)
                 assert float(row[column][0].rstrip("*")) == pytest.approx(mean, rel=5e-3)
 
@@ -314,7 +314,7 @@ def test_a_page_of_twelve_denoisers_and_six_noises_stays_below_eight_megabytes(t
     record = make_record(
         denoisers,
         noises,
-        [replace(PSNR, spec=name) for name in names],
+        [metric(name, digits=2) for name in names],
         options=RunOptions(dataset="fer2013", previews=kept),
         data=DataRecord("fer2013", "PublicTest", images, "96x96", "ab" * 16),
         cells=tuple(Cell(digest(cell), cell[0], cell[1], sigma_factor=cell[2]) for cell in cells),

@@ -42,7 +42,10 @@ IMAGES = 40
 
 
 def poisoned_record() -> RunRecord:
-    metrics = tuple(replace(one, unit=f"unit{POISON}", summary=POISON) if one.unit == "" else one for one in METRICS)
+    metrics = tuple(
+        replace(one, title=f"t{POISON}", unit=f"unit{POISON}", summary=POISON) if one.unit == "" else one
+        for one in METRICS
+    )
     record = make_record(NAMES, NOISES, IMAGES)
     return replace(
         record,
@@ -50,7 +53,7 @@ def poisoned_record() -> RunRecord:
         data=replace(
             record.data, dataset=f"{POISON}data", split=POISON, sizes=POISON, fingerprint=POISON, notes=(POISON, "note")
         ),
-        metrics=dict(zip(record.metrics, metrics, strict=True)),
+        metrics=metrics,
         denoisers=tuple(
             replace(row, summary=POISON, tuned_on=f"tuned{POISON}", notice=POISON) for row in record.denoisers
         ),

@@ -161,7 +161,7 @@ NUMBERS = (
 def test_a_shard_is_read_back_bit_by_bit(folder: Path, columns: dict[str, NDArray[Any]]) -> None:
     store = RunStore.open(folder)
     columns = (
-        dict.fromkeys(store.record.metrics, np.zeros(5))
+        dict.fromkeys((metric.spec for metric in store.record.metrics), np.zeros(5))
         | columns
         | {"image": np.arange(5, 10), "repeat": np.zeros(5, np.int32)}
     )
@@ -249,7 +249,7 @@ def test_a_table_that_no_run_writes_is_named(folder: Path, columns: dict[str, ND
     others = (
         {}
         if words.startswith("column '.*'")
-        else dict.fromkeys(store.record.metrics, np.arange(len(columns["psnr"]) * 1.0))
+        else dict.fromkeys((metric.spec for metric in store.record.metrics), np.arange(len(columns["psnr"]) * 1.0))
         | {"repeat": np.zeros(len(columns["psnr"]), np.int32)}
     )
     store.write_shard("00000000", 0, 4, others | columns)
@@ -261,7 +261,9 @@ def test_a_table_that_no_run_writes_is_named(folder: Path, columns: dict[str, ND
 
 def test_an_image_with_two_scores_is_named(folder: Path) -> None:
     store = RunStore.open(folder)
-    columns = dict.fromkeys(store.record.metrics, np.zeros(4)) | {"repeat": np.zeros(4, np.int32)}
+    columns = dict.fromkeys((metric.spec for metric in store.record.metrics), np.zeros(4)) | {
+        "repeat": np.zeros(4, np.int32)
+    }
     store.write_shard("00000000", 0, 4, columns | {"image": np.arange(4, dtype=np.int32)})
     assert len(store.scores("00000000")["image"]) == 4
     store.write_shard("00000000", 4, 8, columns | {"image": np.arange(3, 7, dtype=np.int32)})

@@ -118,7 +118,7 @@ def metric_label(board: Leaderboard) -> str:
     """Label of an axis that shows the metric that ranks."""
     better = "more" if board.sort_metric.higher_is_better else "less"
     unit = f" in {board.sort_metric.unit}" if board.sort_metric.unit else ""
-    return f"{metric_title(board.sort)}{unit} ({better} is better)"
+    return f"{metric_title(board.sort_metric)}{unit} ({better} is better)"
 
 
 def lower_is_up(board: Leaderboard, axes: Axes) -> None:

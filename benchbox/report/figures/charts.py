@@ -81,7 +81,7 @@ def front_chart(board: Leaderboard, block: Block, looks: Looks) -> Chart | None:
         )
         point.set_gid(f"point{number}")
         titles[f"point{number}"] = (
-            f"{row.denoiser}: {metric_title(board.sort)} {score(mean.mean, metric)} {metric.unit}, "
+            f"{row.denoiser}: {metric_title(board.sort_metric)} {score(mean.mean, metric)} {metric.unit}, "
             f"p50 {three_digits(latency)} ms, rank {row.rank}, sigma {row.knew}"
         )
         points.append((latency, mean.mean, row.denoiser))
@@ -103,8 +103,8 @@ def front_chart(board: Leaderboard, block: Block, looks: Looks) -> Chart | None:
     names = ", ".join(row.denoiser for row, _ in sorted(timed, key=lambda one: one[1]) if row.on_front)
     return Chart(
         "front",
-        f"{metric_title(board.sort)} against latency; dotted: the front that nothing beats in both",
-        f"Scatter chart of {metric_title(board.sort)} against latency for {block.noise}. "
+        f"{metric_title(board.sort_metric)} against latency; dotted: the front that nothing beats in both",
+        f"Scatter chart of {metric_title(board.sort_metric)} against latency for {block.noise}. "
         f"None is both better and faster than: {names}.",
         figure,
         titles,
@@ -150,7 +150,9 @@ def differences_chart(
     axes.set_yticks([-number + 0.2 for number in range(len(others))], [short(row.denoiser) for row in others])
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel(f"{metric_title(board.sort)} less that of {short(best.denoiser)}{in_unit}, one value an image")
+    axes.set_xlabel(
+        f"{metric_title(board.sort_metric)} less that of {short(best.denoiser)}{in_unit}, one value an image"
+    )
     return Chart(
         "differences",
         f"Differences to {best.denoiser}, image by image; bar: 90 % of the images, tick: median",
@@ -188,8 +190,8 @@ def levels_chart(board: Leaderboard, kind: str, blocks: Sequence[Block], looks: 
     legend_below(figure, axes)
     return Chart(
         "levels",
-        f"{metric_title(board.sort)} over the level of {kind} noise; bands: 95 % intervals of the mean",
-        f"Line chart of {metric_title(board.sort)} over the level of {kind} noise. "
+        f"{metric_title(board.sort_metric)} over the level of {kind} noise; bands: 95 % intervals of the mean",
+        f"Line chart of {metric_title(board.sort_metric)} over the level of {kind} noise. "
         + " ".join(f"{title}." for title in titles.values()),
         figure,
         titles,
@@ -219,7 +221,7 @@ def mismatch_chart(board: Leaderboard, block: Block, looks: Looks) -> Chart | No
     return Chart(
         "mismatch",
         "What a wrong noise level costs",
-        f"Line chart of {metric_title(board.sort)} over the factor by which the told noise level is wrong. "
+        f"Line chart of {metric_title(board.sort_metric)} over the factor by which the told noise level is wrong. "
         + " ".join(f"{title}." for title in titles.values()),
         figure,
         titles,
@@ -289,7 +291,7 @@ def kinds_of(board: Leaderboard) -> Iterator[tuple[str, list[Block]]]:
     kinds: dict[str, list[Block]] = {}
     for block in board.blocks:
         if block.noisy_psnr is not None and math.isfinite(block.noisy_psnr.mean):
-            kinds.setdefault(kind_of(block.noise), []).append(block)
+            kinds.setdefault(kind_of(block.spec), []).append(block)
     for kind, blocks in kinds.items():
         if len(blocks) > 1:
             yield kind, sorted(blocks, key=rms_of)

@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox.report.board import Block
+from benchbox.report.board import Block, MetricColumn
 from benchbox.report.figures.images import data_address, error_png, grey_png
-from benchbox.report.rows import is_floor
+from benchbox.report.rows import column_of, is_floor
+from benchbox.report.words import metric_title, score
 from benchbox.store import IMAGE, RunStore, noise_key
 
 Picture = NDArray[np.float32]
 
 CUT = "Of a large image only the middle is shown; its scores are of the whole."
 
-_WORDS = {"psnr": "{:.2f} dB", "ssim": "SSIM {:.3f}"}
+_CAPTIONED = 2
+"""Metrics whose scores are written below a picture."""
 
 
 @dataclass(frozen=True)
@@ -107,13 +109,13 @@ class Gallery:
 
 def read_pictures(store: RunStore, block: Block) -> Stored | None:
     """Read the pictures of a noise; None where the run kept none."""
-    columns, pictures = store.previews(noise_key(block.noise))
+    columns, pictures = store.previews(noise_key(block.spec))
     if not columns:
         return None
-    cells = {cell.denoiser: cell for cell in store.record.cells if cell.noise == block.noise and cell.sigma_factor == 1}
+    cells = {cell.denoiser: cell for cell in store.record.cells if cell.noise == block.spec and cell.sigma_factor == 1}
     denoised = {}
     for row in block.rows:
-        own, made = store.previews(cells[row.denoiser].key)
+        own, made = store.previews(cells[row.spec].key)
         if own and all(np.array_equal(own[name], columns[name]) for name in (IMAGE, "repeat")):
             denoised[row.denoiser] = made["denoised"]
     images, repeats = columns[IMAGE].tolist(), columns["repeat"].tolist()
@@ -138,7 +140,7 @@ def make_gallery(store: RunStore, block: Block, stored: Stored, room: int) -> Ga
     """
     firsts = [place for place, repeat in enumerate(stored.repeats) if repeat == 0]
     largest = common_scale(stored)
-    scores = scores_of(store, block.noise, list(stored.denoised))
+    scores = scores_of(store, block, list(stored.denoised))
     ids = store.images()["id"]
     shelves: list[Shelf] = []
     taken = 0
@@ -154,24 +156,30 @@ def make_gallery(store: RunStore, block: Block, stored: Stored, room: int) -> Ga
     return Gallery(columns, tuple(shelves), largest, tuple(missing), left_out, CUT if stored.cut else "")
 
 
-def scores_of(store: RunStore, noise: str, denoisers: Sequence[str]) -> dict[str, dict[int, tuple[str, ...]]]:
-    """PSNR and SSIM in words, by denoiser and image, with the first noise; as far as they were measured."""
-    cells = {cell.denoiser: cell for cell in store.record.cells if cell.noise == noise and cell.sigma_factor == 1}
+def scores_of(store: RunStore, block: Block, denoisers: Sequence[str]) -> dict[str, dict[int, tuple[str, ...]]]:
+    """Scores in words, by denoiser and image, with the first noise, in the first metrics that are shown."""
+    cells = {cell.denoiser: cell for cell in store.record.cells if cell.noise == block.spec and cell.sigma_factor == 1}
+    specs = {row.denoiser: row.spec for row in block.rows}
+    columns_shown = [column_of(metric) for metric in store.record.metrics]
+    metrics = ([one for one in columns_shown if one.shown] or columns_shown)[:_CAPTIONED]
     found: dict[str, dict[int, tuple[str, ...]]] = {}
     for denoiser in denoisers:
-        columns = store.scores(cells[denoiser].key)
+        columns = store.scores(cells[specs[denoiser]].key)
         # Nothing is known of an image whose scores were lost from the run's folder.
         lines: dict[int, tuple[str, ...]] = defaultdict(tuple)
         found[denoiser] = lines
         if not columns:
             continue
         first = columns["repeat"] == 0
-        for label in store.record.metrics:
-            name = label.partition(":")[0]
-            for image, value in zip(columns[IMAGE][first].tolist(), columns[label][first].tolist(), strict=True):
-                if name in _WORDS:
-                    lines[image] += (_WORDS[name].format(value),)
+        for metric in metrics:
+            for image, value in zip(columns[IMAGE][first].tolist(), columns[metric.label][first].tolist(), strict=True):
+                lines[image] += (_caption(value, metric),)
     return found
+
+
+def _caption(value: float, metric: MetricColumn) -> str:
+    """A score with its unit, or with its name where it has none."""
+    return f"{score(value, metric)} {metric.unit}" if metric.unit else f"{metric_title(metric)} {score(value, metric)}"
 
 
 def common_scale(stored: Stored) -> float:

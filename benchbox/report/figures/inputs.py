@@ -45,12 +45,10 @@ class Material:
 
 def read_material(store: RunStore, block: Block) -> Material:
     """Read what is stored of a noise."""
-    cells = {cell.denoiser: cell for cell in store.record.cells if cell.noise == block.noise and cell.sigma_factor == 1}
+    cells = {cell.denoiser: cell for cell in store.record.cells if cell.noise == block.spec and cell.sigma_factor == 1}
     repeats = store.record.protocol.repeats
     columns = {
-        row.denoiser: average_repeats(store.scores(cells[row.denoiser].key), repeats)
-        for row in block.rows
-        if row.scores
+        row.denoiser: average_repeats(store.scores(cells[row.spec].key), repeats) for row in block.rows if row.scores
     }
     stored = read_pictures(store, block)
     made = stored.denoised if stored else {}

@@ -165,7 +165,7 @@ def render_page(store: RunStore, board: Leaderboard) -> str:
     summary = board.summary
     return environment.get_template("page.html.j2").render(
         board=board,
-        ranked_by=metric_title(board.sort),
+        ranked_by=metric_title(board.sort_metric),
         facts=facts_of(board),
         trust=trust_of(board, store.record),
         advice=advice_of(board),

@@ -195,7 +195,7 @@ def speed_table(store: RunStore) -> Table | None:
     timed = {label: timing for label, timing in timings.items() if timing.status == "ok"}
     batches = sorted({batch for timing in timed.values() for batch in timing.samples_ms})
     for record in store.record.denoisers:
-        timing = timed.get(record.label)
+        timing = timed.get(record.spec)
         if timing is None:
             continue
         values = [
