@@ -85,6 +85,10 @@ class RunStore:
             record = decode(RunRecord, values)
             if strange := [cell.key for cell in record.cells if not KEY.fullmatch(cell.key)]:
                 raise ValueError(f"{strange[0]!r} is no key of a cell")
+            named = {one.spec for one in record.denoisers}, {one.spec for one in record.noises}
+            for cell in record.cells:
+                if cell.denoiser not in named[0] or cell.noise not in named[1]:
+                    raise ValueError(f"it names no denoiser or no noise of {record.cell_label(cell)}")
             for things in (record.denoisers, record.noises, record.metrics):
                 _require_unique([one.label for one in things])
                 _require_unique([one.spec for one in things])

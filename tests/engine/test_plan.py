@@ -70,9 +70,9 @@ def test_a_bare_run_takes_every_denoiser() -> None:
 
 
 def test_two_spellings_of_a_thing_are_one_that_keeps_the_first() -> None:
-    config = RunOptions(("median:3", "median", "median:size=3"), ("gaussian:1/10", "gaussian:0.1", "gaussian"))
+    config = RunOptions(("median:3", "median:size=3", "median:3"), ("gaussian:1/10", "gaussian:0.1", "gaussian"))
     plan = make_plan(replace(config, metrics=("accuracy:8", "accuracy")), load_registry(), images([(48, 48)]))
-    assert [(one.label, one.spec) for one in plan.denoisers] == [("median:3", "median")]
+    assert [(one.label, one.spec) for one in plan.denoisers] == [("median:3", "median:size=3")]
     assert [(one.label, one.spec) for one in plan.noises] == [("gaussian:1/10", "gaussian:0.1")]
     assert [(one.label, one.spec) for one in plan.metrics] == [("accuracy:8", "accuracy")]
 

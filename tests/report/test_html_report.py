@@ -97,7 +97,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
     made = execute(config, lambda event: None)
     values = json.loads((made.folder / "run.json").read_text(encoding="utf-8"))
     for one in values["denoisers"]:
-        one["label"] = HOSTILE if one["label"] == "median" else one["label"]
+        if one["label"] == "median":
+            one["label"] = one["plugin"]["spec"] = HOSTILE
     for one in values["cells"]:
         one["denoiser"] = HOSTILE if one["denoiser"] == "median" else one["denoiser"]
     values["options"]["timing"] = True
@@ -107,7 +108,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
         samples = {1: np.linspace(place, 2 * place, 50).tolist(), 64: np.linspace(9 * place, 10 * place, 20).tolist()}
         kernel = Calibration(1, [0.5], [0.5])
         timing = Timing("ok", "", (48, 48), NOISES[0], 1, 64, 0.1, 0.2, 0.01 * place, 12.5 * place, 1, samples, kernel)
-        store.write_timing(denoiser.label, timing)
+        store.write_timing(denoiser.spec, timing)
     return store
 
 
@@ -211,7 +212,7 @@ def test_each_picture_carries_its_own_scores(store: RunStore, page: Path) -> Non
     scores = store.scores(cell.key)
     for image in store.previews(noise_key(NOISES[0]))[0]["image"]:
         assert f'<span class="score">{scores["psnr"][image]:.2f} dB</span>' in text
-        assert f'<span class="score">SSIM {scores["ssim"][image]:.3f}</span>' in text
+        assert f'<span class="score">SSIM {scores["ssim"][image]:.4f}</span>' in text
 
 
 def test_charts_carry_their_details_as_tooltips(store: RunStore, page: Path) -> None:
@@ -237,7 +238,7 @@ def test_a_curve_over_the_level_joins_noises_of_one_kind_alone(store: RunStore) 
     )
     levels = (0.15, 0.05, 0.2, 0.25, 0.1, 0.1, 0.2, 0.1)
     blocks = tuple(
-        replace(board.blocks[0], noise=noise, noisy_psnr=Mean(-20 * np.log10(level), 12))
+        replace(board.blocks[0], noise=noise, spec=noise, noisy_psnr=Mean(-20 * np.log10(level), 12))
         for noise, level in zip(noises, levels, strict=True)
     )
     found = {kind: [block.noise for block in blocks] for kind, blocks in kinds_of(replace(board, blocks=blocks))}
@@ -261,7 +262,7 @@ def test_sections_without_data_say_so(store: RunStore, tmp_path: Path) -> None:
     shutil.rmtree(bare / "timing")
     values = json.loads((bare / "run.json").read_text(encoding="utf-8"))
     values["cells"] = [one for one in values["cells"] if one["noise"] == NOISES[0] and one["sigma_factor"] == 1]
-    del values["noises"][NOISES[1]]
+    del values["noises"][1]
     (bare / "run.json").write_text(json.dumps(values), encoding="utf-8")
     poor = RunStore.open(bare)
     failed = poor.record.cells[-1]

@@ -87,7 +87,7 @@ def test_every_format_shows_what_was_typed_and_a_metric_of_a_plugin(
 
 def test_runs_are_compared_and_merged_by_what_was_meant(run: Path, benchbox: Command, tmp_path: Path) -> None:
     benchbox(
-        *("run", "median", "median:size=5", "--plugin", "lpips.py", "--metric", "psnr", "--metric", "lpips"),
+        *("run", "median:size=3", "median:size=5", "--plugin", "lpips.py", "--metric", "psnr", "--metric", "lpips"),
         *("--noise", CANONICAL, "--no-timing", "--limit", "12"),
     )
     later = find_run(tmp_path / "results")
@@ -98,6 +98,6 @@ def test_runs_are_compared_and_merged_by_what_was_meant(run: Path, benchbox: Com
     merged = merge_runs([RunStore.open(later), RunStore.open(run)], tmp_path / "results", "")
     (block,) = build_leaderboard(merged).blocks
     assert block.noise == CANONICAL, "the first run spelt it out"
-    assert {row.denoiser for row in block.rows} == {"median", "median:size=5", "identity"}
+    assert {row.denoiser for row in block.rows} == {"median:size=3", "median:size=5", "identity"}
     replayed = benchbox("replay", run.name, "--cell", f"median:5@{TYPED}", "--plugin", "lpips.py").stdout
     assert f"median:5 @ {TYPED}: identical" in replayed
