@@ -22,6 +22,8 @@ CUT = "Of a large image only the middle is shown; its scores are of the whole."
 
 _CAPTIONED = 2
 """Metrics whose scores are written below a picture."""
+_LONGEST = 12
+"""Characters of a name or unit there."""
 
 
 @dataclass(frozen=True)
@@ -178,8 +180,13 @@ def scores_of(store: RunStore, block: Block, denoisers: Sequence[str]) -> dict[s
 
 
 def _caption(value: float, metric: MetricColumn) -> str:
-    """A score with its unit, or with its name where it has none."""
-    return f"{score(value, metric)} {metric.unit}" if metric.unit else f"{metric_title(metric)} {score(value, metric)}"
+    """A score with its unit, or with its name where it has none; either is cut to what fits below a picture."""
+    number = score(value, metric)
+    return f"{number} {_cut(metric.unit)}" if metric.unit else f"{_cut(metric_title(metric))} {number}"
+
+
+def _cut(word: str) -> str:
+    return word if len(word) <= _LONGEST else f"{word[: _LONGEST - 1]}…"
 
 
 def common_scale(stored: Stored) -> float:
