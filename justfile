@@ -1,0 +1,36 @@
+# The commands of a developer; `just` without a name lists them. CONTRIBUTING.md says what each one is for.
+
+_list:
+    @just --list --unsorted
+
+# the fast tests: 90 seconds on two cores
+test *arguments:
+    pytest -n auto {{ arguments }}
+
+# every test, with larger random searches and the coverage of the code
+test-all *arguments:
+    HYPOTHESIS_PROFILE=thorough pytest -n auto -m "slow or not slow" --cov --cov-report=term:skip-covered {{ arguments }}
+
+# what a commit must satisfy besides the tests
+lint:
+    ruff check .
+    ruff format --check .
+    typos
+    taplo fmt --check
+    mypy
+    lint-imports
+
+# correct what can be corrected by itself
+fix:
+    ruff check --fix .
+    ruff format .
+    typos --write-changes
+    taplo fmt
+
+# the speed of denoisers, metrics, readers and of benchbox itself, beside other implementations
+bench *arguments:
+    pytest tests/benchmarks -m "slow or not slow" --benchmark-only -s {{ arguments }}
+
+# the manual, as pages in build/site; a warning is an error
+docs:
+    mkdocs build --strict
