@@ -141,6 +141,10 @@ class Dataset(ABC):
     splits: ClassVar[tuple[str, ...]] = ()
     label_names: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
+    def training_hashes(self) -> Path | None:
+        """File of perceptual hashes of the Training split, for data that lack this split; None if there is none."""
+        return None
+
     @abstractmethod
     def recognises(self, path: Path) -> bool:
         """Whether `path` looks like this kind of data; a look at names and the first bytes, never a whole read."""

