@@ -77,7 +77,8 @@ def in_repository(uri: str) -> str:
 
 def describe(command: click.Command, name: str, parent: click.Context | None = None) -> str:
     """The help of a command and of the commands below it, as the terminal shows it."""
-    context = click.Context(command, parent, name.rpartition(" ")[2], terminal_width=WIDTH, max_content_width=WIDTH)
+    width = {"terminal_width": WIDTH, "max_content_width": WIDTH}
+    context = click.Context(command, parent, name.rpartition(" ")[2], **{**command.context_settings, **width})
     text = f"## {name}\n\n```text\n{command.get_help(context)}\n```\n"
     if isinstance(command, click.Group):
         for word in command.list_commands(context):
