@@ -1,4 +1,4 @@
-"""What pip calls benchbox, and which version of it this is."""
+"""The version of benchbox and the name of its distribution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The process that workers are forked from: it holds the harness and its compiled ruler, and never a plugin.
+"""The server process that forks workers: it has imported the engine and its kernels, and no plugin.
 
 A fork of it is ready in milliseconds, with one thread a library, and runs nobody's main module. It is the parent of all
 workers, so it alone learns how they ended, and it ends what they leave behind.

@@ -1,4 +1,4 @@
-"""Has tasks done by worker processes: scoring, ceilings and previews give the tasks and take the results.
+"""Hands tasks to worker processes and collects results; a worker that hangs, dies or grows too large is killed.
 
 Each of N slots, a thread, keeps one worker process busy with tasks from one queue. A plugin that hangs, dies or takes
 all memory makes its own task fail and touches no other queue.

@@ -1,4 +1,4 @@
-"""Why the csv parser refuses a row: the codes it reports, and the error they become.
+"""Errors of the csv parser: the codes it reports for a bad row, and their messages.
 
 The codes have their own module because the parser imports numba, which takes longer than reading an error needs.
 """

@@ -1,4 +1,4 @@
-"""Opens a csv for reading, also where it lies in a zip, gzip or tar archive; nothing is unpacked to disk."""
+"""Opens a csv, also inside a zip, gzip or tar archive, without unpacking it to disk."""
 
 from __future__ import annotations
 
