@@ -131,6 +131,10 @@ class Dataset(ABC):
         Paper, DOI or source.
     splits : tuple of str
         Names that ``--split`` takes, the default of an evaluation first; empty where there are none.
+    fitted, validated : str
+        Splits that a training fits and validates on; empty where it has to divide the images itself.
+    caveat : str
+        What a reader of results on it must know, as a sentence; empty for nothing.
     label_names : mapping of str to tuple of str
         What the numbers of a label mean (``{'emotion': ('angry', ...)}``).
     """
@@ -139,6 +143,9 @@ class Dataset(ABC):
     summary: ClassVar[str]
     reference: ClassVar[str] = ""
     splits: ClassVar[tuple[str, ...]] = ()
+    fitted: ClassVar[str] = ""
+    validated: ClassVar[str] = ""
+    caveat: ClassVar[str] = ""
     label_names: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def training_hashes(self) -> Path | None:

@@ -168,7 +168,7 @@ def open_data(request: DataRequest, datasets: Mapping[str, Dataset]) -> ImageSet
     )
 
 
-def describe_data(images: ImageSet) -> DataRecord:
+def describe_data(images: ImageSet, kind: type[Dataset]) -> DataRecord:
     """What was opened, for the record."""
     sizes = np.unique(images.shapes, axis=0)
     first, last = (f"{height}x{width}" for height, width in (sizes[0], sizes[-1]))
@@ -180,6 +180,8 @@ def describe_data(images: ImageSet) -> DataRecord:
         fingerprint=images.fingerprint,
         source=images.source or images.fingerprint,
         notes=images.notes,
+        label_names={name: tuple(names) for name, names in kind.label_names.items()},
+        caveat=kind.caveat,
     )
 
 

@@ -72,7 +72,7 @@ def execute(options: RunOptions, on_event: Callable[[Event], None], command: str
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
         options=asked,
-        data=describe_data(images),
+        data=describe_data(images, registry.dataset(images.dataset).cls),
         noises=plan.noises,
         metrics=plan.metrics,
         denoisers=plan.denoisers,

@@ -24,8 +24,6 @@ from benchbox.records.tuned import TunedOptions, apply_tuned
 from benchbox.registry import Registry, load_registry
 from benchbox.store import RunStore
 
-FITTED = "Training"
-"""The split that options are fitted to where the data set has it and none is named."""
 PROBED = 3
 """Candidates that are timed before a search with a budget: the first, the last and one between."""
 
@@ -298,4 +296,4 @@ def _with_split(request: DataRequest, registry: Registry) -> DataRequest:
         return request
     datasets = {name: entry.cls() for name, entry in registry.datasets.items()}
     dataset = choose(Path(request.path) if request.path else None, request.dataset or None, datasets)
-    return replace(request, split=FITTED) if FITTED in dataset.splits else request
+    return replace(request, split=dataset.fitted)

@@ -74,6 +74,10 @@ class DataRecord:
     notes : tuple of str
     source : str
         Fingerprint of all images that these were drawn from.
+    label_names : dict of str to tuple of str
+        What the numbers of a label mean.
+    caveat : str
+        What a reader of results on this data set must know.
     """
 
     dataset: str
@@ -83,6 +87,8 @@ class DataRecord:
     fingerprint: str
     notes: tuple[str, ...] = ()
     source: str = ""
+    label_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    caveat: str = ""
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,6 @@ def find_recipe(config: TrainConfig, denoiser: TrainableDenoiser) -> Recipe:
     return recipe
 
 
-FITTED, VALIDATED = "Training", "PublicTest"
 HELD_OUT = 10
 """Of data without splits every tenth image, drawn by the seed, is kept for validation."""
 
@@ -162,8 +161,8 @@ def open_splits(config: TrainConfig, registry: Registry, least: int) -> tuple[Im
     datasets = {name: entry.cls() for name, entry in registry.datasets.items()}
     path = Path(config.data) if config.data else None
     dataset = choose(path, config.dataset or None, datasets)
-    if FITTED in dataset.splits and VALIDATED in dataset.splits:
-        fitted, validated = (dataset.load(path, split=split) for split in (FITTED, VALIDATED))
+    if dataset.fitted and dataset.validated:
+        fitted, validated = (dataset.load(path, split=split) for split in (dataset.fitted, dataset.validated))
     else:
         fitted, validated = _divide(dataset.load(path), config.seed)
     if config.limit is not None:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import numpy as np
 import pytest
+from made_boards import make_record, make_run
 
 from benchbox.engine.merge import merge_runs
 from benchbox.notebook import load_run
@@ -101,3 +106,21 @@ def test_runs_are_compared_and_merged_by_what_was_meant(run: Path, benchbox: Com
     assert {row.denoiser for row in block.rows} == {"median:size=3", "median:size=5", "identity"}
     replayed = benchbox("replay", run.name, "--cell", f"median:5@{TYPED}", "--plugin", "lpips.py").stdout
     assert f"median:5 @ {TYPED}: identical" in replayed
+
+
+def test_a_page_takes_the_names_of_labels_from_the_run_and_loads_no_plugin(tmp_path: Path) -> None:
+    record = make_record(("identity", "median"))
+    data = replace(record.data, label_names={"mood": ("very calm", "very cross")}, caveat="These faces are made up.")
+    store = make_run(tmp_path, replace(record, data=data))
+    ids = store.images()["id"]
+    store.keep_images({"id": ids, "label_mood": np.arange(len(ids)) % 2})
+    program = (
+        "import sys; from pathlib import Path; from benchbox.report.build import build_leaderboard; "
+        "from benchbox.report.html import write_html; from benchbox.store import RunStore; "
+        "store = RunStore.open(Path(sys.argv[1])); write_html(store, build_leaderboard(store)); "
+        "assert 'benchbox.registry' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program, store.folder], check=True)
+    page = (store.folder / "report.html").read_text(encoding="utf-8")
+    for words in ("very calm", "very cross", "These faces are made up."):
+        assert words in page

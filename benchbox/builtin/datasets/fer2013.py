@@ -61,6 +61,8 @@ class Fer2013(Dataset):
     summary = "48x48 grey faces of the ICML 2013 challenge: fer2013.csv, icml_face_data.csv or the image-folder edition"
     reference = "Goodfellow et al. 2015, DOI 10.1016/j.neunet.2014.09.005"
     splits = ("PublicTest", "PrivateTest", "Training", BOTH_TESTS)
+    fitted = "Training"
+    validated = "PublicTest"
     label_names = MappingProxyType({"emotion": EMOTION_NAMES})
 
     def training_hashes(self) -> Path | None:

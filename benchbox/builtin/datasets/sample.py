@@ -70,6 +70,7 @@ class Sample(Dataset):
 
     name = "sample"
     summary = "built in: 48x48 tiles of scikit-image's photographs, the astronaut's face among them"
+    caveat = "The data are the built-in sample of photographs, and no benchmark that others use."
     reference = "van der Walt et al. 2014, DOI 10.7717/peerj.453"
 
     def recognises(self, path: Path) -> bool:

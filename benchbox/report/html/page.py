@@ -13,7 +13,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from benchbox.records.run import RunRecord
-from benchbox.registry import load_registry
 from benchbox.report.board import Block, Leaderboard, Row
 from benchbox.report.figures.axes import Look, looks_of
 from benchbox.report.figures.charts import Chart
@@ -83,8 +82,8 @@ def trust_of(board: Leaderboard, record: RunRecord) -> tuple[str, ...]:
         said.append(f"It is only {images}: take this as a trial, not as a result.")
     if protocol.sigma == "given":
         said.append("Denoisers that take the noise level were told the true one, which real photographs do not offer.")
-    if record.data.dataset == "sample":
-        said.append("The data are the built-in sample of photographs, and no benchmark that others use.")
+    if record.data.caveat:
+        said.append(record.data.caveat)
     leaks = sorted({row.denoiser for block in board.blocks for row in block.rows if row.leak})
     if leaks:
         said.append(f"Trained on scored images or on duplicates of them: {', '.join(leaks)}.")
@@ -230,9 +229,7 @@ def _groups(store: RunStore, material: Material, sort: str) -> list[Groups]:
     images = store.images()
     labels = {name.removeprefix("label_"): values for name, values in images.items() if name.startswith("label_")}
     if labels:
-        # Numbers are kept; the data set knows what they mean.
-        entry = load_registry().datasets.get(store.record.request.dataset)
-        known = entry.cls.label_names if entry else {}
+        known = store.record.data.label_names
         labels = {name: named(values, known.get(name, ())) for name, values in labels.items()}
     brightness = next(iter(material.columns.values())).get("clean_mean")
     return groups_of(labels, brightness, material.scores(sort))
