@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 
@@ -51,11 +52,16 @@ def main(control: int) -> None:
     adopt_orphans()  # what workers leave behind becomes a child of this process, which then ends it
     server = _Server(socket.socket(fileno=control))
     if (files := server.serve()) is not None:
-        worker.main(*files)  # this is a worker now
+        code = 0  # this is a worker now
+        try:
+            worker.main(*files)
+        except BaseException:
+            traceback.print_exc()
+            code = 1
         # Exit handlers of plugins run; to tear the interpreter down takes a tenth of a second for each worker.
         atexit._run_exitfuncs()
         sys.stdout.flush()
-        os._exit(0)
+        os._exit(code)
 
 
 def _load_ruler() -> None:

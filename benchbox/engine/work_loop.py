@@ -196,7 +196,8 @@ class WorkLoop(Generic[Task, Result]):
 
 
 def _failure(died: WorkerDied) -> Failure:
-    return Failure("died", f"its process {describe_exit(died.code)}")
+    how = "closed its connection to benchbox" if died.code is None else describe_exit(died.code)
+    return Failure("died", f"its process {how}")
 
 
 def _completed(

@@ -38,9 +38,12 @@ _END_S = 10.0
 
 
 class WorkerDied(Exception):
-    """The process ended without an answer; `code` is as for `subprocess.Popen.returncode`."""
+    """The process ended without an answer; `code` is as for `subprocess.Popen.returncode`.
 
-    def __init__(self, code: int) -> None:
+    None where it closed its connection and went on, so that it had to be ended.
+    """
+
+    def __init__(self, code: int | None) -> None:
         super().__init__(code)
         self.code = code
 
@@ -229,16 +232,14 @@ class WorkerProcess:
                 self._clean_up()
         return self.exitcode
 
-    def end(self, grace_s: float = 0.0) -> int:
-        """End it and all that it started, after some time to exit by itself; gives the exit code."""
+    def end(self, grace_s: float = 0.0) -> None:
+        """End it and all that it started, after some time to exit by itself."""
         self.connection.close()
-        code = self.join(grace_s)
-        if code is None:
+        if self.join(grace_s) is None:
             with contextlib.suppress(OSError):
                 self._life.shutdown(socket.SHUT_WR)
-            code = self.join()
+            self.join()
             self._life.close()
-        return -signal.SIGKILL if code is None else code
 
     def _clean_up(self) -> None:
         """Have the server end what the process has left behind; it closes its side when that is done."""
@@ -343,7 +344,9 @@ class Worker:
         try:
             return process.connection.recv()
         except (EOFError, OSError) as error:
-            raise WorkerDied(self._end(_GRACE_S)) from error
+            code = process.join(_GRACE_S)
+            self._end(0.0)
+            raise WorkerDied(code) from error
 
     def _started(self, stop: threading.Event) -> WorkerProcess:
         if self._process is None:
@@ -354,12 +357,10 @@ class Worker:
                 raise Stopped
         return self._process
 
-    def _end(self, grace_s: float) -> int:
-        if self._process is None:
-            return 0
-        code = self._process.end(grace_s)
-        self._process = None
-        return code
+    def _end(self, grace_s: float) -> None:
+        if self._process is not None:
+            self._process.end(grace_s)
+            self._process = None
 
 
 @contextlib.contextmanager
