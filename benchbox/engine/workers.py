@@ -95,6 +95,8 @@ class WorkerContext:
     """
 
     def __init__(self) -> None:
+        self.used = False
+        """Whether a worker was ever asked for."""
         self.control, theirs = socket.socketpair()
         # -P: a file in the working directory must not pass for a library.
         command = [sys.executable, "-P", "-c", _SERVER, str(theirs.fileno())]
@@ -119,6 +121,8 @@ class WorkerContext:
     def end(self, timeout_s: float = _END_S) -> None:
         """End all workers, what they have started, and the server."""
         self.control.close()
+        if not self.used:  # it has nothing to clean up, and may be importing for a while yet
+            self._server.kill()
         try:
             self._server.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -210,6 +214,7 @@ class WorkerProcess:
         self.connection: Connection[Any, Any] = Connection(ours.detach())
         with theirs, their_life, contextlib.suppress(OSError):  # `join` then finds the server gone
             files = [their_life.fileno(), theirs.fileno(), *self._output]
+            self._context.used = True
             socket.send_fds(self._context.control, [b"w"], files)
             self.connection.send(self._surroundings)
             if self._target:
