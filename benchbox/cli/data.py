@@ -122,14 +122,19 @@ def audit(
     """
     from benchbox.api.errors import BenchboxError, did_you_mean
     from benchbox.audit.duplicates import find_duplicates
+    from benchbox.cli.progress import Display
 
-    kind, splits = _open(path, dataset, skip_bad, plugins, plugin_folders)
-    names = [images.split for images in splits.sets]
-    if split and split not in names:
-        raise BenchboxError(
-            f"{path or kind.name} has no split '{split}'", hint=did_you_mean(split, filter(None, names))
-        )
-    found = find_duplicates(splits.sets)
+    with Display() as display:
+        display.begin_stage(f"reading {path or 'the built-in sample'}")
+        kind, splits = _open(path, dataset, skip_bad, plugins, plugin_folders)
+        names = [images.split for images in splits.sets]
+        if split and split not in names:
+            raise BenchboxError(
+                f"{path or kind.name} has no split '{split}'", hint=did_you_mean(split, filter(None, names))
+            )
+        count = sum(len(images) for images in splits.sets)
+        display.begin_stage(f"comparing {count:,} images with each other")
+        found = find_duplicates(splits.sets)
     groups = _groups(splits.sets, found, split)
     counts = _counts(kind, splits, found)
     if picture is not None:

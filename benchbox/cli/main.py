@@ -117,7 +117,7 @@ def _run() -> int | str:
         error.show()
         return 2
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; what was finished is kept", err=True)
+        click.echo("interrupted", err=True)
         return 130
     except BrokenPipeError:
         # The reader of a pipe has gone: nothing is left to say, and nowhere to say it.

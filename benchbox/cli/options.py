@@ -6,6 +6,8 @@ import contextlib
 import io
 import math
 import re
+import shlex
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -28,6 +30,11 @@ def echo(text: object, *, nl: bool = True, err: bool = False, bold: bool = False
 def print_text(text: str) -> None:
     """Print a finished text with one line feed at its end."""
     click.echo(text, nl=not text.endswith("\n"))
+
+
+def typed_command() -> str:
+    """What was typed, for a record or to be typed again."""
+    return shlex.join(["benchbox", *sys.argv[1:]])
 
 
 @contextlib.contextmanager

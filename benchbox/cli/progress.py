@@ -1,13 +1,15 @@
-"""Progress of a run: a live display in a terminal, an occasional line in a pipe."""
+"""Progress: a live display in a terminal, an occasional line in a pipe, the same for every command that takes time."""
 
 from __future__ import annotations
 
 import time
 from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from benchbox.engine.events import (
     CellDone,
@@ -24,6 +26,9 @@ from benchbox.engine.events import (
 from benchbox.registry import Broken, Importing, SlowImport
 from benchbox.system.text import plain
 
+if TYPE_CHECKING:
+    from benchbox.training import BatchDone, EpochDone, TrainingStarted
+
 EVERY_S = 15.0
 """Seconds between two lines where there is no terminal to draw on."""
 
@@ -32,8 +37,19 @@ def _safe(text: str) -> str:
     return escape(plain(text))
 
 
-class RunProgress:
-    """Shows the events of a run on standard error."""
+class _TimeLeft(TimeRemainingColumn):
+    """The time that a task states itself, or else rich's estimate."""
+
+    def render(self, task: Task) -> Text:
+        left: float | None = task.fields["left"]
+        if left is None:
+            return super().render(task)
+        seconds = max(0, round(left))
+        return Text(f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}", style="progress.remaining")
+
+
+class Display:
+    """Live lines on standard error: what is being done, how far, how fast, time left; in a pipe a line now and then."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -42,18 +58,15 @@ class RunProgress:
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             TextColumn("{task.fields[speed]}"),
-            TimeRemainingColumn(),
+            _TimeLeft(),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
         )
-        self._begun = self._told = time.monotonic()
-        self._images = 0
-        self.run_id = ""
-        self._importing: TaskID | None = None
+        self._told = time.monotonic()
         self._stage: TaskID | None = None
 
-    def __enter__(self) -> RunProgress:
+    def __enter__(self) -> Self:
         """Start to draw."""
         self._progress.start()
         return self
@@ -61,43 +74,75 @@ class RunProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop drawing, so that an error stands on a clean line."""
+        """Stop drawing, so that an error gets a clean line."""
         self._progress.stop()
 
-    def _end_stage(self) -> None:
-        """Take the line of a stage away: the next one begins, or the timing."""
+    def say(self, line: str) -> None:
+        """Print a line that stays, above those that move."""
+        self._console.print(line, highlight=False, soft_wrap=True)
+
+    def begin_stage(self, name: str, steps: int | None = None) -> None:
+        """Show a part of the work in place of the one before it."""
+        self.end_stage()
+        self._stage = self._add(_safe(name), steps)
+
+    def end_stage(self) -> None:
+        """Take the line of the last stage away."""
         if self._stage is not None:
             self._progress.remove_task(self._stage)
             self._stage = None
+
+    def _add(self, description: str, total: int | None, completed: int = 0) -> TaskID:
+        return self._progress.add_task(description, total=total, completed=completed, speed="", left=None)
+
+    def _tell(self) -> None:
+        """Print where the work is, where nothing is drawn and the last line is a while ago."""
+        if not (self._progress.disable and self._progress.tasks and time.monotonic() > self._told + EVERY_S):
+            return
+        self._told = time.monotonic()
+        tasks = self._progress.tasks
+        task = next((task for task in tasks if not task.finished), tasks[-1])
+        share = f", {task.percentage:.0f} %" if task.total else ""
+        self.say(f"{task.description}{share} {task.fields['speed']}".rstrip())
+
+
+class RunProgress(Display):
+    """Shows the events of a run, or of several, one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun = time.monotonic()
+        self._images = 0
+        self.run_id = ""
+        self._importing: TaskID | None = None
+        self._tasks: list[TaskID] = []
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
         match event:
             case Importing(provider):
                 if self._importing is None:
-                    self._importing = self._progress.add_task("importing", total=None, speed="")
+                    self._importing = self._add("importing", None)
                 self._progress.update(self._importing, description=f"importing {_safe(provider.label)}")
             case SlowImport(provider, seconds):
-                self._console.print(
+                self.say(
                     f"{_safe(provider.label)} took {seconds:.0f} s to import; every process that runs it takes that "
                     "again, as part of its cold start"
                 )
             case Broken(provider, reason):
-                self._console.print(f"left out: {_safe(f'{provider.label}: {reason}')}")
+                self.say(f"left out: {_safe(f'{provider.label}: {reason}')}")
             case RunStarted(record, done):
-                if self._importing is not None:
-                    self._progress.remove_task(self._importing)
-                    self._importing = None
-                self.run_id = record.run_id
+                self._begin(record.run_id)
                 self._record = record
                 cells = [cell for cell in record.cells if not cell.skipped]
                 total = len(cells) * record.data.images * record.protocol.repeats
-                self._quality = self._progress.add_task("scoring", total=total, completed=done, speed="")
+                self._quality = self._add("scoring", total, done)
+                self._tasks = [self._quality]
                 if record.options.timing:
-                    self._timing = self._progress.add_task("timing", total=len(record.denoisers), speed="")
-                self._begun = time.monotonic()
+                    self._timing = self._add("timing", len(record.denoisers))
+                    self._tasks.append(self._timing)
             case SetAside(name):
-                self._console.print(f"set aside: {_safe(name)}, which is torn or does not belong into this run")
+                self.say(f"set aside: {_safe(name)}, which is torn or does not belong to this run")
             case WorkerStarted(denoiser):
                 description = f"starting {_safe(denoiser)} (compiles on first use)"
                 self._progress.update(self._quality, description=description)
@@ -113,20 +158,61 @@ class RunProgress:
             case CellDone(cell, outcome):
                 if outcome.status not in ("ok", "skipped") and self._console.is_terminal:
                     where = _safe(f"{self._record.cell_label(cell)}: {outcome.reason}")
-                    self._console.print(f"[red]{outcome.status}[/]: {where}")
+                    self.say(f"[red]{outcome.status}[/]: {where}")
             case StageStarted(name, steps):
-                self._end_stage()
-                self._stage = self._progress.add_task(_safe(name), total=steps, speed="")
+                self.begin_stage(name, steps)
             case StageAdvanced():
                 if self._stage is not None:
                     self._progress.update(self._stage, advance=1)
             case TimingStarted(denoiser):
-                self._end_stage()
+                self.end_stage()
                 self._progress.update(self._timing, description=f"timing {_safe(denoiser)}")
             case TimingDone():
                 self._progress.update(self._timing, advance=1)
-        if self._progress.disable and self._progress.tasks and time.monotonic() > self._told + EVERY_S:
+        self._tell()
+
+    def _begin(self, run_id: str) -> None:
+        """Make room for the lines of a run: a search makes several."""
+        self.end_stage()
+        for task in (*self._tasks, *([] if self._importing is None else [self._importing])):
+            self._progress.remove_task(task)
+        self._importing = None
+        self.run_id, self._images, self._begun = run_id, 0, time.monotonic()
+
+
+class TrainingProgress(Display):
+    """Shows the events of a training; one line an epoch stays."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.epochs = 0
+
+    def __call__(self, event: TrainingStarted | BatchDone | EpochDone) -> None:
+        """Show an event."""
+        from benchbox.training import BatchDone, TrainingStarted
+
+        if isinstance(event, TrainingStarted):
+            self.say(
+                f"{event.images} images to fit, {event.validation} to validate on; epochs {event.first_epoch} to "
+                f"{event.epochs}"
+            )
+            self._task = self._add(f"epoch {event.first_epoch}", event.images)
+        elif isinstance(event, BatchDone):
+            self._progress.update(
+                self._task,
+                advance=event.images,
+                description=f"epoch {event.epoch}",
+                speed=f"loss {event.loss:.6f}  {event.images_per_s:,.0f} images/s",
+                left=event.seconds_left,
+            )
+        else:
+            self._progress.reset(self._task, description=f"epoch {event.epoch + 1}", speed="")
+            self.epochs += 1
             self._told = time.monotonic()
-            task = next((one for one in self._progress.tasks if not one.finished), self._progress.tasks[-1])
-            share = f", {task.percentage:.0f} %" if task.total else ""
-            self._console.print(f"{task.description}{share} {task.fields['speed']}".rstrip(), soft_wrap=True)
+            self.say(
+                f"epoch {event.epoch}: loss {event.loss:.6f}, accuracy {event.accuracy:.3f}; validation "
+                f"{event.val_loss:.6f}, {event.val_psnr:.2f} dB, accuracy {event.val_accuracy:.3f}; "
+                f"{event.images_per_s:,.0f} images/s"
+                f"{', best' if event.best else ''}"
+            )
+        self._tell()

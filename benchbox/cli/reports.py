@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +19,7 @@ from benchbox.cli.options import (
     results_option,
     run_options,
     sort_option,
+    typed_command,
 )
 
 if TYPE_CHECKING:
@@ -216,7 +215,7 @@ def merge(runs: tuple[str, ...], form: str, output: Path | None, results: Path) 
     from benchbox.store import RunStore, find_run
 
     stores = [RunStore.open(find_run(results, run)) for run in runs]
-    merged = merge_runs(stores, output or results, shlex.join(["benchbox", *sys.argv[1:]]))
+    merged = merge_runs(stores, output or results, typed_command())
     board = build_leaderboard(merged)
     _print_board(board, form)
     echo(f"results: {merged.folder}\nmarkdown: {write_leaderboard(merged, board)}", err=True)

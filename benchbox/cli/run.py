@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import sys
 from collections.abc import Callable
@@ -12,7 +11,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from benchbox.cli.containment import interruptible
-from benchbox.cli.options import Command, GroupedOption, chosen, echo, rank_leaky_option, run_options, sort_option
+from benchbox.cli.options import (
+    Command,
+    GroupedOption,
+    chosen,
+    echo,
+    rank_leaky_option,
+    run_options,
+    sort_option,
+    typed_command,
+)
 from benchbox.records.options import OUTPUT
 
 if TYPE_CHECKING:
@@ -61,8 +69,8 @@ def command(sort: str, rank_leaky: bool, page: bool, resume: str, **values: Any)
     options.check()
     from benchbox.engine.run import execute
 
-    typed = shlex.join(["benchbox", *sys.argv[1:]])
-    _finish(_watched(lambda progress: execute(options, progress, typed), Path(options.results)), sort, rank_leaky, page)
+    store = _watched(lambda progress: execute(options, progress, typed_command()), Path(options.results))
+    _finish(store, sort, rank_leaky, page)
 
 
 def _resume(run: str, values: dict[str, Any]) -> RunStore:
@@ -95,7 +103,7 @@ def _resume(run: str, values: dict[str, Any]) -> RunStore:
 
 
 def _watched(work: Callable[[RunProgress], RunStore], results: Path) -> RunStore:
-    """Show progress; an interrupt, SIGTERM or SIGHUP ends the work in order, a second at once; how to go on is said."""
+    """Show progress; where the work ends early, say the command that goes on."""
     from benchbox.api.errors import BenchboxError
     from benchbox.cli.progress import RunProgress
 
@@ -103,20 +111,11 @@ def _watched(work: Callable[[RunProgress], RunStore], results: Path) -> RunStore
 
     def go_on() -> str:
         where = [] if results == Path("results") else ["--results", str(results)]
-        return shlex.join(["benchbox", "run", "--resume", progress.run_id, *where])
-
-    def last_words() -> str:
-        return f"ended at once; what was finished is kept. Go on with: {go_on()}\n" if progress.run_id else ""
+        return shlex.join(["benchbox", "run", "--resume", progress.run_id, *where]) if progress.run_id else ""
 
     try:
-        with interruptible(last_words), progress:
+        with interruptible(go_on), progress:
             return work(progress)
-    except KeyboardInterrupt:
-        if progress.run_id:
-            with contextlib.suppress(OSError):
-                click.echo(f"interrupted; what was finished is kept. Go on with: {go_on()}", err=True)
-            sys.exit(130)
-        raise
     except BenchboxError as error:
         if progress.run_id:
             hint = f"{error.hint}; then go on with: {go_on()}" if error.hint else f"go on with: {go_on()}"

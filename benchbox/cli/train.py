@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import os
-import shlex
-import signal
-import sys
-import time
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import click
@@ -22,13 +17,11 @@ from benchbox.cli.options import (
     plugin_options,
     print_text,
     run_options,
+    typed_command,
 )
 
 if TYPE_CHECKING:
-    from benchbox.training import Event
-
-EVERY_S = 30.0
-"""Seconds between two lines within an epoch where there is no progress bar."""
+    from benchbox.engine.tune import TuneResult
 
 
 @click.command("train", cls=Command)
@@ -84,6 +77,8 @@ def train(
       benchbox train unet --data fer2013.csv --output my-unet --resume
       benchbox run unet:weights=my-unet/weights.npz --data fer2013.csv
     """
+    from benchbox.cli.containment import interruptible
+    from benchbox.cli.progress import TrainingProgress
     from benchbox.training import TrainConfig, train
 
     config = TrainConfig(
@@ -104,100 +99,20 @@ def train(
         resume=resume,
         plugin_files=plugins,
         plugin_folders=plugin_folders,
-        command=shlex.join(["benchbox", *sys.argv[1:]]),
+        command=typed_command(),
     )
-    # SIGTERM's default would leave the way to go on unsaid; SIGINT is ignored where a script started this with &.
-    ends = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, signal.default_int_handler) for number in ends}
-    progress = _Progress()
-    try:
-        with progress:
-            result = train(config, progress)
-    except KeyboardInterrupt:
-        if progress.epochs or resume:
-            command = config.command if resume else f"{config.command} --resume"
-            click.echo(f"interrupted; every finished epoch is kept. Go on with: {command}", err=True)
-        else:
-            click.echo("interrupted before the first epoch was finished; nothing was kept", err=True)
-        sys.exit(130)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    progress = TrainingProgress()
+
+    def go_on() -> str:
+        return config.command if resume else f"{config.command} --resume" if progress.epochs else ""
+
+    with interruptible(go_on), progress:
+        result = train(config, progress)
     best = next(row for row in reversed(result.history) if row.best)
     click.echo(f"ended: {result.stopped}; best epoch {best.epoch}, validation PSNR {best.val_psnr:.2f} dB")
     echo(f"weights: {result.weights}\ncard: {result.weights.with_suffix('.json')}")
     echo(f"try: benchbox run {denoiser}:weights={result.weights}")
 
-
-class _Progress:
-    """Shows the events of a training on standard error; one line an epoch stays, and a line now and then in a pipe."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        self._console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[state]}"),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
-        self._told = time.monotonic()
-        self.epochs = 0
-
-    def __enter__(self) -> _Progress:
-        """Start to draw."""
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop drawing, so that an error stands on a clean line."""
-        self._progress.stop()
-
-    def __call__(self, event: Event) -> None:
-        """Show an event."""
-        from benchbox.training import BatchDone, TrainingStarted
-
-        if isinstance(event, TrainingStarted):
-            self._print(
-                f"{event.images} images to fit, {event.validation} to validate on; epochs {event.first_epoch} to "
-                f"{event.epochs}"
-            )
-            self._task = self._progress.add_task("", total=event.images, epoch=event.first_epoch, state="")
-        elif isinstance(event, BatchDone):
-            state = f"loss {event.loss:.6f}  {event.images_per_s:,.0f} images/s  {_clock(event.seconds_left)} left"
-            self._progress.update(self._task, advance=event.images, epoch=event.epoch, state=state)
-            if self._progress.disable and time.monotonic() > self._told + EVERY_S:
-                self._told = time.monotonic()
-                self._print(f"epoch {event.epoch}, {self._progress.tasks[0].completed:.0f} images: {state}")
-        else:
-            self._progress.reset(self._task, epoch=event.epoch + 1, state="")
-            self.epochs += 1
-            self._told = time.monotonic()
-            self._print(
-                f"epoch {event.epoch}: loss {event.loss:.6f}, accuracy {event.accuracy:.3f}; validation "
-                f"{event.val_loss:.6f}, {event.val_psnr:.2f} dB, accuracy {event.val_accuracy:.3f}; "
-                f"{event.images_per_s:,.0f} images/s"
-                f"{', best' if event.best else ''}"
-            )
-
-    def _print(self, line: str) -> None:
-        self._console.print(line, highlight=False, soft_wrap=True)
-
-
-def _clock(seconds: float) -> str:
-    whole = max(0, round(seconds))
-    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
-
-
-if TYPE_CHECKING:
-    from benchbox.engine.tune import TuneResult
 
 _SHOWN = 10
 
@@ -293,7 +208,7 @@ def tune(
         results=results,
         plugin_files=plugins,
         plugin_folders=plugin_folders,
-        command=shlex.join(["benchbox", *sys.argv[1:]]),
+        command=typed_command(),
     )
     _require_writable(output)
     with RunProgress() as progress:

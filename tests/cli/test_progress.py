@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +19,8 @@ from benchbox.cli.progress import RunProgress
 from benchbox.engine.events import Event, StageAdvanced, StageStarted, TimingStarted
 from benchbox.engine.run import execute
 from benchbox.records.run import RunOptions
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.mark.slow
@@ -50,3 +59,90 @@ def test_every_part_of_a_run_has_its_line(tmp_path: Path, monkeypatch: pytest.Mo
     timing = next(place for place, event in enumerate(told) if isinstance(event, TimingStarted))
     assert "timing identity" in lines[timing]
     assert not any("pictures" in line for line in lines[timing:])
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_run_that_is_not_timed_never_speaks_of_timing(
+    terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(
+        "benchbox.cli.progress.Console", lambda stderr: Console(file=screen, force_terminal=terminal, width=120)
+    )
+    monkeypatch.setattr("benchbox.cli.progress.EVERY_S", 0.0)
+    options = RunOptions(("identity",), limit=8, metrics=("psnr",), timing=False, previews=2, results=str(tmp_path))
+    with RunProgress() as progress:
+        execute(options, progress)
+        progress._progress.refresh()
+    said = screen.getvalue()
+    assert "scoring identity" in said
+    assert "making pictures" in said
+    assert "timing" not in said
+
+
+def test_a_search_shows_the_lines_of_its_present_round_only(tmp_path: Path) -> None:
+    options = RunOptions(("identity",), limit=4, metrics=("psnr",), timing=False, previews=0, results=str(tmp_path))
+    with RunProgress() as progress:
+        for _ in range(2):
+            execute(options, progress)
+            assert [task.description for task in progress._progress.tasks][:1] == ["scoring identity @ gaussian:0.1"]
+            assert sum("scoring identity" in task.description for task in progress._progress.tasks) == 1
+
+
+SLOW = """
+import os, time
+from pathlib import Path
+from benchbox import Denoiser, hookimpl
+
+
+class Slow(Denoiser):
+    name = "slow"
+    summary = "takes its time where it is told to"
+
+    def __init__(self, *, k: float = 0.5) -> None:
+        self.k = k
+
+    def denoise(self, noisy, sigma):
+        if "SLOW" in os.environ:
+            Path(os.environ["SLOW"]).touch()
+            time.sleep(600)
+        return self.k * noisy
+
+
+@hookimpl
+def benchbox_denoisers():
+    return [Slow]
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "number"),
+    [
+        (["tune", "slow", "--space", "k=0.2,0.8", "--plugin", "slow.py", "--limit", "4"], signal.SIGTERM),
+        (["replay", "2", "--plugin", "slow.py"], signal.SIGINT),
+    ],
+)
+def test_an_interrupt_ends_every_command_in_the_same_way(
+    words: list[str], number: signal.Signals, benchbox: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "slow.py").write_text(SLOW, encoding="utf-8")
+    if words[0] == "replay":
+        benchbox("run", "slow", "--plugin", "slow.py", "--limit", "4", "--no-timing", "--previews", "0")
+    begun = tmp_path / "begun"
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchbox", *words],
+        cwd=tmp_path,
+        env=os.environ | {"SLOW": str(begun)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        while not begun.exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(number)
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == f"interrupted. Start again with: {shlex.join(['benchbox', *words])}"
+    assert "Traceback" not in said

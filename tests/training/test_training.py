@@ -480,7 +480,7 @@ def test_an_interrupted_training_says_how_to_go_on(config: TrainConfig, tmp_path
         process.send_signal(number)
         said = process.stderr.read()
     assert process.returncode == 130
-    assert "every finished epoch is kept" in said
+    assert "interrupted; what was finished is kept" in said
     typed = said.split("Go on with: ")[1].strip()
     assert typed.endswith("--output mine --epochs 9999 --patience 9999 --resume")
     epochs = (tmp_path / "mine" / "history.csv").read_text(encoding="utf-8").count("\n") - 1
