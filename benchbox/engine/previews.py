@@ -19,7 +19,7 @@ from benchbox.engine.shard import Condition, checked, draw, image_set, make_deno
 from benchbox.engine.work_loop import WorkLoop, WorkQueue
 from benchbox.engine.workers import WorkerContext
 from benchbox.records.run import Cell, Failure, PluginSpec
-from benchbox.stats.summaries import average_repeats
+from benchbox.stats.summaries import average_repeats, counted
 from benchbox.store import IMAGE, RunStore, noise_key
 
 SIDE = 96
@@ -207,12 +207,10 @@ def _inputs(store: RunStore, condition: Condition, cells: Sequence[Cell], repeat
         return tuple(dict.fromkeys(columns[IMAGE].tolist()))
     record = store.record
     metric = record.main_metric
-    scores = {
-        record.denoiser_label(cell.denoiser): average_repeats(store.scores(cell.key), record.protocol.repeats)[
-            metric.spec
-        ].astype(np.float64)
-        for cell in cells
-    }
+    scores = {}
+    for cell in cells:
+        column = {metric.spec: counted(store.scores(cell.key)[metric.spec], metric.unit)}
+        scores[record.denoiser_label(cell.denoiser)] = average_repeats(column, record.protocol.repeats)[metric.spec]
     higher = metric.higher_is_better
     chosen = dict(choose_images(scores, store.record.options.previews, higher_is_better=higher))
     if not chosen:

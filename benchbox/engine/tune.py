@@ -22,6 +22,7 @@ from benchbox.records.options import DEFAULT_NOISE, DataRequest, Protocol, RunOp
 from benchbox.records.specs import Spec, build, canonical, parse_spec, resolve, write_value
 from benchbox.records.tuned import TunedOptions, apply_tuned
 from benchbox.registry import Registry, load_registry
+from benchbox.stats.summaries import mean_of
 from benchbox.store import RunStore
 
 PROBED = 3
@@ -273,22 +274,16 @@ def make_candidates(
 
 def _trials(store: RunStore) -> list[Trial]:
     outcomes = store.outcomes()
-    metric = store.record.metrics[0].spec
+    metric = store.record.metrics[0]
     trials = []
     for denoiser in store.record.denoisers:
         cells = [cell for cell in store.record.cells if cell.denoiser == denoiser.spec]
         reason = next((outcomes[cell.key].reason for cell in cells if outcomes[cell.key].status != "ok"), "")
         score = math.nan
         if not reason:
-            score = float(np.mean([_mean(store.scores(cell.key)[metric]) for cell in cells]))
+            score = float(np.mean([mean_of(store.scores(cell.key)[metric.spec], metric.unit).mean for cell in cells]))
         trials.append(Trial(denoiser.spec, score, store.record.data.images, reason))
     return trials
-
-
-def _mean(scores: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
-    """Mean over the images of finite score, as in the leaderboard; infinite where every image is perfect."""
-    finite = np.isfinite(scores)
-    return float(scores[finite].mean()) if finite.any() else math.inf
 
 
 def _with_split(request: DataRequest, registry: Registry) -> DataRequest:

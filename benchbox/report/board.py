@@ -81,15 +81,13 @@ class SummaryRow:
 
     Attributes
     ----------
-    rank : int or None
-        None where it is not ranked in every condition.
+    rank, rank_to : int or None
+        As those of a `Row`. None where it is not ranked in every condition.
     denoiser : str
-    mean_rank : float
-        Mean of its ranks; NaN where it has none.
     mean : float
         Mean over the conditions it completed of its mean in the metric that ranks.
     wins : int
-        Conditions in which its rank is 1, shared or not.
+        Conditions in which no row is significantly better.
     worst_noise : str
         Condition in which it is furthest behind the best row.
     worst_difference : float
@@ -100,8 +98,8 @@ class SummaryRow:
     """
 
     rank: int | None
+    rank_to: int | None
     denoiser: str
-    mean_rank: float
     mean: float
     wins: int
     worst_noise: str
@@ -119,11 +117,14 @@ class Summary:
     noises : tuple of str
         The conditions: noises on which a row was ranked. The ranked rows completed all of them.
     rows : tuple of SummaryRow
-        By mean rank, then by mean.
+        By mean; last those that are not ranked.
+    compared : int
+        Images on which the ranks rest.
     """
 
     noises: tuple[str, ...]
     rows: tuple[SummaryRow, ...]
+    compared: int
 
 
 @dataclass(frozen=True)
@@ -248,7 +249,8 @@ class Row:
     Attributes
     ----------
     rank : int or None
-        Rows that cannot be told apart share one. None where it is not ranked: `status` and `reason` say why.
+        The best rank that it may have: 1 + the rows that are significantly better. Its place by the mean where there
+        are too few images to test. None where it is not ranked: `status` and `reason` say why.
     denoiser : str
         What the user typed.
     spec : str
@@ -271,14 +273,15 @@ class Row:
         Keys of the columns in which no ranked row is better.
     to_best : Comparison or None
         This row less the first one in the metric that ranks, in the unit of the metric.
-    gap_closed : float or None
-        Share of the way from doing nothing to the best row for each image.
     worse_than_nothing : bool
         Whether its mean is worse than that of the floor, the row that does nothing.
     on_front : bool
         Whether no ranked row is both at least as good and as fast.
     latency_normalised : float or None
         p50 of the latency over the time of the calibration kernel on the same machine.
+    rank_to : int or None
+        The worst rank that it may have: the ranked rows less those that are significantly worse. None where it is not
+        ranked, or where there are too few images to test.
     """
 
     rank: int | None
@@ -297,10 +300,10 @@ class Row:
     cautions: tuple[str, ...] = ()
     best: tuple[str, ...] = ()
     to_best: Comparison | None = None
-    gap_closed: float | None = None
     worse_than_nothing: bool = False
     on_front: bool = False
     latency_normalised: float | None = None
+    rank_to: int | None = None
 
 
 @dataclass(frozen=True)
@@ -318,14 +321,14 @@ class Block:
     rows : tuple of Row
         Best first; then those without a rank, in the same way, and last those without a result.
     compared : int
-        Images of finite score in every ranked row: those that comparisons and ranks rest on.
+        Images on which comparisons and ranks rest: those on which any row has a score.
     steps : tuple of Step
     oracle : float or None
         Mean over images of the best ranked row of each, in the metric that ranks.
     oracle_wiener : float or None
         Mean over images of the Wiener filter that knows each clean spectrum, in the metric that ranks.
     complements : tuple of Complement
-        The pairs that gain most, at most three.
+        The pairs that beat the best row and gain most, at most three.
     mismatch : tuple of Mismatch
         What a wrong noise level costs, the most robust denoiser first.
     """

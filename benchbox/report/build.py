@@ -15,8 +15,9 @@ from benchbox.records.run import Cell, RunRecord
 from benchbox.report.advice import advise
 from benchbox.report.board import Block, Leaderboard, MetricColumn, Mismatch, Row, Summary, SummaryRow
 from benchbox.report.ranked import Unranked, rank_blocks
-from benchbox.report.rows import advise_on_leaks, column_of, make_header, make_row, normalised_latency
-from benchbox.stats.summaries import Mean, average_repeats, mean_of
+from benchbox.report.rows import advise_on_leaks, column_of, image_scores, make_header, make_row, normalised_latency
+from benchbox.stats.ranking import rank_rows
+from benchbox.stats.summaries import Mean, average_repeats, counted, mean_of
 from benchbox.store import IMAGE, RunStore
 
 Columns = Mapping[str, NDArray[Any]]
@@ -58,12 +59,19 @@ def mismatch_curves(
     return tuple(sorted(curves, key=lambda curve: curve.loss))
 
 
-def summarise(blocks: Sequence[Block], sort: MetricColumn) -> Summary | None:
-    """Rank denoisers over several noises, by their mean rank and, where it is equal, by their mean score.
+def summarise(
+    blocks: Sequence[Block], scores: Mapping[str, Mapping[str, Columns]], sort: MetricColumn
+) -> Summary | None:
+    """Rank denoisers by their mean over several noises.
+
+    The score of an image is its mean over the noises, so that images stay the unit of every test, and neither the order
+    nor the mean of two rows depends on who else runs.
 
     Parameters
     ----------
     blocks : sequence of Block
+    scores : mapping of str to mapping of str to columns
+        Scores by noise and denoiser.
     sort : MetricColumn
         The metric that ranks.
 
@@ -83,35 +91,33 @@ def summarise(blocks: Sequence[Block], sort: MetricColumn) -> Summary | None:
             if row.status == "ok" and not np.isnan(row.scores[sort.label].mean):
                 found[row.denoiser].append((block, row))
     rows = {denoiser: _row(denoiser, cells, sort.label, sign) for denoiser, cells in found.items()}
-    everywhere = {
-        denoiser for denoiser, cells in found.items() if sum(row.rank is not None for _, row in cells) == len(blocks)
-    }
-    complete = [row for denoiser, row in rows.items() if denoiser in everywhere]
-    complete.sort(key=lambda row: (row.mean_rank, -sign * row.mean))
-    ranked: list[SummaryRow] = []
-    for place, one in enumerate(complete, start=1):
-        last = ranked[-1] if ranked else None
-        equal = last is not None and (last.mean_rank, last.mean) == (one.mean_rank, one.mean)
-        rank = last.rank if last is not None and equal else place
-        ranked.append(replace(one, rank=rank, best=_best(one, complete, sign)))
-    rest = [row for denoiser, row in rows.items() if denoiser not in everywhere]
-    return Summary(tuple(block.noise for block in blocks), (*ranked, *rest))
+    names = [name for name, cells in found.items() if sum(row.rank is not None for _, row in cells) == len(blocks)]
+    columns = [np.mean([scores[block.noise][name][sort.label] for block in blocks], axis=0) for name in names]
+    # Where a ranked row has no value on an image of some noise, no row of that noise has one.
+    table = np.column_stack(columns) if columns else np.empty((0, 0))
+    table = table[np.isfinite(table).all(axis=1)]
+    ranked = []
+    if names:
+        ranking = rank_rows(sign * table)
+        for place, (column, (best, worst)) in enumerate(zip(ranking.order, ranking.ranks, strict=True), start=1):
+            ranks = (best, worst) if ranking.tested else (place, None)
+            mean = float(table[:, column].mean())
+            ranked.append(replace(rows[names[column]], rank=ranks[0], rank_to=ranks[1], mean=mean))
+        ranked = [replace(one, best=_best(one, ranked, sign)) for one in ranked]
+    rest = [row for denoiser, row in rows.items() if denoiser not in names]
+    return Summary(tuple(block.noise for block in blocks), (*ranked, *rest), len(table))
 
 
 def _row(denoiser: str, cells: Sequence[tuple[Block, Row]], sort: str, sign: float) -> SummaryRow:
     """Figures of a denoiser over the noises that it completed."""
-    if not cells:
-        return SummaryRow(None, denoiser, np.nan, np.nan, 0, "", np.nan, 0)
-    mean = float(np.mean([row.scores[sort].mean for _, row in cells]))
+    mean = float(np.mean([row.scores[sort].mean for _, row in cells])) if cells else np.nan
     ranked = [(block, row) for block, row in cells if row.rank is not None]
-    if not ranked:
-        return SummaryRow(None, denoiser, np.nan, mean, 0, "", np.nan, len(cells))
     behind = [(sign * row.to_best.difference if row.to_best else 0.0, block.noise) for block, row in ranked]
-    worst, noise = min(behind)
+    worst, noise = min(behind, default=(np.nan, ""))
     return SummaryRow(
         rank=None,
+        rank_to=None,
         denoiser=denoiser,
-        mean_rank=float(np.mean([row.rank for _, row in ranked])),
         mean=mean,
         wins=sum(row.rank == 1 for _, row in ranked),
         worst_noise=noise if worst < 0 else "",
@@ -122,7 +128,6 @@ def _row(denoiser: str, cells: Sequence[tuple[Block, Row]], sort: str, sign: flo
 
 def _best(row: SummaryRow, rows: Sequence[SummaryRow], sign: float) -> tuple[str, ...]:
     marks = {
-        "mean_rank": row.mean_rank == min(one.mean_rank for one in rows),
         "mean": row.mean == max((one.mean for one in rows), key=lambda mean: sign * mean),
         "wins": row.wins == max(one.wins for one in rows),
         "worst": sign * row.worst_difference == max(sign * one.worst_difference for one in rows),
@@ -200,7 +205,7 @@ def build_leaderboard(
         sort=sort,
         timing=record.options.timing and bool(timings),
         blocks=ranked,
-        summary=summarise(ranked, metrics[sort]),
+        summary=summarise(ranked, {block.noise: block.scores for block in blocks}, metrics[sort]),
         within_ms=within_ms,
         advice=(*(() if rank_leaky else advise_on_leaks(record, outcomes)), *advise(record, blocks, timings)),
     )
@@ -223,11 +228,11 @@ def _checked_scores(store: RunStore, cell: Cell, outcomes: Mapping[str, Outcome]
     if outcome is None or outcome.status != "ok":
         return {}
     scores = store.scores(cell.key)
-    repeats = store.record.protocol.repeats
-    complete = scores and np.array_equal(scores[IMAGE], np.repeat(np.arange(store.record.data.images), repeats))
+    images = np.repeat(np.arange(store.record.data.images), store.record.protocol.repeats)
+    complete = scores and np.array_equal(scores[IMAGE], images)
     if not complete or any(metric.spec not in scores for metric in store.record.metrics):
         return {}
-    return average_repeats(scores, repeats)
+    return image_scores(store, cell)
 
 
 def _oracle_wiener(store: RunStore, noise: str, sort: str) -> float | None:
@@ -236,7 +241,9 @@ def _oracle_wiener(store: RunStore, noise: str, sort: str) -> float | None:
     repeats = store.record.protocol.repeats
     if len(columns.get(sort, ())) != store.record.data.images * repeats:
         return None
-    return mean_of(average_repeats(columns, repeats)[sort].astype(np.float64)).mean
+    unit = next(metric.unit for metric in store.record.metrics if metric.spec == sort)
+    scores = counted(columns[sort], unit)
+    return mean_of(average_repeats({sort: scores}, repeats)[sort]).mean
 
 
 def _noisy_psnr(scores: Mapping[str, Mapping[str, NDArray[Any]]]) -> Mean | None:
@@ -244,5 +251,5 @@ def _noisy_psnr(scores: Mapping[str, Mapping[str, NDArray[Any]]]) -> Mean | None
     for columns in scores.values():
         if "noisy_mse" in columns:
             with np.errstate(divide="ignore"):
-                return mean_of(-10 * np.log10(columns["noisy_mse"].astype(np.float64)))
+                return mean_of(-10 * np.log10(columns["noisy_mse"].astype(np.float64)), "dB")
     return None

@@ -14,16 +14,14 @@ from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.records.outcomes import Timing
 from benchbox.records.run import Cell, RunRecord
 from benchbox.report.board import MetricColumn, Speed
-from benchbox.report.rows import column_of, speed_of
-from benchbox.stats.bootstrap import LEVEL, intervals, resampled_means
-from benchbox.stats.ranking import holm, wilcoxon
-from benchbox.stats.summaries import average_repeats
+from benchbox.report.rows import column_of, image_scores, speed_of
+from benchbox.stats.separation import separate
 from benchbox.store import IMAGE, RunStore
 
 
 @dataclass(frozen=True)
 class Change:
-    """A metric in two runs, on the images that have a finite score in both.
+    """A metric in two runs, on the images that have a score in both and in every compared row.
 
     Attributes
     ----------
@@ -32,13 +30,16 @@ class Change:
     difference : float
         Mean of the paired differences, after less before.
     low, high : float
-        Bootstrap interval of the difference at 95 %; NaN for fewer than two images.
+        Simultaneous 95 % interval of the difference, see `benchbox.stats.separation.separate`; NaN for fewer than six
+        images.
     p : float
-        Wilcoxon signed-rank, two-sided, with Holm's correction over all rows of the comparison.
+        Adjusted for all rows of the comparison.
     apart : bool
-        Whether the interval leaves out zero, `p` is below 5 %, and both point the same way.
+        Whether the change is significant: the interval leaves out zero.
     images : int
         Images compared.
+    lost : int
+        Images that had a score before and have none after.
     """
 
     before: float
@@ -49,6 +50,7 @@ class Change:
     p: float
     apart: bool
     images: int
+    lost: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class ComparedRow:
 
     @property
     def best(self) -> tuple[str, ...]:
-        """Metrics whose change is told apart from none, which tables mark."""
+        """Metrics whose change is significant, which tables mark."""
         return tuple(label for label, change in self.changes.items() if change.apart)
 
 
@@ -171,10 +173,7 @@ def compare_runs(first: RunStore, second: RunStore, *, metric: str = "") -> RunC
     paired = {}
     for name in names:
         if not reasons[name]:
-            scores = [
-                average_repeats(store.scores(cells[side][name].key), store.record.protocol.repeats)
-                for side, store in enumerate((first, second))
-            ]
+            scores = [image_scores(store, cells[side][name]) for side, store in enumerate((first, second))]
             paired[name] = _paired(scores[0], scores[1], places, name[0])
     if not paired:
         labels = _labels(first.record, second.record)
@@ -325,38 +324,32 @@ def _changes(
     paired: Mapping[tuple[str, str], tuple[Mapping[str, Values], Mapping[str, Values]]],
     metrics: Mapping[str, MetricColumn],
 ) -> dict[tuple[str, str], dict[str, Change]]:
-    """Paired differences of all rows and metrics; one draw of images serves them all."""
-    names = [(name, label) for label in metrics for name in paired]
-    before = np.column_stack([paired[name][0][label] for name, label in names])
-    after = np.column_stack([paired[name][1][label] for name, label in names])
-    finite = np.isfinite(before) & np.isfinite(after)
-    before, after = np.where(finite, before, np.nan), np.where(finite, after, np.nan)
-    differences = after - before
-    low = high = np.full(len(names), np.nan)
-    if len(differences) > 1:
-        low, high = intervals(resampled_means(differences), finite.sum(axis=0))
-    tests = [wilcoxon(column[kept][:, None]) for column, kept in zip(differences.T, finite.T, strict=True)]
-    p_values = np.array([float(p[0]) for p, _ in tests])
-    effects = np.array([float(effect[0]) for _, effect in tests])
-    rows = len(paired)
-    for start in range(0, len(names), rows):
-        p_values[start : start + rows] = holm(p_values[start : start + rows])
+    """Paired differences of all rows and metrics; the rows of a metric are tested together, on the same images."""
     changes: dict[tuple[str, str], dict[str, Change]] = {name: {} for name in paired}
-    for place, (name, label) in enumerate(names):
-        kept = finite[:, place]
+    for label in metrics:
+        sides = {name: (before[label], after[label]) for name, (before, after) in paired.items()}
+        both = {name: np.isfinite(before) & np.isfinite(after) for name, (before, after) in sides.items()}
+        names = [name for name in paired if both[name].any()]
+        kept = np.all([both[name] for name in names], axis=0) if names else np.zeros(0, bool)
         if not kept.any():
             continue
-        p, difference = float(p_values[place]), float(differences[kept, place].mean())
-        changes[name][label] = Change(
-            before=float(before[kept, place].mean()),
-            after=float(after[kept, place].mean()),
-            difference=difference,
-            low=float(low[place]),
-            high=float(high[place]),
-            p=p,
-            apart=bool(p < 1 - LEVEL and (low[place] > 0 or high[place] < 0) and effects[place] * difference > 0),
-            images=int(kept.sum()),
-        )
+        differences = [sides[name][1][kept] - sides[name][0][kept] for name in names]
+        table = np.column_stack([*differences, np.zeros(kept.sum())])
+        tests = separate(table, np.arange(len(names)), np.full(len(names), len(names)))
+        for row, name in enumerate(names):
+            before, after = sides[name]
+            difference, half = float(tests.difference[row]), float(tests.half_width[row])
+            changes[name][label] = Change(
+                before=float(before[kept].mean()),
+                after=float(after[kept].mean()),
+                difference=difference,
+                low=difference - half,
+                high=difference + half,
+                p=float(tests.p[row]),
+                apart=bool(tests.apart[row]),
+                images=int(kept.sum()),
+                lost=int((np.isfinite(before) & ~np.isfinite(after)).sum()),
+            )
     return changes
 
 

@@ -17,6 +17,7 @@ from benchbox.report.export import escape, jsonable, table_of
 from benchbox.report.gates import Breach
 from benchbox.report.terminal import FACT_INDENT, fitting, hanging, lay_out, widths_of
 from benchbox.report.words import NONE, Column, count, metric_title, score, three_digits
+from benchbox.stats.separation import FEWEST_IMAGES
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def _columns(comparison: RunComparison) -> tuple[Column[ComparedRow], ...]:
 
 
 def _notes(comparison: RunComparison) -> list[str]:
-    notes = ["marked: told apart from no change (the 95 % interval leaves out zero, p after Holm is below 5 %)"]
+    notes = [_marks(comparison)]
     reasons: dict[str, list[str]] = {}
     for row in comparison.rows:
         if row.reason:
@@ -147,7 +148,7 @@ def _notes(comparison: RunComparison) -> list[str]:
         change = row.changes.get(comparison.metric)
         if change is not None and change.images < comparison.images:
             left = count(comparison.images - change.images, "image")
-            notes.append(f"{row.denoiser} on {row.noise}: {left} without a finite score in both runs left out")
+            notes.append(f"{row.denoiser} on {row.noise}: {left} without a score in both runs left out")
     if comparison.refitted:
         names = ", ".join(comparison.refitted)
         notes.append(f"weights changed since the first run: the files of {names} are others in the second")
@@ -160,6 +161,13 @@ def _notes(comparison: RunComparison) -> list[str]:
     elif comparison.speed_caveat:
         notes.append(f"latencies are not compared: {comparison.speed_caveat}")
     return notes
+
+
+def _marks(comparison: RunComparison) -> str:
+    tested = [change for row in comparison.rows for change in row.changes.values()]
+    if tested and all(math.isnan(change.low) for change in tested):
+        return f"nothing is marked: {count(comparison.images, 'image')} cannot show a change, {FEWEST_IMAGES} may"
+    return "marked: significant changes (their 95 % interval leaves out zero; it allows for the number of rows)"
 
 
 def _verdicts(breaches: Sequence[Breach]) -> list[str]:

@@ -109,10 +109,10 @@ def render_csv(board: Leaderboard) -> str:
     """
     speed = [*SPEED_COLUMNS, "threads", "batch"] if board.timing else []
     scores = [f"{metric.label}{part}" for metric in board.metrics for part in ("", "_low", "_high")]
-    versus = ["to_best", "to_best_low", "to_best_high", "to_best_p", "gap_closed"]
+    versus = ["to_best", "to_best_low", "to_best_high", "to_best_p"]
     texts = ["knew", "trained_on", "tuned_on", "status", "reason"]
     normalised = ["latency_normalised"] if has_normalised(board) else []
-    head = ["noise", "rank", "denoiser", *scores, *versus, *speed, *normalised, *texts]
+    head = ["noise", "rank", "rank_to", "denoiser", *scores, *versus, *speed, *normalised, *texts]
     header = board.header
     common = {
         "dataset": header.dataset,
@@ -133,10 +133,9 @@ def render_csv(board: Leaderboard) -> str:
                 numbers += [mean.mean, mean.low, mean.high] if mean else [None] * 3
             to = row.to_best
             numbers += [to.difference, to.low, to.high, to.p] if to else [None] * 4
-            numbers.append(row.gap_closed)
             numbers += [getattr(row.speed, key) if row.speed else None for key in speed]
             numbers += [getattr(row, key) for key in normalised]
-            cells: list[Any] = [block.noise, row.rank, row.denoiser, *map(_number, numbers)]
+            cells: list[Any] = [block.noise, row.rank, row.rank_to, row.denoiser, *map(_number, numbers)]
             cells += [getattr(row, key) for key in texts]
             writer.writerow(
                 [_unformula(cell) if isinstance(cell, str) else cell for cell in (*cells, *common.values())]

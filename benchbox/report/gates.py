@@ -32,9 +32,15 @@ NORMALISED_FIGURES = ("latency_p50", "latency_p90", "latency_p99", "throughput")
 """What compares over unlike machines through the calibration kernel, as a share."""
 _OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 _GATE = re.compile(
-    r"\s*(\S+?)\s*(<=|>=|<|>)\s*([+-]?[0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?)\s*(%|[A-Za-z]*)\s*", re.IGNORECASE
+    r"\s*(\S+?)\s*(<=|>=|<|>)\s*([+-]?[0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?)"
+    r"\s*(%|(?!significant)[A-Za-z]*)\s*(significant)?\s*",
+    re.IGNORECASE,
 )
 _HINT = 'write a change that is too much: --fail-if "psnr < -0.05 dB" --fail-if "latency_p50 > +10%"'
+_SIGN_HINT = (
+    'a gate names a change, so a loss has a minus: --fail-if "psnr < -0.05 dB"; to require a value, use benchbox run '
+    '--fail-if "psnr < 26 dB"'
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,8 @@ class Gate:
     relative : bool
     normalised : bool
         Whether the figure is taken over that of the calibration kernel, for the machines differ.
+    significant : bool
+        Whether the change must be significant to fail.
     """
 
     text: str
@@ -62,6 +70,7 @@ class Gate:
     value: float
     relative: bool
     normalised: bool = False
+    significant: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,12 +96,12 @@ def parse_gate(text: str, comparison: RunComparison) -> Gate:
     Raises
     ------
     BenchboxError
-        It does not follow the grammar, names no figure of both runs, or has another unit.
+        It does not follow the grammar, names no figure of both runs, has another unit, or fails without any change.
     """
     match = _GATE.fullmatch(text)
     if match is None:
         raise BenchboxError(f"cannot read the gate '{text}'", hint=_HINT)
-    figure, sign, number, unit = match.groups()
+    figure, sign, number, unit, significant = match.groups()
     units = {metric.label: metric.unit for metric in comparison.metrics} | _UNITS
     if figure not in units:
         raise BenchboxError(f"gate '{text}': '{figure}' is no figure of both runs", hint=did_you_mean(figure, units))
@@ -108,7 +117,14 @@ def parse_gate(text: str, comparison: RunComparison) -> Gate:
         raise BenchboxError(
             f"gate '{text}': {figure} of the two runs does not compare: {comparison.speed_caveat}", hint=hint
         )
-    return Gate(text.strip(), figure, sign, float(number) / (100 if share else 1), share, normalised)
+    if significant and figure in SPEED_FIGURES:
+        raise BenchboxError(
+            f"gate '{text}': only a metric is tested for significance, not {figure}", hint="leave out 'significant'"
+        )
+    value = float(number) / (100 if share else 1)
+    if _OPERATORS[sign](0.0, value):
+        raise BenchboxError(f"gate '{text}': no change at all fails it", hint=_SIGN_HINT)
+    return Gate(text.strip(), figure, sign, value, share, normalised, bool(significant))
 
 
 def check_gates(gates: Sequence[Gate], comparison: RunComparison) -> tuple[Breach, ...]:
@@ -143,6 +159,12 @@ def _breach(gate: Gate, row: ComparedRow) -> str:
         return f"no image has a finite {gate.figure} in both runs"
     values = _values(gate, row)
     if values is None:
+        return ""
+    change_of_metric = row.changes.get(gate.figure)
+    if change_of_metric is not None and change_of_metric.lost:
+        lost = change_of_metric.lost
+        return f"{lost:,} image{'s have' if lost > 1 else ' has'} no {gate.figure} any more"
+    if gate.significant and not (change_of_metric is not None and change_of_metric.apart):
         return ""
     before, after = values
     if math.isnan(after):

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from benchbox.report.board import Block, Complement, MetricColumn, Row, Step
 from benchbox.report.rows import is_floor
-from benchbox.stats.bootstrap import intervals, resampled_means
+from benchbox.stats.bootstrap import FEWEST_IMAGES, intervals, resampled_means
 from benchbox.stats.ranking import Comparison, rank_rows
 from benchbox.stats.summaries import Mean
-from benchbox.stats.tradeoffs import complements, gap_closed, oracle, pareto_front
+from benchbox.stats.tradeoffs import complements, oracle, pareto_front
 
 Values = NDArray[np.float64]
 
@@ -40,7 +40,7 @@ class Unranked:
     noisy_psnr : Mean or None
     rows : tuple of Row
     scores : dict of str to dict of str to ndarray, each of shape (N,)
-        Raw scores by denoiser and metric; empty for a row that was not completed.
+        Scores by denoiser and metric, as `counted`; empty for a row that was not completed.
     """
 
     noise: str
@@ -62,20 +62,11 @@ def rank_blocks(
     All columns of all blocks are resampled together: one draw of images serves them all.
     """
     plans = [_plan(block, metrics[sort], within_ms, rank_leaky) for block in blocks]
-    columns = [
-        np.asarray(plan.block.scores[row.denoiser][label], dtype=np.float64)
-        for plan in plans
-        for row in plan.completed
-        for label in metrics
-    ]
-    start = len(columns)
-    columns += [column for plan in plans for column in plan.signed.T]
-    if not columns or len(columns[0]) < 2:
-        resampled = np.empty((0, len(columns)))
-        low = high = np.full(len(columns), np.nan)
-    else:
-        resampled = resampled_means(np.column_stack(columns))
-        low, high = intervals(resampled[:, :start], np.array([np.isfinite(one).sum() for one in columns[:start]]))
+    columns = [plan.block.scores[row.denoiser][label] for plan in plans for row in plan.completed for label in metrics]
+    low = high = np.full(len(columns), np.nan)
+    if columns and len(columns[0]) >= FEWEST_IMAGES:
+        finite = np.array([np.isfinite(column).sum() for column in columns])
+        low, high = intervals(resampled_means(np.column_stack(columns)), finite)
     place, ranked = 0, []
     for plan in plans:
         rows = {}
@@ -85,9 +76,7 @@ def rank_blocks(
                 scores[label] = replace(row.scores[label], low=float(low[place]), high=float(high[place]))
                 place += 1
             rows[row.denoiser] = replace(row, scores=scores)
-        stop = start + plan.signed.shape[1]
-        ranked.append(_ranked(plan, rows, resampled[:, start:stop], metrics))
-        start = stop
+        ranked.append(_ranked(plan, rows, metrics))
     return tuple(ranked)
 
 
@@ -95,14 +84,12 @@ def rank_blocks(
 class _Plan:
     """Which rows of a block take part, and what of them is compared.
 
-    `perfect` rows restored every image exactly and stand above all; `signed` holds the scores of the `compared` rows,
-    higher is better, NaN in the images that have no finite score in every one of them.
+    `signed` holds the scores of the `compared` rows, higher is better, in the images in which a row has a value.
     """
 
     block: Unranked
     sort: MetricColumn
     completed: tuple[Row, ...]
-    perfect: tuple[Row, ...]
     compared: tuple[Row, ...]
     unranked: tuple[Row, ...]
     signed: Values
@@ -110,19 +97,20 @@ class _Plan:
 
 def _plan(block: Unranked, sort: MetricColumn, within_ms: float | None, rank_leaky: bool) -> _Plan:
     completed = tuple(row for row in block.rows if row.status == "ok")
-    reasons = {row.denoiser: _why_not(row, sort.label, within_ms, rank_leaky) for row in block.rows}
+    scored = {row.denoiser: block.scores[row.denoiser][sort.label] for row in completed}
+    valued = np.any([np.isfinite(scores) for scores in scored.values()], axis=0) if scored else np.zeros(0, bool)
+    reasons = {
+        row.denoiser: _why_not(row, scored.get(row.denoiser), valued, sort, within_ms, rank_leaky) for row in block.rows
+    }
     unranked = tuple(row if row.reason else replace(row, reason=reasons[row.denoiser]) for row in block.rows)
-    fit = [row for row in completed if not reasons[row.denoiser]]
-    perfect = tuple(row for row in fit if math.isinf(row.scores[sort.label].mean))
-    compared = tuple(row for row in fit if row not in perfect)
+    compared = tuple(row for row in completed if not reasons[row.denoiser])
     sign = 1.0 if sort.higher_is_better else -1.0
-    columns = [sign * np.asarray(block.scores[row.denoiser][sort.label], dtype=np.float64) for row in compared]
+    columns = [sign * scored[row.denoiser][valued] for row in compared]
     signed = np.column_stack(columns) if columns else np.empty((0, 0))
-    signed[~np.isfinite(signed).all(axis=1)] = np.nan
     left = sorted(
         (row for row in unranked if reasons[row.denoiser]), key=lambda row: _place_of_unranked(row, sort.label, sign)
     )
-    return _Plan(block, sort, completed, perfect, compared, tuple(left), signed)
+    return _Plan(block, sort, completed, compared, tuple(left), signed)
 
 
 def _place_of_unranked(row: Row, sort: str, sign: float) -> tuple[bool, float]:
@@ -131,11 +119,23 @@ def _place_of_unranked(row: Row, sort: str, sign: float) -> tuple[bool, float]:
     return (math.isnan(mean), 0.0 if math.isnan(mean) else -sign * mean)
 
 
-def _why_not(row: Row, sort: str, within_ms: float | None, rank_leaky: bool) -> str:
-    if row.status != "ok":
+def _why_not(
+    row: Row,
+    scores: Values | None,
+    valued: NDArray[np.bool_],
+    sort: MetricColumn,
+    within_ms: float | None,
+    rank_leaky: bool,
+) -> str:
+    if row.status != "ok" or scores is None:
         return row.reason or row.status
-    if math.isnan(row.scores[sort].mean):
-        return f"no image has a finite {sort}"
+    if not valued.any():
+        return f"no image has a finite {sort.label}"
+    # All rows are compared on the same images, so a row without a value cannot take part; nor may it shrink the rest.
+    missing = int((valued & ~np.isfinite(scores)).sum())
+    if missing:
+        images = "1 image" if missing == 1 else f"{missing:,} images"
+        return f"it has no finite {sort.label} on {images} on which other rows have one"
     if row.leak and not rank_leaky:
         return row.leak
     if within_ms is None or (row.speed is not None and row.speed.latency_p50_ms <= within_ms):
@@ -145,47 +145,40 @@ def _why_not(row: Row, sort: str, within_ms: float | None, rank_leaky: bool) -> 
     )
 
 
-def _ranked(plan: _Plan, rows: dict[str, Row], resampled: Values, metrics: Mapping[str, MetricColumn]) -> Block:
+def _ranked(plan: _Plan, rows: dict[str, Row], metrics: Mapping[str, MetricColumn]) -> Block:
     sign = 1.0 if plan.sort.higher_is_better else -1.0
-    scores = plan.signed[np.isfinite(plan.signed).all(axis=1)] if plan.compared else plan.signed
-    if 1 < len(scores) < len(plan.signed):
-        # A draw of all images may hold none of those that are compared.
-        resampled = resampled_means(scores)
     names = [row.denoiser for row in plan.compared]
-    block = Block(plan.block.noise, plan.block.spec, plan.block.noisy_psnr, (), compared=len(scores))
-    ordered = [replace(rows[row.denoiser], rank=1) for row in plan.perfect]
-    if len(scores):
-        ranking = rank_rows(scores, resampled)
-        floor = next((float(scores[:, place].mean()) for place, name in enumerate(names) if is_floor(name)), None)
-        exact_floor = any(is_floor(row.denoiser) for row in plan.perfect)
-        ceiling = oracle(scores)
-        for column, rank, comparison in zip(ranking.order, ranking.ranks, ranking.to_best, strict=True):
-            mean = float(scores[:, column].mean())
+    block = Block(plan.block.noise, plan.block.spec, plan.block.noisy_psnr, (), compared=len(plan.signed))
+    ordered = []
+    if names:
+        ranking = rank_rows(plan.signed)
+        means = plan.signed.mean(axis=0)
+        floor = next((float(means[place]) for place, name in enumerate(names) if is_floor(name)), None)
+        for place, (column, (best, worst), comparison) in enumerate(
+            zip(ranking.order, ranking.ranks, ranking.to_best, strict=True), start=1
+        ):
             ordered.append(
                 replace(
                     rows[names[column]],
-                    rank=rank + len(plan.perfect),
+                    rank=best if ranking.tested else place,
+                    rank_to=worst if ranking.tested else None,
                     to_best=_oriented(comparison, sign),
-                    gap_closed=None if floor is None or plan.perfect else _or_none(gap_closed(mean, floor, ceiling)),
-                    worse_than_nothing=exact_floor or (floor is not None and mean < floor),
+                    worse_than_nothing=floor is not None and float(means[column]) < floor,
                 )
             )
         block = replace(
             block,
-            oracle=None if plan.perfect else sign * ceiling,
+            oracle=sign * oracle(plan.signed),
             steps=tuple(
                 Step(names[one.better], names[one.worse], one.difference, one.detectable, one.further_images)
                 for one in ranking.neighbours
             ),
             complements=tuple(
                 Complement(names[pair.first], names[pair.second], sign * pair.together, pair.gain)
-                for pair in complements(scores)[:3]
-            ),
+                for pair in complements(plan.signed)
+                if pair.together > float(means.max())
+            )[:3],
         )
-    else:
-        # No image has a finite score in every row: nothing is comparable, so nothing is told apart.
-        by_mean = sorted(plan.compared, key=lambda row: -sign * row.scores[plan.sort.label].mean)
-        ordered += [replace(rows[row.denoiser], rank=1 + len(plan.perfect)) for row in by_mean]
     marked = _marked(ordered, metrics, plan.sort)
     return replace(block, rows=(*marked, *(_with_scores(row, rows) for row in plan.unranked)))
 
@@ -201,17 +194,15 @@ def _oriented(comparison: Comparison, sign: float) -> Comparison:
     return replace(comparison, difference=sign * comparison.difference, low=low, high=high)
 
 
-def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
 def _marked(rows: Sequence[Row], metrics: Mapping[str, MetricColumn], sort: MetricColumn) -> list[Row]:
     """Mark what no other row beats. The floor takes no part in speed: nothing is faster than nothing."""
+    fewest = {label: min((row.scores[label].undefined for row in rows), default=0) for label in metrics}
     values = {
         label: {
             row.denoiser: (1 if metric.higher_is_better else -1) * row.scores[label].mean
             for row in rows
-            if not math.isnan(row.scores[label].mean)
+            # A mean over fewer images than that of another row does not compare.
+            if row.scores[label].undefined == fewest[label] and not math.isnan(row.scores[label].mean)
         }
         for label, metric in metrics.items()
     }

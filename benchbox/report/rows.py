@@ -15,7 +15,8 @@ from benchbox.records.outcomes import Outcome, Timing
 from benchbox.records.run import Cell, DataRecord, DenoiserRecord, MetricRecord, RunRecord
 from benchbox.records.specs import parse_composition
 from benchbox.report.board import Advice, Header, MetricColumn, Row, Speed
-from benchbox.stats.summaries import latency_of, mean_of
+from benchbox.stats.summaries import average_repeats, counted, latency_of, mean_of
+from benchbox.store import RunStore
 
 
 def kind_of(noise: str) -> str:
@@ -134,6 +135,15 @@ def column_of(metric: MetricRecord) -> MetricColumn:
     )
 
 
+def image_scores(store: RunStore, cell: Cell) -> dict[str, NDArray[Any]]:
+    """Scores of a cell as they are compared: one row an image, the mean over its noises; metrics as `counted`."""
+    record, columns = store.record, store.scores(cell.key)
+    metrics = {
+        metric.spec: counted(columns[metric.spec], metric.unit) for metric in record.metrics if metric.spec in columns
+    }
+    return average_repeats(columns | metrics, record.protocol.repeats)
+
+
 def make_row(
     record: RunRecord,
     denoiser: DenoiserRecord,
@@ -160,7 +170,7 @@ def make_row(
         spec=denoiser.spec,
         status=status,
         reason=reason,
-        scores={one.spec: mean_of(scores[one.spec]) for one in record.metrics} if scores else {},
+        scores={one.spec: mean_of(scores[one.spec], one.unit) for one in record.metrics} if scores else {},
         speed=speed,
         speed_status=timing.status if timing else "",
         speed_reason=timing.reason if timing else "",

@@ -65,7 +65,7 @@ class TerminalLeaderboard:
             yield from lay_out(columns, block.rows, rows, console, options, width)
             notes = notes_of(self.board, block, shown)
             if width >= INSIGHTS_FROM:
-                notes += insights_of(self.board, block)
+                notes += insights_of(self.board, block, full=False)
             for note in notes:
                 yield hanging("- ", note, text_width)
             if block.mismatch:

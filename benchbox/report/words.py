@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from benchbox.report.board import Block, Leaderboard, MetricColumn, Mismatch, Row, Summary, SummaryRow
+from benchbox.stats.separation import FEWEST_IMAGES
+from benchbox.stats.summaries import PERFECT_DB
 
 NONE = "-"
 
@@ -83,7 +85,7 @@ class Column(Generic[R]):
 def columns_of(board: Leaderboard) -> tuple[Column[Row], ...]:
     """All columns of a block, in the order of the table."""
     columns: list[Column[Row]] = [
-        Column("rank", "#", "", lambda row: NONE if row.rank is None else str(row.rank)),
+        Column("rank", "#", "", rank_range),
         Column("denoiser", "denoiser", "", lambda row: row.denoiser, text=True),
     ]
     shown = [metric.label for metric in board.metrics if metric.shown]
@@ -132,9 +134,8 @@ def summary_columns(board: Leaderboard, summary: Summary) -> tuple[Column[Summar
         return f"{behind} {row.worst_noise}" if row.worst_noise else behind
 
     return (
-        Column("rank", "#", "", lambda row: NONE if row.rank is None else str(row.rank)),
+        Column("rank", "#", "", rank_range),
         Column("denoiser", "denoiser", "", lambda row: row.denoiser, text=True),
-        Column("mean_rank", "mean rank", "", lambda row: NONE if math.isnan(row.mean_rank) else f"{row.mean_rank:.2f}"),
         Column("mean", f"mean {metric_title(metric)}", metric.unit, lambda row: score(row.mean, metric)),
         Column("wins", "wins", "", lambda row: str(row.wins), 1),
         Column("completed", "done", "", lambda row: f"{row.completed}/{total}", 2),
@@ -156,6 +157,24 @@ def mismatch_columns(board: Leaderboard, curves: Sequence[Mismatch]) -> tuple[Co
             for factor in sorted({factor for curve in curves for factor in curve.factors})
         ),
         Column("loss", "mean loss", metric.unit, lambda curve: score(curve.loss, metric)),
+    )
+
+
+def rank_range(row: Row | SummaryRow) -> str:
+    """``3``, or ``4-7`` for the ranks that a row may have."""
+    if row.rank is None:
+        return NONE
+    return str(row.rank) if row.rank_to in (None, row.rank) else f"{row.rank}-{row.rank_to}"
+
+
+def ranks_note(block: Block | Summary) -> str:
+    """Explain the ranks of a block in one sentence."""
+    images = count(block.compared, "image")
+    if all(row.rank_to is None for row in block.rows):
+        return f"# is the order of the means and no more: {images} cannot show a difference, {FEWEST_IMAGES} may"
+    return (
+        f"# is the range of ranks that {images} leave open: rows that are significantly better come before it, rows "
+        "that are significantly worse after it, at a risk of 5 % of any error in this table"
     )
 
 
@@ -182,20 +201,16 @@ def _significance_columns(board: Leaderboard, metric: MetricColumn) -> list[Colu
         return f"{score(mean.low, metric)} to {score(mean.high, metric)}"
 
     def to_best(row: Row) -> str:
-        if row.to_best is None or math.isnan(row.to_best.low) or row.to_best.low == row.to_best.high:
+        if row.to_best is None or row.to_best.low == row.to_best.high == 0:
             return NONE
+        if math.isnan(row.to_best.low):
+            return score(row.to_best.difference, metric, signed=True)
         low, high = (score(value, metric, signed=True) for value in (row.to_best.low, row.to_best.high))
         return f"{score(row.to_best.difference, metric, signed=True)} ({low} to {high})"
 
-    def gap(row: Row) -> str:
-        return NONE if row.gap_closed is None else f"{100 * row.gap_closed:.0f}"
-
-    columns = [
-        Column("interval", "95 % interval", metric.unit, interval, 30),
-        Column("to_best", "less the best", metric.unit, to_best, 8),
-    ]
-    if any(row.gap_closed is not None for row in rows):
-        columns.append(Column("gap_closed", "gap closed", "%", gap, 10))
+    columns = [Column("to_best", "less the best", metric.unit, to_best, 8)]
+    if any(not math.isnan(row.scores[metric.label].low) for row in rows if row.scores):
+        columns.insert(0, Column("interval", "95 % interval", metric.unit, interval, 30))
     return columns
 
 
@@ -221,7 +236,7 @@ def title_of(board: Leaderboard, block: Block) -> str:
 
 def summary_title(board: Leaderboard, summary: Summary) -> str:
     """Title of the table over all noises, with the rule that ranks."""
-    return f"{len(summary.noises)} noises, ranked by mean rank in {metric_title(board.sort_metric)}, then by its mean"
+    return f"{len(summary.noises)} noises, ranked by mean {metric_title(board.sort_metric)} over them"
 
 
 def facts_of(board: Leaderboard) -> tuple[tuple[str, str], ...]:
@@ -273,18 +288,14 @@ def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[st
     for metric in board.metrics:
         perfect = {row.denoiser: row.scores[metric.label] for row in block.rows if row.scores}
         exact = [f"{name} {one.perfect:,}" for name, one in perfect.items() if one.perfect]
+        title = metric_title(metric)
         if exact:
-            notes.append(
-                f"images restored exactly, {metric_title(metric)} infinite, not in the mean: {', '.join(exact)}"
-            )
+            notes.append(f"images restored exactly, counted as {title} {PERFECT_DB:g} dB: {', '.join(exact)}")
         undefined = [f"{name} {one.undefined:,}" for name, one in perfect.items() if one.undefined]
         if undefined:
-            notes.append(f"images without a {metric_title(metric)}, not in its mean: {', '.join(undefined)}")
-    ranks = [row.rank for row in block.rows if row.rank is not None]
-    if len(set(ranks)) < len(ranks):
-        notes.append(
-            f"rows of equal rank cannot be told apart from the first of them on {count(block.compared, 'image')}"
-        )
+            notes.append(f"images without a {title}, not in its mean: {', '.join(undefined)}")
+    if sum(row.rank is not None for row in block.rows) > 1:
+        notes.append(ranks_note(block))
     if "trained_on" not in shown:
         trained = _grouped((row.trained_on, row.denoiser) for row in block.rows)
         notes += [f"trained on {words}: {names}" for words, names in trained]
@@ -294,7 +305,7 @@ def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[st
     return tuple(notes)
 
 
-def insights_of(board: Leaderboard, block: Block) -> tuple[str, ...]:
+def insights_of(board: Leaderboard, block: Block, *, full: bool = True) -> tuple[str, ...]:
     """What the scores say beyond the table: power, floor and ceiling, pairs that complement each other, the front."""
     metric = board.sort_metric
     unit = f" {metric.unit}" if metric.unit else ""
@@ -305,21 +316,18 @@ def insights_of(board: Leaderboard, block: Block) -> tuple[str, ...]:
             f"{count(block.compared, 'image')} tell neighbours apart that differ by {seen:.2g}{unit} "
             "(median, four times in five)"
         )
-    rank = {row.denoiser: row.rank for row in block.rows}
-    tied = [step for step in block.steps if rank[step.better] == rank[step.worse]]
-    if tied:
-        needs = (
-            f"{step.better} and {step.worse} "
-            + ("(mean and signed ranks disagree)" if step.further_images is None else _about(step.further_images))
-            for step in tied
-            if step.difference > 0 and step.further_images != 0
-        )
-        if words := ", ".join(needs):
-            notes.append(f"further images to tell apart, about: {words}")
+    needs = (
+        f"{step.better} and {step.worse} {_about(step.further_images)}" for step in block.steps if step.further_images
+    )
+    if words := ", ".join(needs):
+        notes.append(f"further images to tell apart, about: {words}")
     if block.oracle is not None:
         notes.append(f"best row for each image: {score(block.oracle, metric)}{unit}")
-    if block.oracle_wiener is not None:
-        notes.append(f"oracle Wiener filter: {score(block.oracle_wiener, metric)}{unit}")
+    if full and block.oracle_wiener is not None:
+        notes.append(
+            f"best linear filter: {score(block.oracle_wiener, metric)}{unit} (Wiener filter that knows each clean "
+            "spectrum; denoisers that adapt to the place in the image can be better)"
+        )
     for pair in block.complements[:1]:
         gain = score(pair.gain, metric)
         if gain != score(0.0, metric):

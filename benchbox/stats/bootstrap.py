@@ -11,6 +11,8 @@ Values = NDArray[np.float64]
 
 RESAMPLES = 10_000
 LEVEL = 0.95
+FEWEST_IMAGES = 10
+"""Below this no interval is given: it would cover the mean of skewed scores in 75 to 92 % instead of 95 %."""
 _CHUNK = 2**21
 
 
@@ -73,7 +75,7 @@ def intervals(resampled: Values, images: NDArray[np.int_], *, level: float = LEV
     Returns
     -------
     low, high : ndarray of float64, shape (C,)
-        NaN in a column of fewer than two values, or where a resample has none.
+        NaN in a column of fewer than `FEWEST_IMAGES` values, or where a resample has none.
 
     References
     ----------
@@ -82,7 +84,7 @@ def intervals(resampled: Values, images: NDArray[np.int_], *, level: float = LEV
     from scipy.special import ndtr, stdtrit
 
     low, high = np.full((2, resampled.shape[1]), np.nan)
-    for number in np.unique(images[images > 1]):
+    for number in np.unique(images[images >= FEWEST_IMAGES]):
         columns = images == number
         wide = math.sqrt(number / (number - 1)) * stdtrit(number - 1, (1 - level) / 2)
         tail = 100 * float(ndtr(wide))

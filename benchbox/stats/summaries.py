@@ -20,15 +20,15 @@ class Mean:
     Attributes
     ----------
     mean : float
-        Over the images of finite value; infinite where all are perfect, NaN where none has a value.
+        Over the images that have a value; NaN where none has one.
     images : int
         Images scored.
     perfect : int
-        Images of infinite score, as the PSNR of an image restored exactly; they are not in the mean.
+        Images restored exactly, or better than `PERFECT_DB`; each counts as that.
     undefined : int
-        Images without a value (NaN or negative infinity); they are not in the mean.
+        Images without a value; they are not in the mean.
     low, high : float
-        Bootstrap interval of the mean at 95 %; NaN where there is none.
+        Bootstrap interval of the mean at 95 %; NaN for fewer than 10 images.
     """
 
     mean: float
@@ -56,22 +56,53 @@ class Latency:
     samples: int
 
 
-def mean_of(scores: Values) -> Mean:
-    """Mean of the finite scores, and how many were not.
+PERFECT_DB = 100.0
+"""What an infinite score in dB counts as, and every one beyond: an RMS error of 1e-5, 1/400 of an 8-bit grey level."""
+
+
+def counted(scores: NDArray[Any], unit: str) -> Values:
+    """Scores as they enter every mean, rank and comparison, so that all rows are compared on the same images.
+
+    An image that is restored exactly has an infinite PSNR. To leave it out would punish the row that restores it and
+    hide its loss, so in dB it counts as `PERFECT_DB`. What has no value in any unit is NaN.
 
     Parameters
     ----------
-    scores : ndarray of float64, shape (N,)
+    scores : ndarray, shape (N,)
+    unit : str
+        Unit of the metric.
+
+    Returns
+    -------
+    ndarray of float64, shape (N,)
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    if unit == "dB":
+        values = np.minimum(values, PERFECT_DB)
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def mean_of(scores: NDArray[Any], unit: str = "") -> Mean:
+    """Mean of the scores that have a value, as they are `counted`.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (N,)
+    unit : str
+        Unit of the metric.
 
     Returns
     -------
     Mean
     """
-    finite = np.isfinite(scores)
-    perfect = int(np.isposinf(scores).sum())
-    undefined = len(scores) - int(finite.sum()) - perfect
-    without = float("inf") if perfect and not undefined else float("nan")
-    return Mean(float(scores[finite].mean()) if finite.any() else without, len(scores), perfect, undefined)
+    values = counted(scores, unit)
+    finite = np.isfinite(values)
+    return Mean(
+        mean=float(values[finite].mean()) if finite.any() else math.nan,
+        images=len(values),
+        perfect=int((values == PERFECT_DB).sum()) if unit == "dB" else 0,
+        undefined=int((~finite).sum()),
+    )
 
 
 def average_repeats(columns: Mapping[str, NDArray[Any]], repeats: int) -> dict[str, NDArray[Any]]:

@@ -1,4 +1,4 @@
-"""Floor, ceiling, gap closed, and the Pareto front of score and speed."""
+"""Best row for each image, rows that complement each other, and the Pareto front of score and speed."""
 
 from __future__ import annotations
 
@@ -40,11 +40,6 @@ def oracle(scores: Values) -> float:
         Higher is better.
     """
     return float(scores.max(axis=1).mean())
-
-
-def gap_closed(mean: float, floor: float, ceiling: float) -> float:
-    """Share of the way from the floor to the ceiling, 1 for all of it; NaN where there is no way to go."""
-    return (mean - floor) / (ceiling - floor) if ceiling > floor else float("nan")
 
 
 def complements(scores: Values) -> tuple[Pair, ...]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox.api.arrays import Images, Scores, Sigma
+from benchbox.api.arrays import Images, Sigma
 from benchbox.api.dataset import ImageSet
 from benchbox.api.noise import NoiseModel
 from benchbox.api.trainable import Recipe
 from benchbox.builtin.metrics import Accuracy, Psnr
 from benchbox.builtin.seeding import add_noise, apply_protocol
+from benchbox.stats.summaries import mean_of
 from benchbox.training.batches import Batch, Batches
 from benchbox.training.mixture import Mixture
 
@@ -82,7 +82,7 @@ class Validation:
             accuracy.append(Accuracy()(stack.clean, clipped))
         return (
             float(np.concatenate(loss).mean()),
-            _finite_mean(np.concatenate(psnr)),
+            mean_of(np.concatenate(psnr), "dB").mean,
             float(np.concatenate(accuracy).mean()),
         )
 
@@ -101,14 +101,8 @@ class Validation:
                     noisy = apply_protocol(noisy, clip=self._recipe.clip, quantize=False)
                     denoised = denoise(noisy.copy(), sigma)
                     scores.append(Psnr()(clean, np.ascontiguousarray(denoised.clip(0, 1))))
-            found[name] = round(_finite_mean(np.concatenate(scores)), 3)
+            found[name] = round(mean_of(np.concatenate(scores), "dB").mean, 3)
         return found
-
-
-def _finite_mean(psnr: Scores) -> float:
-    """Mean over the images that were not restored perfectly."""
-    finite = psnr[np.isfinite(psnr)]
-    return float(finite.mean()) if len(finite) else math.inf
 
 
 _NEVER = 2**31

@@ -28,7 +28,7 @@ def test_means_intervals_and_ranks(benchmark: BenchmarkFixture, scores: NDArray[
     def rank() -> None:
         resampled = resampled_means(scores)
         intervals(resampled, np.full(ROWS, IMAGES))
-        rank_rows(scores, resampled)
+        rank_rows(scores)
 
     benchmark.pedantic(rank, rounds=3, warmup_rounds=1)
 

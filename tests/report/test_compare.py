@@ -125,14 +125,47 @@ def test_several_noises_an_image_count_as_one_image(tmp_path: Path) -> None:
     assert change.difference == pytest.approx(0.5)
 
 
-def test_images_that_are_perfect_in_one_run_are_left_out_and_counted(runs: tuple[RunStore, RunStore]) -> None:
-    store = runs[1]
-    columns = scores_of(3.8, range(IMAGES))
-    columns["psnr"][:5] = np.inf
-    store.write_shard(store.record.cells[1].key, 0, IMAGES, ROWS | columns)
+def with_scores(store: RunStore, label: str, values: NDArray[np.float64]) -> None:
+    """Write other scores of a denoiser into a run."""
+    cell = next(cell for cell in store.record.cells if cell.denoiser == label)
+    store.write_shard(cell.key, 0, IMAGES, ROWS | scores_of(4.0, range(IMAGES)) | {"psnr": values})
+
+
+def test_an_image_that_is_exact_no_more_is_a_loss_and_fails_a_gate(runs: tuple[RunStore, RunStore]) -> None:
+    textured = scores_of(4.0, range(IMAGES))["psnr"]
+    for store, flat in zip(runs, (np.inf, 20.0), strict=True):
+        with_scores(store, "median", np.where(np.arange(IMAGES) % 2 == 0, flat, textured))
     comparison = compare_runs(*runs)
-    assert row_of(comparison, "median").changes["psnr"].images == IMAGES - 5
-    assert "median on gaussian:0.1: 5 images without a finite score" in shown(comparison)
+    change = row_of(comparison, "median").changes["psnr"]
+    assert (change.difference, change.images) == (-40.0, IMAGES)
+    assert change.apart
+    (breach,) = check_gates([parse_gate("psnr < -0.05 dB significant", comparison)], comparison)
+    assert (breach.denoiser, breach.found) == ("median", "-40")
+
+
+def test_images_without_a_score_are_left_out_of_every_row_and_fail_a_gate(runs: tuple[RunStore, RunStore]) -> None:
+    psnr = scores_of(4.0, range(IMAGES))["psnr"]
+    with_scores(runs[1], "median", np.where(np.arange(IMAGES) < 5, np.nan, psnr + 3))
+    comparison = compare_runs(*runs)
+    for row in comparison.rows:
+        if row.changes:
+            assert row.changes["psnr"].images == IMAGES - 5
+    assert "median on gaussian:0.1: 5 images without a score in both runs left out" in shown(comparison)
+    (breach,) = check_gates([parse_gate("psnr < -0.5 dB", comparison)], comparison)
+    assert (breach.denoiser, breach.found) == ("median", "5 images have no psnr any more")
+
+
+@pytest.mark.parametrize(("gain", "failing"), [(0.04, False), (-0.04, False), (-0.5, True)])
+def test_a_significant_gate_fails_only_for_what_is_not_chance(tmp_path: Path, gain: float, failing: bool) -> None:
+    runs = (make_run(tmp_path, 1, {"median": 4.0}), make_run(tmp_path, 2, {"median": 4.0}))
+    noise = np.random.default_rng(0).normal(0, 0.5, IMAGES)
+    psnr = scores_of(4.0, range(IMAGES))["psnr"]
+    with_scores(runs[0], "median", psnr)
+    with_scores(runs[1], "median", psnr + gain + noise - noise.mean())
+    comparison = compare_runs(*runs)
+    assert row_of(comparison, "median").changes["psnr"].apart == failing
+    assert bool(check_gates([parse_gate("psnr < 0 significant", comparison)], comparison)) == failing
+    assert bool(check_gates([parse_gate("psnr < 0", comparison)], comparison)) == (gain < 0)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +244,12 @@ def test_gates(runs: tuple[RunStore, RunStore], gate: str, failing: set[str]) ->
         ("psnr = 3", "cannot read the gate"),
         ("pnsr < 1", "'pnsr' is no figure"),
         ("psnr < 1 ms", "the unit of psnr is 'dB' or '%', not 'ms'"),
+        ("psnr < 30 dB", "no change at all fails it"),
+        ("psnr < 0.05 dB", "no change at all fails it"),
+        ("psnr <= 0", "no change at all fails it"),
+        ("psnr > -1%", "no change at all fails it"),
+        ("latency_p50 > -5%", "no change at all fails it"),
+        ("latency_p50 > 5% significant", "only a metric is tested"),
         ("mse < 1 dB", "the unit of mse is '%' or none"),
     ],
 )

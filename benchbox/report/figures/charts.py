@@ -26,7 +26,7 @@ from benchbox.report.figures.axes import (
     unit_of,
 )
 from benchbox.report.rows import is_floor, kind_of
-from benchbox.report.words import metric_title, score, three_digits
+from benchbox.report.words import metric_title, rank_range, score, three_digits
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,7 +82,7 @@ def front_chart(board: Leaderboard, block: Block, looks: Looks) -> Chart | None:
         point.set_gid(f"point{number}")
         titles[f"point{number}"] = (
             f"{row.denoiser}: {metric_title(board.sort_metric)} {score(mean.mean, metric)} {metric.unit}, "
-            f"p50 {three_digits(latency)} ms, rank {row.rank}, sigma {row.knew}"
+            f"p50 {three_digits(latency)} ms, rank {rank_range(row)}, sigma {row.knew}"
         )
         points.append((latency, mean.mean, row.denoiser))
     front = sorted((latency, row.scores[board.sort].mean) for row, latency in timed if row.on_front)

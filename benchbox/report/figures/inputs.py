@@ -14,7 +14,7 @@ from benchbox.report.figures import charts
 from benchbox.report.figures.axes import Look, charts_style
 from benchbox.report.figures.error_analysis import Causes, causes_of, frequencies
 from benchbox.report.figures.gallery import Stored, read_pictures
-from benchbox.stats.summaries import average_repeats
+from benchbox.report.rows import image_scores
 from benchbox.store import RunStore
 
 
@@ -46,10 +46,7 @@ class Material:
 def read_material(store: RunStore, block: Block) -> Material:
     """Read what is stored of a noise."""
     cells = {cell.denoiser: cell for cell in store.record.cells if cell.noise == block.spec and cell.sigma_factor == 1}
-    repeats = store.record.protocol.repeats
-    columns = {
-        row.denoiser: average_repeats(store.scores(cells[row.spec].key), repeats) for row in block.rows if row.scores
-    }
+    columns = {row.denoiser: image_scores(store, cells[row.spec]) for row in block.rows if row.scores}
     stored = read_pictures(store, block)
     made = stored.denoised if stored else {}
     causes = {

@@ -217,9 +217,7 @@ def _columns(board: Leaderboard) -> tuple[Column[Row], ...]:
     columns = columns_of(board)
     knowledge = [column for column in columns if column.key in ("knew", "trained_on")]
     others = [column for column in columns if column not in knowledge]
-    place = max(
-        place for place, one in enumerate(others) if one.key in (board.sort, "interval", "to_best", "gap_closed")
-    )
+    place = max(place for place, one in enumerate(others) if one.key in (board.sort, "interval", "to_best"))
     return (*others[: place + 1], *knowledge, *others[place + 1 :])
 
 

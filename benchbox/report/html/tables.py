@@ -143,7 +143,7 @@ def _sort_value(key: str, row: Row, sort: str) -> str:
     value: float | None = None
     if key in row.scores:
         value = row.scores[key].mean
-    elif key in ("rank", "gap_closed", "latency_normalised"):
+    elif key in ("rank", "latency_normalised"):
         value = getattr(row, key)
     elif key == "interval":
         value = row.scores[sort].low if row.scores else None
@@ -168,7 +168,7 @@ def _row(name: str, values: Iterable[float], texts: Iterable[str]) -> tuple[Tabl
 def summary_table(board: Leaderboard, summary: Summary) -> Table:
     """All denoisers over all noises."""
     columns = summary_columns(board, summary)
-    numbers = {"rank", "mean_rank", "mean", "wins", "completed"}
+    numbers = {"rank", "mean", "wins", "completed"}
     rows = []
     for row in summary.rows:
         values = {"worst": _number(row.worst_difference), "denoiser": row.denoiser}
