@@ -77,6 +77,7 @@ def test_a_plugin_that_spoils_its_import_is_one_line(fault: str, tmp_path: Path)
     assert reason in caught.value.hint
 
 
+@pytest.mark.slow
 def test_many_bad_ones_are_told_apart(tmp_path: Path) -> None:
     for name in ("exits", "dies", "sleeps"):
         (tmp_path / f"{name}.py").write_text(BAD[name][0])

@@ -73,6 +73,7 @@ def test_what_is_missing_is_computed_and_nothing_else(benchbox: Command, whole: 
     assert {file.parent.name for file in recomputed} == {second.key, last.key}
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_left_as_it_is(benchbox: Command, whole: Path) -> None:
     before = {file: file.read_bytes() for file in (whole / "scores").rglob("*.parquet")}
     board = benchbox("run", "--resume", whole.name).stdout

@@ -107,6 +107,7 @@ def test_a_denoiser_that_fails_only_when_timed_is_a_failure(benchbox: Command, p
     assert latest(tmp_path).timings()["moody"].status == "failed"
 
 
+@pytest.mark.slow
 def test_a_small_image_skips_what_cannot_take_it(benchbox: Command, plugin: Plugin, tmp_path: Path) -> None:
     file = plugin("large", "return noisy")
     file.write_text(
@@ -123,13 +124,18 @@ def test_a_small_image_skips_what_cannot_take_it(benchbox: Command, plugin: Plug
     ("arguments", "message", "hint"),
     [
         (("run", "medain"), "no denoiser 'medain'", "did you mean 'median'"),
-        (("run", "--noise", "gausian:0.1"), "no noise model 'gausian'", "did you mean 'gaussian'"),
+        pytest.param(
+            ("run", "--noise", "gausian:0.1"),
+            "no noise model 'gausian'",
+            "did you mean 'gaussian'",
+            marks=pytest.mark.slow,
+        ),
         (("run", "median:sise=3"), "no option 'sise'", "did you mean 'size'"),
-        (("run", "--data", "nowhere.csv"), "nowhere.csv", ""),
-        (("run", "--metric", "psrn"), "no metric 'psrn'", "did you mean 'psnr'"),
-        (("run", "--sort", "psrn", "identity", "--no-timing"), "psrn", "psnr"),
+        pytest.param(("run", "--data", "nowhere.csv"), "nowhere.csv", "", marks=pytest.mark.slow),
+        pytest.param(("run", "--metric", "psrn"), "no metric 'psrn'", "did you mean 'psnr'", marks=pytest.mark.slow),
+        pytest.param(("run", "--sort", "psrn", "identity", "--no-timing"), "psrn", "psnr", marks=pytest.mark.slow),
         (("leaderboard", "nothing"), "there is no run in", "benchbox run"),
-        (("run", "--plugin", "missing.py"), "missing.py", "--plugin"),
+        pytest.param(("run", "--plugin", "missing.py"), "missing.py", "--plugin", marks=pytest.mark.slow),
     ],
 )
 def test_a_usage_error_says_what_and_what_next(
@@ -154,7 +160,9 @@ def test_results_that_cannot_be_written_are_said(benchbox: Command, tmp_path: Pa
     assert "--results" in result.stderr
 
 
-@pytest.mark.parametrize("form", ["markdown", "csv", "json", "latex"])
+@pytest.mark.parametrize(
+    "form", ["json", *(pytest.param(form, marks=pytest.mark.slow) for form in ("markdown", "csv", "latex"))]
+)
 @pytest.mark.usefixtures("finished_run")
 def test_a_leaderboard_is_written_in_every_format(form: str, benchbox: Command, tmp_path: Path) -> None:
     printed = benchbox("leaderboard", "--format", form).stdout

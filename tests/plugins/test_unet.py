@@ -86,6 +86,7 @@ class TestShippedWeights:
         monkeypatch.setattr(tiling, "TILE", 40)
         np.testing.assert_allclose(denoiser.denoise(noisy.copy(), level(1, 0.2)), whole, atol=1e-5)
 
+    @pytest.mark.slow
     def test_it_leaves_less_noise_than_it_was_given(self, cls: type[TrainableNetwork], weights: str) -> None:
         images = Sample().load(None)
         clean = images.stack(np.arange(len(images)))

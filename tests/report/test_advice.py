@@ -122,6 +122,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Leaderboard:
 
 
 @pytest.mark.process
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("saw", "named"),
     [

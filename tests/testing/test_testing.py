@@ -31,6 +31,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 Plugin = Callable[[str, str], Path]
 FAULTY = Path(__file__).parents[1] / "fixtures" / "faulty.py"
 NEED_A_FILE = {"command", "keras", "litert", "onnx"}
+LONG = {"setup", "setup_call", "threads"}
 BUNDLED = sorted(set(load_registry().denoisers) - NEED_A_FILE)
 
 
@@ -73,7 +74,9 @@ def test_every_probe_has_a_denoiser_that_fails_it() -> None:
     assert {probe_of(name) for name in FAULTS} == set(PROBES)
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in FAULTS]
+)
 def test_a_probe_finds_its_fault(name: str) -> None:
     (verdict,) = verdicts(faulty()[name], NOISE, [probe_of(name)])
     assert verdict.mark == "fail", verdict
