@@ -1,4 +1,4 @@
-"""Lays one picture over another, zoomed, shifted, turned or mirrored, and says how well their details agree.
+"""Aligns two pictures over zoom, shift, angle and mirroring, and measures how well their details agree.
 
 Each picture comes in three bands of detail, as `duplicates.bands_of` makes them. Zooms, mirroring and shifts are tried
 at half the size; the most promising starts are then refined by Gauss-Newton steps over zoom, angle and shift (B. Lucas
