@@ -33,7 +33,7 @@ _path = click.argument("path", required=False, type=click.Path(path_type=Path))
 
 @click.group("data")
 def command() -> None:
-    """See what some data are, and which of their images stand in them twice.
+    """Describe a data set; find duplicate images in it.
 
     \b
     Examples:

@@ -44,7 +44,7 @@ def leaderboard(
     Examples:
       benchbox leaderboard
       benchbox leaderboard --within 5ms
-      benchbox leaderboard 20260131-120000-0421a2b --format latex --sort ssim -o table.tex
+      benchbox leaderboard 20260131-1200 --format latex --sort ssim -o table.tex
     """
     from benchbox.report.build import build_leaderboard
     from benchbox.store import RunStore, find_run
@@ -173,7 +173,7 @@ def compare(
     \b
     Examples:
       benchbox compare 20260131-1200 20260202-0900
-      benchbox compare 20260131 20260202 --fail-if "psnr < -0.05 dB" --fail-if "latency_p50 > +10%"
+      benchbox compare 20260131 20260202 --fail-if "psnr < -0.05 dB"
     """
     from benchbox.report.compare import compare_runs
     from benchbox.report.compare_export import TerminalComparison, render_comparison
@@ -205,7 +205,7 @@ def merge(runs: tuple[str, ...], form: str, output: Path | None, results: Path) 
     \b
     Examples:
       benchbox merge 20260131-1200 20260202-0900
-      benchbox merge alice/20260131-120000-0421a2b bob/20260202-090000-123c3d4 -o shared
+      benchbox merge alice/20260131-120000-0421a2b bob/20260202-090000-123c3d4
     """
     if len(runs) < 2:
         raise click.UsageError("a merge takes two runs or more")

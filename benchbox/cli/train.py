@@ -186,8 +186,8 @@ def tune(
 
     \b
     Examples:
-      benchbox tune median --space size=3,5 --space passes=1,2,3 --noise salt-pepper:0.1
-      benchbox tune tv_chambolle --space weight=0.05,0.07,0.1 --data fer2013.csv --budget 5m
+      benchbox tune median --space size=3,5 --noise salt-pepper:0.1
+      benchbox tune tv_chambolle --space weight=0.05,0.07,0.1 --budget 5m
       benchbox run median median:@tuned.json --noise salt-pepper:0.1
     """
     from benchbox.api.threads import threads

@@ -183,3 +183,9 @@ def test_a_cache_that_cannot_be_written_is_a_warning(
 
 def test_a_notebooks_backend_for_charts_does_no_harm(benchbox: Command) -> None:
     benchbox("run", "identity", "--limit", "2", "--no-timing", "--report", MPLBACKEND="module://not_installed.backend")
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_no_line_of_a_help_page_is_wider_than_a_terminal(path: tuple[str, ...]) -> None:
+    context = click.Context(COMMANDS[path], info_name=" ".join(path), terminal_width=80)
+    assert [line for line in COMMANDS[path].get_help(context).splitlines() if len(line) > 80] == []

@@ -156,6 +156,6 @@ def test_a_contact_sheet_is_bounded(tmp_path: Path) -> None:
 
 
 def test_the_command_is_listed_and_help_has_examples(benchbox: Command) -> None:
-    assert "See what some data are" in benchbox("--help").stdout
+    assert "Describe a data set" in benchbox("--help").stdout
     for name in ("info", "audit"):
         assert f"benchbox data {name} fer2013.csv" in benchbox("data", name, "--help").stdout
