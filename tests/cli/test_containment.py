@@ -55,6 +55,7 @@ def test_a_health_check_leaves_nothing(benchbox: Command, leaves: Path) -> None:
     assert left_behind() == []
 
 
+@pytest.mark.slow
 def test_a_search_is_no_worse_for_a_neighbour_that_hangs(benchbox: Command, leaves: Path, tmp_path: Path) -> None:
     """The neighbour costs its time once, though a search makes several runs."""
     folder = tmp_path / "plugins"
@@ -69,6 +70,7 @@ def test_a_search_is_no_worse_for_a_neighbour_that_hangs(benchbox: Command, leav
     assert left_behind() == []
 
 
+@pytest.mark.slow
 def test_a_replay_leaves_nothing(benchbox: Command, leaves: Path, tmp_path: Path) -> None:
     benchbox("run", "leaves", "--plugin", leaves, "--limit", "4", "--no-timing", "--previews", "0")
     benchbox("replay", find_run(tmp_path / "results").name)
@@ -93,6 +95,7 @@ for one in ours: one.kill()
     assert left_behind() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_search_ends_in_order(number: signal.Signals, plugin: Plugin, tmp_path: Path) -> None:
     temporary, begun = tmp_path / "temporary", tmp_path / "begun"

@@ -62,6 +62,7 @@ def run(benchbox: Command, tmp_path: Path) -> Path:
     return find_run(tmp_path / "results")
 
 
+@pytest.mark.slow
 def test_every_format_shows_what_was_typed_and_a_metric_of_a_plugin(
     run: Path, benchbox: Command, tmp_path: Path
 ) -> None:
@@ -90,6 +91,7 @@ def test_every_format_shows_what_was_typed_and_a_metric_of_a_plugin(
     assert set(frames.scores["denoiser"]) == {"identity", "median:3", "median:5"}
 
 
+@pytest.mark.slow
 def test_runs_are_compared_and_merged_by_what_was_meant(run: Path, benchbox: Command, tmp_path: Path) -> None:
     benchbox(
         *("run", "median:size=3", "median:size=5", "--plugin", "lpips.py", "--metric", "psnr", "--metric", "lpips"),
