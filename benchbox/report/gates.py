@@ -37,10 +37,7 @@ _GATE = re.compile(
     re.IGNORECASE,
 )
 _HINT = 'write a change that is too much: --fail-if "psnr < -0.05 dB" --fail-if "latency_p50 > +10%"'
-_SIGN_HINT = (
-    'a gate names a change, so a loss has a minus: --fail-if "psnr < -0.05 dB"; to require a value, use benchbox run '
-    '--fail-if "psnr < 26 dB"'
-)
+_SIGN_HINT = 'a gate names a change, so a loss has a minus: --fail-if "psnr < -0.05 dB"'
 
 
 @dataclass(frozen=True)
