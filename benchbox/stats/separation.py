@@ -69,7 +69,7 @@ def separate(
 
     With skewed differences of fewer than 15 images even both together find too much (5 to 6 % for exponential ones),
     so each is held to 3.5 % instead of 5 %. No test of a mean keeps its level for every distribution (Bahadur &
-    Savage): for lognormal differences of few images up to 9 % remain.
+    Savage): for lognormal differences of few images up to 10 % remain.
 
     Parameters
     ----------
