@@ -19,7 +19,7 @@ import pytest
 from benchbox import BenchboxError
 from benchbox.api import hookspecs
 from benchbox.cli.main import cli
-from benchbox.records.specs import build, parse_spec
+from benchbox.records.specs import configure
 from benchbox.testing import check_denoiser
 from benchbox.testing.check import PROBES
 from benchbox.testing.process_probes import PROCESS_PROBES
@@ -162,13 +162,13 @@ def test_the_snippet_of_the_contract_keeps_it() -> None:
 
 def test_the_snippet_of_options_is_read_as_the_manual_says() -> None:
     window = defined(snippet("class Window"))["Window"]
-    made = build(window, parse_spec("window:size=5,edges=repeat"))
+    made = configure(window, "window:size=5,edges=repeat").make()
     assert (made.size, made.edges, made.strength) == (5, "repeat", None)
-    assert build(window, parse_spec("window:5")).size == 5
+    assert configure(window, "window:5").make().size == 5
     with pytest.raises(BenchboxError, match="size must be odd"):
-        build(window, parse_spec("window:4"))
+        configure(window, "window:4").make()
     with pytest.raises(BenchboxError) as caught:
-        build(window, parse_spec("window:edges=miror"))
+        configure(window, "window:edges=miror").make()
     assert "did you mean 'mirror'" in caught.value.message
 
 

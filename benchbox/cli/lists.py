@@ -179,7 +179,6 @@ def _print_rows(rows: list[dict[str, Any]], form: str, example: str) -> None:
 
 if TYPE_CHECKING:
     from benchbox.records.run import Provider
-    from benchbox.records.specs import Spec
     from benchbox.testing.card import HealthCard
 
 _COLOURS = {"pass": "green", "fail": "red", "skip": "yellow"}
@@ -224,11 +223,10 @@ def plugins_check(
     return 0 if all(card.healthy for card in cards) else 1
 
 
-def _find(target: str, files: tuple[Path, ...], folders: tuple[Path, ...]) -> tuple[Provider, Spec | None]:
+def _find(target: str, files: tuple[Path, ...], folders: tuple[Path, ...]) -> tuple[Provider, str | None]:
     """The plugin to check, and the denoiser in it where one is named."""
     from benchbox.api.errors import BenchboxError
     from benchbox.records.run import Provider
-    from benchbox.records.specs import build, parse_spec, resolve
     from benchbox.registry import load_registry
 
     if target.endswith(".py"):
@@ -236,11 +234,10 @@ def _find(target: str, files: tuple[Path, ...], folders: tuple[Path, ...]) -> tu
         if not file.is_file():
             raise BenchboxError(f"plugin {file}: there is no such file", hint="give a file, or the name of a denoiser")
         return Provider("file", str(file.resolve())), None
-    spec = parse_spec(target)
-    entry = load_registry(files, folders).denoiser(spec.name)
-    if resolve(entry.cls, spec):
-        build(entry.cls, spec)  # as a run does: a wrong value is said at once, not by every probe
-    return entry.provider, spec
+    entry = load_registry(files, folders).denoiser(target)
+    if entry.values:
+        entry.make()  # as a run does: a wrong value is said at once, not by every probe
+    return entry.provider, entry.spec
 
 
 def _shown(cards: Iterator[HealthCard], form: str) -> Iterator[HealthCard]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
 from benchbox.records.run import PluginSpec, RunRecord
-from benchbox.records.specs import build, parse_spec
 from benchbox.registry import Registry
 
 
@@ -51,12 +50,10 @@ def changed_files(record: RunRecord, registry: Registry) -> dict[str, str]:
     """Denoisers of a run whose files are no longer those that it began with, by canonical specification, in words."""
     changed = {}
     for denoiser in record.denoisers:
-        spec = parse_spec(denoiser.plugin.spec)
-        entry = registry.denoisers.get(spec.name)
-        if entry is None or not denoiser.plugin.content:
+        if denoiser.plugin.name not in registry.denoisers or not denoiser.plugin.content:
             continue
         try:
-            if content_of(build(entry.cls, spec)) == denoiser.plugin.content:
+            if content_of(registry.denoiser(denoiser.plugin.spec).make()) == denoiser.plugin.content:
                 continue
             words = "its files, such as weights, changed since"
         except BenchboxError as error:

@@ -204,7 +204,7 @@ def note_overlaps(store: RunStore, registry: Registry, on_event: Callable[[Event
     if not open_ones:
         return
     on_event(StageStarted("looking for scored images in the training data"))
-    dataset = registry.dataset(record.request.dataset).cls()
+    dataset = registry.dataset(record.request.dataset).make()
     images = open_data(record.request, {record.request.dataset: dataset})
     path = Path(record.request.path) if record.request.path else None
     repeats = repeats_of(images, dataset, path, skip_bad=record.request.skip_bad)

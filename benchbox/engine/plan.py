@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -15,8 +15,8 @@ from benchbox.api.errors import BenchboxError
 from benchbox.api.noise import NoiseModel
 from benchbox.engine.content import content_of
 from benchbox.records.options import RunOptions
-from benchbox.records.run import Cell, DenoiserRecord, MetricRecord, NoiseRecord, PluginSpec, Protocol, digest
-from benchbox.records.specs import build, canonical, options_of, parse_composition, parse_spec, resolve, write_value
+from benchbox.records.run import Cell, DenoiserRecord, MetricRecord, NoiseRecord, Protocol, digest
+from benchbox.records.specs import parse_spec
 from benchbox.records.tuned import apply_tuned
 from benchbox.registry import Registry
 from benchbox.system.program import resident_mb
@@ -108,7 +108,7 @@ def make_plan(options: RunOptions, registry: Registry, images: ImageSet) -> Plan
     noises = _once(plan_noise(text, registry) for text in options.noise)
     metrics = _once(_plan_metric(text, registry) for text in options.metrics)
     smallest = images.shapes.min(axis=0)
-    levelled = {noise.spec for noise in noises if _states_level(noise.parts, registry)}
+    levelled = {noise.spec for noise in noises if _states_level(noise, registry)}
     if options.sigma_errors and not levelled:
         raise BenchboxError(
             f"no noise level to tell wrong: {', '.join(noise.label for noise in noises)} states none",
@@ -161,18 +161,15 @@ def plan_denoisers(texts: Sequence[str], registry: Registry) -> tuple[DenoiserRe
 
 def plan_noise(text: str, registry: Registry) -> NoiseRecord:
     """A noise, and what to build it from; raises `BenchboxError` when a part is unknown."""
-    parts = []
-    for spec in parse_composition(text):
-        entry = registry.noise_model(spec.name)
-        build(entry.cls, spec)
-        parts.append(PluginSpec(entry.provider, canonical(entry.cls, spec)))
-    return NoiseRecord(text.strip(), tuple(parts))
+    parts = registry.noise(text)
+    for part in parts:
+        part.make()  # a wrong value is found now
+    return NoiseRecord(text.strip(), tuple(part.plugin for part in parts))
 
 
-def _states_level(parts: Sequence[PluginSpec], registry: Registry) -> bool:
+def _states_level(noise: NoiseRecord, registry: Registry) -> bool:
     """Whether a noise tells its level; where it does not, there is none to be told wrong."""
-    classes = (registry.noise_model(parse_spec(part.spec).name).cls for part in parts)
-    return all(cls.sigma_of is not NoiseModel.sigma_of for cls in classes)
+    return all(part.cls.sigma_of is not NoiseModel.sigma_of for part in registry.noise(noise.spec))
 
 
 def make_shards(shapes: NDArray[np.int64], repeats: int = 1) -> tuple[Shard, ...]:
@@ -212,41 +209,38 @@ def _factors(options: RunOptions, denoiser: DenoiserRecord) -> tuple[float, ...]
 
 def _plan_denoiser(text: str, registry: Registry) -> DenoiserRecord:
     spec, tuned = apply_tuned(parse_spec(text))
-    entry = registry.denoiser(spec.name)
-    own = canonical(entry.cls, spec)
-    given = resolve(entry.cls, spec)
+    entry = registry.denoiser(spec)
     content = ""
     # A wrong value is found now; a constructor that fails without any is the plugin's fault and gets a row.
-    if given or entry.cls.files is not Denoiser.files:
+    if entry.values or entry.cls.files is not Denoiser.files:
         try:
-            content = content_of(build(entry.cls, spec))
+            content = content_of(entry.make())
         except Exception:
-            if given:
+            if entry.values:
                 raise
     capabilities = entry.cls.capabilities
     return DenoiserRecord(
         # The name of a file of tuned options says nothing of the row; its options do.
-        label=own if tuned else text.strip(),
-        plugin=PluginSpec(entry.provider, own, content=content),
+        label=entry.spec if tuned else text.strip(),
+        plugin=replace(entry.plugin, content=content),
         summary=entry.cls.summary,
         sigma_use=capabilities.sigma,
         min_size=capabilities.min_size,
         deterministic=capabilities.deterministic,
         tuned_on=tuned.label if tuned else capabilities.tuned_on,
-        options={one.name: write_value(given.get(one.name, one.default)) for one in options_of(entry.cls)},
+        options=entry.options,
         notice=entry.cls.notice,
     )
 
 
 def _plan_metric(text: str, registry: Registry) -> MetricRecord:
-    spec = parse_spec(text)
-    entry = registry.metric(spec.name)
-    build(entry.cls, spec)
+    entry = registry.metric(text)
+    entry.make()  # a wrong value is found now
     cls = entry.cls
-    plugin = PluginSpec(entry.provider, canonical(cls, spec))
-    label = text.strip()
-    title = label.replace(spec.name, cls.title or spec.name, 1)
-    return MetricRecord(label, plugin, title, cls.unit, cls.digits, cls.higher_is_better, cls.shown, cls.summary)
+    title = entry.label.replace(entry.name, cls.title or entry.name, 1)
+    return MetricRecord(
+        entry.label, entry.plugin, title, cls.unit, cls.digits, cls.higher_is_better, cls.shown, cls.summary
+    )
 
 
 def _once(planned: Iterable[P]) -> tuple[P, ...]:

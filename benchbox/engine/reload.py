@@ -14,7 +14,6 @@ from benchbox.engine.data import open_data
 from benchbox.engine.events import Event
 from benchbox.engine.plan import Limits
 from benchbox.records.run import DenoiserRecord, PluginSpec, Provider, RunRecord
-from benchbox.records.specs import parse_spec
 from benchbox.registry import Entry, Registry, load_registry
 from benchbox.system.cache import CacheFolder
 
@@ -74,7 +73,7 @@ def _programs(registry: Registry, denoisers: Sequence[DenoiserRecord]) -> list[s
     found = []
     for denoiser in denoisers:
         # By what will be built, not by what the row is called.
-        entry = registry.denoisers.get(parse_spec(denoiser.plugin.spec).name)
+        entry = registry.denoisers.get(denoiser.plugin.name)
         if entry is not None and entry.cls.starts_programs:
             found.append(denoiser.plugin.spec)
     return found
@@ -147,13 +146,13 @@ def providers_now(record: RunRecord, registry: Registry) -> dict[PluginSpec, Pro
         **{part: registry.noise_models for noise in record.noises for part in noise.parts},
         **{one.plugin: registry.metrics for one in record.metrics},
     }
-    entries = {plugin: shelf.get(parse_spec(plugin.spec).name) for plugin, shelf in recorded.items()}
+    entries = {plugin: shelf.get(plugin.name) for plugin, shelf in recorded.items()}
     return {plugin: entry.provider if entry else None for plugin, entry in entries.items()}
 
 
 def words_of_change(record: RunRecord, before: PluginSpec, now: Provider | None) -> str:
     """How a plugin differs from the one that a run was made with."""
     return (
-        f"'{parse_spec(before.spec).name}' was {before.provider.label} {before.provider.version} when run "
+        f"'{before.name}' was {before.provider.label} {before.provider.version} when run "
         f"{record.run_id} began, now it is {f'{now.label} {now.version}' if now else 'missing'}"
     )

@@ -25,7 +25,7 @@ from benchbox.engine.shard import Condition
 from benchbox.engine.timing import choose_images, time_denoiser
 from benchbox.engine.workers import WorkerContext, worker_context
 from benchbox.records.options import RunOptions
-from benchbox.records.run import DataRequest, PluginSpec, RunRecord
+from benchbox.records.run import DataRequest, RunRecord
 from benchbox.registry import Registry, load_registry
 from benchbox.store import FORMAT, RunStore, new_run_id, set_aside_strangers
 
@@ -226,7 +226,7 @@ def _pin(request: DataRequest, images: ImageSet) -> DataRequest:
 
 def conditions_of(record: RunRecord, registry: Registry) -> dict[str, Condition]:
     """Conditions of a run, by canonical noise."""
-    dataset = PluginSpec(registry.dataset(record.request.dataset).provider, record.request.dataset)
+    dataset = registry.dataset(record.request.dataset).plugin
     return {
         noise.spec: Condition(record.request, dataset, record.data.fingerprint, noise, record.protocol)
         for noise in record.noises

@@ -22,8 +22,7 @@ from benchbox.builtin.sigma import estimate_sigma
 from benchbox.engine.content import require_same_content
 from benchbox.engine.data import open_data
 from benchbox.records.run import DataRequest, Knowledge, NoiseRecord, PluginSpec, Protocol, decode
-from benchbox.records.specs import build, parse_spec
-from benchbox.registry import load_class
+from benchbox.registry import load_plugin
 from benchbox.store import IMAGE
 
 
@@ -224,33 +223,28 @@ def make_denoiser(plugin: PluginSpec, shape: tuple[int, ...]) -> Denoiser:
 
 def new_denoiser(plugin: PluginSpec) -> Denoiser:
     """Load and construct a denoiser, not yet set up."""
-    spec = parse_spec(plugin.spec)
-    denoiser: Denoiser = build(load_class(plugin.provider, "benchbox_denoisers", spec.name), spec)
+    denoiser: Denoiser = load_plugin(plugin, "benchbox_denoisers").make()
     return denoiser
 
 
 @functools.cache
 def make_metric(plugin: PluginSpec) -> Metric:
     """Load and construct a metric."""
-    spec = parse_spec(plugin.spec)
-    metric: Metric = build(load_class(plugin.provider, "benchbox_metrics", spec.name), spec)
+    metric: Metric = load_plugin(plugin, "benchbox_metrics").make()
     return metric
 
 
 @functools.cache
 def make_noise(parts: tuple[PluginSpec, ...]) -> NoiseModel:
     """Load and construct a noise model, composed where it has several parts."""
-    models: list[NoiseModel] = []
-    for part in parts:
-        spec = parse_spec(part.spec)
-        models.append(build(load_class(part.provider, "benchbox_noise_models", spec.name), spec))
-    return models[0] if len(models) == 1 else Composed(tuple(models))
+    models: tuple[NoiseModel, ...] = tuple(load_plugin(part, "benchbox_noise_models").make() for part in parts)
+    return models[0] if len(models) == 1 else Composed(models)
 
 
 @functools.lru_cache(maxsize=1)
 def _open(request: DataRequest, dataset: PluginSpec, fingerprint: str) -> ImageSet:
-    cls: type[Dataset] = load_class(dataset.provider, "benchbox_datasets", dataset.spec)
-    images = open_data(request, {dataset.spec: cls()})
+    opener: Dataset = load_plugin(dataset, "benchbox_datasets").make()
+    images = open_data(request, {dataset.name: opener})
     if images.fingerprint != fingerprint:
         raise BenchboxError(
             f"the images of {request.path or dataset.spec} are no longer the ones that this run began with",

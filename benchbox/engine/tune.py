@@ -19,7 +19,7 @@ from benchbox.engine.events import Event, ShardDone
 from benchbox.engine.halving import Budget, Pace, Trial, search
 from benchbox.engine.run import execute
 from benchbox.records.options import DEFAULT_NOISE, DataRequest, Protocol, RunOptions
-from benchbox.records.specs import Spec, build, canonical, parse_spec, resolve, write_value
+from benchbox.records.specs import Spec, parse_spec, write_value
 from benchbox.records.tuned import TunedOptions, apply_tuned
 from benchbox.registry import Registry, load_registry
 from benchbox.stats.summaries import mean_of
@@ -179,7 +179,7 @@ def tune(config: TuneConfig, on_event: Callable[[Event], None]) -> TuneResult:
     budget = None
     if config.budget_s is not None:
         budget = Budget(begun + config.budget_s, time.monotonic, config.jobs, probe)
-    higher = registry.metric(parse_spec(config.metric).name).cls.higher_is_better
+    higher = registry.metric(config.metric).cls.higher_is_better
     trials = search(list(candidates), total, score, higher, budget)
     best = trials[0]
     if best.reason:
@@ -260,15 +260,13 @@ def make_candidates(
         The denoiser or an option is unknown, is set twice, or a value is refused.
     """
     named, _ = apply_tuned(parse_spec(denoiser))
-    cls = registry.denoiser(named.name).cls
     keys = [key for key, _ in space]
     candidates: dict[str, dict[str, str]] = {}
     for values in [(), *itertools.product(*(values for _, values in space))]:
         spec = Spec(named.name, named.value, (*named.options, *zip(keys, values, strict=bool(values))))
-        build(cls, spec)
-        candidates.setdefault(
-            canonical(cls, spec), {key: write_value(value) for key, value in resolve(cls, spec).items()}
-        )
+        candidate = registry.denoiser(spec)
+        candidate.make()  # a wrong value is found now
+        candidates.setdefault(candidate.spec, {key: write_value(value) for key, value in candidate.values.items()})
     return candidates
 
 

@@ -134,6 +134,11 @@ class PluginSpec:
     spec: str
     content: str = field(default="", kw_only=True)
 
+    @property
+    def name(self) -> str:
+        """The word that users type for it."""
+        return self.spec.partition(":")[0]
+
 
 @dataclass(frozen=True)
 class NoiseRecord:

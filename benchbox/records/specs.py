@@ -7,9 +7,10 @@ import math
 import re
 import types
 import typing
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from benchbox.api.errors import BenchboxError, did_you_mean
 
@@ -188,39 +189,92 @@ def options_of(cls: type) -> tuple[Option, ...]:
     return tuple(_option(cls, parameter, hints.get(parameter.name)) for parameter in parameters)
 
 
-def build(cls: type[T], spec: Spec) -> T:
-    """Make an object from a specification.
+@dataclass(frozen=True)
+class Configured(Generic[T]):
+    """A class with values for its options: a specification, parsed and checked once, ready to make the thing.
 
-    Parameters
+    Attributes
     ----------
     cls : type
-    spec : Spec
+    name : str
+        The word that users type for the class.
+    label : str
+        The specification as it was typed, which is shown.
+    values : mapping of str to object
+        Options that were set, typed; the others keep their defaults.
+    """
 
-    Returns
-    -------
-    object
-        An instance of `cls`.
+    cls: type[T]
+    name: str
+    label: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def configured(self, spec: Spec, label: str = "") -> Self:
+        """Set the options of a specification; the label is its canonical form unless one is given.
+
+        Raises
+        ------
+        BenchboxError
+            An option is unknown or set twice, or its value has another type.
+        """
+        return self.at(_values_of(self.cls, spec), label)
+
+    def at(self, values: Mapping[str, Any], label: str = "") -> Self:
+        """Set some options to values that have their types already."""
+        configured = replace(self, values={**self.values, **values})
+        return replace(configured, label=label or configured.spec)
+
+    @property
+    def spec(self) -> str:
+        """The canonical specification, which identifies the thing in results.
+
+        Options appear in the order in which the class declares them, without those that have their default; numbers in
+        their shortest form; the first option without its key where it is the level of a noise.
+        """
+        parts = []
+        for position, option in enumerate(options_of(self.cls)):
+            # The level of a noise model is always there: 'gaussian' is 'gaussian:0.1'.
+            level = position == 0 and option.type in (int, float) and not option.optional and _shows_level(self.cls)
+            value = self.values.get(option.name, option.default)
+            if level:
+                parts.append(write_value(value))
+            elif value != option.default or type(value) is not type(option.default):
+                parts.append(f"{option.name}={quote(write_value(value))}")
+        return self.name + (":" + ",".join(parts) if parts else "")
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Every option with its value in use, as text."""
+        return {one.name: write_value(self.values.get(one.name, one.default)) for one in options_of(self.cls)}
+
+    def make(self) -> T:
+        """Make an object of the class.
+
+        Raises
+        ------
+        BenchboxError
+            The class refuses a value.
+        """
+        try:
+            return self.cls(**self.values)
+        except (ValueError, TypeError) as error:
+            raise BenchboxError(f"{self.name}: {error}", hint=describe(self.cls, self.name)) from error
+
+
+def configure(cls: type[T], text: str) -> Configured[T]:
+    """Parse and check a specification of a class that is at hand.
 
     Raises
     ------
     BenchboxError
-        An option is unknown or its value is not of its type; or the class refuses the value.
+        The text does not follow the grammar, an option is unknown, or its value has another type.
     """
-    values = resolve(cls, spec)
-    try:
-        return cls(**values)
-    except (ValueError, TypeError) as error:
-        raise BenchboxError(f"{spec.name}: {error}", hint=describe(cls, spec.name)) from error
+    spec = parse_spec(text)
+    return Configured(cls, spec.name).configured(spec, text.strip())
 
 
-def resolve(cls: type, spec: Spec) -> dict[str, Any]:
-    """Values of all options that a specification sets, by name, typed.
-
-    Raises
-    ------
-    BenchboxError
-        An option is unknown, is set twice, or its value is not of its type.
-    """
+def _values_of(cls: type, spec: Spec) -> dict[str, Any]:
+    """Values of the options that a specification sets, by name, typed."""
     options = {option.name: option for option in options_of(cls)}
     given = list(spec.options)
     if spec.value is not None:
@@ -236,30 +290,6 @@ def resolve(cls: type, spec: Spec) -> dict[str, Any]:
             raise BenchboxError(f"{spec.name}: option '{key}' is set twice", hint="keep one of them")
         values[key] = _value(options[key], text, spec.name)
     return values
-
-
-def canonical(cls: type, spec: Spec) -> str:
-    """Write a specification in the form that identifies it in results.
-
-    Options stand in their declared order, those equal to their default left out; numbers in their shortest form; the
-    first option without its key where it is a number.
-
-    Returns
-    -------
-    str
-    """
-    values = resolve(cls, spec)
-    parts = []
-    for position, option in enumerate(options_of(cls)):
-        # The first number of a noise model is its level and always stands: 'gaussian' is 'gaussian:0.1'.
-        level = position == 0 and option.type in (int, float) and not option.optional
-        value = values.get(option.name, option.default)
-        if value == option.default and type(value) is type(option.default) and not (level and _shows_level(cls)):
-            continue
-        parts.append(
-            write_value(value) if level and _shows_level(cls) else f"{option.name}={quote(write_value(value))}"
-        )
-    return spec.name + (":" + ",".join(parts) if parts else "")
 
 
 def describe(cls: type, name: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from benchbox.registry.catalogue import Broken, Entry, Registry
 from benchbox.registry.finding import Importing, PluginEvent, SlowImport, load_registry
-from benchbox.registry.loading import load_class, load_module
+from benchbox.registry.loading import load_module, load_plugin
 
 __all__ = [
     "Broken",
@@ -17,7 +17,7 @@ __all__ = [
     "PluginEvent",
     "Registry",
     "SlowImport",
-    "load_class",
     "load_module",
+    "load_plugin",
     "load_registry",
 ]

@@ -5,27 +5,30 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from benchbox.api.dataset import Dataset
 from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.api.metric import Metric
 from benchbox.api.noise import NoiseModel
-from benchbox.records.run import Provider
-from benchbox.records.specs import NAME, options_of
+from benchbox.records.run import PluginSpec, Provider
+from benchbox.records.specs import NAME, Configured, Spec, options_of, parse_composition, parse_spec
 from benchbox.registry.loading import HOOKS, call_hooks, first_line, load_module, process_kept
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Entry(Generic[T]):
-    """A class that a plugin offers."""
+class Entry(Configured[T]):
+    """A class that a plugin offers, with values for its options."""
 
-    name: str
-    cls: type[T]
-    provider: Provider
+    provider: Provider = field(kw_only=True)
+
+    @property
+    def plugin(self) -> PluginSpec:
+        """Enough to make the same thing in another process."""
+        return PluginSpec(self.provider, self.spec)
 
 
 @dataclass(frozen=True)
@@ -50,21 +53,25 @@ class Registry:
     broken: list[Broken] = field(default_factory=list)
     clashes: dict[str, tuple[Provider, ...]] = field(default_factory=dict)
 
-    def denoiser(self, name: str) -> Entry[Denoiser]:
-        """Look a denoiser up; raises `BenchboxError` with "did you mean"."""
-        return self._find("denoiser", name, self.denoisers)
+    def denoiser(self, given: str | Spec) -> Entry[Denoiser]:
+        """Find and configure a denoiser; raises `BenchboxError` for an unknown name or option."""
+        return self._find("denoiser", given, self.denoisers)
 
-    def noise_model(self, name: str) -> Entry[NoiseModel]:
-        """Look a noise model up; raises `BenchboxError` with "did you mean"."""
-        return self._find("noise model", name, self.noise_models)
+    def noise_model(self, given: str | Spec) -> Entry[NoiseModel]:
+        """Find and configure one noise model; raises `BenchboxError` for an unknown name or option."""
+        return self._find("noise model", given, self.noise_models)
 
-    def dataset(self, name: str) -> Entry[Dataset]:
-        """Look a data set up; raises `BenchboxError` with "did you mean"."""
-        return self._find("data set", name, self.datasets)
+    def noise(self, text: str) -> tuple[Entry[NoiseModel], ...]:
+        """Find and configure the noise models that a text joins by ``+``, in the order in which they apply."""
+        return tuple(self.noise_model(spec) for spec in parse_composition(text))
 
-    def metric(self, name: str) -> Entry[Metric]:
-        """Look a metric up; raises `BenchboxError` with "did you mean"."""
-        return self._find("metric", name, self.metrics)
+    def dataset(self, given: str | Spec) -> Entry[Dataset]:
+        """Find and configure a data set; raises `BenchboxError` for an unknown name or option."""
+        return self._find("data set", given, self.datasets)
+
+    def metric(self, given: str | Spec) -> Entry[Metric]:
+        """Find and configure a metric; raises `BenchboxError` for an unknown name or option."""
+        return self._find("metric", given, self.metrics)
 
     def offers(self, provider: Provider) -> dict[str, list[str]]:
         """Names that one plugin offers, by kind."""
@@ -80,12 +87,14 @@ class Registry:
         }
         return {kind: offered for kind, offered in names.items() if offered}
 
-    def _find(self, kind: str, name: str, entries: Mapping[str, Entry[T]]) -> Entry[T]:
+    def _find(self, kind: str, given: str | Spec, entries: Mapping[str, Entry[T]]) -> Entry[T]:
+        spec = parse_spec(given) if isinstance(given, str) else given
+        name = spec.name
         if name in self.clashes:
             both = " and ".join(provider.label for provider in self.clashes[name])
             raise BenchboxError(f"'{name}' is offered twice: by {both}", hint="uninstall or leave out one of them")
         if name in entries:
-            return entries[name]
+            return entries[name].configured(spec, given.strip() if isinstance(given, str) else "")
         for broken in self.broken:
             if name == broken.offers:
                 raise BenchboxError(f"{kind} '{name}' of {broken.provider.label}: {broken.reason}", hint=broken.hint)
@@ -111,7 +120,7 @@ class Registry:
                 )
             )
             return
-        shelf[cls.name] = Entry(cls.name, cls, provider)
+        shelf[cls.name] = Entry(cls, cls.name, cls.name, provider=provider)
 
     def _shelf(self, hook: str) -> dict[str, Entry[Any]]:
         shelves: dict[str, dict[str, Entry[Any]]] = {

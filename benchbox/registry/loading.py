@@ -24,7 +24,8 @@ from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
 from benchbox.api.metric import Metric
 from benchbox.api.noise import NoiseModel
-from benchbox.records.run import Provider
+from benchbox.records.run import PluginSpec, Provider
+from benchbox.records.specs import Configured, configure
 
 
 @contextlib.contextmanager
@@ -92,21 +93,23 @@ HOOKS: dict[str, type] = {
 }
 
 
-def load_class(provider: Provider, hook: str, name: str) -> type[Any]:
-    """Load just one class again, in a worker process.
+def load_plugin(plugin: PluginSpec, hook: str) -> Configured[Any]:
+    """Load and configure one thing again, in a worker process.
 
     Raises
     ------
     BenchboxError
         The plugin no longer offers it.
     """
-    classes = call_hooks(load_module(provider)).get(hook, ())
+    classes = call_hooks(load_module(plugin.provider)).get(hook, ())
     if isinstance(classes, BaseException):
         raise classes
     for cls in classes:
-        if cls.name == name:
-            return cls  # type: ignore[no-any-return]
-    raise BenchboxError(f"{provider.label} no longer offers '{name}'", hint="was the plugin changed during the run?")
+        if cls.name == plugin.name:
+            return configure(cls, plugin.spec)
+    raise BenchboxError(
+        f"{plugin.provider.label} no longer offers '{plugin.name}'", hint="was the plugin changed during the run?"
+    )
 
 
 def load_module(provider: Provider) -> ModuleType:

@@ -57,7 +57,7 @@ def examine(denoiser: str | type[Denoiser], *, noise: str = NOISE, probes: Seque
     HealthCard
     """
     subject = find_subject(denoiser)
-    return HealthCard(subject.label, subject.source, tuple(verdicts(subject, noise, probes)))
+    return HealthCard(subject.spec, subject.source, tuple(verdicts(subject, noise, probes)))
 
 
 def verdicts(subject: Subject, noise: str, probes: Sequence[str]) -> Iterator[Verdict]:

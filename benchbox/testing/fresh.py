@@ -16,7 +16,7 @@ import psutil
 from benchbox.api.arrays import Images, Sigma
 from benchbox.api.denoiser import Denoiser
 from benchbox.records.run import Provider
-from benchbox.records.specs import Spec, build
+from benchbox.records.specs import configure
 from benchbox.registry import load_module
 from benchbox.system.program import parent_connection
 from benchbox.testing.threads_at_work import BusyThreads
@@ -38,7 +38,7 @@ class FreshTask:
     provider : Provider or None
     module, qualname : str
         Where the class stands once the provider is loaded.
-    spec : Spec
+    spec : str
     path : tuple of str
         Folders to import from.
     noisy : ndarray of float32, shape (N, H, W)
@@ -48,7 +48,7 @@ class FreshTask:
     provider: Provider | None
     module: str
     qualname: str
-    spec: Spec
+    spec: str
     path: tuple[str, ...]
     noisy: Images
     sigma: Sigma | None
@@ -139,7 +139,7 @@ def _make(task: FreshTask) -> Denoiser:
     found: Any = importlib.import_module(task.module)
     for part in task.qualname.split("."):
         found = getattr(found, part)
-    denoiser: Denoiser = build(found, task.spec)
+    denoiser: Denoiser = configure(found, task.spec).make()
     return denoiser
 
 

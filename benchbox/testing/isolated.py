@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchbox.records.run import Provider
-from benchbox.records.specs import Spec
 from benchbox.registry import Broken, Registry
 from benchbox.system.program import Child, ChildDied, ChildHangs, parent_connection
 from benchbox.testing.card import HealthCard, Verdict
 from benchbox.testing.check import PROBES
-from benchbox.testing.subject import TIMEOUT_S, Bench, Subject
+from benchbox.testing.subject import TIMEOUT_S, Bench, find_subject
 
 _DEATHS = 2
 _LOADS = "loads", "the plugin is found, imports, and offers a denoiser", "fix what it says, then check again"
@@ -25,7 +24,7 @@ class IsolatedTask:
     Attributes
     ----------
     provider : Provider
-    spec : Spec or None
+    spec : str or None
         A denoiser with its options; None for all that the plugin offers.
     noise : str
     timeout_s : float
@@ -33,21 +32,21 @@ class IsolatedTask:
     """
 
     provider: Provider
-    spec: Spec | None
+    spec: str | None
     noise: str
     timeout_s: float
 
 
 @dataclass(frozen=True)
 class _Offer:
-    """What a plugin offers: its denoisers with their canonical forms, and what is broken in it."""
+    """What a plugin offers: canonical specifications of its denoisers, and what is broken in it."""
 
-    denoisers: tuple[tuple[Spec, str], ...]
+    denoisers: tuple[str, ...]
     broken: tuple[Broken, ...]
 
 
 def examine_isolated(
-    provider: Provider, spec: Spec | None, *, noise: str, timeout_s: float = TIMEOUT_S
+    provider: Provider, spec: str | None, *, noise: str, timeout_s: float = TIMEOUT_S
 ) -> Iterator[HealthCard]:
     """Write the health cards of what a plugin offers, whatever it does.
 
@@ -55,7 +54,7 @@ def examine_isolated(
     ----------
     provider : Provider
         The plugin; it is loaded in the other process only.
-    spec : Spec or None
+    spec : str or None
         One denoiser with its options; None for all.
     noise : str
         The noise that the denoisers are for.
@@ -67,7 +66,7 @@ def examine_isolated(
     HealthCard
     """
     task = IsolatedTask(provider, spec, noise, timeout_s)
-    name = spec.name if spec else Path(provider.target).name
+    name = spec.partition(":")[0] if spec else Path(provider.target).name
     with _Server(task) as server:
         offer = server.load()
         if isinstance(offer, Verdict):
@@ -80,8 +79,8 @@ def examine_isolated(
             advice = "write a hook benchbox_denoisers that returns the classes"
             failed = Verdict(*_LOADS[:2], "fail", "it offers no denoiser", advice)
             yield HealthCard(name, provider.label, (failed,))
-        for one, label in offer.denoisers:
-            yield HealthCard(label, provider.label, tuple(server.examine(one)))
+        for denoiser in offer.denoisers:
+            yield HealthCard(denoiser, provider.label, tuple(server.examine(denoiser)))
 
 
 class _Server:
@@ -106,7 +105,7 @@ class _Server:
         except (ChildDied, ChildHangs) as error:
             return Verdict(*_LOADS[:2], "fail", f"while it was loaded: {error}", _LOADS[2])
 
-    def examine(self, spec: Spec) -> Iterator[Verdict]:
+    def examine(self, spec: str) -> Iterator[Verdict]:
         """Run all probes, each in the same process as the one before unless that ended it."""
         deaths, ended = 0, ""
         for probe in PROBES.values():
@@ -134,10 +133,10 @@ def main() -> None:
     task: IsolatedTask = pipe.recv()
     registry = Registry()
     registry.add(task.provider)
-    specs = [task.spec] if task.spec else [Spec(name) for name in registry.denoisers]
-    subjects = {spec: Subject(registry.denoiser(spec.name).cls, spec, task.provider) for spec in specs}
-    pipe.send(_Offer(tuple((spec, subject.label) for spec, subject in subjects.items()), tuple(registry.broken)))
-    benches: dict[Spec, Bench] = {}
+    found = [find_subject(spec, registry) for spec in ([task.spec] if task.spec else registry.denoisers)]
+    subjects = {subject.spec: subject for subject in found}
+    pipe.send(_Offer(tuple(subjects), tuple(registry.broken)))
+    benches: dict[str, Bench] = {}
     while True:
         try:
             spec, probe = pipe.recv()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from benchbox.builtin.seeding import add_noise
 from benchbox.engine.plan import plan_noise
 from benchbox.engine.shard import make_noise, tell
 from benchbox.records.run import Protocol, Provider
-from benchbox.records.specs import Spec, build, canonical, parse_spec
+from benchbox.records.specs import Configured
 from benchbox.registry import Registry, load_registry
 
 SIDE = 48
@@ -26,34 +26,21 @@ TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True)
-class Subject:
+class Subject(Configured[Denoiser]):
     """A denoiser with its options, not yet made.
 
     Attributes
     ----------
-    cls : type
-    spec : Spec
     provider : Provider or None
         Where the class came from; None for a class that was given as such.
     """
 
-    cls: type[Denoiser]
-    spec: Spec
-    provider: Provider | None = None
-
-    @property
-    def label(self) -> str:
-        """Canonical specification."""
-        return canonical(self.cls, self.spec)
+    provider: Provider | None = field(default=None, kw_only=True)
 
     @property
     def source(self) -> str:
         """The plugin, or the module of a class that was given as such."""
         return self.provider.label if self.provider else self.cls.__module__
-
-    def make(self) -> Denoiser:
-        """Construct the denoiser."""
-        return build(self.cls, self.spec)
 
 
 def find_subject(denoiser: str | type[Denoiser], registry: Registry | None = None) -> Subject:
@@ -76,15 +63,14 @@ def find_subject(denoiser: str | type[Denoiser], registry: Registry | None = Non
         The name or an option is unknown.
     """
     if isinstance(denoiser, str):
-        spec = parse_spec(denoiser)
-        entry = (registry or load_registry()).denoiser(spec.name)
-        return Subject(entry.cls, spec, entry.provider)
+        entry = (registry or load_registry()).denoiser(denoiser)
+        return Subject(entry.cls, entry.name, entry.label, entry.values, provider=entry.provider)
     if not (isinstance(denoiser, type) and issubclass(denoiser, Denoiser)):
         raise BenchboxError(
             f"{denoiser!r} is not a denoiser",
             hint="give a name such as 'median:size=5' or a class derived from Denoiser",
         )
-    return Subject(denoiser, Spec(denoiser.name))
+    return Subject(denoiser, denoiser.name, denoiser.name)
 
 
 class Bench:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
 from benchbox.api.errors import BenchboxError
 from benchbox.api.noise import NoiseModel
 from benchbox.builtin.noise import Composed
-from benchbox.records.specs import Spec, build, canonical, options_of, parse_composition, resolve
+from benchbox.records.specs import Configured, Spec, options_of, parse_composition
 from benchbox.registry import Registry
 
 RANGE = ".."
@@ -24,25 +23,19 @@ _SERIES = tuple(mantissa * 10.0**power for power in range(-4, 4) for mantissa in
 class _Part:
     """One noise model and the ranges of its options."""
 
-    cls: type[NoiseModel]
-    spec: Spec
-    fixed: dict[str, Any]
+    fixed: Configured[NoiseModel]
     ranges: dict[str, tuple[float, float]]
     whole: frozenset[str]
 
-    def at(self, values: dict[str, float]) -> Spec:
-        """Give the specification with its ranges filled in."""
-        return Spec(self.spec.name, None, (*self.spec.options, *((key, repr(one)) for key, one in values.items())))
-
     def draw(self, rng: np.random.Generator) -> NoiseModel:
         """Draw the values of the ranges, uniformly."""
-        values = dict(self.fixed)
+        values = dict(self.fixed.values)
         for key, (low, high) in self.ranges.items():
             if key in self.whole:
                 values[key] = int(rng.integers(int(low), int(high) + 1))
             else:
                 values[key] = float(rng.uniform(low, high))
-        return self.cls(**values)
+        return self.fixed.cls(**values)
 
 
 class Mixture:
@@ -74,7 +67,7 @@ class Mixture:
         """
         grey = np.full((8, 8), 0.5, np.float32)
         for text, parts in zip(self.texts, self._noises, strict=True):
-            if any(part.cls(**part.fixed).sigma_of(grey) is None for part in parts):
+            if any(part.fixed.make().sigma_of(grey) is None for part in parts):
                 raise BenchboxError(
                     f"{denoiser} has to be told the noise level, and '{text}' defines none",
                     hint="give --noise that has a level, such as gaussian:0..0.3",
@@ -93,19 +86,20 @@ class Mixture:
         with several ranges and mixtures of many models are shown at the models' default levels.
         """
         found: dict[str, NoiseModel] = {}
-        many = len({part.spec.name for parts in self._noises for part in parts}) > FEW
+        many = len({part.fixed.name for parts in self._noises for part in parts}) > FEW
         for parts in self._noises:
             if many or len(parts) > 1 or len(parts[0].ranges) != 1:
-                specs = [part.spec for part in parts]
-                models = tuple(part.cls(**part.fixed) for part in parts)
-                name = "+".join(canonical(part.cls, spec) for part, spec in zip(parts, specs, strict=True))
-                found[name] = models[0] if len(models) == 1 else Composed(models)
+                models = tuple(part.fixed.make() for part in parts)
+                found["+".join(part.fixed.spec for part in parts)] = models[0] if len(models) == 1 else Composed(models)
                 continue
             part, (key, (low, high)) = parts[0], next(iter(parts[0].ranges.items()))
-            least = max(low, self._highest(part.spec.name, key) / 30)
-            for level in sorted({one for one in _SERIES if least <= one * (1 + 1e-9) and one <= high} | {high}):
-                spec = part.at({key: int(level) if float(level).is_integer() else float(f"{level:.4g}")})
-                found[canonical(part.cls, spec)] = build(part.cls, spec)
+            least = max(low, self._highest(part.fixed.name, key) / 30)
+            for step in sorted({one for one in _SERIES if least <= one * (1 + 1e-9) and one <= high} | {high}):
+                level = step if step.is_integer() else float(f"{step:.4g}")
+                if key in part.whole and not level.is_integer():
+                    continue
+                at_level = part.fixed.at({key: int(level) if key in part.whole else level})
+                found[at_level.spec] = at_level.make()
         return dict(sorted(found.items()))
 
     def _highest(self, name: str, key: str) -> float:
@@ -114,16 +108,16 @@ class Mixture:
             part.ranges[key][1]
             for parts in self._noises
             for part in parts
-            if part.spec.name == name and key in part.ranges
+            if part.fixed.name == name and key in part.ranges
         )
 
 
 def _part(spec: Spec, text: str, registry: Registry) -> _Part:
     """Take the ranges out of a specification."""
-    cls = registry.noise_model(spec.name).cls
+    model = registry.noise_model(spec.name)
     options = list(spec.options)
     if spec.value is not None:
-        names = [option.name for option in options_of(cls)]
+        names = [option.name for option in options_of(model.cls)]
         options.insert(0, (names[0] if names else "", spec.value))
     fixed: list[tuple[str, str]] = []
     ranges: dict[str, tuple[float, float]] = {}
@@ -140,10 +134,9 @@ def _part(spec: Spec, text: str, registry: Registry) -> _Part:
             ) from error
         if ranges[key][0] >= ranges[key][1]:
             raise BenchboxError(f"'{text}': the range {value} is empty", hint="write the lower number first")
-    plain = Spec(spec.name, None, tuple(fixed))
-    whole = frozenset(option.name for option in options_of(cls) if option.type is int)
-    part = _Part(cls, plain, resolve(cls, plain), ranges, whole)
+    plain = model.configured(Spec(spec.name, None, tuple(fixed)))
+    whole = frozenset(option.name for option in options_of(model.cls) if option.type is int)
     for end in (0, 1):  # both ends of a range must be values that the model takes
-        values = {key: int(ends[end]) if key in whole else ends[end] for key, ends in ranges.items()}
-        build(cls, part.at(values))
-    return part
+        values = [(key, repr(int(ends[end]) if key in whole else ends[end])) for key, ends in ranges.items()]
+        model.configured(Spec(spec.name, None, (*fixed, *values))).make()
+    return _Part(plain, ranges, whole)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchbox import Image, Images, Metric
 from benchbox.builtin.metrics import METRICS, Accuracy, Gmsd, Mae, Mse, Psnr, Ssim
-from benchbox.records.specs import build, parse_spec
+from benchbox.records.specs import configure
 
 SIZES = [(11, 11), (11, 64), (64, 11), (13, 37), (48, 48), (66, 66), (67, 67), (85, 84), (139, 150), (512, 512)]
 
@@ -167,7 +167,7 @@ def test_direction_follows_the_damage(cls: type[Metric]) -> None:
 @pytest.mark.parametrize("cls", METRICS, ids=lambda cls: cls.name)
 def test_a_score_is_the_image_s_own(cls: type[Metric]) -> None:
     clean, denoised = pairs(48, 48)
-    metric = build(cls, parse_spec(cls.name))
+    metric = configure(cls, cls.name).make()
     scores = metric(clean, denoised)
     assert scores.dtype == np.float64 and scores.shape == (len(clean),)
     order = np.random.default_rng(0).permutation(len(clean))

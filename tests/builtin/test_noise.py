@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from benchbox import BenchboxError, Image, NoiseModel
 from benchbox.builtin import noise
 from benchbox.builtin.seeding import image_generator
-from benchbox.records.specs import build, canonical, parse_spec
+from benchbox.records.specs import configure, parse_spec
 
 Map = NDArray[np.float64]
 Formula = Callable[[Map], Map]
@@ -202,7 +202,7 @@ def test_jpeg_damages_less_at_higher_quality() -> None:
 
 @pytest.mark.parametrize("cls", noise.MODELS, ids=lambda cls: cls.name)
 def test_every_model_keeps_the_contract(cls: type[NoiseModel]) -> None:
-    model = build(cls, parse_spec(cls.example))
+    model = configure(cls, cls.example).make()
     assert cls.example.split(":")[0] == cls.name
     assert cls.summary and cls.formula and cls.reference and cls.__doc__
     clean = photograph()
@@ -245,10 +245,9 @@ def test_noise_is_neither_clipped_nor_rounded_by_default() -> None:
     ],
 )
 def test_a_value_out_of_range_is_refused_with_its_reason(spec: str, text: str) -> None:
-    parsed = parse_spec(spec)
-    cls = next(cls for cls in noise.MODELS if cls.name == parsed.name)
+    cls = next(cls for cls in noise.MODELS if cls.name == parse_spec(spec).name)
     with pytest.raises(BenchboxError, match=re.escape(text)):
-        build(cls, parsed)
+        configure(cls, spec).make()
 
 
 def test_nan_is_refused() -> None:
@@ -284,4 +283,4 @@ def test_a_composed_noise_has_a_stream_of_its_own() -> None:
 
 def test_examples_are_canonical() -> None:
     for cls in noise.MODELS:
-        assert canonical(cls, parse_spec(cls.example)) == cls.example
+        assert configure(cls, cls.example).spec == cls.example

@@ -17,7 +17,7 @@ from benchbox import Image, Images, NoiseModel
 from benchbox.api.errors import ContractError
 from benchbox.builtin import noise
 from benchbox.builtin.seeding import add_noise, apply_protocol, image_generator
-from benchbox.records.specs import build, parse_spec
+from benchbox.records.specs import configure
 
 
 def faces(count: int) -> Images:
@@ -37,7 +37,7 @@ def faces(count: int) -> Images:
 
 
 ALL: list[NoiseModel] = [
-    *(build(cls, parse_spec(cls.example)) for cls in noise.MODELS),
+    *(configure(cls, cls.example).make() for cls in noise.MODELS),
     noise.Composed((noise.Poisson(30.0), noise.Gaussian(0.05))),
 ]
 

@@ -14,7 +14,7 @@ from benchbox.api.arrays import Image
 from benchbox.api.noise import NoiseModel
 from benchbox.builtin.noise import MODELS
 from benchbox.engine.ceiling import oracle_wiener
-from benchbox.records.specs import build, parse_spec
+from benchbox.records.specs import configure
 from benchbox.store import RunStore, find_run, noise_key
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -56,7 +56,7 @@ def test_no_other_gain_is_better() -> None:
 
 @pytest.mark.parametrize("cls", [cls for cls in MODELS if cls.white], ids=lambda cls: cls.name)
 def test_noise_that_is_called_white_is(cls: type[NoiseModel]) -> None:
-    model = build(cls, parse_spec(cls.example))
+    model = configure(cls, cls.example).make()
     clean = smooth(512)
     added = (model.apply(clean, np.random.default_rng(2)) - clean).astype(np.float64)
     sigma = model.sigma_of(clean)

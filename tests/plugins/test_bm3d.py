@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from benchbox import BenchboxError, Images
 from benchbox.builtin.datasets.sample import Sample
 from benchbox.builtin.sigma import estimate_sigma
-from benchbox.records.specs import build, parse_spec
 from benchbox.registry import load_registry
 
 PLAIN = NDArray[np.float64]
@@ -439,8 +438,8 @@ def test_auto_knows_photons_by_an_estimated_level(peak: float) -> None:
 )
 def test_auto_takes_nothing_else_for_photons(noise: str, rounded: bool) -> None:
     clean = photographs()
-    spec, rng = parse_spec(noise), np.random.default_rng(3)
-    model = build(load_registry().noise_model(spec.name).cls, spec)
+    rng = np.random.default_rng(3)
+    model = load_registry().noise_model(noise).make()
     noisy = np.stack([model.apply(image, rng) for image in clean])
     if rounded:
         noisy = np.rint(noisy.clip(0, 1) * 255).astype(np.float32) / np.float32(255)

@@ -11,7 +11,7 @@ import pytest
 from benchbox_filters.levels import ASSUMED_SIGMA
 
 from benchbox import BenchboxError, Denoiser, Images
-from benchbox.records.specs import build, options_of, parse_spec
+from benchbox.records.specs import configure, options_of, parse_spec
 
 CLASSES = {cls.name: cls for cls in benchbox_filters.benchbox_denoisers()}
 NAMES = sorted(CLASSES)
@@ -20,8 +20,7 @@ MIXED = np.array([0.1, 0.02, 0.0, 0.1, 0.3, 0.06, 0.5, 0.01], np.float32)
 
 
 def ready(spec: str, size: tuple[int, int] = (48, 48)) -> Denoiser:
-    parsed = parse_spec(spec)
-    denoiser = build(CLASSES[parsed.name], parsed)
+    denoiser = configure(CLASSES[parse_spec(spec).name], spec).make()
     denoiser.setup((1, *size))
     return denoiser
 
@@ -261,7 +260,7 @@ def test_wavelet_is_its_definition(tiles: Images) -> None:
 def test_a_wrong_option_is_named(spec: str) -> None:
     parsed = parse_spec(spec)
     with pytest.raises(BenchboxError) as caught:
-        build(CLASSES[parsed.name], parsed)
+        configure(CLASSES[parsed.name], spec).make()
     assert parsed.options[0][0] in caught.value.message or "no option" in caught.value.message
 
 

@@ -13,13 +13,11 @@ from benchbox import BenchboxError
 from benchbox.records.specs import (
     NAME,
     Spec,
-    build,
-    canonical,
+    configure,
     options_of,
     parse_composition,
     parse_spec,
     quote,
-    resolve,
 )
 
 
@@ -144,17 +142,17 @@ def test_text_near_the_grammar_is_read_or_refused(text: str) -> None:
 @given(st.integers(1, 10**6), st.floats(allow_nan=False, allow_infinity=False), st.booleans(), st.text(min_size=1))
 def test_options_survive_their_canonical_form(size: int, level: float, fast: bool, weights: str) -> None:
     given_values = f"size={size},level={level!r},fast={str(fast).lower()},weights={quote(weights)}"
-    values = resolve(Box, parse_spec(f"box:{given_values}"))
-    again = resolve(Box, parse_spec(canonical(Box, parse_spec(f"box:{given_values}"))))
+    values = configure(Box, f"box:{given_values}").values
+    again = configure(Box, configure(Box, f"box:{given_values}").spec).values
     defaults = {"size": 3, "level": 0.1, "fast": False, "weights": None}
-    assert defaults | again == defaults | values
+    assert {**defaults, **again} == {**defaults, **values}
 
 
 def test_options_are_typed() -> None:
-    box = build(Box, parse_spec("box:size=5,level=25/255,fast=true,mode=hard,weights=w.npz"))
+    box = configure(Box, "box:size=5,level=25/255,fast=true,mode=hard,weights=w.npz").make()
     assert box.values == (5, 25 / 255, True, "hard", Path("w.npz"))
-    assert build(Box, parse_spec("box:7")).values[0] == 7
-    assert resolve(Box, parse_spec("box:weights=none")) == {"weights": None}
+    assert configure(Box, "box:7").make().values[0] == 7
+    assert configure(Box, "box:weights=none").values == {"weights": None}
 
 
 @pytest.mark.parametrize(
@@ -172,7 +170,7 @@ def test_options_are_typed() -> None:
 )
 def test_a_wrong_option_says_what_fits(text: str, message: str, hint: str) -> None:
     with pytest.raises(BenchboxError) as caught:
-        build(Box, parse_spec(text))
+        configure(Box, text).make()
     assert message in caught.value.message
     assert hint in caught.value.hint
 
@@ -188,14 +186,14 @@ def test_a_wrong_option_says_what_fits(text: str, message: str, hint: str) -> No
     ],
 )
 def test_the_canonical_form_identifies(text: str, identity: str) -> None:
-    assert canonical(Box, parse_spec(text)) == identity
-    assert canonical(Box, parse_spec(identity)) == identity
+    assert configure(Box, text).spec == identity
+    assert configure(Box, identity).spec == identity
 
 
 def test_the_level_of_a_noise_always_shows() -> None:
-    assert canonical(Level, parse_spec("level")) == "level:0.1"
-    assert canonical(Level, parse_spec("level:1/10")) == "level:0.1"
-    assert canonical(Level, parse_spec("level:30,width=4")) == "level:30,width=4"
+    assert configure(Level, "level").spec == "level:0.1"
+    assert configure(Level, "level:1/10").spec == "level:0.1"
+    assert configure(Level, "level:30,width=4").spec == "level:30,width=4"
 
 
 def test_an_option_needs_a_type_and_a_default() -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from benchbox import BenchboxError
-from benchbox.registry import load_class, load_registry
+from benchbox.records.run import PluginSpec
+from benchbox.registry import load_plugin, load_registry
 
 pytestmark = pytest.mark.process
 
@@ -183,9 +184,9 @@ def test_nothing_is_loaded_from_the_working_folder(tmp_path: Path, monkeypatch: 
 def test_a_class_is_found_again_from_its_provider(tmp_path: Path) -> None:
     registry = load_registry(files=[write(tmp_path, "good.py", GOOD.format(name="box3"))])
     entry = registry.denoiser("box3")
-    assert load_class(entry.provider, "benchbox_denoisers", "box3") is entry.cls
+    assert load_plugin(entry.plugin, "benchbox_denoisers").cls is entry.cls
     with pytest.raises(BenchboxError, match="no longer offers 'box5'"):
-        load_class(entry.provider, "benchbox_denoisers", "box5")
+        load_plugin(PluginSpec(entry.provider, "box5"), "benchbox_denoisers")
 
 
 def test_the_listing_says_where_each_plugin_came_from_and_why_one_is_broken(benchbox: Command, tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ import psutil
 import pytest
 
 from benchbox import BenchboxError, Denoiser, Images, Sigma
-from benchbox.records.specs import Spec
 from benchbox.registry import load_registry
 from benchbox.testing import HealthCard, check_denoiser, examine
 from benchbox.testing import threads_at_work as busy
@@ -39,7 +38,7 @@ BUNDLED = sorted(set(load_registry().denoisers) - NEED_A_FILE)
 def faulty() -> dict[str, Subject]:
     registry = load_registry([FAULTY])
     return {
-        name: Subject(entry.cls, Spec(name), entry.provider)
+        name: Subject(entry.cls, name, name, provider=entry.provider)
         for name, entry in registry.denoisers.items()
         if entry.provider.kind == "file"
     }
