@@ -1,5 +1,4 @@
-"""The contracts that a plugin author sees, and nothing else.
+"""What a plugin author sees: the base classes, the four hooks, the array types and the error class.
 
-Base classes of denoisers, noise models, data sets and metrics, the four hooks, the array types and the error class.
-This is the lowest room: it knows nothing of runs, files, processes or plugins that exist, and imports no other room.
+This is the lowest room. It imports no other room and must not know runs, files, processes or the installed plugins.
 """

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Image: TypeAlias = NDArray[np.float32]
-"""One grey image, float32, shape (H, W); clean values lie in [0, 1]."""
+"""One grey image, float32, shape (H, W); clean values are in [0, 1]."""
 
 Images: TypeAlias = NDArray[np.float32]
-"""A stack of grey images of one size, float32, shape (N, H, W), C-contiguous; clean values lie in [0, 1]."""
+"""A stack of grey images of one size, float32, shape (N, H, W), C-contiguous; clean values are in [0, 1]."""
 
 Sigma: TypeAlias = NDArray[np.float32]
-"""Noise standard deviations, one an image, float32, shape (N,), on the [0, 1] scale."""
+"""One noise standard deviation per image, float32, shape (N,), on the [0, 1] scale."""
 
 Scores: TypeAlias = NDArray[np.float64]
-"""One score an image, float64, shape (N,)."""
+"""One score per image, float64, shape (N,)."""

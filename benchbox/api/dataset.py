@@ -1,4 +1,4 @@
-"""`Dataset` and `ImageSet`: how a data set recognises its files and opens them as images."""
+"""`Dataset` recognises and opens files; `ImageSet` is the images that it opened."""
 
 from __future__ import annotations
 
@@ -16,20 +16,7 @@ from benchbox.api.arrays import Images
 
 
 def fingerprint_of(ids: Iterable[str], digests: Iterable[str]) -> str:
-    """Digest of images.
-
-    Parameters
-    ----------
-    ids : iterable of str
-        Names of the images, in order.
-    digests : iterable of str
-        Hex digests of their content, in an order that follows from that of the ids.
-
-    Returns
-    -------
-    str
-        xxh3-128 as 32 hex digits.
-    """
+    """Digest of image ids and content, both in order: xxh3-128 as 32 hex digits."""
     hasher = xxhash.xxh3_128()
     hasher.update("\0".join(ids).encode())
     hasher.update(("\n" + "\n".join(digests)).encode())
@@ -38,7 +25,7 @@ def fingerprint_of(ids: Iterable[str], digests: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Clean images that a run is made on; pixels are read when asked for, so it takes no memory by itself.
+    """The clean images of a run; pixels are read on demand, so the object itself takes no memory.
 
     Attributes
     ----------
@@ -47,19 +34,19 @@ class ImageSet:
     split : str
         Name of the split, or empty.
     ids : tuple of str
-        One stable name an image, unique; it seeds the image's noise.
+        One stable, unique name per image; it seeds the image's noise.
     shapes : ndarray of int64, shape (N, 2)
         Height and width of each image in pixels.
     fingerprint : str
-        Hex digest over the ids and the content of these images.
+        Hex digest of the ids and content of these images.
     read : callable
-        ``read(indices) -> Images``: images of one size as float32 in [0, 1].
+        ``read(indices) -> Images``: the images at these positions, all of one size, as float32 in [0, 1].
     labels : mapping of str to ndarray, each of shape (N,)
-        What is known of each image (``{'emotion': ...}``).
+        Labels of each image, by name (``{'emotion': ...}``).
     notes : tuple of str
-        What a reader of the results must know: colour turned to luminance, files left out, built-in sample.
+        What a reader of the results must know, such as colour converted to luminance or files left out.
     source : str
-        Fingerprint of the images that these are a part of; empty where they are all.
+        Fingerprint of the full set that these images were selected from; empty if they are the full set.
     """
 
     dataset: str
@@ -73,7 +60,7 @@ class ImageSet:
     source: str = ""
 
     def __len__(self) -> int:
-        """Give the number of images."""
+        """Return the number of images."""
         return len(self.ids)
 
     def stack(self, indices: NDArray[np.intp]) -> Images:
@@ -82,25 +69,31 @@ class ImageSet:
         Parameters
         ----------
         indices : ndarray of intp, shape (M,)
-            Positions in `ids`; all of one shape.
+            Positions in `ids`, of images that all have the same shape.
 
         Returns
         -------
         ndarray of float32, shape (M, H, W), in [0, 1], C-contiguous
+
+        Raises
+        ------
+        ValueError
+            The images differ in shape.
         """
         shapes = self.shapes[indices]
         if len(indices) and (shapes != shapes[0]).any():
-            raise ValueError("a stack holds images of one size")
+            raise ValueError("the images of a stack must all have the same size")
         return np.ascontiguousarray(self.read(indices), dtype=np.float32)
 
     def subset(self, indices: NDArray[np.intp], fingerprint: str) -> ImageSet:
-        """Some of the images, in the order of `indices`.
+        """Select images, in the order of `indices`.
 
         Parameters
         ----------
         indices : ndarray of intp, shape (M,)
+            Positions in `ids`.
         fingerprint : str
-            Digest of the selection.
+            Digest of the selected images.
 
         Returns
         -------
@@ -119,24 +112,24 @@ class ImageSet:
 
 
 class Dataset(ABC):
-    """A kind of data; a class that opens one.
+    """Base class of data sets: recognises their files and opens them.
 
     Attributes
     ----------
     name : str
-        The word a user types.
+        Name on the command line.
     summary : str
         One line for listings.
     reference : str
         Paper, DOI or source.
     splits : tuple of str
-        Names that ``--split`` takes, the default of an evaluation first; empty where there are none.
+        Names that ``--split`` accepts, the default for evaluation first; empty if there are no splits.
     fitted, validated : str
-        Splits that a training fits and validates on; empty where it has to divide the images itself.
+        Splits used to fit and to validate in training; empty if training has to divide the images itself.
     caveat : str
-        What a reader of results on it must know, as a sentence; empty for nothing.
+        A sentence that readers of results on this data set must know; empty if there is none.
     label_names : mapping of str to tuple of str
-        What the numbers of a label mean (``{'emotion': ('angry', ...)}``).
+        Meaning of each label value (``{'emotion': ('angry', ...)}``).
     """
 
     name: ClassVar[str]
@@ -149,12 +142,12 @@ class Dataset(ABC):
     label_names: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def training_hashes(self) -> Path | None:
-        """File of perceptual hashes of the Training split, for data that lack this split; None if there is none."""
+        """Path of the perceptual hashes of the training split, used when the data lack it; None if there are none."""
         return None
 
     @abstractmethod
     def recognises(self, path: Path) -> bool:
-        """Whether `path` looks like this kind of data; a look at names and the first bytes, never a whole read."""
+        """Whether `path` looks like this data set; decide from names and first bytes, without reading whole files."""
 
     @abstractmethod
     def load(self, path: Path | None, *, split: str = "", skip_bad: bool = False) -> ImageSet:
@@ -163,11 +156,11 @@ class Dataset(ABC):
         Parameters
         ----------
         path : Path or None
-            File or folder; None only for data that is built in.
+            File or folder; None for built-in data.
         split : str
-            One of `splits`; empty for the default one.
+            One of `splits`; empty for the default.
         skip_bad : bool
-            Go on without images that cannot be decoded; they are counted in the notes.
+            Skip images that cannot be decoded and count them in the notes, instead of raising an error.
 
         Returns
         -------
@@ -176,5 +169,5 @@ class Dataset(ABC):
         Raises
         ------
         BenchboxError
-            The data are missing or damaged; the message names file, line and column.
+            The data are missing or damaged; the message names the file, line and column.
         """

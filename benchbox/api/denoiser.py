@@ -1,4 +1,4 @@
-"""`Denoiser`, the contract that every plugin meets, and the `TrainingCard` of a trained one."""
+"""`Denoiser`, the base class of every denoiser, and `TrainingCard`, which records how weights were trained."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ from benchbox.api.arrays import Image, Images, Sigma
 from benchbox.api.errors import BenchboxError
 
 UNKNOWN = "unknown"
-"""Data set of weights that came without a word of their training."""
+"""Data set in the card of weights whose training is not documented."""
 
 
 @dataclass(frozen=True)
 class TrainingCard:
-    """How weights were made.
+    """Record of how weights were trained.
 
     Attributes
     ----------
     dataset : str
-        Canonical name of the data set; `UNKNOWN` where nobody can tell what was fitted.
+        Canonical name of the data set; ``'unknown'`` if the training data are not documented.
     split : str
-        Split that was fitted.
+        Training split.
     fingerprint : str
-        Fingerprint of the fitted images, as `ImageSet.fingerprint` gives it.
+        `ImageSet.fingerprint` of the training images.
     images : int
-        Number of images fitted.
+        Number of training images.
     noise : str
-        Canonical noise, or range of it, that was trained on.
+        Canonical training noise or range of noise.
     seed : int
-        Seed of the run.
+        Random seed of the training run.
     epochs : float
-        Passes over the images until the weights that are kept.
+        Passes over the training images up to the saved weights.
     command : str
-        The command that made the weights.
+        The command that trained the weights.
     versions : dict of str to str
-        Versions of the libraries.
+        Library versions.
     hardware : str
         Processor or accelerator.
     validation : dict of str to float
-        Mean PSNR in dB on the validation split per noise, on images that were not fitted.
+        Mean PSNR in dB for each validation noise, on images not used for fitting.
     notes : str
-        What else a reader should know.
+        Anything else a reader should know.
     source : str
-        Fingerprint of all images that the fitted ones were drawn from; empty where these are all.
+        Fingerprint of the full set that the training images were drawn from; empty if they are the full set.
     validated_on : str
-        Split whose images chose the weights that are kept; empty where none did.
+        Split used to select the saved weights; empty if none was used.
     """
 
     dataset: str
@@ -86,13 +86,13 @@ class TrainingCard:
         Raises
         ------
         BenchboxError
-            The file is missing, is not JSON, lacks a field or has one of another type.
+            The file is missing, is not JSON, lacks a field or has a field of the wrong type.
         """
         try:
             return msgspec.json.decode(path.read_bytes(), type=cls)
         except (OSError, ValueError) as error:
             raise BenchboxError(
-                f"training card {path}: {error}", hint="a card is the JSON file that 'benchbox train' writes"
+                f"training card {path}: {error}", hint="use the JSON file that 'benchbox train' wrote"
             ) from error
 
 
@@ -101,18 +101,19 @@ SigmaUse = Literal["required", "optional", "unused"]
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a denoiser says of itself, so that the harness can treat it fairly.
+    """What benchbox must know about a denoiser to run it fairly.
 
     Attributes
     ----------
     sigma : {'required', 'optional', 'unused'}
-        Whether `denoise` needs the noise level, uses it where given, or ignores it (a blind denoiser).
+        Whether `denoise` needs the noise level, uses it if given, or ignores it (a blind denoiser).
     deterministic : bool
         Whether the same input gives the same output, bit for bit.
     min_size : int
-        Smallest height and width in pixels that it accepts.
+        Smallest accepted height and width in pixels.
     tuned_on : str
-        Where default parameters were fitted (``'FER2013 Training'``), empty when they are from a paper or a library.
+        Data that the default parameters were tuned on (``'FER2013 Training'``); empty if the defaults come from a
+        paper or a library.
     """
 
     sigma: SigmaUse = "unused"
@@ -122,27 +123,29 @@ class Capabilities:
 
 
 class Denoiser(ABC):
-    """A method that removes noise from a stack of images.
+    """Base class of denoisers: removes noise from a stack of images.
 
-    Typed keyword-only constructor arguments with defaults are its options: ``def __init__(self, *, size: int = 3)``
-    gives ``median:size=5``. The constructor only stores them; what costs time belongs into `setup`.
+    Typed, keyword-only constructor arguments with defaults are the denoiser's options:
+    ``def __init__(self, *, size: int = 3)`` makes ``median:size=5`` work. The constructor should only store them;
+    anything slow belongs in `setup`.
 
     Attributes
     ----------
     name : str
-        The word a user types: lower-case letters, digits and underscores.
+        Name on the command line: lower-case letters, digits and underscores.
     summary : str
         One line for listings.
     reference : str
         Paper or DOI of the method.
     capabilities : Capabilities
-        What the harness must know.
+        What benchbox must know to run it fairly.
     notice : str
-        What a reader of its row must know, such as a licence that forbids some uses; empty for nothing.
+        What a reader of its row must know, such as a licence that forbids some uses; empty if there is nothing.
     starts_programs : bool
-        Whether an option names a program that it starts; a run that somebody else made does not start it unasked.
+        Whether an option names a program that it runs. Replaying somebody else's run does not start the program unless
+        you allow it.
     default_rows : tuple of str or None
-        Rows of a run that names no denoiser; None for the bare name alone, empty for a denoiser that cannot do without
+        Specifications to run when no denoiser is named; None for the name without options, empty if the denoiser needs
         options.
     """
 
@@ -155,12 +158,12 @@ class Denoiser(ABC):
     default_rows: ClassVar[tuple[str, ...] | None] = None
 
     def setup(self, shape: tuple[int, int, int]) -> None:  # noqa: B027 - optional to override
-        """Import libraries, load weights, warm up; timed apart as the cold start.
+        """Import libraries, load weights and warm up; timed separately, as the cold start.
 
         Parameters
         ----------
         shape : tuple of int
-            (N, H, W) of the first stack to come. Stacks of other sizes may follow.
+            (N, H, W) of the first stack. Stacks of other sizes may follow.
         """
 
     @abstractmethod
@@ -170,31 +173,32 @@ class Denoiser(ABC):
         Parameters
         ----------
         noisy : ndarray of float32, shape (N, H, W)
-            A private, writable, C-contiguous copy. Values may lie outside [0, 1], for noise is not clipped by default.
+            A private, writable, C-contiguous copy. Values may be outside [0, 1], because noise is not clipped by
+            default.
         sigma : ndarray of float32, shape (N,), or None
-            Noise standard deviation of each image on the [0, 1] scale; None where nothing is told.
+            Noise standard deviation of each image on the [0, 1] scale; None if it is not given.
 
         Returns
         -------
         ndarray of float32, shape (N, H, W)
-            Finite values; the harness clips them to [0, 1] outside the timed region.
+            Finite values; benchbox clips them to [0, 1] outside the timed region.
         """
 
     def card(self) -> TrainingCard | None:
-        """Training card of the weights in use; None where nothing was trained."""
+        """Training card of the weights in use; None if the denoiser was not trained."""
         return None
 
     def files(self) -> Sequence[Path]:
-        """Files beyond its code that its results depend on, such as weights.
+        """Files other than code that the results depend on, such as weights.
 
-        Asked before `setup`. A digest of their content is a part of the row's identity: a run that is resumed after one
-        of them changed is refused, and a file that changes during a run fails the row.
+        Called before `setup`. A digest of their content is part of the row's identity: benchbox refuses to resume a run
+        after one of them has changed, and a file that changes during a run fails the row.
         """
         return ()
 
 
 class ImageDenoiser(Denoiser):
-    """A denoiser that works on one image at a time; spares its author the loop over the stack."""
+    """Base class of denoisers that process one (H, W) image at a time; benchbox loops over the stack."""
 
     @abstractmethod
     def denoise_image(self, noisy: Image, sigma: float | None) -> Image:
@@ -205,7 +209,7 @@ class ImageDenoiser(Denoiser):
         noisy : ndarray of float32, shape (H, W)
             A private, writable image.
         sigma : float or None
-            Its noise standard deviation on the [0, 1] scale; None where nothing is told.
+            Its noise standard deviation on the [0, 1] scale; None if it is not given.
 
         Returns
         -------

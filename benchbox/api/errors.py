@@ -8,14 +8,14 @@ from collections.abc import Iterable
 
 
 class BenchboxError(Exception):
-    """An error with a remedy.
+    """An error that tells the user what to do; the command line shows it without a traceback.
 
     Parameters
     ----------
     message : str
         What is wrong and where, in one line.
     hint : str, optional
-        What to do next.
+        What to do next, as an instruction.
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
@@ -37,12 +37,12 @@ def _rebuild(cls: type[BenchboxError], message: str, hint: str) -> BenchboxError
 
 
 def describe_exit(code: int) -> str:
-    """How a process ended, in words that follow its name.
+    """Describe how a process ended, as the end of a sentence that starts with its name.
 
     Parameters
     ----------
     code : int
-        Its ``returncode`` as `subprocess.Popen` has it: negative for a signal.
+        Its ``returncode`` from `subprocess.Popen`: negative for a signal.
 
     Returns
     -------
@@ -59,20 +59,7 @@ def describe_exit(code: int) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Hint for an unknown word.
-
-    Parameters
-    ----------
-    word : str
-        What the user typed.
-    known : iterable of str
-        What exists.
-
-    Returns
-    -------
-    str
-        ``did you mean 'median'?`` with the nearest names, or the whole list where nothing is near.
-    """
+    """Hint for an unknown word: the closest known names, or all of them if none is close."""
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=3, cutoff=0.6)
     if close:

@@ -1,4 +1,4 @@
-"""The four plugin hooks; each returns classes and is called once, when plugins are loaded."""
+"""The four plugin hooks. Each returns classes and is called once, when plugins are loaded."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def benchbox_denoisers() -> Iterable[type[Denoiser]]:
-    """Offer denoisers."""
-    raise AssertionError("a specification is never called")
+    """Return denoiser classes."""
+    raise AssertionError("hook specifications are never called")
 
 
 @hookspec
 def benchbox_noise_models() -> Iterable[type[NoiseModel]]:
-    """Offer noise models."""
-    raise AssertionError("a specification is never called")
+    """Return noise model classes."""
+    raise AssertionError("hook specifications are never called")
 
 
 @hookspec
 def benchbox_datasets() -> Iterable[type[Dataset]]:
-    """Offer data sets."""
-    raise AssertionError("a specification is never called")
+    """Return data set classes."""
+    raise AssertionError("hook specifications are never called")
 
 
 @hookspec
 def benchbox_metrics() -> Iterable[type[Metric]]:
-    """Offer metrics."""
-    raise AssertionError("a specification is never called")
+    """Return metric classes."""
+    raise AssertionError("hook specifications are never called")

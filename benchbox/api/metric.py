@@ -9,24 +9,24 @@ from benchbox.api.arrays import Images, Scores
 
 
 class Metric(ABC):
-    """A measure of quality; subclasses are frozen dataclasses whose fields, all with defaults, are its parameters.
+    """Base class of metrics: frozen dataclasses whose fields, all with defaults, are the parameters.
 
     Attributes
     ----------
     name : str
-        The word a user types and the column of the results.
+        Name on the command line and in the results.
     summary : str
-        One line for listings: the variant in words.
+        One line for listings that says which variant this is.
     unit : str
-        ``'dB'``, or empty for a pure number.
+        Unit such as ``'dB'``; empty for a pure number.
     higher_is_better : bool
         Direction of the ranking.
     title : str
-        Heading of its column, as the field writes it; empty for `name`.
+        Column heading; empty to use `name`.
     digits : int or None
-        Decimals that are shown; None for three significant digits.
+        Decimals to show; None for three significant digits.
     shown : bool
-        Whether its column stays where a table is narrow; one that is not shown is left out first.
+        Whether to keep its column in a narrow table; False drops it first.
     reference : str
         Paper or DOI.
     """
@@ -52,5 +52,5 @@ class Metric(ABC):
         Returns
         -------
         ndarray of float64, shape (N,)
-            One value an image.
+            One value per image.
         """

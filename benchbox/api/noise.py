@@ -1,4 +1,4 @@
-"""`NoiseModel`: a frozen dataclass that turns a clean image and a generator into a noisy image."""
+"""`NoiseModel`: makes a noisy image from a clean image and a random generator."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from benchbox.api.arrays import Image
 
 
 class NoiseModel(ABC):
-    """A model of noise; subclasses are frozen dataclasses whose fields, all with defaults, are its parameters.
+    """Base class of noise models: frozen dataclasses whose fields, all with defaults, are the parameters.
 
-    The first field is the one that ``name:value`` sets.
+    ``name:value`` sets the first field.
 
     Attributes
     ----------
     name : str
-        The word a user types: lower-case letters, digits and hyphens.
+        Name on the command line: lower-case letters, digits and hyphens.
     summary : str
         One line for listings.
     formula : str
-        How the noisy image follows from the clean one.
+        The noisy image as a function of the clean one.
     reference : str
         Paper or DOI of the model.
     example : str
-        A specification to try, ``'gaussian:0.1'``.
+        A specification to try, such as ``'gaussian:0.1'``.
     white : bool
-        Whether what is added has mean zero and is independent between pixels, whatever its variance there, which
-        `sigma_of` then tells. Only such noise has an oracle Wiener filter.
+        Whether the added noise has zero mean and is independent between pixels; its variance may differ between pixels,
+        and `sigma_of` must return its level. The oracle Wiener filter is defined only for such noise.
     """
 
     name: ClassVar[str]
@@ -46,20 +46,20 @@ class NoiseModel(ABC):
         Parameters
         ----------
         clean : ndarray of float32, shape (H, W)
-            Values in [0, 1] (beyond it where noises are composed). Not modified.
+            Values in [0, 1], or beyond if noises are composed. Must not be modified.
         rng : numpy.random.Generator
             The only source of randomness.
 
         Returns
         -------
         ndarray of float32, shape (H, W)
-            A new array, neither clipped nor rounded unless the model itself is a rounding.
+            A new array; not clipped, and not rounded unless rounding is what the model does.
         """
 
     def sigma_of(self, clean: Image) -> float | None:
         """Noise standard deviation on the [0, 1] scale.
 
-        For signal-dependent noise it is the root of the mean variance over the image.
+        For signal-dependent noise, return the square root of the variance averaged over the image.
 
         Parameters
         ----------
@@ -68,6 +68,6 @@ class NoiseModel(ABC):
         Returns
         -------
         float or None
-            None where the model defines none.
+            None if the model does not define one.
         """
         return None

@@ -1,4 +1,4 @@
-"""The number of threads a denoiser may use: benchbox sets it, plugins read it."""
+"""How many threads a denoiser may use: benchbox sets the number, plugins read it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ LIBRARY_VARIABLES = (
 
 
 def threads() -> int:
-    """Threads that a denoiser may use in this process.
+    """Return the number of threads that a denoiser may use in this process.
 
     Returns
     -------
     int
-        What the harness set in ``BENCHBOX_THREADS``; outside a run, the cores this process may use.
+        The value of ``BENCHBOX_THREADS``, which benchbox sets in a run; otherwise the cores this process may use.
     """
     given = os.environ.get(THREADS_VARIABLE, "")
     if given.isdigit() and int(given) > 0:
@@ -31,18 +31,5 @@ def threads() -> int:
 
 
 def thread_environment(count: int) -> dict[str, str]:
-    """Environment variables that hold common libraries to `count` threads.
-
-    They must be set before the libraries are imported, so they are given to a new process.
-
-    Parameters
-    ----------
-    count : int
-        Number of threads, at least 1.
-
-    Returns
-    -------
-    dict of str to str
-        The variables of OpenMP, OpenBLAS, MKL, numba, OpenCV and TensorFlow, and benchbox's own.
-    """
+    """Environment variables that limit common libraries to `count` threads; set them before starting a process."""
     return dict.fromkeys((*LIBRARY_VARIABLES, THREADS_VARIABLE), str(count))

@@ -1,4 +1,4 @@
-"""`TrainableDenoiser`: benchbox owns the data, noise and seeds; the plugin owns network and optimiser."""
+"""`TrainableDenoiser`: benchbox owns the data, noise and seeds; the plugin owns the network and optimiser."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ from benchbox.api.denoiser import Denoiser
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a training goes where the user says nothing else.
+    """Default settings of a training run; command-line options override them.
 
     Attributes
     ----------
     noise : tuple of str
-        Specifications, a number in them possibly a range such as ``gaussian:0..0.3``. Each image draws one of them,
-        all equally likely, and then its level uniformly from the range.
+        Noise specifications, whose numbers may be ranges such as ``gaussian:0..0.3``. Each image gets one of them at
+        random, all equally likely, and a level drawn uniformly from the range.
     epochs : int
-        Passes over the training images at most.
+        Maximum number of passes over the training images.
     batch_size : int
+        Images per optimiser step.
     learning_rate : float
-        Its highest value.
+        Peak learning rate.
     schedule : {'cosine', 'constant'}
-        How the learning rate goes: a short linear warm-up and then down a half cosine, or always the same.
+        Learning rate schedule: a short linear warm-up followed by half a cosine, or constant.
     patience : int
-        Epochs without a better validation loss after which training stops.
+        Stop after this many epochs without a better validation loss.
     flips : bool
-        Whether images are mirrored left to right at random.
+        Whether to mirror images left to right at random.
     fresh_noise : bool
-        Whether noise is drawn anew each epoch.
+        Whether to draw new noise in every epoch.
     clip : bool
-        Whether noisy images are clipped to [0, 1].
+        Whether to clip noisy images to [0, 1].
     """
 
     noise: tuple[str, ...]
@@ -53,12 +54,12 @@ class Recipe:
 
 
 class Trainer(ABC):
-    """Weights that are being fitted, with their optimiser.
+    """Weights in training, with their optimiser.
 
     Attributes
     ----------
     tolerance : float
-        Greatest error of a pixel that counts as accurate: that of the metric `accuracy`, on the scale of the images.
+        Largest error of a pixel that counts as accurate, on the [0, 1] scale; the default of the metric ``accuracy``.
     """
 
     tolerance: ClassVar[float] = 8 / 255
@@ -71,20 +72,21 @@ class Trainer(ABC):
         ----------
         noisy, clean : ndarray of float32, shape (N, H, W)
         sigma : ndarray of float32, shape (N,)
-            Noise standard deviation of each image; NaN where its noise defines none.
+            Noise standard deviation of each image; NaN if its noise model does not define one.
         learning_rate : float
+            Learning rate of this step.
 
         Returns
         -------
         loss : float
-            Mean squared error of the batch before the step, its images weighted by `importance`.
+            Mean squared error of the batch before the step, with images weighted by `importance`.
         accuracy : float
-            Share of its pixels that are restored to within `tolerance`, not clipped.
+            Share of pixels restored to within `tolerance`, without clipping.
         """
 
     @abstractmethod
     def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
-        """Denoise a stack with the weights as they would be saved now.
+        """Denoise a stack with the current weights, exactly as they would be saved.
 
         Parameters
         ----------
@@ -98,34 +100,35 @@ class Trainer(ABC):
 
     @abstractmethod
     def state(self) -> Mapping[str, NDArray[np.generic]]:
-        """Everything that `restore` needs to go on as if nothing had happened, as arrays by name."""
+        """Everything that `restore` needs to continue exactly where training stopped, as named arrays."""
 
     @abstractmethod
     def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        """Take up a state that `state` gave."""
+        """Continue from what `state` returned."""
 
     @abstractmethod
     def save(self, folder: Path) -> Path:
-        """Write the weights, as they are now, in the form in which the denoiser loads them.
+        """Write the current weights in the format that the denoiser loads.
 
         Parameters
         ----------
         folder : Path
-            Exists and is empty.
+            An existing, empty folder.
 
         Returns
         -------
         Path
-            The file ``weights.*`` to give to the denoiser's ``weights`` option. Its training card is written beside it,
-            with the ending ``.json``.
+            The file ``weights.*`` to pass to the denoiser's ``weights`` option. benchbox writes its training card next
+            to it, with the suffix ``.json``.
         """
 
     def importance(self, sigma: Sigma) -> NDArray[np.float32]:
-        """Say how much each image counts in the loss, in training and in validation; all the same by default.
+        """Weight of each image in the training and validation loss; 1 by default.
 
         Parameters
         ----------
         sigma : ndarray of float32, shape (N,)
+            Noise standard deviation of each image; NaN if its noise model does not define one.
 
         Returns
         -------
@@ -134,33 +137,33 @@ class Trainer(ABC):
         return np.ones(len(sigma), np.float32)
 
     def describe(self) -> str:
-        """Say what a card should tell of the fitting itself: optimiser, precision."""
+        """Optimiser, precision and libraries in a sentence, for the training card."""
         return ""
 
 
 class TrainableDenoiser(Denoiser):
-    """A denoiser whose weights can be fitted; what `benchbox train` takes. It has an option ``weights``.
+    """Base class of denoisers that ``benchbox train`` can train. Subclasses must have an option ``weights``.
 
     Attributes
     ----------
     recipes : mapping of str to Recipe
-        Ways to train it by name; ``'default'`` is the one used unless another is asked for.
+        Training recipes by name; ``'default'`` is used unless the user names another.
     """
 
     recipes: ClassVar[Mapping[str, Recipe]]
 
     @abstractmethod
     def trainer(self, recipe: str, *, seed: int, start: str = "") -> Trainer:
-        """Begin a training.
+        """Start a training run.
 
         Parameters
         ----------
         recipe : str
             A name in `recipes`.
         seed : int
-            Seeds the weights.
+            Random seed of the initial weights.
         start : str
-            Weights to go on from, in the words of the denoiser's ``weights`` option; empty to draw them.
+            Weights to start from, as a value of the denoiser's ``weights`` option; empty for random weights.
 
         Returns
         -------

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 DISTRIBUTION = "benchbox-denoise"
-"""The name `benchbox` belongs to an unrelated project on PyPI."""
+"""The name `benchbox` is taken by an unrelated project on PyPI."""
 
 __version__ = "0.1.0"

@@ -1,7 +1,7 @@
 """The built-in noise models, metrics and data sets, and the noise estimator that all denoisers share.
 
-They are registered through the same hooks as anyone's. This room must not know denoisers, runs or reports: the same
-noise and the same metrics apply to every row.
+They are registered through the same hooks as plugins. This room must not know denoisers, runs or reports, because every
+row gets the same noise and the same metrics.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from benchbox.api.noise import NoiseModel
 
 @hookimpl
 def benchbox_noise_models() -> list[type[NoiseModel]]:
-    """Offer the built-in noise models."""
+    """Return the built-in noise models."""
     from benchbox.builtin import noise
 
     return noise.MODELS
@@ -22,7 +22,7 @@ def benchbox_noise_models() -> list[type[NoiseModel]]:
 
 @hookimpl
 def benchbox_datasets() -> list[type[Dataset]]:
-    """Offer the built-in data sets."""
+    """Return the built-in data sets."""
     from benchbox.builtin import datasets
 
     return datasets.DATASETS
@@ -30,7 +30,7 @@ def benchbox_datasets() -> list[type[Dataset]]:
 
 @hookimpl
 def benchbox_metrics() -> list[type[Metric]]:
-    """Offer the built-in metrics."""
+    """Return the built-in metrics."""
     from benchbox.builtin import metrics
 
     return metrics.METRICS

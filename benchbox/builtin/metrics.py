@@ -15,15 +15,15 @@ from benchbox.api.metric import Metric
 class Psnr(Metric):
     """Peak signal-to-noise ratio: ``10 log10(1 / mse)``, for a data range of 1.
 
-    An image restored perfectly has ``inf``. A mean of PSNR is taken over the images of finite value, for one ``inf``
-    would hide all others; the number of perfect images is stated beside it. It is the mean of the images' values and
-    not the value of their mean error.
+    A perfectly restored image scores ``inf``. The mean PSNR covers only images with a finite score, because one ``inf``
+    would hide all others, and tables show the number of perfect images next to it. It is the mean of the per-image
+    scores, not the PSNR of the mean error.
     """
 
     name: ClassVar[str] = "psnr"
     title: ClassVar[str] = "PSNR"
     digits: ClassVar[int | None] = 2
-    summary: ClassVar[str] = "peak signal-to-noise ratio, data range 1; inf for a perfect image"
+    summary: ClassVar[str] = "peak signal-to-noise ratio with a data range of 1; inf for a perfect image"
     unit: ClassVar[str] = "dB"
     higher_is_better: ClassVar[bool] = True
     reference: ClassVar[str] = "Gonzalez & Woods, Digital Image Processing, section 8.1"
@@ -37,23 +37,18 @@ class Psnr(Metric):
 
 @dataclass(frozen=True)
 class Ssim(Metric):
-    """Structural similarity as Wang et al. define it; 1 for a perfect image.
+    """Structural similarity as defined by Wang et al.; 1 for a perfect image.
 
-    An 11 x 11 Gaussian window of standard deviation 1.5, population covariance, data range 1, K1 = 0.01, K2 = 0.03,
-    averaged over the places where the window lies inside the image. It is
+    An 11 x 11 Gaussian window with a standard deviation of 1.5 pixels, population covariance, a data range of 1,
+    K1 = 0.01 and K2 = 0.03, averaged over all positions where the window is inside the image. Equal to
     ``skimage.metrics.structural_similarity(clean, denoised, data_range=1, gaussian_weights=True, sigma=1.5,
-    use_sample_covariance=False)`` computed in float64.
-
-    Raises
-    ------
-    ValueError
-        An image is smaller than the window.
+    use_sample_covariance=False)`` computed in float64. Images smaller than the window raise `ValueError`.
     """
 
     name: ClassVar[str] = "ssim"
     title: ClassVar[str] = "SSIM"
     digits: ClassVar[int | None] = 4
-    summary: ClassVar[str] = "structural similarity, 11 x 11 Gaussian window of 1.5 pixels, population covariance"
+    summary: ClassVar[str] = "structural similarity with an 11 x 11 Gaussian window, sigma 1.5, population covariance"
     higher_is_better: ClassVar[bool] = True
     reference: ClassVar[str] = "Wang, Bovik, Sheikh & Simoncelli 2004, doi:10.1109/TIP.2003.819861"
 
@@ -107,16 +102,12 @@ class Mae(Metric):
 
 @dataclass(frozen=True)
 class Gmsd(Metric):
-    """Gradient magnitude similarity deviation; 0 for a perfect image, more is worse.
+    """Gradient magnitude similarity deviation; 0 for a perfect image, higher is worse.
 
-    As in the authors' code: 2 x 2 means and every second place, Prewitt gradients scaled by 1/3, zeros beyond the
-    border, ``(2 g1 g2 + c) / (g1**2 + g2**2 + c)``, and the sample standard deviation over the map. Their c = 170 for
-    images in [0, 255] is ``170 / 255**2 = 0.0026`` here.
-
-    Raises
-    ------
-    ValueError
-        An image is smaller than 6 x 6, which halved has no full gradient.
+    As in the authors' code: average 2 x 2 blocks, take Prewitt gradients scaled by 1/3 with zeros beyond the border,
+    compute ``(2 g1 g2 + c) / (g1**2 + g2**2 + c)`` for each pixel, and take the sample standard deviation over this
+    map. Their c = 170 for images in [0, 255] becomes ``170 / 255**2 = 0.0026``. Images smaller than 6 x 6 pixels, which
+    have no complete gradient after halving, raise `ValueError`.
     """
 
     name: ClassVar[str] = "gmsd"
@@ -130,26 +121,18 @@ class Gmsd(Metric):
     def __call__(self, clean: Images, denoised: Images) -> Scores:
         """Score a stack, see `Metric.__call__`."""
         clean, denoised, scores = _prepare(self, clean, denoised, smallest=6)
-        from benchbox.builtin.kernels import pixels as gmsd
+        from benchbox.builtin.kernels import pixels
 
-        gmsd.gmsd(clean, denoised, scores)
+        pixels.gmsd(clean, denoised, scores)
         return scores
 
 
 @dataclass(frozen=True)
 class Accuracy(Metric):
-    """Share of the pixels restored to within a tolerance: ``mean(255 * |clean - denoised| <= tolerance)``.
+    """Share of pixels restored to within a tolerance: ``mean(255 * |clean - denoised| <= tolerance)``.
 
-    Parameters
-    ----------
-    tolerance : float
-        Largest error that counts as restored, in grey levels of 1/255. The default of 8 is 3 % of the range, about a
-        third of the standard deviation of ``gaussian:0.1``.
-
-    Raises
-    ------
-    ValueError
-        `tolerance` is outside [0, 255].
+    The tolerance is in grey levels of 1/255, from 0 to 255. The default of 8 is 3 % of the range, about a third of the
+    standard deviation of ``gaussian:0.1``.
     """
 
     name: ClassVar[str] = "accuracy"
@@ -169,7 +152,7 @@ class Accuracy(Metric):
         clean, denoised, scores = _prepare(self, clean, denoised)
         from benchbox.builtin.kernels import pixels
 
-        # Two float32 grey levels differ from their distance by up to 3e-5 levels; an error at the tolerance counts.
+        # Rounding to float32 changes a difference by up to 3e-5 grey levels; an error equal to the tolerance counts.
         pixels.share_within(clean, denoised, (self.tolerance + 1e-4) / 255, scores)
         return scores
 
@@ -178,9 +161,11 @@ METRICS: list[type[Metric]] = [Psnr, Ssim, Mse, Mae, Gmsd, Accuracy]
 
 
 def _prepare(metric: Metric, clean: Images, denoised: Images, smallest: int = 1) -> tuple[Images, Images, Scores]:
-    """Check two stacks, lay them out for the kernels and make room for the scores."""
+    """Check two stacks, make them contiguous float32 and allocate the scores."""
     if clean.ndim != 3 or clean.shape != denoised.shape:
-        raise ValueError(f"{metric.name} compares stacks of one shape (N, H, W), got {clean.shape}, {denoised.shape}")
+        raise ValueError(
+            f"{metric.name} needs two stacks of the same shape (N, H, W), got {clean.shape} and {denoised.shape}"
+        )
     height, width = clean.shape[1:]
     if min(height, width) < smallest:
         raise ValueError(

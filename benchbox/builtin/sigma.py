@@ -1,4 +1,4 @@
-"""Estimates the noise level of noisy images; every denoiser shares this one estimator."""
+"""Estimates the noise level of noisy images; all denoisers share this estimator."""
 
 from __future__ import annotations
 
@@ -11,27 +11,13 @@ _NORMAL_MEDIAN = 0.6744897501960817
 
 
 def estimate_sigma(noisy: Images) -> Sigma:
-    """Estimate the noise standard deviation of each image of a stack.
+    """Estimate the noise standard deviation of each image, on the [0, 1] scale; 0 if it has no diagonal detail.
 
-    The median magnitude of the finest diagonal wavelet coefficients over 0.6745 [1]_, with the wavelet 'db2', mirrored
-    borders and coefficients of 0 left out, as `skimage.restoration.estimate_sigma` does. It assumes white
-    Gaussian noise: it is too low for correlated noise, column noise and sparse impulses, and takes fine texture for
-    noise. Mirrored borders make it low by about 1 / side: 2 % at 48 x 48 pixels, where it also varies by 5 % from draw
-    to draw.
-
-    Parameters
-    ----------
-    noisy : ndarray of float32, shape (N, H, W)
-
-    Returns
-    -------
-    ndarray of float32, shape (N,)
-        On the [0, 1] scale; 0 for an image without any diagonal detail.
-
-    References
-    ----------
-    .. [1] D. L. Donoho and I. M. Johnstone, Ideal spatial adaptation by wavelet shrinkage, Biometrika 81(3), 1994,
-       doi:10.1093/biomet/81.3.425
+    The estimate is the median magnitude of the finest diagonal wavelet coefficients divided by 0.6745 (D. L. Donoho and
+    I. M. Johnstone, Biometrika 81(3), 1994, doi:10.1093/biomet/81.3.425), with the wavelet 'db2', mirrored borders and
+    zero coefficients left out, as in `skimage.restoration.estimate_sigma`. It assumes white Gaussian noise: it is too
+    low for correlated noise, column noise and sparse impulses, and it mistakes fine texture for noise. Mirrored borders
+    lower it by about 1 / side: 2 % at 48 x 48 pixels, where it also varies by 5 % between draws.
     """
     from benchbox.builtin.kernels import wavelet
 

@@ -156,9 +156,9 @@ def test_the_stack_is_checked_and_left_alone() -> None:
             return clean * np.float32("nan")
 
     clean = faces(2)
-    with pytest.raises(ContractError, match=r"broken: image 'a' of shape \(48, 48\) came back as \(1, 48\)"):
+    with pytest.raises(ContractError, match=r"apply returned shape \(1, 48\) for image 'a' of shape \(48, 48\)"):
         add_noise(Broken(), "broken", clean, ["a", "b"], 0, 0)
-    with pytest.raises(ContractError, match="image 'a' has a value that is not finite"):
+    with pytest.raises(ContractError, match="apply returned a value that is not finite for image 'a'"):
         add_noise(Broken("nan"), "broken", clean, ["a", "b"], 0, 0)
     with pytest.raises(ValueError, match="read-only"):
         add_noise(Broken("write"), "broken", clean, ["a", "b"], 0, 0)

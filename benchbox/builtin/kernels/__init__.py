@@ -1,4 +1,4 @@
-"""Compiled kernels over whole stacks, and how they are compiled; numba is imported only when one is used."""
+"""Compiled kernels for whole stacks, and their compiler settings; numba is imported only when a kernel is used."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeVar
 F = TypeVar("F", bound=Callable[..., object])
 
 STACK = "Array(float32, 3, 'C', readonly=True)"
-"""A stack of images in numba's words; read-only, so that a memory map and an array share one compilation."""
+"""Numba type of a stack of images; read-only, so that memory maps and arrays share one compilation."""
 
 # Sums may be reordered and multiplications fused, so that loops use the vector units; NaN and infinity keep their
 # meaning.
@@ -16,18 +16,9 @@ _FLOATS = {"reassoc", "contract", "nsz"}
 
 
 def compiled(*signatures: str) -> Callable[[F], F]:
-    """Compile a function for one thread, once a machine.
+    """Compile a function for these numba signatures when its module is imported, so that no call compiles.
 
-    Parameters
-    ----------
-    *signatures : str
-        Types in numba's words, given beforehand, so that a call never compiles.
-
-    Returns
-    -------
-    callable
-        A decorator. The function's machine code is kept beside it, or in the user's cache folder where that place
-        cannot be written.
+    Numba caches the machine code next to the source, or in the user's cache folder if that place is read-only.
     """
 
     def decorate(function: F) -> F:
@@ -42,7 +33,7 @@ def compiled(*signatures: str) -> Callable[[F], F]:
 
 
 def inlined(function: F) -> F:
-    """Compile a helper into each kernel that calls it; a call for every row would cost as much as the row."""
+    """Inline a helper into each kernel that calls it, because a call for every row costs as much as the row."""
     import numba
 
     dispatcher: F = numba.njit(inline="always", nogil=True, error_model="numpy", fastmath=_FLOATS)(function)

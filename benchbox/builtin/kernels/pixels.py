@@ -1,4 +1,4 @@
-"""Compiled pixel errors, GMSD and the calibration stencil, over whole stacks."""
+"""Compiled pixel errors and GMSD of whole stacks, and the stencil that calibrates timing."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def share_within(
         scores[index] = within / (height * width)
 
 
-# 170 on the scale of 0 to 255 in the authors' code; 0.0026 in their paper.
+# The authors' code uses 170 on the scale of 0 to 255, their paper 0.0026.
 C = 170 / 255**2
 
 
 @compiled(f"void({STACK}, int64, float64[:, ::1])")
 def _halve(stack: NDArray[np.float32], index: int, half: NDArray[np.float64]) -> None:
-    """Average blocks of 2 x 2 into `half`, inside its border of zeros; what lies beyond an odd side counts as 0."""
+    """Average 2 x 2 blocks into the interior of `half`, which has a border of zeros; odd sides are padded with 0."""
     _, height, width = stack.shape
     for i in range(half.shape[0] - 2):
         for j in range(half.shape[1] - 2):
@@ -73,7 +73,7 @@ def _halve(stack: NDArray[np.float32], index: int, half: NDArray[np.float64]) ->
 
 @compiled("float64(float64[:, ::1], int64, int64)")
 def _gradient_energy(half: NDArray[np.float64], i: int, j: int) -> float:
-    """Squared magnitude of the Prewitt gradient, its filters scaled by 1/3."""
+    """Squared magnitude of the Prewitt gradient, with filters scaled by 1/3."""
     across = half[i, j] + half[i + 1, j] + half[i + 2, j] - half[i, j + 2] - half[i + 1, j + 2] - half[i + 2, j + 2]
     down = half[i, j] + half[i, j + 1] + half[i, j + 2] - half[i + 2, j] - half[i + 2, j + 1] - half[i + 2, j + 2]
     energy: float = (across * across + down * down) / 9
@@ -82,14 +82,7 @@ def _gradient_energy(half: NDArray[np.float64], i: int, j: int) -> float:
 
 @compiled(f"void({STACK}, {STACK}, float64[::1])")
 def gmsd(clean: NDArray[np.float32], denoised: NDArray[np.float32], scores: NDArray[np.float64]) -> None:
-    """Score a stack.
-
-    Parameters
-    ----------
-    clean, denoised : ndarray of float32, shape (N, H, W), more than two places after halving
-    scores : ndarray of float64, shape (N,)
-        Filled.
-    """
+    """Fill `scores`, shape (N,), with the GMSD of each image; halved images must have more than two pixels."""
     count, height, width = clean.shape
     rows, columns = (height + 1) // 2, (width + 1) // 2
     half_clean = np.zeros((rows + 2, columns + 2))
@@ -101,9 +94,11 @@ def gmsd(clean: NDArray[np.float32], denoised: NDArray[np.float32], scores: NDAr
         total = 0.0
         for i in range(rows):
             for j in range(columns):
-                one = _gradient_energy(half_clean, i, j)
-                other = _gradient_energy(half_denoised, i, j)
-                similarity[i, j] = (2 * math.sqrt(one * other) + C) / (one + other + C)
+                clean_energy = _gradient_energy(half_clean, i, j)
+                denoised_energy = _gradient_energy(half_denoised, i, j)
+                similarity[i, j] = (2 * math.sqrt(clean_energy * denoised_energy) + C) / (
+                    clean_energy + denoised_energy + C
+                )
                 total += similarity[i, j]
         mean = total / (rows * columns)
         squares = 0.0
@@ -115,7 +110,7 @@ def gmsd(clean: NDArray[np.float32], denoised: NDArray[np.float32], scores: NDAr
 
 @compiled("void(float32[:, ::1], float32[:, ::1], int64)")
 def smooth(first: NDArray[np.float32], second: NDArray[np.float32], rounds: int) -> None:
-    """Pass a binomial 3x3 window over `first` into `second` and back, `rounds` times; both have shape (H, W)."""
+    """Apply a binomial 3x3 filter from `first` to `second` and back, `rounds` times; both have shape (H, W)."""
     height, width = first.shape
     for number in range(2 * rounds):
         source, target = (first, second) if number % 2 == 0 else (second, first)

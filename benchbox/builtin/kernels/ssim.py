@@ -1,4 +1,4 @@
-"""Compiled SSIM of whole stacks: one separable pass over four maps, interior pixels only."""
+"""Compiled SSIM of whole stacks: one separable filter over four maps, interior pixels only."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ C2 = 0.03**2
 TAPS = 11
 MARGIN = TAPS - 1
 LANES = 8
-# Windows of a tile, a multiple of the vector lanes: few, so that its rows stay in the first cache while the window
-# slides down. A row holds the four maps one after another, at distances fixed beforehand: the compiler then sees that
-# they do not overlap and need not check it for each row.
+# Windows per tile, a multiple of the vector lanes and few enough that the rows stay in the L1 cache while the window
+# slides down. A row holds the four maps one after another at constant distances, so the compiler knows that they do not
+# overlap and does not check it for each row.
 TILE = 56
 PLANE = 72
 ROW = 4 * PLANE
@@ -26,7 +26,7 @@ ROW = 4 * PLANE
 
 @inlined
 def _aligned(count: int) -> NDArray[np.float64]:
-    """Give zeros that begin at a cache line; loads across two lines take twice as long."""
+    """Zeros that start at a cache line, because loads across two lines take twice as long."""
     raw = np.zeros(count + LANES)
     start = (64 - raw.ctypes.data % 64) % 64 // 8
     return raw[start : start + count]
@@ -45,9 +45,9 @@ def _expand(clean: NDArray[np.float32], denoised: NDArray[np.float32], row: NDAr
 
 @inlined
 def _down(rows: NDArray[np.float64], width: int, filtered: NDArray[np.float64]) -> None:
-    """Filter the columns of 12 rows for two windows, one a row below the other: they share ten rows.
+    """Filter 12 rows vertically for two windows, one row apart, which share ten rows.
 
-    The symmetric taps are folded and written out, since a loop over them is not unrolled.
+    The symmetric taps are folded and written out, because the compiler does not unroll a loop over them.
     """
     for plane in range(4):
         source, target = rows[plane * PLANE :], filtered[plane * PLANE :]
@@ -63,7 +63,7 @@ def _down(rows: NDArray[np.float64], width: int, filtered: NDArray[np.float64]) 
 
 @inlined
 def _across(row: NDArray[np.float64], j: int) -> float:
-    """Filter one place of a row, for the window that begins at column `j`."""
+    """Filter a row horizontally for the window that starts at column `j`."""
     value: float = (
         W0 * row[j + 5]
         + W1 * (row[j + 4] + row[j + 6])
@@ -79,8 +79,8 @@ def _across(row: NDArray[np.float64], j: int) -> float:
 def _similarity(row: NDArray[np.float64], inside: NDArray[np.float64], width: int) -> float:
     """Sum SSIM over one row of windows.
 
-    `inside` is 1 for the tile's own windows and 0 for those that fill up the last vector. What these see, zeros or
-    columns of an earlier tile, is still the means and squares of some image, so that they never divide by 0.
+    `inside` is 1 for windows of the tile and 0 for those that only fill the last vector. The latter see zeros or
+    columns of an earlier tile, which are still the moments of some image, so they never divide by 0.
     """
     total = 0.0
     for j in range(width):
@@ -96,37 +96,31 @@ def _similarity(row: NDArray[np.float64], inside: NDArray[np.float64], width: in
 
 @compiled(f"void({STACK}, {STACK}, float64[::1])")
 def ssim(clean: NDArray[np.float32], denoised: NDArray[np.float32], scores: NDArray[np.float64]) -> None:
-    """Score a stack.
+    """Fill `scores`, shape (N,), with the SSIM of each image; sides must be at least 11 pixels.
 
-    With s = x + y and d = x - y, the five filtered maps of the definition become the four of s, d, s**2 and d**2:
-    ``4 ux uy = us**2 - ud**2``, ``2 (ux**2 + uy**2) = us**2 + ud**2``, and alike for the (co)variances. In float64 no
-    centring is needed: the cancellation leaves 1e-16 beside C2 = 9e-4, in float32 it would leave up to 1e-4.
-
-    Parameters
-    ----------
-    clean, denoised : ndarray of float32, shape (N, H, W), H and W at least 11
-    scores : ndarray of float64, shape (N,)
-        Filled.
+    With s = x + y and d = x - y, the five filtered maps of the definition reduce to four, of s, d, s**2 and d**2:
+    ``4 ux uy = us**2 - ud**2``, ``2 (ux**2 + uy**2) = us**2 + ud**2``, and likewise for the (co)variances. Float64
+    needs no centring: cancellation leaves an error of 1e-16, against C2 = 9e-4; in float32 it would be up to 1e-4.
     """
     count, height, width = clean.shape
     windows_down, windows_across = height - MARGIN, width - MARGIN
-    # One row more, for the second window of the last pair where their number is odd; it is not summed.
+    # One extra row for the second window of the last pair if their number is odd; it is not summed.
     maps = _aligned((height + 1) * ROW)
     filtered = _aligned(2 * ROW)
     inside = _aligned(PLANE)
     for index in range(count):
         total = 0.0
         for left in range(0, windows_across, TILE):
-            own = min(TILE, windows_across - left)
-            inside[:own] = 1
-            inside[own:] = 0
-            columns = (own + MARGIN + LANES - 1) // LANES * LANES
-            windows = (own + LANES - 1) // LANES * LANES
+            in_tile = min(TILE, windows_across - left)
+            inside[:in_tile] = 1
+            inside[in_tile:] = 0
+            columns = (in_tile + MARGIN + LANES - 1) // LANES * LANES
+            windows = (in_tile + LANES - 1) // LANES * LANES
             ready = 0
             for top in range(0, windows_down, 2):
                 while ready < min(top + TAPS + 1, height):
-                    x_row = clean[index, ready, left : left + own + MARGIN]
-                    y_row = denoised[index, ready, left : left + own + MARGIN]
+                    x_row = clean[index, ready, left : left + in_tile + MARGIN]
+                    y_row = denoised[index, ready, left : left + in_tile + MARGIN]
                     _expand(x_row, y_row, maps[ready * ROW :])
                     ready += 1
                 _down(maps[top * ROW :], columns, filtered)

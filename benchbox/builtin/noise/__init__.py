@@ -1,4 +1,4 @@
-"""The built-in noise models, and their composition with `+`."""
+"""The built-in noise models, and `Composed`, which chains noise models (`+` on the command line)."""
 
 from __future__ import annotations
 
@@ -18,19 +18,9 @@ from benchbox.builtin.noise.signal_dependent import Poisson, PoissonGaussian, Sp
 
 @dataclass(frozen=True)
 class Composed(NoiseModel):
-    """Noise models applied from left to right, each on what the one before it gave.
+    """Two or more noise models applied from left to right, each to the output of the one before it.
 
-    Each draws from a stream of its own, split from the image's generator, so that their noises are independent.
-
-    Parameters
-    ----------
-    models : tuple of NoiseModel
-        Two or more.
-
-    Raises
-    ------
-    ValueError
-        There are fewer than two models.
+    Each model draws from its own stream, spawned from the image's generator, so their noises are independent.
     """
 
     name: ClassVar[str] = "composed"
@@ -42,7 +32,7 @@ class Composed(NoiseModel):
 
     def __post_init__(self) -> None:
         if len(self.models) < 2:
-            raise ValueError(f"a composition takes two or more noise models, got {len(self.models)}")
+            raise ValueError(f"a composition needs two or more noise models, got {len(self.models)}")
 
     def apply(self, clean: Image, rng: np.random.Generator) -> Image:
         """Draw one noisy image, shape (H, W); see `NoiseModel.apply`."""
@@ -52,10 +42,10 @@ class Composed(NoiseModel):
         return noisy
 
     def sigma_of(self, clean: Image) -> float | None:
-        """Root of the summed variances, each taken on the clean image; None where a model tells none.
+        """Square root of the summed variances, each computed on the clean image; None if a model does not define one.
 
-        It is exact for independent additive noises. Where a signal-dependent noise follows another, it leaves out
-        terms of the product of their variances.
+        Exact for independent additive noises. If a signal-dependent noise follows another noise, it leaves out terms in
+        the product of their variances.
         """
         variance = 0.0
         for model in self.models:

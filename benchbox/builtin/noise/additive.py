@@ -17,17 +17,8 @@ from benchbox.builtin.noise.limits import check_sigma
 class Gaussian(NoiseModel):
     """White Gaussian noise: ``noisy = clean + sigma * n``, n standard normal and independent in each pixel.
 
-    Unclipped, it gives a noisy PSNR of ``-20 log10(sigma)`` dB: 20 dB at sigma 0.1.
-
-    Parameters
-    ----------
-    sigma : float
-        Standard deviation on the [0, 1] scale; ``25/255`` for 25 grey levels.
-
-    Raises
-    ------
-    ValueError
-        `sigma` is outside [0, 1].
+    `sigma` is the standard deviation on the [0, 1] scale: ``25/255`` for 25 grey levels. Without clipping, the noisy
+    image has a PSNR of ``-20 log10(sigma)`` dB: 20 dB at sigma 0.1.
     """
 
     name: ClassVar[str] = "gaussian"
@@ -50,7 +41,7 @@ class Gaussian(NoiseModel):
         return noisy
 
     def sigma_of(self, clean: Image) -> float:
-        """Noise standard deviation: `sigma`, whatever the image."""
+        """Noise standard deviation: `sigma` for every image."""
         return self.sigma
 
 
@@ -58,20 +49,11 @@ class Gaussian(NoiseModel):
 class Uniform(NoiseModel):
     """White uniform noise: ``noisy = clean + sqrt(3) * sigma * u``, u uniform on [-1, 1) in each pixel.
 
-    Parameters
-    ----------
-    sigma : float
-        Standard deviation on the [0, 1] scale, so that it compares with `Gaussian`; the noise spans
-        ``+-sqrt(3) * sigma``.
-
-    Raises
-    ------
-    ValueError
-        `sigma` is outside [0, 1].
+    `sigma` is the standard deviation on the [0, 1] scale, as in `Gaussian`; the noise spans ``+-sqrt(3) * sigma``.
     """
 
     name: ClassVar[str] = "uniform"
-    summary: ClassVar[str] = "white uniform noise of a given standard deviation"
+    summary: ClassVar[str] = "white uniform noise"
     formula: ClassVar[str] = "noisy = clean + sqrt(3)*sigma*u, u ~ U(-1, 1) in each pixel"
     reference: ClassVar[str] = "Gonzalez & Woods, Digital Image Processing, section 5.2"
     example: ClassVar[str] = "uniform:0.1"
@@ -91,30 +73,19 @@ class Uniform(NoiseModel):
         return noisy
 
     def sigma_of(self, clean: Image) -> float:
-        """Noise standard deviation: `sigma`, whatever the image."""
+        """Noise standard deviation: `sigma` for every image."""
         return self.sigma
 
 
 @dataclass(frozen=True)
 class Correlated(NoiseModel):
-    """Correlated Gaussian noise: white noise through a Gaussian filter, rescaled to its standard deviation.
+    """Correlated Gaussian noise: ``noisy = clean + sigma * (k (*) n)``, white noise through a Gaussian filter.
 
-    ``noisy = clean + sigma * (k (*) n)`` with n standard normal on an area that reaches beyond the image by the
-    filter's radius, so that the noise is stationary up to the border, and ``k`` a separable Gaussian of standard
-    deviation `width`, cut at 4 widths and scaled to ``sum(k**2) = 1``, so that each pixel keeps the standard deviation
-    `sigma`. The correlation of two pixels at distance r is about ``exp(-r**2 / (4 * width**2))``.
-
-    Parameters
-    ----------
-    sigma : float
-        Standard deviation of a pixel on the [0, 1] scale.
-    width : float
-        Standard deviation of the filter in pixels, above 0 and at most 64.
-
-    Raises
-    ------
-    ValueError
-        A parameter is outside its range.
+    `sigma` is the standard deviation of a pixel on the [0, 1] scale; `width`, in (0, 64], is the standard deviation of
+    the filter in pixels. n is standard normal on an area that extends beyond the image by the filter's radius, so the
+    noise is stationary up to the border. k is a separable Gaussian, cut off at 4 widths and scaled to
+    ``sum(k**2) = 1``, so each pixel keeps the standard deviation `sigma`. The correlation of two pixels at distance r
+    is about ``exp(-r**2 / (4 * width**2))``.
     """
 
     name: ClassVar[str] = "correlated"
@@ -129,7 +100,7 @@ class Correlated(NoiseModel):
     def __post_init__(self) -> None:
         check_sigma(self.sigma)
         if not 0 < self.width <= 64:
-            raise ValueError(f"width={self.width:g} is outside (0, 64] pixels; for white noise take gaussian")
+            raise ValueError(f"width={self.width:g} is outside (0, 64] pixels; for white noise use gaussian")
 
     def apply(self, clean: Image, rng: np.random.Generator) -> Image:
         """Draw one noisy image, shape (H, W); see `NoiseModel.apply`."""
@@ -147,7 +118,7 @@ class Correlated(NoiseModel):
         return noisy
 
     def sigma_of(self, clean: Image) -> float:
-        """Noise standard deviation of a pixel: `sigma`, whatever the image."""
+        """Noise standard deviation of a pixel: `sigma` for every image."""
         return self.sigma
 
 
@@ -155,21 +126,12 @@ class Correlated(NoiseModel):
 class Stripe(NoiseModel):
     """Column noise: ``noisy[i, j] = clean[i, j] + sigma * n[j]``, one standard normal n[j] for each column.
 
-    It is what columns of a sensor with different offsets leave.
-
-    Parameters
-    ----------
-    sigma : float
-        Standard deviation of the columns' offsets on the [0, 1] scale.
-
-    Raises
-    ------
-    ValueError
-        `sigma` is outside [0, 1].
+    Sensors whose columns have different offsets produce it. `sigma` is the standard deviation of the offsets on the
+    [0, 1] scale.
     """
 
     name: ClassVar[str] = "stripe"
-    summary: ClassVar[str] = "column noise: one Gaussian offset for each column"
+    summary: ClassVar[str] = "column noise: one Gaussian offset per column"
     formula: ClassVar[str] = "noisy[i,j] = clean[i,j] + sigma*n[j], n[j] ~ N(0, 1) for each column"
     reference: ClassVar[str] = "EMVA Standard 1288, release 4.0: column noise"
     example: ClassVar[str] = "stripe:0.1"
@@ -187,5 +149,5 @@ class Stripe(NoiseModel):
         return noisy
 
     def sigma_of(self, clean: Image) -> float:
-        """Noise standard deviation of a pixel over draws: `sigma`, whatever the image."""
+        """Noise standard deviation of a pixel over draws: `sigma` for every image."""
         return self.sigma

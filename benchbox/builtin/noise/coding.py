@@ -1,4 +1,4 @@
-"""Deterministic damage from storing an image: coarse grey levels and JPEG."""
+"""Deterministic storage artefacts: coarse grey levels and JPEG."""
 
 from __future__ import annotations
 
@@ -13,25 +13,16 @@ from benchbox.api.noise import NoiseModel
 
 @dataclass(frozen=True)
 class Quantize(NoiseModel):
-    """Coarse grey levels: ``noisy = round(L * clean) / L`` with ``L = 2**bits - 1``; halves go to the even level.
+    """Coarse grey levels: ``noisy = round(L * clean) / L`` with ``L = 2**bits - 1``; halves round to the even level.
 
-    The step is ``1 / L`` and the error at most half of it. Its often quoted variance of ``1 / (12 * L**2)`` needs
-    values spread evenly over a step, which images of few grey levels are not, so no standard deviation is told.
-    Values outside [0, 1], which only a composition gives, are rounded and not cut.
-
-    Parameters
-    ----------
-    bits : int
-        Bits a pixel, 1 to 16.
-
-    Raises
-    ------
-    ValueError
-        `bits` is outside 1 to 16.
+    The step is ``1 / L`` and the error is at most half a step. Its often quoted variance of ``1 / (12 * L**2)`` assumes
+    values spread evenly over a step, which images with few grey levels do not have, so no standard deviation is
+    defined. Values outside [0, 1], which occur only in compositions, are rounded but not clipped. `bits` per pixel is
+    1 to 16.
     """
 
     name: ClassVar[str] = "quantize"
-    summary: ClassVar[str] = "rounding to few grey levels"
+    summary: ClassVar[str] = "rounding to 2^bits grey levels"
     formula: ClassVar[str] = "noisy = round(L*clean)/L, L = 2^bits - 1"
     reference: ClassVar[str] = "Gray & Neuhoff 1998, Quantization, doi:10.1109/18.720541"
     example: ClassVar[str] = "quantize:4"
@@ -52,21 +43,12 @@ class Quantize(NoiseModel):
 
 @dataclass(frozen=True)
 class Jpeg(NoiseModel):
-    """JPEG: ``noisy = decode(encode(round(255 * clean), quality)) / 255`` by the codec of OpenCV.
+    """JPEG: ``noisy = decode(encode(round(255 * clean), quality)) / 255`` with OpenCV's codec.
 
-    The codec stores 8 bits, so values are cut to [0, 1] and rounded to multiples of 1/255 whatever the protocol says.
-    The error follows the image and is correlated, so no standard deviation is told. Its last bits depend on the codec's
-    version, which a run records.
-
-    Parameters
-    ----------
-    quality : int
-        1 to 100 in the scale of the Independent JPEG Group; less is worse.
-
-    Raises
-    ------
-    ValueError
-        `quality` is outside 1 to 100.
+    The codec stores 8 bits, so values are clipped to [0, 1] and rounded to multiples of 1/255 whatever the protocol
+    says. The error depends on the image and is correlated, so no standard deviation is defined. Its last bits depend on
+    the codec's version, which a run records. `quality` is 1 to 100 on the scale of the Independent JPEG Group; lower is
+    worse.
     """
 
     name: ClassVar[str] = "jpeg"
@@ -82,7 +64,7 @@ class Jpeg(NoiseModel):
             raise ValueError(f"quality={self.quality} is outside 1 to 100")
 
     def apply(self, clean: Image, rng: np.random.Generator) -> Image:
-        """Compress and read back one image, shape (H, W) of at most 65,500 pixels a side; the generator is not used."""
+        """Compress and decode one image, at most 65,500 pixels per side; the generator is not used."""
         import cv2
 
         pixels = np.rint(np.clip(clean, 0, 1) * np.float32(255)).astype(np.uint8)
@@ -91,7 +73,7 @@ class Jpeg(NoiseModel):
             raise ValueError(f"jpeg cannot encode an image of {clean.shape[0]} x {clean.shape[1]} pixels")
         decoded = cv2.imdecode(code, cv2.IMREAD_GRAYSCALE)
         if decoded is None:
-            raise ValueError("jpeg cannot read back what it encoded")
+            raise ValueError("jpeg cannot decode what it encoded")
         noisy: Image = decoded.astype(np.float32)
         noisy /= 255
         return noisy

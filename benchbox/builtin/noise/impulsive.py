@@ -14,24 +14,15 @@ from benchbox.builtin.noise.limits import check_amount
 
 @dataclass(frozen=True)
 class SaltPepper(NoiseModel):
-    """Salt and pepper: a pixel becomes 0 or 1, each with probability ``amount / 2``, and is kept otherwise.
+    """Salt and pepper: a pixel becomes 0 or 1, each with probability ``amount / 2``; otherwise it is unchanged.
 
     With x the clean value, the error has mean ``amount * (0.5 - x)`` and mean square
-    ``amount * (x**2 + (1 - x)**2) / 2``. It is no additive noise of one standard deviation, so none is told.
-
-    Parameters
-    ----------
-    amount : float
-        Share of pixels that are hit, in [0, 1].
-
-    Raises
-    ------
-    ValueError
-        `amount` is outside [0, 1].
+    ``amount * (x**2 + (1 - x)**2) / 2``. It is not additive noise with one standard deviation, so none is defined.
+    `amount` is in [0, 1].
     """
 
     name: ClassVar[str] = "salt-pepper"
-    summary: ClassVar[str] = "pixels turned black or white"
+    summary: ClassVar[str] = "random pixels set to black or white"
     formula: ClassVar[str] = "noisy = 0 or 1 with probability amount/2 each, else clean"
     reference: ClassVar[str] = "Chan, Ho & Nikolova 2005, doi:10.1109/TIP.2005.852196"
     example: ClassVar[str] = "salt-pepper:0.05"
@@ -54,22 +45,12 @@ class SaltPepper(NoiseModel):
 class Impulse(NoiseModel):
     """Random-valued impulses: a pixel becomes a uniform draw from [0, 1) with probability `amount`.
 
-    With x the clean value, the error has mean ``amount * (0.5 - x)`` and mean square
-    ``amount * (1/3 - x + x**2)``. It is no additive noise of one standard deviation, so none is told.
-
-    Parameters
-    ----------
-    amount : float
-        Share of pixels that are hit, in [0, 1].
-
-    Raises
-    ------
-    ValueError
-        `amount` is outside [0, 1].
+    With x the clean value, the error has mean ``amount * (0.5 - x)`` and mean square ``amount * (1/3 - x + x**2)``. It
+    is not additive noise with one standard deviation, so none is defined. `amount` is in [0, 1].
     """
 
     name: ClassVar[str] = "impulse"
-    summary: ClassVar[str] = "pixels replaced by random values"
+    summary: ClassVar[str] = "random pixels replaced by random values"
     formula: ClassVar[str] = "noisy = u ~ U(0, 1) with probability amount, else clean"
     reference: ClassVar[str] = "Garnett, Huegerich, Chui & He 2005, doi:10.1109/TIP.2005.857261"
     example: ClassVar[str] = "impulse:0.1"

@@ -15,23 +15,14 @@ from benchbox.builtin.noise.limits import check_peak, check_sigma
 
 @dataclass(frozen=True)
 class Poisson(NoiseModel):
-    """Shot noise: ``noisy = P(peak * clean) / peak``, P a Poisson draw in each pixel.
+    """Shot noise: ``noisy = P(peak * clean) / peak``, P a Poisson draw in each pixel; its variance is ``clean / peak``.
 
-    Its variance is ``clean / peak``. A clean value below 0, which only a composition gives, counts as 0.
-
-    Parameters
-    ----------
-    peak : float
-        Expected photon count of a white pixel; less is noisier.
-
-    Raises
-    ------
-    ValueError
-        `peak` is outside (0, 1e9].
+    `peak`, in (0, 1e9], is the expected photon count of a white pixel; lower is noisier. Clean values below 0, which
+    occur only in compositions, count as 0.
     """
 
     name: ClassVar[str] = "poisson"
-    summary: ClassVar[str] = "shot noise of a photon count"
+    summary: ClassVar[str] = "shot noise for a given photon count at white"
     formula: ClassVar[str] = "noisy = Poisson(peak*clean)/peak; variance clean/peak"
     reference: ClassVar[str] = "Hasinoff 2014, Photon, Poisson noise, doi:10.1007/978-0-387-31439-6_482"
     example: ClassVar[str] = "poisson:30"
@@ -55,19 +46,8 @@ class Poisson(NoiseModel):
 class PoissonGaussian(NoiseModel):
     """Shot noise and read-out noise of a sensor: ``noisy = P(peak * clean) / peak + sigma * n``.
 
-    Its variance is ``clean / peak + sigma**2``. A clean value below 0, which only a composition gives, counts as 0.
-
-    Parameters
-    ----------
-    peak : float
-        Expected photon count of a white pixel; less is noisier.
-    sigma : float
-        Standard deviation of the read-out noise on the [0, 1] scale.
-
-    Raises
-    ------
-    ValueError
-        A parameter is outside its range.
+    Its variance is ``clean / peak + sigma**2``. `peak` is as in `Poisson`; `sigma` is the standard deviation of the
+    read-out noise on the [0, 1] scale.
     """
 
     name: ClassVar[str] = "poisson-gaussian"
@@ -100,15 +80,7 @@ class PoissonGaussian(NoiseModel):
 class Speckle(NoiseModel):
     """Multiplicative Gaussian noise: ``noisy = clean * (1 + sigma * n)``, n standard normal in each pixel.
 
-    Parameters
-    ----------
-    sigma : float
-        Standard deviation of the factor, a pure number: a pixel of brightness x gets noise of ``sigma * x``.
-
-    Raises
-    ------
-    ValueError
-        `sigma` is outside [0, 1].
+    `sigma`, in [0, 1], is the standard deviation of the factor: a pixel of brightness x gets noise of ``sigma * x``.
     """
 
     name: ClassVar[str] = "speckle"
