@@ -37,7 +37,7 @@ from benchbox.report.build import build_leaderboard
 from benchbox.report.compare import compare_runs
 from benchbox.report.html import write_html
 from benchbox.report.terminal import TerminalLeaderboard
-from benchbox.store import RunStore, set_aside_strangers
+from benchbox.store import RunStore, set_aside_foreign_files
 
 pytestmark = pytest.mark.slow
 
@@ -293,5 +293,5 @@ def _html(read: RunStore, store: RunStore) -> None:
 def _set_aside(read: RunStore, store: RunStore) -> None:
     shapes = np.column_stack([store.images()[name] for name in ("height", "width")]).astype(np.int64)
     shards = make_shards(shapes, store.record.protocol.repeats)
-    set_aside_strangers(read, {(one.start, one.stop): (one.indices, one.repeat) for one in shards})
+    set_aside_foreign_files(read, {(one.start, one.stop): (one.indices, one.repeat) for one in shards})
     _show(read, store)

@@ -87,7 +87,7 @@ def needs_training(dataset: Dataset, split: str) -> bool:
     return TRAINING in dataset.splits and TRAINING not in split_parts(split)
 
 
-def repeats_of(images: ImageSet, dataset: Dataset, path: Path | None, *, skip_bad: bool = False) -> Repeats:
+def find_repeats(images: ImageSet, dataset: Dataset, path: Path | None, *, skip_bad: bool = False) -> Repeats:
     """Open a split and Training, and find which images are duplicates; comparisons are cached by content.
 
     Parameters
@@ -131,7 +131,7 @@ def without_duplicates(images: ImageSet, dataset: Dataset, path: Path | None, *,
     ImageSet
         With a note that says how many were left out and why.
     """
-    repeats = repeats_of(images, dataset, path, skip_bad=skip_bad)
+    repeats = find_repeats(images, dataset, path, skip_bad=skip_bad)
     kept = np.flatnonzero(~repeats.in_training & ~repeats.again)
     parts = []
     if repeats.compared and needs_training(dataset, images.split):
@@ -145,7 +145,7 @@ def without_duplicates(images: ImageSet, dataset: Dataset, path: Path | None, *,
     return replace(left, notes=(*images.notes, *notes))
 
 
-def leak_of(data: DataRecord, outcome: Outcome) -> str:
+def training_overlap(data: DataRecord, outcome: Outcome) -> str:
     """Why a row has seen images that it is scored on; empty where nothing says so.
 
     Parameters
@@ -160,7 +160,7 @@ def leak_of(data: DataRecord, outcome: Outcome) -> str:
     card = outcome.card
     if card is None:
         return ""
-    if is_fitted_to(data, outcome):
+    if is_trained_on(data, outcome):
         return f"it was trained on images that are scored here: {outcome.trained_on}"
     if not data.split and card.dataset == data.dataset and not card.fingerprint:
         return f"it may have been trained on images that are scored here: its card says {outcome.trained_on}, not which"
@@ -172,7 +172,7 @@ def leak_of(data: DataRecord, outcome: Outcome) -> str:
     return ""
 
 
-def is_fitted_to(data: DataRecord, outcome: Outcome) -> bool:
+def is_trained_on(data: DataRecord, outcome: Outcome) -> bool:
     """Whether a card names the very images that are scored, by fingerprint or by split."""
     card = outcome.card
     if card is None:

@@ -73,6 +73,6 @@ def split_parts(split: str) -> set[str]:
     return set(split.split("+"))
 
 
-def lies_beside_training(fitted: str, scored: str) -> bool:
+def scores_other_splits(fitted: str, scored: str) -> bool:
     """Whether the Training split was fitted and only other splits of the same data are scored."""
     return TRAINING in split_parts(fitted) and TRAINING not in split_parts(scored)

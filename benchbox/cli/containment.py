@@ -17,9 +17,9 @@ from benchbox.cli.options import typed_command
 @contextlib.contextmanager
 def contained() -> Iterator[None]:
     """End a command in order on an interrupt, and whatever plugins have started here when it is over."""
-    from benchbox.system.program import children_ended
+    from benchbox.system.program import killing_new_children
 
-    with interruptible(), children_ended():
+    with interruptible(), killing_new_children():
         yield
 
 

@@ -181,11 +181,11 @@ def _open(
     plugin_folders: tuple[Path, ...],
 ) -> tuple[Dataset, Splits]:
     from benchbox.audit.splits import open_splits
-    from benchbox.engine.data import choose
+    from benchbox.engine.data import choose_dataset
     from benchbox.registry import load_registry
 
     registry = load_registry(plugins, plugin_folders)
-    kind = choose(path, dataset or None, {name: entry.cls() for name, entry in registry.datasets.items()})
+    kind = choose_dataset(path, dataset or None, {name: entry.cls() for name, entry in registry.datasets.items()})
     return kind, open_splits(kind, path, skip_bad=skip_bad)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args, get
 import click
 
 from benchbox.records.options import DATA, LIMITS, NOISE, OUTPUT, PLUGINS, TIMING, RunOptions, option_of
-from benchbox.system.text import plain
+from benchbox.system.text import printable
 
 if TYPE_CHECKING:
     from click import types
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def echo(text: object, *, nl: bool = True, err: bool = False, bold: bool = False) -> None:
     """Print text, its line feeds kept and every other control character taken out."""
-    lines = "\n".join(plain(line) for line in str(text).split("\n"))
+    lines = "\n".join(printable(line) for line in str(text).split("\n"))
     click.secho(lines, nl=nl, err=err, bold=bold or None)
 
 

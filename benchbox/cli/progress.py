@@ -14,8 +14,8 @@ from rich.text import Text
 from benchbox.engine.events import (
     CellDone,
     Event,
+    FileSetAside,
     RunStarted,
-    SetAside,
     ShardDone,
     StageAdvanced,
     StageStarted,
@@ -24,7 +24,7 @@ from benchbox.engine.events import (
     WorkerStarted,
 )
 from benchbox.registry import Broken, Importing, SlowImport
-from benchbox.system.text import plain
+from benchbox.system.text import printable
 
 if TYPE_CHECKING:
     from benchbox.training import BatchDone, EpochDone, TrainingStarted
@@ -34,7 +34,7 @@ EVERY_S = 15.0
 
 
 def _safe(text: str) -> str:
-    return escape(plain(text))
+    return escape(printable(text))
 
 
 class _TimeLeft(TimeRemainingColumn):
@@ -141,7 +141,7 @@ class RunProgress(Display):
                 if record.options.timing:
                     self._timing = self._add("timing", len(record.denoisers))
                     self._tasks.append(self._timing)
-            case SetAside(name):
+            case FileSetAside(name):
                 self.say(f"set aside: {_safe(name)}, which is torn or does not belong to this run")
             case WorkerStarted(denoiser):
                 description = f"starting {_safe(denoiser)} (compiles on first use)"

@@ -261,7 +261,7 @@ def replay(
 
 
 def _words(replay: Replay) -> str:
-    from benchbox.system.text import plain
+    from benchbox.system.text import printable
 
     lines = [f"warning: {warning}" for warning in replay.warnings]
     for cell in replay.cells:
@@ -269,7 +269,7 @@ def _words(replay: Replay) -> str:
     done = [cell for cell in replay.cells if cell.status != "not replayed"]
     same = sum(cell.status == "identical" for cell in done)
     lines.append(f"run {replay.run_id}: {same} of {len(done)} cells bit-identical")
-    return "\n".join(plain(line) for line in lines)
+    return "\n".join(printable(line) for line in lines)
 
 
 def _cell_words(cell: CellReplayed) -> list[str]:

@@ -11,7 +11,7 @@ from benchbox.records.run import PluginSpec, RunRecord
 from benchbox.registry import Registry
 
 
-def content_of(denoiser: Denoiser) -> str:
+def content_digest(denoiser: Denoiser) -> str:
     """Digest of the files that a denoiser depends on.
 
     Parameters
@@ -53,7 +53,7 @@ def changed_files(record: RunRecord, registry: Registry) -> dict[str, str]:
         if denoiser.plugin.name not in registry.denoisers or not denoiser.plugin.content:
             continue
         try:
-            if content_of(registry.denoiser(denoiser.plugin.spec).make()) == denoiser.plugin.content:
+            if content_digest(registry.denoiser(denoiser.plugin.spec).make()) == denoiser.plugin.content:
                 continue
             words = "its files, such as weights, changed since"
         except BenchboxError as error:
@@ -70,7 +70,7 @@ def require_same_content(plugin: PluginSpec, denoiser: Denoiser) -> None:
     BenchboxError
         One of them has changed.
     """
-    if plugin.content and content_of(denoiser) != plugin.content:
+    if plugin.content and content_digest(denoiser) != plugin.content:
         raise BenchboxError(
             f"the files of '{plugin.spec}' (its weights) changed since the run began",
             hint="start a new run, or restore them",

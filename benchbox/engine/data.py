@@ -11,8 +11,8 @@ import xxhash
 
 from benchbox.api.dataset import Dataset, ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError, did_you_mean
-from benchbox.audit.contamination import repeats_of, without_duplicates
-from benchbox.audit.splits import lies_beside_training
+from benchbox.audit.contamination import find_repeats, without_duplicates
+from benchbox.audit.splits import scores_other_splits
 from benchbox.builtin.datasets.sniff import read_head, refuse_known_mistakes, require_exists
 from benchbox.engine.events import Event, StageStarted
 from benchbox.records.outcomes import Outcome
@@ -66,14 +66,14 @@ def open_images(
     BenchboxError
         The path is missing or unknown, or the data are damaged.
     """
-    chosen = choose(path, dataset, datasets)
+    chosen = choose_dataset(path, dataset, datasets)
     images = chosen.load(path, split=split, skip_bad=skip_bad)
     if drop_duplicates:
         images = without_duplicates(images, chosen, path, skip_bad=skip_bad)
     return images if limit is None else limit_images(images, limit, seed)
 
 
-def choose(path: Path | None, dataset: str | None, datasets: Mapping[str, Dataset]) -> Dataset:
+def choose_dataset(path: Path | None, dataset: str | None, datasets: Mapping[str, Dataset]) -> Dataset:
     """Find the data set of a path.
 
     Raises
@@ -207,7 +207,7 @@ def note_overlaps(store: RunStore, registry: Registry, on_event: Callable[[Event
     dataset = registry.dataset(record.request.dataset).make()
     images = open_data(record.request, {record.request.dataset: dataset})
     path = Path(record.request.path) if record.request.path else None
-    repeats = repeats_of(images, dataset, path, skip_bad=record.request.skip_bad)
+    repeats = find_repeats(images, dataset, path, skip_bad=record.request.skip_bad)
     if repeats.compared:
         for key, outcome in open_ones.items():
             store.write_outcome(key, replace(outcome, overlap=int(repeats.in_training.sum())))
@@ -215,5 +215,5 @@ def note_overlaps(store: RunStore, registry: Registry, on_event: Callable[[Event
 
 def _is_open(data: DataRecord, outcome: Outcome) -> bool:
     card = outcome.card
-    here = card is not None and card.dataset == data.dataset and lies_beside_training(card.split, data.split)
+    here = card is not None and card.dataset == data.dataset and scores_other_splits(card.split, data.split)
     return outcome.status == "ok" and outcome.overlap is None and here

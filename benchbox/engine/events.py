@@ -17,7 +17,7 @@ class RunStarted:
 
 
 @dataclass(frozen=True)
-class SetAside:
+class FileSetAside:
     """A torn or foreign file of the run's folder was moved out of the way."""
 
     name: str
@@ -77,7 +77,7 @@ class TimingDone:
 Event = (
     PluginEvent
     | RunStarted
-    | SetAside
+    | FileSetAside
     | WorkerStarted
     | ShardDone
     | CellDone

@@ -108,9 +108,9 @@ def merge_runs(stores: Sequence[RunStore], folder: Path, command: str) -> RunSto
         if ceiling:
             merged.write_ceiling(spec, ceiling)
         _carry_previews(spec, stores, chosen, merged)
-    if timed_alike or len({_timed_task(store) for store in stores if store.timings(of_unlike_machines=True)}) == 1:
+    if timed_alike or len({_timed_task(store) for store in stores if store.timings(include_unlike_machines=True)}) == 1:
         # Where the run that gave a row was not timed, another one with that row may have been.
-        timings = [store.timings(of_unlike_machines=True) for store in stores]
+        timings = [store.timings(include_unlike_machines=True) for store in stores]
         for spec in denoisers:
             timing = next((one[spec] for one in timings if spec in one), None)
             if timing is not None:
@@ -252,7 +252,7 @@ def _timing_of(store: RunStore) -> tuple[object, ...]:
 
 def _timed_task(store: RunStore) -> tuple[object, ...]:
     """What latencies of one image hang on besides the denoiser and the machine."""
-    timings = store.timings(of_unlike_machines=True).values()
+    timings = store.timings(include_unlike_machines=True).values()
     return (store.record.options.threads, *sorted({(one.shape, one.noise) for one in timings if one.status == "ok"}))
 
 

@@ -13,7 +13,7 @@ from benchbox.api.dataset import ImageSet
 from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
 from benchbox.api.noise import NoiseModel
-from benchbox.engine.content import content_of
+from benchbox.engine.content import content_digest
 from benchbox.records.options import RunOptions
 from benchbox.records.run import Cell, DenoiserRecord, MetricRecord, NoiseRecord, Protocol, digest
 from benchbox.records.specs import parse_spec
@@ -39,7 +39,7 @@ class Limits:
     memory_gb: float | None = None
 
     @property
-    def memory_words(self) -> str:
+    def memory_reason(self) -> str:
         """The reason of a row that held too much."""
         return f"its process held more than {self.memory_gb:g} GiB (--memory)"
 
@@ -214,7 +214,7 @@ def _plan_denoiser(text: str, registry: Registry) -> DenoiserRecord:
     # A wrong value is found now; a constructor that fails without any is the plugin's fault and gets a row.
     if entry.values or entry.cls.files is not Denoiser.files:
         try:
-            content = content_of(entry.make())
+            content = content_digest(entry.make())
         except Exception:
             if entry.values:
                 raise

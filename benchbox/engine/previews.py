@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images
-from benchbox.audit.contamination import leak_of
+from benchbox.audit.contamination import training_overlap
 from benchbox.engine.events import Event, StageAdvanced, StageStarted
 from benchbox.engine.plan import Limits
-from benchbox.engine.shard import Condition, checked, draw, image_set, make_denoiser, tell
+from benchbox.engine.shard import Condition, check_denoised, draw, image_set, known_sigma, make_denoiser
 from benchbox.engine.work_loop import WorkLoop, WorkQueue
 from benchbox.engine.workers import WorkerContext
 from benchbox.records.run import Cell, Failure, PluginSpec
@@ -92,7 +92,7 @@ def make_previews(
             for cell in store.record.cells
             if cell.noise == noise and cell.sigma_factor == 1 and outcomes[cell.key].status == "ok"
         ]
-        clear = [cell for cell in cells if not leak_of(store.record.data, outcomes[cell.key])]
+        clear = [cell for cell in cells if not training_overlap(store.record.data, outcomes[cell.key])]
         indices = _inputs(store, condition, clear or cells, repeats)
         for cell in cells:
             if indices and not store.previews(cell.key)[0]:
@@ -193,8 +193,8 @@ def denoise_previews(task: PreviewTask) -> dict[str, Any]:
             _, noisy, sigma_true = draw(task.condition, group, repeat)
             shape = noisy.shape
             denoiser = make_denoiser(task.denoiser, shape)
-            told, _ = tell(denoiser.capabilities.sigma, task.condition.protocol, noisy, sigma_true)
-            denoised = checked(denoiser.denoise(noisy, told), shape)
+            sigma_told, _ = known_sigma(denoiser.capabilities.sigma, task.condition.protocol, noisy, sigma_true)
+            denoised = check_denoised(denoiser.denoise(noisy, sigma_told), shape)
             kept += [(int(index), repeat, _cut(one)) for index, one in zip(group, denoised, strict=True)]
     return _ordered(kept, task.indices)
 

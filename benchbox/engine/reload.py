@@ -18,7 +18,7 @@ from benchbox.registry import Entry, Registry, load_registry
 from benchbox.system.cache import CacheFolder
 
 
-def remember(registry: Registry, denoisers: Sequence[DenoiserRecord]) -> None:
+def remember_trusted(registry: Registry, denoisers: Sequence[DenoiserRecord]) -> None:
     """Note that the user asked for these plugin files, and for the programs that these rows start."""
     cache = CacheFolder("trusted")
     files = [provider.target for provider in registry.providers if provider.kind == "file"]
@@ -28,7 +28,7 @@ def remember(registry: Registry, denoisers: Sequence[DenoiserRecord]) -> None:
                 cache.write_json(_entry(text), text)
 
 
-def require_known_files(files: Sequence[str], named: Sequence[Path], run_id: str) -> None:
+def require_trusted_files(files: Sequence[str], named: Sequence[Path], run_id: str) -> None:
     """Make sure that the user has asked for these plugin files, now or in a run before.
 
     Parameters
@@ -53,7 +53,7 @@ def require_known_files(files: Sequence[str], named: Sequence[Path], run_id: str
             )
 
 
-def require_known_programs(registry: Registry, record: RunRecord) -> None:
+def require_trusted_programs(registry: Registry, record: RunRecord) -> None:
     """Make sure that the user has run the rows of a run that start programs.
 
     Raises
@@ -87,7 +87,7 @@ def _entry(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest() + ".json"
 
 
-def recorded_registry(
+def reload_registry(
     record: RunRecord, limits: Limits, on_event: Callable[[Event], None], named: Sequence[Path] = ()
 ) -> Registry:
     """Load the plugins that a run was made with, as they are today.
@@ -115,13 +115,13 @@ def recorded_registry(
         *(one.plugin.provider for one in record.metrics),
     ]
     files = sorted({one.target for one in providers if one.kind == "file"})
-    require_known_files(files, named, record.run_id)
+    require_trusted_files(files, named, record.run_id)
     registry = load_registry([Path(file) for file in files], timeout_s=limits.timeout_s, on_event=on_event)
-    require_known_programs(registry, record)
+    require_trusted_programs(registry, record)
     return registry
 
 
-def recorded_images(record: RunRecord, registry: Registry) -> ImageSet:
+def reload_images(record: RunRecord, registry: Registry) -> ImageSet:
     """Open the images of a run again.
 
     Raises
@@ -150,7 +150,7 @@ def providers_now(record: RunRecord, registry: Registry) -> dict[PluginSpec, Pro
     return {plugin: entry.provider if entry else None for plugin, entry in entries.items()}
 
 
-def words_of_change(record: RunRecord, before: PluginSpec, now: Provider | None) -> str:
+def describe_change(record: RunRecord, before: PluginSpec, now: Provider | None) -> str:
     """How a plugin differs from the one that a run was made with."""
     return (
         f"'{before.name}' was {before.provider.label} {before.provider.version} when run "

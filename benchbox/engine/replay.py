@@ -16,8 +16,8 @@ from benchbox.api.threads import threads
 from benchbox.engine.content import changed_files
 from benchbox.engine.events import Event, RunStarted
 from benchbox.engine.plan import Limits, make_shards, plan_denoisers, plan_noise
-from benchbox.engine.reload import providers_now, recorded_images, recorded_registry, words_of_change
-from benchbox.engine.run import conditions_of
+from benchbox.engine.reload import describe_change, providers_now, reload_images, reload_registry
+from benchbox.engine.run import make_conditions
 from benchbox.engine.scoring import QualityPass
 from benchbox.engine.workers import worker_context
 from benchbox.records.run import Cell, Outcome, PluginSpec, Provider, RunRecord
@@ -126,7 +126,7 @@ def replay_run(
     """
     context = worker_context()
     record = store.record
-    registry = recorded_registry(record, limits, on_event, plugin_files)
+    registry = reload_registry(record, limits, on_event, plugin_files)
     chosen = _choose(record, cell, registry)
     outcomes = store.outcomes()
     replayed = tuple(one for one in chosen if (outcome := outcomes.get(one.key)) and outcome.status == "ok")
@@ -135,12 +135,12 @@ def replay_run(
             f"run {record.run_id} completed none of the cells asked for", hint="benchbox leaderboard says why"
         )
     again, warnings = _as_now(replace(record, cells=replayed), registry)
-    images = recorded_images(record, registry)
+    images = reload_images(record, registry)
     with tempfile.TemporaryDirectory(prefix="benchbox-") as folder:
         made = RunStore.create(Path(folder), again, store.images())
         on_event(RunStarted(made.record, 0))
         shards = make_shards(images.shapes, record.protocol.repeats)
-        QualityPass(made, conditions_of(again, registry), shards, limits, on_event).run(context)
+        QualityPass(made, make_conditions(again, registry), shards, limits, on_event).run(context)
         ended = made.outcomes()
         metrics = [one.spec for one in record.metrics]
         cells = tuple(
@@ -181,7 +181,7 @@ def _as_now(record: RunRecord, registry: Registry) -> tuple[RunRecord, tuple[str
     found: dict[PluginSpec, Provider] = {}
     warnings = []
     for plugin, now in providers_now(record, registry).items():
-        words = words_of_change(record, plugin, now)
+        words = describe_change(record, plugin, now)
         if now is None:
             raise BenchboxError(words, hint="install it again; a replay needs it")
         if now != plugin.provider:

@@ -16,10 +16,10 @@ from benchbox.engine.ceiling import make_ceilings
 from benchbox.engine.content import changed_files
 from benchbox.engine.data import describe_data, note_overlaps, open_data
 from benchbox.engine.environment import environment
-from benchbox.engine.events import Event, RunStarted, SetAside, TimingDone, TimingStarted
+from benchbox.engine.events import Event, FileSetAside, RunStarted, TimingDone, TimingStarted
 from benchbox.engine.plan import Limits, Shard, cell_key, make_plan, make_shards
 from benchbox.engine.previews import make_previews
-from benchbox.engine.reload import providers_now, recorded_images, recorded_registry, remember, words_of_change
+from benchbox.engine.reload import describe_change, providers_now, reload_images, reload_registry, remember_trusted
 from benchbox.engine.scoring import QualityPass
 from benchbox.engine.shard import Condition
 from benchbox.engine.timing import choose_images, time_denoiser
@@ -27,7 +27,7 @@ from benchbox.engine.workers import WorkerContext, worker_context
 from benchbox.records.options import RunOptions
 from benchbox.records.run import DataRequest, RunRecord
 from benchbox.registry import Registry, load_registry
-from benchbox.store import FORMAT, RunStore, new_run_id, set_aside_strangers
+from benchbox.store import FORMAT, RunStore, new_run_id, set_aside_foreign_files
 
 _CHANGED = "restore run.json as it was written, or start a new run"
 
@@ -64,7 +64,7 @@ def execute(options: RunOptions, on_event: Callable[[Event], None], command: str
     )
     images = open_data(options.request, {name: entry.cls() for name, entry in registry.datasets.items()})
     plan = make_plan(options, registry, images)
-    remember(registry, plan.denoisers)
+    remember_trusted(registry, plan.denoisers)
     asked = replace(options.opened(_pin(options.request, images)), jobs=options.workers)
     record = RunRecord(
         format=FORMAT,
@@ -128,15 +128,15 @@ def resume(
     options.check()
     limits = Limits(options.timeout_s, options.memory_gb)
     record = replace(store.record, options=options)
-    registry = recorded_registry(record, limits, on_event, plugin_files)
+    registry = reload_registry(record, limits, on_event, plugin_files)
     _require_same_plugins(record, registry)
     _require_same_plan(record)
-    images = recorded_images(record, registry)
+    images = reload_images(record, registry)
     with store.locked():
         shards = make_shards(images.shapes, record.protocol.repeats)
         planned = {(shard.start, shard.stop): (shard.indices, shard.repeat) for shard in shards}
-        for name in set_aside_strangers(store, planned):
-            on_event(SetAside(name))
+        for name in set_aside_foreign_files(store, planned):
+            on_event(FileSetAside(name))
         store.keep_images(_image_columns(images))
         resumed = RunStore(store.folder, record)
         _work(resumed, context, shards, registry, limits, on_event)
@@ -154,7 +154,7 @@ def _work(
     """Do what is missing of a run."""
     done = sum(stop - start for cell in store.record.cells for start, stop in store.finished_shards(cell.key))
     on_event(RunStarted(store.record, done))
-    conditions = conditions_of(store.record, registry)
+    conditions = make_conditions(store.record, registry)
     QualityPass(store, conditions, shards, limits, on_event).run(context)
     note_overlaps(store, registry, on_event)
     make_ceilings(store, conditions, shards, context, limits, on_event)
@@ -167,7 +167,7 @@ def _work(
 def _require_same_plugins(record: RunRecord, registry: Registry) -> None:
     for plugin, now in providers_now(record, registry).items():
         if now != plugin.provider:
-            raise BenchboxError(words_of_change(record, plugin, now), hint="restore that version, or start a new run")
+            raise BenchboxError(describe_change(record, plugin, now), hint="restore that version, or start a new run")
     for words in changed_files(record, registry).values():
         raise BenchboxError(words, hint="restore them, or start a new run")
 
@@ -224,7 +224,7 @@ def _pin(request: DataRequest, images: ImageSet) -> DataRequest:
     return replace(request, dataset=images.dataset, path=path, split=images.split)
 
 
-def conditions_of(record: RunRecord, registry: Registry) -> dict[str, Condition]:
+def make_conditions(record: RunRecord, registry: Registry) -> dict[str, Condition]:
     """Conditions of a run, by canonical noise."""
     dataset = registry.dataset(record.request.dataset).plugin
     return {

@@ -81,7 +81,7 @@ class ShardScores:
     ----------
     columns : dict of str to ndarray, each of shape (M,)
         Image positions, number of the noise, mean squared error of the noisy images, mean of the clean ones, share of
-        pixels that were clipped, one column a metric, true and told noise level (NaN where there is none).
+        pixels that were clipped, one column a metric, true and received noise level (NaN where there is none).
     knew : str
     card : TrainingCard or None
     """
@@ -115,13 +115,13 @@ def compute_shard(task: ShardTask) -> ShardScores:
     """
     clean, noisy, sigma_true = draw(task.condition, task.indices, task.repeat)
     denoiser = make_denoiser(task.denoiser, noisy.shape)
-    told, knew = tell(denoiser.capabilities.sigma, task.condition.protocol, noisy, sigma_true)
-    if told is not None and knew == "given":
-        told *= np.float32(task.condition.sigma_factor)
+    sigma_told, knew = known_sigma(denoiser.capabilities.sigma, task.condition.protocol, noisy, sigma_true)
+    if sigma_told is not None and knew == "given":
+        sigma_told *= np.float32(task.condition.sigma_factor)
     shape = noisy.shape
     noisy_mse = np.square(noisy - clean).mean(axis=(1, 2), dtype=np.float64)
-    raw = denoiser.denoise(noisy, told)
-    denoised = checked(raw, shape)
+    raw = denoiser.denoise(noisy, sigma_told)
+    denoised = check_denoised(raw, shape)
     repeat = np.full(len(clean), task.repeat, dtype=np.int32)
     columns: dict[str, NDArray[Any]] = {IMAGE: task.indices.astype(np.int32), "repeat": repeat, "noisy_mse": noisy_mse}
     columns["clean_mean"] = clean.mean(axis=(1, 2), dtype=np.float64)
@@ -130,7 +130,7 @@ def compute_shard(task: ShardTask) -> ShardScores:
         columns[metric.spec] = make_metric(metric)(clean, denoised)
     unknown = np.full(len(clean), np.nan, dtype=np.float32)
     columns["sigma_true"] = unknown if sigma_true is None else sigma_true
-    columns["sigma_told"] = unknown if told is None else told
+    columns["sigma_told"] = unknown if sigma_told is None else sigma_told
     return ShardScores(columns, knew, _card_of(denoiser))
 
 
@@ -165,8 +165,10 @@ def image_set(condition: Condition) -> ImageSet:
     return _open(condition.data, condition.dataset, condition.fingerprint)
 
 
-def tell(use: str, protocol: Protocol, noisy: Images, sigma_true: Sigma | None) -> tuple[Sigma | None, Knowledge]:
-    """What a denoiser is told of the noise level, and the word for it; `use` is what it does with the level.
+def known_sigma(
+    use: str, protocol: Protocol, noisy: Images, sigma_true: Sigma | None
+) -> tuple[Sigma | None, Knowledge]:
+    """Noise level that a denoiser receives, and how it is known; `use` is the `sigma` of its capabilities.
 
     One that needs the level and for which none is defined or given gets the common estimate, and its row says so.
     """
@@ -179,7 +181,7 @@ def tell(use: str, protocol: Protocol, noisy: Images, sigma_true: Sigma | None) 
     return None, "blind"
 
 
-def checked(denoised: object, shape: tuple[int, ...]) -> Images:
+def check_denoised(denoised: object, shape: tuple[int, ...]) -> Images:
     """Hold a result to the contract and clip it to [0, 1].
 
     Raises

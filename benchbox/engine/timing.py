@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from benchbox.api.errors import BenchboxError, describe_exit
 from benchbox.api.threads import thread_environment
 from benchbox.engine.plan import Limits, Shard
-from benchbox.engine.shard import Condition, draw, tell
+from benchbox.engine.shard import Condition, draw, known_sigma
 from benchbox.records.outcomes import Failure, Timing
 from benchbox.records.run import DenoiserRecord, decode
 from benchbox.system.files import TEMPORARY_HINT, temporary_folder
 from benchbox.system.output import OutputKeeper
-from benchbox.system.program import GuardedProgram, MemoryLimitPassed, TimeLimitPassed, too_slow
+from benchbox.system.program import GuardedProgram, MemoryLimitPassed, TimeLimitPassed, timeout_reason
 
 TASK_VARIABLE = "BENCHBOX_TIMING_TASK"
 
@@ -39,7 +39,7 @@ class TimingTask:
         File of the noisy stack, as many images as `batch`. They are drawn elsewhere, so that the fresh process imports
         nothing that a denoiser would otherwise pay for in its cold start.
     sigma : str
-        File of what is told of their noise level; empty for nothing.
+        File of the noise level that the denoiser receives; empty for none.
     batch : int
         Images a call when throughput is measured.
     threads : int
@@ -101,21 +101,21 @@ def time_denoiser(
         Traceback or end of the output where it failed.
     """
     _, noisy, sigma = draw(condition, np.asarray(indices))
-    told, _ = tell(denoiser.sigma_use, condition.protocol, noisy, sigma)
+    sigma_told, _ = known_sigma(denoiser.sigma_use, condition.protocol, noisy, sigma)
     with temporary_folder() as folder:
         result, noisy_file, sigma_file = (folder / name for name in ("timing.json", "noisy.npy", "sigma.npy"))
-        level = str(sigma_file) if told is not None else ""
+        level = str(sigma_file) if sigma_told is not None else ""
         task = TimingTask(denoiser, condition.noise.spec, str(noisy_file), level, batch, threads, budget_s, str(result))
         task_file, scratch = folder / "task.json", folder / "t"
         try:
             np.save(noisy_file, noisy)
-            if told is not None:
-                np.save(sigma_file, told)
+            if sigma_told is not None:
+                np.save(sigma_file, sigma_told)
             task_file.write_text(json.dumps(asdict(task)), encoding="utf-8")
             scratch.mkdir()
         except OSError as error:
             raise BenchboxError(f"cannot write what is to be timed: {error}", hint=TEMPORARY_HINT) from error
-        # Where benchbox itself runs under pytest, what that was told is not for this one.
+        # When benchbox itself runs under pytest, the settings of that pytest must not reach this one.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         environment = inherited | thread_environment(threads)
         environment |= {TASK_VARIABLE: str(task_file), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "TMPDIR": str(scratch)}
@@ -131,9 +131,9 @@ def time_denoiser(
             ):
                 code = process.wait_within(limits.timeout_s, limits.too_large)
         except TimeLimitPassed:
-            return Timing("timeout", f"{too_slow('timing', limits.timeout_s)} (--timeout)"), ""
+            return Timing("timeout", f"{timeout_reason('timing', limits.timeout_s)} (--timeout)"), ""
         except MemoryLimitPassed:
-            return Timing("out of memory", limits.memory_words), ""
+            return Timing("out of memory", limits.memory_reason), ""
         if not result.is_file():
             tail = ""
             with contextlib.suppress(OSError):

@@ -17,7 +17,7 @@ import pytest
 from benchbox.api.arrays import Images, Sigma
 from benchbox.api.denoiser import Denoiser
 from benchbox.engine.content import require_same_content
-from benchbox.engine.shard import checked, new_denoiser
+from benchbox.engine.shard import check_denoised, new_denoiser
 from benchbox.engine.timing import TASK_VARIABLE, TimingTask
 from benchbox.engine.worker import failure_of
 from benchbox.records.run import Timing, decode
@@ -34,7 +34,7 @@ class _Subject:
         self.task = task
         self.samples_ms: dict[int, list[float]] = {}
         self.noisy: Images = np.load(task.noisy, allow_pickle=False)
-        self.told: Sigma | None = np.load(task.sigma, allow_pickle=False) if task.sigma else None
+        self.sigma_told: Sigma | None = np.load(task.sigma, allow_pickle=False) if task.sigma else None
         first, level = self.stack(1)
         self.bare_mb, self.bare_threads = _peak_mb(), _threads()
         start = time.perf_counter()
@@ -44,13 +44,13 @@ class _Subject:
         ready = time.perf_counter()
         denoised = self.denoiser.denoise(first, level)
         done = time.perf_counter()
-        checked(denoised, first.shape)
+        check_denoised(denoised, first.shape)
         require_same_content(task.denoiser.plugin, self.denoiser)
         self.cold = made - start, ready - made, done - ready
 
     def stack(self, batch: int) -> tuple[Images, Sigma | None]:
-        """A private copy of the first images, and what is told of them."""
-        return self.noisy[:batch].copy(), None if self.told is None else self.told[:batch].copy()
+        """A private copy of the first images, and of the noise level that the denoiser receives."""
+        return self.noisy[:batch].copy(), None if self.sigma_told is None else self.sigma_told[:batch].copy()
 
     def timing(self) -> Timing:
         """All that was measured."""
@@ -107,7 +107,7 @@ def test_time(subject: _Subject, share: float, time_share: float, benchmark: Any
             warmup_rounds=_WARM_UPS,
             iterations=1,
         )
-        checked(denoised, subject.noisy[:batch].shape)
+        check_denoised(denoised, subject.noisy[:batch].shape)
     except BaseException as error:
         subject.samples_ms.clear()
         _write(subject.task, asdict(failure_of(error)))

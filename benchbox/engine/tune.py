@@ -14,7 +14,7 @@ import numpy as np
 
 from benchbox.api.errors import BenchboxError
 from benchbox.api.version import DISTRIBUTION
-from benchbox.engine.data import choose, open_data
+from benchbox.engine.data import choose_dataset, open_data
 from benchbox.engine.events import Event, ShardDone
 from benchbox.engine.halving import Budget, Pace, Trial, search
 from benchbox.engine.run import execute
@@ -288,5 +288,5 @@ def _with_split(request: DataRequest, registry: Registry) -> DataRequest:
     if request.split:
         return request
     datasets = {name: entry.cls() for name, entry in registry.datasets.items()}
-    dataset = choose(Path(request.path) if request.path else None, request.dataset or None, datasets)
+    dataset = choose_dataset(Path(request.path) if request.path else None, request.dataset or None, datasets)
     return replace(request, split=dataset.fitted)

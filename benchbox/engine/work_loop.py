@@ -22,7 +22,7 @@ from benchbox.engine.shard import ImagesLost
 from benchbox.engine.worker import failure_of
 from benchbox.engine.workers import Stopped, Worker, WorkerContext, WorkerDied
 from benchbox.records.outcomes import Failure
-from benchbox.system.program import MemoryLimitPassed, TimeLimitPassed, too_slow
+from benchbox.system.program import MemoryLimitPassed, TimeLimitPassed, timeout_reason
 
 _POLL_S = 0.2
 _INTERRUPT_S = 1.0  # what ends a worker may be an interrupt of the whole run, which is known of a moment later
@@ -180,9 +180,9 @@ class WorkLoop(Generic[Task, Result]):
         try:
             result = worker.call(self._function, self._argument(task), limits.timeout_s, limits.too_large, self._stop)
         except TimeLimitPassed:
-            return Failure("timeout", f"{too_slow(self._what, limits.timeout_s)} (--timeout)")
+            return Failure("timeout", f"{timeout_reason(self._what, limits.timeout_s)} (--timeout)")
         except MemoryLimitPassed:
-            return Failure("out of memory", limits.memory_words)
+            return Failure("out of memory", limits.memory_reason)
         except (WorkerDied, Stopped):
             raise
         except Exception as error:  # what a plugin has made of an answer may not unpickle

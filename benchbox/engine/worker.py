@@ -11,7 +11,7 @@ from typing import Any
 
 from benchbox.api.errors import BenchboxError, ContractError
 from benchbox.engine.shard import ImagesLost
-from benchbox.engine.workers import Surroundings
+from benchbox.engine.workers import WorkerSettings
 from benchbox.records.run import Failure, Status
 from benchbox.system.guardian import adopt_orphans, end_with_parent
 
@@ -42,8 +42,8 @@ def main(connection: int, output: int | None = None) -> None:
     pipe: Connection[Any, Any] = Connection(connection)
     with pipe:
         try:
-            surroundings: Surroundings = pipe.recv()
-            surroundings.enter()
+            settings: WorkerSettings = pipe.recv()
+            settings.enter()
             while True:
                 function, arguments = pipe.recv()
                 pipe.send_bytes(_answer(function, arguments))

@@ -53,7 +53,7 @@ class Stopped(Exception):
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class WorkerSettings:
     """Where a worker works: as if the process that asked for it had started it.
 
     Attributes
@@ -70,14 +70,14 @@ class Surroundings:
     environment: dict[str, str]
 
     @staticmethod
-    def here(scratch: Path | None = None) -> Surroundings:
+    def here(scratch: Path | None = None) -> WorkerSettings:
         """Those of this process, with a folder of their own for temporary files."""
         try:
             folder = os.getcwd()  # noqa: PTH109
         except FileNotFoundError:  # it was removed, and nobody may need it
             folder = os.sep
         own = {"TMPDIR": str(scratch)} if scratch else {}
-        return Surroundings([entry or folder for entry in sys.path], folder, os.environ | own)
+        return WorkerSettings([entry or folder for entry in sys.path], folder, os.environ | own)
 
     def enter(self) -> None:
         """Work there; libraries that are imported from now on use one thread."""
@@ -111,7 +111,7 @@ class WorkerContext:
 
     def Process(self, target: Callable[..., object], args: Sequence[Any] = ()) -> WorkerProcess:
         """A worker that is given one call when it starts, like the processes of a `multiprocessing` context."""
-        return WorkerProcess(self, Surroundings.here(), target=(target, tuple(args)))
+        return WorkerProcess(self, WorkerSettings.here(), target=(target, tuple(args)))
 
     @property
     def alive(self) -> bool:
@@ -185,7 +185,7 @@ class WorkerProcess:
     Parameters
     ----------
     context : WorkerContext
-    surroundings : Surroundings
+    settings : WorkerSettings
     output : int, optional
         Open file for all that is printed.
     target : tuple of callable and arguments, optional
@@ -195,13 +195,13 @@ class WorkerProcess:
     def __init__(
         self,
         context: WorkerContext,
-        surroundings: Surroundings,
+        settings: WorkerSettings,
         *,
         output: int | None = None,
         target: tuple[Callable[..., object], tuple[Any, ...]] | None = None,
     ) -> None:
         self._context = context
-        self._surroundings = surroundings
+        self._settings = settings
         self._output = [] if output is None else [output]
         self._target = target
         self.pid: int | None = None
@@ -210,26 +210,28 @@ class WorkerProcess:
     def start(self) -> None:
         """Ask the server for the process."""
         ours, theirs = socket.socketpair()
-        self._life, their_life = socket.socketpair()
+        self._lifeline, their_life = socket.socketpair()
         self.connection: Connection[Any, Any] = Connection(ours.detach())
         with theirs, their_life, contextlib.suppress(OSError):  # `join` then finds the server gone
             files = [their_life.fileno(), theirs.fileno(), *self._output]
             self._context.used = True
             socket.send_fds(self._context.control, [b"w"], files)
-            self.connection.send(self._surroundings)
+            self.connection.send(self._settings)
             if self._target:
                 self.connection.send(self._target)
 
     def started(self, timeout_s: float) -> bool:
         """Wait for the server, which may still be importing the ruler, to fork the process."""
-        if self.pid is None and multiprocessing.connection.wait([self._life], timeout_s):
+        if self.pid is None and multiprocessing.connection.wait([self._lifeline], timeout_s):
             self.pid = self._number()
         return self.pid is not None
 
     def join(self, timeout_s: float = _END_S) -> int | None:
         """Wait for its end; gives the exit code, None when it is still running."""
         end = time.monotonic() + timeout_s
-        while self.exitcode is None and multiprocessing.connection.wait([self._life], max(0.0, end - time.monotonic())):
+        while self.exitcode is None and multiprocessing.connection.wait(
+            [self._lifeline], max(0.0, end - time.monotonic())
+        ):
             if self.pid is None:
                 self.pid = self._number()
             else:
@@ -242,21 +244,21 @@ class WorkerProcess:
         self.connection.close()
         if self.join(grace_s) is None:
             with contextlib.suppress(OSError):
-                self._life.shutdown(socket.SHUT_WR)
+                self._lifeline.shutdown(socket.SHUT_WR)
             self.join()
-            self._life.close()
+            self._lifeline.close()
 
     def _clean_up(self) -> None:
         """Have the server end what the process has left behind; it closes its side when that is done."""
-        with self._life, contextlib.suppress(OSError):
-            self._life.settimeout(_END_S)
-            self._life.shutdown(socket.SHUT_WR)
-            self._life.recv(1)
+        with self._lifeline, contextlib.suppress(OSError):
+            self._lifeline.settimeout(_END_S)
+            self._lifeline.shutdown(socket.SHUT_WR)
+            self._lifeline.recv(1)
 
     def _number(self) -> int:
         """What the server says next; when it is gone, so is the process: the system kills it with the server."""
         try:
-            data = self._life.recv(NUMBER.size, socket.MSG_WAITALL)
+            data = self._lifeline.recv(NUMBER.size, socket.MSG_WAITALL)
         except OSError:
             data = b""
         return int(NUMBER.unpack(data)[0]) if len(data) == NUMBER.size else -signal.SIGKILL
@@ -355,7 +357,9 @@ class Worker:
 
     def _started(self, stop: threading.Event) -> WorkerProcess:
         if self._process is None:
-            self._process = WorkerProcess(self._context, Surroundings.here(self._scratch), output=self._output.fileno())
+            self._process = WorkerProcess(
+                self._context, WorkerSettings.here(self._scratch), output=self._output.fileno()
+            )
             self._process.start()
         while not self._process.started(_POLL_S):
             if stop.is_set():

@@ -15,7 +15,7 @@ from benchbox.api.version import DISTRIBUTION, __version__
 from benchbox.records.run import Provider
 from benchbox.registry.catalogue import Broken, Registry
 from benchbox.registry.quarantine import try_imports
-from benchbox.system.program import children_ended
+from benchbox.system.program import killing_new_children
 
 GROUP = "benchbox"
 IMPORT_S = 120.0
@@ -92,7 +92,7 @@ def load_registry(
             )
         else:
             # What it does when it is imported, it does here again.
-            with children_ended(of_this_thread=True) if test is not None else contextlib.nullcontext():
+            with killing_new_children(of_this_thread=True) if test is not None else contextlib.nullcontext():
                 registry.add(provider)
         if test is not None and not test.reason and test.seconds > SLOW_S:
             on_event(SlowImport(provider, test.seconds))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from benchbox.records.run import Provider
 from benchbox.registry.loading import call_hooks, is_loaded, load_module
-from benchbox.system.program import Child, ChildDied, ChildHangs, parent_connection, too_slow
+from benchbox.system.program import Child, ChildDied, ChildHangs, parent_connection, timeout_reason
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _try_some(
                 child.receive(timeout_s)  # for the first one, also for the interpreter to start
                 reason = ""
             except ChildHangs:
-                reason = too_slow("importing it", timeout_s)
+                reason = timeout_reason("importing it", timeout_s)
             except ChildDied as error:
                 reason = f"while it was imported, {error}"
             done[provider] = ImportTest(reason, time.monotonic() - begun)

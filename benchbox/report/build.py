@@ -164,7 +164,7 @@ def build_leaderboard(
     metrics = {one.spec: column_of(one) for one in record.metrics}
     sort = _sort_metric(sort, record)
     outcomes, timings = store.outcomes(), store.timings()
-    all_timings = store.timings(of_unlike_machines=True)
+    all_timings = store.timings(include_unlike_machines=True)
     if within_ms is not None and not timings:
         raise BenchboxError(
             f"run {record.run_id} has no timing to hold to {within_ms:g} ms", hint="run again without --no-timing"

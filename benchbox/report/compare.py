@@ -364,7 +364,7 @@ def _refitted(first: RunRecord, second: RunRecord) -> tuple[str, ...]:
 
 def _timings(store: RunStore) -> dict[str, Timing]:
     """What was timed well, by denoiser, on whichever machine."""
-    return {label: one for label, one in store.timings(of_unlike_machines=True).items() if one.status == "ok"}
+    return {label: one for label, one in store.timings(include_unlike_machines=True).items() if one.status == "ok"}
 
 
 def _machines_caveat(first: RunStore, second: RunStore) -> str:

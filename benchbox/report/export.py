@@ -29,7 +29,7 @@ from benchbox.report.words import (
     summary_title,
     title_of,
 )
-from benchbox.system.text import plain
+from benchbox.system.text import printable
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$@])")
 
@@ -61,7 +61,7 @@ def render(board: Leaderboard) -> str:
 
 def escape(text: str) -> str:
     """Escape what markdown would take for its own, so that a name stays the name it is."""
-    return _SPECIAL.sub(r"\\\1", plain(text))
+    return _SPECIAL.sub(r"\\\1", printable(text))
 
 
 def table_of(columns: Sequence[Column[R]], rows: Sequence[R]) -> list[str]:
@@ -78,7 +78,7 @@ def _cell(column: Column[R], row: R) -> str:
 
 
 def _fenced(text: str) -> list[str]:
-    text = plain(text)
+    text = printable(text)
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return [f"{fence}sh", text, fence]
@@ -176,7 +176,7 @@ def render_latex(board: Leaderboard) -> str:
 
 def escape_latex(text: str) -> str:
     """Escape what TeX would take for a command; characters beyond ASCII stay, for UTF-8 is TeX's default."""
-    return "".join(_LATEX.get(character, character) for character in plain(text))
+    return "".join(_LATEX.get(character, character) for character in printable(text))
 
 
 def _latex_cell(text: str, key: str, row: Row) -> str:
@@ -184,7 +184,7 @@ def _latex_cell(text: str, key: str, row: Row) -> str:
 
 
 def _unformula(text: str) -> str:
-    text = plain(text)
+    text = printable(text)
     return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
 
 

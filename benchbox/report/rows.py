@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from benchbox.api.denoiser import UNKNOWN
 from benchbox.api.errors import BenchboxError
-from benchbox.audit.contamination import is_fitted_to, leak_of, shares_split
-from benchbox.audit.splits import lies_beside_training
+from benchbox.audit.contamination import is_trained_on, shares_split, training_overlap
+from benchbox.audit.splits import scores_other_splits
 from benchbox.records.outcomes import Outcome, Timing
 from benchbox.records.run import Cell, DataRecord, DenoiserRecord, MetricRecord, RunRecord
 from benchbox.records.specs import parse_composition
@@ -88,8 +88,8 @@ def advise_on_leaks(record: RunRecord, outcomes: Mapping[str, Outcome]) -> Itera
     found: dict[bool, dict[str, Outcome]] = {True: {}, False: {}}
     for cell in record.cells:
         outcome = outcomes.get(cell.key)
-        if outcome is not None and outcome.status == "ok" and leak_of(data, outcome):
-            repeats = bool(outcome.overlap) and not is_fitted_to(data, outcome)
+        if outcome is not None and outcome.status == "ok" and training_overlap(data, outcome):
+            repeats = bool(outcome.overlap) and not is_trained_on(data, outcome)
             found[repeats].setdefault(record.denoiser_label(cell.denoiser), outcome)
     if found[True]:
         overlap = max(one.overlap or 0 for one in found[True].values())
@@ -111,7 +111,7 @@ def advise_on_leaks(record: RunRecord, outcomes: Mapping[str, Outcome]) -> Itera
 def _fits_beside(data: DataRecord, outcome: Outcome) -> bool:
     """Whether a card names the Training split of the scored data and other splits are scored."""
     card = outcome.card
-    return card is not None and card.dataset == data.dataset and lies_beside_training(card.split, data.split)
+    return card is not None and card.dataset == data.dataset and scores_other_splits(card.split, data.split)
 
 
 FLOOR = "identity"
@@ -177,7 +177,7 @@ def make_row(
         knew=outcome.knew if outcome else "",
         trained_on=outcome.trained_on if outcome else "",
         tuned_on=denoiser.tuned_on,
-        leak=leak_of(record.data, outcome) if outcome else "",
+        leak=training_overlap(record.data, outcome) if outcome else "",
         cautions=(
             *([denoiser.notice] if denoiser.notice else ()),
             *(cautions_of(record.data, outcome) if outcome else ()),

@@ -28,7 +28,7 @@ from benchbox.report.words import (
     summary_title,
     title_of,
 )
-from benchbox.system.text import plain
+from benchbox.system.text import printable
 
 GAP = 1
 FACT_INDENT = 9
@@ -169,10 +169,10 @@ def _cell(column: Column[R], row: R) -> Text:
 
 def line(text: str, style: str = "") -> Text:
     """Make one line of text of any origin, which a terminal prints and does not obey."""
-    return Text(plain(text), style=style)
+    return Text(printable(text), style=style)
 
 
 def hanging(start: str, text: str, width: int, style: str = "") -> Text:
     """Wrap text behind its start; a word that is too long for a line is broken and never cut off."""
-    lines = textwrap.wrap(plain(start + text), width, subsequent_indent=" " * len(start), break_on_hyphens=False)
+    lines = textwrap.wrap(printable(start + text), width, subsequent_indent=" " * len(start), break_on_hyphens=False)
     return Text("\n".join(lines), style=style, no_wrap=True, overflow="ignore")

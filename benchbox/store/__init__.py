@@ -6,7 +6,7 @@ know how scores are computed, and derives nothing from them.
 
 from __future__ import annotations
 
-from benchbox.store.foreign_files import set_aside_strangers
+from benchbox.store.foreign_files import set_aside_foreign_files
 from benchbox.store.layout import FORMAT, IMAGE, PICTURES, find_run, list_runs, new_run_id, noise_key, timing_key
 from benchbox.store.run import RunStore
 
@@ -19,6 +19,6 @@ __all__ = [
     "list_runs",
     "new_run_id",
     "noise_key",
-    "set_aside_strangers",
+    "set_aside_foreign_files",
     "timing_key",
 ]

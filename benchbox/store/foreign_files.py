@@ -14,7 +14,7 @@ from benchbox.api.errors import BenchboxError
 from benchbox.store.layout import ASIDE, FOLDERS, IMAGE, OURS, SHARD
 from benchbox.store.run import PARTS, RunStore
 from benchbox.store.tables import read_table
-from benchbox.system.files import explained, read_json
+from benchbox.system.files import explain_errors, read_json
 
 Planned = Mapping[tuple[int, int], tuple[NDArray[np.intp], int]]
 """By range in the order of work: the images of a shard, and the number of the noise drawn for them."""
@@ -22,7 +22,7 @@ Planned = Mapping[tuple[int, int], tuple[NDArray[np.intp], int]]
 _LONGEST = 80
 
 
-def set_aside_strangers(store: RunStore, planned: Planned) -> list[str]:
+def set_aside_foreign_files(store: RunStore, planned: Planned) -> list[str]:
     """Move into ``set-aside/`` what is torn, no file of this run, or a link; tells the names.
 
     Scores are kept that are of a planned shard and hold its images; a cell whose scores are not all there loses its
@@ -46,12 +46,12 @@ def set_aside_strangers(store: RunStore, planned: Planned) -> list[str]:
         One cannot be moved, or an outcome is damaged.
     """
     folder = store.folder
-    with explained(folder / ASIDE):
+    with explain_errors(folder / ASIDE):
         _make_room(folder)
     # Each is moved before the next is looked for: what lies in a strange folder moves along with it.
-    moved = [_move(folder, name) for name in _strangers(folder)]
+    moved = [_move(folder, name) for name in _foreign_files(folder)]
     for part in PARTS:
-        with explained(folder / part):
+        with explain_errors(folder / part):
             (folder / part).mkdir(exist_ok=True)
     store.keep_record()  # it was read through a link that is gone now
     outcomes = store.outcomes()
@@ -59,7 +59,7 @@ def set_aside_strangers(store: RunStore, planned: Planned) -> list[str]:
     moved += [_move(folder, f"scores/{one.name}") for one in sorted(folder.glob("scores/*")) if one.name not in keys]
     for cell in store.record.cells:
         outcome = outcomes.get(cell.key)
-        strange = _strange_shards(store, cell.key, planned, outcome.status if outcome else "")
+        strange = _foreign_shards(store, cell.key, planned, outcome.status if outcome else "")
         moved += [_move(folder, f"scores/{cell.key}/{name}") for name in strange]
         if outcome is not None and outcome.status == "ok":
             left = store.finished_shards(cell.key)
@@ -75,14 +75,14 @@ def _make_room(folder: Path) -> None:
         aside.rename(_free(folder / f"{ASIDE}-found"))
 
 
-def _strangers(folder: Path, below: str = "") -> Iterator[str]:
+def _foreign_files(folder: Path, below: str = "") -> Iterator[str]:
     for file in sorted(folder.iterdir()):
         name = below + file.name
         if file.is_symlink() or not (FOLDERS if file.is_dir() else OURS).fullmatch(name):
             yield name
         elif file.is_dir():
             if name != ASIDE:
-                yield from _strangers(file, f"{name}/")
+                yield from _foreign_files(file, f"{name}/")
         elif not (file.is_file() and (SHARD.fullmatch(file.name) or _is_whole(file))):
             yield name
 
@@ -98,7 +98,7 @@ def _is_whole(file: Path) -> bool:
     return True
 
 
-def _strange_shards(store: RunStore, cell: str, planned: Planned, status: str) -> Iterator[str]:
+def _foreign_shards(store: RunStore, cell: str, planned: Planned, status: str) -> Iterator[str]:
     """Files of a cell that are damaged, or not the scores of a shard."""
     ranges = store.finished_shards(cell)
     for start, stop in ranges:
@@ -130,7 +130,7 @@ def _whole(planned: Planned) -> tuple[int, int]:
 
 def _move(folder: Path, name: str) -> str:
     """Move one file or folder, over nothing that is there; give its name as text that can be shown."""
-    with explained(folder / name):
+    with explain_errors(folder / name):
         (folder / ASIDE).mkdir(exist_ok=True)
         (folder / name).rename(_free(folder / ASIDE / name.replace("/", "_")[-_LONGEST:]))
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -17,7 +17,7 @@ from benchbox.api.errors import BenchboxError
 from benchbox.records.run import Outcome, RunRecord, Timing, decode
 from benchbox.store.layout import FORMAT, IMAGE, KEY, PICTURES, SHARD, noise_key, timing_key
 from benchbox.store.tables import Columns, read_table, table_bytes
-from benchbox.system.files import damaged, explained, read_bounded, read_json, write_whole
+from benchbox.system.files import damaged_file, explain_errors, read_bounded, read_json, write_whole
 
 T = TypeVar("T")
 PARTS = ("scores", "outcomes", "timing", "logs")
@@ -56,7 +56,7 @@ class RunStore:
             The folder cannot be written.
         """
         folder = results / record.run_id
-        with explained(folder):
+        with explain_errors(folder):
             folder.mkdir(parents=True)
             for part in PARTS:
                 (folder / part).mkdir()
@@ -126,11 +126,11 @@ class RunStore:
         if not tables:
             return {}
         if any(table.keys() != tables[0].keys() for table in tables):
-            raise damaged(self.folder / "scores" / cell, "its shards have different columns")
+            raise damaged_file(self.folder / "scores" / cell, "its shards have different columns")
         columns = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
         pairs = np.column_stack([columns[name] for name in (IMAGE, "repeat")])
         if len(np.unique(pairs, axis=0)) != len(pairs):
-            raise damaged(self.folder / "scores" / cell, "an image has two scores")
+            raise damaged_file(self.folder / "scores" / cell, "an image has two scores")
         order = np.argsort(columns[IMAGE], kind="stable")
         return {name: values[order] for name, values in columns.items()}
 
@@ -151,7 +151,7 @@ class RunStore:
         """A table with a column of positions in that of the images; raises where these, or its length, cannot be."""
         images = table[IMAGE]
         if rows not in (None, len(images)) or ((images < 0) | (images >= self.record.data.images)).any():
-            raise damaged(file, f"its {len(images)} rows are not of images of this run")
+            raise damaged_file(file, f"its {len(images)} rows are not of images of this run")
         return table
 
     def keep_record(self) -> None:
@@ -173,9 +173,9 @@ class RunStore:
         table = read_table(file, {"id": "O"})
         ids = table["id"].tolist()
         if len(ids) != self.record.data.images:
-            raise damaged(file, f"it has {len(ids)} rows, and the run {self.record.data.images} images")
+            raise damaged_file(file, f"it has {len(ids)} rows, and the run {self.record.data.images} images")
         if len(set(ids)) != len(ids) or not all(isinstance(one, str) for one in ids):
-            raise damaged(file, "ids stand in it twice, or are no text")
+            raise damaged_file(file, "ids stand in it twice, or are no text")
         return table
 
     def write_outcome(self, cell: str, outcome: Outcome, detail: str = "") -> None:
@@ -206,17 +206,17 @@ class RunStore:
         del values["samples_ms"]
         self._write_json(f"timing/{key}.json", values)
 
-    def timings(self, *, of_unlike_machines: bool = False) -> dict[str, Timing]:
+    def timings(self, *, include_unlike_machines: bool = False) -> dict[str, Timing]:
         """Timings by canonical denoiser.
 
         Parameters
         ----------
-        of_unlike_machines : bool
+        include_unlike_machines : bool
             Whether to give those of a merged run whose rows were timed on unlike machines: their latencies compare
             only through the calibration.
         """
         found: dict[str, Timing] = {}
-        if not self.record.options.timing and not of_unlike_machines:
+        if not self.record.options.timing and not include_unlike_machines:
             return found
         for denoiser in self.record.denoisers:
             file = self.folder / "timing" / f"{timing_key(denoiser.spec)}.json"
@@ -227,15 +227,15 @@ class RunStore:
             if file.with_suffix(".parquet").is_file():
                 table = read_table(file.with_suffix(".parquet"), {"batch": "iu", "latency_ms": "f"})
                 if not (np.isfinite(table["latency_ms"]) & (table["latency_ms"] > 0)).all():
-                    raise damaged(file.with_suffix(".parquet"), "a latency is no positive number")
+                    raise damaged_file(file.with_suffix(".parquet"), "a latency is no positive number")
                 for batch in np.unique(table["batch"]):
                     values["samples_ms"][int(batch)] = table["latency_ms"][table["batch"] == batch].tolist()
             timing = self._record(Timing, file, values)
             samples = (timing.calibration.stencil_ms, timing.calibration.product_ms) if timing.calibration else ()
             if not all(one and min(one) > 0 for one in samples):
-                raise damaged(file, "the calibration is no list of positive numbers")
+                raise damaged_file(file, "the calibration is no list of positive numbers")
             if timing.status == "ok" and not {1, timing.batch} <= timing.samples_ms.keys():
-                raise damaged(file, "its samples are missing")
+                raise damaged_file(file, "its samples are missing")
             found[denoiser.spec] = timing
         return found
 
@@ -264,7 +264,7 @@ class RunStore:
         columns = read_table(file, {IMAGE: "iu", "repeat": "iu", "height": "iu", "width": "iu"})
         columns = self._of_images(file, columns)
         if "denoised" not in columns and not {"clean", "noisy", "why"} <= columns.keys():
-            raise damaged(file, "it holds no pictures")
+            raise damaged_file(file, "it holds no pictures")
         sizes = list(zip(columns.pop("height").tolist(), columns.pop("width").tolist(), strict=True))
         pictures = {}
         try:
@@ -274,7 +274,7 @@ class RunStore:
                     np.frombuffer(one, dtype="<f2").reshape(size).astype(np.float32) for one, size in stack
                 ]
         except (ValueError, TypeError) as error:
-            raise damaged(file, f"pictures of {name}: {error}") from error
+            raise damaged_file(file, f"pictures of {name}: {error}") from error
         return columns, pictures
 
     def write_ceiling(self, noise: str, columns: Columns) -> None:
@@ -297,7 +297,7 @@ class RunStore:
         """
         import fcntl
 
-        with explained(self.folder / "lock"):
+        with explain_errors(self.folder / "lock"):
             # No link: a run's folder may come from anybody.
             handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         try:
@@ -327,7 +327,7 @@ class RunStore:
         try:
             return decode(kind, values)
         except ValueError as error:
-            raise damaged(file, str(error)) from error
+            raise damaged_file(file, str(error)) from error
 
     def _write_json(self, name: str, values: dict[str, Any]) -> None:
         self._write(name, (json.dumps(values, indent=2, default=str) + "\n").encode("utf-8"))

@@ -115,7 +115,7 @@ def write_whole(path: Path, content: bytes) -> None:
     BenchboxError
         It cannot be written.
     """
-    with explained(path):
+    with explain_errors(path):
         path.parent.mkdir(exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
         try:
@@ -131,7 +131,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explain_errors(path: Path) -> Iterator[None]:
     """Turn what the system says about a file into an error with a remedy."""
     try:
         yield
@@ -149,7 +149,7 @@ def explained(path: Path) -> Iterator[None]:
         raise BenchboxError(f"cannot write {path}: {error.strerror or error}", hint=hint) from error
 
 
-def damaged(path: Path, what: str) -> BenchboxError:
+def damaged_file(path: Path, what: str) -> BenchboxError:
     """Make the error of a file that holds what no run writes."""
     return BenchboxError(f"{path}: {what}", hint="the file is damaged; delete it and run again")
 

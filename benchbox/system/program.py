@@ -28,7 +28,7 @@ _CHILDREN_S = 2.0
 _AGAIN_S = 0.01
 
 
-def too_slow(what: str, seconds: float) -> str:
+def timeout_reason(what: str, seconds: float) -> str:
     """Say that something took longer than it may."""
     return f"{what} took longer than {seconds:g} s"
 
@@ -47,7 +47,7 @@ def resident_mb(pid: int) -> float:
 
 
 @contextlib.contextmanager
-def children_ended(*, of_this_thread: bool = False) -> Iterator[None]:
+def killing_new_children(*, of_this_thread: bool = False) -> Iterator[None]:
     """On leaving, end every child process that was started inside and still runs, and all that it started.
 
     A daemon is ended too, because orphans become children of this process meanwhile. On Linux only.
@@ -123,7 +123,7 @@ class GuardedProgram(subprocess.Popen[bytes]):
         pass_fds: Sequence[int] = (),
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        theirs, self._life = os.pipe()
+        theirs, self._lifeline = os.pipe()
         try:
             super().__init__(
                 [sys.executable, "-I", "-S", str(Path(guardian.__file__)), str(theirs), *command],
@@ -135,7 +135,7 @@ class GuardedProgram(subprocess.Popen[bytes]):
                 start_new_session=True,
             )
         except OSError:
-            os.close(self._life)
+            os.close(self._lifeline)
             raise
         finally:
             os.close(theirs)
@@ -177,11 +177,11 @@ class GuardedProgram(subprocess.Popen[bytes]):
 
     def end(self) -> None:
         """End the program and all that it started; it may have ended before."""
-        if self._life >= 0:
+        if self._lifeline >= 0:
             with contextlib.suppress(BrokenPipeError):
-                os.write(self._life, b".")
-            os.close(self._life)
-            self._life = -1
+                os.write(self._lifeline, b".")
+            os.close(self._lifeline)
+            self._lifeline = -1
         try:
             self.wait(_END_S)
         except subprocess.TimeoutExpired:

@@ -12,7 +12,7 @@ _ESCAPES = re.compile(r"\x1b(?:\[[0-9;:?]*[@-~]|\][^\s\x07\x1b]*(?:\x07|\x1b\\)|
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
 
-def plain(text: str) -> str:
+def printable(text: str) -> str:
     """Take escape sequences out of foreign text and put ``?`` for every control character; one line remains.
 
     Foreign text is kept as it is until it leaves, and made safe there, because only what prints or writes it knows what
@@ -22,19 +22,19 @@ def plain(text: str) -> str:
     return _UNSAFE.sub("?", _ESCAPES.sub("", " ".join(text.splitlines())))
 
 
-def text_of(name: str) -> str:
+def filename_text(name: str) -> str:
     """A file's name as text; bytes in it that are no UTF-8 are written as hexadecimal escapes."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def ids_of(names: Sequence[str]) -> tuple[str, ...]:
+def unique_ids(names: Sequence[str]) -> tuple[str, ...]:
     """Names as text, each once: one that is no UTF-8 gives way where another file is really called so."""
     taken, ids = {*names}, []
     for name in names:
-        one, number = text_of(name), 1
+        one, number = filename_text(name), 1
         while one != name and one in taken:
             number += 1
-            one = f"{text_of(name)}#{number}"
+            one = f"{filename_text(name)}#{number}"
         taken.add(one)
         ids.append(one)
     return tuple(ids)

@@ -14,7 +14,7 @@ from benchbox.builtin.datasets.sample import Sample
 from benchbox.builtin.seeding import add_noise
 from benchbox.engine.environment import environment
 from benchbox.engine.plan import plan_noise
-from benchbox.engine.shard import checked, make_noise, tell
+from benchbox.engine.shard import check_denoised, known_sigma, make_noise
 from benchbox.records.run import Protocol
 from benchbox.registry import load_registry
 from benchbox.testing.subject import NOISE, find_subject, psnr
@@ -112,7 +112,7 @@ class BenchmarkDenoiser:
         """
         subject = find_subject(denoiser)
         clean, noisy, true = self._faces(noise, batch)
-        told, _ = tell(subject.cls.capabilities.sigma, Protocol(), noisy, true)
+        told, _ = known_sigma(subject.cls.capabilities.sigma, Protocol(), noisy, true)
         made = subject.make()
         made.setup((batch, *noisy.shape[1:]))
 
@@ -120,7 +120,7 @@ class BenchmarkDenoiser:
             return noisy.copy(), None if told is None else told.copy()
 
         start = time.perf_counter()
-        denoised = checked(made.denoise(*stack()), noisy.shape)
+        denoised = check_denoised(made.denoise(*stack()), noisy.shape)
         call_s = time.perf_counter() - start
         low, high = _ROUNDS
         rounds = int(min(high, max(low, _BUDGET_S / max(call_s, 1e-9))))

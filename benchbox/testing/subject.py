@@ -14,7 +14,7 @@ from benchbox.api.errors import BenchboxError
 from benchbox.builtin.datasets.sample import Sample
 from benchbox.builtin.seeding import add_noise
 from benchbox.engine.plan import plan_noise
-from benchbox.engine.shard import make_noise, tell
+from benchbox.engine.shard import known_sigma, make_noise
 from benchbox.records.run import Protocol, Provider
 from benchbox.records.specs import Configured
 from benchbox.registry import Registry, load_registry
@@ -111,7 +111,7 @@ class Bench:
     @functools.cached_property
     def sigma(self) -> Sigma | None:
         """What a run would tell the denoiser of that noise."""
-        told, _ = tell(self.use, Protocol(), *self._drawn)
+        told, _ = known_sigma(self.use, Protocol(), *self._drawn)
         return told
 
     @functools.cached_property

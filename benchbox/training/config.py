@@ -11,7 +11,7 @@ import numpy as np
 from benchbox.api.dataset import ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.api.trainable import Recipe, TrainableDenoiser
-from benchbox.engine.data import choose, limit_images
+from benchbox.engine.data import choose_dataset, limit_images
 from benchbox.registry import Registry
 
 
@@ -160,7 +160,7 @@ def open_splits(config: TrainConfig, registry: Registry, least: int) -> tuple[Im
     """
     datasets = {name: entry.cls() for name, entry in registry.datasets.items()}
     path = Path(config.data) if config.data else None
-    dataset = choose(path, config.dataset or None, datasets)
+    dataset = choose_dataset(path, config.dataset or None, datasets)
     if dataset.fitted and dataset.validated:
         fitted, validated = (dataset.load(path, split=split) for split in (dataset.fitted, dataset.validated))
     else:

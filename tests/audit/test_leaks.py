@@ -15,7 +15,7 @@ import pytest
 
 from benchbox import notebook
 from benchbox.api.denoiser import UNKNOWN, TrainingCard
-from benchbox.audit.contamination import leak_of
+from benchbox.audit.contamination import training_overlap
 from benchbox.builtin.datasets.sample import Sample
 from benchbox.records.run import DataRecord, Outcome
 from benchbox.report.build import build_leaderboard
@@ -52,16 +52,16 @@ def outcome(card: TrainingCard | None = CARD, overlap: int | None = None) -> Out
 )
 def test_a_leak_is_told_from_split_and_fingerprints(data: DataRecord, changes: dict[str, Any], leak: str) -> None:
     card = replace(CARD, **changes)
-    assert leak_of(data, outcome(card)) == (leak + card.label if leak else "")
+    assert training_overlap(data, outcome(card)) == (leak + card.label if leak else "")
 
 
 def test_a_card_that_does_not_say_which_folder_counts_as_a_leak() -> None:
     card = replace(CARD, dataset="images", split="", fingerprint="")
-    assert leak_of(FOLDER, outcome(card)).startswith("it may have been trained on images that are scored here")
+    assert training_overlap(FOLDER, outcome(card)).startswith("it may have been trained on images that are scored here")
 
 
 def test_what_was_not_trained_has_seen_nothing() -> None:
-    assert leak_of(FOLDER, outcome(None)) == ""
+    assert training_overlap(FOLDER, outcome(None)) == ""
     assert cautions_of(FOLDER, outcome(None)) == ()
 
 
@@ -69,12 +69,12 @@ def test_what_was_not_trained_has_seen_nothing() -> None:
 def test_any_number_of_duplicates_is_a_leak(overlap: int) -> None:
     one = outcome(overlap=overlap)
     words = f"{overlap:,} of 1,000 scored images have a duplicate in its training data, fer2013 Training"
-    assert leak_of(DATA, one) == words
+    assert training_overlap(DATA, one) == words
     assert cautions_of(DATA, one) == ()
 
 
 def test_no_duplicate_is_no_leak() -> None:
-    assert leak_of(DATA, outcome(overlap=0)) == ""
+    assert training_overlap(DATA, outcome(overlap=0)) == ""
     assert cautions_of(DATA, outcome(overlap=0)) == ()
 
 
@@ -93,7 +93,7 @@ def test_weights_of_unknown_training_are_said() -> None:
 @pytest.mark.parametrize(("split", "said"), [("PublicTest", True), ("PrivateTest", False), ("", False)])
 def test_weights_that_the_scored_split_chose_are_said(split: str, said: bool) -> None:
     one = outcome(replace(CARD, validated_on=split), overlap=0)
-    assert leak_of(DATA, one) == ""
+    assert training_overlap(DATA, one) == ""
     words = f"the weights were chosen on images of {split}, which are scored here"
     assert cautions_of(DATA, one) == ((words,) if said else ())
 

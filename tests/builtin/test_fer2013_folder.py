@@ -15,7 +15,7 @@ from benchbox.builtin.datasets.faces import BOTH_TESTS, EMOTIONS, SPLITS
 from benchbox.builtin.datasets.fer2013 import Fer2013
 from benchbox.builtin.datasets.images import ImageFolder
 from benchbox.builtin.datasets.sample import Sample
-from benchbox.engine.data import choose, open_images
+from benchbox.engine.data import choose_dataset, open_images
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -78,7 +78,7 @@ def prefixed_files(index: int, usage: str) -> str:
 def test_layouts_that_archives_have(tmp_path: Path, tiles: Faces, name: Callable[[int, str], str]) -> None:
     """None is taken for a folder of plain pictures, where a network would meet its own training faces unnoticed."""
     root = folder(tmp_path / "data", tiles, name)
-    assert choose(root, None, {one.name: one for one in (Fer2013(), ImageFolder())}).name == "fer2013"
+    assert choose_dataset(root, None, {one.name: one for one in (Fer2013(), ImageFolder())}).name == "fer2013"
     for split in SPLITS:
         images = load(root, split)
         order = [int(one[-7:-4]) for one in images.ids]
@@ -175,7 +175,7 @@ def test_a_folder_is_decoded_once(tmp_path: Path, tiles: Faces, monkeypatch: pyt
 def test_faces_of_another_size_are_plain_images(tmp_path: Path, tiles: Faces) -> None:
     root = folder(tmp_path / "faces", np.repeat(tiles, 2, axis=2), named)
     assert not Fer2013().recognises(root)
-    assert choose(root, None, known()).name == "images"
+    assert choose_dataset(root, None, known()).name == "images"
 
 
 # --- finding out by looking
@@ -199,8 +199,8 @@ def test_a_path_is_recognised(csv: Path, tmp_path: Path, tiles: Faces) -> None:
         (tmp_path / "photos", "images"),
         (tmp_path / "photos" / "deep" / "a.png", "images"),
     ):
-        assert choose(path, None, known()).name == name
-    assert choose(faces, "images", known()).name == "images"
+        assert choose_dataset(path, None, known()).name == name
+    assert choose_dataset(faces, "images", known()).name == "images"
 
 
 def test_a_path_that_nothing_recognises(tmp_path: Path) -> None:
@@ -214,10 +214,10 @@ def test_a_path_that_nothing_recognises(tmp_path: Path) -> None:
         ("gone.csv", "no such file"),
     ):
         with pytest.raises(BenchboxError, match=message) as caught:
-            choose(tmp_path / name, None, known())
+            choose_dataset(tmp_path / name, None, known())
         assert caught.value.hint
     with pytest.raises(BenchboxError, match="unknown data set 'fer2012'") as caught:
-        choose(None, "fer2012", known())
+        choose_dataset(None, "fer2012", known())
     assert "fer2013" in caught.value.hint
 
 
@@ -226,7 +226,7 @@ def test_two_data_sets_that_both_recognise(csv: Path) -> None:
         name = "other"
 
     with pytest.raises(BenchboxError, match="may be fer2013 or other") as caught:
-        choose(csv, None, {**known(), "other": Other()})
+        choose_dataset(csv, None, {**known(), "other": Other()})
     assert "--dataset" in caught.value.hint
 
 

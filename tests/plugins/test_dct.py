@@ -20,7 +20,7 @@ def scene(height: int, width: int) -> NDArray[np.float32]:
     return np.asarray(0.3 + 0.2 * np.sin(0.8 * x) * (y > height / 2) + 0.3 * (x + y > height), np.float32)
 
 
-def plain(noisy: NDArray[np.float32], limit: float) -> NDArray[np.float64]:
+def printable(noisy: NDArray[np.float32], limit: float) -> NDArray[np.float64]:
     total, weights = np.zeros(noisy.shape), np.zeros(noisy.shape)
     for y in range(noisy.shape[0] - 7):
         for x in range(noisy.shape[1] - 7):
@@ -38,7 +38,7 @@ def test_equals_the_plain_version(size: tuple[int, int]) -> None:
     noisy = add_noise(scene(*size), 0.1)
     limit = float(np.float32(0.1) * np.float32(2.6))
     ours = DCT(threshold=2.6).denoise(noisy[None].copy(), np.full(1, 0.1, np.float32))[0]
-    assert np.abs(ours - plain(noisy, limit)).max() < 1e-4
+    assert np.abs(ours - printable(noisy, limit)).max() < 1e-4
 
 
 def test_leaves_constants_and_clean_images() -> None:

@@ -26,7 +26,7 @@ from benchbox.report.compare_export import TerminalComparison, render_comparison
 from benchbox.report.html import write_html
 from benchbox.report.show import TerminalGallery, read_shown, write_charts, write_grid
 from benchbox.store import RunStore, noise_key
-from benchbox.system.text import plain
+from benchbox.system.text import printable
 
 # Colours, a title and a link for terminals, C1 controls, marks that turn the direction of writing, lone surrogates,
 # lines that look like others, and what markdown, LaTeX, HTML and spreadsheets would obey.
@@ -113,13 +113,13 @@ def test_the_poison_works(tmp_path: Path) -> None:
     """Each check fails where the text comes through as it is."""
     assert UNSAFE.search(POISON)
     with pytest.raises(AssertionError):
-        assert_markdown_is_safe(plain(POISON))
-    assert Page(f"<p>{plain(POISON)}</p>").scripts == 1
+        assert_markdown_is_safe(printable(POISON))
+    assert Page(f"<p>{printable(POISON)}</p>").scripts == 1
 
 
 @pytest.mark.parametrize("opened", ["\x1b]0;", "\x1b[", "\x1b]8;;", "\x1b[38;2;"])
 def test_a_name_cannot_hide_what_is_said_after_it(opened: str) -> None:
-    assert plain(f"failed: {opened}, median\x07: wrong shape").endswith(", median?: wrong shape")
+    assert printable(f"failed: {opened}, median\x07: wrong shape").endswith(", median?: wrong shape")
 
 
 @pytest.mark.parametrize("width", [60, 100, 220])

@@ -29,7 +29,7 @@ from benchbox import BenchboxError, TrainingCard
 from benchbox.engine.environment import environment
 from benchbox.notebook import run
 from benchbox.records.run import Calibration, Outcome, Timing
-from benchbox.store import RunStore, find_run, list_runs, set_aside_strangers, tables
+from benchbox.store import RunStore, find_run, list_runs, set_aside_foreign_files, tables
 from benchbox.store.tables import read_table, table_bytes
 
 CARDS = st.builds(
@@ -69,7 +69,7 @@ def test_timing_keeps_every_sample(folder: Path) -> None:
     store.write_timing("median", Timing("timeout", "took too long"), detail="all of it")
     # The record says that no latency of this run compares with another.
     assert RunStore.open(folder).timings() == {}
-    timings = RunStore.open(folder).timings(of_unlike_machines=True)
+    timings = RunStore.open(folder).timings(include_unlike_machines=True)
     assert timings["identity"].samples_ms == samples
     assert (timings["median"].status, timings["median"].samples_ms) == ("timeout", {})
 
@@ -291,7 +291,7 @@ def test_timings_that_no_run_writes_are_named(folder: Path) -> None:
     ):
         store.write_timing("identity", timing)
         with pytest.raises(BenchboxError, match="timing/identity-"):
-            store.timings(of_unlike_machines=True)
+            store.timings(include_unlike_machines=True)
 
 
 @pytest.mark.parametrize(
@@ -429,7 +429,7 @@ def test_pipes_and_devices_in_a_run_are_named_not_read(what: str, folder: Path, 
             file.symlink_to("/dev/zero")
         with pytest.raises(BenchboxError, match="no regular file"):
             read()
-    assert {"images.parquet", "run.json", shard.relative_to(copy).as_posix()} <= {*set_aside_strangers(store, {})}
+    assert {"images.parquet", "run.json", shard.relative_to(copy).as_posix()} <= {*set_aside_foreign_files(store, {})}
 
 
 def test_links_in_a_run_lead_nowhere(folder: Path, tmp_path: Path) -> None:
@@ -445,6 +445,6 @@ def test_links_in_a_run_lead_nowhere(folder: Path, tmp_path: Path) -> None:
         pass
     shutil.move(copy / "scores", tmp_path / "elsewhere")
     (copy / "scores").symlink_to(mine)
-    assert {"lock", "scores"} <= set(set_aside_strangers(RunStore.open(copy), {}))
+    assert {"lock", "scores"} <= set(set_aside_foreign_files(RunStore.open(copy), {}))
     assert not (copy / "scores").is_symlink()
     assert (mine / "dear.txt").read_text() == "dear"

@@ -24,7 +24,7 @@ from benchbox.builtin.datasets.image_files import (
     is_image_name,
 )
 from benchbox.system.files import open_regular
-from benchbox.system.text import ids_of, text_of
+from benchbox.system.text import filename_text, unique_ids
 
 _TRAIN = ("train", "training")
 _VALIDATION = ("validation", "valid", "val", "dev")
@@ -145,7 +145,7 @@ def list_faces(root: Path) -> FaceListing:
         taken = {folder for _, folder in emotions}
         for folder in [split_folder, *_folders(split_folder)]:
             if folder not in taken and folder != root and (count := len(_picture_names(folder))):
-                left_out[text_of(folder.relative_to(root).as_posix())] = count
+                left_out[filename_text(folder.relative_to(root).as_posix())] = count
     if not found:
         raise BenchboxError(
             f"{root}: no picture in its folders", hint="fer2013 wants train/<emotion>/*.jpg and test/<emotion>/*.jpg"
@@ -185,7 +185,7 @@ def open_faces(listing: FaceListing, codes: tuple[int, ...], skip_bad: bool) -> 
         faces = cache.load(key, codes)
     if faces is None:
         raise cache.unreliable()
-    return faces, ids_of([name for name in listing.names if name not in faces.skipped])
+    return faces, unique_ids([name for name in listing.names if name not in faces.skipped])
 
 
 def _decoded(listing: FaceListing, skip_bad: bool, skipped: dict[str, str]) -> Iterator[Rows]:
@@ -199,7 +199,7 @@ def _decoded(listing: FaceListing, skip_bad: bool, skipped: dict[str, str]) -> I
                     f"{listing.root / name}: {outcome}",
                     hint="replace the file or leave it out with --skip-bad; for pictures of any size: --dataset images",
                 )
-            skipped[name] = f"{text_of(name)}: {outcome}"
+            skipped[name] = f"{filename_text(name)}: {outcome}"
             continue
         pixels[len(good)] = outcome
         good.append(index)

@@ -16,7 +16,7 @@ from benchbox.api.errors import BenchboxError
 from benchbox.builtin.datasets.image_files import Picture, UnreadableImage, decode_file, decode_files, is_image_name
 from benchbox.builtin.datasets.sniff import require_exists
 from benchbox.system.cache import CacheFolder
-from benchbox.system.text import ids_of, text_of
+from benchbox.system.text import filename_text, unique_ids
 
 _KEPT_BYTES = 64 << 20
 _FORMAT = 1
@@ -104,7 +104,7 @@ class ImageFolder(Dataset):
             )
         scan = _scan(root, files, skip_bad)
         shapes = np.array(scan.shapes, dtype=np.int64)
-        ids = ids_of(scan.names)
+        ids = unique_ids(scan.names)
         return ImageSet(
             dataset=self.name,
             split="",
@@ -187,7 +187,8 @@ def _refuse_pairs(root: Path, names: list[str]) -> None:
     )
     if noisy and clean:
         raise BenchboxError(
-            f"{root} holds noisy pictures in {text_of(noisy[0])}/ beside clean ones in {text_of(clean[0])}/",
+            f"{root} holds noisy pictures in {filename_text(noisy[0])}/ "
+            f"beside clean ones in {filename_text(clean[0])}/",
             hint=f"give the clean ones alone: --data {root / clean[0]}",
         )
 
@@ -259,4 +260,4 @@ def _notes(scan: _Scan) -> Iterator[str]:
     if scan.skipped:
         name, problem = next(iter(scan.skipped.items()))
         bad = len(scan.skipped)
-        yield f"damaged: {bad} of {total + bad} images left out, the first {text_of(name)}: {problem}"
+        yield f"damaged: {bad} of {total + bad} images left out, the first {filename_text(name)}: {problem}"

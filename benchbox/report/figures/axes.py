@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from benchbox.report.board import Leaderboard
 from benchbox.report.words import metric_title
-from benchbox.system.text import plain
+from benchbox.system.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,7 +66,7 @@ def save_figure(figure: Figure, target: Path | IO[Any], **options: Any) -> None:
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):
-        text.set_text("\n".join(plain(line) for line in text.get_text().split("\n")))
+        text.set_text("\n".join(printable(line) for line in text.get_text().split("\n")))
     figure.savefig(target, **options)
 
 
@@ -143,7 +143,7 @@ def latencies_along(axes: Axes) -> None:
 
 def short(name: str, length: int = 26) -> str:
     """A name that fits beside an axis."""
-    name = plain(name)
+    name = printable(name)
     return name if len(name) <= length else f"{name[: length - 1]}…"
 
 

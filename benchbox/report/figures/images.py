@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from benchbox.api.dataset import ImageSet
 from benchbox.api.errors import BenchboxError
 from benchbox.report.figures.axes import INK, charts_style, save_figure
-from benchbox.system.text import plain
+from benchbox.system.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -108,8 +108,10 @@ def inline_svg(figure: Figure, prefix: str, alt: str, titles: Mapping[str, str])
     body = body.replace("url(#", f"url(#{prefix}-").replace('xlink:href="#', f'xlink:href="#{prefix}-')
     for gid, title in titles.items():
         mark = f'<g id="{prefix}-{gid}">'
-        body = body.replace(mark, f'<g class="point" id="{prefix}-{gid}"><title>{html.escape(plain(title))}</title>', 1)
-    return Markup(f'<svg role="img" aria-label="{html.escape(plain(alt))}" {head}{separator}{body}')
+        body = body.replace(
+            mark, f'<g class="point" id="{prefix}-{gid}"><title>{html.escape(printable(title))}</title>', 1
+        )
+    return Markup(f'<svg role="img" aria-label="{html.escape(printable(alt))}" {head}{separator}{body}')
 
 
 THUMB = 64

@@ -46,7 +46,7 @@ from benchbox.report.words import (
     title_of,
 )
 from benchbox.store import RunStore
-from benchbox.system.text import plain
+from benchbox.system.text import printable
 
 FEW_IMAGES = 30
 
@@ -187,7 +187,7 @@ def render_page(store: RunStore, board: Leaderboard) -> str:
 
 def _printable(value: object) -> object:
     """Make safe what the template puts into the page; what is markup already was made safe with its figure."""
-    return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _section(store: RunStore, board: Leaderboard, block: Block, key: str, looks: Mapping[str, Look]) -> Section:
