@@ -255,7 +255,7 @@ def _show_card(card: HealthCard) -> None:
         click.secho(f"  {verdict.mark}", fg=_COLOURS[verdict.mark], nl=False)
         echo(f"  {verdict.probe:<{width}}  {verdict.seen}")
         if verdict.mark == "fail":
-            echo(f"        asked: {verdict.asks}")
+            echo(f"        expected: {verdict.asks}")
             echo(f"        hint: {verdict.advice}")
     counts = [f"{sum(one.mark == mark for one in card.verdicts)} {mark}" for mark in _COLOURS]
     echo(f"  {', '.join(counts)}")

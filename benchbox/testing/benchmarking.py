@@ -1,4 +1,4 @@
-"""Behind the pytest fixtures: noisy images, and pytest-benchmark for a denoiser with its quality."""
+"""The pytest fixtures: noisy images, and pytest-benchmark for a denoiser, with its PSNR beside its speed."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _BUDGET_S = 0.5
 
 
 class Faces(NamedTuple):
-    """Pictures with noise.
+    """Images, clean and noisy.
 
     Attributes
     ----------
     clean, noisy : ndarray of float32, shape (N, 48, 48)
     sigma : ndarray of float32, shape (N,), or None
-        True noise level of each image on the [0, 1] scale; None where the noise defines none.
+        True noise level of each image on the [0, 1] scale; None if the noise has no level.
     """
 
     clean: Images
@@ -40,17 +40,17 @@ class Faces(NamedTuple):
 
 
 class NoisyFaces:
-    """Draws noise on the built-in sample, whose first picture is a face, as a run with seed 0 draws it."""
+    """Adds noise to the images of the built-in sample, exactly as a run with seed 0 does."""
 
     def __call__(self, noise: str = NOISE, count: int = 16) -> Faces:
-        """Draw pictures.
+        """Make clean and noisy images.
 
         Parameters
         ----------
         noise : str
-            Specification, ``'poisson:30'``.
+            Specification of the noise, such as ``'poisson:30'``.
         count : int
-            Number of pictures; where the sample has fewer, it begins again with noise drawn anew.
+            Number of images; if the sample has fewer, its images repeat with new noise.
 
         Returns
         -------
@@ -66,13 +66,14 @@ class NoisyFaces:
         positions = np.arange(count)
         clean = sample.stack(positions % len(sample))
         names = [
-            sample.ids[at % len(sample)] + (f"#{at // len(sample)}" if at >= len(sample) else "") for at in positions
+            sample.ids[position % len(sample)] + (f"#{position // len(sample)}" if position >= len(sample) else "")
+            for position in positions
         ]
         return Faces(clean, *add_noise(make_noise(drawn.parts), drawn.spec, clean, names, 0, 0))
 
 
 class BenchmarkDenoiser:
-    """Times a denoiser with pytest-benchmark's own fixture, so that all of its options work.
+    """Times a denoiser with the fixture of pytest-benchmark, so all of its options work.
 
     Parameters
     ----------
@@ -85,25 +86,25 @@ class BenchmarkDenoiser:
         self._faces = faces
 
     def __call__(self, denoiser: str | type[Denoiser], batch: int = 1, noise: str = NOISE) -> Images:
-        """Time calls of `denoise`; setting up and copying the input stay outside.
+        """Time calls of `denoise`, without `setup` and without copying the input.
 
-        The benchmark goes to the group of its batch size. Its ``extra_info`` gets ``denoiser``, ``noise``, ``batch``,
-        ``psnr_db`` (mean over the images), ``images_per_s`` (from the median) and ``environment`` (with
-        the number of threads it was allowed).
+        Benchmarks are grouped by noise and batch size. ``extra_info`` contains ``denoiser``, ``noise``, ``batch``,
+        ``psnr_db`` (mean over the images), ``images_per_s`` (from the median time) and ``environment`` (including the
+        number of threads allowed).
 
         Parameters
         ----------
         denoiser : str or type
             ``'median:size=5'``, or a class derived from `benchbox.Denoiser`.
         batch : int
-            Images a call.
+            Images per call.
         noise : str
-            Specification of their noise.
+            Specification of the noise.
 
         Returns
         -------
         ndarray of float32, shape (batch, 48, 48)
-            What it made of them, clipped to [0, 1].
+            The denoised images, clipped to [0, 1].
 
         Raises
         ------
@@ -112,12 +113,12 @@ class BenchmarkDenoiser:
         """
         subject = find_subject(denoiser)
         clean, noisy, true = self._faces(noise, batch)
-        told, _ = known_sigma(subject.cls.capabilities.sigma, Protocol(), noisy, true)
+        sigma, _ = known_sigma(subject.cls.capabilities.sigma, Protocol(), noisy, true)
         made = subject.make()
         made.setup((batch, *noisy.shape[1:]))
 
         def stack() -> tuple[Images, Sigma | None]:
-            return noisy.copy(), None if told is None else told.copy()
+            return noisy.copy(), None if sigma is None else sigma.copy()
 
         start = time.perf_counter()
         denoised = check_denoised(made.denoise(*stack()), noisy.shape)
@@ -134,7 +135,7 @@ class BenchmarkDenoiser:
         self._benchmark.pedantic(
             made.denoise, setup=lambda: (stack(), {}), rounds=rounds, warmup_rounds=_WARM_UPS, iterations=1
         )
-        if self._benchmark.stats:  # absent where benchmarks are switched off
+        if self._benchmark.stats:  # None when benchmarks are disabled
             median_s = self._benchmark.stats.stats.median
             machine = environment() | {"threads": threads()}
             self._benchmark.extra_info |= {"images_per_s": round(batch / median_s, 1), "environment": machine}

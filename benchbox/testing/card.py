@@ -1,4 +1,4 @@
-"""The health card of a denoiser: what a probe is, the list of probes, their verdicts."""
+"""The health card of a denoiser: probes and their verdicts."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ Mark = Literal["pass", "fail", "skip"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one probe found.
+    """The result of one probe.
 
     Attributes
     ----------
     probe : str
         Name of the probe.
     asks : str
-        What it holds the denoiser to.
+        What the contract requires.
     mark : {'pass', 'fail', 'skip'}
-        ``skip`` where the probe does not apply or was not reached; `seen` says why.
+        ``skip`` if the probe does not apply or was not reached; `seen` says why.
     seen : str
-        What was seen, with its figures.
+        What the probe observed, with figures.
     advice : str
-        What to do; empty unless it failed.
+        What to do; empty unless the probe failed.
     """
 
     probe: str
@@ -39,16 +39,16 @@ class Verdict:
 
 @dataclass(frozen=True)
 class HealthCard:
-    """All verdicts on one denoiser.
+    """The results of all probes of one denoiser.
 
     Attributes
     ----------
     denoiser : str
         Canonical specification.
     source : str
-        The plugin that it came from.
+        The plugin that provides it.
     verdicts : tuple of Verdict
-        In the order in which the probes ran.
+        In the order of the probes.
     """
 
     denoiser: str
@@ -67,7 +67,7 @@ class HealthCard:
 
     @property
     def text(self) -> str:
-        """The failures in words, a line for each and one for its advice."""
+        """The failures as text: what was observed, then a hint, two lines for each."""
         lines = [f"{self.denoiser} fails {len(self.failures)} of {len(self.verdicts)} probes"]
         for verdict in self.failures:
             lines.append(f"  {verdict.probe} ({verdict.asks}): {verdict.seen}")
@@ -76,15 +76,7 @@ class HealthCard:
 
 
 class Failed(Exception):
-    """The denoiser does not keep to the contract.
-
-    Parameters
-    ----------
-    seen : str
-        What was seen, with its figures.
-    advice : str
-        What to do, where the probe's own advice does not fit.
-    """
+    """The denoiser breaks the contract; `advice` replaces the probe's own where that does not fit."""
 
     def __init__(self, seen: str, advice: str = "") -> None:
         super().__init__(seen)
@@ -98,18 +90,7 @@ class Skipped(Exception):
 
 @dataclass(frozen=True)
 class Probe:
-    """One thing that a denoiser is held to.
-
-    Attributes
-    ----------
-    name : str
-    asks : str
-        What it holds the denoiser to.
-    advice : str
-        What to do when it fails.
-    look : callable
-        Says what it saw, or raises `Failed` or `Skipped`.
-    """
+    """One requirement of the contract; `look` returns what it observed, or raises `Failed` or `Skipped`."""
 
     name: str
     asks: str
@@ -117,7 +98,7 @@ class Probe:
     look: Callable[[Bench], str]
 
     def verdict(self, bench: Bench) -> Verdict:
-        """Run the probe; whatever the denoiser raises is a failure of it."""
+        """Run the probe; any exception from the denoiser is a failure."""
         try:
             return Verdict(self.name, self.asks, "pass", self.look(bench))
         except Skipped as skipped:

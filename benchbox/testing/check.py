@@ -20,26 +20,26 @@ PROBES: dict[str, Probe] = {
 def check_denoiser(
     denoiser: str | type[Denoiser], *, noise: str = NOISE, probes: Sequence[str] = tuple(PROBES)
 ) -> HealthCard:
-    """Hold a denoiser to its contract; for tests.
+    """Check a denoiser against the contract, in a test.
 
     Parameters
     ----------
     denoiser : str or type
-        A specification of an installed plugin, ``'median:size=5'``, or a class derived from `benchbox.Denoiser`.
+        The specification of an installed denoiser, such as ``'median:size=5'``, or a subclass of `benchbox.Denoiser`.
     noise : str
-        The noise that it is for.
+        The noise that the denoiser is designed for.
     probes : sequence of str
         Names of the probes to run; all by default.
 
     Returns
     -------
     HealthCard
-        All verdicts, none of them a failure.
+        The results; no probe failed.
 
     Raises
     ------
     AssertionError
-        A probe fails; the message says which, what was seen and what to do.
+        A probe failed; the message says which, what it observed and what to do.
     BenchboxError
         The name of the denoiser, an option, the noise or a probe is unknown.
     """
@@ -50,7 +50,7 @@ def check_denoiser(
 
 
 def examine(denoiser: str | type[Denoiser], *, noise: str = NOISE, probes: Sequence[str] = tuple(PROBES)) -> HealthCard:
-    """Write the health card of a denoiser, failures included; else as `check_denoiser`.
+    """Run the probes like `check_denoiser`, but return failures in the card instead of raising.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def examine(denoiser: str | type[Denoiser], *, noise: str = NOISE, probes: Seque
 
 
 def verdicts(subject: Subject, noise: str, probes: Sequence[str]) -> Iterator[Verdict]:
-    """Run probes one after another."""
+    """Run the named probes in order."""
     bench = Bench(subject, noise)
     for name in probes:
         if name not in PROBES:

@@ -1,4 +1,4 @@
-"""Runs a denoiser in a fresh process, as the timing pass does, and observes what it uses and leaves behind."""
+"""Runs a denoiser in a new process, as timing does, and measures the resources it uses and keeps."""
 
 from __future__ import annotations
 
@@ -31,19 +31,7 @@ _LONG_S, _MOST = 0.02, 32
 
 @dataclass(frozen=True)
 class FreshTask:
-    """What to make and what to give it.
-
-    Attributes
-    ----------
-    provider : Provider or None
-    module, qualname : str
-        Where the class stands once the provider is loaded.
-    spec : str
-    path : tuple of str
-        Folders to import from.
-    noisy : ndarray of float32, shape (N, H, W)
-    sigma : ndarray of float32, shape (N,), or None
-    """
+    """A denoiser to construct, the `sys.path` to import it from, and the images to give it."""
 
     provider: Provider | None
     module: str
@@ -56,25 +44,12 @@ class FreshTask:
 
 @dataclass(frozen=True)
 class FreshReport:
-    """What was seen.
+    """What was measured.
 
-    Attributes
-    ----------
-    make_s, setup_s, first_s, call_s : float
-        Processor seconds to import the module and construct, to set up, of the first call and of a later one with one
-        image (median).
-    busy : float
-        Number of threads with work, most of the time, during calls with the whole stack.
-    threads : int
-        Threads alive that were not there before.
-    memory_mb, grown_mb : float
-        Resident memory in MiB that it added; and that was added from the fifth call on.
-    calls : int
-        Calls over which memory was watched.
-    random_changed : tuple of str
-        Global random states that are no longer as they were.
-    alone, denoised : ndarray of float32
-        Results of the last timed calls: with one image, and with the whole stack.
+    The times are processor seconds: importing and constructing, `setup`, the first call, and the median of later calls
+    with one image. `busy` is the typical number of running threads during calls with the whole stack, `threads` the
+    number of threads left alive. `memory_mb` is the resident memory added in MiB, `grown_mb` the part of it added
+    from the fifth of `calls` calls on. `alone` and `denoised` are the results for one image and for the stack.
     """
 
     make_s: float
@@ -92,28 +67,28 @@ class FreshReport:
 
 
 def observe(task: FreshTask) -> FreshReport:
-    """Make the denoiser and call it as the timing pass does: many times, one image at a time, then the stack."""
+    """Construct the denoiser and call it as timing does: many times, one image at a time, then the stack."""
     process = psutil.Process()
-    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002 - the state that is guarded
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002 - a denoiser must not change it
     threads, memory = process.num_threads(), process.memory_info().rss
-    one = task.noisy[:1], None if task.sigma is None else task.sigma[:1]
+    first_image = task.noisy[:1], None if task.sigma is None else task.sigma[:1]
 
     start = time.process_time()
     denoiser = _make(task)
     made = time.process_time()
     denoiser.setup((1, *task.noisy.shape[1:]))
     ready = time.process_time()
-    _call(denoiser, *one)
+    _call(denoiser, *first_image)
     first = time.process_time()
     for _ in range(_WARM_UPS):
-        _call(denoiser, *one)
-    _, calls_s, _, alone = _repeat(denoiser, *one, process)
+        _call(denoiser, *first_image)
+    _, calls_s, _, alone = _repeat(denoiser, *first_image, process)
     _call(denoiser, task.noisy, task.sigma)
     settled, stack_s, grown, denoised = _repeat(denoiser, task.noisy, task.sigma, process)
-    busy = _busy(denoiser, task.noisy, task.sigma, float(np.median(stack_s)))
+    busy = _running_threads(denoiser, task.noisy, task.sigma, float(np.median(stack_s)))
 
     changed = []
-    if not _same(numpy_state, np.random.get_state()):  # noqa: NPY002
+    if not _same_state(numpy_state, np.random.get_state()):  # noqa: NPY002
         changed.append("numpy.random")
     if python_state != random.getstate():
         changed.append("random")
@@ -136,10 +111,10 @@ def observe(task: FreshTask) -> FreshReport:
 def _make(task: FreshTask) -> Denoiser:
     if task.provider is not None:
         load_module(task.provider)
-    found: Any = importlib.import_module(task.module)
+    cls: Any = importlib.import_module(task.module)
     for part in task.qualname.split("."):
-        found = getattr(found, part)
-    denoiser: Denoiser = configure(found, task.spec).make()
+        cls = getattr(cls, part)
+    denoiser: Denoiser = configure(cls, task.spec).make()
     return denoiser
 
 
@@ -150,7 +125,7 @@ def _call(denoiser: Denoiser, noisy: Images, sigma: Sigma | None) -> Images:
 def _repeat(
     denoiser: Denoiser, noisy: Images, sigma: Sigma | None, process: psutil.Process
 ) -> tuple[int, list[float], int, Images]:
-    """Call it again and again: resident bytes at the end, processor seconds a call, bytes grown, the last result."""
+    """Call it repeatedly: resident bytes at the end, processor seconds of each call, bytes grown, the last result."""
     low, high = _CALLS
     until = time.perf_counter() + _BUDGET_S
     seconds: list[float] = []
@@ -165,12 +140,12 @@ def _repeat(
     return end, seconds, end - settled, result
 
 
-def _busy(denoiser: Denoiser, noisy: Images, sigma: Sigma | None, call_s: float) -> float:
-    """Threads with work, in calls that take long enough for more threads to be worth their start."""
+def _running_threads(denoiser: Denoiser, noisy: Images, sigma: Sigma | None, call_s: float) -> float:
+    """Typical number of running threads, on a stack so large that starting more threads would pay off."""
     often = max(1, min(_MOST, round(_LONG_S / max(call_s, 1e-6))))
     if often > 1:
         noisy, sigma = np.tile(noisy, (often, 1, 1)), None if sigma is None else np.tile(sigma, often)
-        _call(denoiser, noisy, sigma)  # some libraries prepare for each new size
+        _call(denoiser, noisy, sigma)  # some libraries compile or plan for each new size
     until = time.perf_counter() + _WATCH_S
     with BusyThreads() as busy:
         _call(denoiser, noisy, sigma)
@@ -179,12 +154,12 @@ def _busy(denoiser: Denoiser, noisy: Images, sigma: Sigma | None, call_s: float)
     return busy.typical
 
 
-def _same(one: Any, other: Any) -> bool:
-    return all(np.array_equal(left, right) for left, right in zip(one, other, strict=True))
+def _same_state(before: Any, after: Any) -> bool:
+    return all(np.array_equal(old, new) for old, new in zip(before, after, strict=True))
 
 
 def main() -> None:
-    """Answer a `FreshTask` by a report, and then a denoiser, set up here, by what it makes of the same stack."""
+    """Answer a `FreshTask` with a report, then a pickled denoiser with its result for the same stack."""
     pipe = parent_connection()
     task: FreshTask = pipe.recv()
     sys.path[:] = task.path
@@ -199,7 +174,7 @@ def _revive(pipe: Connection[Any, Any], task: FreshTask) -> Images:
 
 
 def _attempt(work: Any) -> object:
-    """A result, or the exception in words, for not every exception survives the way."""
+    """A result, or the exception as text, because not every exception can be pickled."""
     try:
         return work()
     except Exception as error:

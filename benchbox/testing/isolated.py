@@ -14,22 +14,12 @@ from benchbox.testing.check import PROBES
 from benchbox.testing.subject import TIMEOUT_S, Bench, find_subject
 
 _DEATHS = 2
-_LOADS = "loads", "the plugin is found, imports, and offers a denoiser", "fix what it says, then check again"
+_LOADS = "loads", "the plugin can be imported and offers a denoiser", "fix this error, then check again"
 
 
 @dataclass(frozen=True)
 class IsolatedTask:
-    """What the other process is to load.
-
-    Attributes
-    ----------
-    provider : Provider
-    spec : str or None
-        A denoiser with its options; None for all that the plugin offers.
-    noise : str
-    timeout_s : float
-        Seconds that a probe may take.
-    """
+    """What the child process loads: one denoiser, or all of the plugin if `spec` is None."""
 
     provider: Provider
     spec: str | None
@@ -39,7 +29,7 @@ class IsolatedTask:
 
 @dataclass(frozen=True)
 class _Offer:
-    """What a plugin offers: canonical specifications of its denoisers, and what is broken in it."""
+    """What a plugin offers: canonical specifications of its denoisers, and whatever is broken."""
 
     denoisers: tuple[str, ...]
     broken: tuple[Broken, ...]
@@ -48,22 +38,9 @@ class _Offer:
 def examine_isolated(
     provider: Provider, spec: str | None, *, noise: str, timeout_s: float = TIMEOUT_S
 ) -> Iterator[HealthCard]:
-    """Write the health cards of what a plugin offers, whatever it does.
+    """Yield a health card for each denoiser of a plugin, which is loaded in a child process only.
 
-    Parameters
-    ----------
-    provider : Provider
-        The plugin; it is loaded in the other process only.
-    spec : str or None
-        One denoiser with its options; None for all.
-    noise : str
-        The noise that the denoisers are for.
-    timeout_s : float
-        Seconds that loading, or a probe, may take.
-
-    Yields
-    ------
-    HealthCard
+    With a `spec` only that denoiser is checked. `timeout_s` limits loading and each probe.
     """
     task = IsolatedTask(provider, spec, noise, timeout_s)
     name = spec.partition(":")[0] if spec else Path(provider.target).name
@@ -76,15 +53,15 @@ def examine_isolated(
             failed = Verdict(*_LOADS[:2], "fail", broken.reason, broken.hint or _LOADS[2])
             yield HealthCard(broken.offers or name, provider.label, (failed,))
         if not offer.denoisers and not offer.broken:
-            advice = "write a hook benchbox_denoisers that returns the classes"
-            failed = Verdict(*_LOADS[:2], "fail", "it offers no denoiser", advice)
+            advice = "add a hook benchbox_denoisers that returns a list of classes"
+            failed = Verdict(*_LOADS[:2], "fail", "the plugin offers no denoiser", advice)
             yield HealthCard(name, provider.label, (failed,))
         for denoiser in offer.denoisers:
             yield HealthCard(denoiser, provider.label, tuple(server.examine(denoiser)))
 
 
 class _Server:
-    """The other process; a new one is started when a denoiser has ended it."""
+    """The child process; replaced by a new one when a denoiser hangs or ends it."""
 
     def __init__(self, task: IsolatedTask) -> None:
         self._task = task
@@ -97,16 +74,16 @@ class _Server:
         self._child.end()
 
     def load(self) -> _Offer | Verdict:
-        """Have the plugin loaded."""
+        """Load the plugin in the child process."""
         self._child.send(self._task)
         try:
             offer: _Offer = self._child.receive(self._task.timeout_s)
             return offer
         except (ChildDied, ChildHangs) as error:
-            return Verdict(*_LOADS[:2], "fail", f"while it was loaded: {error}", _LOADS[2])
+            return Verdict(*_LOADS[:2], "fail", f"while loading: {error}", _LOADS[2])
 
     def examine(self, spec: str) -> Iterator[Verdict]:
-        """Run all probes, each in the same process as the one before unless that ended it."""
+        """Run all probes in one process, or in a new one after a probe that ended it."""
         deaths, ended = 0, ""
         for probe in PROBES.values():
             if ended:
@@ -116,19 +93,17 @@ class _Server:
             try:
                 yield self._child.receive(self._task.timeout_s)
             except (ChildDied, ChildHangs) as error:
-                yield Verdict(
-                    probe.name, probe.asks, "fail", str(error), "find the call that hangs or ends the process"
-                )
+                yield Verdict(probe.name, probe.asks, "fail", str(error), "find the call that hangs or exits")
                 deaths += 1
                 if isinstance(error, ChildHangs) or deaths == _DEATHS:
-                    ended = f"not reached: '{probe.name}' ended the process"
+                    ended = f"not run, because '{probe.name}' ended the process"
                 self._child.end()
                 self._child = Child("benchbox.testing.isolated")
                 self.load()
 
 
 def main() -> None:
-    """Load what the first message names, then answer each (spec, probe) by a verdict."""
+    """Load the plugin named in the first message, then answer each (spec, probe) with a verdict."""
     pipe = parent_connection()
     task: IsolatedTask = pipe.recv()
     registry = Registry()

@@ -18,7 +18,7 @@ _LEVELS = (0.05, 0.1, 0.2, 0.4)
 
 def _gain(bench: Bench) -> str:
     if np.array_equal(bench.answer, bench.noisy):
-        raise Skipped(f"returns {bench.noise} as it came, as a floor does: there is no gain to measure")
+        raise Skipped("returns its input unchanged, so there is no gain to measure")
     before, after = float(psnr(bench.clean, bench.noisy).mean()), float(psnr(bench.clean, bench.answer).mean())
     seen = f"{bench.noise}: {before:.2f} dB noisy, {after:.2f} dB denoised"
     if not after > before:
@@ -40,14 +40,14 @@ def _monotone(bench: Bench) -> str:
 QUALITY_PROBES = (
     Probe(
         "gain",
-        "better than doing nothing on the noise that it is for",
-        "check the scale of sigma, which is [0, 1], not 0 to 255; name the noise that it is for with --noise",
+        "the result has a higher PSNR than the noisy images",
+        "check that sigma is used on the [0, 1] scale, not 0 to 255; select the noise it is designed for with --noise",
         _gain,
     ),
     Probe(
         "monotone",
-        "PSNR falls as Gaussian noise grows",
-        "a score that rises with noise comes from a wrong scale of sigma or from ignoring the image",
+        "PSNR decreases as Gaussian noise increases",
+        "check the scale of sigma, and that the result depends on the image",
         _monotone,
     ),
 )
@@ -64,16 +64,16 @@ def _shape(bench: Bench) -> str:
     ):
         denoised: object = bench.denoiser.denoise(noisy.copy(), None if sigma is None else sigma.copy())
         if not isinstance(denoised, np.ndarray):
-            raise Failed(f"{type(denoised).__name__} came back, not an array")
+            raise Failed(f"returned {type(denoised).__name__}, not an array")
         if denoised.shape != noisy.shape:
-            raise Failed(f"{denoised.shape} came back for {noisy.shape}")
+            raise Failed(f"returned shape {denoised.shape} for {noisy.shape}")
         shapes.append(str(denoised.shape))
-    return "same shape for " + " and ".join(shapes)
+    return "same shape as noisy for " + " and ".join(shapes)
 
 
 def _dtype(bench: Bench) -> str:
     if bench.answer.dtype != np.float32:
-        raise Failed(f"{bench.answer.dtype} came back")
+        raise Failed(f"returned {bench.answer.dtype}")
     return "float32"
 
 
@@ -102,21 +102,21 @@ def _edges(bench: Bench) -> str:
     side = max(24, bench.least)
     border = np.zeros((side, side), dtype=np.float32)
     border[0] = border[-1] = border[:, 0] = border[:, -1] = 1
-    kinds: dict[str, Any] = {"black": 0.0, "white": 1.0, "grey": 0.5, "a white border": border}
-    stack = np.stack([np.broadcast_to(np.float32(value), (side, side)) for value in kinds.values()])
+    images: dict[str, Any] = {"black": 0.0, "white": 1.0, "grey": 0.5, "a white border": border}
+    stack = np.stack([np.broadcast_to(np.float32(value), (side, side)) for value in images.values()])
     for level in (0.0, 0.1):
         denoised = bench.denoise(stack, bench.told(np.full(len(stack), level, dtype=np.float32)))
-        for kind, image in zip(kinds, denoised, strict=True):
+        for name, image in zip(images, denoised, strict=True):
             if not np.isfinite(image).all():
                 rows, columns = np.nonzero(~np.isfinite(image))
                 raise Failed(
-                    f"{kind}, sigma {level}: NaN or infinity in {len(rows)} pixels, first at {rows[0]}, {columns[0]}"
+                    f"{name}, sigma {level}: NaN or infinity in {len(rows)} pixels, first at ({rows[0]}, {columns[0]})"
                 )
     return "finite for black, white, grey and a white border, at sigma 0 and 0.1"
 
 
 def _sizes(bench: Bench) -> str:
-    # The last is the first again: nothing of another size may be left over.
+    # The first size comes again at the end, to reveal state kept from another size.
     sides = [(47, 53), (1, 48), (48, 1), (31, 64), (bench.least, bench.least), (47, 53)]
     sizes = [(max(height, bench.least), max(width, bench.least)) for height, width in sides]
     for height, width in sizes:
@@ -129,14 +129,15 @@ def _sizes(bench: Bench) -> str:
                 raise Failed(f"{count} of {height}x{width}: {type(error).__name__}: {error}") from error
             if not np.isfinite(denoised).all():
                 raise Failed(f"{count} of {height}x{width}: NaN or infinity")
-    return "takes " + ", ".join(f"{height}x{width}" for height, width in dict.fromkeys(sizes)) + ", stacks of 1 and 2"
+    shown = ", ".join(f"{height}x{width}" for height, width in dict.fromkeys(sizes))
+    return f"works with {shown}, one and two images each"
 
 
 def _alias(bench: Bench) -> str:
     noisy = bench.noisy.copy()
     denoised = bench.denoiser.denoise(noisy, bench.sigma)
     if np.shares_memory(noisy, denoised):
-        raise Failed("the result lies in the memory of the input")
+        raise Failed("the result shares memory with the input")
     return "the result has its own memory"
 
 
@@ -145,49 +146,49 @@ def _keeps(bench: Bench) -> str:
     first = bench.denoiser.denoise(noisy, bench.sigma)
     kept = first.copy()
     if np.shares_memory(first, noisy):
-        raise Skipped("the result is the input: see 'alias'")
+        raise Skipped("the result shares memory with the input; see 'alias'")
     watch = weakref.ref(noisy)
     del noisy
     gc.collect()
     if watch() is not None:
-        raise Failed("the input is still alive after the call and a collection of garbage")
-    bench.denoiser.denoise(_other(bench), bench.sigma)
+        raise Failed("the input is still referenced after the call, even after garbage collection")
+    bench.denoiser.denoise(_another_stack(bench), bench.sigma)
     if not np.array_equal(first, kept, equal_nan=True):
         raise Failed(
-            "a result changed when the next stack was denoised", "return a new array, not a buffer that is used again"
+            "an earlier result changed when the next stack was denoised", "return a new array, not a reused buffer"
         )
-    return "input released, and a result stays as it was when the next stack is denoised"
+    return "the input is released, and the result is unchanged after denoising another stack"
 
 
-def _other(bench: Bench) -> Images:
-    """Another stack of the same size."""
+def _another_stack(bench: Bench) -> Images:
+    """Different images of the same size."""
     return np.ascontiguousarray(1 - bench.noisy[::-1])
 
 
 RESULT_PROBES = (
-    Probe("shape", "a stack comes back in the shape of noisy", "return an array of noisy's shape (N, H, W)", _shape),
-    Probe("dtype", "float32 comes back", "return .astype(np.float32); numpy turns to float64 easily", _dtype),
+    Probe("shape", "the result has the shape of noisy", "return an array of noisy's shape (N, H, W)", _shape),
+    Probe("dtype", "the result is float32", "return .astype(np.float32); NumPy promotes to float64 easily", _dtype),
     Probe(
         "finite",
-        "no NaN or infinity, also where noise leaves [0, 1]",
-        "look for 0/0, logs and roots of values below 0",
+        "no NaN or infinity, even for noisy values outside [0, 1]",
+        "look for 0/0, and for logarithms and roots of negative values",
         _finite,
     ),
-    Probe("range", "values stay on the [0, 1] scale", "scale back what a library took or gave as 0 to 255", _range),
-    Probe("edges", "no NaN for flat images or at borders", "look for 0/0 at flat patches and past the border", _edges),
+    Probe("range", "the result is on the [0, 1] scale", "divide by 255 if a library returns 0 to 255", _range),
+    Probe("edges", "no NaN for flat images or at borders", "look for 0/0 in flat patches and at the border", _edges),
     Probe(
         "sizes",
-        "odd, non-square and one-pixel-wide sizes, one after another",
-        "pad inside, or raise Capabilities(min_size=...)",
+        "any image size works: odd, non-square, one pixel wide, one after another",
+        "pad small images, or declare a larger Capabilities(min_size=...)",
         _sizes,
     ),
     Probe(
-        "alias", "the result does not lie in the input's memory", "return a new array, for example noisy.copy()", _alias
+        "alias", "the result does not share memory with the input", "return a new array, such as noisy.copy()", _alias
     ),
     Probe(
         "keeps",
-        "neither input nor result is kept for later",
-        "keep no reference to noisy on self or in a cache",
+        "neither input nor result is kept between calls",
+        "store no reference to noisy on self or in a cache",
         _keeps,
     ),
 )

@@ -1,4 +1,4 @@
-"""Probes in a fresh process: pickling, timing against scoring, resources used and left behind."""
+"""Probes in a new process: pickling, timed against scored results, resources used and kept."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _LEAK_MB = 1.0
 
 
 class _Fresh:
-    """Everything that one fresh process says of a denoiser."""
+    """The observations of a denoiser in one new process."""
 
     def __init__(self, bench: Bench) -> None:
         cls = bench.subject.cls
         if "<locals>" in cls.__qualname__ or cls.__module__ == "__main__":
-            where = "inside a function" if "<locals>" in cls.__qualname__ else "in the script that runs"
+            where = "inside a function" if "<locals>" in cls.__qualname__ else "in the main script"
             raise Failed(
                 f"{cls.__qualname__} is defined {where}, where another process cannot find it",
                 "define the class at the top level of a module",
@@ -40,11 +40,11 @@ class _Fresh:
             bench.noisy,
             bench.sigma,
         )
-        # As in the timing pass, whose variable a plugin could look for to be quick where it is timed.
+        # As in timing, so that a plugin that detects timing, to be quicker there, behaves here as it does there.
         environment = thread_environment(1) | {TASK_VARIABLE: "health card"}
         with Child("benchbox.testing.fresh", environment) as child:
             child.send(task)
-            # Both answers together stay within the limit of a probe.
+            # Both answers together must fit the time limit of a probe.
             limit_s = 0.45 * bench.timeout_s
             self.report: FreshReport | str = _ask(child, limit_s)
             self.revived: object = None
@@ -63,7 +63,7 @@ def _ask(child: Child, limit_s: float) -> Any:
 
 
 def _send(child: Child, bench: Bench) -> str:
-    """Send the denoiser as constructed; why it cannot be sent, or nothing."""
+    """Send the denoiser as constructed; return why it cannot be pickled, or an empty string."""
     try:
         child.send(bench.subject.make())
     except (pickle.PicklingError, TypeError, AttributeError) as error:
@@ -79,7 +79,7 @@ def _fresh(bench: Bench) -> _Fresh:
 def _report(bench: Bench) -> FreshReport:
     report = _fresh(bench).report
     if isinstance(report, str):
-        raise Failed(report, "it must work in a new process that imports nothing but its plugin")
+        raise Failed(report, "make it work in a new process that imports only its plugin")
     return report
 
 
@@ -87,10 +87,10 @@ def _spawn(bench: Bench) -> str:
     _report(bench)
     fresh = _fresh(bench)
     if fresh.unsent:
-        raise Failed(f"does not pickle as constructed: {fresh.unsent}")
+        raise Failed(f"cannot be pickled after construction: {fresh.unsent}")
     if isinstance(fresh.revived, str):
-        raise Failed(f"pickled, then in a new process: {fresh.revived}")
-    return _agreement(bench, fresh.revived, "here, and pickled into a new process")
+        raise Failed(f"after unpickling in a new process: {fresh.revived}")
+    return _agreement(bench, fresh.revived, "here and unpickled in a new process")
 
 
 def _timed(bench: Bench) -> str:
@@ -99,37 +99,37 @@ def _timed(bench: Bench) -> str:
     if bench.deterministic:
         apart = difference(bench.denoise(bench.noisy[:1], sigma), stack_like(report.alone, bench.noisy[:1]))
         if not apart <= SAME:
-            raise Failed(f"one image: scored and timed results differ by up to {apart:.2g}")
-    return _agreement(bench, report.denoised, "scored, and timed in a process of its own")
+            raise Failed(f"one image: the scored and timed results differ by up to {apart:.2g}")
+    return _agreement(bench, report.denoised, "scored and timed")
 
 
-def _agreement(bench: Bench, other: Any, what: str) -> str:
-    denoised = stack_like(other, bench.noisy)
+def _agreement(bench: Bench, result: Any, what: str) -> str:
+    denoised = stack_like(result, bench.noisy)
     if not bench.deterministic:
-        raise Skipped("declared random: two processes differ anyway")
+        raise Skipped("declared random, so two processes differ")
     apart = difference(bench.answer, denoised)
     if not apart <= SAME:
         raise Failed(f"{what}: results differ by up to {apart:.2g}")
-    return f"{what}: " + ("the same bits" if apart == 0 else f"the same to {apart:.1g}")
+    return f"{what}: " + ("identical results" if apart == 0 else f"results equal to within {apart:.1g}")
 
 
 def _setup(bench: Bench) -> str:
     report = _report(bench)
     seen = (
         f"processor time: import and construct {report.make_s:.2f} s, setup {report.setup_s:.2f} s, "
-        f"first call {1e3 * report.first_s:.3g} ms, then {1e3 * report.call_s:.3g} ms an image"
+        f"first call {1e3 * report.first_s:.3g} ms, later calls {1e3 * report.call_s:.3g} ms per image"
     )
     if report.make_s > _DEAR_S:
-        raise Failed(seen, "move imports and loading from the module and the constructor into setup")
+        raise Failed(seen, "move heavy imports and loading from the module and the constructor into setup")
     if report.first_s > _DEAR_S + 2 * report.call_s:
-        raise Failed(seen, "warm up in setup, which is timed apart, not in the first call")
+        raise Failed(seen, "warm up in setup, which is timed separately, not in the first call")
     return seen
 
 
 def _memory(bench: Bench) -> str:
     report = _report(bench)
-    grown = f"{report.grown_mb:.1f} MiB of it over the last {report.calls} calls"
-    seen = f"{report.memory_mb:.0f} MiB more than the bare process, {grown}"
+    grown = f"{report.grown_mb:.1f} MiB of it during {report.calls} calls"
+    seen = f"{report.memory_mb:.0f} MiB added to the process, {grown}"
     if report.grown_mb > _LEAK_MB * report.calls:
         raise Failed(seen)
     return seen
@@ -137,7 +137,7 @@ def _memory(bench: Bench) -> str:
 
 def _threads(bench: Bench) -> str:
     report = _report(bench)
-    seen = f"told to use one thread: {report.busy:.3g} had work most of the time, {report.threads} more are alive"
+    seen = f"one thread allowed: {report.busy:.3g} running during calls, {report.threads} more alive"
     if report.busy > _BUSY:
         raise Failed(seen)
     return seen
@@ -148,41 +148,37 @@ def _quiet(bench: Bench) -> str:
     output = _fresh(bench).output
     if output:
         raise Failed(f"wrote {len(output)} characters to standard output: {output.strip().splitlines()[:1]}")
-    return "nothing on standard output"
+    return "nothing written to standard output"
 
 
 def _random(bench: Bench) -> str:
     changed = _report(bench).random_changed
     if changed:
-        raise Failed("global state changed: " + " and ".join(changed))
-    return "numpy.random and random are as they were"
+        raise Failed("changed the global state of " + " and ".join(changed))
+    return "numpy.random and random unchanged"
 
 
 PROCESS_PROBES = (
     Probe(
         "spawn",
-        "pickles as constructed, and works in a new process",
-        "keep only options in the constructor; open files, models and libraries in setup",
+        "can be pickled after construction, and works in a new process",
+        "store only options in the constructor; open files, models and libraries in setup",
         _spawn,
     ),
     Probe(
         "timed",
-        "what is timed is what is scored",
-        "do the same work on every call, however often it is called and with however many threads",
+        "timed calls compute the same result as scored calls",
+        "do the same work in every call, regardless of the number of calls, threads and images",
         _timed,
     ),
-    Probe(
-        "setup", "import and constructor are light, and setup takes the warm-up", "see the contract of setup", _setup
-    ),
-    Probe("memory", "calls leave no memory behind", "free what a call has made; bound every cache", _memory),
-    Probe(
-        "threads", "uses no more threads than it is told", "hold the library to benchbox.threads() threads", _threads
-    ),
+    Probe("setup", "import and construction are fast, and setup does the warm-up", "see Denoiser.setup", _setup),
+    Probe("memory", "repeated calls do not leak memory", "free what a call allocates; bound every cache", _memory),
+    Probe("threads", "uses no more threads than allowed", "limit the library to benchbox.threads() threads", _threads),
     Probe("quiet", "writes nothing to standard output", "remove print, or use the logging module", _quiet),
     Probe(
         "random_state",
-        "leaves the global random states alone",
-        "use numpy.random.default_rng(seed) in place of numpy.random.seed and random.seed",
+        "does not change the global random states",
+        "use numpy.random.default_rng(seed) instead of numpy.random.seed and random.seed",
         _random,
     ),
 )

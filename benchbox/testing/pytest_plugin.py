@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def noisy_faces() -> NoisyFaces:
-    """``noisy_faces(noise, count)``: pictures of 48x48 pixels with noise, the same on every machine.
+    """``noisy_faces(noise, count)``: 48x48 images with noise, identical on every machine.
 
     See `benchbox.testing.benchmarking.NoisyFaces`.
     """

@@ -9,7 +9,7 @@ from benchbox.testing.card import Failed, Probe, Skipped
 from benchbox.testing.subject import Bench, gaussian
 
 SAME = 1e-5
-"""Largest difference that rounding in another order explains; scores then agree to 0.001 dB."""
+"""Largest difference that a different order of rounding explains; PSNR then agrees to 0.001 dB."""
 
 
 def _repeatable(bench: Bench) -> str:
@@ -18,19 +18,19 @@ def _repeatable(bench: Bench) -> str:
     again = bench.denoise(bench.noisy, bench.sigma)
     apart = difference(bench.answer, again)
     if apart > 0:
-        raise Failed(f"the same stack twice: results differ by up to {apart:.2g}")
+        raise Failed(f"two calls with the same stack: results differ by up to {apart:.2g}")
     bench.denoise(1 - bench.noisy, bench.sigma)
     apart = difference(bench.answer, bench.denoise(bench.noisy, bench.sigma))
     if apart > 0:
         raise Failed(
             f"the same stack before and after another one: results differ by up to {apart:.2g}",
-            "keep nothing of a stack for the next",
+            "store nothing of a stack for the next call",
         )
-    return "the same bits each time"
+    return "identical results every time"
 
 
 def _seeded(bench: Bench) -> str:
-    """A denoiser that declares itself random must draw from a generator of its own, seeded when it is made."""
+    """A denoiser declared random must draw from its own generator, seeded for each object."""
     answers = []
     for _ in range(2):
         denoiser = bench.subject.make()
@@ -39,10 +39,10 @@ def _seeded(bench: Bench) -> str:
     apart = difference(*answers)
     if apart > SAME:
         raise Failed(
-            f"declared random and not seeded: two new objects differ by up to {apart:.2g}",
-            "draw from numpy.random.default_rng(self.seed), made in setup, with an option seed: int = 0",
+            f"declared random but not seeded: two new objects differ by up to {apart:.2g}",
+            "draw from numpy.random.default_rng(self.seed), created in setup, with an option seed: int = 0",
         )
-    return "declared random, and seeded: two new objects agree"
+    return "declared random and seeded: two new objects agree"
 
 
 def _alone(bench: Bench) -> str:
@@ -55,85 +55,85 @@ def _alone(bench: Bench) -> str:
             for index in range(len(bench.noisy))
         ]
     )
-    return _agree(bench.answer, alone, "alone and in a stack of " + str(len(alone)))
+    return _agree(bench.answer, alone, f"alone and in a stack of {len(alone)}")
 
 
 def _order(bench: Bench) -> str:
     _needs_order(bench)
     sigma = None if bench.sigma is None else np.ascontiguousarray(bench.sigma[::-1])
     back = bench.denoise(np.ascontiguousarray(bench.noisy[::-1]), sigma)[::-1]
-    return _agree(bench.answer, back, "in order and in reverse")
+    return _agree(bench.answer, back, "in order and reversed")
 
 
 def _sigma_array(bench: Bench) -> str:
     if bench.use == "unused":
-        raise Skipped("blind: it is told no noise level")
+        raise Skipped("the denoiser uses no noise level")
     _needs_order(bench)
     levels = np.linspace(0.02, 0.3, len(bench.clean)).astype(np.float32)
     noisy, sigma = gaussian(bench.clean, levels)
     together = bench.denoise(noisy, sigma)
     alone = np.concatenate([bench.denoise(noisy[i : i + 1], sigma[i : i + 1]) for i in range(len(noisy))])
-    return _agree(together, alone, f"with levels {levels[0]:.2f} to {levels[-1]:.2f} in one stack and each alone")
+    return _agree(together, alone, f"levels {levels[0]:.2f} to {levels[-1]:.2f} in one stack and each alone")
 
 
 def _sigma_none(bench: Bench) -> str:
     if bench.use == "required":
-        raise Skipped("declared required: it is always told a noise level")
+        raise Skipped("declared sigma='required', so it always gets a noise level")
     denoised = bench.denoise(bench.noisy, None)
     if not np.isfinite(denoised).all():
-        raise Failed("NaN or infinity where sigma is None")
-    return f"works with None, as declared ({bench.use})"
+        raise Failed("NaN or infinity if sigma is None")
+    return f"works without a noise level, as declared (sigma='{bench.use}')"
 
 
 def _needs_order(bench: Bench) -> None:
     if not bench.deterministic:
-        raise Skipped("declared random: two calls differ anyway")
+        raise Skipped("declared random, so two calls differ")
 
 
-def _agree(one: Images, other: Images, what: str) -> str:
-    apart = difference(one, other)
+def _agree(expected: Images, denoised: Images, what: str) -> str:
+    apart = difference(expected, denoised)
     if not apart <= SAME:
-        image = int(np.abs(one - other).reshape(len(one), -1).max(axis=1).argmax())
-        raise Failed(f"{what}: results differ by up to {apart:.2g}, first seen in image {image}")
-    return f"{what}: " + ("the same bits" if apart == 0 else f"the same to {apart:.1g}")
+        image = int(np.abs(expected - denoised).reshape(len(expected), -1).max(axis=1).argmax())
+        raise Failed(f"{what}: results differ by up to {apart:.2g}, most in image {image}")
+    return f"{what}: " + ("identical results" if apart == 0 else f"results equal to within {apart:.1g}")
 
 
-def difference(one: Images, other: Images) -> float:
-    """Largest absolute difference; infinite where one is finite and the other is not."""
-    if not np.array_equal(np.isfinite(one), np.isfinite(other)):
+def difference(left: Images, right: Images) -> float:
+    """Largest absolute difference; infinite if a pixel is finite in only one of the two."""
+    if not np.array_equal(np.isfinite(left), np.isfinite(right)):
         return float("inf")
-    return float(np.abs(np.nan_to_num(one) - np.nan_to_num(other)).max(initial=0))
+    return float(np.abs(np.nan_to_num(left) - np.nan_to_num(right)).max(initial=0))
 
 
 REPEAT_PROBES = (
     Probe(
         "repeatable",
-        "the same stack gives the same result, or is declared random and seeded",
-        "draw no random numbers, or declare Capabilities(deterministic=False) and seed a generator of your own",
+        "the same stack gives the same result, or the denoiser is declared random and seeded",
+        "draw no random numbers, or declare Capabilities(deterministic=False) and seed your own generator",
         _repeatable,
     ),
     Probe(
         "alone",
         "an image gives the same result alone as in a stack",
-        "compute nothing over the whole stack: no common mean, range or normalisation",
+        "compute nothing across the stack: no shared mean, range or normalisation",
         _alone,
     ),
     Probe(
         "order",
-        "the order of the stack does not matter",
-        "carry nothing from one image to the next",
+        "the order of the images in a stack does not matter",
+        "carry no state from one image to the next",
         _order,
     ),
     Probe(
         "sigma_array",
-        "each image is denoised by its own noise level",
-        "sigma has a value for each image: use sigma[i], not its mean or its first",
+        "each image is denoised with its own noise level",
+        "use sigma[i] for image i, not the mean or the first value of sigma",
         _sigma_array,
     ),
     Probe(
         "sigma_none",
-        "sigma may be None, unless declared required",
-        "take a default where sigma is None, or declare Capabilities(sigma='required')",
+        "sigma may be None, unless the denoiser is declared sigma='required'",
+        "use a default level if sigma is None, or declare Capabilities(sigma='required')",
         _sigma_none,
     ),
 )

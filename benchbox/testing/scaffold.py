@@ -1,4 +1,4 @@
-"""Writes the files of a new plugin package."""
+"""Templates of a new plugin package, and the function that writes them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ testpaths = ["tests"]
 """
 
 _MODULE = '''\
-"""A denoiser for benchbox: replace the body of `denoise` by yours."""
+"""A denoiser for benchbox: replace the body of `denoise` with yours."""
 
 from __future__ import annotations
 
@@ -56,16 +56,16 @@ from benchbox import Capabilities, Denoiser, Images, Sigma, hookimpl
 
 
 class $title(Denoiser):
-    """Mean of a window, mixed with the pixel where the window holds more than noise.
+    """Local mean, mixed with the original pixel where the variance exceeds that of the noise.
 
     Parameters
     ----------
     size : int
-        Side of the window in pixels, odd.
+        Side of the window in pixels; odd.
     """
 
     name = "$word"
-    summary = "local mean that keeps off detail"
+    summary = "local mean that preserves detail"
     reference = "Lee 1980, doi:10.1109/TPAMI.1980.4766994"
     capabilities = Capabilities(sigma="optional")
 
@@ -75,7 +75,7 @@ class $title(Denoiser):
         self.size = size
 
     def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
-        """Denoise a stack of shape (N, H, W); where no level is told, take 0.1."""
+        """Denoise a stack of shape (N, H, W); assume sigma = 0.1 if the noise level is unknown."""
         levels = np.full(len(noisy), 0.1, np.float32) if sigma is None else sigma
         noise = np.square(levels)[:, np.newaxis, np.newaxis]
         mean = self.local_mean(noisy)
@@ -85,7 +85,7 @@ class $title(Denoiser):
         return result
 
     def local_mean(self, images: Images) -> Images:
-        """Mean of the window around each pixel, edges repeated."""
+        """Mean of the window around each pixel; edge pixels are repeated beyond the border."""
         half = self.size // 2
         padded = np.pad(images, ((0, 0), (half, half), (half, half)), mode="edge")
         windows = np.lib.stride_tricks.sliding_window_view(
@@ -102,7 +102,7 @@ def benchbox_denoisers() -> list[type[Denoiser]]:
 '''
 
 _TESTS = '''\
-"""The contract, the quality and the speed of the denoiser."""
+"""Tests of the contract, quality and speed of the denoiser."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ from benchbox.testing import BenchmarkDenoiser, NoisyFaces, check_denoiser
 from $word import $title
 
 
-def test_it_keeps_the_contract() -> None:
+def test_it_fulfils_the_contract() -> None:
     check_denoiser($title)
 
 
@@ -145,37 +145,22 @@ $$ pytest --benchmark-only --benchmark-save=first
 $$ pytest --benchmark-only --benchmark-compare --benchmark-compare-fail=median:20%
 ```
 
-`benchbox plugins check` says what the contract asks, what was seen and what to do.
+`benchbox plugins check` shows, for each rule of the contract, what it observed and what to fix.
 """
 
 
 def write_package(name: str, parent: Path) -> Path:
-    """Write a package with a working denoiser.
+    """Write a package with a working denoiser into a new folder inside `parent`, and return that folder.
 
-    Parameters
-    ----------
-    name : str
-        Name of the package: lower-case letters, digits and hyphens or underscores.
-    parent : Path
-        Folder in which the package's own folder is made.
-
-    Returns
-    -------
-    Path
-        The package's folder.
-
-    Raises
-    ------
-    BenchboxError
-        The name is not valid or taken, or the folder cannot be written.
+    A name that is invalid or taken, and a folder that exists or cannot be written, are errors.
     """
     if not NAME.fullmatch(name) or keyword.iskeyword(name):
         raise BenchboxError(
-            f"'{name}' cannot name a package", hint="use lower-case letters, digits and hyphens: my-denoiser"
+            f"'{name}' is not a valid package name", hint="use lower-case letters, digits and hyphens: my-denoiser"
         )
     word = name.replace("-", "_")
     if word in load_registry().denoisers or importlib.util.find_spec(word) is not None:
-        raise BenchboxError(f"'{word}' is the name of something that is installed", hint="choose another name")
+        raise BenchboxError(f"the name '{word}' is already taken by something installed", hint="choose another name")
     values = {
         "package": name.replace("_", "-"),
         "word": word,
@@ -183,7 +168,7 @@ def write_package(name: str, parent: Path) -> Path:
     }
     folder = parent / values["package"]
     if folder.exists():
-        raise BenchboxError(f"{folder} exists", hint="choose another name or --output; nothing is overwritten")
+        raise BenchboxError(f"{folder} already exists", hint="choose another name or --output")
     files = {
         "pyproject.toml": _PYPROJECT,
         f"{word}.py": _MODULE,

@@ -1,4 +1,4 @@
-"""The denoiser under test, with the images and noise that probes use."""
+"""The denoiser under test, with the images and noise for the probes."""
 
 from __future__ import annotations
 
@@ -27,68 +27,31 @@ TIMEOUT_S = 120.0
 
 @dataclass(frozen=True)
 class Subject(Configured[Denoiser]):
-    """A denoiser with its options, not yet made.
-
-    Attributes
-    ----------
-    provider : Provider or None
-        Where the class came from; None for a class that was given as such.
-    """
+    """A denoiser with its options, not yet constructed; `provider` is None if a class was passed."""
 
     provider: Provider | None = field(default=None, kw_only=True)
 
     @property
     def source(self) -> str:
-        """The plugin, or the module of a class that was given as such."""
+        """The plugin, or the module of a class that was passed."""
         return self.provider.label if self.provider else self.cls.__module__
 
 
 def find_subject(denoiser: str | type[Denoiser], registry: Registry | None = None) -> Subject:
-    """Find what is to be checked.
-
-    Parameters
-    ----------
-    denoiser : str or type
-        A specification such as ``'median:size=5'``, or a class.
-    registry : Registry, optional
-        Where to look the name up; all installed plugins by default.
-
-    Returns
-    -------
-    Subject
-
-    Raises
-    ------
-    BenchboxError
-        The name or an option is unknown.
-    """
+    """Look up a specification such as ``'median:size=5'``, by default among all installed plugins, or take a class."""
     if isinstance(denoiser, str):
         entry = (registry or load_registry()).denoiser(denoiser)
         return Subject(entry.cls, entry.name, entry.label, entry.values, provider=entry.provider)
     if not (isinstance(denoiser, type) and issubclass(denoiser, Denoiser)):
         raise BenchboxError(
             f"{denoiser!r} is not a denoiser",
-            hint="give a name such as 'median:size=5' or a class derived from Denoiser",
+            hint="pass a name such as 'median:size=5' or a subclass of benchbox.Denoiser",
         )
     return Subject(denoiser, denoiser.name, denoiser.name)
 
 
 class Bench:
-    """Everything that the probes of one subject share.
-
-    Parameters
-    ----------
-    subject : Subject
-    noise : str
-        The noise that the denoiser is for.
-    timeout_s : float
-        Seconds that a probe may take; those that start a process keep it themselves.
-
-    Raises
-    ------
-    BenchboxError
-        The noise is unknown.
-    """
+    """What the probes of one denoiser share; probes that start a process enforce `timeout_s` themselves."""
 
     def __init__(self, subject: Subject, noise: str = NOISE, timeout_s: float = TIMEOUT_S) -> None:
         self.subject = subject
@@ -100,19 +63,19 @@ class Bench:
 
     @functools.cached_property
     def clean(self) -> Images:
-        """Clean pictures, shape (COUNT, SIDE, SIDE), or larger where the denoiser needs it."""
+        """Clean images, shape (COUNT, SIDE, SIDE), or larger if the denoiser needs it."""
         return pictures(COUNT, max(SIDE, self.least), max(SIDE, self.least))
 
     @functools.cached_property
     def noisy(self) -> Images:
-        """The same with the noise that the denoiser is for; not to be handed over itself."""
+        """The same images with noise; pass a copy to the denoiser, never this array."""
         return self._drawn[0]
 
     @functools.cached_property
     def sigma(self) -> Sigma | None:
-        """What a run would tell the denoiser of that noise."""
-        told, _ = known_sigma(self.use, Protocol(), *self._drawn)
-        return told
+        """The noise levels that a run would tell the denoiser."""
+        levels, _ = known_sigma(self.use, Protocol(), *self._drawn)
+        return levels
 
     @functools.cached_property
     def _drawn(self) -> tuple[Images, Sigma | None]:
@@ -123,33 +86,33 @@ class Bench:
     def denoiser(self) -> Denoiser:
         """The denoiser, set up."""
         denoiser = self.subject.make()
-        denoiser.setup(_three(self.noisy.shape))
+        denoiser.setup(_stack_shape(self.noisy.shape))
         return denoiser
 
     @functools.cached_property
     def answer(self) -> Images:
-        """What it makes of `noisy`."""
+        """Its result for `noisy`."""
         return self.denoise(self.noisy, self.sigma)
 
     def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
-        """Have a private copy denoised; what comes back is held to be a stack, and copied."""
+        """Denoise a copy of the arrays; return a copy of the result after checking its shape."""
         return stack_like(self.denoiser.denoise(noisy.copy(), None if sigma is None else sigma.copy()), noisy)
 
     def told(self, levels: Sigma) -> Sigma | None:
-        """These levels, or None where the denoiser is blind."""
+        """These levels, or None if the denoiser uses none."""
         return None if self.use == "unused" else levels
 
 
 def stack_like(denoised: object, noisy: Images) -> Images:
-    """A copy of a result; raises `BenchboxError` when it is no stack of the shape of `noisy`."""
+    """A copy of a result; raises `BenchboxError` if it is not an array of the shape of `noisy`."""
     if not isinstance(denoised, np.ndarray) or denoised.shape != noisy.shape:
         what = denoised.shape if isinstance(denoised, np.ndarray) else type(denoised).__name__
-        raise BenchboxError(f"gave {what} for noisy images of shape {noisy.shape}", hint="return noisy's shape")
+        raise BenchboxError(f"returned {what} for noisy images of shape {noisy.shape}", hint="return noisy's shape")
     return denoised.copy()
 
 
 def gaussian(clean: Images, sigma: float | NDArray[np.float32]) -> tuple[Images, Sigma]:
-    """Add white Gaussian noise, the same draw for every level, so that levels can be compared."""
+    """Add white Gaussian noise; every level scales the same draw, so that levels can be compared."""
     levels = np.broadcast_to(np.float32(sigma), len(clean)).copy()
     draw = np.random.default_rng(0).standard_normal(clean.shape, dtype=np.float32)
     return clean + levels[:, np.newaxis, np.newaxis] * draw, levels
@@ -163,7 +126,7 @@ def psnr(clean: Images, denoised: Images) -> Scores:
 
 
 def pictures(count: int, height: int, width: int) -> Images:
-    """Tiles of photographs, mirrored where more pixels are asked for than a tile has, shape (count, height, width)."""
+    """Tiles of photographs, extended by mirroring if necessary, shape (count, height, width)."""
     sample = Sample().load(None)
     tiles = sample.stack(np.linspace(0, len(sample) - 1, count).astype(np.intp))
     rows, columns = (max(0, side - tiles.shape[1]) for side in (height, width))
@@ -171,5 +134,5 @@ def pictures(count: int, height: int, width: int) -> Images:
     return np.ascontiguousarray(larger[:, :height, :width])
 
 
-def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
+def _stack_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return shape[0], shape[1], shape[2]

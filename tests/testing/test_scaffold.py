@@ -50,11 +50,11 @@ def test_a_new_package_is_clean_and_keeps_the_contract(benchbox: Command, tmp_pa
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("My-Denoiser", "cannot name a package"),
-        ("../evil", "cannot name a package"),
-        ("class", "cannot name a package"),
-        ("median", "something that is installed"),
-        ("numpy", "something that is installed"),
+        ("My-Denoiser", "is not a valid package name"),
+        ("../evil", "is not a valid package name"),
+        ("class", "is not a valid package name"),
+        ("median", "already taken by something installed"),
+        ("numpy", "already taken by something installed"),
     ],
 )
 def test_a_name_that_is_wrong_or_taken_is_refused(name: str, message: str, benchbox: Command, tmp_path: Path) -> None:

@@ -86,15 +86,15 @@ def test_a_probe_finds_its_fault(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "seen"),
     [
-        ("shape", "(6, 47, 48) came back for (6, 48, 48)"),
+        ("shape", "returned shape (6, 47, 48) for (6, 48, 48)"),
         ("dtype", "float64"),
         ("sizes", "47x53"),
         ("keeps_result", "changed when the next stack was denoised"),
         ("repeatable_state", "before and after another one"),
-        ("repeatable_unseeded", "declared random and not seeded"),
-        ("spawn", "does not pickle as constructed"),
+        ("repeatable_unseeded", "declared random but not seeded"),
+        ("spawn", "cannot be pickled after construction"),
         ("quiet", "denoising"),
-        ("random_state_python", "global state changed: random"),
+        ("random_state_python", "changed the global state of random"),
     ],
 )
 def test_a_verdict_says_what_was_seen(name: str, seen: str) -> None:
@@ -184,7 +184,7 @@ def test_a_plugin_that_hangs_or_dies_gets_a_card(body: str, seen: str, benchbox:
     assert [one["probe"] for one in card["verdicts"]] == list(PROBES)
     assert seen in card["verdicts"][0]["seen"]
     assert card["verdicts"][-1]["mark"] == "skip"
-    assert "not reached" in card["verdicts"][-1]["seen"]
+    assert "not run, because" in card["verdicts"][-1]["seen"]
 
 
 IN_THE_FRESH_PROCESS = "if os.environ.get('BENCHBOX_THREADS') == '1': {}\nreturn noisy.copy()"
