@@ -170,22 +170,7 @@ def align_pairs(
     scores: NDArray[np.float32],
     mirrored: NDArray[np.bool_],
 ) -> None:
-    """Align pairs of pictures.
-
-    Parameters
-    ----------
-    halves : ndarray of float32, shape (N, S / 2, S / 2)
-    middles, fines : ndarray of float32, shape (N, S, S)
-        Three bands of the pictures.
-    pairs : ndarray of int64, shape (M, 2)
-        Positions of two pictures.
-    zooms : ndarray of float32
-        Zooms to start from: `ZOOMS`.
-    scores : ndarray of float32, shape (M,)
-        Is filled with the highest correlation of the finest band, -1 where nothing fits.
-    mirrored : ndarray of bool, shape (M,)
-        Is filled with whether the pictures fit mirrored.
-    """
+    """Align pairs of pictures."""
     start_scores, starts = np.empty(_STARTS, dtype=np.float32), np.empty((_STARTS, 4), dtype=np.float32)
     pose = np.empty(4)
     for index in range(len(pairs)):

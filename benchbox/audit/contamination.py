@@ -23,24 +23,13 @@ HASHED = (
 
 @dataclass(frozen=True)
 class Repeats:
-    """What `--drop-duplicates` looks at.
+    """What `--drop-duplicates` looks at."""
 
-    Attributes
-    ----------
-    in_training : ndarray of bool, shape (N,)
-        Images that have a duplicate in the Training split; none where they are of that split themselves.
-    again : ndarray of bool, shape (N,)
-        Of the others, those that repeat an image before them.
-    note : str
-        What kept it from looking into Training itself; empty where nothing did.
-    compared : bool
-        Whether the images were compared with Training or with hashes of it.
-    """
-
+    # shape (N,); images that have a duplicate in the Training split; none where they are of that split themselves
     in_training: NDArray[np.bool_]
-    again: NDArray[np.bool_]
-    note: str = ""
-    compared: bool = True
+    again: NDArray[np.bool_]  # shape (N,); of the others, those that repeat an image before them
+    note: str = ""  # what kept it from looking into Training itself; empty where nothing did
+    compared: bool = True  # whether the images were compared with Training or with hashes of it
 
 
 def repeats_among(images: ImageSet, dataset: Dataset, training: ImageSet | None, missing: str = "") -> Repeats:
@@ -48,20 +37,6 @@ def repeats_among(images: ImageSet, dataset: Dataset, training: ImageSet | None,
 
     Only the split and Training are looked at, so what other splits some data have changes nothing. Images that show the
     same, directly or through others of the split, share what is found of one of them.
-
-    Parameters
-    ----------
-    images : ImageSet
-        A whole split.
-    dataset : Dataset
-        Its hashes stand in for a missing Training split.
-    training : ImageSet or None
-    missing : str
-        Why there is no Training split; empty where it is not needed.
-
-    Returns
-    -------
-    Repeats
     """
     seen = np.zeros(len(images), dtype=np.bool_)
     note, compared = "", not missing
@@ -88,20 +63,7 @@ def needs_training(dataset: Dataset, split: str) -> bool:
 
 
 def find_repeats(images: ImageSet, dataset: Dataset, path: Path | None, *, skip_bad: bool = False) -> Repeats:
-    """Open a split and Training, and find which images are duplicates; comparisons are cached by content.
-
-    Parameters
-    ----------
-    images : ImageSet
-        A split of the data at `path`, or a part of one.
-    dataset : Dataset
-    path : Path or None
-    skip_bad : bool
-
-    Returns
-    -------
-    Repeats
-    """
+    """Open a split and Training, and find which images are duplicates; comparisons are cached by content."""
     whole = dataset.load(path, split=images.split, skip_bad=skip_bad)
     training, missing = None, ""
     if needs_training(dataset, images.split):
@@ -116,21 +78,7 @@ def find_repeats(images: ImageSet, dataset: Dataset, path: Path | None, *, skip_
 
 
 def without_duplicates(images: ImageSet, dataset: Dataset, path: Path | None, *, skip_bad: bool = False) -> ImageSet:
-    """Leave out images that have a duplicate in the Training split, and all but the first of those that repeat.
-
-    Parameters
-    ----------
-    images : ImageSet
-        A split of the data at `path`.
-    dataset : Dataset
-    path : Path or None
-    skip_bad : bool
-
-    Returns
-    -------
-    ImageSet
-        With a note that says how many were left out and why.
-    """
+    """Leave out images that have a duplicate in the Training split, and all but the first of those that repeat."""
     repeats = find_repeats(images, dataset, path, skip_bad=skip_bad)
     kept = np.flatnonzero(~repeats.in_training & ~repeats.again)
     parts = []
@@ -146,17 +94,7 @@ def without_duplicates(images: ImageSet, dataset: Dataset, path: Path | None, *,
 
 
 def training_overlap(data: DataRecord, outcome: Outcome) -> str:
-    """Why a row has seen images that it is scored on; empty where nothing says so.
-
-    Parameters
-    ----------
-    data : DataRecord
-    outcome : Outcome
-
-    Returns
-    -------
-    str
-    """
+    """Why a row has seen images that it is scored on; empty where nothing says so."""
     card = outcome.card
     if card is None:
         return ""

@@ -29,18 +29,7 @@ Hashes = NDArray[np.uint8]
 
 
 def descriptors_of(thumbnails: Thumbnails) -> Descriptors:
-    """Describe pictures.
-
-    Parameters
-    ----------
-    thumbnails : ndarray of float, shape (N, 48, 48)
-        Grey levels from 0 to 1.
-
-    Returns
-    -------
-    ndarray of float32, shape (N, 80)
-        Rows of length 1, whose product is high where two pictures show the same.
-    """
+    """Describe pictures."""
     import cv2
 
     network = cv2.dnn.readNetFromONNX(str(NETWORK))
@@ -60,18 +49,7 @@ def hashes_of(descriptors: Descriptors) -> Hashes:
 
 
 def likeness_to_hashes(descriptors: Descriptors, hashes: Hashes) -> NDArray[np.float32]:
-    """Compare descriptors with the hashes of other pictures.
-
-    Parameters
-    ----------
-    descriptors : ndarray of float32, shape (N, 80)
-    hashes : ndarray of uint8, shape (M, 10)
-
-    Returns
-    -------
-    ndarray of float32, shape (N,)
-        Highest cosine of a descriptor and the signs in a hash.
-    """
+    """Compare descriptors with the hashes of other pictures."""
     signs = (np.unpackbits(hashes, axis=1).astype(np.float32) * 2 - 1) / np.float32(np.sqrt(SIZE))
     best = np.full(len(descriptors), -1, dtype=np.float32)
     if len(hashes):
@@ -81,13 +59,7 @@ def likeness_to_hashes(descriptors: Descriptors, hashes: Hashes) -> NDArray[np.f
 
 
 def read_hashes(path: Path) -> Hashes:
-    """Read hashes from a file that `numpy.save` wrote; nothing is unpickled.
-
-    Raises
-    ------
-    BenchboxError
-        The file is missing or holds something else.
-    """
+    """Read hashes from a file that `numpy.save` wrote; nothing is unpickled."""
     try:
         hashes = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

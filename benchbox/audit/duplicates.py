@@ -56,31 +56,17 @@ _SHARE = 32
 
 @dataclass(frozen=True)
 class Links:
-    """Pairs of images that show the same.
+    """Pairs of images that show the same."""
 
-    Attributes
-    ----------
-    links : ndarray of int32, shape (M, 3)
-        Two positions and `EXACT`, `NEAR` or `MIRRORED`.
-    similarity : ndarray of float64, shape (M,)
-        1 for identical images.
-    """
-
-    links: NDArray[np.int32]
-    similarity: NDArray[np.float64]
+    links: NDArray[np.int32]  # shape (M, 3); two positions and `EXACT`, `NEAR` or `MIRRORED`
+    similarity: NDArray[np.float64]  # shape (M,); 1 for identical images
 
 
 @dataclass(frozen=True)
 class Duplicates(Links):
-    """Which of some images show the same; positions run over all sets of images, one after the other.
+    """Which of some images show the same; positions run over all sets of images, one after the other."""
 
-    Attributes
-    ----------
-    group_of : ndarray of int32, shape (N,)
-        Number of each image's group, -1 for an image that is alone.
-    """
-
-    group_of: NDArray[np.int32]
+    group_of: NDArray[np.int32]  # shape (N,); number of each image's group, -1 for an image that is alone
 
     def groups(self) -> list[NDArray[np.intp]]:
         """Positions of each group, ascending."""
@@ -90,17 +76,7 @@ class Duplicates(Links):
 
 
 def find_duplicates(sets: Sequence[ImageSet]) -> Duplicates:
-    """Compare all images with each other.
-
-    Parameters
-    ----------
-    sets : sequence of ImageSet
-
-    Returns
-    -------
-    Duplicates
-        Within a set no link follows from others; of an image and an earlier set there is one link at most.
-    """
+    """Compare all images with each other."""
     pictures = [_Pictures(images) for images in sets]
     offsets = np.cumsum([0, *map(len, sets)])
     links, similarity = [np.empty((0, 3), dtype=np.int32)], [np.empty(0)]
@@ -126,18 +102,7 @@ def links_between(images: ImageSet, others: ImageSet) -> Links:
 
 
 def match_hashes(images: ImageSet, path: Path) -> NDArray[np.bool_]:
-    """Find images that are probably among those whose hashes a file holds; the result is cached by content.
-
-    Parameters
-    ----------
-    images : ImageSet
-    path : Path
-        File that `descriptors.read_hashes` reads.
-
-    Returns
-    -------
-    ndarray of bool, shape (N,)
-    """
+    """Find images that are probably among those whose hashes a file holds; the result is cached by content."""
     hashes = read_hashes(path)
     cache = CacheFolder("duplicates")
     contents = [images.dataset, images.fingerprint, digest(hashes.tolist())]
@@ -321,22 +286,7 @@ def _correlate(ones: Thumbnails, others: Thumbnails) -> tuple[NDArray[np.float32
 
 
 def bands_of(thumbnails: Thumbnails) -> tuple[Images, Images, Images]:
-    """Split pictures into bands: differences of Gaussian blurs, in grey levels.
-
-    Parameters
-    ----------
-    thumbnails : ndarray of float, shape (N, 48, 48)
-        From 0 to 1.
-
-    Returns
-    -------
-    halves : ndarray of float32, shape (N, 24, 24)
-        Blurs of 1.5 and 8 pixels, at half the size.
-    middles : ndarray of float32, shape (N, 48, 48)
-        Blurs of 1.8 and 6 pixels.
-    fines : ndarray of float32, shape (N, 48, 48)
-        Blurs of 1 and 3 pixels.
-    """
+    """Split pictures into bands: differences of Gaussian blurs, in grey levels."""
     from scipy.ndimage import gaussian_filter
 
     levels = 255 * thumbnails.astype(np.float32)

@@ -14,39 +14,16 @@ TRAINING = "Training"
 
 @dataclass(frozen=True)
 class Splits:
-    """All images of some data.
+    """All images of some data."""
 
-    Attributes
-    ----------
-    sets : tuple of ImageSet
-        No image is in two of them.
-    missing : dict of str to str
-        Splits that could not be opened, and why.
-    """
-
-    sets: tuple[ImageSet, ...]
-    missing: dict[str, str]
+    sets: tuple[ImageSet, ...]  # no image is in two of them
+    missing: dict[str, str]  # splits that could not be opened, and why
 
 
 def open_splits(dataset: Dataset, path: Path | None, *, skip_bad: bool = False) -> Splits:
     """Open each split of some data.
 
     A split whose name joins others by ``+`` is opened only where none of these can be.
-
-    Parameters
-    ----------
-    dataset : Dataset
-    path : Path or None
-    skip_bad : bool
-
-    Returns
-    -------
-    Splits
-
-    Raises
-    ------
-    BenchboxError
-        Nothing can be opened.
     """
     if not dataset.splits:
         return Splits((dataset.load(path, skip_bad=skip_bad),), {})

@@ -23,21 +23,7 @@ _WARM_UPS = 10
 
 
 def calibrate(threads: int, limits: Limits, log: Path) -> Calibration | None:
-    """Time the kernel in a fresh process.
-
-    Parameters
-    ----------
-    threads : int
-        Threads that libraries may use.
-    limits : Limits
-    log : Path
-        File that takes what went wrong.
-
-    Returns
-    -------
-    Calibration or None
-        None where it failed; a run goes on without.
-    """
+    """Time the kernel in a fresh process."""
     try:
         with Child("benchbox.engine.calibration", thread_environment(threads)) as child:
             measured = child.receive(limits.timeout_s)
@@ -48,14 +34,7 @@ def calibrate(threads: int, limits: Limits, log: Path) -> Calibration | None:
 
 
 def measure() -> dict[str, list[float]]:
-    """Time the kernel in this process.
-
-    Returns
-    -------
-    dict of str to list of float
-        ``stencil_ms``: `ROUNDS` passes there and back over an array, on one thread; ``product_ms``: the product of two
-        float32 matrices by numpy's BLAS, on as many threads as it may use.
-    """
+    """Time the kernel in this process."""
     from benchbox.builtin.kernels.pixels import smooth
 
     rng = np.random.default_rng(0)

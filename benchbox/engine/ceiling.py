@@ -24,22 +24,12 @@ Columns = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class CeilingTask:
-    """A stack of images to be filtered and scored, as a plain value.
-
-    Attributes
-    ----------
-    condition : Condition
-    metrics : tuple of PluginSpec
-    indices : ndarray of intp, shape (M,)
-        Positions in the image set; images of one size.
-    repeat : int
-        Number of the noise drawn, from 0.
-    """
+    """A stack of images to be filtered and scored, as a plain value."""
 
     condition: Condition
     metrics: tuple[PluginSpec, ...]
-    indices: NDArray[np.intp]
-    repeat: int
+    indices: NDArray[np.intp]  # shape (M,); positions in the image set; images of one size
+    repeat: int  # number of the noise drawn, from 0
 
 
 def make_ceilings(
@@ -53,17 +43,6 @@ def make_ceilings(
     """Keep the scores of the oracle Wiener filter for every noise that has one and lacks them.
 
     Where it fails the noise goes without, and the log says why: a run does not fail for it.
-
-    Parameters
-    ----------
-    store : RunStore
-    conditions : mapping of str to Condition
-        By canonical noise.
-    shards : sequence of Shard
-    context : WorkerContext
-    limits : Limits
-    on_event : callable
-        Told when there is something to compute.
     """
     metrics = tuple(one.plugin for one in store.record.metrics)
     missing = [noise for noise, one in conditions.items() if has_ceiling(one) and not store.ceiling(noise)]
@@ -101,17 +80,7 @@ def has_ceiling(condition: Condition) -> bool:
 
 
 def score_ceiling(task: CeilingTask) -> Columns | Failure:
-    """Filter and score a stack.
-
-    Parameters
-    ----------
-    task : CeilingTask
-
-    Returns
-    -------
-    dict of str to ndarray, each of shape (M,), or Failure
-        ``image``, ``repeat`` and one column a metric.
-    """
+    """Filter and score a stack."""
     clean, noisy, sigma = draw(task.condition, task.indices, task.repeat)
     if sigma is None:
         return Failure("failed", "its noise model defines no noise level")
@@ -129,16 +98,6 @@ def oracle_wiener(clean: Images, noisy: Images, sigma: Sigma) -> Images:
     Of all gains that are the same for every draw of the noise it has the least expected squared error. X is the
     discrete Fourier transform of the clean image and ``N = sigma^2 H W`` the expected power of white noise at each
     frequency; where the variance differs between pixels that power is its sum, so `sigma` is the root of its mean.
-
-    Parameters
-    ----------
-    clean, noisy : ndarray of float32, shape (N, H, W)
-    sigma : ndarray of float32, shape (N,)
-        Noise standard deviation.
-
-    Returns
-    -------
-    ndarray of float32, shape (N, H, W)
 
     References
     ----------

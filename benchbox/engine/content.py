@@ -12,23 +12,7 @@ from benchbox.registry import Registry
 
 
 def content_digest(denoiser: Denoiser) -> str:
-    """Digest of the files that a denoiser depends on.
-
-    Parameters
-    ----------
-    denoiser : Denoiser
-        Constructed; whether it is set up does not matter.
-
-    Returns
-    -------
-    str
-        16 hex digits; empty where it depends on no file.
-
-    Raises
-    ------
-    BenchboxError
-        A file cannot be read.
-    """
+    """Digest of the files that a denoiser depends on."""
     whole = hashlib.blake2b(digest_size=8)
     try:
         # By the class: an attribute of an instance that happens to be called so is none of ours.
@@ -63,13 +47,7 @@ def changed_files(record: RunRecord, registry: Registry) -> dict[str, str]:
 
 
 def require_same_content(plugin: PluginSpec, denoiser: Denoiser) -> None:
-    """Make sure that a denoiser, once it has loaded its files, has loaded those that its row was planned with.
-
-    Raises
-    ------
-    BenchboxError
-        One of them has changed.
-    """
+    """Make sure that a denoiser, once it has loaded its files, has loaded those that its row was planned with."""
     if plugin.content and content_digest(denoiser) != plugin.content:
         raise BenchboxError(
             f"the files of '{plugin.spec}' (its weights) changed since the run began",

@@ -36,36 +36,7 @@ def open_images(
     datasets: Mapping[str, Dataset],
     drop_duplicates: bool = False,
 ) -> ImageSet:
-    """Open the images of a run.
-
-    Parameters
-    ----------
-    path : Path or None
-        File or folder; None for the built-in sample.
-    dataset : str or None
-        Name of the data set; None to find out by looking.
-    split : str
-        Empty for the data set's default.
-    limit : int or None
-        Number of images to draw; None for all.
-    seed : int
-        Seed of the draw.
-    skip_bad : bool
-        Go on without images that cannot be decoded.
-    datasets : mapping of str to Dataset
-        What is registered.
-    drop_duplicates : bool
-        Leave out images with a duplicate in the Training split, and all but the first of those that repeat.
-
-    Returns
-    -------
-    ImageSet
-
-    Raises
-    ------
-    BenchboxError
-        The path is missing or unknown, or the data are damaged.
-    """
+    """Open the images of a run."""
     chosen = choose_dataset(path, dataset, datasets)
     images = chosen.load(path, split=split, skip_bad=skip_bad)
     if drop_duplicates:
@@ -74,13 +45,7 @@ def open_images(
 
 
 def choose_dataset(path: Path | None, dataset: str | None, datasets: Mapping[str, Dataset]) -> Dataset:
-    """Find the data set of a path.
-
-    Raises
-    ------
-    BenchboxError
-        The name is unknown, the path is missing, or none or several data sets recognise it.
-    """
+    """Find the data set of a path."""
     if dataset is not None:
         if dataset not in datasets:
             raise BenchboxError(f"unknown data set '{dataset}'", hint=did_you_mean(dataset, datasets))
@@ -109,22 +74,6 @@ def limit_images(images: ImageSet, limit: int, seed: int) -> ImageSet:
 
     An image's place in the draw is a hash of seed and id, so the same images are drawn on every machine and by every
     version of numpy, and a smaller draw is part of a larger one. They stay in their order.
-
-    Parameters
-    ----------
-    images : ImageSet
-    limit : int
-        Number of images to draw, at least 1; where there are fewer, all are kept and a note says so.
-    seed : int
-
-    Returns
-    -------
-    ImageSet
-
-    Raises
-    ------
-    BenchboxError
-        `limit` is below 1.
     """
     if limit < 1:
         raise BenchboxError(f"--limit {limit}: at least one image is needed", hint="give a number from 1")
@@ -139,23 +88,7 @@ def limit_images(images: ImageSet, limit: int, seed: int) -> ImageSet:
 
 
 def open_data(request: DataRequest, datasets: Mapping[str, Dataset]) -> ImageSet:
-    """Open what was asked for.
-
-    Parameters
-    ----------
-    request : DataRequest
-    datasets : mapping of str to Dataset
-        The kinds of data to choose from, by name.
-
-    Returns
-    -------
-    ImageSet
-
-    Raises
-    ------
-    BenchboxError
-        The data are missing or damaged, or no kind of data recognises the path.
-    """
+    """Open what was asked for."""
     return open_images(
         Path(request.path) if request.path else None,
         dataset=request.dataset or None,
@@ -190,14 +123,6 @@ def note_overlaps(store: RunStore, registry: Registry, on_event: Callable[[Event
 
     Only where a card names the Training split of the scored data and other splits are scored: the images that it was
     fitted on, or hashes of them, are then at hand. The faces of FER2013 take half a minute, once; the result is cached.
-
-    Parameters
-    ----------
-    store : RunStore
-        After its quality pass.
-    registry : Registry
-    on_event : callable
-        Told when there is something to look for.
     """
     record = store.record
     open_ones = {key: one for key, one in store.outcomes().items() if _is_open(record.data, one)}

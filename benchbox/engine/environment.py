@@ -24,14 +24,7 @@ _PACKAGES = (
 
 
 def environment() -> dict[str, Any]:
-    """Describe this machine.
-
-    Returns
-    -------
-    dict
-        ``cpu``, ``cores`` (usable by this process), ``memory_gb``, ``system``, ``python``, ``versions`` by
-        package, and ``load`` (runnable processes of the last minute, before the run).
-    """
+    """Describe this machine."""
     import psutil
 
     return {

@@ -12,62 +12,31 @@ HALVING = 3
 
 @dataclass(frozen=True)
 class Trial:
-    """What one setting came to.
+    """What one setting came to."""
 
-    Attributes
-    ----------
-    label : str
-        Canonical specification.
-    score : float
-        Mean of the metric over images and noises in the last round that it took part in; NaN where it failed.
-    images : int
-        Images of that round.
-    reason : str
-        Why it failed; empty where it did not.
-    """
-
-    label: str
+    label: str  # canonical specification
+    # mean of the metric over images and noises in the last round that it took part in; NaN where it failed
     score: float
-    images: int
-    reason: str = ""
+    images: int  # images of that round
+    reason: str = ""  # why it failed; empty where it did not
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds that one worker needs for one candidate.
+    """Seconds that one worker needs for one candidate."""
 
-    Attributes
-    ----------
-    start_s : float
-        Whatever the number of images: the process, imports, weights, the share of the round itself.
-    image_s : float
-        For each image.
-    """
-
-    start_s: float
-    image_s: float
+    start_s: float  # whatever the number of images: the process, imports, weights, the share of the round itself
+    image_s: float  # for each image
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Time that a search may take.
+    """Time that a search may take."""
 
-    Attributes
-    ----------
-    end : float
-        When it is spent, by `clock`.
-    clock : callable
-        Seconds, never going back.
-    jobs : int
-        Candidates that are scored at once.
-    probe : callable
-        ``(labels) -> pace``: measures on as few images as can be.
-    """
-
-    end: float
-    clock: Callable[[], float]
-    jobs: int
-    probe: Callable[[Sequence[str]], Pace]
+    end: float  # when it is spent, by `clock`
+    clock: Callable[[], float]  # seconds, never going back
+    jobs: int  # candidates that are scored at once
+    probe: Callable[[Sequence[str]], Pace]  # ``(labels) -> pace``: measures on as few images as can be
 
 
 Round = Callable[[Sequence[str], int], list[Trial]]
@@ -83,23 +52,6 @@ def search(
     2016); three candidates and fewer take all of it, and so do many where a third would hardly start them. Candidates
     share images and noise, so that few images rank them. The first candidate is kept to the end, as the start of the
     comparison. The first round takes one image at least, which may be more than the budget allows.
-
-    Parameters
-    ----------
-    labels : sequence of str
-        Canonical specifications.
-    total : int
-        Number of images.
-    score : callable
-        ``(labels, images) -> trials``.
-    higher_is_better : bool
-    budget : Budget or None
-        None for all candidates on all images.
-
-    Returns
-    -------
-    list of Trial
-        Those of the last round first; within a round the best first, failures last.
     """
     if budget is None:
         return _ranked(score(labels, total), higher_is_better)

@@ -28,24 +28,6 @@ def merge_runs(stores: Sequence[RunStore], folder: Path, command: str) -> RunSto
     were timed alike on machines of one kind, else they are left out and a note in `data` says so; what they are over
     the calibration kernel stays, if the machines had the same task. Of the pictures of a noise those stay that most
     rows have.
-
-    Parameters
-    ----------
-    stores : sequence of RunStore
-        At least two.
-    folder : Path
-        Folder of all runs, which gets the new one under a new name.
-    command : str
-        What was typed, for the record.
-
-    Returns
-    -------
-    RunStore
-
-    Raises
-    ------
-    BenchboxError
-        Protocol, data, metrics or the versions of a denoiser differ, or a row that stands twice has two results.
     """
     first = stores[0]
     for other in stores[1:]:

@@ -24,18 +24,11 @@ from benchbox.system.program import resident_mb
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits on each process that runs a denoiser.
+    """Limits on each process that runs a denoiser."""
 
-    Attributes
-    ----------
-    timeout_s : float
-        Seconds that one shard, or the timing of one denoiser, may take.
-    memory_gb : float or None
-        Resident memory in GiB that the process and all that it started may hold; None for no limit. It is watched from
-        outside: a limit on the address space would refuse TensorFlow, which reserves far more than it uses.
-    """
-
-    timeout_s: float = 600.0
+    timeout_s: float = 600.0  # seconds that one shard, or the timing of one denoiser, may take
+    # resident memory in GiB that the process and all that it started may hold; None for no limit. It is watched
+    # from outside: a limit on the address space would refuse TensorFlow, which reserves far more than it uses
     memory_gb: float | None = None
 
     @property
@@ -54,25 +47,14 @@ SHARD_PIXELS = 2**20
 
 @dataclass(frozen=True)
 class Shard:
-    """A stack of work: images of one size.
+    """A stack of work: images of one size."""
 
-    Attributes
-    ----------
-    start, stop : int
-        Range in the order of work.
-    indices : ndarray of intp, shape (stop - start,)
-        Positions in the image set.
-    size : tuple of int
-        Height and width of the images.
-    repeat : int
-        Number of the noise drawn, from 0.
-    """
-
+    # range in the order of work
     start: int
     stop: int
-    indices: NDArray[np.intp]
-    size: tuple[int, int]
-    repeat: int = 0
+    indices: NDArray[np.intp]  # shape (stop - start,); positions in the image set
+    size: tuple[int, int]  # height and width of the images
+    repeat: int = 0  # number of the noise drawn, from 0
 
 
 @dataclass(frozen=True)
@@ -87,23 +69,7 @@ class Plan:
 
 
 def make_plan(options: RunOptions, registry: Registry, images: ImageSet) -> Plan:
-    """Make the cells of a run.
-
-    Parameters
-    ----------
-    options : RunOptions
-    registry : Registry
-    images : ImageSet
-
-    Returns
-    -------
-    Plan
-
-    Raises
-    ------
-    BenchboxError
-        A name or an option is unknown.
-    """
+    """Make the cells of a run."""
     denoisers = plan_denoisers(options.denoisers, registry)
     noises = _once(plan_noise(text, registry) for text in options.noise)
     metrics = _once(_plan_metric(text, registry) for text in options.metrics)
@@ -173,18 +139,7 @@ def _states_level(noise: NoiseRecord, registry: Registry) -> bool:
 
 
 def make_shards(shapes: NDArray[np.int64], repeats: int = 1) -> tuple[Shard, ...]:
-    """Cut images into stacks of one size and at most `SHARD_PIXELS` pixels (one image at the least).
-
-    Parameters
-    ----------
-    shapes : ndarray of int64, shape (N, 2)
-    repeats : int
-        Noises drawn for each image; a stack holds one of them.
-
-    Returns
-    -------
-    tuple of Shard
-    """
+    """Cut images into stacks of one size and at most `SHARD_PIXELS` pixels (one image at the least)."""
     shards = []
     start = 0
     sizes, groups = np.unique(shapes, axis=0, return_inverse=True)

@@ -30,22 +30,12 @@ Kept = list[tuple[int, int, NDArray[np.float32]]]
 
 @dataclass(frozen=True)
 class PreviewTask:
-    """Images that one denoiser is to denoise again, as a plain value.
-
-    Attributes
-    ----------
-    denoiser : PluginSpec
-    condition : Condition
-    indices : tuple of int
-        Positions in the image set.
-    repeats : int
-        Noises of each image.
-    """
+    """Images that one denoiser is to denoise again, as a plain value."""
 
     denoiser: PluginSpec
     condition: Condition
-    indices: tuple[int, ...]
-    repeats: int
+    indices: tuple[int, ...]  # positions in the image set
+    repeats: int  # noises of each image
 
 
 @dataclass(frozen=True)
@@ -68,19 +58,6 @@ def make_previews(
     The images are those of `choose_images`, in which rows that have seen scored images take no part where there are
     others; all denoisers of a noise show the same ones, with the noise that was scored. Where a denoiser fails now it
     goes without pictures, and its log says why: a run does not fail for them.
-
-    Parameters
-    ----------
-    store : RunStore
-        Its quality pass is done, and its overlaps are counted.
-    conditions : mapping of str to Condition
-        By canonical noise.
-    context : WorkerContext
-    limits : Limits
-        The images of one noise are a shard.
-    on_event : callable
-        Called when there are pictures to make, and each time a denoiser has made those of a noise; never by two threads
-        at once.
     """
     outcomes = store.outcomes()
     queues: dict[str, WorkQueue[_PreviewWork]] = {}
@@ -129,19 +106,6 @@ def choose_images(
 
     In this order: the image of the leader's median score, its worst, its best, the one in which the two leaders differ
     most; then images evenly spread over the leader's scores. One that is chosen already gives way to the next.
-
-    Parameters
-    ----------
-    scores : mapping of str to ndarray, each of shape (N,)
-        By denoiser.
-    count : int
-        How many to choose at most.
-    higher_is_better : bool
-
-    Returns
-    -------
-    tuple of (int, str)
-        Positions, and why each was chosen.
     """
     if not scores:
         return ()
@@ -176,17 +140,7 @@ def choose_images(
 
 
 def denoise_previews(task: PreviewTask) -> dict[str, Any]:
-    """Denoise chosen images again.
-
-    Parameters
-    ----------
-    task : PreviewTask
-
-    Returns
-    -------
-    dict
-        Columns of the images, and their pictures.
-    """
+    """Denoise chosen images again."""
     kept: Kept = []
     for group in _by_size(task.condition, task.indices):
         for repeat in range(task.repeats):

@@ -29,21 +29,7 @@ def remember_trusted(registry: Registry, denoisers: Sequence[DenoiserRecord]) ->
 
 
 def require_trusted_files(files: Sequence[str], named: Sequence[Path], run_id: str) -> None:
-    """Make sure that the user has asked for these plugin files, now or in a run before.
-
-    Parameters
-    ----------
-    files : sequence of str
-        Absolute paths that the record of a run names.
-    named : sequence of Path
-        Those that the user names now.
-    run_id : str
-
-    Raises
-    ------
-    BenchboxError
-        One was never asked for.
-    """
+    """Make sure that the user has asked for these plugin files, now or in a run before."""
     here = {str(path.resolve()) for path in named}
     for file in files:
         if file not in here and not _is_known(file):
@@ -54,13 +40,7 @@ def require_trusted_files(files: Sequence[str], named: Sequence[Path], run_id: s
 
 
 def require_trusted_programs(registry: Registry, record: RunRecord) -> None:
-    """Make sure that the user has run the rows of a run that start programs.
-
-    Raises
-    ------
-    BenchboxError
-        One of them was never run here.
-    """
+    """Make sure that the user has run the rows of a run that start programs."""
     for label in _programs(registry, record.denoisers):
         if not _is_known(label):
             raise BenchboxError(
@@ -90,25 +70,7 @@ def _entry(text: str) -> str:
 def reload_registry(
     record: RunRecord, limits: Limits, on_event: Callable[[Event], None], named: Sequence[Path] = ()
 ) -> Registry:
-    """Load the plugins that a run was made with, as they are today.
-
-    Parameters
-    ----------
-    record : RunRecord
-    limits : Limits
-    on_event : callable
-    named : sequence of Path
-        Plugin files that the user trusts; those of runs that were made here need not be named again.
-
-    Returns
-    -------
-    Registry
-
-    Raises
-    ------
-    BenchboxError
-        A plugin file is missing or broken, or it or a program is one that the user never asked for.
-    """
+    """Load the plugins that a run was made with, as they are today."""
     providers = [
         *(one.plugin.provider for one in record.denoisers),
         *(part.provider for noise in record.noises for part in noise.parts),
@@ -122,13 +84,7 @@ def reload_registry(
 
 
 def reload_images(record: RunRecord, registry: Registry) -> ImageSet:
-    """Open the images of a run again.
-
-    Raises
-    ------
-    BenchboxError
-        They are missing, or not what they were.
-    """
+    """Open the images of a run again."""
     images = open_data(record.request, {name: entry.cls() for name, entry in registry.datasets.items()})
     if images.fingerprint != record.data.fingerprint:
         raise BenchboxError(

@@ -31,66 +31,38 @@ _NO_LIMITS = Limits()
 
 @dataclass(frozen=True)
 class ScoresReplayed:
-    """A column of scores, computed again.
+    """A column of scores, computed again."""
 
-    Attributes
-    ----------
-    images : int
-        Images scored.
-    different : int
-        Images of which a score is not bit-identical.
-    largest, mean : float
-        Of the absolute differences over all scores; infinite where a value stands against none.
-    """
-
-    images: int
-    different: int
+    images: int  # images scored
+    different: int  # images of which a score is not bit-identical
+    # of the absolute differences over all scores; infinite where a value stands against none
     largest: float
     mean: float
 
 
 @dataclass(frozen=True)
 class CellReplayed:
-    """A cell, computed again.
+    """A cell, computed again."""
 
-    Attributes
-    ----------
-    denoiser, noise : str
-        As the user of the run typed them.
-    sigma_factor : float
-        What the given noise level is multiplied by.
-    status : str
-        ``identical`` or ``different``; ``not replayed`` where the run has no scores of it; else how it ended this time.
-    reason : str
-    scores : dict of str to ScoresReplayed
-        By metric; the first is ``noisy_mse``, which tells whether the noise is the same.
-    """
-
+    # as the user of the run typed them
     denoiser: str
     noise: str
-    sigma_factor: float
+    sigma_factor: float  # what the given noise level is multiplied by
+    # ``identical`` or ``different``; ``not replayed`` where the run has no scores of it; else how it ended this
+    # time
     status: str
     reason: str = ""
+    # by metric; the first is ``noisy_mse``, which tells whether the noise is the same
     scores: dict[str, ScoresReplayed] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Replay:
-    """Cells of a run, computed again.
-
-    Attributes
-    ----------
-    run_id : str
-    identical : bool
-        Whether every replayed score is bit-identical.
-    warnings : tuple of str
-        What is not as it was when the run was made.
-    cells : tuple of CellReplayed
-    """
+    """Cells of a run, computed again."""
 
     run_id: str
-    identical: bool
-    warnings: tuple[str, ...]
+    identical: bool  # whether every replayed score is bit-identical
+    warnings: tuple[str, ...]  # what is not as it was when the run was made
     cells: tuple[CellReplayed, ...]
 
 
@@ -101,29 +73,7 @@ def replay_run(
     limits: Limits = _NO_LIMITS,
     plugin_files: Sequence[Path] = (),
 ) -> Replay:
-    """Compute cells again, in a folder that is thrown away, and compare.
-
-    Parameters
-    ----------
-    store : RunStore
-        It is only read.
-    cell : str
-        ``DENOISER@NOISE``, with all its sigma factors; empty for all cells.
-    on_event : callable
-        Told of each step; never by two threads at once.
-    limits : Limits
-    plugin_files : sequence of Path
-        Plugins of one file that the user trusts; those of runs that were made here need not be named again.
-
-    Returns
-    -------
-    Replay
-
-    Raises
-    ------
-    BenchboxError
-        The run has no such cell or no scores to hold to, its images are not what they were, or a plugin is missing.
-    """
+    """Compute cells again, in a folder that is thrown away, and compare."""
     context = worker_context()
     record = store.record
     registry = reload_registry(record, limits, on_event, plugin_files)
@@ -235,18 +185,7 @@ def _compare(
 
 
 def compare_scores(images: NDArray[Any], before: NDArray[Any], after: NDArray[Any]) -> ScoresReplayed:
-    """Hold scores to those that were stored.
-
-    Parameters
-    ----------
-    images : ndarray of int32, shape (M,)
-        Image of each score.
-    before, after : ndarray of float64, shape (M,)
-
-    Returns
-    -------
-    ScoresReplayed
-    """
+    """Hold scores to those that were stored."""
     bits = [np.ascontiguousarray(one, dtype=np.float64).view(np.uint64) for one in (before, after)]
     changed = bits[0] != bits[1]
     apart = np.zeros(len(before))

@@ -33,26 +33,7 @@ _CHANGED = "restore run.json as it was written, or start a new run"
 
 
 def execute(options: RunOptions, on_event: Callable[[Event], None], command: str = "") -> RunStore:
-    """Make a run: plan, quality pass, ceilings, previews, timing pass.
-
-    Parameters
-    ----------
-    options : RunOptions
-    on_event : callable
-        Told of each step; never by two threads at once.
-    command : str
-        What was typed, or the call, for the record.
-
-    Returns
-    -------
-    RunStore
-        With everything on disk.
-
-    Raises
-    ------
-    BenchboxError
-        What was asked for does not exist or cannot be opened, or the results cannot be written.
-    """
+    """Make a run: plan, quality pass, ceilings, previews, timing pass."""
     options.check()
     limits = Limits(options.timeout_s, options.memory_gb)
     context = worker_context()  # it loads the ruler while this process opens the data
@@ -94,28 +75,7 @@ def resume(
     memory_gb: float | None = None,
     plugin_files: Sequence[Path] = (),
 ) -> RunStore:
-    """Go on with a run that was interrupted: compute what is missing, and nothing else.
-
-    Parameters
-    ----------
-    folder : Path
-        The run's folder.
-    on_event : callable
-        Told of each step; never by two threads at once.
-    jobs, timeout_s, memory_gb : optional
-        Where they are to differ from the run's own; scores do not depend on them.
-    plugin_files : sequence of Path
-        Plugins of one file that the user trusts; those of runs that were made here need not be named again.
-
-    Returns
-    -------
-    RunStore
-
-    Raises
-    ------
-    BenchboxError
-        The data, a plugin or its version is not what it was, or another process is working on the run.
-    """
+    """Go on with a run that was interrupted: compute what is missing, and nothing else."""
     context = worker_context()
     store = RunStore.open(folder)
     asked = store.record.options

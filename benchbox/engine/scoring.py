@@ -45,16 +45,6 @@ class QualityPass:
     """Scores every cell of a run.
 
     A denoiser has worker processes of its own, so that one that misbehaves touches no other.
-
-    Parameters
-    ----------
-    store : RunStore
-    conditions : dict of str to Condition
-        By canonical noise.
-    shards : sequence of Shard
-    limits : Limits
-    on_event : callable
-        Told of each shard and cell, from several threads, one at a time.
     """
 
     def __init__(

@@ -28,64 +28,34 @@ from benchbox.store import IMAGE
 
 @dataclass(frozen=True)
 class Condition:
-    """Images, noise and rules: what every denoiser of a run meets alike. A plain value: names, options and seeds.
-
-    Attributes
-    ----------
-    data : DataRequest
-    dataset : PluginSpec
-        The data set's class.
-    fingerprint : str
-        What the images must be.
-    noise : NoiseRecord
-    protocol : Protocol
-    sigma_factor : float
-        What the given noise level is multiplied by.
-    """
+    """Images, noise and rules: what every denoiser of a run meets alike. A plain value: names, options and seeds."""
 
     data: DataRequest
-    dataset: PluginSpec
-    fingerprint: str
+    dataset: PluginSpec  # the data set's class
+    fingerprint: str  # what the images must be
     noise: NoiseRecord
     protocol: Protocol
-    sigma_factor: float = 1.0
+    sigma_factor: float = 1.0  # what the given noise level is multiplied by
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """A stack of work for one denoiser, as a plain value.
-
-    Attributes
-    ----------
-    denoiser : PluginSpec
-    condition : Condition
-    metrics : tuple of PluginSpec
-    indices : ndarray of intp, shape (M,)
-        Positions in the image set; images of one size.
-    repeat : int
-        Number of the noise drawn, from 0.
-    """
+    """A stack of work for one denoiser, as a plain value."""
 
     denoiser: PluginSpec
     condition: Condition
     metrics: tuple[PluginSpec, ...]
-    indices: NDArray[np.intp]
-    repeat: int = 0
+    indices: NDArray[np.intp]  # shape (M,); positions in the image set; images of one size
+    repeat: int = 0  # number of the noise drawn, from 0
 
 
 @dataclass(frozen=True)
 class ShardScores:
-    """What a stack of work gives.
+    """What a stack of work gives."""
 
-    Attributes
-    ----------
-    columns : dict of str to ndarray, each of shape (M,)
-        Image positions, number of the noise, mean squared error of the noisy images, mean of the clean ones, share of
-        pixels that were clipped, one column a metric, true and received noise level (NaN where there is none).
-    knew : str
-    card : TrainingCard or None
-    """
-
+    # shape (M,); image positions, number of the noise, mean squared error of the noisy images, mean of the clean
+    # ones, share of pixels that were clipped, one column a metric, true and received noise level (NaN where there
+    # is none)
     columns: dict[str, NDArray[Any]]
     knew: Knowledge
     card: TrainingCard | None = None
@@ -96,23 +66,7 @@ class ImagesLost(BenchboxError):
 
 
 def compute_shard(task: ShardTask) -> ShardScores:
-    """Do one stack of work.
-
-    Parameters
-    ----------
-    task : ShardTask
-
-    Returns
-    -------
-    ShardScores
-
-    Raises
-    ------
-    ContractError
-        The denoiser returned something that is no stack of images.
-    BenchboxError
-        The data are not what they were.
-    """
+    """Do one stack of work."""
     clean, noisy, sigma_true = draw(task.condition, task.indices, task.repeat)
     denoiser = make_denoiser(task.denoiser, noisy.shape)
     sigma_told, knew = known_sigma(denoiser.capabilities.sigma, task.condition.protocol, noisy, sigma_true)
@@ -182,13 +136,7 @@ def known_sigma(
 
 
 def check_denoised(denoised: object, shape: tuple[int, ...]) -> Images:
-    """Hold a result to the contract and clip it to [0, 1].
-
-    Raises
-    ------
-    ContractError
-        It is no float32 array of the noisy stack's shape, or a value is not finite.
-    """
+    """Hold a result to the contract and clip it to [0, 1]."""
     # A kind of array of its own may show other values than it holds, as a masked one does.
     if not isinstance(denoised, np.ndarray) or type(denoised) not in (np.ndarray, np.memmap):
         what = "a plain array" if isinstance(denoised, np.ndarray) else "an array"

@@ -28,35 +28,18 @@ TASK_VARIABLE = "BENCHBOX_TIMING_TASK"
 
 @dataclass(frozen=True)
 class TimingTask:
-    """What the fresh process is to time.
-
-    Attributes
-    ----------
-    denoiser : DenoiserRecord
-    noise : str
-        Canonical noise of the images.
-    noisy : str
-        File of the noisy stack, as many images as `batch`. They are drawn elsewhere, so that the fresh process imports
-        nothing that a denoiser would otherwise pay for in its cold start.
-    sigma : str
-        File of the noise level that the denoiser receives; empty for none.
-    batch : int
-        Images a call when throughput is measured.
-    threads : int
-    budget_s : float
-        Seconds of sampling for each batch size.
-    result : str
-        File that takes the result.
-    """
+    """What the fresh process is to time."""
 
     denoiser: DenoiserRecord
-    noise: str
+    noise: str  # canonical noise of the images
+    # file of the noisy stack, as many images as `batch`. They are drawn elsewhere, so that the fresh process
+    # imports nothing that a denoiser would otherwise pay for in its cold start
     noisy: str
-    sigma: str
-    batch: int
+    sigma: str  # file of the noise level that the denoiser receives; empty for none
+    batch: int  # images a call when throughput is measured
     threads: int
-    budget_s: float
-    result: str
+    budget_s: float  # seconds of sampling for each batch size
+    result: str  # file that takes the result
 
 
 def choose_images(shards: Sequence[Shard], batch: int) -> list[int]:
@@ -79,27 +62,7 @@ def time_denoiser(
     log: Path,
     budget_s: float = 0.5,
 ) -> tuple[Timing, str]:
-    """Time one denoiser.
-
-    Parameters
-    ----------
-    denoiser : DenoiserRecord
-    condition : Condition
-    indices : sequence of int
-        From `choose_images`.
-    batch, threads : int
-    limits : Limits
-    log : Path
-        File that takes all output.
-    budget_s : float
-        Seconds of sampling for each batch size.
-
-    Returns
-    -------
-    timing : Timing
-    detail : str
-        Traceback or end of the output where it failed.
-    """
+    """Time one denoiser."""
     _, noisy, sigma = draw(condition, np.asarray(indices))
     sigma_told, _ = known_sigma(denoiser.sigma_use, condition.protocol, noisy, sigma)
     with temporary_folder() as folder:

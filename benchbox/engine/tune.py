@@ -31,84 +31,38 @@ PROBED = 3
 
 @dataclass(frozen=True)
 class TuneConfig:
-    """A search as a user asks for it.
+    """A search as a user asks for it."""
 
-    Attributes
-    ----------
-    denoiser : str
-        Specification; the options it sets stay fixed.
-    space : tuple of (str, tuple of str)
-        Options and the values to try, as a user writes them; every combination is a candidate.
-    noises : tuple of str
-        Specifications; the score of a candidate is the mean over them.
-    data : DataRequest
-        An empty split means Training, where the data set has one.
-    protocol : Protocol
-    metric : str
-        Specification of the metric to improve.
-    budget_s : float or None
-        Seconds the search may take, about; None for the whole grid on all images.
-    jobs : int
-        Worker processes.
-    timeout_s : float
-        Seconds that one shard may take.
-    results : Path
-        Folder of all runs: each round of the search is a run, with all its scores.
-    plugin_files, plugin_folders : tuple of Path
-    command : str
-        What was typed, for the record.
-    """
-
-    denoiser: str
+    denoiser: str  # specification; the options it sets stay fixed
+    # options and the values to try, as a user writes them; every combination is a candidate
     space: tuple[tuple[str, tuple[str, ...]], ...]
-    noises: tuple[str, ...] = (DEFAULT_NOISE,)
-    data: DataRequest = field(default_factory=DataRequest)
+    noises: tuple[str, ...] = (DEFAULT_NOISE,)  # specifications; the score of a candidate is the mean over them
+    data: DataRequest = field(default_factory=DataRequest)  # an empty split means Training, where the data set has one
     protocol: Protocol = field(default_factory=Protocol)
-    metric: str = "psnr"
-    budget_s: float | None = None
-    jobs: int = 1
-    timeout_s: float = 600.0
-    results: Path = Path("results")
+    metric: str = "psnr"  # specification of the metric to improve
+    budget_s: float | None = None  # seconds the search may take, about; None for the whole grid on all images
+    jobs: int = 1  # worker processes
+    timeout_s: float = 600.0  # seconds that one shard may take
+    results: Path = Path("results")  # folder of all runs: each round of the search is a run, with all its scores
     plugin_files: tuple[Path, ...] = ()
     plugin_folders: tuple[Path, ...] = ()
-    command: str = ""
+    command: str = ""  # what was typed, for the record
 
 
 @dataclass(frozen=True)
 class TuneResult:
-    """What a search found.
-
-    Attributes
-    ----------
-    best : TunedOptions
-    trials : tuple of Trial
-        All candidates, those on most images first and then the best first.
-    start : str
-        Label of the candidate that the search started from: the denoiser as it was named.
-    unit : str
-        Of the metric.
-    runs : tuple of Path
-        Folders of the runs, one a round.
-    notes : tuple of str
-        What must be said of the images, such as how many were left out.
-    """
+    """What a search found."""
 
     best: TunedOptions
-    trials: tuple[Trial, ...]
-    start: str
-    unit: str
-    runs: tuple[Path, ...]
-    notes: tuple[str, ...] = ()
+    trials: tuple[Trial, ...]  # all candidates, those on most images first and then the best first
+    start: str  # label of the candidate that the search started from: the denoiser as it was named
+    unit: str  # of the metric
+    runs: tuple[Path, ...]  # folders of the runs, one a round
+    notes: tuple[str, ...] = ()  # what must be said of the images, such as how many were left out
 
 
 def parse_space(text: str) -> tuple[str, tuple[str, ...]]:
-    """Read ``size=3,5,7``.
-
-    Raises
-    ------
-    BenchboxError
-        It is no list of different values.
-    """
+    """Read ``size=3,5,7``."""
     key, _, rest = text.partition("=")
     values = tuple(value.strip() for value in rest.split(","))
     if not key.strip() or not all(values) or len(set(values)) < len(values):
@@ -124,21 +78,6 @@ def tune(config: TuneConfig, on_event: Callable[[Event], None]) -> TuneResult:
     Every combination in the space is scored as in a run: same noise for all, parallel, a failure is a trial with its
     reason. The denoiser as it was named is one of the candidates, so the result is never worse than that on the images
     used.
-
-    Parameters
-    ----------
-    config : TuneConfig
-    on_event : callable
-        Told of each step of each run.
-
-    Returns
-    -------
-    TuneResult
-
-    Raises
-    ------
-    BenchboxError
-        A name, an option or a value is wrong, the data cannot be opened, or no candidate could be scored.
     """
     begun = time.monotonic()
     registry = load_registry(config.plugin_files, config.plugin_folders, timeout_s=config.timeout_s, on_event=on_event)
@@ -217,18 +156,6 @@ def measure_pace(run: RunOptions, on_event: Callable[[Event], None]) -> Pace:
     """Time some candidates of a round on its images, drawn twice: the second draw meets a worker that is warm.
 
     One worker after another, so that what passes between two stacks of scores is the work of one. Nothing is kept.
-
-    Parameters
-    ----------
-    run : RunOptions
-        The round.
-    on_event : callable
-        Told of each step.
-
-    Returns
-    -------
-    Pace
-        Mean of the candidates that did not fail; where all did, each image may take as long as a whole candidate did.
     """
     some = tuple(dict.fromkeys(run.denoisers[i * (len(run.denoisers) - 1) // (PROBED - 1)] for i in range(PROBED)))
     draws = run.repeats
@@ -252,13 +179,7 @@ def measure_pace(run: RunOptions, on_event: Callable[[Event], None]) -> Pace:
 def make_candidates(
     denoiser: str, space: Sequence[tuple[str, tuple[str, ...]]], registry: Registry
 ) -> dict[str, dict[str, str]]:
-    """Options of every combination by canonical specification, the denoiser as it was named first.
-
-    Raises
-    ------
-    BenchboxError
-        The denoiser or an option is unknown, is set twice, or a value is refused.
-    """
+    """Options of every combination by canonical specification, the denoiser as it was named first."""
     named, _ = apply_tuned(parse_spec(denoiser))
     keys = [key for key, _ in space]
     candidates: dict[str, dict[str, str]] = {}

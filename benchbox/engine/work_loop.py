@@ -34,18 +34,10 @@ T = TypeVar("T")
 
 @dataclass
 class WorkQueue(Generic[Task]):
-    """Tasks that may share a worker process; it runs no others.
-
-    Attributes
-    ----------
-    name : str
-    log : Path
-        File that takes what its workers print.
-    tasks : deque
-    """
+    """Tasks that may share a worker process; it runs no others."""
 
     name: str
-    log: Path
+    log: Path  # file that takes what its workers print
     tasks: deque[Task]
     workers: int = field(default=0, init=False)
     done: int = field(default=0, init=False)
@@ -64,21 +56,6 @@ class WorkLoop(Generic[Task, Result]):
 
     A slot whose queue is empty turns to an untouched queue, then helps where most is left, so that no core idles while
     work remains.
-
-    Parameters
-    ----------
-    function : callable
-        Of a module; called in a worker with what `argument` makes of a task.
-    argument : callable
-    on_result : callable
-        Told of each task and its result or failure, by several threads at once.
-    what : str
-        A task in words, for the reason of one that took too long.
-    limits : Limits
-    is_wanted : callable
-        Whether a task still needs to be done when its turn comes.
-    on_worker : callable
-        Told of each queue that gets a worker, by several threads at once.
     """
 
     def __init__(

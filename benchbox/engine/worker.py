@@ -24,13 +24,6 @@ def main(connection: int, output: int | None = None) -> None:
     """Be a worker: read where to work, then a function and its arguments at a time, until nobody wants more.
 
     It leads a process group of its own, so that what a plugin starts can be ended with it.
-
-    Parameters
-    ----------
-    connection : int
-        Socket to the process that asked for this one.
-    output : int, optional
-        Open file for all that is printed.
     """
     end_with_parent()
     adopt_orphans()

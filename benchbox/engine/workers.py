@@ -54,19 +54,10 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """Where a worker works: as if the process that asked for it had started it.
+    """Where a worker works: as if the process that asked for it had started it."""
 
-    Attributes
-    ----------
-    path : list of str
-        Folders to import from.
-    folder : str
-        Working folder.
-    environment : dict of str to str
-    """
-
-    path: list[str]
-    folder: str
+    path: list[str]  # folders to import from
+    folder: str  # working folder
     environment: dict[str, str]
 
     @staticmethod
@@ -180,17 +171,7 @@ def abandon_all() -> None:
 
 
 class WorkerProcess:
-    """A fork of the server that answers one call after another, until its connection is closed.
-
-    Parameters
-    ----------
-    context : WorkerContext
-    settings : WorkerSettings
-    output : int, optional
-        Open file for all that is printed.
-    target : tuple of callable and arguments, optional
-        The first call.
-    """
+    """A fork of the server that answers one call after another, until its connection is closed."""
 
     def __init__(
         self,
@@ -268,12 +249,6 @@ class Worker:
     """A worker process that is started when it is first needed, and again when it has died.
 
     On leaving, it and all that it started are ended, and its temporary files removed.
-
-    Parameters
-    ----------
-    context : WorkerContext
-    log : Path
-        File that takes what is printed in it.
     """
 
     def __init__(self, context: WorkerContext, log: Path) -> None:
@@ -312,26 +287,7 @@ class Worker:
         too_large: Callable[[int], bool],
         stop: threading.Event,
     ) -> Any:
-        """Have the process call a function; an exception comes back as `worker.main` says.
-
-        Parameters
-        ----------
-        function : callable
-            Of a module, so that it pickles.
-        argument : object
-        timeout_s : float
-            Seconds that the call may take; starting the process does not count.
-        too_large : callable
-            Whether the process of this number, with all that it started, holds too much memory.
-        stop : Event
-            Set when the answer is not wanted any more.
-
-        Raises
-        ------
-        TimeLimitPassed, MemoryLimitPassed, Stopped
-            The process is ended.
-        WorkerDied
-        """
+        """Have the process call a function; an exception comes back as `worker.main` says."""
         try:
             process = self._started(stop)
             with contextlib.suppress(OSError):  # the answer then is its end

@@ -14,45 +14,23 @@ Knowledge = Literal["given", "estimated", "blind"]
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a cell or a timing has no result.
-
-    Attributes
-    ----------
-    status : str
-    reason : str
-        The first useful line.
-    detail : str
-        Full traceback or output.
-    """
+    """Why a cell or a timing has no result."""
 
     status: Status
-    reason: str
-    detail: str = ""
+    reason: str  # the first useful line
+    detail: str = ""  # full traceback or output
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a cell ended.
-
-    Attributes
-    ----------
-    status : str
-    reason : str
-    knew : str
-        ``given``, ``estimated`` or ``blind``; empty where it did not come to that.
-    card : TrainingCard or None
-        None where nothing was trained.
-    images : int
-        Images scored.
-    overlap : int or None
-        Scored images that have a duplicate in the split that it was trained on; None where that is not known.
-    """
+    """How a cell ended."""
 
     status: Status
     reason: str = ""
-    knew: Knowledge | Literal[""] = ""
-    card: TrainingCard | None = None
-    images: int = 0
+    knew: Knowledge | Literal[""] = ""  # ``given``, ``estimated`` or ``blind``; empty where it did not come to that
+    card: TrainingCard | None = None  # None where nothing was trained
+    images: int = 0  # images scored
+    # scored images that have a duplicate in the split that it was trained on; None where that is not known
     overlap: int | None = None
 
     @property
@@ -63,17 +41,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What fixed work took in a fresh process under the thread settings of the timing pass.
+    """What fixed work took in a fresh process under the thread settings of the timing pass."""
 
-    Attributes
-    ----------
-    threads : int
-        Threads it was allowed.
-    stencil_ms, product_ms : list of float
-        Milliseconds of a compiled 3x3 stencil and of a product of two float32 matrices: all samples.
-    """
-
-    threads: int
+    threads: int  # threads it was allowed
+    # milliseconds of a compiled 3x3 stencil and of a product of two float32 matrices: all samples
     stencil_ms: list[float]
     product_ms: list[float]
 
@@ -85,44 +56,22 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Timing:
-    """What the timing pass measured of one denoiser, alone in a fresh process.
-
-    Attributes
-    ----------
-    status, reason : str
-    shape : tuple of int
-        Height and width of the timed images.
-    noise : str
-        Canonical noise of the timed images.
-    threads : int
-        Threads it was allowed.
-    batch : int
-        Images a call of the throughput measurement.
-    import_s, setup_s, first_s : float
-        Parts of the cold start in seconds: importing the plugin's module and making the object, `setup`, first call.
-    peak_mb : float
-        Peak resident memory that the denoiser added to the bare process, MiB.
-    threads_used : int
-        Threads alive after timing beyond those of the bare process, plus one.
-    samples_ms : dict of int to list of float
-        Milliseconds a call by batch size: all samples.
-    calibration : Calibration or None
-        Of the machine, before its denoisers were timed; None where it failed.
-    """
+    """What the timing pass measured of one denoiser, alone in a fresh process."""
 
     status: Status
     reason: str = ""
-    shape: tuple[int, int] = (0, 0)
-    noise: str = ""
-    threads: int = 1
-    batch: int = 1
+    shape: tuple[int, int] = (0, 0)  # height and width of the timed images
+    noise: str = ""  # canonical noise of the timed images
+    threads: int = 1  # threads it was allowed
+    batch: int = 1  # images a call of the throughput measurement
+    # parts of the cold start in seconds: importing the plugin's module and making the object, `setup`, first call
     import_s: float = 0.0
     setup_s: float = 0.0
     first_s: float = 0.0
-    peak_mb: float = 0.0
-    threads_used: int = 1
-    samples_ms: dict[int, list[float]] = field(default_factory=dict)
-    calibration: Calibration | None = None
+    peak_mb: float = 0.0  # peak resident memory that the denoiser added to the bare process, MiB
+    threads_used: int = 1  # threads alive after timing beyond those of the bare process, plus one
+    samples_ms: dict[int, list[float]] = field(default_factory=dict)  # milliseconds a call by batch size: all samples
+    calibration: Calibration | None = None  # of the machine, before its denoisers were timed; None where it failed
 
     @property
     def cold_start_s(self) -> float:

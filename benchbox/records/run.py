@@ -20,11 +20,6 @@ def decode(kind: type[T], values: Any) -> T:
     """Make a record from plain values, as `json` reads them.
 
     Every field must have its type; a number or a word is not converted into another.
-
-    Raises
-    ------
-    ValueError
-        A field is missing or of another type; the message names its path, such as ``$.cells[3].status``.
     """
     return msgspec.convert(values, kind, strict=True, str_keys=True)
 
@@ -61,51 +56,26 @@ __all__ = [
 
 @dataclass(frozen=True)
 class DataRecord:
-    """What was opened.
-
-    Attributes
-    ----------
-    dataset, split : str
-    images : int
-        Number of images scored.
-    sizes : str
-        ``'48x48'``, or the range of sizes, height x width.
-    fingerprint : str
-    notes : tuple of str
-    source : str
-        Fingerprint of all images that these were drawn from.
-    label_names : dict of str to tuple of str
-        What the numbers of a label mean.
-    caveat : str
-        What a reader of results on this data set must know.
-    """
+    """What was opened."""
 
     dataset: str
     split: str
-    images: int
-    sizes: str
+    images: int  # number of images scored
+    sizes: str  # ``'48x48'``, or the range of sizes, height x width
     fingerprint: str
     notes: tuple[str, ...] = ()
-    source: str = ""
-    label_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    caveat: str = ""
+    source: str = ""  # fingerprint of all images that these were drawn from
+    label_names: dict[str, tuple[str, ...]] = field(default_factory=dict)  # what the numbers of a label mean
+    caveat: str = ""  # what a reader of results on this data set must know
 
 
 @dataclass(frozen=True)
 class Provider:
-    """Where a plugin came from, and enough to load it again in another process.
-
-    Attributes
-    ----------
-    kind : {'built in', 'entry point', 'file'}
-    target : str
-        Module to import, or absolute path of the file.
-    distribution, version : str
-        The installed package; for a file, a digest of its content.
-    """
+    """Where a plugin came from, and enough to load it again in another process."""
 
     kind: Literal["built in", "entry point", "file"]
-    target: str
+    target: str  # module to import, or absolute path of the file
+    # the installed package; for a file, a digest of its content
     distribution: str = ""
     version: str = ""
 
@@ -119,19 +89,11 @@ class Provider:
 
 @dataclass(frozen=True)
 class PluginSpec:
-    """What to load from which plugin, and its options: enough to make the thing again in another process.
-
-    Attributes
-    ----------
-    provider : Provider
-    spec : str
-        Canonical specification.
-    content : str
-        Digest of the files that it depends on beyond its code; empty where there are none.
-    """
+    """What to load from which plugin, and its options: enough to make the thing again in another process."""
 
     provider: Provider
-    spec: str
+    spec: str  # canonical specification
+    # digest of the files that it depends on beyond its code; empty where there are none
     content: str = field(default="", kw_only=True)
 
     @property
@@ -142,18 +104,10 @@ class PluginSpec:
 
 @dataclass(frozen=True)
 class NoiseRecord:
-    """A noise of a run.
+    """A noise of a run."""
 
-    Attributes
-    ----------
-    label : str
-        What the user typed, which is shown.
-    parts : tuple of PluginSpec
-        Applied from left to right.
-    """
-
-    label: str
-    parts: tuple[PluginSpec, ...]
+    label: str  # what the user typed, which is shown
+    parts: tuple[PluginSpec, ...]  # applied from left to right
 
     @property
     def spec(self) -> str:
@@ -163,31 +117,15 @@ class NoiseRecord:
 
 @dataclass(frozen=True)
 class MetricRecord:
-    """A metric, and what a report must know of it where its plugin is not installed.
+    """A metric, and what a report must know of it where its plugin is not installed."""
 
-    Attributes
-    ----------
-    label : str
-        What the user typed.
-    plugin : PluginSpec
-    title : str
-        Heading of its column.
-    unit : str
-    digits : int or None
-        Decimals that are shown; None for three significant digits.
-    higher_is_better : bool
-    shown : bool
-        Whether its column stays where a table is narrow.
-    summary : str
-    """
-
-    label: str
+    label: str  # what the user typed
     plugin: PluginSpec
-    title: str
+    title: str  # heading of its column
     unit: str
-    digits: int | None
+    digits: int | None  # decimals that are shown; None for three significant digits
     higher_is_better: bool
-    shown: bool
+    shown: bool  # whether its column stays where a table is narrow
     summary: str
 
     @property
@@ -198,34 +136,17 @@ class MetricRecord:
 
 @dataclass(frozen=True)
 class DenoiserRecord:
-    """A row of the results, before it has scores.
+    """A row of the results, before it has scores."""
 
-    Attributes
-    ----------
-    label : str
-        What the user typed, which is shown.
-    plugin : PluginSpec
-    summary : str
-    sigma_use : str
-        Capability: ``required``, ``optional`` or ``unused``.
-    min_size : int
-    deterministic : bool
-    tuned_on : str
-    options : dict
-        Every option with its value in use.
-    notice : str
-        What a reader of the row must know, such as a licence; empty for nothing.
-    """
-
-    label: str
+    label: str  # what the user typed, which is shown
     plugin: PluginSpec
     summary: str
-    sigma_use: SigmaUse
+    sigma_use: SigmaUse  # capability: ``required``, ``optional`` or ``unused``
     min_size: int
     deterministic: bool
     tuned_on: str
-    options: dict[str, str] = field(default_factory=dict)
-    notice: str = ""
+    options: dict[str, str] = field(default_factory=dict)  # every option with its value in use
+    notice: str = ""  # what a reader of the row must know, such as a licence; empty for nothing
 
     @property
     def spec(self) -> str:
@@ -235,62 +156,31 @@ class DenoiserRecord:
 
 @dataclass(frozen=True)
 class Cell:
-    """One denoiser on one noise: the unit that has a status.
+    """One denoiser on one noise: the unit that has a status."""
 
-    Attributes
-    ----------
-    key : str
-        Digest of the content: denoiser, its version, noise, data, protocol and metrics; never of an order.
-    denoiser, noise : str
-        Canonical specifications.
-    skipped : str
-        Reason why it is not run; empty when it is.
-    sigma_factor : float
-        What the given noise level is multiplied by; 1 where it is told as it is.
-    """
-
-    key: str
+    key: str  # digest of the content: denoiser, its version, noise, data, protocol and metrics; never of an order
+    # canonical specifications
     denoiser: str
     noise: str
-    skipped: str = ""
-    sigma_factor: float = 1.0
+    skipped: str = ""  # reason why it is not run; empty when it is
+    sigma_factor: float = 1.0  # what the given noise level is multiplied by; 1 where it is told as it is
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Everything that is known of a run before its first score.
+    """Everything that is known of a run before its first score."""
 
-    Attributes
-    ----------
-    format : int
-        Version of the file format.
-    run_id : str
-    created : str
-        UTC, ISO 8601.
-    command : str
-        What was typed, or the call.
-    options : RunOptions
-        What was asked for; data set, path and split as they were found.
-    data : DataRecord
-    noises : tuple of NoiseRecord
-    metrics : tuple of MetricRecord
-    denoisers : tuple of DenoiserRecord
-    cells : tuple of Cell
-    environment : dict
-        Processor, cores, memory, threads, versions.
-    """
-
-    format: int
+    format: int  # version of the file format
     run_id: str
-    created: str
-    command: str
-    options: RunOptions
+    created: str  # UTC, ISO 8601
+    command: str  # what was typed, or the call
+    options: RunOptions  # what was asked for; data set, path and split as they were found
     data: DataRecord
     noises: tuple[NoiseRecord, ...]
     metrics: tuple[MetricRecord, ...]
     denoisers: tuple[DenoiserRecord, ...]
     cells: tuple[Cell, ...]
-    environment: dict[str, Any]
+    environment: dict[str, Any]  # processor, cores, memory, threads, versions
 
     @property
     def request(self) -> DataRequest:

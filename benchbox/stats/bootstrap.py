@@ -22,18 +22,6 @@ def resampled_means(scores: Values, *, resamples: int = RESAMPLES, seed: int = 0
     A draw is a vector of counts, and the means of all columns over all draws are one matrix product. Values that are
     not finite are left out of the mean of their column, as in `mean_of`.
 
-    Parameters
-    ----------
-    scores : ndarray of float64, shape (N, C)
-        One row an image, the unit of resampling.
-    resamples : int
-    seed : int
-
-    Returns
-    -------
-    ndarray of float64, shape (resamples, C)
-        NaN where a draw held no finite value.
-
     References
     ----------
     Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapters 6 and 13.
@@ -64,18 +52,6 @@ def intervals(resampled: Values, images: NDArray[np.int_], *, level: float = LEV
 
     Plain percentiles are as narrow as a normal interval with the standard deviation of the sample, and cover too
     little where images are few; the tails are moved out to where Student's t has its quantiles.
-
-    Parameters
-    ----------
-    resampled : ndarray of float64, shape (R, C)
-    images : ndarray of int, shape (C,)
-        Number of values that the mean of each column is taken over.
-    level : float
-
-    Returns
-    -------
-    low, high : ndarray of float64, shape (C,)
-        NaN in a column of fewer than `FEWEST_IMAGES` values, or where a resample has none.
 
     References
     ----------

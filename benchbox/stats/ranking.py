@@ -19,76 +19,40 @@ _NORMAL_80 = 0.8416212335729143
 
 @dataclass(frozen=True)
 class Comparison:
-    """A row against another one, image by image.
+    """A row against another one, image by image."""
 
-    Attributes
-    ----------
-    difference : float
-        Mean of the paired differences, this row less the other.
-    low, high : float
-        Simultaneous 95 % interval of this difference: it leaves out zero exactly where the two differ significantly.
-    p : float
-        Adjusted for all pairs of rows, see `benchbox.stats.separation.separate`.
-    apart : bool
-        Whether the two differ significantly.
-    """
-
-    difference: float
+    difference: float  # mean of the paired differences, this row less the other
+    # simultaneous 95 % interval of this difference: it leaves out zero exactly where the two differ significantly
     low: float
     high: float
-    p: float
-    apart: bool
+    p: float  # adjusted for all pairs of rows, see `benchbox.stats.separation.separate`
+    apart: bool  # whether the two differ significantly
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Two rows that follow each other, and what it takes to tell them apart.
+    """Two rows that follow each other, and what it takes to tell them apart."""
 
-    Attributes
-    ----------
-    better, worse : int
-        Columns.
-    difference : float
-        Mean of the paired differences, better less worse.
-    detectable : float
-        Difference that so many images tell apart with a chance of 80 %.
-    further_images : int or None
-        About how many images more would tell this difference apart with a chance of 80 %; 0 where the two are apart,
-        None where their means are equal.
-    """
-
+    # columns
     better: int
     worse: int
-    difference: float
-    detectable: float
+    difference: float  # mean of the paired differences, better less worse
+    detectable: float  # difference that so many images tell apart with a chance of 80 %
+    # about how many images more would tell this difference apart with a chance of 80 %; 0 where the two are
+    # apart, None where their means are equal
     further_images: int | None
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Rows in their order.
+    """Rows in their order."""
 
-    Attributes
-    ----------
-    order : tuple of int
-        Columns, best first.
-    ranks : tuple of (int, int)
-        In this order: the best and the worst rank that each may have.
-    to_best : tuple of Comparison
-        Each row against the first, in this order.
-    neighbours : tuple of Neighbours
-        In this order; empty where nothing was tested.
-    images : int
-    tested : bool
-        Whether there are images enough to test differences; if not, every row may have every rank.
-    """
-
-    order: tuple[int, ...]
-    ranks: tuple[tuple[int, int], ...]
-    to_best: tuple[Comparison, ...]
-    neighbours: tuple[Neighbours, ...]
+    order: tuple[int, ...]  # columns, best first
+    ranks: tuple[tuple[int, int], ...]  # in this order: the best and the worst rank that each may have
+    to_best: tuple[Comparison, ...]  # each row against the first, in this order
+    neighbours: tuple[Neighbours, ...]  # in this order; empty where nothing was tested
     images: int
-    tested: bool
+    tested: bool  # whether there are images enough to test differences; if not, every row may have every rank
 
 
 def rank_rows(scores: Values) -> Ranking:
@@ -101,15 +65,6 @@ def rank_rows(scores: Values) -> Ranking:
     A range always contains the row's place by its mean. Differences vary unequally, so a row may lack a significance
     that one with a mean above or below it has; ranges are then widened until neither end falls from row to row. Only a
     row whose range spans more than half of the table has no part in that, so that one wild row does not widen all.
-
-    Parameters
-    ----------
-    scores : ndarray of float64, shape (N, K)
-        Finite; higher is better.
-
-    Returns
-    -------
-    Ranking
 
     References
     ----------

@@ -24,24 +24,13 @@ _LEAST_VARIANCE = 1e-5
 
 @dataclass(frozen=True)
 class Separation:
-    """Which of the paired differences have a mean other than zero.
+    """Which of the paired differences have a mean other than zero."""
 
-    Attributes
-    ----------
-    difference : ndarray of float64, shape (P,)
-        Means.
-    error : ndarray of float64, shape (P,)
-        Standard errors of the means.
-    critical : float
-        The differences beyond so many standard errors are real; infinite where there are too few images to test.
-    p : ndarray of float64, shape (P,)
-        Adjusted for all P tests; at most 5 % exactly where the difference is real.
-    """
-
-    difference: Values
-    error: Values
+    difference: Values  # shape (P,); means
+    error: Values  # shape (P,); standard errors of the means
+    # the differences beyond so many standard errors are real; infinite where there are too few images to test
     critical: float
-    p: Values
+    p: Values  # shape (P,); adjusted for all P tests; at most 5 % exactly where the difference is real
 
     @property
     def apart(self) -> NDArray[np.bool_]:
@@ -70,19 +59,6 @@ def separate(
     With skewed differences of fewer than 15 images even both together find too much (5 to 6 % for exponential ones),
     so each is held to 3.5 % instead of 5 %. No test of a mean keeps its level for every distribution (Bahadur &
     Savage): for lognormal differences of few images up to 10 % remain.
-
-    Parameters
-    ----------
-    values : ndarray of float64, shape (N, K)
-        Finite; one row an image.
-    first, second : ndarray of int, shape (P,)
-        Columns of each pair; tested is the mean of first less second.
-    resamples : int
-    seed : int
-
-    Returns
-    -------
-    Separation
 
     References
     ----------

@@ -15,41 +15,22 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Mean:
-    """Mean of per-image scores.
+    """Mean of per-image scores."""
 
-    Attributes
-    ----------
-    mean : float
-        Over the images that have a value; NaN where none has one.
-    images : int
-        Images scored.
-    perfect : int
-        Images restored exactly, or better than `PERFECT_DB`; each counts as that.
-    undefined : int
-        Images without a value; they are not in the mean.
-    low, high : float
-        Bootstrap interval of the mean at 95 %; NaN for fewer than 10 images.
-    """
-
-    mean: float
-    images: int
-    perfect: int = 0
-    undefined: int = 0
+    mean: float  # over the images that have a value; NaN where none has one
+    images: int  # images scored
+    perfect: int = 0  # images restored exactly, or better than `PERFECT_DB`; each counts as that
+    undefined: int = 0  # images without a value; they are not in the mean
+    # bootstrap interval of the mean at 95 %; NaN for fewer than 10 images
     low: float = math.nan
     high: float = math.nan
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Summary of latency samples, in milliseconds a call.
+    """Summary of latency samples, in milliseconds a call."""
 
-    Attributes
-    ----------
-    p50, p90, p99 : float
-        Quantiles, by linear interpolation between samples.
-    samples : int
-    """
-
+    # quantiles, by linear interpolation between samples
     p50: float
     p90: float
     p99: float
@@ -65,16 +46,6 @@ def counted(scores: NDArray[Any], unit: str) -> Values:
 
     An image that is restored exactly has an infinite PSNR. To leave it out would punish the row that restores it and
     hide its loss, so in dB it counts as `PERFECT_DB`. What has no value in any unit is NaN.
-
-    Parameters
-    ----------
-    scores : ndarray, shape (N,)
-    unit : str
-        Unit of the metric.
-
-    Returns
-    -------
-    ndarray of float64, shape (N,)
     """
     values = np.asarray(scores, dtype=np.float64)
     if unit == "dB":
@@ -83,18 +54,7 @@ def counted(scores: NDArray[Any], unit: str) -> Values:
 
 
 def mean_of(scores: NDArray[Any], unit: str = "") -> Mean:
-    """Mean of the scores that have a value, as they are `counted`.
-
-    Parameters
-    ----------
-    scores : ndarray, shape (N,)
-    unit : str
-        Unit of the metric.
-
-    Returns
-    -------
-    Mean
-    """
+    """Mean of the scores that have a value, as they are `counted`."""
     values = counted(scores, unit)
     finite = np.isfinite(values)
     return Mean(
@@ -109,18 +69,6 @@ def average_repeats(columns: Mapping[str, NDArray[Any]], repeats: int) -> dict[s
     """One row an image: the mean over the noises that were drawn for it.
 
     Images are the unit of every comparison and of resampling, so that repeats never fake certainty.
-
-    Parameters
-    ----------
-    columns : mapping of str to ndarray, each of shape (N * repeats,)
-        Rows ordered by image.
-    repeats : int
-        Rows of each image.
-
-    Returns
-    -------
-    dict of str to ndarray, each of shape (N,)
-        A mean leaves out what is not finite, and is that where nothing else is there.
     """
     if repeats == 1:
         return dict(columns)
@@ -135,16 +83,6 @@ def average_repeats(columns: Mapping[str, NDArray[Any]], repeats: int) -> dict[s
 
 
 def latency_of(samples_ms: Sequence[float]) -> Latency:
-    """Quantiles of latency samples.
-
-    Parameters
-    ----------
-    samples_ms : sequence of float
-        Milliseconds a call; at least one.
-
-    Returns
-    -------
-    Latency
-    """
+    """Quantiles of latency samples."""
     p50, p90, p99 = np.percentile(np.asarray(samples_ms, dtype=np.float64), (50, 90, 99))
     return Latency(float(p50), float(p90), float(p99), len(samples_ms))

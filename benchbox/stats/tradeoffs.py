@@ -13,48 +13,22 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Pair:
-    """Two rows that complement each other.
+    """Two rows that complement each other."""
 
-    Attributes
-    ----------
-    first, second : int
-        Columns, the better of the two first.
-    together : float
-        Mean of the better of the two for each image.
-    gain : float
-        By how much it is above the mean of the first alone.
-    """
-
+    # columns, the better of the two first
     first: int
     second: int
-    together: float
-    gain: float
+    together: float  # mean of the better of the two for each image
+    gain: float  # by how much it is above the mean of the first alone
 
 
 def oracle(scores: Values) -> float:
-    """Mean of the best row for each image: what a perfect choice among the rows would reach.
-
-    Parameters
-    ----------
-    scores : ndarray of float64, shape (N, K)
-        Higher is better.
-    """
+    """Mean of the best row for each image: what a perfect choice among the rows would reach."""
     return float(scores.max(axis=1).mean())
 
 
 def complements(scores: Values) -> tuple[Pair, ...]:
-    """Pairs of rows by what picking the better of the two for each image adds, most first.
-
-    Parameters
-    ----------
-    scores : ndarray of float64, shape (N, K)
-        Higher is better.
-
-    Returns
-    -------
-    tuple of Pair
-        All pairs of different rows.
-    """
+    """Pairs of rows by what picking the better of the two for each image adds, most first."""
     means = scores.mean(axis=0)
     pairs = []
     for one in range(scores.shape[1]):
@@ -67,19 +41,7 @@ def complements(scores: Values) -> tuple[Pair, ...]:
 
 
 def pareto_front(quality: Sequence[float], cost: Sequence[float]) -> tuple[bool, ...]:
-    """Which rows no other beats: none is at least as good at no more cost, and better in one of the two.
-
-    Parameters
-    ----------
-    quality : sequence of float, length K
-        Higher is better.
-    cost : sequence of float, length K
-        Lower is better.
-
-    Returns
-    -------
-    tuple of bool, length K
-    """
+    """Which rows no other beats: none is at least as good at no more cost, and better in one of the two."""
     points = list(zip(quality, cost, strict=True))
     return tuple(
         not any(q >= own_q and c <= own_c and (q > own_q or c < own_c) for q, c in points) for own_q, own_c in points

@@ -27,23 +27,6 @@ def set_aside_foreign_files(store: RunStore, planned: Planned) -> list[str]:
 
     Scores are kept that are of a planned shard and hold its images; a cell whose scores are not all there loses its
     outcome too, so that it is computed again.
-
-    Parameters
-    ----------
-    store : RunStore
-        It is locked.
-    planned : mapping of (int, int) to (ndarray of intp, int)
-        The shards of each cell.
-
-    Returns
-    -------
-    list of str
-        Paths relative to the run's folder.
-
-    Raises
-    ------
-    BenchboxError
-        One cannot be moved, or an outcome is damaged.
     """
     folder = store.folder
     with explain_errors(folder / ASIDE):

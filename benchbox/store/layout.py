@@ -50,20 +50,7 @@ def list_runs(results: Path) -> list[Path]:
 
 
 def find_run(results: Path, name: str = "") -> Path:
-    """Find a run.
-
-    Parameters
-    ----------
-    results : Path
-        Folder of all runs.
-    name : str
-        A run's id, a unique start of it, or the path of its folder; empty for the newest.
-
-    Raises
-    ------
-    BenchboxError
-        There is none, or several fit.
-    """
+    """Find a run."""
     if name and (Path(name) / "run.json").is_file():
         return Path(name)
     runs = list_runs(results)

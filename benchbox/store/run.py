@@ -25,36 +25,14 @@ PARTS = ("scores", "outcomes", "timing", "logs")
 
 @dataclass(frozen=True)
 class RunStore:
-    """The folder of one run.
+    """The folder of one run."""
 
-    Attributes
-    ----------
-    folder : Path
-        ``results/<run-id>``.
-    record : RunRecord
-        What was known before the first score.
-    """
-
-    folder: Path
-    record: RunRecord
+    folder: Path  # ``results/<run-id>``
+    record: RunRecord  # what was known before the first score
 
     @classmethod
     def create(cls, results: Path, record: RunRecord, images: Columns) -> RunStore:
-        """Make the folder of a new run.
-
-        Parameters
-        ----------
-        results : Path
-            Folder of all runs; made when it is missing.
-        record : RunRecord
-        images : mapping of str to ndarray, each of shape (N,)
-            Columns of the images' table: id, height, width and labels.
-
-        Raises
-        ------
-        BenchboxError
-            The folder cannot be written.
-        """
+        """Make the folder of a new run."""
         folder = results / record.run_id
         with explain_errors(folder):
             folder.mkdir(parents=True)
@@ -68,13 +46,7 @@ class RunStore:
 
     @classmethod
     def open(cls, folder: Path) -> RunStore:
-        """Open the folder of a run.
-
-        Raises
-        ------
-        BenchboxError
-            It holds no run, or one of another format.
-        """
+        """Open the folder of a run."""
         values = read_json(folder / "run.json")
         if values.get("format") != FORMAT:
             raise BenchboxError(
@@ -109,19 +81,7 @@ class RunStore:
         return sorted((int(name[1]), int(name[2])) for name in names if name)
 
     def scores(self, cell: str) -> dict[str, NDArray[Any]]:
-        """Per-image scores of a cell, ordered by image.
-
-        Returns
-        -------
-        dict of str to ndarray, each of shape (M,)
-            ``image`` (position in the images' table), one column a metric, ``sigma_true`` and ``sigma_told`` (NaN where
-            none is defined or told), and the others of `docs/results-format.md`.
-
-        Raises
-        ------
-        BenchboxError
-            A file is damaged.
-        """
+        """Per-image scores of a cell, ordered by image."""
         tables = [self.shard(cell, start, stop) for start, stop in self.finished_shards(cell)]
         if not tables:
             return {}
@@ -207,14 +167,7 @@ class RunStore:
         self._write_json(f"timing/{key}.json", values)
 
     def timings(self, *, include_unlike_machines: bool = False) -> dict[str, Timing]:
-        """Timings by canonical denoiser.
-
-        Parameters
-        ----------
-        include_unlike_machines : bool
-            Whether to give those of a merged run whose rows were timed on unlike machines: their latencies compare
-            only through the calibration.
-        """
+        """Timings by canonical denoiser."""
         found: dict[str, Timing] = {}
         if not self.record.options.timing and not include_unlike_machines:
             return found
@@ -240,16 +193,7 @@ class RunStore:
         return found
 
     def write_previews(self, key: str, columns: Columns, pictures: Mapping[str, Sequence[NDArray[np.float32]]]) -> None:
-        """Keep pictures of a few images.
-
-        Parameters
-        ----------
-        key : str
-            A cell's key for what its denoiser made, `noise_key` of a noise for what all denoisers met.
-        columns : mapping of str to ndarray, each of shape (M,)
-        pictures : mapping of str to sequence of M ndarrays of float32, each of shape (H, W)
-            Pictures in one row are of one size; half precision of them is kept.
-        """
+        """Keep pictures of a few images."""
         sizes = np.array([picture.shape for picture in next(iter(pictures.values()))], dtype=np.int32).reshape(-1, 2)
         table = dict(columns) | {"height": sizes[:, 0], "width": sizes[:, 1]}
         for name, stack in pictures.items():
@@ -288,13 +232,7 @@ class RunStore:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run, so that no other process works on it.
-
-        Raises
-        ------
-        BenchboxError
-            Another process does.
-        """
+        """Hold the run, so that no other process works on it."""
         import fcntl
 
         with explain_errors(self.folder / "lock"):

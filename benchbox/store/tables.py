@@ -33,28 +33,7 @@ def table_bytes(columns: Columns, about: str = "") -> bytes:
 
 
 def read_table(path: Path, kinds: Mapping[str, str] = {}, others: str = "", about: str = "") -> dict[str, NDArray[Any]]:
-    """Read a Parquet file.
-
-    Parameters
-    ----------
-    path : Path
-    kinds : mapping of str to str
-        Columns that must be there, with the kinds of numpy's types that each may be of: ``'iu'`` for whole numbers,
-        ``'f'``, ``'O'`` for text or bytes.
-    others : str
-        Kinds of all other columns; empty for any.
-    about : str
-        What it must be about where it says so, as it was given to `table_bytes`.
-
-    Returns
-    -------
-    dict of str to ndarray, each of shape (N,)
-
-    Raises
-    ------
-    BenchboxError
-        It is missing or damaged, claims to hold more than a run has, or its columns are others.
-    """
+    """Read a Parquet file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -32,13 +32,7 @@ def _base() -> Path:
 
 @contextlib.contextmanager
 def usable_cache() -> Iterator[str]:
-    """Give this process, and those that it starts, a temporary cache where theirs cannot be written.
-
-    Yields
-    ------
-    str
-        What is wrong with the cache and how to mend it, in one line; empty where it is usable.
-    """
+    """Give this process, and those that it starts, a temporary cache where theirs cannot be written."""
     base = _base()
     problem = _problem(base)
     if not problem:
@@ -75,27 +69,14 @@ def _problem(base: Path) -> str:
 
 
 class CacheFolder:
-    """Cached data of one kind.
-
-    Parameters
-    ----------
-    name : str
-        Name of the kind; the folder lies below ``BENCHBOX_CACHE_DIR`` or the user's cache folder, and is made
-        when first written.
-    """
+    """Cached data of one kind."""
 
     def __init__(self, name: str) -> None:
         self.path = _base() / name
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Word what keeps the folder from being written.
-
-        Raises
-        ------
-        BenchboxError
-            The disk is full, or the folder cannot be written.
-        """
+        """Word what keeps the folder from being written."""
         try:
             yield
         except OSError as error:

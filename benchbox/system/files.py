@@ -25,26 +25,7 @@ class UnboundedFile(OSError):
 
 
 def read_bounded(path: Path, most: int) -> bytes:
-    """Read a whole file.
-
-    Parameters
-    ----------
-    path : Path
-        A link is followed; what it leads to must be a regular file, for a pipe or a device may have no end.
-    most : int
-        Bytes that it may have.
-
-    Returns
-    -------
-    bytes
-
-    Raises
-    ------
-    UnboundedFile
-        It is no regular file, is larger, or grows.
-    OSError
-        It cannot be read.
-    """
+    """Read a whole file."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
@@ -74,13 +55,7 @@ _AGAIN_S = 0.05
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """Make a folder that nobody else may enter, and remove it in the end with all that is in it.
-
-    Raises
-    ------
-    BenchboxError
-        There is no room for it, or it may not be made.
-    """
+    """Make a folder that nobody else may enter, and remove it in the end with all that is in it."""
     try:
         folder = tempfile.TemporaryDirectory(prefix="benchbox-", ignore_cleanup_errors=True)
     except OSError as error:
@@ -108,13 +83,7 @@ _MOST_JSON = 256 << 20
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside its place, bring it to the disk, then give it its name.
-
-    Raises
-    ------
-    BenchboxError
-        It cannot be written.
-    """
+    """Write a file beside its place, bring it to the disk, then give it its name."""
     with explain_errors(path):
         path.parent.mkdir(exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)

@@ -15,15 +15,7 @@ LIMIT = 2**20
 
 
 class OutputKeeper:
-    """A named pipe that processes may write to, and a thread that reads it, so that no output fills the disk.
-
-    Parameters
-    ----------
-    log : Path
-        File that takes the first `LIMIT` bytes; it is appended to.
-    folder : Path
-        Folder for the pipe.
-    """
+    """A named pipe that processes may write to, and a thread that reads it, so that no output fills the disk."""
 
     def __init__(self, log: Path, folder: Path) -> None:
         self._log = log

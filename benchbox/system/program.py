@@ -51,11 +51,6 @@ def killing_new_children(*, of_this_thread: bool = False) -> Iterator[None]:
     """On leaving, end every child process that was started inside and still runs, and all that it started.
 
     A daemon is ended too, because orphans become children of this process meanwhile. On Linux only.
-
-    Parameters
-    ----------
-    of_this_thread : bool
-        Spare what other threads have started: in a process that is not ours they may be somebody else's.
     """
     if sys.platform != "linux":
         yield
@@ -100,17 +95,6 @@ class GuardedProgram(subprocess.Popen[bytes]):
 
     The guardian also ends it when the process that made this one goes away, for whatever reason. The program leads a
     session of its own. Use it in a ``with`` statement, which ends it.
-
-    Parameters
-    ----------
-    command : sequence of str
-        Path of the program, and its arguments.
-    stdin, stdout, stderr : int or file
-        As for `subprocess.Popen`.
-    pass_fds : sequence of int
-        Further open files that the program inherits.
-    environment : mapping of str to str, optional
-        Its environment; by default that of this process.
     """
 
     def __init__(
@@ -151,20 +135,7 @@ class GuardedProgram(subprocess.Popen[bytes]):
         self.end()
 
     def wait_within(self, seconds: float, too_large: Callable[[int], bool] = lambda pid: False) -> int:
-        """Wait for the program to exit by itself; give its exit code.
-
-        Parameters
-        ----------
-        seconds : float
-            How long it may take.
-        too_large : callable
-            Whether the process of this number, with all that it started, holds too much memory.
-
-        Raises
-        ------
-        TimeLimitPassed, MemoryLimitPassed
-            It goes on running: `end` ends it.
-        """
+        """Wait for the program to exit by itself; give its exit code."""
         end = time.monotonic() + seconds
         while self.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -201,13 +172,6 @@ class Child:
     """A fresh interpreter under a guardian that runs one module of this package; use it in a ``with`` statement.
 
     What it prints is bounded: a plugin may print without end.
-
-    Parameters
-    ----------
-    module : str
-        Its function ``main`` is called, which talks to this process through `parent_connection`.
-    environment : mapping of str to str, optional
-        Variables to set, before anything is imported.
     """
 
     def __init__(self, module: str, environment: Mapping[str, str] | None = None) -> None:
@@ -251,15 +215,7 @@ class Child:
             self._pipe.send(value)
 
     def receive(self, timeout_s: float) -> Any:
-        """Wait for a value.
-
-        Raises
-        ------
-        ChildDied
-            The process ended first.
-        ChildHangs
-            Nothing came in time.
-        """
+        """Wait for a value."""
         if not self._pipe.poll(timeout_s):
             raise ChildHangs(f"no answer within {timeout_s:g} s")
         try:
