@@ -19,6 +19,7 @@ from benchbox.cli.options import (
     run_options,
     typed_command,
 )
+from benchbox.records.options import DEFAULT_METRICS
 
 if TYPE_CHECKING:
     from benchbox.engine.tune import TuneResult
@@ -147,7 +148,7 @@ _SHOWN = 10
     limit={"default": 500},
     jobs={"help": "Worker processes.  [default: all cores]"},
 )
-@click.option("--metric", default="psnr", show_default=True, metavar="METRIC", help="Metric to improve.")
+@click.option("--metric", default=DEFAULT_METRICS[0], show_default=True, metavar="METRIC", help="Metric to improve.")
 @click.option(
     "--budget",
     type=Duration(),

@@ -18,7 +18,7 @@ from benchbox.engine.data import choose_dataset, open_data
 from benchbox.engine.events import Event, ShardDone
 from benchbox.engine.halving import Budget, Pace, Trial, search
 from benchbox.engine.run import execute
-from benchbox.records.options import DEFAULT_NOISE, DataRequest, Protocol, RunOptions
+from benchbox.records.options import DEFAULT_METRICS, DEFAULT_NOISE, DataRequest, Protocol, RunOptions
 from benchbox.records.specs import Spec, parse_spec, write_value
 from benchbox.records.tuned import TunedOptions, apply_tuned
 from benchbox.registry import Registry, load_registry
@@ -39,7 +39,7 @@ class TuneConfig:
     noises: tuple[str, ...] = (DEFAULT_NOISE,)  # specifications; the score of a candidate is the mean over them
     data: DataRequest = field(default_factory=DataRequest)  # an empty split means Training, where the data set has one
     protocol: Protocol = field(default_factory=Protocol)
-    metric: str = "psnr"  # specification of the metric to improve
+    metric: str = DEFAULT_METRICS[0]  # specification of the metric to improve
     budget_s: float | None = None  # seconds the search may take, about; None for the whole grid on all images
     jobs: int = 1  # worker processes
     timeout_s: float = 600.0  # seconds that one shard may take
@@ -136,8 +136,8 @@ def tune(config: TuneConfig, on_event: Callable[[Event], None]) -> TuneResult:
         noises=tuple(one.spec for one in record.noises),
         protocol=config.protocol,
         metric=record.metrics[0].spec,
-        score=best.score,
-        start_score=next(trial.score for trial in trials if trial.label == start),
+        score=_finite(best.score),
+        start_score=_finite(next(trial.score for trial in trials if trial.label == start)),
         candidates=len(candidates),
         run=record.run_id,
         command=config.command,
@@ -203,6 +203,11 @@ def _trials(store: RunStore) -> list[Trial]:
             score = float(np.mean([mean_of(store.scores(cell.key)[metric.spec], metric.unit).mean for cell in cells]))
         trials.append(Trial(denoiser.spec, score, store.record.data.images, reason))
     return trials
+
+
+def _finite(score: float) -> float | None:
+    """The score, or None for infinity and NaN, which JSON does not know."""
+    return score if math.isfinite(score) else None
 
 
 def _with_split(request: DataRequest, registry: Registry) -> DataRequest:

@@ -27,8 +27,9 @@ class TunedOptions:
     noises: tuple[str, ...]  # canonical noises; the score is the mean over them
     protocol: Protocol
     metric: str  # canonical metric that was improved
-    score: float  # its mean with these options
-    start_score: float  # its mean with the options that the search started from, on the same images
+    score: float | None  # its mean with these options; None where no image has a value
+    # its mean with the options that the search started from, on the same images; None where it has none
+    start_score: float | None
     candidates: int  # number of settings that were tried
     run: str  # id of the run that holds the scores of the last round
     command: str = ""  # what was typed, or the call
@@ -42,7 +43,7 @@ class TunedOptions:
     def save(self, path: Path) -> None:
         """Write the options as JSON."""
         try:
-            path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+            path.write_text(json.dumps(asdict(self), indent=2, allow_nan=False) + "\n", encoding="utf-8")
         except OSError as error:
             raise BenchboxError(
                 f"cannot write {path}: {error.strerror or error}", hint="choose another file with --output"

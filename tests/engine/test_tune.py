@@ -266,6 +266,7 @@ def test_the_best_setting_of_a_real_search_is_the_best_of_its_run(tmp_path: Path
     assert result.trials[0].score == max(trial.score for trial in result.trials)
     best = result.best
     assert (best.dataset, best.images, best.candidates, best.run) == ("sample", 40, 5, store.record.run_id)
+    assert best.score is not None and best.start_score is not None
     assert best.score >= best.start_score
     assert next(trial.score for trial in result.trials if trial.label == result.start) == best.start_score
     # A single width cannot follow two noise levels, the default does.
@@ -404,6 +405,22 @@ def test_images_that_repeat_are_left_out(benchbox: Callable[..., CompletedProces
     said = benchbox("tune", "median", "--space", "size=3", "--data", table, "--drop-duplicates", **cache).stdout
     assert "median tuned on fer2013 Training: 8 images" in said
     assert "note: duplicates left out: 2 of 10 images, 2 that repeat another one" in said
+
+
+def test_a_start_without_a_score_is_written_as_null(tmp_path: Path) -> None:
+    plugin = tmp_path / "fragile.py"
+    plugin.write_text(FRAGILE.replace("shift: float = 0.3", "shift: float = 0.1"), encoding="utf-8")
+    config = TuneConfig(
+        "fragile",
+        (("shift", ("0.02",)),),
+        data=DataRequest(limit=10),
+        results=tmp_path / "results",
+        plugin_files=(plugin,),
+    )
+    best = tune(config, quiet).best
+    best.save(tmp_path / "tuned.json")
+    assert json.loads((tmp_path / "tuned.json").read_text(), parse_constant=pytest.fail)["start_score"] is None
+    assert TunedOptions.load(tmp_path / "tuned.json") == best
 
 
 def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
