@@ -47,7 +47,9 @@ def make_record(
         images,
         command="benchbox run --noise gaussian:0.1 --data fer2013.csv",
         options=RunOptions(data="fer2013.csv", split="PublicTest", seed=7, jobs=1, previews=0),
-        data=DataRecord("fer2013", "PublicTest", images, "48x48", "0123456789abcdef", source="5050505050505050"),
+        data=DataRecord(
+            "fer2013", "PublicTest", images, "48x48", "0123456789abcdef", source="5050505050505050", fitted="Training"
+        ),
         environment={
             "cpu": "Example CPU",
             "cores": 2,

@@ -124,8 +124,8 @@ class Dataset(ABC):
         Paper, DOI or source.
     splits : tuple of str
         Names that ``--split`` accepts, the default for evaluation first; empty if there are no splits.
-    fitted, validated : str
-        Splits used to fit and to validate in training; empty if training has to divide the images itself.
+    fitted, validated, tested : str
+        Splits used to fit, to validate in training, and for the final comparison; empty if the data have none for it.
     caveat : str
         A sentence that readers of results on this data set must know; empty if there is none.
     label_names : mapping of str to tuple of str
@@ -138,11 +138,12 @@ class Dataset(ABC):
     splits: ClassVar[tuple[str, ...]] = ()
     fitted: ClassVar[str] = ""
     validated: ClassVar[str] = ""
+    tested: ClassVar[str] = ""
     caveat: ClassVar[str] = ""
     label_names: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def training_hashes(self) -> Path | None:
-        """Path of the perceptual hashes of the training split, used when the data lack it; None if there are none."""
+        """Path of the perceptual hashes of the `fitted` split, used when the data lack it; None if there are none."""
         return None
 
     @abstractmethod

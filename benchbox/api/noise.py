@@ -21,6 +21,8 @@ class NoiseModel(ABC):
         Name on the command line: lower-case letters, digits and hyphens.
     summary : str
         One line for listings.
+    level_title : str
+        What the first option, the level, means, for captions: ``'peak photons'``.
     formula : str
         The noisy image as a function of the clean one.
     reference : str
@@ -34,6 +36,7 @@ class NoiseModel(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    level_title: ClassVar[str] = "level"
     formula: ClassVar[str]
     reference: ClassVar[str] = ""
     example: ClassVar[str]

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from benchbox.api.dataset import Dataset, ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError
 from benchbox.audit.duplicates import group, links_between, links_within, match_hashes
-from benchbox.audit.splits import TRAINING, split_parts
+from benchbox.audit.splits import split_parts
 from benchbox.records.outcomes import Outcome
 from benchbox.records.run import DataRecord
 
 HASHED = (
-    f"compared with ten-byte hashes of {TRAINING}, not with its images; on PublicTest of FER2013 this misses 3 % of "
+    "compared with ten-byte hashes of {fitted}, not with its images; on PublicTest of FER2013 this misses 3 % of "
     "the duplicates and leaves out 4 % of the other images without need"
 )
 
@@ -25,7 +25,7 @@ HASHED = (
 class Repeats:
     """What `--drop-duplicates` looks at."""
 
-    # shape (N,); images that have a duplicate in the Training split; none where they are of that split themselves
+    # shape (N,); images that have a duplicate in the `fitted` split; none where they are of that split themselves
     in_training: NDArray[np.bool_]
     again: NDArray[np.bool_]  # shape (N,); of the others, those that repeat an image before them
     note: str = ""  # what kept it from looking into Training itself; empty where nothing did
@@ -45,9 +45,9 @@ def repeats_among(images: ImageSet, dataset: Dataset, training: ImageSet | None,
         seen[links_between(images, training).links[:, 0]] = True
     elif missing and hashes is not None:
         seen = match_hashes(images, hashes)
-        note, compared = f"{HASHED} ({missing})", True
+        note, compared = f"{HASHED.format(fitted=dataset.fitted)} ({missing})", True
     elif missing:
-        note = f"not compared with {TRAINING}: {missing}"
+        note = f"not compared with {dataset.fitted}: {missing}"
     group_of = group(links_within(images).links, len(images))
     grouped = group_of >= 0
     in_training = seen | (grouped & np.isin(group_of, group_of[grouped & seen]))
@@ -58,8 +58,8 @@ def repeats_among(images: ImageSet, dataset: Dataset, training: ImageSet | None,
 
 
 def needs_training(dataset: Dataset, split: str) -> bool:
-    """Whether images of a split may have duplicates in a Training split that they are no part of."""
-    return TRAINING in dataset.splits and TRAINING not in split_parts(split)
+    """Whether images of a split may have duplicates in a split for training that they are no part of."""
+    return bool(dataset.fitted) and dataset.fitted not in split_parts(split)
 
 
 def find_repeats(images: ImageSet, dataset: Dataset, path: Path | None, *, skip_bad: bool = False) -> Repeats:
@@ -68,7 +68,7 @@ def find_repeats(images: ImageSet, dataset: Dataset, path: Path | None, *, skip_
     training, missing = None, ""
     if needs_training(dataset, images.split):
         try:
-            training = dataset.load(path, split=TRAINING, skip_bad=skip_bad)
+            training = dataset.load(path, split=dataset.fitted, skip_bad=skip_bad)
         except BenchboxError as problem:
             missing = problem.message
     repeats = repeats_among(whole, dataset, training, missing)
@@ -78,12 +78,12 @@ def find_repeats(images: ImageSet, dataset: Dataset, path: Path | None, *, skip_
 
 
 def without_duplicates(images: ImageSet, dataset: Dataset, path: Path | None, *, skip_bad: bool = False) -> ImageSet:
-    """Leave out images that have a duplicate in the Training split, and all but the first of those that repeat."""
+    """Leave out images that have a duplicate in the `fitted` split, and all but the first of those that repeat."""
     repeats = find_repeats(images, dataset, path, skip_bad=skip_bad)
     kept = np.flatnonzero(~repeats.in_training & ~repeats.again)
     parts = []
     if repeats.compared and needs_training(dataset, images.split):
-        kind = f"that match a hash of {TRAINING}" if repeats.note else f"with a duplicate in {TRAINING}"
+        kind = f"that match a hash of {dataset.fitted}" if repeats.note else f"with a duplicate in {dataset.fitted}"
         parts.append(f"{int(repeats.in_training.sum()):,} {kind}")
     parts.append(f"{int(repeats.again.sum()):,} that repeat another one")
     notes = [f"duplicates left out: {len(images) - len(kept):,} of {len(images):,} images, {', '.join(parts)}"]
@@ -122,3 +122,11 @@ def is_trained_on(data: DataRecord, outcome: Outcome) -> bool:
 def shares_split(data: DataRecord, dataset: str, split: str) -> bool:
     """Whether two splits of one data set have a part in common; names may join several by ``+``."""
     return bool(split and dataset == data.dataset and set(split.split("+")) & set(data.split.split("+")))
+
+
+def is_trained_beside(data: DataRecord, outcome: Outcome) -> bool:
+    """Whether a card names the split that trainings fit, and only other splits of the same data are scored."""
+    card = outcome.card
+    if card is None or card.dataset != data.dataset or not data.fitted:
+        return False
+    return data.fitted in split_parts(card.split) and data.fitted not in split_parts(data.split)

@@ -8,9 +8,6 @@ from pathlib import Path
 from benchbox.api.dataset import Dataset, ImageSet
 from benchbox.api.errors import BenchboxError
 
-TRAINING = "Training"
-"""The split that networks are trained on, by the name that every data set with splits gives it."""
-
 
 @dataclass(frozen=True)
 class Splits:
@@ -29,7 +26,7 @@ def open_splits(dataset: Dataset, path: Path | None, *, skip_bad: bool = False) 
         return Splits((dataset.load(path, skip_bad=skip_bad),), {})
     sets: dict[str, ImageSet] = {}
     missing: dict[str, BenchboxError] = {}
-    for split in sorted(dataset.splits, key=lambda name: (split_parts(name) != {name}, name != TRAINING)):
+    for split in sorted(dataset.splits, key=lambda name: (split_parts(name) != {name}, name != dataset.fitted)):
         if split_parts(split) & sets.keys():
             continue
         try:
@@ -48,8 +45,3 @@ def open_splits(dataset: Dataset, path: Path | None, *, skip_bad: bool = False) 
 def split_parts(split: str) -> set[str]:
     """Names that a split joins; its own where it joins none."""
     return set(split.split("+"))
-
-
-def scores_other_splits(fitted: str, scored: str) -> bool:
-    """Whether the Training split was fitted and only other splits of the same data are scored."""
-    return TRAINING in split_parts(fitted) and TRAINING not in split_parts(scored)

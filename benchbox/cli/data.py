@@ -164,7 +164,7 @@ def _show_duplicates(
     total = sum(one["images"] for one in counts)
     echo(f"{kind.name}: {total:,} images compared with each other")
     for one in counts:
-        _show_counts(one)
+        _show_counts(one, kind.fitted)
     for name, reason in splits.missing.items():
         echo(f"{name}: not there ({reason})")
     _show_groups(groups, split)
@@ -243,10 +243,9 @@ def _groups(sets: Sequence[ImageSet], found: Duplicates, split: str) -> list[dic
 
 def _counts(kind: Dataset, splits: Splits, found: Duplicates) -> list[dict[str, Any]]:
     from benchbox.audit.contamination import needs_training, repeats_among
-    from benchbox.audit.splits import TRAINING
 
-    training = next((images for images in splits.sets if images.split == TRAINING), None)
-    missing = splits.missing.get(TRAINING, "")
+    training = next((images for images in splits.sets if images.split == kind.fitted), None)
+    missing = splits.missing.get(kind.fitted, "")
     counts, start = [], 0
     for images in splits.sets:
         needed = needs_training(kind, images.split)
@@ -263,11 +262,11 @@ def _counts(kind: Dataset, splits: Splits, found: Duplicates) -> list[dict[str, 
     return counts
 
 
-def _show_counts(one: dict[str, Any]) -> None:
+def _show_counts(one: dict[str, Any], fitted: str) -> None:
     echo(one["split"] or "all images", bold=True, nl=False)
     words = [f"{one['images']:,} images, {one['in_groups']:,} have a duplicate"]
     if one.get("in_training") is not None:
-        words.append(f"{one['in_training']:,} have one in Training")
+        words.append(f"{one['in_training']:,} have one in {fitted}")
     words.append(f"{one['repeated']:,} {'others ' if 'in_training' in one else ''}repeat one before them")
     echo(f"  {', '.join(words)}; --drop-duplicates keeps {one['images'] - one['left_out']:,}")
     if one.get("note"):

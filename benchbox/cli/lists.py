@@ -70,6 +70,7 @@ def noises(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: st
             "name": name,
             "summary": entry.cls.summary,
             "formula": entry.cls.formula,
+            "level": entry.cls.level_title,
             "options": _options(entry.cls),
             "example": entry.cls.example,
             "reference": entry.cls.reference,
@@ -93,6 +94,9 @@ def datasets(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: 
             "name": name,
             "summary": entry.cls.summary,
             "splits": ", ".join(entry.cls.splits),
+            "fitted": entry.cls.fitted,
+            "validated": entry.cls.validated,
+            "tested": entry.cls.tested,
             "reference": entry.cls.reference,
             "from": entry.provider.label,
         }

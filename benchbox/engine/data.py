@@ -11,8 +11,7 @@ import xxhash
 
 from benchbox.api.dataset import Dataset, ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError, did_you_mean
-from benchbox.audit.contamination import find_repeats, without_duplicates
-from benchbox.audit.splits import scores_other_splits
+from benchbox.audit.contamination import find_repeats, is_trained_beside, without_duplicates
 from benchbox.builtin.datasets.sniff import read_head, refuse_known_mistakes, require_exists
 from benchbox.engine.events import Event, StageStarted
 from benchbox.records.outcomes import Outcome
@@ -115,13 +114,16 @@ def describe_data(images: ImageSet, kind: type[Dataset]) -> DataRecord:
         notes=images.notes,
         label_names={name: tuple(names) for name, names in kind.label_names.items()},
         caveat=kind.caveat,
+        fitted=kind.fitted,
+        validated=kind.validated,
+        tested=kind.tested,
     )
 
 
 def note_overlaps(store: RunStore, registry: Registry, on_event: Callable[[Event], None]) -> None:
     """Add to the outcomes of trained denoisers what their training has in common with the scored images.
 
-    Only where a card names the Training split of the scored data and other splits are scored: the images that it was
+    Only where a card names the split that trainings fit, and other splits of it are scored: the images that it was
     fitted on, or hashes of them, are then at hand. The faces of FER2013 take half a minute, once; the result is cached.
     """
     record = store.record
@@ -139,6 +141,4 @@ def note_overlaps(store: RunStore, registry: Registry, on_event: Callable[[Event
 
 
 def _is_open(data: DataRecord, outcome: Outcome) -> bool:
-    card = outcome.card
-    here = card is not None and card.dataset == data.dataset and scores_other_splits(card.split, data.split)
-    return outcome.status == "ok" and outcome.overlap is None and here
+    return outcome.status == "ok" and outcome.overlap is None and is_trained_beside(data, outcome)

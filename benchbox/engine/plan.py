@@ -130,7 +130,8 @@ def plan_noise(text: str, registry: Registry) -> NoiseRecord:
     parts = registry.noise(text)
     for part in parts:
         part.make()  # a wrong value is found now
-    return NoiseRecord(text.strip(), tuple(part.plugin for part in parts))
+    titles = dict.fromkeys(part.cls.level_title for part in parts)
+    return NoiseRecord(text.strip(), tuple(part.plugin for part in parts), " and ".join(titles))
 
 
 def _states_level(noise: NoiseRecord, registry: Registry) -> bool:

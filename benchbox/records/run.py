@@ -67,6 +67,10 @@ class DataRecord:
     source: str = ""  # fingerprint of all images that these were drawn from
     label_names: dict[str, tuple[str, ...]] = field(default_factory=dict)  # what the numbers of a label mean
     caveat: str = ""  # what a reader of results on this data set must know
+    # the data set's splits for training, validation and the final comparison; empty where it has none
+    fitted: str = ""
+    validated: str = ""
+    tested: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,7 @@ class NoiseRecord:
 
     label: str  # what the user typed, which is shown
     parts: tuple[PluginSpec, ...]  # applied from left to right
+    level_title: str = ""  # what its level means, such as 'peak photons'
 
     @property
     def spec(self) -> str:

@@ -314,7 +314,7 @@ def write_value(value: Any) -> str:
 
 
 def _shows_level(cls: type) -> bool:
-    return bool(getattr(cls, "formula", ""))
+    return bool(getattr(cls, "level_title", ""))
 
 
 def _option(cls: type, parameter: inspect.Parameter, hint: Any) -> Option:

@@ -331,6 +331,8 @@ class Block:
         The pairs that beat the best row and gain most, at most three.
     mismatch : tuple of Mismatch
         What a wrong noise level costs, the most robust denoiser first.
+    level_title : str
+        What the level of the noise means, such as 'peak photons'.
     """
 
     noise: str
@@ -343,6 +345,7 @@ class Block:
     oracle_wiener: float | None = None
     complements: tuple[Complement, ...] = ()
     mismatch: tuple[Mismatch, ...] = ()
+    level_title: str = ""
 
 
 @dataclass(frozen=True)

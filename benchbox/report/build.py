@@ -196,8 +196,15 @@ def build_leaderboard(
         curves.append(mismatch_curves(scores, told, metrics[sort]))
         blocks.append(Unranked(noise.label, noise.spec, _noisy_psnr(scores), tuple(rows), scores))
     ranked = tuple(
-        replace(block, mismatch=mismatch, oracle_wiener=_oracle_wiener(store, block.spec, sort))
-        for block, mismatch in zip(rank_blocks(blocks, metrics, sort, within_ms, rank_leaky), curves, strict=True)
+        replace(
+            block,
+            mismatch=mismatch,
+            oracle_wiener=_oracle_wiener(store, block.spec, sort),
+            level_title=noise.level_title,
+        )
+        for block, mismatch, noise in zip(
+            rank_blocks(blocks, metrics, sort, within_ms, rank_leaky), curves, record.noises, strict=True
+        )
     )
     return Leaderboard(
         header=make_header(record, timings),

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from benchbox.api.denoiser import UNKNOWN
 from benchbox.api.errors import BenchboxError
-from benchbox.audit.contamination import is_trained_on, shares_split, training_overlap
-from benchbox.audit.splits import scores_other_splits
+from benchbox.audit.contamination import is_trained_beside, is_trained_on, shares_split, training_overlap
 from benchbox.records.outcomes import Outcome, Timing
 from benchbox.records.run import Cell, DataRecord, DenoiserRecord, MetricRecord, RunRecord
 from benchbox.records.specs import parse_composition
@@ -60,7 +59,7 @@ def cautions_of(data: DataRecord, outcome: Outcome) -> tuple[str, ...]:
         Sentences without a full stop.
     """
     card, cautions = outcome.card, []
-    if outcome.status == "ok" and outcome.overlap is None and _fits_beside(data, outcome):
+    if outcome.status == "ok" and outcome.overlap is None and is_trained_beside(data, outcome):
         cautions.append(
             f"it is not known how many of the scored images have a duplicate in its training data, {outcome.trained_on}"
         )
@@ -106,12 +105,6 @@ def advise_on_leaks(record: RunRecord, outcomes: Mapping[str, Outcome]) -> Itera
             "they do better on images that they have seen than on new ones",
             "score images that they were not trained on, such as another --split; --rank-leaky ranks them as they are",
         )
-
-
-def _fits_beside(data: DataRecord, outcome: Outcome) -> bool:
-    """Whether a card names the Training split of the scored data and other splits are scored."""
-    card = outcome.card
-    return card is not None and card.dataset == data.dataset and scores_other_splits(card.split, data.split)
 
 
 FLOOR = "identity"

@@ -31,6 +31,7 @@ class TruncatedGaussian(NoiseModel):
 
     name: ClassVar[str] = "truncated-gaussian"
     summary: ClassVar[str] = "white Gaussian noise truncated to whole grey levels"
+    level_title: ClassVar[str] = "standard deviation before truncation"
     formula: ClassVar[str] = "noisy = clean + trunc(255*level*n)/255, n ~ N(0, 1) in each pixel"
     reference: ClassVar[str] = "the published FER2013 U-Net project"
     example: ClassVar[str] = "truncated-gaussian:10/255"

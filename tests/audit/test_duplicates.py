@@ -348,7 +348,7 @@ def test_hashes_stand_in_for_a_missing_training_split(csv: Path, tmp_path: Path,
     assert left.ids == without_duplicates(Hashed().load(csv), Hashed(), csv).ids
     assert left.notes == (
         "duplicates left out: 3 of 8 images, 2 that match a hash of Training, 1 that repeat another one",
-        f"{HASHED} ({alone} has no face of split Training)",
+        f"{HASHED.format(fitted='Training')} ({alone} has no face of split Training)",
     )
 
 

@@ -24,7 +24,7 @@ from benchbox.store import RunStore, noise_key
 
 Command = Callable[..., CompletedProcess[str]]
 
-DATA = DataRecord("fer2013", "PublicTest", 1000, "48x48", "ab" * 16, source="cd" * 16)
+DATA = DataRecord("fer2013", "PublicTest", 1000, "48x48", "ab" * 16, source="cd" * 16, fitted="Training")
 CARD = TrainingCard("fer2013", "Training", "01" * 16, 900, "gaussian:0.1", 0, 20.0, "benchbox train")
 FOLDER = replace(DATA, dataset="images", split="")
 SEEN = "it was trained on images that are scored here: "
@@ -83,6 +83,9 @@ def test_duplicates_that_were_not_counted_are_said() -> None:
     assert cautions_of(DATA, outcome()) == (words,)
     assert cautions_of(FOLDER, outcome()) == cautions_of(replace(DATA, split="Training"), outcome()) == ()
     assert cautions_of(DATA, replace(outcome(), status="failed")) == ()
+    other = replace(DATA, split="evaluate", fitted="learn")
+    assert cautions_of(other, outcome()) == ()
+    assert len(cautions_of(other, outcome(replace(CARD, split="learn")))) == 1
 
 
 def test_weights_of_unknown_training_are_said() -> None:

@@ -204,6 +204,7 @@ def test_jpeg_damages_less_at_higher_quality() -> None:
 def test_every_model_keeps_the_contract(cls: type[NoiseModel]) -> None:
     model = configure(cls, cls.example).make()
     assert cls.example.split(":")[0] == cls.name
+    assert cls.level_title != "level"
     assert cls.summary and cls.formula and cls.reference and cls.__doc__
     clean = photograph()
     before = clean.copy()

@@ -38,6 +38,10 @@ def test_cells_are_denoisers_times_noises() -> None:
     config = RunOptions(("identity", "median:5"), ("gaussian:25/255", "poisson:30+gaussian:0.01"))
     plan = make_plan(config, load_registry(), images([(48, 48)] * 3))
     assert [denoiser.label for denoiser in plan.denoisers] == ["identity", "median:5"]
+    assert [one.level_title for one in plan.noises] == [
+        "noise standard deviation",
+        "peak photons and noise standard deviation",
+    ]
     assert [denoiser.spec for denoiser in plan.denoisers] == ["identity", "median:size=5"]
     assert [noise.label for noise in plan.noises] == ["gaussian:25/255", "poisson:30+gaussian:0.01"]
     assert [noise.spec for noise in plan.noises] == [f"gaussian:{25 / 255!r}", "poisson:30+gaussian:0.01"]

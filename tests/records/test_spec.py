@@ -39,9 +39,9 @@ class Box:
 
 
 class Level:
-    """A stand-in for a noise model: it has a formula, so its first number always shows."""
+    """A stand-in for a noise model: its level has a title, so it always shows."""
 
-    formula = "y = x + level"
+    level_title = "noise standard deviation"
 
     def __init__(self, level: float = 0.1, width: int = 2) -> None:
         self.level, self.width = level, width

@@ -63,6 +63,7 @@ class Fer2013(Dataset):
     splits = ("PublicTest", "PrivateTest", "Training", BOTH_TESTS)
     fitted = "Training"
     validated = "PublicTest"
+    tested = "PrivateTest"
     label_names = MappingProxyType({"emotion": EMOTION_NAMES})
 
     def training_hashes(self) -> Path | None:

@@ -23,6 +23,7 @@ class Gaussian(NoiseModel):
 
     name: ClassVar[str] = "gaussian"
     summary: ClassVar[str] = "white Gaussian noise"
+    level_title: ClassVar[str] = "noise standard deviation"
     formula: ClassVar[str] = "noisy = clean + sigma*n, n ~ N(0, 1) in each pixel"
     reference: ClassVar[str] = "Gonzalez & Woods, Digital Image Processing, section 5.2"
     example: ClassVar[str] = "gaussian:0.1"
@@ -54,6 +55,7 @@ class Uniform(NoiseModel):
 
     name: ClassVar[str] = "uniform"
     summary: ClassVar[str] = "white uniform noise"
+    level_title: ClassVar[str] = "noise standard deviation"
     formula: ClassVar[str] = "noisy = clean + sqrt(3)*sigma*u, u ~ U(-1, 1) in each pixel"
     reference: ClassVar[str] = "Gonzalez & Woods, Digital Image Processing, section 5.2"
     example: ClassVar[str] = "uniform:0.1"
@@ -90,6 +92,7 @@ class Correlated(NoiseModel):
 
     name: ClassVar[str] = "correlated"
     summary: ClassVar[str] = "Gaussian noise correlated between neighbouring pixels"
+    level_title: ClassVar[str] = "noise standard deviation"
     formula: ClassVar[str] = "noisy = clean + sigma*(k (*) n), n ~ N(0, 1), k Gaussian of width pixels, sum(k^2) = 1"
     reference: ClassVar[str] = "Makinen, Azzari & Foi 2020, doi:10.1109/TIP.2020.3014721"
     example: ClassVar[str] = "correlated:0.1,width=1.5"
@@ -132,6 +135,7 @@ class Stripe(NoiseModel):
 
     name: ClassVar[str] = "stripe"
     summary: ClassVar[str] = "column noise: one Gaussian offset per column"
+    level_title: ClassVar[str] = "noise standard deviation"
     formula: ClassVar[str] = "noisy[i,j] = clean[i,j] + sigma*n[j], n[j] ~ N(0, 1) for each column"
     reference: ClassVar[str] = "EMVA Standard 1288, release 4.0: column noise"
     example: ClassVar[str] = "stripe:0.1"

@@ -23,6 +23,7 @@ class Quantize(NoiseModel):
 
     name: ClassVar[str] = "quantize"
     summary: ClassVar[str] = "rounding to 2^bits grey levels"
+    level_title: ClassVar[str] = "bits per pixel"
     formula: ClassVar[str] = "noisy = round(L*clean)/L, L = 2^bits - 1"
     reference: ClassVar[str] = "Gray & Neuhoff 1998, Quantization, doi:10.1109/18.720541"
     example: ClassVar[str] = "quantize:4"
@@ -53,6 +54,7 @@ class Jpeg(NoiseModel):
 
     name: ClassVar[str] = "jpeg"
     summary: ClassVar[str] = "JPEG compression"
+    level_title: ClassVar[str] = "JPEG quality"
     formula: ClassVar[str] = "noisy = decode(encode(round(255*clean), quality))/255"
     reference: ClassVar[str] = "Wallace 1992, The JPEG still picture compression standard, doi:10.1109/30.125072"
     example: ClassVar[str] = "jpeg:20"

@@ -23,6 +23,7 @@ class SaltPepper(NoiseModel):
 
     name: ClassVar[str] = "salt-pepper"
     summary: ClassVar[str] = "random pixels set to black or white"
+    level_title: ClassVar[str] = "share of pixels"
     formula: ClassVar[str] = "noisy = 0 or 1 with probability amount/2 each, else clean"
     reference: ClassVar[str] = "Chan, Ho & Nikolova 2005, doi:10.1109/TIP.2005.852196"
     example: ClassVar[str] = "salt-pepper:0.05"
@@ -51,6 +52,7 @@ class Impulse(NoiseModel):
 
     name: ClassVar[str] = "impulse"
     summary: ClassVar[str] = "random pixels replaced by random values"
+    level_title: ClassVar[str] = "share of pixels"
     formula: ClassVar[str] = "noisy = u ~ U(0, 1) with probability amount, else clean"
     reference: ClassVar[str] = "Garnett, Huegerich, Chui & He 2005, doi:10.1109/TIP.2005.857261"
     example: ClassVar[str] = "impulse:0.1"

@@ -23,6 +23,7 @@ class Poisson(NoiseModel):
 
     name: ClassVar[str] = "poisson"
     summary: ClassVar[str] = "shot noise for a given photon count at white"
+    level_title: ClassVar[str] = "peak photons"
     formula: ClassVar[str] = "noisy = Poisson(peak*clean)/peak; variance clean/peak"
     reference: ClassVar[str] = "Hasinoff 2014, Photon, Poisson noise, doi:10.1007/978-0-387-31439-6_482"
     example: ClassVar[str] = "poisson:30"
@@ -52,6 +53,7 @@ class PoissonGaussian(NoiseModel):
 
     name: ClassVar[str] = "poisson-gaussian"
     summary: ClassVar[str] = "shot noise and read-out noise of a sensor"
+    level_title: ClassVar[str] = "peak photons"
     formula: ClassVar[str] = "noisy = Poisson(peak*clean)/peak + sigma*n, n ~ N(0, 1); variance clean/peak + sigma^2"
     reference: ClassVar[str] = "Foi, Trimeche, Katkovnik & Egiazarian 2008, doi:10.1109/TIP.2008.2001399"
     example: ClassVar[str] = "poisson-gaussian:30,sigma=0.02"
@@ -85,6 +87,7 @@ class Speckle(NoiseModel):
 
     name: ClassVar[str] = "speckle"
     summary: ClassVar[str] = "multiplicative Gaussian noise"
+    level_title: ClassVar[str] = "standard deviation of the factor"
     formula: ClassVar[str] = "noisy = clean*(1 + sigma*n), n ~ N(0, 1); variance (sigma*clean)^2"
     reference: ClassVar[str] = "Lee 1980, multiplicative model, doi:10.1109/TPAMI.1980.4766994"
     example: ClassVar[str] = "speckle:0.2"

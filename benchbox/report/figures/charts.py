@@ -188,10 +188,11 @@ def levels_chart(board: Leaderboard, kind: str, blocks: Sequence[Block], looks: 
     axes.set_ylabel(metric_label(board))
     lower_is_up(board, axes)
     legend_below(figure, axes)
+    level = f"the level of {kind} noise" + (f" ({blocks[0].level_title})" if blocks[0].level_title else "")
     return Chart(
         "levels",
-        f"{metric_title(board.sort_metric)} over the level of {kind} noise; bands: 95 % intervals of the mean",
-        f"Line chart of {metric_title(board.sort_metric)} over the level of {kind} noise. "
+        f"{metric_title(board.sort_metric)} over {level}; bands: 95 % intervals of the mean",
+        f"Line chart of {metric_title(board.sort_metric)} over {level}. "
         + " ".join(f"{title}." for title in titles.values()),
         figure,
         titles,
