@@ -1,4 +1,4 @@
-"""Trains denoisers: owns split, noise and seed, and calls a `TrainableDenoiser`.
+"""Trains denoisers: chooses images, noise and seed, and calls a `TrainableDenoiser`.
 
 The plugin owns network and optimiser. This room must not know any particular network, or how progress is shown.
 """

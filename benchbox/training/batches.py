@@ -17,21 +17,14 @@ from benchbox.api.trainable import Recipe
 from benchbox.training.mixture import Mixture
 
 AHEAD = 4
-"""Batches made before they are asked for."""
+"""Number of batches made ahead of use."""
 LARGEST = 64
-"""Height and width in pixels of the pieces that larger images are cut to."""
+"""Height and width in pixels of the pieces cut from larger images."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images of one step.
-
-    Attributes
-    ----------
-    noisy, clean : ndarray of float32, shape (N, H, W)
-    sigma : ndarray of float32, shape (N,)
-        Noise standard deviation; NaN where the noise defines none.
-    """
+    """Images of one training step; `sigma` is NaN for an image whose noise has no level."""
 
     noisy: Images
     clean: Images
@@ -39,17 +32,10 @@ class Batch:
 
 
 class Batches:
-    """The batches of any epoch, the same whenever they are asked for.
+    """The batches of any epoch, always the same.
 
-    Order, mirroring, cut and noise of an epoch come from the seed, the epoch and the image alone, so a training that is
-    resumed goes on with the very images that it would have had.
-
-    Parameters
-    ----------
-    images : ImageSet
-    mixture : Mixture
-    recipe : Recipe
-    seed : int
+    Order, mirroring, cropping and noise depend only on the seed, the epoch and the image, so resumed training continues
+    with exactly the images that it would have had.
     """
 
     def __init__(self, images: ImageSet, mixture: Mixture, recipe: Recipe, seed: int) -> None:
@@ -64,11 +50,11 @@ class Batches:
 
     @property
     def steps(self) -> int:
-        """Steps an epoch; images that do not fill a batch are left out, others every epoch."""
+        """Steps per epoch; images that do not fill a batch are left out, different ones in every epoch."""
         return len(self._images) // self._recipe.batch_size
 
     def epoch(self, epoch: int) -> Generator[Batch, None, None]:
-        """Give the batches of an epoch, made ahead in a thread."""
+        """Yield the batches of an epoch, made ahead in a thread."""
         ready: queue.Queue[Batch | BaseException | None] = queue.Queue(AHEAD)
         stop = threading.Event()
 
@@ -86,7 +72,7 @@ class Batches:
                     if stop.is_set():
                         return
                 put(None)
-            except BaseException as error:  # carried to the thread that waits for the batch
+            except BaseException as error:  # raised in the thread that waits for the batch
                 put(error)
 
         worker = threading.Thread(target=fill, name="batches", daemon=True)
@@ -102,7 +88,7 @@ class Batches:
 
     def make(self, indices: NDArray[np.intp], epoch: int) -> Batch:
         """Make one batch of the images at `indices`."""
-        clean = self._cut(indices, epoch)
+        clean = self._crop(indices, epoch)
         noisy = np.empty_like(clean)
         sigma = np.empty(len(clean), np.float32)
         noise_epoch = epoch if self._recipe.fresh_noise else 0
@@ -125,13 +111,13 @@ class Batches:
         order = _generator(self._seed, "order", epoch, 0).permutation(len(self._images))
         return order[: self.steps * size].reshape(self.steps, size)
 
-    @functools.lru_cache(maxsize=2)  # noqa: B019 - an object of this kind lives as long as the training
+    @functools.lru_cache(maxsize=2)  # noqa: B019 - the object lives as long as the training
     def _flipped(self, epoch: int) -> NDArray[np.bool_]:
         """Which images are mirrored in an epoch, shape (N,)."""
         return _generator(self._seed, "flip", epoch, 0).random(len(self._images)) < 0.5
 
-    def _cut(self, indices: NDArray[np.intp], epoch: int) -> Images:
-        """Clean images of one size: whole, or a piece of each at a random place."""
+    def _crop(self, indices: NDArray[np.intp], epoch: int) -> Images:
+        """Clean images of one size: whole, or a piece of each at a random position."""
         if self._size is None:
             return self._images.stack(indices).copy()
         height, width = self._size
@@ -148,5 +134,5 @@ _STREAMS = {"order": 0, "flip": 1, "noise": 2, "cut": 3}
 
 
 def _generator(seed: int, stream: str, epoch: int, index: int) -> np.random.Generator:
-    """Make the generator of one purpose, epoch and image."""
+    """Random generator for one purpose, epoch and image."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, _STREAMS[stream], epoch, index))))

@@ -1,4 +1,4 @@
-"""The folder of a training run: progress saved for `--resume`, history, pictures."""
+"""The folder of a training run: progress for `--resume`, weights, history, pictures."""
 
 from __future__ import annotations
 
@@ -27,22 +27,11 @@ from benchbox.training.events import EpochDone
 
 
 @dataclass
-class Standing:
-    """What has been done, and for whom.
+class Progress:
+    """Progress of a training run, saved for `--resume`.
 
-    Attributes
-    ----------
-    identity : dict
-        `TrainConfig.identity`.
-    fingerprint : str
-        Of the fitted images.
-    epoch, images : int
-        Epochs finished, and images seen in them.
-    seconds : float
-        Time taken.
-    weights : str
-        Name of the file of the best weights; empty before there are any.
-    history : list of EpochDone
+    `identity` is `TrainConfig.identity()` and `fingerprint` that of the training images; `weights` is the file name of
+    the best weights, empty before the first epoch.
     """
 
     identity: dict[str, Any]
@@ -55,23 +44,17 @@ class Standing:
 
     @property
     def best(self) -> EpochDone | None:
-        """The epoch of the best weights."""
+        """The epoch with the best weights."""
         return next((row for row in reversed(self.history) if row.best), None)
 
-    def require_same(self, asked: Standing, folder: Path) -> None:
-        """See that this is the training that is asked for.
-
-        Raises
-        ------
-        BenchboxError
-            It is another one.
-        """
-        kept = self.identity | {"fingerprint": self.fingerprint}
-        for name, value in (asked.identity | {"fingerprint": asked.fingerprint}).items():
-            if kept.get(name) != value:
+    def require_same(self, wanted: Progress, folder: Path) -> None:
+        """Refuse to resume with options or images other than those of the saved training."""
+        saved = self.identity | {"fingerprint": self.fingerprint}
+        for name, value in (wanted.identity | {"fingerprint": wanted.fingerprint}).items():
+            if saved.get(name) != value:
                 raise BenchboxError(
-                    f"{folder} holds a training with {name} {kept.get(name)}, not {value}",
-                    hint="resume with the options that it was started with, or give another --output",
+                    f"the training in {folder} has {name} {saved.get(name)}, not {value}",
+                    hint="resume with the options that started it, or choose another --output",
                 )
 
 
@@ -84,18 +67,7 @@ _UNFINISHED = ".weights-"
 
 
 class Folder:
-    """Where a training keeps its files.
-
-    Parameters
-    ----------
-    path : Path
-        Made where it is missing.
-
-    Raises
-    ------
-    BenchboxError
-        It cannot be written.
-    """
+    """The folder of a training run, created if it is missing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -104,13 +76,7 @@ class Folder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder, so that no other training writes into it, and clear away what a killed one left.
-
-        Raises
-        ------
-        BenchboxError
-            Another training is at work there.
-        """
+        """Lock the folder against other trainings, and delete temporary files that a killed one left."""
         import fcntl
 
         with disk_errors(self.path):
@@ -120,63 +86,54 @@ class Folder:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise BenchboxError(
-                    f"another training is at work in {self.path}", hint="wait for it, end it, or give another --output"
+                    f"another training is running in {self.path}",
+                    hint="wait for it, stop it, or choose another --output",
                 ) from error
             with disk_errors(self.path):
-                for left in self.path.glob(f"{_UNFINISHED}*"):
-                    shutil.rmtree(left)
+                for unfinished in self.path.glob(f"{_UNFINISHED}*"):
+                    shutil.rmtree(unfinished)
             yield
 
     def require_empty(self) -> None:
-        """See that a new training overwrites nothing.
-
-        Raises
-        ------
-        BenchboxError
-            The folder holds a training, or files with the names of what one writes.
-        """
+        """Refuse a folder in which a new training would overwrite files."""
         if (self.path / STATE).exists():
             raise BenchboxError(
-                f"{self.path} holds a training already", hint="go on with --resume, or give another --output"
+                f"{self.path} already contains a training", hint="continue it with --resume, or choose another --output"
             )
         with disk_errors(self.path):
-            names = sorted(one.name for one in self.path.iterdir())
-        left = [name for name in names if name in (HISTORY, CURVES) or name.startswith("weights.")]
-        if left:
+            names = sorted(file.name for file in self.path.iterdir())
+        existing = [name for name in names if name in (HISTORY, CURVES) or name.startswith("weights.")]
+        if existing:
             raise BenchboxError(
-                f"{self.path} holds {', '.join(left)}, which a training would overwrite", hint="give another --output"
+                f"{self.path}: training would overwrite {', '.join(existing)}", hint="choose another --output"
             )
 
-    def save_state(self, arrays: Mapping[str, NDArray[np.generic]], at: Standing) -> None:
-        """Keep everything needed to go on."""
+    def save_state(self, arrays: Mapping[str, NDArray[np.generic]], state: Progress) -> None:
+        """Save everything needed to resume."""
         content = io.BytesIO()
-        text = np.frombuffer(json.dumps(asdict(at)).encode(), np.uint8)
+        text = np.frombuffer(json.dumps(asdict(state)).encode(), np.uint8)
         everything: dict[str, Any] = {**arrays, "facts": text}
         np.savez(content, **everything)
         self.write(STATE, content.getbuffer())
 
-    def load_state(self) -> tuple[dict[str, NDArray[np.generic]], Standing]:
-        """Read what `save_state` kept; nothing is unpickled.
-
-        Raises
-        ------
-        BenchboxError
-            There is none, or it is damaged.
-        """
+    def load_state(self) -> tuple[dict[str, NDArray[np.generic]], Progress]:
+        """Read the saved state, without unpickling; a missing or damaged one is an error."""
         path = self.path / STATE
         if not path.is_file():
-            raise BenchboxError(f"{path}: there is no training to resume", hint="leave out --resume to start one")
+            raise BenchboxError(
+                f"{path} does not exist: there is no training to resume", hint="omit --resume to start one"
+            )
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
-            return arrays, decode(Standing, json.loads(arrays.pop("facts").tobytes()))
+            return arrays, decode(Progress, json.loads(arrays.pop("facts").tobytes()))
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise BenchboxError(
-                f"training state {path} is damaged: {error}", hint="give another --output to start afresh"
+                f"training state {path} is damaged: {error}", hint="choose another --output to start a new training"
             ) from error
 
     def save_weights(self, trainer: Trainer, card: TrainingCard) -> str:
-        """Write weights and card beside each other, replacing those of an earlier epoch; gives the weights' name."""
+        """Write weights and card, replacing those of an earlier epoch; return the file name of the weights."""
         with disk_errors(self.path), TemporaryDirectory(dir=self.path, prefix=_UNFINISHED) as temporary:
             weights = trainer.save(Path(temporary))
             card.save(weights.with_suffix(".json"))
@@ -196,7 +153,7 @@ class Folder:
         self.write(CURVES, curves(history))
 
     def write(self, name: str, content: bytes | memoryview) -> None:
-        """Write a file at once: beside its place first, then moved there."""
+        """Write a file completely or not at all: to a temporary name, then renamed."""
         path = self.path / name
         with disk_errors(path):
             path.parent.mkdir(exist_ok=True)
@@ -213,11 +170,11 @@ class Folder:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn what the disk refuses into an error with a remedy."""
+    """Turn an `OSError` into a `BenchboxError` with a hint."""
     try:
         yield
     except OSError as error:
         hint = "choose another folder: --output DIR"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = "make room; a training that has finished an epoch goes on with --resume"
+            hint = "free some space, then continue with --resume if an epoch was finished"
         raise BenchboxError(f"{path}: {error.strerror or error}", hint=hint) from error

@@ -1,4 +1,4 @@
-"""Configuration of a training run: recipe, and the images for fitting and validation."""
+"""Configuration of a training run: the recipe, and the images for fitting and validation."""
 
 from __future__ import annotations
 
@@ -17,40 +17,11 @@ from benchbox.registry import Registry
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A training as a user asks for it; None leaves the choice to the recipe.
+    """The options of `benchbox train`; None (or no noise) leaves the choice to the recipe.
 
-    Attributes
-    ----------
-    denoiser : str
-        Name of a trainable denoiser.
-    data : str
-        File or folder; empty for the built-in sample.
-    out : Path
-        Folder for weights, card, history and state.
-    dataset : str
-        Kind of the data, where looking at it is not enough.
-    limit : int or None
-        Number of images to draw from the training split.
-    recipe : str
-        One of the denoiser's recipes.
-    noise : tuple of str
-        Specifications, numbers in them possibly ranges; empty for those of the recipe.
-    epochs, batch_size, patience : int or None
-    learning_rate : float or None
-    budget_s : float or None
-        Time the training may take. The learning rate then goes down with the clock where that is ahead of the epochs,
-        so that it is at its end when the time is over, however fast the machine.
-    seed : int
-        Seeds weights, order, mirroring and noise.
-    start : str
-        Weights to go on from, in the words of the denoiser's ``weights`` option.
-    resume : bool
-        Go on from the last epoch that `out` holds.
-    validation : int
-        Number of validation images at most.
-    plugin_files, plugin_folders : tuple of Path
-    command : str
-        What was typed, for the card.
+    With `budget_s`, the cosine schedule follows the clock when that is ahead of the epochs, so the learning rate
+    reaches its end with the time limit on any machine. `start` takes the values of the denoiser's ``weights`` option.
+    `validation` is the largest number of validation images, and `command` the command line, for the card.
     """
 
     denoiser: str
@@ -74,7 +45,7 @@ class TrainConfig:
     command: str = ""
 
     def identity(self) -> dict[str, Any]:
-        """What must be the same for a training to be resumed."""
+        """The options that must not change when a training is resumed."""
         return {
             "denoiser": self.denoiser,
             "recipe": self.recipe,
@@ -89,28 +60,18 @@ class TrainConfig:
 
 
 def find_trainable(config: TrainConfig, registry: Registry) -> TrainableDenoiser:
-    """Make the denoiser that is to be trained.
-
-    Raises
-    ------
-    BenchboxError
-        It is unknown, or cannot be trained.
-    """
+    """Construct the denoiser to train."""
     entry = registry.denoiser(config.denoiser)
     if not issubclass(entry.cls, TrainableDenoiser):
-        known = [name for name, one in sorted(registry.denoisers.items()) if issubclass(one.cls, TrainableDenoiser)]
-        raise BenchboxError(f"{config.denoiser} has nothing to train", hint=f"can be trained: {', '.join(known)}")
+        trainable = [
+            name for name, known in sorted(registry.denoisers.items()) if issubclass(known.cls, TrainableDenoiser)
+        ]
+        raise BenchboxError(f"{config.denoiser} is not trainable", hint=f"choose one of: {', '.join(trainable)}")
     return entry.cls()
 
 
 def find_recipe(config: TrainConfig, denoiser: TrainableDenoiser) -> Recipe:
-    """Take the recipe, changed where the user says so.
-
-    Raises
-    ------
-    BenchboxError
-        The recipe is unknown or a value makes no sense.
-    """
+    """The recipe with the user's changes, its values checked."""
     if config.recipe not in denoiser.recipes:
         raise BenchboxError(
             f"{config.denoiser} has no recipe '{config.recipe}'", hint=did_you_mean(config.recipe, denoiser.recipes)
@@ -122,41 +83,27 @@ def find_recipe(config: TrainConfig, denoiser: TrainableDenoiser) -> Recipe:
         "learning_rate": config.learning_rate,
         "patience": config.patience,
     }
-    recipe = replace(denoiser.recipes[config.recipe], **{key: one for key, one in changes.items() if one is not None})
+    recipe = replace(
+        denoiser.recipes[config.recipe], **{key: value for key, value in changes.items() if value is not None}
+    )
     for name in ("epochs", "batch_size", "learning_rate", "patience"):
         if not getattr(recipe, name) > 0:
             raise BenchboxError(
-                f"--{name.replace('_', '-')} {getattr(recipe, name)} is not above 0", hint="leave it out"
+                f"--{name.replace('_', '-')} {getattr(recipe, name)} is not positive", hint="give a number above 0"
             )
     if config.budget_s is not None and not config.budget_s > 0:
-        raise BenchboxError(f"--budget {config.budget_s:g} is not above 0", hint="leave it out to train all epochs")
+        raise BenchboxError(f"--budget {config.budget_s:g} is not positive", hint="omit it to train all epochs")
     return recipe
 
 
 HELD_OUT = 10
-"""Of data without splits every tenth image, drawn by the seed, is kept for validation."""
+"""In data without splits, one image in ten, drawn with the seed, is used for validation."""
 
 
 def open_splits(config: TrainConfig, registry: Registry, least: int) -> tuple[ImageSet, ImageSet]:
-    """Open the images to fit and those to validate on.
+    """Open the training images, at least `least` of them (one batch), and the validation images.
 
-    FER2013 has a split for each; PrivateTest is never opened. Data without splits are divided by the seed.
-
-    Parameters
-    ----------
-    config : TrainConfig
-    registry : Registry
-    least : int
-        Fewest images that can be fitted: a batch.
-
-    Returns
-    -------
-    fitted, validated : ImageSet
-
-    Raises
-    ------
-    BenchboxError
-        The data are missing, damaged or too few.
+    FER2013 has a split for each; PrivateTest is never opened. Data without splits are divided at random, with the seed.
     """
     datasets = {name: entry.cls() for name, entry in registry.datasets.items()}
     path = Path(config.data) if config.data else None
@@ -169,9 +116,9 @@ def open_splits(config: TrainConfig, registry: Registry, least: int) -> tuple[Im
         fitted = limit_images(fitted, config.limit, config.seed)
     if len(fitted) < least or not len(validated):
         raise BenchboxError(
-            f"{config.data or 'the built-in sample'}: {len(fitted)} images to fit and {len(validated)} to validate on "
-            f"are too few for batches of {least}",
-            hint="give more images, or a smaller --batch-size",
+            f"{config.data or 'the built-in sample'}: {len(fitted)} training images and {len(validated)} validation "
+            f"images are too few for batches of {least}",
+            hint="use more images, or a smaller --batch-size",
         )
     return fitted, limit_images(validated, min(config.validation, len(validated)), config.seed)
 
@@ -182,6 +129,6 @@ def _divide(images: ImageSet, seed: int) -> tuple[ImageSet, ImageSet]:
         return images, replace(images, ids=())
     validated = limit_images(images, max(1, count // HELD_OUT), seed)
     held = set(validated.ids)
-    rest = np.array([index for index, one in enumerate(images.ids) if one not in held])
+    rest = np.array([index for index, name in enumerate(images.ids) if name not in held])
     fitted = images.subset(rest, fingerprint_of([images.ids[index] for index in rest], [images.fingerprint]))
     return fitted, validated

@@ -1,4 +1,4 @@
-"""Events that a training run reports while it works."""
+"""Events that a training run reports as it progresses."""
 
 from __future__ import annotations
 
@@ -8,17 +8,7 @@ from typing import TypeAlias
 
 @dataclass(frozen=True)
 class TrainingStarted:
-    """Images are open and the network stands.
-
-    Attributes
-    ----------
-    images, validation : int
-        Number of images that are fitted, and validated on.
-    epochs : int
-        Passes at most.
-    first_epoch : int
-        The epoch that it goes on with, from 1.
-    """
+    """The images are open and the network is built; `epochs` is the maximum, `first_epoch` counts from 1."""
 
     images: int
     validation: int
@@ -28,20 +18,9 @@ class TrainingStarted:
 
 @dataclass(frozen=True)
 class BatchDone:
-    """One step was taken.
+    """One step is done: its number of images, and mean loss and speed since the start of the epoch.
 
-    Attributes
-    ----------
-    epoch : int
-        From 1.
-    images : int
-        Images of this batch.
-    loss : float
-        Mean loss of the epoch so far.
-    images_per_s : float
-        Since the start of the epoch.
-    seconds_left : float
-        Until the last epoch or the end of the time, whichever comes first.
+    `seconds_left` is the time until the last epoch or the time limit, whichever comes first.
     """
 
     epoch: int
@@ -53,32 +32,12 @@ class BatchDone:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """An epoch was trained and validated; the columns of the history.
+    """An epoch was trained and validated; its fields are the columns of the history.
 
-    Attributes
-    ----------
-    epoch : int
-        From 1.
-    images : int
-        Images seen since the beginning.
-    learning_rate : float
-        That of the last step.
-    loss : float
-        Mean squared error on the training images, weighted by `Trainer.importance`, mean over the epoch.
-    accuracy : float
-        Share of pixels of the training images restored to within `Trainer.tolerance`, mean over the epoch.
-    val_loss : float
-        The same on the validation images.
-    val_psnr : float
-        Mean over the images, dB.
-    val_accuracy : float
-        The metric `accuracy` on the validation images.
-    images_per_s : float
-        Of the training steps.
-    seconds : float
-        Training and validation, since the beginning.
-    best : bool
-        Whether no earlier epoch had a lower `val_loss`.
+    `images` and `seconds` (training and validation) count from the start of the training. `loss` is the mean squared
+    error weighted by `Trainer.importance`; `accuracy` is the share of pixels restored to within `Trainer.tolerance`,
+    on training images, and the metric of that name on validation images. `learning_rate` is that of the last step,
+    `val_psnr` is in dB, and `best` marks an epoch with the lowest `val_loss` so far.
     """
 
     epoch: int

@@ -19,7 +19,7 @@ from benchbox.api.trainable import Recipe, TrainableDenoiser, Trainer
 from benchbox.engine.environment import environment
 from benchbox.registry import load_registry
 from benchbox.training.batches import Batches
-from benchbox.training.checkpoint import PICTURES, Folder, Standing
+from benchbox.training.checkpoint import PICTURES, Folder, Progress
 from benchbox.training.config import TrainConfig, find_recipe, find_trainable, open_splits
 from benchbox.training.events import BatchDone, EpochDone, Event, TrainingStarted
 from benchbox.training.mixture import Mixture
@@ -27,27 +27,17 @@ from benchbox.training.pictures import faces
 from benchbox.training.validation import Validation
 
 WARM_UP = 300
-"""Steps over which a cosine schedule rises to its highest learning rate; a tenth of them all where those are few."""
+"""Warm-up steps of a cosine schedule; at most a tenth of all steps."""
 LAST = 1e-3
-"""Learning rate at the end of a cosine schedule, as a share of the highest."""
+"""Learning rate at the end of a cosine schedule, relative to the highest."""
 
 TRAINED_ON = "noise as trained on"
-"""Key of a card's PSNR over the whole mixture."""
+"""Key of the PSNR over the whole mixture in a training card."""
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training gave.
-
-    Attributes
-    ----------
-    weights : Path
-        What to give to the denoiser's ``weights`` option.
-    card : TrainingCard
-    history : list of EpochDone
-    stopped : str
-        Why it ended: ``'epochs'``, ``'time'`` or ``'no better for N epochs'``.
-    """
+    """The weights file, its card, the history, and why the training ended."""
 
     weights: Path
     card: TrainingCard
@@ -56,23 +46,10 @@ class TrainResult:
 
 
 def train(config: TrainConfig, progress: Callable[[Event], None]) -> TrainResult:
-    """Train a denoiser.
+    """Train a denoiser, calling `progress` with every event.
 
-    Parameters
-    ----------
-    config : TrainConfig
-    progress : callable
-        Told every event.
-
-    Returns
-    -------
-    TrainResult
-
-    Raises
-    ------
-    BenchboxError
-        Nothing to train, too few images, noise without the sigma that the denoiser is to be told, a loss that is not
-        finite, a disk that is full, a state of another training, a folder that holds one or is at work.
+    Errors are an untrainable denoiser, too few images, noise without the level that the denoiser requires, a loss that
+    is not finite, a full disk, and an output folder that is in use or belongs to a different training.
     """
     registry = load_registry(config.plugin_files, config.plugin_folders)
     denoiser = find_trainable(config, registry)
@@ -83,22 +60,22 @@ def train(config: TrainConfig, progress: Callable[[Event], None]) -> TrainResult
     training, validating = open_splits(config, registry, least=recipe.batch_size)
     folder = Folder(config.out)
     with folder.locked():
-        at = Standing(config.identity(), training.fingerprint, 0, 0, 0.0, "", [])
+        state = Progress(config.identity(), training.fingerprint, 0, 0, 0.0, "", [])
         if config.resume:
-            arrays, kept = folder.load_state()
-            kept.require_same(at, folder.path)
-            at = kept
+            arrays, saved = folder.load_state()
+            saved.require_same(state, folder.path)
+            state = saved
         else:
             folder.require_empty()
         trainer = denoiser.trainer(config.recipe, seed=config.seed, start=config.start)
         if config.resume:
             trainer.restore(arrays)
-        run = _Run(config, denoiser, recipe, mixture, folder, trainer, training, validating, progress, at)
+        run = _Run(config, denoiser, recipe, mixture, folder, trainer, training, validating, progress, state)
         return run.all_epochs()
 
 
 class _Run:
-    """One training, from its first epoch here to its last."""
+    """One training, from its first or resumed epoch to its last."""
 
     def __init__(
         self,
@@ -111,30 +88,30 @@ class _Run:
         training: ImageSet,
         validating: ImageSet,
         progress: Callable[[Event], None],
-        at: Standing,
+        state: Progress,
     ) -> None:
         self._config, self._denoiser, self._recipe = config, denoiser, recipe
         self._mixture, self._folder = mixture, folder
-        self._trainer, self._training, self._progress, self._at = trainer, training, progress, at
+        self._trainer, self._training, self._progress, self._state = trainer, training, progress, state
         self._validating, self._validated_on = len(validating), validating.split
         self._batches = Batches(training, mixture, recipe, config.seed)
         self._validation = Validation(validating, mixture, recipe, config.seed)
 
     def all_epochs(self) -> TrainResult:
-        """Train until the epochs or the time are over, or nothing gets better."""
-        at, recipe = self._at, self._recipe
-        self._progress(TrainingStarted(len(self._training), self._validating, recipe.epochs, at.epoch + 1))
+        """Train until the last epoch, the time limit, or the end of the patience."""
+        state, recipe = self._state, self._recipe
+        self._progress(TrainingStarted(len(self._training), self._validating, recipe.epochs, state.epoch + 1))
         stopped = self._reason()
         while not stopped:
             self._one_epoch()
             stopped = self._reason()
-        if at.best is None:
-            raise BenchboxError("no epoch was trained", hint="give more --epochs or --budget")
-        weights = self._folder.path / at.weights
-        return TrainResult(weights, self._last_card(weights), at.history, stopped)
+        if state.best is None:
+            raise BenchboxError("no epoch was trained", hint="increase --epochs or --budget")
+        weights = self._folder.path / state.weights
+        return TrainResult(weights, self._last_card(weights), state.history, stopped)
 
     def _last_card(self, weights: Path) -> TrainingCard:
-        """Add what the best weights reach at single levels, measured on the file as a run will load it."""
+        """Add the PSNR of the best weights at single noise levels, loaded from the file as a run does."""
         path = weights.with_suffix(".json")
         card = TrainingCard.load(path)
         fitted = type(self._denoiser)(weights=str(weights))  # type: ignore[call-arg]
@@ -144,34 +121,34 @@ class _Run:
         return card
 
     def _one_epoch(self) -> None:
-        at, recipe = self._at, self._recipe
+        state, recipe = self._state, self._recipe
         begun = time.perf_counter()
-        before = at.seconds
+        before = state.seconds
         losses: list[float] = []
         accuracies: list[float] = []
         rate = 0.0
-        for batch in self._batches.epoch(at.epoch):
+        for batch in self._batches.epoch(state.epoch):
             rate = self._rate(len(losses))
             loss, accuracy = self._trainer.step(batch.noisy, batch.clean, batch.sigma, rate)
-            self._require_finite(loss, f"epoch {at.epoch + 1}, step {len(losses) + 1}: the loss")
+            self._require_finite(loss, f"epoch {state.epoch + 1}, step {len(losses) + 1}: the loss")
             losses.append(loss)
             accuracies.append(accuracy)
             took = time.perf_counter() - begun
-            at.seconds = before + took
+            state.seconds = before + took
             speed = len(losses) * recipe.batch_size / took
             left = self._left(len(losses), took)
-            self._progress(BatchDone(at.epoch + 1, recipe.batch_size, float(np.mean(losses)), speed, left))
+            self._progress(BatchDone(state.epoch + 1, recipe.batch_size, float(np.mean(losses)), speed, left))
             if self._time_is_over():
                 break
         steps_s = time.perf_counter() - begun
-        at.epoch += 1
-        at.images += len(losses) * recipe.batch_size
+        state.epoch += 1
+        state.images += len(losses) * recipe.batch_size
         val_loss, val_psnr, val_accuracy = self._validation.score(self._trainer.denoise, self._trainer.importance)
-        self._require_finite(val_loss, f"epoch {at.epoch}: the validation loss")
-        at.seconds = before + time.perf_counter() - begun
+        self._require_finite(val_loss, f"epoch {state.epoch}: the validation loss")
+        state.seconds = before + time.perf_counter() - begun
         row = EpochDone(
-            epoch=at.epoch,
-            images=at.images,
+            epoch=state.epoch,
+            images=state.images,
             learning_rate=rate,
             loss=float(np.mean(losses)),
             accuracy=float(np.mean(accuracies)),
@@ -179,39 +156,39 @@ class _Run:
             val_psnr=val_psnr,
             val_accuracy=val_accuracy,
             images_per_s=len(losses) * recipe.batch_size / steps_s,
-            seconds=at.seconds,
-            best=at.best is None or val_loss < at.best.val_loss,
+            seconds=state.seconds,
+            best=state.best is None or val_loss < state.best.val_loss,
         )
-        at.history.append(row)
+        state.history.append(row)
         self._keep(row)
         self._progress(row)
 
     def _require_finite(self, loss: float, what: str) -> None:
         if not math.isfinite(loss):
-            kept = f"the best weights so far are kept in {self._folder.path}; " if self._at.weights else ""
-            raise BenchboxError(f"{what} is {loss}", hint=f"{kept}try a lower --learning-rate")
+            kept = f"; the best weights so far are in {self._folder.path}" if self._state.weights else ""
+            raise BenchboxError(f"{what} is {loss}{kept}", hint="use a lower --learning-rate")
 
     def _keep(self, row: EpochDone) -> None:
-        """Write everything of an epoch; the state last, so that a state always has its weights and pictures."""
+        """Write the files of an epoch; the state last, so that its weights and pictures always exist."""
         if row.best:
-            self._at.weights = self._folder.save_weights(self._trainer, self._card(row))
-        self._folder.save_history(self._at.history)
+            self._state.weights = self._folder.save_weights(self._trainer, self._card(row))
+        self._folder.save_history(self._state.history)
         shown = self._validation.shown
         denoised = self._trainer.denoise(shown.noisy.copy(), shown.sigma)
         picture = faces(shown.clean, shown.noisy, denoised)
         self._folder.write(f"{PICTURES}/epoch_{row.epoch:03d}.png", picture)
-        self._folder.save_state(self._trainer.state(), self._at)
+        self._folder.save_state(self._trainer.state(), self._state)
 
     def _card(self, row: EpochDone) -> TrainingCard:
         machine = environment()
-        nothing = self._validation.score(_nothing, self._trainer.importance)
+        unchanged = self._validation.score(_identity, self._trainer.importance)
         recipe = self._recipe
         notes = (
             f"Recipe '{self._config.recipe}': {self._loss()}, batch {recipe.batch_size}, learning rate "
             f"{recipe.learning_rate:g} ({recipe.schedule}), {'' if recipe.flips else 'no '}mirroring, noise "
             f"{'drawn anew each epoch' if recipe.fresh_noise else 'drawn once'}{', clipped' if recipe.clip else ''}. "
             f"Validation on {self._validating} {self._validated_on or 'held-out'} images: loss {row.val_loss:.6f}, "
-            f"PSNR {row.val_psnr:.2f} dB, where doing nothing has {nothing[0]:.6f} and {nothing[1]:.2f} dB. "
+            f"PSNR {row.val_psnr:.2f} dB, compared to {unchanged[0]:.6f} and {unchanged[1]:.2f} dB without denoising. "
             f"{self._trainer.describe()}"
         )
         if self._config.start:
@@ -234,7 +211,7 @@ class _Run:
         )
 
     def _loss(self) -> str:
-        """Name the loss for the card."""
+        """Name of the loss for the card."""
         weights = self._trainer.importance(np.array([0.01, 0.1], np.float32))
         return "mean squared error" if len(set(weights)) == 1 else "mean squared error weighted by noise level"
 
@@ -243,33 +220,33 @@ class _Run:
         highest = self._recipe.learning_rate
         if self._recipe.schedule == "constant":
             return highest
-        done = self._at.epoch * self._batches.steps + step
+        done = self._state.epoch * self._batches.steps + step
         total = self._recipe.epochs * self._batches.steps
         share = min(1.0, max(done / total, self._time_share()))
         cosine = LAST + (1 - LAST) * (1 + math.cos(math.pi * share)) / 2
         return highest * cosine * min(1.0, (done + 1) / min(WARM_UP, math.ceil(total / 10)))
 
     def _time_share(self) -> float:
-        return 0.0 if self._config.budget_s is None else self._at.seconds / self._config.budget_s
+        return 0.0 if self._config.budget_s is None else self._state.seconds / self._config.budget_s
 
     def _time_is_over(self) -> bool:
         return self._time_share() >= 1
 
     def _left(self, steps: int, took: float) -> float:
-        """Seconds until the end, as far as the speed of this epoch tells."""
-        left = (self._batches.steps * (self._recipe.epochs - self._at.epoch) - steps) * took / steps
-        return left if self._config.budget_s is None else min(left, self._config.budget_s - self._at.seconds)
+        """Seconds until the end, estimated from the speed of this epoch."""
+        left = (self._batches.steps * (self._recipe.epochs - self._state.epoch) - steps) * took / steps
+        return left if self._config.budget_s is None else min(left, self._config.budget_s - self._state.seconds)
 
     def _reason(self) -> str:
-        """Why the training is over; empty while it is not."""
-        at, best = self._at, self._at.best
-        if best is not None and at.epoch - best.epoch >= self._recipe.patience:
-            return f"no better for {self._recipe.patience} epochs"
-        if at.epoch >= self._recipe.epochs:
-            return "epochs"
-        return "time" if self._time_is_over() else ""
+        """Why training ends; empty to continue."""
+        state, best = self._state, self._state.best
+        if best is not None and state.epoch - best.epoch >= self._recipe.patience:
+            return f"no improvement for {self._recipe.patience} epochs"
+        if state.epoch >= self._recipe.epochs:
+            return "last epoch"
+        return "time limit" if self._time_is_over() else ""
 
 
-def _nothing(noisy: Images, sigma: Sigma | None) -> Images:
-    """Doing nothing, to compare with."""
+def _identity(noisy: Images, sigma: Sigma | None) -> Images:
+    """Return the noisy images, for comparison."""
     return noisy

@@ -1,4 +1,4 @@
-"""A mixture of training noises: several specifications, with ranges, one drawn for each image."""
+"""A mixture of training noises: noise models with ranges of levels, one drawn for each image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchbox.registry import Registry
 
 RANGE = ".."
 FEW = 3
-"""Most noise models of a mixture whose levels are all shown in a card."""
+"""Largest number of noise models for which a card lists every level."""
 _SERIES = tuple(mantissa * 10.0**power for power in range(-4, 4) for mantissa in (1, 2, 5))
 
 
@@ -28,7 +28,7 @@ class _Part:
     whole: frozenset[str]
 
     def draw(self, rng: np.random.Generator) -> NoiseModel:
-        """Draw the values of the ranges, uniformly."""
+        """Draw a value from each range, uniformly."""
         values = dict(self.fixed.values)
         for key, (low, high) in self.ranges.items():
             if key in self.whole:
@@ -39,71 +39,55 @@ class _Part:
 
 
 class Mixture:
-    """Noises of which each image draws one.
-
-    Parameters
-    ----------
-    texts : sequence of str
-        ``gaussian:0.1``, ``gaussian:0..0.3``, ``poisson:10..60+gaussian:0.02``.
-    registry : Registry
-
-    Raises
-    ------
-    BenchboxError
-        A noise or option is unknown, or a range is upside down.
-    """
+    """Noises such as ``gaussian:0..0.3`` and ``poisson:10..60+gaussian:0.02``; each image draws one."""
 
     def __init__(self, texts: tuple[str, ...], registry: Registry) -> None:
         self.texts = tuple(text.strip() for text in texts)
         self._noises = [tuple(_part(spec, text, registry) for spec in parse_composition(text)) for text in self.texts]
 
     def require_sigma(self, denoiser: str) -> None:
-        """See that every noise tells the noise level.
-
-        Raises
-        ------
-        BenchboxError
-            One does not.
-        """
+        """Refuse a noise without a level, which the denoiser requires."""
         grey = np.full((8, 8), 0.5, np.float32)
         for text, parts in zip(self.texts, self._noises, strict=True):
             if any(part.fixed.make().sigma_of(grey) is None for part in parts):
                 raise BenchboxError(
-                    f"{denoiser} has to be told the noise level, and '{text}' defines none",
-                    hint="give --noise that has a level, such as gaussian:0..0.3",
+                    f"{denoiser} requires the noise level, but '{text}' has none",
+                    hint="choose a --noise with a level, such as gaussian:0..0.3",
                 )
 
     def draw(self, rng: np.random.Generator) -> NoiseModel:
-        """Draw one noise model: which noise, then its level."""
+        """Draw one of the noises, then its levels."""
         parts = self._noises[int(rng.integers(len(self._noises)))]
         models = tuple(part.draw(rng) for part in parts)
         return models[0] if len(models) == 1 else Composed(models)
 
     def levels(self) -> dict[str, NoiseModel]:
-        """Single noises that stand for the mixture in a card, by canonical name.
+        """Single noises that represent the mixture in a card, by canonical name.
 
-        A range gives the steps 1, 2, 5, 10, ... from a thirtieth of its upper end, and that end. Compositions, noises
-        with several ranges and mixtures of many models are shown at the models' default levels.
+        A range is represented by the steps 1, 2, 5, 10, ... from a thirtieth of its upper end, and by that end.
+        Compositions, noises with several ranges and mixtures of many models are shown at the models' default levels.
         """
-        found: dict[str, NoiseModel] = {}
+        levels: dict[str, NoiseModel] = {}
         many = len({part.fixed.name for parts in self._noises for part in parts}) > FEW
         for parts in self._noises:
             if many or len(parts) > 1 or len(parts[0].ranges) != 1:
                 models = tuple(part.fixed.make() for part in parts)
-                found["+".join(part.fixed.spec for part in parts)] = models[0] if len(models) == 1 else Composed(models)
+                levels["+".join(part.fixed.spec for part in parts)] = (
+                    models[0] if len(models) == 1 else Composed(models)
+                )
                 continue
             part, (key, (low, high)) = parts[0], next(iter(parts[0].ranges.items()))
             least = max(low, self._highest(part.fixed.name, key) / 30)
-            for step in sorted({one for one in _SERIES if least <= one * (1 + 1e-9) and one <= high} | {high}):
+            for step in sorted({step for step in _SERIES if least <= step * (1 + 1e-9) and step <= high} | {high}):
                 level = step if step.is_integer() else float(f"{step:.4g}")
                 if key in part.whole and not level.is_integer():
                     continue
                 at_level = part.fixed.at({key: int(level) if key in part.whole else level})
-                found[at_level.spec] = at_level.make()
-        return dict(sorted(found.items()))
+                levels[at_level.spec] = at_level.make()
+        return dict(sorted(levels.items()))
 
     def _highest(self, name: str, key: str) -> float:
-        """Upper end of all ranges of one option."""
+        """Highest upper end of the ranges of one option."""
         return max(
             part.ranges[key][1]
             for parts in self._noises
@@ -113,7 +97,7 @@ class Mixture:
 
 
 def _part(spec: Spec, text: str, registry: Registry) -> _Part:
-    """Take the ranges out of a specification."""
+    """Separate the ranges of a specification from its fixed values."""
     model = registry.noise_model(spec.name)
     options = list(spec.options)
     if spec.value is not None:
@@ -130,13 +114,14 @@ def _part(spec: Spec, text: str, registry: Registry) -> _Part:
             ranges[key] = float(Fraction(low)), float(Fraction(high))
         except (ValueError, ZeroDivisionError) as error:
             raise BenchboxError(
-                f"'{text}': '{value}' is no range of numbers", hint="write the lowest and the highest, as in 0..0.3"
+                f"'{text}': '{value}' is not a range of numbers",
+                hint="write the lowest and highest value, as in 0..0.3",
             ) from error
         if ranges[key][0] >= ranges[key][1]:
             raise BenchboxError(f"'{text}': the range {value} is empty", hint="write the lower number first")
     plain = model.configured(Spec(spec.name, None, tuple(fixed)))
     whole = frozenset(option.name for option in options_of(model.cls) if option.type is int)
-    for end in (0, 1):  # both ends of a range must be values that the model takes
+    for end in (0, 1):  # the model must accept both ends of a range
         values = [(key, repr(int(ends[end]) if key in whole else ends[end])) for key, ends in ranges.items()]
         model.configured(Spec(spec.name, None, (*fixed, *values))).make()
     return _Part(plain, ranges, whole)

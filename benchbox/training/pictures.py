@@ -11,28 +11,18 @@ from numpy.typing import NDArray
 from benchbox.api.arrays import Images
 from benchbox.training.events import EpochDone
 
-# Okabe and Ito's colours, told apart by colour-blind readers.
+# From the palette of Okabe and Ito, which colour-blind readers can tell apart.
 _BLUE, _ORANGE, _GREEN = "#0072b2", "#d55e00", "#009e73"
 
 
 def curves(history: Sequence[EpochDone]) -> bytes:
-    """Draw loss and PSNR over the epochs.
-
-    Parameters
-    ----------
-    history : sequence of EpochDone
-
-    Returns
-    -------
-    bytes
-        A PNG: losses on a logarithmic scale above, validation PSNR in dB below. A ring marks the best epoch.
-    """
+    """Draw losses (logarithmic, above) and validation PSNR (below) over the epochs, as PNG; a ring marks the best."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     epochs = [row.epoch for row in history]
     best = max(place for place, row in enumerate(history) if row.best)
-    # Figure instead of pyplot: it needs no display, and training inside a notebook leaves no figure behind there.
+    # Figure, not pyplot: it needs no display, and leaves no open figure in a notebook.
     figure = Figure(figsize=(9, 7.2), layout="constrained")
     losses, psnr = figure.subplots(2, 1, sharex=True)
     for axes, name, values, colour in (
@@ -57,20 +47,7 @@ def curves(history: Sequence[EpochDone]) -> bytes:
 
 
 def faces(clean: Images, noisy: Images, denoised: Images, scale: int = 3) -> bytes:
-    """Draw images in three rows: clean, noisy, denoised.
-
-    Parameters
-    ----------
-    clean, noisy, denoised : ndarray of float32, shape (N, H, W)
-        Clipped to [0, 1] for the picture.
-    scale : int
-        Pixels of the picture along each side of a pixel of an image.
-
-    Returns
-    -------
-    bytes
-        A PNG.
-    """
+    """Draw three rows (clean, noisy, denoised) as PNG, clipped to [0, 1] and enlarged `scale` times."""
     from PIL import Image
     from skimage.util import montage
 

@@ -1,4 +1,4 @@
-"""Validation: noisy images drawn once and scored the same way after every epoch."""
+"""Validation: noisy images made once and scored the same way after every epoch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchbox.training.batches import Batch, Batches
 from benchbox.training.mixture import Mixture
 
 SHOWN = 8
-"""Faces in a picture."""
+"""Number of faces in a picture."""
 _STACK = 50
 
 Denoise = Callable[[Images, Sigma | None], Images]
@@ -26,22 +26,13 @@ Importance = Callable[[Sigma], NDArray[np.float32]]
 
 
 class Validation:
-    """Noisy validation images, the same in every epoch.
-
-    Parameters
-    ----------
-    images : ImageSet
-    mixture : Mixture
-        The noise that is trained on.
-    recipe : Recipe
-    seed : int
-    """
+    """Validation images with the training noise, the same in every epoch."""
 
     def __init__(self, images: ImageSet, mixture: Mixture, recipe: Recipe, seed: int) -> None:
         self._images = images
         self._recipe = recipe
         batches = Batches(images, mixture, recipe, seed)
-        # The streams are those of an epoch that never comes, so that no training noise is validated on.
+        # The random streams of an epoch that never comes, so that validation noise differs from training noise.
         self._stacks = [
             batches.make(np.arange(start, min(start + _STACK, len(images))), _NEVER)
             for start in range(0, len(images), _STACK)
@@ -49,28 +40,15 @@ class Validation:
 
     @property
     def shown(self) -> Batch:
-        """A few images for pictures."""
+        """The first images, for pictures."""
         first = self._stacks[0]
         return Batch(first.noisy[:SHOWN], first.clean[:SHOWN], first.sigma[:SHOWN])
 
     def score(self, denoise: Denoise, importance: Importance) -> tuple[float, float, float]:
-        """Denoise and score all images.
+        """Denoise all images and return loss, PSNR and accuracy, each a mean over the images.
 
-        Parameters
-        ----------
-        denoise : callable
-            Gives denoised images for noisy ones and their sigma.
-        importance : callable
-            Gives each image's weight in the loss for its sigma; `Trainer.importance`.
-
-        Returns
-        -------
-        loss : float
-            Mean squared error of what the network gives, not clipped, the images weighted.
-        psnr : float
-            Mean over the images after clipping to [0, 1], dB; images restored perfectly are left out, as in a table.
-        accuracy : float
-            Mean share of pixels within the tolerance of the metric, after clipping.
+        The loss is the squared error of the unclipped result, weighted by `importance`. PSNR (dB, averaged as in a
+        leaderboard) and accuracy (share of pixels within the metric's tolerance) are computed after clipping to [0, 1].
         """
         loss, psnr, accuracy = [], [], []
         for stack in self._stacks:
@@ -87,8 +65,8 @@ class Validation:
         )
 
     def levels(self, noises: dict[str, NoiseModel], denoise: Denoise) -> dict[str, float]:
-        """Mean PSNR in dB for single noises, drawn as a run of seed 0 draws them."""
-        found = {}
+        """Mean PSNR in dB for each noise, made as a run with seed 0 makes it."""
+        psnr = {}
         shapes = self._images.shapes
         for name, model in noises.items():
             scores = []
@@ -97,12 +75,12 @@ class Validation:
                 for start in range(0, len(indices), _STACK):
                     part = indices[start : start + _STACK]
                     clean = self._images.stack(part)
-                    noisy, sigma = add_noise(model, name, clean, [self._images.ids[one] for one in part], 0, 0)
+                    noisy, sigma = add_noise(model, name, clean, [self._images.ids[index] for index in part], 0, 0)
                     noisy = apply_protocol(noisy, clip=self._recipe.clip, quantize=False)
                     denoised = denoise(noisy.copy(), sigma)
                     scores.append(Psnr()(clean, np.ascontiguousarray(denoised.clip(0, 1))))
-            found[name] = round(mean_of(np.concatenate(scores), "dB").mean, 3)
-        return found
+            psnr[name] = round(mean_of(np.concatenate(scores), "dB").mean, 3)
+        return psnr
 
 
 _NEVER = 2**31
