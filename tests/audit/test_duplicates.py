@@ -330,7 +330,7 @@ def test_a_missing_training_split_is_said(tmp_path: Path, tiles: Faces) -> None:
     path = write_csv(tmp_path / "fer2013.csv", [("PublicTest", np.concatenate([tiles[:5], tiles[1:2]]))])
     left = without_duplicates(Fer2013().load(path), _WithoutHashes(), path)
     assert len(left) == 5
-    assert left.notes[-1] == f"not compared with Training: {path} has no face of split Training"
+    assert left.notes[-1] == f"not compared with Training: {path} has no faces in split Training"
 
 
 def test_hashes_stand_in_for_a_missing_training_split(csv: Path, tmp_path: Path, tiles: Faces) -> None:
@@ -348,7 +348,7 @@ def test_hashes_stand_in_for_a_missing_training_split(csv: Path, tmp_path: Path,
     assert left.ids == without_duplicates(Hashed().load(csv), Hashed(), csv).ids
     assert left.notes == (
         "duplicates left out: 3 of 8 images, 2 that match a hash of Training, 1 that repeat another one",
-        f"{HASHED.format(fitted='Training')} ({alone} has no face of split Training)",
+        f"{HASHED.format(fitted='Training')} ({alone} has no faces in split Training)",
     )
 
 

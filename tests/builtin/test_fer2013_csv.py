@@ -155,7 +155,7 @@ def test_rows_of_another_width(csv: Path) -> None:
     [
         ('"{emotion},{pixels},{usage}', "quote is not closed"),
         ('{emotion},"{pixels},{usage}', "quote is not closed"),
-        ('"{emotion}"x,{pixels},{usage}', "'x' where a comma"),
+        ('"{emotion}"x,{pixels},{usage}', "'x' instead of a comma"),
     ],
 )
 def test_quotes_gone_wrong(tmp_path: Path, tiles: Faces, line: str, message: str) -> None:
@@ -170,8 +170,8 @@ def test_a_file_cut_off_in_the_middle_of_a_row(csv: Path, kept: int) -> None:
     csv.write_bytes(data[: start + kept] if kept > 0 else data[:kept])
     error = refused(csv)
     assert re.search(r"line 13, column \d+", error.message)
-    assert "cut off in the middle of a row" in error.message
-    assert "incomplete" in error.hint
+    assert "truncated in the middle of a row" in error.message
+    assert "copy the file again" in error.hint
 
 
 def test_an_open_last_line_that_is_wrong_is_not_called_cut_off(csv: Path) -> None:
@@ -217,14 +217,14 @@ def test_a_line_without_an_end_does_not_fill_the_memory(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert "line 2" in error.message
-    assert "more than 4 MiB" in error.message
+    assert "longer than 4 MiB" in error.message
     assert peak < 100 << 20
 
 
 def test_a_split_that_is_not_there(tmp_path: Path, tiles: Faces) -> None:
     path = write(tmp_path / "fer2013.csv", [row(tiles[0], 0, "Training")])
     error = refused(path, "PublicTest")
-    assert "no face of split PublicTest" in error.message
+    assert "no faces in split PublicTest" in error.message
     assert "Training (1 faces)" in error.hint
     with pytest.raises(BenchboxError, match="no split 'Publictest'") as caught:
         load(path, "Publictest")
@@ -238,13 +238,13 @@ def test_skip_bad_goes_on_and_counts(csv: Path, tiles: Faces) -> None:
         load(csv)
     images = load(csv, skip_bad=True)
     np.testing.assert_array_equal(pixels(images), tiles[[5, 7]])
-    assert any("damaged: 2 left out" in note and "line 8" in note for note in images.notes)
+    assert any("damaged: 2 faces skipped" in note and "line 8" in note for note in images.notes)
     with pytest.raises(BenchboxError):
         load(csv)
     assert load(csv, skip_bad=True).notes == images.notes
     assert load(csv, "Training", skip_bad=True).fingerprint == load(csv, "Training", skip_bad=True).fingerprint
     csv.write_text("emotion,pixels,Usage\n1,2,Training\n1,3,Training\n")
-    with pytest.raises(BenchboxError, match="none of 2 rows"):
+    with pytest.raises(BenchboxError, match="all 2 rows"):
         load(csv, skip_bad=True)
 
 
@@ -370,7 +370,7 @@ def test_the_training_faces_of_the_challenge_have_no_usage(tmp_path: Path, tiles
     path = write(tmp_path / "train.csv", [row(tile).rpartition(",")[0] for tile in tiles[:3]], "emotion,pixels")
     images = load(path)
     assert images.split == "Training"
-    assert images.notes == ("the data have no test split: the faces of Training are scored",)
+    assert images.notes == ("the data have no test split, so the Training faces are scored",)
     np.testing.assert_array_equal(pixels(images), tiles[:3])
     assert images.labels["emotion"].tolist() == [3, 3, 3]
 
@@ -400,7 +400,7 @@ def test_a_label_beyond_the_seven_is_other(tmp_path: Path, tiles: Faces) -> None
     images = load(path)
     assert images.labels["emotion"].tolist() == [0, 7, 6]
     assert Fer2013.label_names["emotion"][7] == "other"
-    assert images.notes == ("emotion: 1 of 3 faces have a label that is none of the seven: 'other'",)
+    assert images.notes == ("emotion: 1 of 3 faces are labelled 'other', outside the seven emotions",)
 
 
 def packed(path: Path, csv: Path, kind: str) -> Path:
@@ -427,7 +427,7 @@ def test_a_csv_in_an_archive(tmp_path: Path, csv: Path, kind: str) -> None:
         assert images.fingerprint == load(csv).fingerprint
         np.testing.assert_array_equal(pixels(images), pixels(load(csv)))
     path.write_bytes(path.read_bytes()[: len(path.read_bytes()) // 2])
-    assert "archive is damaged" in refused(path).message or "cut off" in refused(path).message
+    assert "archive is damaged" in refused(path).message or "truncated" in refused(path).message
 
 
 def test_archives_that_do_not_say_which_csv(tmp_path: Path, csv: Path) -> None:
@@ -435,12 +435,12 @@ def test_archives_that_do_not_say_which_csv(tmp_path: Path, csv: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.write(csv, "a.csv")
         archive.write(csv, "b.csv")
-    assert "holds 2 csv files: a.csv, b.csv" in refused(path).message
+    assert "contains 2 csv files: a.csv, b.csv" in refused(path).message
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.txt", "nothing to see")
-    assert "holds no csv" in refused(path).message
+    assert "contains no csv" in refused(path).message
 
 
 def test_an_archive_that_unpacks_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, csv: Path) -> None:
-    monkeypatch.setattr("benchbox.builtin.datasets.packed_csv._MOST_BYTES", 50_000)
+    monkeypatch.setattr("benchbox.builtin.datasets.packed_csv._MAX_BYTES", 50_000)
     assert "unpacks to more than" in refused(packed(tmp_path / "a.zip", csv, "zip")).message

@@ -97,7 +97,7 @@ def test_folders_that_name_no_emotion_are_counted(tmp_path: Path, tiles: Faces) 
         (root / name).write_bytes(picture(tiles[0]))
     (note,) = load(root).notes
     assert note == (
-        "left out: 4 pictures in folders that name no emotion: train (1), train/contempt (2), val/supprise (1)"
+        "left out: 4 images in folders whose name is not an emotion: train (1), train/contempt (2), val/supprise (1)"
     )
     assert len(load(root)) == 4
 
@@ -124,7 +124,7 @@ def test_a_test_folder_that_does_not_tell_its_halves(tmp_path: Path, tiles: Face
     assert load(root, images.split).fingerprint == images.fingerprint
     assert len(load(root, "Training")) == 5
     error = refused(root, "PublicTest")
-    assert "do not tell PublicTest apart" in error.message
+    assert "PublicTest cannot be told from the other test split" in error.message
     assert BOTH_TESTS in error.hint
 
 
@@ -144,7 +144,7 @@ def test_a_damaged_picture_of_the_folder(tmp_path: Path, tiles: Faces) -> None:
     assert "--skip-bad" in caught.value.hint
     images = load(root, skip_bad=True)
     assert len(images) == 3
-    assert any("damaged: 1 left out" in note and bad.name in note for note in images.notes)
+    assert any("damaged: 1 faces skipped" in note and bad.name in note for note in images.notes)
     bad.write_bytes(picture(np.zeros((47, 48), np.uint8)))
     with pytest.raises(BenchboxError, match="48 x 47 pixels"):
         load(root)

@@ -60,7 +60,7 @@ def test_info_names_splits_sizes_labels_and_what_is_missing(csv: Path) -> None:
     assert text.startswith("fer2013  48x48 grey faces")
     assert "Training  8 images, 48x48\n" in text
     assert "emotion: angry 2, disgust 1, fear 1, happy 1, sad 1, surprise 1, neutral 1\n" in text
-    assert f"PrivateTest: not there ({csv} has no face of split PrivateTest)" in text
+    assert f"PrivateTest: not there ({csv} has no faces in split PrivateTest)" in text
     assert text.endswith(f"Example: benchbox run --data {csv} --split PublicTest\n")
     values = json.loads(said("info", csv, "--format", "json"))
     assert [(one["split"], one["images"], one["sizes"]) for one in values["splits"]] == [

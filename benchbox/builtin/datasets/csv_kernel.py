@@ -27,16 +27,16 @@ from benchbox.builtin.datasets.csv_report import (
 )
 from benchbox.builtin.datasets.faces import OTHER_EMOTION, PIXELS
 
-# A FER2013 csv is 300 MB of small numbers in text. A general csv parser makes a string of every cell first, of 2,304
-# numbers. This one makes nothing: it walks over the bytes once and writes each pixel where it belongs. It holds no GIL,
-# so that several threads parse blocks of the file at once.
+# A FER2013 csv is 300 MB of small numbers as text. A general csv parser first makes a string of each cell, which holds
+# 2,304 numbers. This one allocates nothing: it scans the bytes once and writes each pixel where it belongs. It runs
+# without the GIL, so several threads parse blocks of the file at once.
 
 _WORD = ir.IntType(64)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def eight_bytes(typing_context: Any, text: Any, start: Any) -> Any:
-    """Bytes ``text[start:start + 8]`` of an array of uint8 as one uint64, the first lowest; without a bounds check."""
+    """``text[start:start + 8]`` of a uint8 array as one little-endian uint64, without a bounds check."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
@@ -57,7 +57,7 @@ def trailing_zeros(typing_context: Any, word: Any) -> Any:
     return types.uint64(types.uint64), generate
 
 
-# Words of eight bytes stay uint64 only when every number they meet is one: numba turns uint64 + int64 into float64.
+# All constants are uint64, because numba turns uint64 + int64 into float64.
 _BIT_4, _BIT_7 = np.uint64(0x1010101010101010), np.uint64(0x8080808080808080)
 _ZEROS, _ABOVE_9 = np.uint64(0x3030303030303030), np.uint64(0x7676767676767676)
 _ONE, _THREE, _FOUR, _EIGHT, _TEN, _DIGIT, _SIXTEEN = (np.uint64(value) for value in (1, 3, 4, 8, 10, 15, 16))
@@ -80,33 +80,34 @@ def _line_ends(text: NDArray[np.uint8], p: int) -> bool:
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _usual_pixels(text: NDArray[np.uint8], p: int, row: NDArray[np.uint8]) -> tuple[int, int]:
-    """Read pairs of one to three digits that end with a single blank, from byte `p`, up to the first that is unusual.
+    """Fast path: read pairs of numbers with one to three digits and a single space after each, starting at byte `p`.
 
-    Eight bytes hold two numbers with their blanks. They are told apart by arithmetic instead of branches on the number
-    of digits, which no processor can predict. Gives the number of pixels read and the byte where the rest begins.
+    Eight bytes contain two numbers with their spaces. Arithmetic separates them, because the processor cannot predict
+    branches on the number of digits. Stops at the first pair in another format, and returns the number of pixels read
+    and the position of that pair.
     """
     count = 0
     while count < PIXELS - 1:
         word = eight_bytes(text, p)
-        # Bit 4 is set in '0' to '9' and not in a blank: `ends` has that bit in each byte that ends a number.
+        # Bit 4 is set in '0' to '9' but not in a space: `ends` has this bit set in each byte that ends a number.
         ends = ~word & _BIT_4
         second_end = ends & (ends - _ONE)
         first_length = trailing_zeros(ends) >> _THREE
         length = trailing_zeros(second_end) >> _THREE
         second_length = length - first_length - _ONE
-        # A digit's value where there is a digit, 0 where there is a blank, more than 9 or not 0 where there is neither.
+        # Each byte becomes the value of a digit, 0 for a space; any other byte gives more than 9, or not 0 as a space.
         values = (word ^ _ZEROS) ^ ends
         wrong = (values + (ends >> _ONE) + (ends >> _FOUR) + _ABOVE_9) | values
         wrong &= _BIT_7 & ((second_end ^ (second_end - _ONE)) << _THREE)
-        # Shifted so that the last digit lies in byte 2 whatever the number's length: zeros come in before it.
-        one = values << ((_THREE - first_length) << _THREE)
-        two = (values >> ((first_length + _ONE) << _THREE)) << ((_THREE - second_length) << _THREE)
-        first = (one & _DIGIT) * _HUNDRED + ((one >> _EIGHT) & _DIGIT) * _TEN + ((one >> _SIXTEEN) & _DIGIT)
-        second = (two & _DIGIT) * _HUNDRED + ((two >> _EIGHT) & _DIGIT) * _TEN + ((two >> _SIXTEEN) & _DIGIT)
+        # Shift so that the last digit is in byte 2 for any number of digits; zeros fill the leading bytes.
+        left = values << ((_THREE - first_length) << _THREE)
+        right = (values >> ((first_length + _ONE) << _THREE)) << ((_THREE - second_length) << _THREE)
+        first = (left & _DIGIT) * _HUNDRED + ((left >> _EIGHT) & _DIGIT) * _TEN + ((left >> _SIXTEEN) & _DIGIT)
+        second = (right & _DIGIT) * _HUNDRED + ((right >> _EIGHT) & _DIGIT) * _TEN + ((right >> _SIXTEEN) & _DIGIT)
         usual = (wrong == 0) & (first_length - _ONE < _THREE) & (second_length - _ONE < _THREE)
         if not (usual & (first < _LEVELS) & (second < _LEVELS)):
             break
-        # Written before anyone knows whether the row is sound: a refused row is overwritten by the next one.
+        # Written before the row is known to be valid: the next row overwrites a rejected one.
         row[count] = first
         row[count + 1] = second
         count += 2
@@ -127,36 +128,18 @@ def parse_rows(
     usage: NDArray[np.uint8],
     report: NDArray[np.int64],
 ) -> int:
-    """Read complete rows.
+    """Parse `stop` bytes of complete rows and return the number of rows written.
 
-    Parameters
-    ----------
-    text : ndarray of uint8
-        Csv text without the header; ``text[stop - 1]`` is a line feed, so no scan for a line's end leaves it, and at
-        least LOOKAHEAD more bytes follow, for they are read eight at once.
-    stop : int
-        Number of bytes to read.
-    separator : int
-        Byte between columns.
-    columns : ndarray of int64, shape (C,)
-        What each column holds: IGNORED, EMOTION, PIXEL or USAGE.
-    names : ndarray of uint8, shape (K, L)
-        Words for the splits, padded.
-    name_lengths : ndarray of int64, shape (K,)
-    pixels : ndarray of uint8, shape (M, 2304)
-        Output; M is at least the number of rows that `stop` bytes can hold.
-    emotion, usage : ndarray of uint8, shape (M,)
-        Output; `usage` is the position in `names`.
-    report : ndarray of int64, shape (6,)
-        Output: the reason of a refusal (OK where all rows were read), the byte that it concerns, its column, the
-        number of pixels read, the row's first byte, and the number of lines read before it.
+    ``text[stop - 1]`` must be a line feed, which stops every scan for the end of a line, and LOOKAHEAD more bytes must
+    follow, because eight bytes are loaded at once. `columns` says what each column contains (IGNORED, EMOTION, PIXEL or
+    USAGE); `names`, shape (K, L), are the values of Usage, padded to the same length.
 
-    Returns
-    -------
-    int
-        Number of rows written.
+    The outputs are `pixels`, shape (M, 2304), `emotion` and `usage`, shape (M,), the latter as positions in `names`,
+    with M at least the number of rows that `stop` bytes can contain. `report`, shape (6,), receives why a row was
+    rejected (OK if none was), the byte and the column at fault, the number of pixels read, the first byte of the row,
+    and the number of lines before it.
     """
-    # No loop below asks whether the text has ended: each of them stops at a line feed, and the text ends with one.
+    # No loop below checks for the end of the text: each stops at a line feed, and the text ends with one.
     p = 0
     rows = 0
     lines = 0
@@ -169,7 +152,7 @@ def parse_rows(
     while p < stop:
         row_start = p
         p = _skip_blanks(text, p)
-        if _line_ends(text, p):  # an empty line, as editors leave them at the end, is no row
+        if _line_ends(text, p):  # skip empty lines, which editors leave at the end
             p += 1 if text[p] == _LF else 2
             lines += 1
             continue
@@ -180,15 +163,15 @@ def parse_rows(
             if quoted:
                 p = _skip_blanks(text, p + 1)
             where = p
-            kind = columns[field]
-            if kind == PIXEL:
+            content = columns[field]
+            if content == PIXEL:
                 row = pixels[rows]
-                # Nearly all pixels take the fast way. The rest, and whatever is wrong, is read digit by digit, so that
-                # a refusal names the very byte.
+                # Nearly all pixels take the fast path. The others, and anything invalid, are read digit by digit, so
+                # that an error names the exact byte.
                 count, p = _usual_pixels(text, p, row)
                 p = _skip_blanks(text, p)
                 while True:
-                    # An unsigned difference wraps around: one comparison tells a digit from all that is below or above.
+                    # An unsigned difference wraps around, so one comparison excludes everything below '0' or above '9'.
                     digit = np.uint8(text[p] - _ZERO)
                     if digit > 9:
                         break
@@ -196,7 +179,7 @@ def parse_rows(
                     value = np.int64(digit)
                     p += 1
                     digit = np.uint8(text[p] - _ZERO)
-                    while digit <= 9 and value < 256:  # the bound keeps a thousand digits from overflowing
+                    while digit <= 9 and value < 256:  # the bound prevents an overflow from a thousand digits
                         value = value * 10 + digit
                         p += 1
                         digit = np.uint8(text[p] - _ZERO)
@@ -208,7 +191,7 @@ def parse_rows(
                     elif not (text[p] == separator or text[p] == _QUOTE or _line_ends(text, p)):
                         reason = BAD_PIXEL
                         break
-                    if count < PIXELS:  # pixels beyond the last are counted for the message, but have no place
+                    if count < PIXELS:  # further pixels are only counted, for the error message
                         row[count] = value
                     count += 1
                 if reason == OK and not (text[p] == separator or text[p] == _QUOTE or _line_ends(text, p)):
@@ -217,20 +200,20 @@ def parse_rows(
                 elif reason == OK and count != PIXELS:
                     where = p
                     reason = PIXEL_COUNT
-            elif kind == EMOTION:
+            elif content == EMOTION:
                 digit = np.uint8(text[p] - _ZERO)
                 p += 1
                 if digit > 9 or np.uint8(text[p] - _ZERO) <= 9:
                     reason = BAD_EMOTION
                 else:
                     emotion[rows] = min(digit, _OTHER)
-            elif kind == USAGE:
+            elif content == USAGE:
                 while not (text[p] == separator or text[p] == _QUOTE or _line_ends(text, p)):
                     p += 1
                 end = p
                 while end > where and (text[end - 1] == _SPACE or text[end - 1] == _TAB):
                     end -= 1
-                # Byte by byte, because making a string needs the interpreter.
+                # Compared byte by byte, because making a string would need the interpreter.
                 reason = BAD_USAGE
                 for k in range(len(name_lengths)):
                     if end - where == name_lengths[k]:
@@ -240,7 +223,7 @@ def parse_rows(
                         if same:
                             usage[rows] = k
                             reason = OK
-            elif quoted:  # a column of another meaning, in which commas and doubled quotes are text
+            elif quoted:  # an ignored column, in which commas and doubled quotes are text
                 while True:
                     while text[p] != _QUOTE and text[p] != _LF:
                         p += 1
@@ -271,7 +254,7 @@ def parse_rows(
                 where = p
                 reason = STRAY
                 break
-            if field == last:  # a comma after the last column: one field too many
+            if field == last:  # a separator after the last column: one field too many
                 where = p
                 field += 1
                 reason = FIELD_COUNT

@@ -1,4 +1,4 @@
-"""Reads the FER2013 csv: its header, blocks of rows on several threads, and precise errors."""
+"""Reads the FER2013 csv: checks its header, parses blocks of rows on several threads, and locates every error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchbox.api.threads import threads
 from benchbox.builtin.datasets.csv_report import EMOTION, IGNORED, LOOKAHEAD, OK, PIXEL, USAGE, USAGE_WORDS, refusal
 from benchbox.builtin.datasets.faces import OTHER_EMOTION, PIXELS, SPLITS, UNNAMED_TEST, Rows
 from benchbox.builtin.datasets.packed_csv import open_csv
-from benchbox.builtin.datasets.sniff import AGAIN, printable, refuse_known_mistakes
+from benchbox.builtin.datasets.sniff import DOWNLOAD_AGAIN, printable, refuse_known_mistakes
 
 _HEAD_BYTES = 1 << 16
 _COLUMNS = {"emotion": EMOTION, "pixels": PIXEL, "usage": USAGE}
@@ -26,27 +26,20 @@ _COLUMNS = {"emotion": EMOTION, "pixels": PIXEL, "usage": USAGE}
 
 @dataclass(frozen=True)
 class Header:
-    """The first line of a csv.
-
-    Attributes
-    ----------
-    names : tuple of str
-        Column names without blanks and quotes.
-    length : int
-        Bytes up to and with the line feed.
-    separator : str
-        What stands between columns, a comma or a semicolon.
-    """
+    """The first line of a csv."""
 
     names: tuple[str, ...]
+    """Column names without spaces and quotes."""
     length: int
+    """Bytes up to and including the line feed."""
     separator: str
+    """Comma or semicolon."""
 
     @property
     def usage(self) -> int:
-        """Code of the rows' split where no column tells it.
+        """Code of the split of all rows if there is no column Usage.
 
-        The challenge gave its training faces as emotion and pixels, and its test faces as pixels alone.
+        The challenge published its training faces with emotions and its test faces without.
         """
         return SPLITS.index("Training") if self.has("emotion") else UNNAMED_TEST
 
@@ -56,13 +49,7 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Read and check the column names.
-
-    Raises
-    ------
-    BenchboxError
-        The file is empty, is no csv, or has no pixels.
-    """
+    """Read and check the column names; raises `BenchboxError` if the file is empty, not a csv or has no pixels."""
     with open_csv(path) as file:
         head = file.read(_HEAD_BYTES)
     refuse_known_mistakes(path, head)
@@ -79,13 +66,13 @@ def read_header(path: Path) -> Header:
             hint="save the file with Unix or Windows line ends",
         )
     if not header.has("pixels"):
-        found = ", ".join(header.names)
-        hint = "the first line names the columns emotion, pixels and Usage, in any order"
+        columns = ", ".join(header.names)
+        hint = "name the columns emotion, pixels and Usage in the first line, in any order"
         if b"\t" in line:
             hint = "separate columns by commas or semicolons, not by tabs"
         raise BenchboxError(
             f"{path}, line 1, column 1: there is no column pixels; "
-            f"the line reads '{printable(found[:120].encode())}{'...' if len(found) > 120 else ''}'",
+            f"the line is '{printable(columns[:120].encode())}{'...' if len(columns) > 120 else ''}'",
             hint=hint,
         )
     known = [name.lower() for name in header.names]
@@ -93,18 +80,18 @@ def read_header(path: Path) -> Header:
         if known.count(name.lower()) > 1:
             raise BenchboxError(f"{path}, line 1, column 1: column {name} appears twice", hint="remove one of them")
     if not feed:
-        raise BenchboxError(f"{path}, line 1, column {len(line) + 1}: a header without rows", hint=AGAIN)
+        raise BenchboxError(f"{path}, line 1, column {len(line) + 1}: a header without rows", hint=DOWNLOAD_AGAIN)
     return header
 
 
 def looks_like_header(head: bytes) -> bool:
-    """Whether first bytes are those of a FER2013 csv."""
+    """Whether these first bytes are those of a FER2013 csv."""
     names = {name.lower() for name in _names(head.partition(b"\n")[0])[0]}
     return "pixels" in names and bool(names & {"emotion", "usage"})
 
 
 def _names(line: bytes) -> tuple[tuple[str, ...], str]:
-    """Column names of a header, and what separates them."""
+    """Column names of a header, and their separator."""
     text = line.decode("utf-8-sig", errors="replace").rstrip("\r")[:4096]
     separator = ";" if ";" in text and "," not in text else ","
     return tuple(name.strip().strip('"').strip() for name in text.split(separator)), separator
@@ -112,12 +99,12 @@ def _names(line: bytes) -> tuple[tuple[str, ...], str]:
 
 _BLOCK_BYTES = 4 << 20
 _SHORTEST_ROW = 2 * PIXELS
-_MOST_THREADS = 4  # reading, hashing and writing on the caller's thread keep up with no more
+_MAX_THREADS = 4  # the caller's thread reads, hashes and writes, and cannot feed more parsers than that
 _LINE_FEED = b"\n"
 
 
 class _Block:
-    """Buffers for one block of text and its rows; used again and again."""
+    """Reusable buffers for one block of text and its rows."""
 
     def __init__(self) -> None:
         capacity = (_BLOCK_BYTES + 1) // _SHORTEST_ROW + 2
@@ -126,22 +113,22 @@ class _Block:
         self.emotion = np.empty(capacity, dtype=np.uint8)
         self.usage = np.empty(capacity, dtype=np.uint8)
         self.report = np.zeros(6, dtype=np.int64)
-        self.stop = 0  # where its complete lines end
-        self.rest = b""  # what follows them; belongs to the next block
-        self.last = False  # whether the file ends here
+        self.stop = 0  # end of the complete lines
+        self.rest = b""  # the incomplete line after them, which belongs to the next block
+        self.last = False  # whether the file ends in this block
         self.open = False  # whether the file ends without a line feed
 
     def fill(self, file: Any, rest: bytes, hasher: Any) -> None:
-        """Read on, after the bytes that the block before left over."""
+        """Read the next block, which starts with `rest` of the previous one."""
         view = self.text.data
         view[: len(rest)] = rest
         filled = len(rest)
-        got = -1
-        while got and filled < _BLOCK_BYTES:
-            got = file.readinto(view[filled:_BLOCK_BYTES])
-            hasher.update(view[filled : filled + got])
-            filled += got
-        self.last = not got
+        count = -1
+        while count and filled < _BLOCK_BYTES:
+            count = file.readinto(view[filled:_BLOCK_BYTES])
+            hasher.update(view[filled : filled + count])
+            filled += count
+        self.last = not count
         self.stop = _last_line_feed(self.text, filled) + 1
         self.open = self.last and self.stop < filled
         if self.open:
@@ -154,15 +141,8 @@ class _Block:
 class CsvReader:
     """One pass over a csv.
 
-    Attributes
-    ----------
-    path : Path
-    skip_bad : bool
-        Leave out rows that cannot be read instead of refusing the file.
-    skipped : dict of str to str
-        What was left out ('line 7') and why; complete after the pass.
-    digest : str
-        xxh3-128 of the file's bytes; complete after the pass.
+    With `skip_bad`, damaged rows are skipped instead of raising an error. After the pass, `skipped` maps each of them
+    ('line 7') to the reason, and `digest` is the xxh3-128 of the file's bytes.
     """
 
     path: Path
@@ -173,27 +153,20 @@ class CsvReader:
     _header: Header = field(default=Header((), 0, ","), init=False)
 
     def rows(self) -> Iterator[Rows]:
-        """Parse the file.
+        """Parse the file; each block of rows is valid only until the next one, because buffers are reused.
 
-        Yields
-        ------
-        Rows
-            Valid only until the next one is asked for, for the buffers are used again.
-
-        Raises
-        ------
-        BenchboxError
-            A row is damaged (and `skip_bad` is False), or nothing is left; names file, line and column.
+        Raises `BenchboxError` with file, line and column if a row is damaged and `skip_bad` is off, or if no row is
+        left.
         """
         import xxhash
 
         header = self._header = read_header(self.path)
         self._line = 2
         hasher = xxhash.xxh3_128()
-        workers = min(threads(), _MOST_THREADS)
+        workers = min(threads(), _MAX_THREADS)
         free = deque(_Block() for _ in range(workers + 1))
         waiting: deque[tuple[_Block, Future[int]]] = deque()
-        found = 0
+        total = 0
         before = self.path.stat()
         with open_csv(self.path) as file, ThreadPoolExecutor(workers) as pool:
             hasher.update(file.read(header.length))
@@ -202,40 +175,40 @@ class CsvReader:
                 while free and not ended:
                     block = free.popleft()
                     block.fill(file, rest, hasher)
-                    # A line that fills a whole block is no row; what comes after it is not looked at.
+                    # A line that fills a whole block cannot be a row: stop there, `_checked` raises the error.
                     rest, ended = block.rest, block.last or not block.stop
                     waiting.append((block, pool.submit(self._parse, block, 0)))
                 block, parsed = waiting.popleft()
                 for rows in self._checked(block, parsed.result()):
-                    found += len(rows.pixels)
+                    total += len(rows.pixels)
                     yield rows
                 free.append(block)
         after = self.path.stat()
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-            raise BenchboxError(f"{self.path} changed while it was read", hint="wait until it is complete; run again")
-        if not found:
-            what = f"none of {len(self.skipped)} rows can be read" if self.skipped else "a header without rows"
-            raise BenchboxError(f"{self.path}, line 2, column 1: {what}", hint=AGAIN)
+            raise BenchboxError(f"{self.path} changed while it was read", hint="wait until it is complete, then rerun")
+        if not total:
+            reason = f"all {len(self.skipped)} rows are damaged" if self.skipped else "a header without rows"
+            raise BenchboxError(f"{self.path}, line 2, column 1: {reason}", hint=DOWNLOAD_AGAIN)
         self.digest = hasher.hexdigest()
 
     def _parse(self, block: _Block, start: int) -> int:
-        """Parse from byte `start` of a block up to its end or the first bad row; give the number of rows."""
-        # Here instead of at the top: numba takes as long to import as all the rest, and a warm cache needs no parser.
+        """Parse from byte `start` of a block to its end or the first bad row, and return the number of rows."""
+        # Imported here because numba takes as long to import as everything else, and a warm cache needs no parser.
         from benchbox.builtin.datasets.csv_kernel import parse_rows
 
-        kinds = [_COLUMNS.get(name.lower(), IGNORED) for name in self._header.names]
+        columns = [_COLUMNS.get(name.lower(), IGNORED) for name in self._header.names]
         text, stop = block.text[start:], block.stop - start
         words, lengths, codes = _usage_words()
-        layout = (ord(self._header.separator), np.array(kinds, dtype=np.int64), words, lengths)
+        layout = (ord(self._header.separator), np.array(columns, dtype=np.int64), words, lengths)
         rows = (block.pixels, block.emotion, block.usage)
         count = int(parse_rows(text, stop, *layout, *rows, block.report))
-        if EMOTION not in kinds:
+        if EMOTION not in columns:
             block.emotion[:count] = OTHER_EMOTION
-        block.usage[:count] = codes[block.usage[:count]] if USAGE in kinds else self._header.usage
+        block.usage[:count] = codes[block.usage[:count]] if USAGE in columns else self._header.usage
         return count
 
     def _checked(self, block: _Block, count: int) -> Iterator[Rows]:
-        """Give the parsed rows of a block, and refuse or leave out bad ones."""
+        """Yield the parsed rows of a block; raise an error for bad rows, or skip them."""
         start = 0
         while True:
             if count:
@@ -257,15 +230,15 @@ class CsvReader:
             count = self._parse(block, start)
         if not block.stop and not block.last:
             raise BenchboxError(
-                f"{self.path}, line {self._line}, column {_BLOCK_BYTES}: a line of more than {_BLOCK_BYTES >> 20} MiB, "
-                "so no row of FER2013",
-                hint="a row ends with a line feed; " + AGAIN,
+                f"{self.path}, line {self._line}, column {_BLOCK_BYTES}: the line is longer than "
+                f"{_BLOCK_BYTES >> 20} MiB, so it is not a row of FER2013",
+                hint="end every row with a line feed, or " + DOWNLOAD_AGAIN,
             )
 
 
 @functools.cache
 def _usage_words() -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8]]:
-    """Words of the column Usage as padded rows of bytes, their lengths, and the code of each."""
+    """Values of the column Usage as padded rows of bytes, their lengths and their codes."""
     texts = [word.encode() for word in USAGE_WORDS]
     words = np.zeros((len(texts), max(map(len, texts))), dtype=np.uint8)
     for row, text in zip(words, texts, strict=True):
@@ -274,7 +247,7 @@ def _usage_words() -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uin
 
 
 def _line_at(text: NDArray[np.uint8], start: int) -> bytes:
-    """The line that begins at `start`, without its line feed; there is one."""
+    """The line that starts at `start`, without its line feed, which must exist."""
     length = 1 << 14
     while _LINE_FEED not in (piece := text[start : start + length].tobytes()):
         length *= 2
@@ -282,12 +255,12 @@ def _line_at(text: NDArray[np.uint8], start: int) -> bytes:
 
 
 def _last_line_feed(buffer: NDArray[np.uint8], filled: int) -> int:
-    """Position of the last line feed; -1 where there is none."""
+    """Position of the last line feed; -1 if there is none."""
     stop = filled
     while stop > 0:
         start = max(0, stop - (1 << 16))
-        found = buffer[start:stop].tobytes().rfind(b"\n")
-        if found >= 0:
-            return start + found
+        position = buffer[start:stop].tobytes().rfind(_LINE_FEED)
+        if position >= 0:
+            return start + position
         stop = start
     return -1

@@ -1,6 +1,6 @@
-"""Errors of the csv parser: the codes it reports for a bad row, and their messages.
+"""Error codes of the csv parser and their messages.
 
-The codes have their own module because the parser imports numba, which takes longer than reading an error needs.
+They are separate from the parser because it imports numba, which takes far longer than printing an error.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError
 from benchbox.builtin.datasets.faces import EMOTIONS, PIXELS, SPLITS, UNNAMED_TEST
-from benchbox.builtin.datasets.sniff import AGAIN, printable
+from benchbox.builtin.datasets.sniff import DOWNLOAD_AGAIN, printable
 
 LOOKAHEAD = 8
-"""Bytes behind the text that the parser looks at, but never uses."""
+"""Bytes after the text that the parser may load, but never uses."""
 
 IGNORED, EMOTION, PIXEL, USAGE = 0, 1, 2, 3
-"""What a column holds."""
+"""Content of a column."""
 
 OK, BAD_PIXEL, PIXEL_COUNT, BAD_EMOTION, BAD_USAGE, FIELD_COUNT, STRAY, OPEN_QUOTE = range(8)
-"""Why a row was refused."""
+"""Reasons to reject a row."""
 
 USAGE_WORDS = {
     **{name: code for code, name in enumerate(SPLITS)},
@@ -29,31 +29,16 @@ USAGE_WORDS = {
     **{word: SPLITS.index("PublicTest") for word in ("val", "Val", "valid", "Valid", "validation", "Validation")},
     **dict.fromkeys(("test", "Test"), UNNAMED_TEST),
 }
-"""Words of the column Usage, as the challenge and other editions of the csv spell them."""
+"""Values of the column Usage in the challenge's csv and other editions, with their codes."""
 
 
 def refusal(
     path: Path, columns: tuple[str, ...], report: NDArray[np.int64], row: bytes, line: int, last: bool
 ) -> BenchboxError:
-    """Word a refusal.
+    """Error for a rejected row.
 
-    Parameters
-    ----------
-    path : Path
-    columns : tuple of str
-        Names in the header.
-    report : ndarray of int64, shape (6,)
-        What `csv_kernel.parse_rows` reported.
-    row : bytes
-        The refused line, without its line feed.
-    line : int
-        Its number, from 1.
-    last : bool
-        Whether it is the last line of a file that does not end with a line feed, so that it may be cut off.
-
-    Returns
-    -------
-    BenchboxError
+    `report` comes from `csv_kernel.parse_rows`. `row` is the line without its line feed and `line` its number, from 1.
+    `last` says that the file ends here without a line feed, so the row may be truncated.
     """
     reason, where, column, count, row_start = (int(value) for value in report[:5])
     offset = where - row_start
@@ -63,48 +48,49 @@ def refusal(
     token = rest.split(b",")[0].split(b";")[0].strip(b' \t"')[:40]
     if reason in (BAD_PIXEL, STRAY):
         token = token.split()[0] if token.split() else b""
-    if last and len(token) == len(rest.strip(b'"')) and _may_be_cut(reason, token, count):
-        so_far = f" after {count} of {PIXELS} pixels" if name.lower() == "pixels" else ""
+    if last and len(token) == len(rest.strip(b'"')) and _may_be_truncated(reason, token, count):
+        progress = f" after {count} of {PIXELS} pixels" if name.lower() == "pixels" else ""
         return BenchboxError(
-            f"{place}: the file is cut off in the middle of a row{so_far}",
-            hint=f"it is incomplete; {AGAIN}, or leave the row out with --skip-bad",
+            f"{place}: the file is truncated in the middle of a row{progress}",
+            hint=f"{DOWNLOAD_AGAIN}, or skip the row with --skip-bad",
         )
     if reason == BAD_PIXEL:
         return BenchboxError(
-            f"{place}: pixel {count + 1} is '{printable(token)}', not a whole number from 0 to 255",
-            hint=f"correct that value, {AGAIN}, or leave the row out with --skip-bad",
+            f"{place}: pixel {count + 1} is '{printable(token)}', not an integer from 0 to 255",
+            hint=f"correct the value, {DOWNLOAD_AGAIN}, or skip the row with --skip-bad",
         )
     if reason == PIXEL_COUNT:
         return BenchboxError(
             f"{place}: {count} pixels, but a face has {PIXELS} (48 x 48)",
-            hint=f"correct the row, {AGAIN}, or leave the row out with --skip-bad",
+            hint=f"correct the row, {DOWNLOAD_AGAIN}, or skip it with --skip-bad",
         )
     if reason == BAD_EMOTION:
         names = ", ".join(f"{code} {word}" for code, word in enumerate(EMOTIONS))
         return BenchboxError(
-            f"{place}: emotion '{printable(token)}' is not a number from 0 to 9", hint=f"emotions are {names}"
+            f"{place}: emotion '{printable(token)}' is not a number from 0 to 9",
+            hint=f"correct the row ({names}), or skip it with --skip-bad",
         )
     if reason == BAD_USAGE:
         return BenchboxError(
             f"{place}: unknown Usage '{printable(token)}'",
-            hint=f"it is {', '.join(SPLITS)}, train, val or test; or leave the row out with --skip-bad",
+            hint=f"use {', '.join(SPLITS)}, train, val or test, or skip the row with --skip-bad",
         )
     if reason == FIELD_COUNT:
         fields = f"{column + 1} columns" if column < len(columns) else f"more than {column} columns"
         return BenchboxError(
             f"{place}: {fields}, but the header names {len(columns)} ({', '.join(columns)})",
-            hint=f"correct the row, {AGAIN}, or leave the row out with --skip-bad",
+            hint=f"correct the row, {DOWNLOAD_AGAIN}, or skip it with --skip-bad",
         )
     if reason == OPEN_QUOTE:
-        return BenchboxError(f"{place}: a quote is not closed on its line", hint="put both quotes into one line")
+        return BenchboxError(f"{place}: a quote is not closed on its line", hint="put both quotes on one line")
     return BenchboxError(
-        f"{place}: '{printable(token)}' where a comma or the line's end should be",
-        hint="columns are separated by single commas",
+        f"{place}: '{printable(token)}' instead of a comma or the end of the line",
+        hint="separate columns by single commas",
     )
 
 
-def _may_be_cut(reason: int, token: bytes, count: int) -> bool:
-    """Whether a refused row would be sound if it went on."""
+def _may_be_truncated(reason: int, token: bytes, count: int) -> bool:
+    """Whether a rejected row could become valid if it continued."""
     if reason == BAD_USAGE:
         return any(word.encode().startswith(token) for word in USAGE_WORDS)
     return not token and not (reason == PIXEL_COUNT and count > PIXELS)

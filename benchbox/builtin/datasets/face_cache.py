@@ -24,39 +24,26 @@ _SAMPLES, _SAMPLE_BYTES = 32, 4096
 class FaceCache:
     """Parsed faces on disk.
 
-    An entry is three files, named by format, size and digest of the source: ``.pixels.npy``, ``.labels.npy`` and,
-    written last, ``.json`` with digests. The content of each follows from its name alone, so two processes that write
-    the same entry at once replace a file by an equal one. What is read is compared with its digest; an entry that does
-    not agree counts as absent.
-
+    An entry consists of three files, named by format, size and digest of the source: ``.pixels.npy``, ``.labels.npy``
+    and, written last, ``.json`` with digests. The name determines the content, so two processes that write the same
+    entry at once replace a file with an identical one. Everything read is compared with its digest; an entry that does
+    not match counts as missing.
     """
 
     def __init__(self) -> None:
         self.folder = CacheFolder("fer2013")
 
     def load(self, key: str, codes: Iterable[int]) -> Faces | None:
-        """Open an entry.
-
-        Parameters
-        ----------
-        key : str
-        codes : iterable of int
-            Usage codes whose pixels will be read and are therefore checked.
-
-        Returns
-        -------
-        Faces or None
-            None where there is no entry or it is damaged.
-        """
+        """Open an entry and verify the pixels of the usage codes `codes`; None if it is missing or damaged."""
         card = self.folder.read_json(f"{key}.json")
         if card is None:
             return None
         try:
-            kept = self._path(key, "labels.npy").read_bytes()
-            if xxhash.xxh3_128_hexdigest(kept) != card["labels"]:
+            stored_labels = self._path(key, "labels.npy").read_bytes()
+            if xxhash.xxh3_128_hexdigest(stored_labels) != card["labels"]:
                 return None
-            labels = np.load(io.BytesIO(kept), allow_pickle=False)
-            # A mode of 'r' keeps every process on the same physical pages.
+            labels = np.load(io.BytesIO(stored_labels), allow_pickle=False)
+            # A read-only map shares its physical pages between processes.
             pixels = np.load(self._path(key, "pixels.npy"), mmap_mode="r", allow_pickle=False).view(np.ndarray)
             if pixels.dtype != np.uint8 or pixels.shape != (labels.shape[1], SIDE, SIDE):
                 return None
@@ -70,25 +57,10 @@ class FaceCache:
             return None
 
     def store(self, rows: Iterable[Rows], key_of: Callable[[], str], skipped: Callable[[], Mapping[str, str]]) -> str:
-        """Write an entry while its rows are parsed.
+        """Write an entry while its rows are parsed, and return its key.
 
-        Parameters
-        ----------
-        rows : iterable of Rows
-        key_of : callable
-            Gives the key; called after the last row.
-        skipped : callable
-            Gives what was left out and why; called after the last row.
-
-        Returns
-        -------
-        str
-            The key.
-
-        Raises
-        ------
-        BenchboxError
-            The folder cannot be written.
+        `key_of` and `skipped` are called after the last row, because the digest of the source and the list of damaged
+        rows are only known then. Raises `BenchboxError` if the folder cannot be written.
         """
         emotion: list[NDArray[np.uint8]] = []
         usage: list[NDArray[np.uint8]] = []
@@ -110,13 +82,13 @@ class FaceCache:
                 file.seek(0)
                 file.write(_npy_header(labels.shape[1]))
                 self.folder.publish(file, temporary, f"{key}.pixels.npy")
-        kept = io.BytesIO()
-        npy.write_array(kept, labels, allow_pickle=False)
+        stored_labels = io.BytesIO()
+        npy.write_array(stored_labels, labels, allow_pickle=False)
         with self.folder.temporary() as (file, temporary), self.folder.writing():
-            file.write(kept.getbuffer())
+            file.write(stored_labels.getbuffer())
             self.folder.publish(file, temporary, f"{key}.labels.npy")
         card = {
-            "labels": xxhash.xxh3_128_hexdigest(kept.getbuffer()),
+            "labels": xxhash.xxh3_128_hexdigest(stored_labels.getbuffer()),
             "digests": {str(code): hasher.hexdigest() for code, hasher in hashers.items()},
             "skipped": dict(skipped()),
         }
@@ -124,15 +96,15 @@ class FaceCache:
         return key
 
     def recall(self, path: Path, flavour: str = "") -> str | None:
-        """Key that a file had when it was last parsed, if it still looks the same.
+        """Key of a file when it was last parsed, or None if the file has changed since.
 
-        Size, times, inode and a hash over sampled blocks are compared, so that an unchanged file of 270 MB is not read.
+        Compares size, timestamps, inode and a hash of sampled blocks, so that an unchanged file of 270 MB is not read.
         """
         seen = self.folder.read_json(_index_name(path, flavour))
         return str(seen["key"]) if seen is not None and seen["look"] == _look(path) else None
 
     def remember(self, path: Path, key: str, flavour: str = "") -> None:
-        """Note the key of a file for `recall`."""
+        """Store the key of a file for `recall`."""
         self.folder.write_json(_index_name(path, flavour), {"key": key, "look": _look(path)})
 
     def keys_of_size(self, size: int) -> list[str]:
@@ -141,14 +113,14 @@ class FaceCache:
 
     @staticmethod
     def key(size: int, digest: str, flavour: str = "") -> str:
-        """Key of a source."""
+        """Key of a source with this size in bytes and this digest."""
         return f"v{_FORMAT}-{size}-{digest}{flavour}"
 
     def unreliable(self) -> BenchboxError:
-        """Word that what was just written reads back differently."""
+        """Error for an entry that was just written but cannot be read back."""
         return BenchboxError(
-            f"cache folder {self.folder.path}: what was just written reads back differently",
-            hint=f"the disk may be full or failing; set {CACHE_VARIABLE} to a folder on another one",
+            f"cache folder {self.folder.path}: data just written cannot be read back",
+            hint=f"check the disk, which may be full or failing, or set {CACHE_VARIABLE} to a folder on another one",
         )
 
     def _path(self, key: str, ending: str) -> Path:
@@ -156,7 +128,7 @@ class FaceCache:
 
 
 def _npy_header(count: int) -> bytes:
-    """Npy header of `count` faces, of a length that does not depend on the count."""
+    """Npy header for `count` faces; its length is constant, so it can be rewritten once the count is known."""
     text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({count}, {SIDE}, {SIDE}), }}"
     return b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + text.ljust(117).encode() + b"\n"
 
@@ -173,7 +145,7 @@ def _index_name(path: Path, flavour: str) -> str:
 
 
 def _look(path: Path) -> list[int | str]:
-    """What is compared to tell that a file is unchanged."""
+    """Values that stay the same as long as a file is unchanged."""
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         hasher = xxhash.xxh3_128()

@@ -42,62 +42,54 @@ _EMOTION_WORDS = {
 _DIGITS = tuple(str(code) for code in range(len(EMOTIONS)))
 _NAMED = re.compile(r"(?:^|[^a-z])(training|publictest|privatetest)(?![a-z])", re.IGNORECASE)
 _WORDS = re.compile(r"[a-z]+|[0-9]+")
-# Archives put the faces below folders of their own, such as archive/images/images/train/happy.
-_DEEPEST = 4
-_MOST_FOLDERS = 500
+# Archives add folders around the faces, such as archive/images/images/train/happy.
+_MAX_DEPTH = 4
+_MAX_FOLDERS = 500
 _BLOCK = 1024
 
 
 @dataclass(frozen=True)
 class FaceListing:
-    """The pictures of a folder, not yet read.
-
-    Attributes
-    ----------
-    root : Path
-    names : tuple of str
-        Paths relative to `root`, with slashes, ascending.
-    emotion, usage : tuple of int
-        Positions in `EMOTIONS`, and in `SPLITS` or `UNNAMED_TEST`.
-    key : str
-        Digest over names, sizes and times of change.
-    left_out : dict of str to int
-        Pictures in folders that name no emotion, by folder.
-    """
+    """The images of a folder, not yet read."""
 
     root: Path
     names: tuple[str, ...]
+    """Paths relative to `root`, with slashes, in ascending order."""
     emotion: tuple[int, ...]
+    """Positions in `EMOTIONS`."""
     usage: tuple[int, ...]
+    """Positions in `SPLITS`, or `UNNAMED_TEST`."""
     key: str
+    """Digest of names, sizes and timestamps."""
     left_out: dict[str, int]
+    """Number of images in each folder whose name is not an emotion."""
 
     @property
     def merged_tests(self) -> bool:
-        """Whether there are faces of which only is known that they are in one of the test splits."""
+        """Whether some faces are in a test split, but it is unknown in which of the two."""
         return UNNAMED_TEST in self.usage
 
 
 def recognises(path: Path) -> bool:
-    """Whether a folder holds 48x48 pictures in ``<split>/<emotion>/``, or in ``<emotion>/`` with telling names.
+    """Whether a folder, or one a few levels below it, has 48x48 images in ``<split>/<emotion>/`` or ``<emotion>/``.
 
-    They may lie a few folders deeper.
+    Without split folders, the name of the first image or of the folder must name a split.
     """
     return _find_root(path) is not None
 
 
 def _find_root(path: Path) -> Path | None:
-    """Find the folder that holds the faces, `path` itself or the first one below it, level by level."""
+    """Find the folder with the faces by a breadth-first search from `path`."""
     level = [path]
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_DEPTH):
         for folder in level:
-            if _holds_faces(folder):
+            if _has_faces(folder):
                 return folder
-        level = [below for folder in level for below in _folders(folder)][:_MOST_FOLDERS]
+        level = [subfolder for folder in level for subfolder in _folders(folder)][:_MAX_FOLDERS]
     return None
 
 
-def _holds_faces(path: Path) -> bool:
+def _has_faces(path: Path) -> bool:
     for split_folder in _split_folders(path):
         for _, folder in _emotion_folders(split_folder, inside_split=split_folder != path):
             first = next(iter(_picture_names(folder)), None)
@@ -109,17 +101,12 @@ def _holds_faces(path: Path) -> bool:
 
 
 def list_faces(root: Path) -> FaceListing:
-    """List the pictures and tell their splits.
+    """List the images and find out their splits; raises `BenchboxError` if there is no image.
 
-    A file name that holds a split's name (``PublicTest_123.jpg``) tells its split. Otherwise the folder does: ``train``
-    is Training. Where there are both ``validation`` (or ``val``) and ``test``, they are PublicTest and PrivateTest;
-    where there is only one, it holds both test splits, and which face is of which is unknown (`UNNAMED_TEST`).
-    Pictures in folders that name no emotion are left out and counted.
-
-    Raises
-    ------
-    BenchboxError
-        There is no picture.
+    A split in the file name (``PublicTest_123.jpg``) decides. Otherwise the folder does: ``train`` is Training. If
+    there are both ``validation`` (or ``val``) and ``test``, they are PublicTest and PrivateTest. If there is only one
+    of them, it contains both test splits, and the split of each face is unknown (`UNNAMED_TEST`). Images in folders
+    whose name is not an emotion are left out and counted.
     """
     import xxhash
 
@@ -127,7 +114,7 @@ def list_faces(root: Path) -> FaceListing:
     folders = _split_folders(root)
     words = {_split_word(folder.name) for folder in folders}
     both = bool(words & set(_VALIDATION)) and bool(words & set(_TEST))
-    found: list[tuple[str, int, int]] = []
+    faces: list[tuple[str, int, int]] = []
     left_out: dict[str, int] = {}
     hasher = xxhash.xxh3_128()
     for split_folder in folders:
@@ -141,40 +128,24 @@ def list_faces(root: Path) -> FaceListing:
                 hasher.update(
                     os.fsencode(f"{name}\0{usage} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n")
                 )
-                found.append((name, emotion, usage))
-        taken = {folder for _, folder in emotions}
+                faces.append((name, emotion, usage))
+        used = {folder for _, folder in emotions}
         for folder in [split_folder, *_folders(split_folder)]:
-            if folder not in taken and folder != root and (count := len(_picture_names(folder))):
+            if folder not in used and folder != root and (count := len(_picture_names(folder))):
                 left_out[filename_text(folder.relative_to(root).as_posix())] = count
-    if not found:
+    if not faces:
         raise BenchboxError(
-            f"{root}: no picture in its folders", hint="fer2013 wants train/<emotion>/*.jpg and test/<emotion>/*.jpg"
+            f"{root}: no image in its folders", hint="arrange images as train/<emotion>/*.jpg and test/<emotion>/*.jpg"
         )
-    names, codes, usages = zip(*sorted(found), strict=True)
+    names, codes, usages = zip(*sorted(faces), strict=True)
     return FaceListing(root, names, codes, usages, hasher.hexdigest(), left_out)
 
 
 def open_faces(listing: FaceListing, codes: tuple[int, ...], skip_bad: bool) -> tuple[Faces, tuple[str, ...]]:
-    """Take the faces from the cache, or decode the pictures and keep them there.
+    """Load the faces and their names from the cache, or decode the images and cache them.
 
-    Parameters
-    ----------
-    listing : FaceListing
-    codes : tuple of int
-        Usage codes that will be read.
-    skip_bad : bool
-        Leave out pictures that do not decode.
-
-    Returns
-    -------
-    faces : Faces
-    names : tuple of str
-        Name of each face.
-
-    Raises
-    ------
-    BenchboxError
-        A picture does not decode (and `skip_bad` is False), or none does.
+    `codes` are the usage codes that will be read. Raises `BenchboxError` if an image cannot be decoded and `skip_bad`
+    is off, or if none can be decoded.
     """
     cache = FaceCache()
     key = cache.key(len(listing.names), listing.key, "-folder" + ("-skipped" if skip_bad else ""))
@@ -197,7 +168,7 @@ def _decoded(listing: FaceListing, skip_bad: bool, skipped: dict[str, str]) -> I
             if not skip_bad:
                 raise BenchboxError(
                     f"{listing.root / name}: {outcome}",
-                    hint="replace the file or leave it out with --skip-bad; for pictures of any size: --dataset images",
+                    hint="replace the file or skip it with --skip-bad; for images of any size use --dataset images",
                 )
             skipped[name] = f"{filename_text(name)}: {outcome}"
             continue
@@ -210,7 +181,7 @@ def _decoded(listing: FaceListing, skip_bad: bool, skipped: dict[str, str]) -> I
         yield Rows(pixels[: len(good)], emotion[good], usage[good])
     if len(skipped) == len(listing.names):
         raise BenchboxError(
-            f"{listing.root}: none of {len(skipped)} pictures decodes", hint=next(iter(skipped.values()))
+            f"{listing.root}: no image of {len(skipped)} can be decoded", hint=next(iter(skipped.values()))
         )
 
 
@@ -218,7 +189,7 @@ def _face(picture: Picture) -> NDArray[np.uint8]:
     height, width = picture.grey.shape
     if (height, width) != (SIDE, SIDE) or picture.grey.dtype != np.uint8:
         raise UnreadableImage(
-            f"{width} x {height} pixels of {8 * picture.grey.itemsize} bit, but a face has {SIDE} x {SIDE} of 8 bit"
+            f"{width} x {height} pixels of {8 * picture.grey.itemsize} bits, but a face has {SIDE} x {SIDE} of 8 bits"
         )
     return picture.grey.reshape(-1).astype(np.uint8)
 
@@ -236,35 +207,35 @@ def _picture_names(folder: Path) -> list[str]:
 
 
 def _split_folders(path: Path) -> list[Path]:
-    """Folders of splits in `path`; `path` itself where the emotions lie directly in it."""
-    below = _folders(path)
-    if sum(_emotion_of(folder.name) is not None for folder in below) >= 2:
+    """Split folders in `path`, or `path` itself if it contains the emotion folders directly."""
+    subfolders = _folders(path)
+    if sum(_emotion_of(folder.name) is not None for folder in subfolders) >= 2:
         return [path]
-    return [folder for folder in below if _split_word(folder.name)]
+    return [folder for folder in subfolders if _split_word(folder.name)]
 
 
 def _emotion_folders(split_folder: Path, *, inside_split: bool) -> list[tuple[int, Path]]:
-    """Folders of emotions with their codes; a digit is a code only where a split's folder is around it."""
-    found = []
+    """Emotion folders with their codes; a digit counts as a code only inside a split folder."""
+    emotions = []
     for folder in _folders(split_folder):
         code = _emotion_of(folder.name)
         if code is None and inside_split and folder.name in _DIGITS:
             code = int(folder.name)
         if code is not None:
-            found.append((code, folder))
-    return found
+            emotions.append((code, folder))
+    return emotions
 
 
 def _emotion_of(name: str) -> int | None:
-    """Code of the one emotion that a folder's name holds, as in ``happy``, ``3_happy`` and ``happy-faces``."""
+    """Code of the only emotion in a folder's name, as in ``happy``, ``3_happy`` and ``happy-faces``."""
     codes = {_EMOTION_WORDS[word] for word in _WORDS.findall(name.lower()) if word in _EMOTION_WORDS}
     return codes.pop() if len(codes) == 1 else None
 
 
 def _split_word(name: str) -> str:
-    """Word for a split that a folder's name holds, as in ``train`` and ``FER2013Train``; empty where there is none."""
+    """Word for a split in a folder's name, as in ``train`` and ``public_test``; empty if there is none."""
     words = _WORDS.findall(name.lower())
-    joined = ["".join(pair) for pair in itertools.pairwise(words)]  # public_test
+    joined = ["".join(pair) for pair in itertools.pairwise(words)]  # public_test is two words
     return next((word for word in (*joined, *words) if word in _SPLIT_FOLDERS), "")
 
 

@@ -1,4 +1,4 @@
-"""Facts of FER2013 (size, splits, emotions) and the parsed faces of one file or folder."""
+"""Facts about FER2013 (size, splits, emotions) and the parsed faces of one csv or folder."""
 
 from __future__ import annotations
 
@@ -12,30 +12,27 @@ SIDE = 48
 PIXELS = SIDE * SIDE
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 OTHER_EMOTION = len(EMOTIONS)
-"""Code of a face whose label is none of the seven, as the contempt of some editions, or missing."""
+"""Code of a face without a label, or with another one, such as the contempt of some editions."""
 
 EMOTION_NAMES = (*EMOTIONS, "other")
 SPLITS = ("Training", "PublicTest", "PrivateTest")
-"""What stands in the column Usage; the position is the code that is stored."""
+"""Values of the column Usage; the position is the code that is stored."""
 
 BOTH_TESTS = "PublicTest+PrivateTest"
-"""Both test splits together: all that a folder whose file names do not tell them apart can offer."""
+"""Both test splits together: all that a folder offers if its file names do not tell them apart."""
 
 UNNAMED_TEST = len(SPLITS)
-"""Code of a face that is in one of the two test splits, unknown which."""
+"""Code of a face that is in one of the two test splits, but it is unknown in which."""
 
 _BLOCK = 4096
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Some parsed faces on their way into the cache.
+    """A block of parsed faces, to be written to the cache.
 
-    Attributes
-    ----------
-    pixels : ndarray of uint8, shape (M, 2304)
-    emotion, usage : ndarray of uint8, shape (M,)
-        Positions in `EMOTIONS` and `SPLITS`.
+    `pixels` has shape (M, 2304). `emotion` and `usage`, shape (M,), are positions in `EMOTION_NAMES`, and in `SPLITS`
+    or `UNNAMED_TEST`.
     """
 
     pixels: NDArray[np.uint8]
@@ -47,16 +44,9 @@ class Rows:
 class Faces:
     """All faces of one csv or folder.
 
-    Attributes
-    ----------
-    pixels : ndarray of uint8, shape (N, 48, 48)
-        A memory map.
-    emotion, usage : ndarray of uint8, shape (N,)
-        Positions in `EMOTIONS`, and in `SPLITS` or `UNNAMED_TEST`.
-    digests : dict of str to str
-        Hex digest of the pixels of each usage code that occurs, keyed by the code as text.
-    skipped : dict of str to str
-        What was left out as damaged ('line 7', a relative path) and why.
+    `pixels`, shape (N, 48, 48), is a memory map. `emotion` and `usage`, shape (N,), are positions in `EMOTION_NAMES`,
+    and in `SPLITS` or `UNNAMED_TEST`. `digests` has a hex digest of the pixels of each usage code, keyed by the code as
+    text. `skipped` maps damaged rows ('line 7') or files (a relative path) to the reason.
     """
 
     pixels: NDArray[np.uint8]
@@ -67,14 +57,14 @@ class Faces:
 
 
 def codes_of(split: str) -> tuple[int, ...]:
-    """Usage codes that make up a split."""
+    """Usage codes of a split."""
     if split == BOTH_TESTS:
         return (SPLITS.index("PublicTest"), SPLITS.index("PrivateTest"), UNNAMED_TEST)
     return (SPLITS.index(split),)
 
 
 def blocks_of(pixels: NDArray[np.uint8], rows: NDArray[np.intp]) -> Iterator[NDArray[np.uint8]]:
-    """Give the faces at ascending `rows` in C-contiguous blocks, without a copy where the rows are consecutive."""
+    """Yield the faces at ascending `rows` in C-contiguous blocks; consecutive rows are not copied."""
     for start in range(0, len(rows), _BLOCK):
         part = rows[start : start + _BLOCK]
         consecutive = int(part[-1]) - int(part[0]) + 1 == len(part)

@@ -1,4 +1,4 @@
-"""FER2013: 48x48 grey faces, from the challenge's csv or from a folder of images."""
+"""FER2013: 48x48 grey faces, read from the challenge's csv or from a folder of images."""
 
 from __future__ import annotations
 
@@ -31,34 +31,29 @@ from benchbox.builtin.datasets.sniff import read_head, require_exists
 
 _WHITE = np.float32(255)
 _EVALUATED = ("PublicTest", BOTH_TESTS, "Training")
-"""Splits in the order in which the first one that a csv has is the default."""
-_ONLY_TRAINING = "the data have no test split: the faces of Training are scored"
+"""The default split of a csv is the first of these that it has."""
+_ONLY_TRAINING = "the data have no test split, so the Training faces are scored"
 _SKIPPED = "-skipped"
 _NAMED_FOLDERS = 5
-_JPEG_NOTE = "the folder edition is JPEG-compressed; its pixels differ from the csv's by about two grey levels"
+_JPEG_NOTE = "the folder edition is JPEG-compressed; its pixels differ from the csv by about two grey levels"
 
 
 class Fer2013(Dataset):
-    """The faces of the facial expression challenge of ICML 2013.
+    """The faces of the facial expression challenge at ICML 2013, in either of two editions.
 
-    Two editions are read. The **csv** has the columns emotion (0 to 6), pixels (2304 grey levels from 0 to 255, row by
-    row) and Usage (Training, PublicTest or PrivateTest) in any order, between commas or semicolons; blanks around names
-    and values, quotes, a byte-order mark, either line ending and further columns do no harm. Where there is no Usage,
-    rows with an emotion are training faces and rows without one test faces, as the challenge gave them. The csv may lie
-    in a zip, gzip or tar archive. The **folder** holds ``train/<emotion>/*.jpg``
-    and ``test/<emotion>/*.jpg``; see `face_folder` for how a picture's split is told.
+    The **csv** has the columns emotion (0 to 6), pixels (2304 grey levels from 0 to 255, row by row) and Usage
+    (Training, PublicTest or PrivateTest) in any order, separated by commas or semicolons. Spaces around names and
+    values, quotes, a byte-order mark, either line ending and additional columns are accepted. Without a column Usage,
+    all rows are training faces if there is a column emotion and test faces otherwise, as published by the challenge.
+    The csv may be in a zip, gzip or tar archive. The **folder** contains ``train/<emotion>/*.jpg`` and
+    ``test/<emotion>/*.jpg``; `face_folder` describes how the split of an image is found.
 
-    An image's id is ``<split>/<position within the split>`` in a csv and the relative path in a folder. Pixels become
-    float32 by division by 255.
-
-    References
-    ----------
-    I. J. Goodfellow et al., "Challenges in representation learning: A report on three machine learning contests",
-    Neural Networks 64, 2015, pp. 59-63. DOI 10.1016/j.neunet.2014.09.005
+    An image's id is ``<split>/<position within the split>`` in a csv and the relative path in a folder. Grey levels are
+    divided by 255.
     """
 
     name = "fer2013"
-    summary = "48x48 grey faces of the ICML 2013 challenge: fer2013.csv, icml_face_data.csv or the image-folder edition"
+    summary = "48x48 grey faces of the ICML 2013 challenge: fer2013.csv, icml_face_data.csv or a folder of images"
     reference = "Goodfellow et al. 2015, DOI 10.1016/j.neunet.2014.09.005"
     splits = ("PublicTest", "PrivateTest", "Training", BOTH_TESTS)
     fitted = "Training"
@@ -67,7 +62,7 @@ class Fer2013(Dataset):
     label_names = MappingProxyType({"emotion": EMOTION_NAMES})
 
     def training_hashes(self) -> Path | None:
-        """Hashes of the 28,709 Training faces, of the folder edition."""
+        """Hashes of the 28,709 Training faces in the folder edition."""
         return Path(__file__).with_name("fer2013-training-hashes.npy")
 
     def recognises(self, path: Path) -> bool:
@@ -79,34 +74,15 @@ class Fer2013(Dataset):
         return path.name.lower().endswith((".csv", *ARCHIVES)) or looks_like_header(read_head(path))
 
     def load(self, path: Path | None, *, split: str = "", skip_bad: bool = False) -> ImageSet:
-        """Open a split.
+        """Open a split, by default PublicTest, or both test splits of a folder that does not tell them apart.
 
-        The parsed faces are cached, so that only the first call reads the file; see `face_cache.FaceCache`. The cache
-        takes 83 MB for the whole data set and may be deleted at any time.
-
-        Parameters
-        ----------
-        path : Path
-            Csv or folder.
-        split : str
-            'PublicTest' (the default), 'PrivateTest', 'Training' or 'PublicTest+PrivateTest'. A folder that does not
-            tell its two test splits apart opens both by default.
-        skip_bad : bool
-            Leave out rows and pictures that cannot be read.
-
-        Returns
-        -------
-        ImageSet
-            Labels: 'emotion', uint8, positions in (angry, disgust, fear, happy, sad, surprise, neutral, other); none
-            where no face has one.
-
-        Raises
-        ------
-        BenchboxError
-            The data are missing or damaged, or have no such split.
+        The label 'emotion' has positions in `EMOTION_NAMES`; there is no label if no face has an emotion. Parsed faces
+        are cached, so that only the first call reads the file; see `face_cache.FaceCache`. The cache takes 83 MB for
+        the whole data set and may be deleted at any time. Raises `BenchboxError` if the data are missing or damaged or
+        lack the split.
         """
         if path is None:
-            raise BenchboxError("fer2013 is not built in", hint="give its csv or folder: --data fer2013.csv")
+            raise BenchboxError("fer2013 is not built in", hint="give its csv or folder with --data fer2013.csv")
         if split and split not in self.splits:
             raise BenchboxError(f"fer2013 has no split '{split}'", hint=did_you_mean(split, self.splits))
         require_exists(path)
@@ -129,8 +105,8 @@ class Fer2013(Dataset):
         if not len(rows):
             if listing.merged_tests and split in ("PublicTest", "PrivateTest"):
                 raise BenchboxError(
-                    f"{path}: the names of the pictures in its test folder do not tell {split} apart",
-                    hint=f"leave --split out, or give --split {BOTH_TESTS}, for all of them",
+                    f"{path}: {split} cannot be told from the other test split by the file names in its test folder",
+                    hint=f"omit --split, or use --split {BOTH_TESTS}, to score both",
                 )
             raise _no_split(path, split, faces)
         jpeg = any(name.lower().endswith((".jpg", ".jpeg")) for name in names)
@@ -139,7 +115,7 @@ class Fer2013(Dataset):
 
 
 def _open_csv(path: Path, codes: tuple[int, ...], skip_bad: bool) -> Faces:
-    """Take the faces from the cache, or parse the file and keep them there."""
+    """Load the faces from the cache, or parse the file and cache them."""
     cache = FaceCache()
     flavour = _SKIPPED if skip_bad else ""
     key = cache.recall(path, flavour)
@@ -148,12 +124,12 @@ def _open_csv(path: Path, codes: tuple[int, ...], skip_bad: bool) -> Faces:
         return faces
     read_header(path)
     size = path.stat().st_size
-    known = cache.keys_of_size(size)
-    if known:
-        # A file of this size was parsed before: reading it once to compare is cheaper than parsing it again.
+    keys = cache.keys_of_size(size)
+    if keys:
+        # A file of this size was parsed before: hashing it to compare is cheaper than parsing it again.
         digest = _digest_of(path)
         for candidate in (cache.key(size, digest), *([cache.key(size, digest, _SKIPPED)] if skip_bad else [])):
-            if candidate in known and (faces := cache.load(candidate, codes)) is not None:
+            if candidate in keys and (faces := cache.load(candidate, codes)) is not None:
                 cache.remember(path, candidate, flavour)
                 return faces
     reader = CsvReader(path, skip_bad)
@@ -175,8 +151,8 @@ def _digest_of(path: Path) -> str:
     hasher = xxhash.xxh3_128()
     buffer = memoryview(bytearray(1 << 22))
     with open_csv(path) as file:
-        while got := cast(io.BufferedReader, file).readinto(buffer):
-            hasher.update(buffer[:got])
+        while count := cast(io.BufferedReader, file).readinto(buffer):
+            hasher.update(buffer[:count])
     return hasher.hexdigest()
 
 
@@ -196,9 +172,11 @@ def _csv_ids(usage: NDArray[np.uint8]) -> list[str]:
 
 def _no_split(path: Path, split: str, faces: Faces) -> BenchboxError:
     names = (*SPLITS, BOTH_TESTS)
-    present = [f"{names[code]} ({(faces.usage == code).sum()} faces)" for code in range(UNNAMED_TEST + 1)]
-    there = [text for code, text in enumerate(present) if (faces.usage == code).any()]
-    return BenchboxError(f"{path} has no face of split {split}", hint=f"it has {', '.join(there)}; choose with --split")
+    counts = [int((faces.usage == code).sum()) for code in range(UNNAMED_TEST + 1)]
+    present = [f"{name} ({count} faces)" for name, count in zip(names, counts, strict=True) if count]
+    return BenchboxError(
+        f"{path} has no faces in split {split}", hint=f"choose with --split; it has {', '.join(present)}"
+    )
 
 
 def _left_out(folders: dict[str, int]) -> tuple[str, ...]:
@@ -207,7 +185,10 @@ def _left_out(folders: dict[str, int]) -> tuple[str, ...]:
     named = [f"{folder} ({count})" for folder, count in folders.items()]
     more = f" and {len(named) - _NAMED_FOLDERS} more" if len(named) > _NAMED_FOLDERS else ""
     total = sum(folders.values())
-    return (f"left out: {total:,} pictures in folders that name no emotion: {', '.join(named[:_NAMED_FOLDERS])}{more}",)
+    return (
+        f"left out: {total:,} images in folders whose name is not an emotion: "
+        f"{', '.join(named[:_NAMED_FOLDERS])}{more}",
+    )
 
 
 def _image_set(
@@ -219,11 +200,11 @@ def _image_set(
         return np.divide(pixels[rows[indices]], _WHITE, dtype=np.float32)
 
     if faces.skipped:
-        notes = (*notes, f"damaged: {len(faces.skipped)} left out, the first {next(iter(faces.skipped.values()))}")
+        notes = (*notes, f"damaged: {len(faces.skipped)} faces skipped, first {next(iter(faces.skipped.values()))}")
     emotion = faces.emotion[rows]
     other = int((emotion == OTHER_EMOTION).sum())
     if 0 < other < len(rows):
-        notes = (*notes, f"emotion: {other:,} of {len(rows):,} faces have a label that is none of the seven: 'other'")
+        notes = (*notes, f"emotion: {other:,} of {len(rows):,} faces are labelled 'other', outside the seven emotions")
     digests = [faces.digests[str(code)] for code in codes_of(split) if str(code) in faces.digests]
     return ImageSet(
         dataset=Fer2013.name,

@@ -1,4 +1,4 @@
-"""Decodes image files and refuses damaged, oversized and unsupported ones."""
+"""Decodes image files and rejects damaged, oversized and unsupported ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchbox.system.files import read_bounded
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 HEADER_BYTES = 1 << 16
 MAX_PIXELS = 100_000_000
-"""Largest picture that is decoded; a small file can claim a size that fills the memory."""
+"""Largest image that is decoded, because the header of a small file can claim a size that exhausts memory."""
 
 _MAX_BYTES = 8 * MAX_PIXELS
 _AHEAD = 64
@@ -32,53 +32,35 @@ T = TypeVar("T")
 
 
 class UnreadableImage(Exception):
-    """A picture that cannot be used; the message says why."""
+    """An image file cannot be used; the message says why."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One decoded picture.
-
-    Attributes
-    ----------
-    grey : ndarray of uint8 or uint16, shape (H, W)
-    colour : bool
-        Whether `grey` is the luminance of a colour picture.
-    alpha : bool
-        Whether a transparency channel was dropped.
-    paged : bool
-        Whether the file has further pages; the first is used.
-    """
+    """One decoded image file."""
 
     grey: NDArray[np.uint8] | NDArray[np.uint16]
+    """Grey levels, shape (H, W)."""
     colour: bool
+    """Whether `grey` is the luminance of a colour image."""
     alpha: bool
+    """Whether a transparency channel was dropped."""
     paged: bool
+    """Whether the file has more pages; only the first is used."""
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file's name ends like that of a picture that can be read."""
+    """Whether a file name has the suffix of a supported image format and is not hidden."""
     return Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
 
 
 def decode_files(
     root: Path, names: Sequence[str], use: Callable[[Picture], T]
 ) -> Iterator[tuple[str, T | UnreadableImage]]:
-    """Read and decode files on several threads, a bounded number ahead of the caller.
+    """Decode files on several threads and yield, in the order of `names`, what `use` returns for each or the error.
 
-    Parameters
-    ----------
-    root : Path
-    names : sequence of str
-        Paths relative to `root`.
-    use : callable
-        Makes of a picture what is kept; called on the thread, so that no more pictures than threads are in memory.
-        May raise `UnreadableImage`.
-
-    Yields
-    ------
-    tuple of str and what `use` gives, or UnreadableImage
-        In the order of `names`.
+    `names` are relative to `root`. `use` runs on the decoding thread and should return only what is kept, so that no
+    more pictures than threads are in memory; it may raise `UnreadableImage`.
     """
 
     def attempt(name: str) -> T | UnreadableImage:
@@ -97,12 +79,7 @@ def decode_files(
 
 
 def decode_file(path: Path) -> Picture:
-    """Read and decode a file.
-
-    Raises
-    ------
-    UnreadableImage
-    """
+    """Read and decode a file; see `decode`."""
     try:
         return decode(read_bounded(path, _MAX_BYTES))
     except OSError as error:
@@ -110,21 +87,9 @@ def decode_file(path: Path) -> Picture:
 
 
 def decode(data: bytes) -> Picture:
-    """Decode a PNG, JPEG, TIFF or BMP file.
+    """Decode the bytes of a PNG, JPEG, TIFF or BMP file; raises `UnreadableImage`.
 
-    Parameters
-    ----------
-    data : bytes
-        The file.
-
-    Returns
-    -------
-    Picture
-        Colour is turned to luminance, Y = 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601), rounded to the file's depth.
-
-    Raises
-    ------
-    UnreadableImage
+    Colour is converted to luminance, Y = 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601), rounded to the file's depth.
     """
     import cv2
 
@@ -136,38 +101,34 @@ def decode(data: bytes) -> Picture:
     except (struct.error, IndexError, KeyError, ValueError, OverflowError) as error:
         raise UnreadableImage("its header is damaged") from error
     if width < 1 or height < 1 or width * height > MAX_PIXELS:
-        raise UnreadableImage(f"it claims {width} x {height} pixels; at most {MAX_PIXELS:,} are read")
+        raise UnreadableImage(f"its header claims {width} x {height} pixels; the limit is {MAX_PIXELS:,}")
     if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[-4096:]:
-        # Some versions of OpenCV fill what is missing with grey instead of refusing.
-        raise UnreadableImage("the file is cut off: no end-of-image marker")
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # our error says more, and names the file
+        # Some versions of OpenCV fill the missing part with grey instead of failing.
+        raise UnreadableImage("the file is truncated: it has no end-of-image marker")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the error below names the file, OpenCV's not
     try:
         image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise UnreadableImage("OpenCV cannot decode it") from error
     if image is None:
-        raise UnreadableImage("it is damaged or cut off; OpenCV cannot decode it")
+        raise UnreadableImage("it is damaged or truncated; OpenCV cannot decode it")
     if image.dtype not in (np.uint8, np.uint16):
-        raise UnreadableImage(f"its samples are {image.dtype}; 8 or 16 bit whole numbers are read")
+        raise UnreadableImage(f"its samples are {image.dtype}; only 8-bit and 16-bit integers are supported")
     channels = 1 if image.ndim == 2 else image.shape[2]
     if channels in (3, 4):
         grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY if channels == 3 else cv2.COLOR_BGRA2GRAY)
     elif channels <= 2:
         grey = image if image.ndim == 2 else np.ascontiguousarray(image[:, :, 0])
     else:
-        raise UnreadableImage(f"it has {channels} channels")
+        raise UnreadableImage(f"it has {channels} channels; at most 4 are supported")
     return Picture(grey, channels >= 3, channels in (2, 4), paged)
 
 
 def claimed_size(data: bytes) -> tuple[int, int]:
-    """Width and height that a picture's header states, without decoding it.
+    """Width and height in an image file's header, read without decoding it.
 
-    Raises
-    ------
-    UnreadableImage
-        The content is none of the four formats.
-    struct.error, IndexError, KeyError, ValueError, OverflowError
-        The header is damaged.
+    Raises `UnreadableImage` for other formats. A damaged header raises `struct.error`, `IndexError`, `KeyError`,
+    `ValueError` or `OverflowError`.
     """
     if data.startswith(_PNG):
         return struct.unpack_from(">II", data, 16)
@@ -180,7 +141,7 @@ def claimed_size(data: bytes) -> tuple[int, int]:
         return width, abs(height)
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return _tiff_size(data)
-    raise UnreadableImage("its content is not PNG, JPEG, TIFF or BMP, whatever its name says")
+    raise UnreadableImage("its content is not PNG, JPEG, TIFF or BMP, despite its name")
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
@@ -202,15 +163,15 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
 
 def _tiff_size(data: bytes) -> tuple[int, int]:
     order, big, start, count = _tiff_directory(data)
-    found: dict[int, int] = {}
+    sides: dict[int, int] = {}
     for index in range(count):
         entry = start + index * (20 if big else 12)
-        tag, kind = struct.unpack_from(order + "HH", data, entry)
-        if tag in (256, 257):
-            found[tag] = struct.unpack_from(order + _TIFF_TYPES[kind], data, entry + (12 if big else 8))[0]
-        if len(found) == 2:
+        tag, field_type = struct.unpack_from(order + "HH", data, entry)
+        if tag in (256, 257):  # ImageWidth, ImageLength
+            sides[tag] = struct.unpack_from(order + _TIFF_TYPES[field_type], data, entry + (12 if big else 8))[0]
+        if len(sides) == 2:
             break
-    return found[256], found[257]
+    return sides[256], sides[257]
 
 
 def _has_second_page(data: bytes) -> bool:
@@ -219,7 +180,7 @@ def _has_second_page(data: bytes) -> bool:
 
 
 def _tiff_directory(data: bytes) -> tuple[str, bool, int, int]:
-    """Byte order, whether offsets have 64 bits, and place and number of the first directory's entries."""
+    """Byte order, whether offsets have 64 bits (BigTIFF), and position and number of the first directory's entries."""
     order = "<" if data[:2] == b"II" else ">"
     big = 43 in (data[2], data[3])
     start = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]

@@ -1,4 +1,4 @@
-"""Opens a csv, also inside a zip, gzip or tar archive, without unpacking it to disk."""
+"""Opens a csv, plain or in a zip, gzip or tar archive, without unpacking it to disk."""
 
 from __future__ import annotations
 
@@ -14,89 +14,76 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from benchbox.api.errors import BenchboxError
-from benchbox.builtin.datasets.sniff import AGAIN, read_head
+from benchbox.builtin.datasets.sniff import DOWNLOAD_AGAIN, read_head
 
 ARCHIVES = (".zip", ".gz", ".tgz", ".tar")
 _ZIP, _GZIP = b"PK\x03\x04", b"\x1f\x8b"
-_TAR, _TAR_AT = b"ustar", 257
-_USUAL = ("fer2013.csv", "icml_face_data.csv")
-_MOST_BYTES = 4 << 30
-"""Text that is read from an archive at most; a small archive can claim to hold any amount."""
+_TAR, _TAR_OFFSET = b"ustar", 257
+_KNOWN_NAMES = ("fer2013.csv", "icml_face_data.csv")
+_MAX_BYTES = 4 << 30
+"""Most text that is read from an archive, because a small archive can unpack to any amount."""
 
 
 @contextlib.contextmanager
 def open_csv(path: Path) -> Iterator[BinaryIO]:
-    """Open a csv, or the one csv that an archive holds.
+    """Open a csv, or the only csv in a zip, gzip or tar archive, detected by its first bytes and not by its name.
 
-    Parameters
-    ----------
-    path : Path
-        A csv, ``.csv.gz``, ``.zip``, ``.tar`` or ``.tar.gz``; told apart by the first bytes, not by the name.
-
-    Yields
-    ------
-    binary file
-        The text of the csv, to be read once from its start.
-
-    Raises
-    ------
-    BenchboxError
-        The file cannot be read, the archive is damaged or encrypted, or holds no csv or several.
+    The file can be read once, from its start. Raises `BenchboxError` if it cannot be read, or if the archive is damaged
+    or encrypted or does not contain exactly one csv.
     """
     head = read_head(path)
     try:
         with contextlib.ExitStack() as stack:
-            yield _opened(path, head, stack)
+            yield _open(path, head, stack)
     except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise BenchboxError(f"{path}: the archive is damaged: {error}", hint=AGAIN) from error
+        raise BenchboxError(f"{path}: the archive is damaged: {error}", hint=DOWNLOAD_AGAIN) from error
     except OSError as error:
         raise BenchboxError(f"{path}: {error.strerror or error}", hint="check the path and its permissions") from error
 
 
-def _opened(path: Path, head: bytes, stack: contextlib.ExitStack) -> BinaryIO:
+def _open(path: Path, head: bytes, stack: contextlib.ExitStack) -> BinaryIO:
     if head.startswith(_ZIP):
         archive = stack.enter_context(zipfile.ZipFile(path))
-        name = _only_csv(path, [one.filename for one in archive.infolist() if not one.is_dir()])
+        name = _only_csv(path, [entry.filename for entry in archive.infolist() if not entry.is_dir()])
         if archive.getinfo(name).flag_bits & 1:
             raise BenchboxError(f"{path}: {name} is encrypted", hint="unpack it with its password and give the csv")
         return _bounded(path, stack.enter_context(archive.open(name)))
     if head.startswith(_GZIP):
         unpacked = stack.enter_context(gzip.GzipFile(path))
-        if unpacked.read(_TAR_AT + len(_TAR))[_TAR_AT:] != _TAR:
+        if unpacked.read(_TAR_OFFSET + len(_TAR))[_TAR_OFFSET:] != _TAR:
             unpacked.seek(0)
             return _bounded(path, unpacked)
-    elif head[_TAR_AT:].startswith(_TAR):
-        pass
-    else:
+    elif not head[_TAR_OFFSET:].startswith(_TAR):
         return stack.enter_context(path.open("rb"))
     tar = stack.enter_context(tarfile.TarFile.open(path))
-    member = tar.extractfile(_only_csv(path, [one.name for one in tar.getmembers() if one.isfile()]))
+    member = tar.extractfile(_only_csv(path, [entry.name for entry in tar.getmembers() if entry.isfile()]))
     if member is None:
         raise BenchboxError(f"{path}: its csv is a link", hint="unpack the archive and give the csv")
     return _bounded(path, stack.enter_context(member))
 
 
 def _only_csv(path: Path, names: Sequence[str]) -> str:
-    found = [name for name in names if name.lower().endswith(".csv") and not name.startswith("__MACOSX/")]
-    usual = [name for name in found if name.rpartition("/")[2].lower() in _USUAL]
-    chosen = usual or found
-    if not chosen:
-        raise BenchboxError(f"{path}: the archive holds no csv", hint="give the csv, or the folder with its pictures")
-    if len(chosen) > 1:
+    csvs = [name for name in names if name.lower().endswith(".csv") and not name.startswith("__MACOSX/")]
+    candidates = [name for name in csvs if name.rpartition("/")[2].lower() in _KNOWN_NAMES] or csvs
+    if not candidates:
         raise BenchboxError(
-            f"{path}: the archive holds {len(chosen)} csv files: {', '.join(chosen[:5])}",
+            f"{path}: the archive contains no csv", hint="give the csv, or the folder with the unpacked images"
+        )
+    if len(candidates) > 1:
+        raise BenchboxError(
+            f"{path}: the archive contains {len(candidates)} csv files: {', '.join(candidates[:5])}",
             hint="unpack it and give one of them",
         )
-    return chosen[0]
+    return candidates[0]
 
 
 class _Bounded(io.RawIOBase):
-    """A stream that refuses to give more than a bound."""
+    """A stream that raises an error once it has returned more than `_MAX_BYTES`."""
 
     def __init__(self, path: Path, stream: BinaryIO) -> None:
         self._path = path
         self._stream = stream
-        self._left = _MOST_BYTES
+        self._left = _MAX_BYTES
 
     def readable(self) -> bool:
         return True
@@ -107,7 +94,8 @@ class _Bounded(io.RawIOBase):
         self._left -= len(content)
         if self._left < 0:
             raise BenchboxError(
-                f"{self._path}: the archive unpacks to more than {_MOST_BYTES >> 30} GiB", hint="no FER2013 is so large"
+                f"{self._path}: the archive unpacks to more than {_MAX_BYTES >> 30} GiB, but FER2013 is 0.3 GB",
+                hint="give the original FER2013 archive",
             )
         view[: len(content)] = content
         return len(content)

@@ -1,4 +1,4 @@
-"""The built-in sample: 48x48 tiles of the photographs that come with scikit-image."""
+"""The built-in sample: 48x48 tiles of photographs that ship with scikit-image."""
 
 from __future__ import annotations
 
@@ -21,24 +21,15 @@ _WHITE = np.float32(255)
 
 @dataclass(frozen=True)
 class _Photograph:
-    """Where tiles are cut.
-
-    Attributes
-    ----------
-    file : str
-        PNG in scikit-image's data folder (a JPEG would decode differently from library to library).
-    shrink : int
-        Side of the blocks of pixels that are averaged first, so that a tile holds as much as a face of FER2013.
-    top, left : int
-        Corner of the first tile in the shrunken photograph.
-    rows, columns : int
-        Number of tiles, side by side without gap or overlap.
-    """
+    """A grid of adjacent tiles in a photograph."""
 
     file: str
+    """PNG in scikit-image's data folder; decoders disagree on JPEGs."""
     shrink: int
+    """Side of the pixel blocks that are averaged first, so that a tile shows about as much as a FER2013 face."""
     top: int
     left: int
+    """Corner of the first tile in the shrunken photograph."""
     rows: int
     columns: int
 
@@ -57,50 +48,28 @@ _PHOTOGRAPHS = (
 
 
 class Sample(Dataset):
-    """Tiles of 48x48 pixels of eight photographs that scikit-image carries in its wheel.
+    """48x48 tiles of eight photographs in scikit-image's wheel; the first is the astronaut's face.
 
-    The first is the astronaut's face. Photographs are turned to luminance (ITU-R BT.601), averaged over blocks of 2x2
-    pixels (3x3 for the face, 4x4 for the two textures), rounded to 8 bits and cut at fixed places. It shows that the
-    program runs and roughly how denoisers rank; for results to publish, bring a data set.
-
-    References
-    ----------
-    S. van der Walt et al., "scikit-image: image processing in Python", PeerJ 2:e453, 2014. DOI 10.7717/peerj.453
+    Photographs are converted to luminance (ITU-R BT.601), averaged over blocks of 2x2 pixels (3x3 for the face, 4x4 for
+    the two textures), rounded to 8 bits and cut at fixed positions. The sample shows that benchbox works and roughly
+    how denoisers rank; use a real data set for results that you publish.
     """
 
     name = "sample"
-    summary = "built in: 48x48 tiles of scikit-image's photographs, the astronaut's face among them"
-    caveat = "The data are the built-in sample of photographs, and no benchmark that others use."
+    summary = "built-in 48x48 tiles of scikit-image's photographs, including the astronaut's face"
+    caveat = "The data are the built-in sample of photographs, which is not an established benchmark."
     reference = "van der Walt et al. 2014, DOI 10.7717/peerj.453"
 
     def recognises(self, path: Path) -> bool:
-        """No path is the built-in sample."""
+        """Return False: no path is the built-in sample."""
         return False
 
     def load(self, path: Path | None, *, split: str = "", skip_bad: bool = False) -> ImageSet:
-        """Open the sample.
-
-        Parameters
-        ----------
-        path : None
-        split : str
-            Empty; there are no splits.
-        skip_bad : bool
-            Without effect, for nothing is read that could be bad.
-
-        Returns
-        -------
-        ImageSet
-
-        Raises
-        ------
-        BenchboxError
-            A path or split is given, or scikit-image lacks a photograph.
-        """
+        """Open the sample; raises `BenchboxError` if a path or split is given or scikit-image lacks a photograph."""
         if path is not None:
-            raise BenchboxError(f"sample is built in and does not read {path}", hint="leave --dataset or --data out")
+            raise BenchboxError(f"sample is built in and does not read {path}", hint="omit --dataset or --data")
         if split:
-            raise BenchboxError(f"sample has no split '{split}'", hint="leave --split out")
+            raise BenchboxError(f"sample has no split '{split}'", hint="omit --split")
         ids, tiles = _tiles()
 
         def read(indices: NDArray[np.intp]) -> Images:
@@ -124,7 +93,7 @@ class Sample(Dataset):
 
 @functools.cache
 def _tiles() -> tuple[tuple[str, ...], NDArray[np.uint8]]:
-    """Ids and pixels, uint8, shape (N, 48, 48)."""
+    """Ids and pixels; the pixels have shape (N, 48, 48)."""
     ids: list[str] = []
     tiles: list[NDArray[np.uint8]] = []
     for photograph in _PHOTOGRAPHS:
@@ -139,7 +108,7 @@ def _tiles() -> tuple[tuple[str, ...], NDArray[np.uint8]]:
 
 @functools.cache
 def _shrunken(file: str, shrink: int) -> NDArray[np.uint8]:
-    """Luminance of a photograph, averaged over blocks, in whole numbers so that it is the same everywhere."""
+    """Luminance of a photograph averaged over blocks, in integer arithmetic so that it is the same on every machine."""
     import cv2
 
     data = _data_folder() / file
@@ -160,7 +129,7 @@ def _shrunken(file: str, shrink: int) -> NDArray[np.uint8]:
 
 
 def _data_folder() -> Path:
-    """Folder of scikit-image's pictures, found without importing the package."""
+    """Folder of scikit-image's photographs, found without importing the package."""
     spec = importlib.util.find_spec("skimage")
     if spec is None or not spec.submodule_search_locations:
         raise BenchboxError("scikit-image is not installed", hint="pip install scikit-image")

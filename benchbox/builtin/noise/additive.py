@@ -10,7 +10,6 @@ import numpy as np
 
 from benchbox.api.arrays import Image
 from benchbox.api.noise import NoiseModel
-from benchbox.builtin.noise.limits import check_sigma
 
 
 @dataclass(frozen=True)
@@ -155,3 +154,10 @@ class Stripe(NoiseModel):
     def sigma_of(self, clean: Image) -> float:
         """Noise standard deviation of a pixel over draws: `sigma` for every image."""
         return self.sigma
+
+
+def check_sigma(sigma: float) -> None:
+    """Check that a noise standard deviation is in [0, 1]."""
+    if not 0 <= sigma <= 1:
+        scale = f"; write {sigma:g}/255 for grey levels" if 1 < sigma <= 255 else ""
+        raise ValueError(f"sigma={sigma:g} is outside [0, 1], the scale of the images{scale}")

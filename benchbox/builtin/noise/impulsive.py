@@ -9,7 +9,6 @@ import numpy as np
 
 from benchbox.api.arrays import Image
 from benchbox.api.noise import NoiseModel
-from benchbox.builtin.noise.limits import check_amount
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class SaltPepper(NoiseModel):
     amount: float = 0.05
 
     def __post_init__(self) -> None:
-        check_amount(self.amount)
+        _check_amount(self.amount)
 
     def apply(self, clean: Image, rng: np.random.Generator) -> Image:
         """Draw one noisy image, shape (H, W); see `NoiseModel.apply`."""
@@ -60,9 +59,15 @@ class Impulse(NoiseModel):
     amount: float = 0.1
 
     def __post_init__(self) -> None:
-        check_amount(self.amount)
+        _check_amount(self.amount)
 
     def apply(self, clean: Image, rng: np.random.Generator) -> Image:
         """Draw one noisy image, shape (H, W); see `NoiseModel.apply`."""
         hit = rng.random(clean.shape) < self.amount
         return np.where(hit, rng.random(clean.shape, dtype=np.float32), clean)
+
+
+def _check_amount(amount: float) -> None:
+    """Check that a share of pixels is in [0, 1]."""
+    if not 0 <= amount <= 1:
+        raise ValueError(f"amount={amount:g} is outside [0, 1]; it is the share of pixels that are replaced")

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchbox.api.arrays import Image
 from benchbox.api.noise import NoiseModel
-from benchbox.builtin.noise.limits import check_peak, check_sigma
+from benchbox.builtin.noise.additive import check_sigma
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Poisson(NoiseModel):
     peak: float = 30.0
 
     def __post_init__(self) -> None:
-        check_peak(self.peak)
+        _check_peak(self.peak)
 
     def apply(self, clean: Image, rng: np.random.Generator) -> Image:
         """Draw one noisy image, shape (H, W); see `NoiseModel.apply`."""
@@ -63,7 +63,7 @@ class PoissonGaussian(NoiseModel):
     sigma: float = 0.05
 
     def __post_init__(self) -> None:
-        check_peak(self.peak)
+        _check_peak(self.peak)
         check_sigma(self.sigma)
 
     def apply(self, clean: Image, rng: np.random.Generator) -> Image:
@@ -119,3 +119,9 @@ def _counts(clean: Image, peak: float, rng: np.random.Generator) -> Image:
 
 def _shot_variance(clean: Image, peak: float) -> float:
     return float(np.maximum(clean, 0).mean(dtype=np.float64)) / peak
+
+
+def _check_peak(peak: float) -> None:
+    """Check that the expected photon count of a white pixel is in (0, 1e9], which a Poisson draw can represent."""
+    if not 0 < peak <= 1e9:
+        raise ValueError(f"peak={peak:g} is outside (0, 1e9]; it is the expected photon count of a white pixel")
