@@ -52,7 +52,10 @@ def make_record(
         noises=tuple(NoiseRecord(noise, (PluginSpec(BUILT_IN, noise),)) for noise in noises),
         metrics=tuple(metrics),
         denoisers=tuple(
-            DenoiserRecord(label, PluginSpec(BUILT_IN, label), "", "required", 1, True, "") for label in denoisers
+            DenoiserRecord(
+                label, PluginSpec(BUILT_IN, label), "", "required", 1, True, "", is_floor=label == "identity"
+            )
+            for label in denoisers
         ),
         cells=tuple(Cell(digest([label, noise]), label, noise) for label in denoisers for noise in noises),
         environment={"cpu": "Example CPU", "cores": 2},

@@ -144,6 +144,8 @@ class Denoiser(ABC):
     starts_programs : bool
         Whether an option names a program that it runs. Replaying somebody else's run does not start the program unless
         you allow it.
+    is_floor : bool
+        Whether it returns its input unchanged, so that its row is the floor of a leaderboard.
     default_rows : tuple of str or None
         Specifications to run when no denoiser is named; None for the name without options, empty if the denoiser needs
         options.
@@ -155,6 +157,7 @@ class Denoiser(ABC):
     capabilities: ClassVar[Capabilities] = Capabilities()
     notice: ClassVar[str] = ""
     starts_programs: ClassVar[bool] = False
+    is_floor: ClassVar[bool] = False
     default_rows: ClassVar[tuple[str, ...] | None] = None
 
     def setup(self, shape: tuple[int, int, int]) -> None:  # noqa: B027 - optional to override

@@ -186,6 +186,7 @@ def _plan_denoiser(text: str, registry: Registry) -> DenoiserRecord:
         tuned_on=tuned.label if tuned else capabilities.tuned_on,
         options=entry.options,
         notice=entry.cls.notice,
+        is_floor=entry.cls.is_floor,
     )
 
 

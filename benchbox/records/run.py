@@ -152,6 +152,7 @@ class DenoiserRecord:
     tuned_on: str
     options: dict[str, str] = field(default_factory=dict)  # every option with its value in use
     notice: str = ""  # what a reader of the row must know, such as a licence; empty for nothing
+    is_floor: bool = False  # whether it returns its input unchanged
 
     @property
     def spec(self) -> str:

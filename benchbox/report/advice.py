@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from benchbox.records.run import RunRecord, Timing
 from benchbox.report.board import Advice
 from benchbox.report.ranked import Unranked
-from benchbox.report.rows import differ_in_one, is_floor, kind_of
+from benchbox.report.rows import differ_in_one, kind_of
 from benchbox.stats.summaries import latency_of
 
 Scores = Mapping[str, NDArray[Any]]
@@ -43,8 +43,16 @@ def advise(record: RunRecord, blocks: Sequence[Unranked], timings: Mapping[str, 
     tuple of Advice
         Empty where nothing is suspicious.
     """
-    seen = (*_load(record), *_noise(record, blocks), *_inputs(blocks), *_clipped(blocks), *_rises(record, blocks))
-    return (*seen, *_timings({record.denoiser_label(spec): one for spec, one in timings.items()}))
+    floors = {denoiser.label for denoiser in record.denoisers if denoiser.is_floor}
+    others = {record.denoiser_label(spec): one for spec, one in timings.items()}
+    return (
+        *_load(record),
+        *_noise(record, blocks),
+        *_inputs(blocks, floors),
+        *_clipped(blocks, floors),
+        *_rises(record, blocks),
+        *_timings({label: one for label, one in others.items() if label not in floors}),
+    )
 
 
 def _load(record: RunRecord) -> Iterator[Advice]:
@@ -81,17 +89,17 @@ def _noise(record: RunRecord, blocks: Sequence[Unranked]) -> Iterator[Advice]:
             )
 
 
-def _inputs(blocks: Sequence[Unranked]) -> Iterator[Advice]:
+def _inputs(blocks: Sequence[Unranked], floors: Collection[str]) -> Iterator[Advice]:
     """Find denoisers whose every score is that of the floor."""
     for block in blocks:
-        floor = next((scores for name, scores in block.scores.items() if is_floor(name) and scores), None)
+        floor = next((scores for name, scores in block.scores.items() if name in floors and scores), None)
         if floor is None:
             continue
         idle = [
             name
             for name, scores in block.scores.items()
             if scores
-            and not is_floor(name)
+            and name not in floors
             and all(np.array_equal(scores[one], floor[one]) for one in _metrics(scores))
         ]
         if idle:
@@ -102,13 +110,13 @@ def _inputs(blocks: Sequence[Unranked]) -> Iterator[Advice]:
             )
 
 
-def _clipped(blocks: Sequence[Unranked]) -> Iterator[Advice]:
+def _clipped(blocks: Sequence[Unranked], floors: Collection[str]) -> Iterator[Advice]:
     """Find denoisers whose results lose many pixels to the clipping; the floor passes the noise on, and is left out."""
     for block in blocks:
         shares = {
             name: float(scores["clipped"].mean())
             for name, scores in block.scores.items()
-            if "clipped" in scores and not is_floor(name)
+            if "clipped" in scores and name not in floors
         }
         high = [f"{name} ({100 * share:.0f} %)" for name, share in shares.items() if share > CLIPPED_SHARE]
         if high:
@@ -166,7 +174,7 @@ def _timings(timings: Mapping[str, Timing]) -> Iterator[Advice]:
     samples = {
         name: timing.samples_ms[1]
         for name, timing in timings.items()
-        if not is_floor(name) and len(timing.samples_ms.get(1, ())) >= FEWEST_SAMPLES
+        if len(timing.samples_ms.get(1, ())) >= FEWEST_SAMPLES
     }
     spread = [name for name, one in samples.items() if (latency := latency_of(one)).p90 > SPREAD * latency.p50]
     if spread:

@@ -282,6 +282,8 @@ class Row:
     rank_to : int or None
         The worst rank that it may have: the ranked rows less those that are significantly worse. None where it is not
         ranked, or where there are too few images to test.
+    is_floor : bool
+        Whether it returns its input unchanged.
     """
 
     rank: int | None
@@ -304,6 +306,7 @@ class Row:
     on_front: bool = False
     latency_normalised: float | None = None
     rank_to: int | None = None
+    is_floor: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.report.board import Block, Complement, MetricColumn, Row, Step
-from benchbox.report.rows import is_floor
 from benchbox.stats.bootstrap import FEWEST_IMAGES, intervals, resampled_means
 from benchbox.stats.ranking import Comparison, rank_rows
 from benchbox.stats.summaries import Mean
@@ -153,7 +152,7 @@ def _ranked(plan: _Plan, rows: dict[str, Row], metrics: Mapping[str, MetricColum
     if names:
         ranking = rank_rows(plan.signed)
         means = plan.signed.mean(axis=0)
-        floor = next((float(means[place]) for place, name in enumerate(names) if is_floor(name)), None)
+        floor = next((float(means[place]) for place, row in enumerate(plan.compared) if row.is_floor), None)
         for place, (column, (best, worst), comparison) in enumerate(
             zip(ranking.order, ranking.ranks, ranking.to_best, strict=True), start=1
         ):
@@ -206,13 +205,11 @@ def _marked(rows: Sequence[Row], metrics: Mapping[str, MetricColumn], sort: Metr
         }
         for label, metric in metrics.items()
     }
-    timed = [row for row in rows if row.speed is not None and not is_floor(row.denoiser)]
+    timed = [row for row in rows if row.speed is not None and not row.is_floor]
     for column, higher in SPEED_COLUMNS.items():
         values[column] = {row.denoiser: (1 if higher else -1) * float(getattr(row.speed, column)) for row in timed}
     values["latency_normalised"] = {
-        row.denoiser: -row.latency_normalised
-        for row in rows
-        if row.latency_normalised is not None and not is_floor(row.denoiser)
+        row.denoiser: -row.latency_normalised for row in rows if row.latency_normalised is not None and not row.is_floor
     }
     best = {column: max(found.values(), default=math.nan) for column, found in values.items()}
     sign = 1 if sort.higher_is_better else -1

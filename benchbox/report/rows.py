@@ -107,14 +107,6 @@ def advise_on_leaks(record: RunRecord, outcomes: Mapping[str, Outcome]) -> Itera
         )
 
 
-FLOOR = "identity"
-
-
-def is_floor(denoiser: str) -> bool:
-    """Whether a row is the one that does nothing."""
-    return denoiser.partition(":")[0] == FLOOR
-
-
 def column_of(metric: MetricRecord) -> MetricColumn:
     """The column of a metric."""
     return MetricColumn(
@@ -175,6 +167,7 @@ def make_row(
             *([denoiser.notice] if denoiser.notice else ()),
             *(cautions_of(record.data, outcome) if outcome else ()),
         ),
+        is_floor=denoiser.is_floor,
     )
 
 

@@ -16,6 +16,7 @@ class Identity(Denoiser):
     name = "identity"
     summary = "the floor: returns its input unchanged"
     capabilities = Capabilities(sigma="unused")
+    is_floor = True
 
     def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
         """Return the stack as it came, in memory of its own."""

@@ -25,7 +25,7 @@ from benchbox.report.figures.axes import (
     short,
     unit_of,
 )
-from benchbox.report.rows import is_floor, kind_of
+from benchbox.report.rows import kind_of
 from benchbox.report.words import metric_title, rank_range, score, three_digits
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def front_chart(board: Leaderboard, block: Block, looks: Looks) -> Chart | None:
     """Quality against latency with the Pareto front; None where fewer than two rows were timed."""
     metric = board.sort_metric
     rows = [row for row in block.rows if row.speed and row.rank is not None and _has_score(row, board.sort)]
-    timed = [(row, row.speed.latency_p50_ms) for row in rows if row.speed and not is_floor(row.denoiser)]
+    timed = [(row, row.speed.latency_p50_ms) for row in rows if row.speed and not row.is_floor]
     if len(timed) < 2:
         return None
     figure, axes = new_axes()
@@ -89,7 +89,7 @@ def front_chart(board: Leaderboard, block: Block, looks: Looks) -> Chart | None:
     axes.plot(*zip(*front, strict=True), color=INK, linewidth=1, linestyle=":", drawstyle="steps-post", zorder=1)
     latencies_along(axes)
     axes.margins(x=0.12, y=0.12)
-    floor = next((row for row in rows if is_floor(row.denoiser)), None)
+    floor = next((row for row in rows if row.is_floor), None)
     if floor is not None:
         axes.axhline(floor.scores[board.sort].mean, color=RULE, linewidth=1, linestyle="--")
         axes.annotate(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchbox.report.board import Block, MetricColumn
 from benchbox.report.figures.images import data_address, error_png, grey_png
-from benchbox.report.rows import column_of, is_floor
+from benchbox.report.rows import column_of
 from benchbox.report.words import metric_title, score
 from benchbox.store import IMAGE, RunStore, noise_key
 
@@ -40,6 +40,8 @@ class Stored:
         By denoiser, best first.
     cut : bool
         Whether a picture is only the middle of its image.
+    floors : frozenset of str
+        Denoisers that return their input unchanged.
     """
 
     images: list[int]
@@ -49,6 +51,7 @@ class Stored:
     noisy: list[Picture]
     denoised: dict[str, list[Picture]]
     cut: bool
+    floors: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,8 @@ def read_pictures(store: RunStore, block: Block) -> Stored | None:
             denoised[row.denoiser] = made["denoised"]
     images, repeats = columns[IMAGE].tolist(), columns["repeat"].tolist()
     why, clean, noisy = columns["why"].tolist(), pictures["clean"], pictures["noisy"]
-    return Stored(images, repeats, why, clean, noisy, denoised, _is_cut(store.images(), images, clean))
+    floors = frozenset(row.denoiser for row in block.rows if row.is_floor)
+    return Stored(images, repeats, why, clean, noisy, denoised, _is_cut(store.images(), images, clean), floors)
 
 
 def make_gallery(store: RunStore, block: Block, stored: Stored, room: int) -> Gallery:
@@ -194,7 +198,7 @@ def common_scale(stored: Stored) -> float:
     errors = [
         np.abs(one - stored.clean[place]).ravel()
         for name, pictures in stored.denoised.items()
-        if not is_floor(name)
+        if name not in stored.floors
         for place, one in enumerate(pictures)
     ]
     everything = np.concatenate(errors) if errors else np.zeros(1)
