@@ -19,22 +19,7 @@ REPORT = "leaderboard.md"
 
 
 def render(board: Leaderboard, format: str) -> str:
-    """Write a leaderboard as text.
-
-    Parameters
-    ----------
-    board : Leaderboard
-    format : {'markdown', 'csv', 'json', 'latex'}
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    BenchboxError
-        There is no such format.
-    """
+    """Render a leaderboard in one of `FORMATS`."""
     if format == "markdown":
         from benchbox.report import export as markdown
 
@@ -51,22 +36,5 @@ def render(board: Leaderboard, format: str) -> str:
 
 
 def write_leaderboard(store: RunStore, board: Leaderboard) -> Path:
-    """Write ``leaderboard.md`` into the folder of a run.
-
-    Parameters
-    ----------
-    store : RunStore
-    board : Leaderboard
-        Of that run.
-
-    Returns
-    -------
-    Path
-        The file.
-
-    Raises
-    ------
-    BenchboxError
-        The page cannot be written.
-    """
+    """Write ``leaderboard.md`` into the folder of a run and return its path."""
     return store.write_report(REPORT, render(board, "markdown"))

@@ -1,4 +1,4 @@
-"""Checks a run for suspicious results: what was seen, why it may be, and what to do."""
+"""Checks a run for suspicious results, and says what may cause them and what to do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from benchbox.records.run import RunRecord, Timing
 from benchbox.report.board import Advice
 from benchbox.report.ranked import Unranked
-from benchbox.report.rows import differ_in_one, kind_of
+from benchbox.report.rows import differ_in_one_part, noise_family
 from benchbox.stats.summaries import latency_of
 
 Scores = Mapping[str, NDArray[Any]]
@@ -29,29 +29,16 @@ CLIPPED_SHARE = 0.05
 
 
 def advise(record: RunRecord, blocks: Sequence[Unranked], timings: Mapping[str, Timing]) -> tuple[Advice, ...]:
-    """Check a run.
-
-    Parameters
-    ----------
-    record : RunRecord
-    blocks : sequence of Unranked
-    timings : mapping of str to Timing
-        By canonical denoiser.
-
-    Returns
-    -------
-    tuple of Advice
-        Empty where nothing is suspicious.
-    """
+    """Check a run for suspicious results; `timings` is keyed by canonical denoiser."""
     floors = {denoiser.label for denoiser in record.denoisers if denoiser.is_floor}
-    others = {record.denoiser_label(spec): one for spec, one in timings.items()}
+    by_label = {record.denoiser_label(spec): timing for spec, timing in timings.items()}
     return (
         *_load(record),
         *_noise(record, blocks),
         *_inputs(blocks, floors),
         *_clipped(blocks, floors),
         *_rises(record, blocks),
-        *_timings({label: one for label, one in others.items() if label not in floors}),
+        *_timings({label: timing for label, timing in by_label.items() if label not in floors}),
     )
 
 
@@ -59,14 +46,14 @@ def _load(record: RunRecord) -> Iterator[Advice]:
     load, cores = record.environment.get("load"), record.environment.get("cores")
     if record.options.timing and isinstance(load, int | float) and isinstance(cores, int) and load > BUSY_SHARE * cores:
         yield Advice(
-            f"{load:g} processes were running on {cores} cores before the run began",
-            "other programs share the processor, so latencies are too long and vary",
-            "time again on an idle machine; scores are not touched",
+            f"{load:g} processes were running on {cores} cores before the run",
+            "Other programs shared the processor, so latencies are longer and less stable",
+            "Time again on an idle machine; scores are unaffected",
         )
 
 
 def _noise(record: RunRecord, blocks: Sequence[Unranked]) -> Iterator[Advice]:
-    """Hold the noise that was drawn to the level that its model states, where nothing changed it on the way."""
+    """Compare the measured noise with the level that its model states, unless clipping or rounding changed it."""
     if record.protocol.clip or record.protocol.quantize:
         return
     for block in blocks:
@@ -83,14 +70,14 @@ def _noise(record: RunRecord, blocks: Sequence[Unranked]) -> Iterator[Advice]:
             measured = math.sqrt(float(columns["noisy_mse"][known].mean()))
             expected = math.sqrt(float((stated[known] ** 2).mean()))
             yield Advice(
-                f"{block.noise}: the noise measured is {measured:.4f}, its model states {expected:.4f}",
-                "apply and sigma_of of the noise model disagree, so denoisers are told a wrong level",
-                "correct the noise model and run again",
+                f"{block.noise}: the measured noise level is {measured:.4f}, but its model states {expected:.4f}",
+                "`apply` and `sigma_of` of the noise model disagree, so denoisers get a wrong level",
+                "Fix the noise model and run again",
             )
 
 
 def _inputs(blocks: Sequence[Unranked], floors: Collection[str]) -> Iterator[Advice]:
-    """Find denoisers whose every score is that of the floor."""
+    """Find denoisers that score exactly like the unchanged noisy image."""
     for block in blocks:
         floor = next((scores for name, scores in block.scores.items() if name in floors and scores), None)
         if floor is None:
@@ -100,18 +87,18 @@ def _inputs(blocks: Sequence[Unranked], floors: Collection[str]) -> Iterator[Adv
             for name, scores in block.scores.items()
             if scores
             and name not in floors
-            and all(np.array_equal(scores[one], floor[one]) for one in _metrics(scores))
+            and all(np.array_equal(scores[metric], floor[metric]) for metric in _metrics(scores))
         ]
         if idle:
             yield Advice(
-                f"{block.noise}: returned its input: {', '.join(idle)}",
-                "the noise level it was told is zero, an option switches it off, or it gave up quietly",
-                "look at its options and at its log in the folder of the run",
+                f"{block.noise}: the input was returned unchanged by {', '.join(idle)}",
+                "The given noise level may be zero, an option may switch the denoiser off, or it may fail silently",
+                "Check its options and its log in the run folder",
             )
 
 
 def _clipped(blocks: Sequence[Unranked], floors: Collection[str]) -> Iterator[Advice]:
-    """Find denoisers whose results lose many pixels to the clipping; the floor passes the noise on, and is left out."""
+    """Find denoisers with many clipped pixels, except the one that returns the noise itself."""
     for block in blocks:
         shares = {
             name: float(scores["clipped"].mean())
@@ -121,15 +108,15 @@ def _clipped(blocks: Sequence[Unranked], floors: Collection[str]) -> Iterator[Ad
         high = [f"{name} ({100 * share:.0f} %)" for name, share in shares.items() if share > CLIPPED_SHARE]
         if high:
             yield Advice(
-                f"{block.noise}: values clipped in more than {100 * CLIPPED_SHARE:.0f} % of pixels: {', '.join(high)}",
-                "it leaves noise in black and white areas, overshoots at edges, or works on another scale than [0, 1]",
-                "look at its pictures; a result on the scale of 0 to 255 is to be divided by 255",
+                f"{block.noise}: over {100 * CLIPPED_SHARE:.0f} % of output pixels were clipped: {', '.join(high)}",
+                "The denoiser may leave noise in dark and light areas, overshoot at edges, or not use the scale [0, 1]",
+                "Look at its images; divide outputs on the scale [0, 255] by 255",
             )
 
 
 def _rises(record: RunRecord, blocks: Sequence[Unranked]) -> Iterator[Advice]:
-    """Find denoisers that do better where the same kind of noise is stronger."""
-    metric = next((one for one in record.metrics if one.unit == "dB"), None)
+    """Find denoisers that score better when the same kind of noise is stronger."""
+    metric = next((metric for metric in record.metrics if metric.unit == "dB"), None)
     if metric is None:
         return
     measured = [(block, _any_scores(block)) for block in blocks]
@@ -138,14 +125,14 @@ def _rises(record: RunRecord, blocks: Sequence[Unranked]) -> Iterator[Advice]:
         for block, columns in measured
         if columns is not None and "noisy_mse" in columns
     }
-    kinds: dict[str, list[Unranked]] = {}
+    families: dict[str, list[Unranked]] = {}
     for block in blocks:
         if block.noise in strength:
-            kinds.setdefault(kind_of(block.spec), []).append(block)
-    for kind in kinds.values():
-        kind.sort(key=lambda block: strength[block.noise])
-        for weak, strong in itertools.pairwise(kind):
-            if not differ_in_one(weak.spec, strong.spec):
+            families.setdefault(noise_family(block.spec), []).append(block)
+    for family in families.values():
+        family.sort(key=lambda block: strength[block.noise])
+        for weak, strong in itertools.pairwise(family):
+            if not differ_in_one_part(weak.spec, strong.spec):
                 continue
             rising = [
                 name
@@ -155,8 +142,8 @@ def _rises(record: RunRecord, blocks: Sequence[Unranked]) -> Iterator[Advice]:
             if rising and strength[strong.noise] > strength[weak.noise]:
                 yield Advice(
                     f"{metric.title} rises from {weak.noise} to the stronger {strong.noise}: {', '.join(rising)}",
-                    "it was tuned for the stronger noise, or is told a wrong level at the weaker",
-                    "look at what it was told (column sigma) and at its options",
+                    "The denoiser may be tuned for the stronger noise, or get a wrong level for the weaker one",
+                    "Check its sigma column and its options",
                 )
 
 
@@ -176,19 +163,21 @@ def _timings(timings: Mapping[str, Timing]) -> Iterator[Advice]:
         for name, timing in timings.items()
         if len(timing.samples_ms.get(1, ())) >= FEWEST_SAMPLES
     }
-    spread = [name for name, one in samples.items() if (latency := latency_of(one)).p90 > SPREAD * latency.p50]
+    spread = [
+        name for name, samples_ms in samples.items() if (latency := latency_of(samples_ms)).p90 > SPREAD * latency.p50
+    ]
     if spread:
         yield Advice(
-            f"p90 of the latency is over twice its p50: {', '.join(spread)}",
-            "another program ran at times, or the denoiser pauses to clean up or to compile",
-            "compare p50 and not the mean; time again on an idle machine",
+            f"p90 latency is more than twice p50: {', '.join(spread)}",
+            "Another program may have run, or the denoiser may pause for garbage collection or compilation",
+            "Compare p50 instead of the mean, or time again on an idle machine",
         )
-    drifting = [name for name, one in samples.items() if _drift(one) > DRIFT]
+    drifting = [name for name, samples_ms in samples.items() if _drift(samples_ms) > DRIFT]
     if drifting:
         yield Advice(
-            f"latency drifts by more than {100 * DRIFT:.0f} % while it is taken: {', '.join(drifting)}",
-            "the processor slows down as it warms, or the denoiser grows slower or compiles as it goes on",
-            "time again after a pause; look for state that grows from call to call",
+            f"latency drifted by more than {100 * DRIFT:.0f} % during timing: {', '.join(drifting)}",
+            "The processor may slow down as it warms up, or the denoiser may slow down or compile as it runs",
+            "Time again after a pause, and look for state that grows with each call",
         )
 
 
@@ -200,7 +189,7 @@ def _drift(samples_ms: Sequence[float]) -> float:
 
 
 def _any_scores(block: Unranked) -> Scores | None:
-    """Scores of some row: what they say of the noisy images is the same in every one."""
+    """Scores of any row, because what they say about the noisy images is the same in all."""
     return next((scores for scores in block.scores.values() if scores), None)
 
 

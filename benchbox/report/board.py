@@ -1,4 +1,4 @@
-"""The leaderboard as plain values, which every output format renders."""
+"""The leaderboard as data, which every output format renders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchbox.stats.summaries import Mean
 
 @dataclass(frozen=True)
 class Step:
-    """Two rows that follow each other in the ranking, see `benchbox.stats.ranking.Neighbours`.
+    """Two adjacent ranked rows, see `benchbox.stats.ranking.Neighbours`.
 
     Attributes
     ----------
@@ -18,7 +18,6 @@ class Step:
         Denoisers.
     difference, detectable : float
         In the unit of the metric that ranks, positive.
-    further_images : int or None
     """
 
     better: str
@@ -30,7 +29,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Complement:
-    """Two rows of which the better one is picked for each image.
+    """Two rows combined by taking the better one for each image.
 
     Attributes
     ----------
@@ -39,7 +38,7 @@ class Complement:
     together : float
         Mean of the metric that ranks.
     gain : float
-        By how much it is better than the first alone, positive.
+        Improvement over the first alone, positive.
     """
 
     first: str
@@ -50,18 +49,17 @@ class Complement:
 
 @dataclass(frozen=True)
 class Mismatch:
-    """What a denoiser scores when the noise level it is told is wrong.
+    """Scores of a denoiser that is given a wrong noise level.
 
     Attributes
     ----------
-    denoiser : str
     factors : tuple of float
-        What the level was multiplied by, rising; 1 among them.
+        Factors applied to the true level, ascending and including 1.
     means : tuple of float
         Mean of the metric that ranks, for each factor.
     loss : float
         Robustness: the area between the curve and its value at the true level over the logarithm of the factor,
-        divided by its width. In the unit of the metric; 0 where a wrong level costs nothing.
+        divided by its width. In the unit of the metric; 0 if a wrong level makes no difference.
     """
 
     denoiser: str
@@ -71,7 +69,7 @@ class Mismatch:
 
     @property
     def best(self) -> tuple[str, ...]:
-        """Keys of the columns in which it is marked: none, for to lose least says nothing of the quality."""
+        """Keys of the columns to mark: none, because a small loss does not mean high quality."""
         return ()
 
 
@@ -82,19 +80,17 @@ class SummaryRow:
     Attributes
     ----------
     rank, rank_to : int or None
-        As those of a `Row`. None where it is not ranked in every condition.
-    denoiser : str
+        As in `Row`; None unless it is ranked on every noise.
     mean : float
-        Mean over the conditions it completed of its mean in the metric that ranks.
+        Mean over its completed noises, in the metric that ranks.
     wins : int
-        Conditions in which no row is significantly better.
+        Noises on which no row is significantly better.
     worst_noise : str
-        Condition in which it is furthest behind the best row.
+        Noise on which it is furthest from the best row.
     worst_difference : float
-        By how much: its mean less that of the best row, in the unit of the metric.
+        Its mean minus that of the best row on that noise, in the unit of the metric.
     completed : int
-        Conditions it completed.
-    best : tuple of str
+        Number of noises it completed.
     """
 
     rank: int | None
@@ -115,11 +111,11 @@ class Summary:
     Attributes
     ----------
     noises : tuple of str
-        The conditions: noises on which a row was ranked. The ranked rows completed all of them.
+        Noises with a ranked row. Ranked rows completed all of them.
     rows : tuple of SummaryRow
-        By mean; last those that are not ranked.
+        By mean; unranked rows last.
     compared : int
-        Images on which the ranks rest.
+        Number of images behind the ranks.
     """
 
     noises: tuple[str, ...]
@@ -134,7 +130,7 @@ class Advice:
     Attributes
     ----------
     saw, why, do : str
-        What was seen, why it may be, and what to do.
+        Finding, likely cause and instruction; the last two are sentences without a full stop.
     """
 
     saw: str
@@ -150,12 +146,10 @@ class MetricColumn:
     ----------
     label : str
         Canonical specification.
-    title, unit, summary : str
     digits : int or None
-        Decimals that are shown; None for three significant digits.
-    higher_is_better : bool
+        Decimals to show; None for three significant digits.
     shown : bool
-        Whether its column stays where a table is narrow.
+        Whether narrow tables keep its column.
     """
 
     label: str
@@ -169,27 +163,22 @@ class MetricColumn:
 
 @dataclass(frozen=True)
 class Header:
-    """What holds for every row of a run.
+    """Facts about a whole run.
 
     Attributes
     ----------
-    run_id, created, command : str
     format : int
         Version of the file format.
-    dataset, split, sizes, fingerprint : str
-    images : int
     notes : tuple of str
-        What the data set says of itself.
+        Remarks from the data set.
     protocol : str
         The protocol in words.
-    seed : int
     machine : str
         Processor, cores, memory and system.
-    versions : dict of str to str
     load : float or None
         Runnable processes in the minute before the run.
     timing : str
-        How latency was taken; empty where it was not.
+        How latency was measured; empty if it was not.
     """
 
     run_id: str
@@ -212,7 +201,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Speed:
-    """What the timing pass found for a row.
+    """Timing results of a row.
 
     Attributes
     ----------
@@ -221,12 +210,11 @@ class Speed:
     samples : int
         Latency samples taken.
     throughput : float
-        Images a second at `batch` images a call: ``batch / p50`` of these calls.
-    batch : int
+        Images per second with `batch` images per call: ``batch / p50`` of these calls.
     cold_start_s : float
         Import, construction, `setup` and the first call, in seconds.
     peak_mb : float
-        Peak resident memory that the denoiser added, MiB.
+        Peak resident memory added by the denoiser, in MiB.
     threads : int
         Threads it used.
     """
@@ -249,39 +237,37 @@ class Row:
     Attributes
     ----------
     rank : int or None
-        The best rank that it may have: 1 + the rows that are significantly better. Its place by the mean where there
-        are too few images to test. None where it is not ranked: `status` and `reason` say why.
+        Best possible rank: 1 + the number of significantly better rows, or its place by the mean if there are too few
+        images to test. None if unranked: `status` and `reason` say why.
     denoiser : str
         What the user typed.
     spec : str
         Canonical specification.
     status, reason : str
-        ``ok``, or what happened and why.
+        ``ok``, or the failure and its reason.
     scores : dict of str to Mean
-        By metric; empty where the row was not completed.
-    speed : Speed or None
+        By metric; empty unless the row was completed.
     speed_status, speed_reason : str
-        Why there is no `speed`; empty where the timing pass was not asked for.
+        Why there is no `speed`; empty if timing was off.
     knew : str
         ``given``, ``estimated`` or ``blind``.
-    trained_on, tuned_on : str
     leak : str
-        Why it has seen the images that it is scored on; empty where its training card does not say so.
+        How its training data overlap the scored images; empty if no overlap is known.
     cautions : tuple of str
-        What else a reader must know of its training.
+        Other warnings about its training.
     best : tuple of str
-        Keys of the columns in which no ranked row is better.
+        Keys of the columns to mark, because no ranked row is better.
     to_best : Comparison or None
-        This row less the first one in the metric that ranks, in the unit of the metric.
+        Difference to the best row in the metric that ranks, in its unit.
     worse_than_nothing : bool
-        Whether its mean is worse than that of the floor, the row that does nothing.
+        Whether its mean is worse than that of the floor, which returns the noisy image.
     on_front : bool
-        Whether no ranked row is both at least as good and as fast.
+        Whether it is on the Pareto front of quality and latency.
     latency_normalised : float or None
-        p50 of the latency over the time of the calibration kernel on the same machine.
+        p50 latency divided by the time of the calibration kernel on the same machine.
     rank_to : int or None
-        The worst rank that it may have: the ranked rows less those that are significantly worse. None where it is not
-        ranked, or where there are too few images to test.
+        Worst possible rank: the number of ranked rows minus the significantly worse ones. None if unranked, or if there
+        are too few images to test.
     is_floor : bool
         Whether it returns its input unchanged.
     """
@@ -320,20 +306,19 @@ class Block:
     spec : str
         Canonical specification.
     noisy_psnr : Mean or None
-        PSNR of the images as the denoisers get them, in dB.
+        PSNR of the noisy images, in dB.
     rows : tuple of Row
-        Best first; then those without a rank, in the same way, and last those without a result.
+        Ranked rows, best first; then unranked ones; then those without a result.
     compared : int
-        Images on which comparisons and ranks rest: those on which any row has a score.
-    steps : tuple of Step
+        Number of compared images: those on which any row has a score.
     oracle : float or None
-        Mean over images of the best ranked row of each, in the metric that ranks.
+        Mean score of the best ranked row for each image.
     oracle_wiener : float or None
-        Mean over images of the Wiener filter that knows each clean spectrum, in the metric that ranks.
+        Mean score of the Wiener filter that is given each clean spectrum.
     complements : tuple of Complement
-        The pairs that beat the best row and gain most, at most three.
+        Up to three pairs that beat the best row, by gain.
     mismatch : tuple of Mismatch
-        What a wrong noise level costs, the most robust denoiser first.
+        Effect of a wrong noise level, the most robust denoiser first.
     level_title : str
         What the level of the noise means, such as 'peak photons'.
     """
@@ -353,24 +338,22 @@ class Block:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """A run, ranked.
+    """A ranked run.
 
     Attributes
     ----------
-    header : Header
-    metrics : tuple of MetricColumn
     sort : str
         Metric that ranks.
     timing : bool
-        Whether there is a timing pass to show.
+        Whether the run has timings.
     blocks : tuple of Block
-        One a noise, in the order of the run.
+        One per noise, in the order of the run.
     summary : Summary or None
-        Over several noises.
+        Summary over all noises; None if fewer than two have a ranked row.
     within_ms : float or None
-        Largest latency that is ranked.
+        Largest p50 latency that is ranked.
     advice : tuple of Advice
-        What the run looks suspicious for.
+        Suspicious findings.
     """
 
     header: Header

@@ -26,31 +26,20 @@ Columns = Mapping[str, NDArray[Any]]
 def mismatch_curves(
     true: Mapping[str, Columns], wrong: Sequence[tuple[str, float, Columns]], metric: MetricColumn
 ) -> tuple[Mismatch, ...]:
-    """Mean score over the factor by which the told noise level is wrong, and the area that it loses.
+    """Mean score at each wrong noise level, and the average loss.
 
-    Parameters
-    ----------
-    true : mapping of str to columns
-        Scores by denoiser where the level is true.
-    wrong : sequence of (str, float, columns)
-        Denoiser, factor and scores where it is not; empty columns where there are none.
-    metric : MetricColumn
-        The metric that ranks.
-
-    Returns
-    -------
-    tuple of Mismatch
-        The most robust denoiser first; only those that completed every factor, of noise that states a level.
+    `true` has the scores by denoiser at the true level, `wrong` has (denoiser, factor, scores), with empty scores for
+    incomplete cells. Only denoisers that completed every factor are returned, the most robust first.
     """
     curves = []
     for denoiser, columns in true.items():
-        told = {factor: scores for name, factor, scores in wrong if name == denoiser}
-        told[1.0] = columns
+        by_factor = {factor: scores for name, factor, scores in wrong if name == denoiser}
+        by_factor[1.0] = columns
         levels = columns.get("sigma_true", np.zeros(1))
-        if len(told) == 1 or not all(told.values()) or np.isnan(levels).all():
+        if len(by_factor) == 1 or not all(by_factor.values()) or np.isnan(levels).all():
             continue
-        factors = sorted(told)
-        means = np.array([mean_of(told[factor][metric.label]).mean for factor in factors])
+        factors = sorted(by_factor)
+        means = np.array([mean_of(by_factor[factor][metric.label]).mean for factor in factors])
         sign = 1.0 if metric.higher_is_better else -1.0
         lost = sign * (means[factors.index(1.0)] - means)
         octaves = np.log2(factors)
@@ -62,38 +51,25 @@ def mismatch_curves(
 def summarise(
     blocks: Sequence[Block], scores: Mapping[str, Mapping[str, Columns]], sort: MetricColumn
 ) -> Summary | None:
-    """Rank denoisers by their mean over several noises.
+    """Rank denoisers by their mean over several noises; None if fewer than two noises have a ranked row.
 
-    The score of an image is its mean over the noises, so that images stay the unit of every test, and neither the order
-    nor the mean of two rows depends on who else runs.
-
-    Parameters
-    ----------
-    blocks : sequence of Block
-    scores : mapping of str to mapping of str to columns
-        Scores by noise and denoiser.
-    sort : MetricColumn
-        The metric that ranks.
-
-    Returns
-    -------
-    Summary or None
-        None where fewer than two noises have a ranked row.
+    An image is scored by its mean over the noises, so images remain the unit of every test, and neither the order nor
+    the mean of two rows depends on the other rows. `scores` is keyed by noise and denoiser.
     """
     blocks = [block for block in blocks if any(row.rank is not None for row in block.rows)]
     if len(blocks) < 2:
         return None
     sign = 1.0 if sort.higher_is_better else -1.0
-    found: dict[str, list[tuple[Block, Row]]] = {}
+    completed: dict[str, list[tuple[Block, Row]]] = {}
     for block in blocks:
         for row in block.rows:
-            found.setdefault(row.denoiser, [])
+            completed.setdefault(row.denoiser, [])
             if row.status == "ok" and not np.isnan(row.scores[sort.label].mean):
-                found[row.denoiser].append((block, row))
-    rows = {denoiser: _row(denoiser, cells, sort.label, sign) for denoiser, cells in found.items()}
-    names = [name for name, cells in found.items() if sum(row.rank is not None for _, row in cells) == len(blocks)]
+                completed[row.denoiser].append((block, row))
+    rows = {denoiser: _row(denoiser, cells, sort.label, sign) for denoiser, cells in completed.items()}
+    names = [name for name, cells in completed.items() if sum(row.rank is not None for _, row in cells) == len(blocks)]
     columns = [np.mean([scores[block.noise][name][sort.label] for block in blocks], axis=0) for name in names]
-    # Where a ranked row has no value on an image of some noise, no row of that noise has one.
+    # If a ranked row has no value on an image, no row of that noise has one.
     table = np.column_stack(columns) if columns else np.empty((0, 0))
     table = table[np.isfinite(table).all(axis=1)]
     ranked = []
@@ -103,13 +79,13 @@ def summarise(
             ranks = (best, worst) if ranking.tested else (place, None)
             mean = float(table[:, column].mean())
             ranked.append(replace(rows[names[column]], rank=ranks[0], rank_to=ranks[1], mean=mean))
-        ranked = [replace(one, best=_best(one, ranked, sign)) for one in ranked]
+        ranked = [replace(row, best=_best(row, ranked, sign)) for row in ranked]
     rest = [row for denoiser, row in rows.items() if denoiser not in names]
     return Summary(tuple(block.noise for block in blocks), (*ranked, *rest), len(table))
 
 
 def _row(denoiser: str, cells: Sequence[tuple[Block, Row]], sort: str, sign: float) -> SummaryRow:
-    """Figures of a denoiser over the noises that it completed."""
+    """Summarise the noises that a denoiser completed."""
     mean = float(np.mean([row.scores[sort].mean for _, row in cells])) if cells else np.nan
     ranked = [(block, row) for block, row in cells if row.rank is not None]
     behind = [(sign * row.to_best.difference if row.to_best else 0.0, block.noise) for block, row in ranked]
@@ -128,9 +104,9 @@ def _row(denoiser: str, cells: Sequence[tuple[Block, Row]], sort: str, sign: flo
 
 def _best(row: SummaryRow, rows: Sequence[SummaryRow], sign: float) -> tuple[str, ...]:
     marks = {
-        "mean": row.mean == max((one.mean for one in rows), key=lambda mean: sign * mean),
-        "wins": row.wins == max(one.wins for one in rows),
-        "worst": sign * row.worst_difference == max(sign * one.worst_difference for one in rows),
+        "mean": row.mean == max((other.mean for other in rows), key=lambda mean: sign * mean),
+        "wins": row.wins == max(other.wins for other in rows),
+        "worst": sign * row.worst_difference == max(sign * other.worst_difference for other in rows),
     }
     return tuple(key for key, is_best in marks.items() if is_best) if len(rows) > 1 else ()
 
@@ -140,36 +116,21 @@ def build_leaderboard(
 ) -> Leaderboard:
     """Rank the rows of a run.
 
-    Parameters
-    ----------
-    store : RunStore
-    sort : str
-        Metric that ranks, by its canonical specification or, where only one of the run has it, by its name; empty for
-        PSNR or, in a run without it, the first metric.
-    within_ms : float, optional
-        Largest p50 latency of one image, in milliseconds, that is ranked; None for any.
-    rank_leaky : bool
-        Whether a row is ranked although it has seen some of the images that it is scored on.
-
-    Returns
-    -------
-    Leaderboard
-
-    Raises
-    ------
-    BenchboxError
-        The run has no such metric, `within_ms` is given but nothing was timed, or a file of the run is damaged.
+    `sort` is the metric that ranks (canonical or by name; empty means PSNR, else the first metric). `within_ms`
+    limits the p50 latency of ranked rows. `rank_leaky` also ranks rows that overlap their training data. Raises
+    `BenchboxError` for an unknown metric, a latency limit without timing, or a damaged run.
     """
     record = store.record
-    metrics = {one.spec: column_of(one) for one in record.metrics}
+    metrics = {metric.spec: column_of(metric) for metric in record.metrics}
     sort = _sort_metric(sort, record)
     outcomes, timings = store.outcomes(), store.timings()
     all_timings = store.timings(include_unlike_machines=True)
     if within_ms is not None and not timings:
         raise BenchboxError(
-            f"run {record.run_id} has no timing to hold to {within_ms:g} ms", hint="run again without --no-timing"
+            f"run {record.run_id} has no timing, so it cannot be limited to {within_ms:g} ms",
+            hint="run again without --no-timing",
         )
-    denoisers = {one.spec: one for one in record.denoisers}
+    denoisers = {denoiser.spec: denoiser for denoiser in record.denoisers}
     blocks, curves = [], []
     for noise in record.noises:
         cells = [cell for cell in record.cells if cell.noise == noise.spec and cell.sigma_factor == 1]
@@ -189,11 +150,11 @@ def build_leaderboard(
             for cell in cells
         ]
         wrong = [cell for cell in record.cells if cell.noise == noise.spec and cell.sigma_factor != 1]
-        told = [
+        wrong_scores = [
             (denoisers[cell.denoiser].label, cell.sigma_factor, _checked_scores(store, cell, outcomes))
             for cell in wrong
         ]
-        curves.append(mismatch_curves(scores, told, metrics[sort]))
+        curves.append(mismatch_curves(scores, wrong_scores, metrics[sort]))
         blocks.append(Unranked(noise.label, noise.spec, _noisy_psnr(scores), tuple(rows), scores))
     ranked = tuple(
         replace(
@@ -221,16 +182,16 @@ def build_leaderboard(
 def _sort_metric(sort: str, record: RunRecord) -> str:
     if not sort:
         return record.main_metric.spec
-    exact = [one.spec for one in record.metrics if sort in (one.spec, one.label)]
-    named = exact or [one.spec for one in record.metrics if one.spec.partition(":")[0] == sort]
+    exact = [metric.spec for metric in record.metrics if sort in (metric.spec, metric.label)]
+    named = exact or [metric.spec for metric in record.metrics if metric.spec.partition(":")[0] == sort]
     if len(named) == 1:
         return named[0]
-    known = [one.label for one in record.metrics]
+    known = [metric.label for metric in record.metrics]
     raise BenchboxError(f"run {record.run_id} has no metric '{sort}'", hint=did_you_mean(sort, known))
 
 
 def _checked_scores(store: RunStore, cell: Cell, outcomes: Mapping[str, Outcome]) -> dict[str, NDArray[Any]]:
-    """One row an image for a cell that ended well and has all of them; nothing otherwise."""
+    """Scores of a cell, one per image; empty unless it is complete."""
     outcome = outcomes.get(cell.key)
     if outcome is None or outcome.status != "ok":
         return {}
@@ -243,7 +204,7 @@ def _checked_scores(store: RunStore, cell: Cell, outcomes: Mapping[str, Outcome]
 
 
 def _oracle_wiener(store: RunStore, noise: str, sort: str) -> float | None:
-    """Mean of the oracle Wiener filter over all images; None where it is not defined or was not computed."""
+    """Mean of the oracle Wiener filter over all images; None if it is undefined or was not computed."""
     columns = store.ceiling(noise)
     repeats = store.record.protocol.repeats
     if len(columns.get(sort, ())) != store.record.data.images * repeats:
@@ -254,7 +215,7 @@ def _oracle_wiener(store: RunStore, noise: str, sort: str) -> float | None:
 
 
 def _noisy_psnr(scores: Mapping[str, Mapping[str, NDArray[Any]]]) -> Mean | None:
-    """PSNR of the noisy images themselves: any row knows it, for all rows got the same images."""
+    """PSNR of the noisy images, from any row, because all rows share them."""
     for columns in scores.values():
         if "noisy_mse" in columns:
             with np.errstate(divide="ignore"):

@@ -1,4 +1,4 @@
-"""Compares two runs by paired differences on their common images; refuses runs that are not comparable."""
+"""Compares two runs by paired differences on shared images, and rejects runs that are not comparable."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from benchbox.store import IMAGE, RunStore
 
 @dataclass(frozen=True)
 class Change:
-    """A metric in two runs, on the images that have a score in both and in every compared row.
+    """Change of a metric between two runs, on the images scored in both by every compared row.
 
     Attributes
     ----------
     before, after : float
         Means.
     difference : float
-        Mean of the paired differences, after less before.
+        Mean paired difference, after minus before.
     low, high : float
         Simultaneous 95 % interval of the difference, see `benchbox.stats.separation.separate`; NaN for fewer than six
         images.
     p : float
-        Adjusted for all rows of the comparison.
+        Adjusted for the number of rows in the comparison.
     apart : bool
-        Whether the change is significant: the interval leaves out zero.
+        Whether the change is significant: the interval excludes zero.
     images : int
         Images compared.
     lost : int
-        Images that had a score before and have none after.
+        Images scored before but not after.
     """
 
     before: float
@@ -60,16 +60,15 @@ class ComparedRow:
     Attributes
     ----------
     noise, denoiser : str
-        As they were typed for the first run, or for the second where only that has them.
+        Labels from the first run, or from the second if only that has them.
     reason : str
-        Why it cannot be compared; empty where it can.
+        Why it cannot be compared; empty if it can.
     lost : bool
-        Whether the first run completed it and the second did not.
+        Whether only the first run completed it.
     changes : dict of str to Change
         By metric.
-    speed_before, speed_after : Speed or None
     calibration_before, calibration_after : float or None
-        What the calibration kernel took on the machine of each run, in milliseconds.
+        Time of the calibration kernel on the machine of each run, in milliseconds.
     """
 
     noise: str
@@ -84,7 +83,7 @@ class ComparedRow:
 
     @property
     def best(self) -> tuple[str, ...]:
-        """Metrics whose change is significant, which tables mark."""
+        """Metrics with a significant change, which tables mark."""
         return tuple(label for label, change in self.changes.items() if change.apart)
 
 
@@ -95,23 +94,23 @@ class RunComparison:
     Attributes
     ----------
     first, second : str
-        Ids of the runs: before and after.
+        Run ids: before and after.
     data, protocol : str
-        What both share, in words.
+        Labels of what both runs share.
     images : int
-        Images that both scored.
+        Number of shared images.
     metrics : tuple of MetricColumn
-        Those of both runs.
+        Shared metrics.
     metric : str
-        The one that the table shows.
+        The metric that the table shows.
     rows : tuple of ComparedRow
-        In the order of the first run, then what only the second has.
+        In the order of the first run, followed by rows that only the second has.
     speed_caveat : str
-        Why latencies in milliseconds do not compare; empty where they do.
+        Why latencies in milliseconds are not comparable; empty if they are.
     refitted : tuple of str
-        Denoisers whose files, such as weights, are others in the second run, by label.
+        Labels of denoisers with different files, such as weights, in the second run.
     normalised : bool
-        Whether they compare once each is divided by the time of the calibration kernel on its machine.
+        Whether latencies are comparable after dividing by the time of the calibration kernel on each machine.
     """
 
     first: str
@@ -128,41 +127,27 @@ class RunComparison:
 
 
 def relative(before: float, after: float) -> float:
-    """Relative change, NaN where it started from nothing."""
+    """Relative change; NaN if `before` is zero."""
     return after / before - 1 if before else math.nan
 
 
 Values = NDArray[np.float64]
 
 SAME_NOISE = 1e-9
-"""Relative difference of `noisy_mse` up to which two images are one: another image rounds its noise differently."""
+"""Relative tolerance on `noisy_mse` for the same image and noise; a different image rounds differently."""
 
 
 def compare_runs(first: RunStore, second: RunStore, *, metric: str = "") -> RunComparison:
-    """Compare what two runs have in common.
+    """Compare the images, rows and metrics that two runs share; `metric` defaults to the one that ranks the first run.
 
-    Parameters
-    ----------
-    first, second : RunStore
-        Before and after.
-    metric : str
-        The metric to show; empty for the one that ranks the first run.
-
-    Returns
-    -------
-    RunComparison
-
-    Raises
-    ------
-    BenchboxError
-        Protocol, data or a metric differ, or there is nothing in common; the message says which.
+    Raises `BenchboxError`, naming the cause, if protocol, data or a metric differ or nothing is shared.
     """
     _refuse(first.record, second.record)
     metrics = _common_metrics(first.record, second.record)
-    labels = {one.label: one.spec for one in first.record.metrics}
-    metric = labels.get(metric, metric) or first.record.main_metric.spec
+    specs = {metric.label: metric.spec for metric in first.record.metrics}
+    metric = specs.get(metric, metric) or first.record.main_metric.spec
     if metric not in metrics:
-        raise BenchboxError(f"'{metric}' is no metric of both runs", hint=did_you_mean(metric, metrics))
+        raise BenchboxError(f"metric '{metric}' is not in both runs", hint=did_you_mean(metric, metrics))
     places = _common_images(first, second)
     cells = [
         {(cell.noise, cell.denoiser): cell for cell in store.record.cells if cell.sigma_factor == 1}
@@ -188,7 +173,7 @@ def compare_runs(first: RunStore, second: RunStore, *, metric: str = "") -> RunC
     timings = [_timings(store) for store in (first, second)]
     speeds = [{label: speed_of(timing) for label, timing in side.items()} for side in timings]
     kernels = [
-        {label: one.calibration.time_ms for label, one in side.items() if one.calibration is not None}
+        {label: timing.calibration.time_ms for label, timing in side.items() if timing.calibration is not None}
         for side in timings
     ]
     machines, task = _machines_caveat(first, second), _task_caveat(first, second)
@@ -227,7 +212,7 @@ def compare_runs(first: RunStore, second: RunStore, *, metric: str = "") -> RunC
 
 
 def _refuse(first: RunRecord, second: RunRecord) -> None:
-    """Raise where the rules or the data differ."""
+    """Raise if protocol or data differ."""
     pairs = [
         ("protocol", first.protocol.label, second.protocol.label),
         ("seed", str(first.protocol.seed), str(second.protocol.seed)),
@@ -237,48 +222,49 @@ def _refuse(first: RunRecord, second: RunRecord) -> None:
     for word, before, after in pairs:
         if before != after:
             raise BenchboxError(
-                f"runs {first.run_id} and {second.run_id} do not compare: {word} is '{before}' and '{after}'",
-                hint=f"run one of them again with the {word} of the other",
+                f"runs {first.run_id} and {second.run_id} are not comparable: {word} is '{before}' and '{after}'",
+                hint=f"run one of them again with the same {word}",
             )
 
 
 def _labels(first: RunRecord, second: RunRecord) -> dict[str, str]:
-    """What was typed for each denoiser and noise, by canonical specification."""
+    """Label of each denoiser and noise, by canonical specification."""
     labels: dict[str, str] = {}
     for run in (second, first):
-        labels |= {one.spec: one.label for one in run.denoisers} | {one.spec: one.label for one in run.noises}
+        labels |= {denoiser.spec: denoiser.label for denoiser in run.denoisers}
+        labels |= {noise.spec: noise.label for noise in run.noises}
     return labels
 
 
 def _common_metrics(first: RunRecord, second: RunRecord) -> dict[str, MetricColumn]:
     metrics = {}
-    others = {one.spec: one for one in second.metrics}
-    for one in first.metrics:
-        other = others.get(one.spec)
-        if other is None:
+    metrics_after = {metric.spec: metric for metric in second.metrics}
+    for before in first.metrics:
+        after = metrics_after.get(before.spec)
+        if after is None:
             continue
-        if (one.plugin.provider.target, one.unit, one.higher_is_better) != (
-            other.plugin.provider.target,
-            other.unit,
-            other.higher_is_better,
+        if (before.plugin.provider.target, before.unit, before.higher_is_better) != (
+            after.plugin.provider.target,
+            after.unit,
+            after.higher_is_better,
         ):
             raise BenchboxError(
-                f"runs {first.run_id} and {second.run_id} do not compare: metric '{one.label}' is from "
-                f"{one.plugin.provider.label} and from {other.plugin.provider.label}",
-                hint="run one of them again with the metric of the other",
+                f"runs {first.run_id} and {second.run_id} are not comparable: metric '{before.label}' is from "
+                f"{before.plugin.provider.label} and from {after.plugin.provider.label}",
+                hint="run one of them again with the same metric",
             )
-        metrics[one.spec] = column_of(one)
+        metrics[before.spec] = column_of(before)
     return metrics
 
 
 def _common_images(first: RunStore, second: RunStore) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Positions of the images of equal id in both runs."""
+    """Positions of the shared images, by id, in each run."""
     ids = [np.asarray(store.images()["id"]).astype(str) for store in (first, second)]
     common, before, after = np.intersect1d(ids[0], ids[1], assume_unique=True, return_indices=True)
     if len(common) == 0:
         raise BenchboxError(
-            f"runs {first.record.run_id} and {second.record.run_id} do not compare: they have no image in common",
-            hint="run one of them again with the --limit and --seed of the other",
+            f"runs {first.record.run_id} and {second.record.run_id} are not comparable: they have no image in common",
+            hint="run one of them again with the same --limit and --seed",
         )
     return before, after
 
@@ -307,15 +293,15 @@ def _paired(
     places: tuple[NDArray[np.intp], NDArray[np.intp]],
     noise: str,
 ) -> tuple[dict[str, Values], dict[str, Values]]:
-    """Scores of both runs on the images of both, in one order; raises where images of one id are not one image."""
+    """Scores of both runs on the shared images, in the same order; raises if equal ids have different images."""
     sides = [
         {name: np.asarray(values, dtype=np.float64)[place] for name, values in scores.items() if name != IMAGE}
         for scores, place in zip((before, after), places, strict=True)
     ]
     if not np.allclose(sides[0]["noisy_mse"], sides[1]["noisy_mse"], rtol=SAME_NOISE, atol=0):
         raise BenchboxError(
-            f"the runs do not compare: images of equal name are not the same images, or did not get the same {noise}",
-            hint="compare runs of the same files and of versions that draw the same noise",
+            f"the runs are not comparable: images with equal names have different content or different {noise} noise",
+            hint="compare runs of the same files, made with versions that draw the same noise",
         )
     return sides[0], sides[1]
 
@@ -324,7 +310,7 @@ def _changes(
     paired: Mapping[tuple[str, str], tuple[Mapping[str, Values], Mapping[str, Values]]],
     metrics: Mapping[str, MetricColumn],
 ) -> dict[tuple[str, str], dict[str, Change]]:
-    """Paired differences of all rows and metrics; the rows of a metric are tested together, on the same images."""
+    """Paired differences of all rows; the rows of a metric are tested together, on the same images."""
     changes: dict[tuple[str, str], dict[str, Change]] = {name: {} for name in paired}
     for label in metrics:
         sides = {name: (before[label], after[label]) for name, (before, after) in paired.items()}
@@ -354,24 +340,25 @@ def _changes(
 
 
 def _refitted(first: RunRecord, second: RunRecord) -> tuple[str, ...]:
-    before = {one.spec: one for one in first.denoisers}
+    before = {denoiser.spec: denoiser for denoiser in first.denoisers}
     return tuple(
-        before[one.spec].label
-        for one in second.denoisers
-        if one.spec in before and before[one.spec].plugin.content != one.plugin.content
+        before[after.spec].label
+        for after in second.denoisers
+        if after.spec in before and before[after.spec].plugin.content != after.plugin.content
     )
 
 
 def _timings(store: RunStore) -> dict[str, Timing]:
-    """What was timed well, by denoiser, on whichever machine."""
-    return {label: one for label, one in store.timings(include_unlike_machines=True).items() if one.status == "ok"}
+    """Successful timings by denoiser, on any machine."""
+    timings = store.timings(include_unlike_machines=True)
+    return {label: timing for label, timing in timings.items() if timing.status == "ok"}
 
 
 def _machines_caveat(first: RunStore, second: RunStore) -> str:
-    """Why latencies are not of one machine; empty where they are."""
+    """Why latencies come from different machines; empty if they do not."""
     for store in (first, second):
         if not store.record.options.timing:
-            return f"run {store.record.run_id} holds latencies of unlike machines"
+            return f"run {store.record.run_id} has latencies from different machines"
     machines = [tuple(store.record.environment.get(key) for key in ("cpu", "cores")) for store in (first, second)]
     if machines[0] == machines[1]:
         return ""
@@ -379,9 +366,12 @@ def _machines_caveat(first: RunStore, second: RunStore) -> str:
 
 
 def _task_caveat(first: RunStore, second: RunStore) -> str:
-    """Why latencies do not compare even on one machine; empty where they do."""
-    tasks = [{(one.shape, one.threads, one.batch) for one in _timings(store).values()} for store in (first, second)]
+    """Why latencies are not comparable even on one machine; empty if they are."""
+    tasks = [
+        {(timing.shape, timing.threads, timing.batch) for timing in _timings(store).values()}
+        for store in (first, second)
+    ]
     for store, task in zip((first, second), tasks, strict=True):
         if not task:
             return f"run {store.record.run_id} has no timing"
-    return "" if tasks[0] == tasks[1] else "image size, threads or batch of the timing differ"
+    return "" if tasks[0] == tasks[1] else "they were timed with different image sizes, threads or batches"

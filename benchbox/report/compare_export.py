@@ -22,19 +22,13 @@ from benchbox.stats.separation import FEWEST_IMAGES
 
 @dataclass(frozen=True)
 class TerminalComparison:
-    """What rich prints of a comparison; print it with ``crop=False``.
-
-    Attributes
-    ----------
-    comparison : RunComparison
-    breaches : tuple of Breach
-    """
+    """A comparison that rich can print; print it with ``crop=False``."""
 
     comparison: RunComparison
     breaches: tuple[Breach, ...] = ()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Lay the tables out for the width at hand."""
+        """Lay the tables out for the available width."""
         width, text_width = widths_of(console, options)
         for word, value in _facts(self.comparison):
             yield hanging(f"{word:<{FACT_INDENT}}", value, text_width)
@@ -52,20 +46,9 @@ class TerminalComparison:
 
 
 def render_comparison(comparison: RunComparison, breaches: Sequence[Breach], format: str) -> str:
-    """Write a comparison as text.
-
-    Parameters
-    ----------
-    comparison : RunComparison
-    breaches : sequence of Breach
-    format : {'markdown', 'json'}
-
-    Returns
-    -------
-    str
-    """
+    """Render a comparison as ``markdown`` or ``json``."""
     if format == "json":
-        values = dataclasses.asdict(comparison) | {"breaches": [dataclasses.asdict(one) for one in breaches]}
+        values = dataclasses.asdict(comparison) | {"breaches": [dataclasses.asdict(breach) for breach in breaches]}
         return json.dumps(jsonable(values), indent=2, allow_nan=False) + "\n"
     lines = ["# Comparison", "", *(f"- {word}: {escape(value)}" for word, value in _facts(comparison))]
     rows = [row for row in comparison.rows if not row.reason]
@@ -81,28 +64,28 @@ def _facts(comparison: RunComparison) -> tuple[tuple[str, str], ...]:
     return (
         ("before", comparison.first),
         ("after", comparison.second),
-        ("data", f"{comparison.data}, {count(comparison.images, 'image')} of both"),
+        ("data", f"{comparison.data}, {count(comparison.images, 'shared image')}"),
         ("protocol", comparison.protocol),
     )
 
 
 def _columns(comparison: RunComparison) -> tuple[Column[ComparedRow], ...]:
-    metric = next(one for one in comparison.metrics if one.label == comparison.metric)
+    metric = next(column for column in comparison.metrics if column.label == comparison.metric)
     label, title = metric.label, metric_title(metric)
 
-    def change(row: ComparedRow) -> str:
-        one = row.changes.get(label)
-        if one is None:
+    def difference(row: ComparedRow) -> str:
+        change = row.changes.get(label)
+        if change is None:
             return NONE
-        words = score(one.difference, metric, signed=True)
-        if math.isnan(one.low):
+        words = score(change.difference, metric, signed=True)
+        if math.isnan(change.low):
             return words
-        return f"{words} ({score(one.low, metric, signed=True)} to {score(one.high, metric, signed=True)})"
+        return f"{words} ({score(change.low, metric, signed=True)} to {score(change.high, metric, signed=True)})"
 
     def mean(row: ComparedRow, side: str) -> str:
         return score(getattr(row.changes[label], side), metric) if label in row.changes else NONE
 
-    def chance(row: ComparedRow) -> str:
+    def p_value(row: ComparedRow) -> str:
         return three_digits(row.changes[label].p) if label in row.changes else NONE
 
     def latency(row: ComparedRow) -> str:
@@ -123,8 +106,8 @@ def _columns(comparison: RunComparison) -> tuple[Column[ComparedRow], ...]:
         Column[ComparedRow]("denoiser", "denoiser", "", lambda row: row.denoiser, text=True),
         Column[ComparedRow]("before", f"{title} before", metric.unit, lambda row: mean(row, "before"), 2),
         Column[ComparedRow]("after", "after", metric.unit, lambda row: mean(row, "after"), 1),
-        Column[ComparedRow](label, "change", metric.unit, change),
-        Column[ComparedRow]("p", "p", "", chance, 4),
+        Column[ComparedRow](label, "change", metric.unit, difference),
+        Column[ComparedRow]("p", "p", "", p_value, 4),
     ]
     if not comparison.speed_caveat:
         columns.append(Column[ComparedRow]("latency", "p50", "%", latency, 3))
@@ -148,15 +131,14 @@ def _notes(comparison: RunComparison) -> list[str]:
         change = row.changes.get(comparison.metric)
         if change is not None and change.images < comparison.images:
             left = count(comparison.images - change.images, "image")
-            notes.append(f"{row.denoiser} on {row.noise}: {left} without a score in both runs left out")
+            notes.append(f"{row.denoiser} on {row.noise}: {left} left out, because a run has no score for them")
     if comparison.refitted:
         names = ", ".join(comparison.refitted)
-        notes.append(f"weights changed since the first run: the files of {names} are others in the second")
+        notes.append(f"files such as weights changed between the runs: {names}")
     if comparison.normalised:
         notes.append(
-            f"{comparison.speed_caveat}; so the change of p50, and every gate on speed, is normalised: each is "
-            "taken over the time of the calibration kernel on its machine. That takes out how fast a machine is as a "
-            "whole, not that it may suit a denoiser better"
+            f"{comparison.speed_caveat}, so p50 changes and speed gates are normalised by the time of the calibration "
+            "kernel. That removes the overall speed of a machine, but not how well it suits a denoiser"
         )
     elif comparison.speed_caveat:
         notes.append(f"latencies are not compared: {comparison.speed_caveat}")
@@ -166,9 +148,10 @@ def _notes(comparison: RunComparison) -> list[str]:
 def _marks(comparison: RunComparison) -> str:
     tested = [change for row in comparison.rows for change in row.changes.values()]
     if tested and all(math.isnan(change.low) for change in tested):
-        return f"nothing is marked: {count(comparison.images, 'image')} cannot show a change, {FEWEST_IMAGES} may"
-    return "marked: significant changes (their 95 % interval leaves out zero; it allows for the number of rows)"
+        images = count(comparison.images, "image")
+        return f"no change is marked, because {images} are too few to test (minimum {FEWEST_IMAGES})"
+    return "marked changes are significant: their 95 % interval, adjusted for the number of rows, excludes zero"
 
 
 def _verdicts(breaches: Sequence[Breach]) -> list[str]:
-    return [f"{one.gate}: {one.denoiser} on {one.noise}: {one.found}" for one in breaches]
+    return [f"{breach.gate}: {breach.denoiser} on {breach.noise}: {breach.found}" for breach in breaches]

@@ -35,7 +35,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$@])")
 
 
 def render(board: Leaderboard) -> str:
-    """Write a leaderboard as markdown, with a line feed at its end."""
+    """Render a leaderboard as markdown."""
     columns = columns_of(board)
     lines = ["# Leaderboard", ""]
     lines += [f"- {word}: {escape(value)}" for word, value in facts_of(board)]
@@ -43,7 +43,7 @@ def render(board: Leaderboard) -> str:
     if versions:
         lines.append(f"- versions: {escape(versions)}")
     if board.header.command:
-        lines += ["", "Made by", "", *_fenced(board.header.command)]
+        lines += ["", "Command", "", *_fenced(board.header.command)]
     for block in board.blocks:
         lines += ["", f"## {escape(title_of(board, block))}", "", *table_of(columns, block.rows)]
         notes = (*notes_of(board, block, [column.key for column in columns]), *insights_of(board, block))
@@ -55,17 +55,17 @@ def render(board: Leaderboard) -> str:
         lines += ["", f"## {escape(summary_title(board, board.summary))}", ""]
         lines += table_of(summary_columns(board, board.summary), board.summary.rows)
     if board.advice:
-        lines += ["", "## What to check", "", *(f"- {escape(one)}" for one in advice_of(board))]
+        lines += ["", "## What to check", "", *(f"- {escape(advice)}" for advice in advice_of(board))]
     return "\n".join([*lines, "", escape(legend_of(board)).replace("\\* best", "**bold** best"), ""])
 
 
 def escape(text: str) -> str:
-    """Escape what markdown would take for its own, so that a name stays the name it is."""
+    """Escape markdown syntax, so that names appear unchanged."""
     return _SPECIAL.sub(r"\\\1", printable(text))
 
 
 def table_of(columns: Sequence[Column[R]], rows: Sequence[R]) -> list[str]:
-    """Lines of a table."""
+    """Lines of a markdown table."""
     titles = [escape(f"{column.title} ({column.unit})" if column.unit else column.title) for column in columns]
     rule = [":--" if column.text else "--:" for column in columns]
     body = [[_cell(column, row) for column in columns] for row in rows]
@@ -103,9 +103,9 @@ _LATEX = {
 
 
 def render_csv(board: Leaderboard) -> str:
-    """Write one line a noise and denoiser, at full precision, with what holds for all rows in every line.
+    """Render one line per noise and denoiser at full precision, repeating the facts of the run on every line.
 
-    Text that a spreadsheet would take for a formula gets a ``'`` before it.
+    Text that a spreadsheet would take for a formula is prefixed with ``'``.
     """
     speed = [*SPEED_COLUMNS, "threads", "batch"] if board.timing else []
     scores = [f"{metric.label}{part}" for metric in board.metrics for part in ("", "_low", "_high")]
@@ -144,14 +144,15 @@ def render_csv(board: Leaderboard) -> str:
 
 
 def render_json(board: Leaderboard) -> str:
-    """Write all that is known of a leaderboard; NaN is null, infinity the word ``"inf"``."""
+    """Render everything in a leaderboard; NaN becomes null, infinity ``"inf"``."""
     return json.dumps(jsonable(dataclasses.asdict(board)), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
 
 def render_latex(board: Leaderboard) -> str:
-    """Write one table a noise, for a document that uses the packages booktabs and fontenc (T1)."""
+    """Render one table per noise, for a document that uses the packages booktabs and fontenc (T1)."""
     main = {"rank", "denoiser", "latency_p50_ms", "throughput", "knew", "trained_on"}
-    columns = [one for one in columns_of(board) if one.key in main or one.key in {m.label for m in board.metrics}]
+    main |= {metric.label for metric in board.metrics}
+    columns = [column for column in columns_of(board) if column.key in main]
     facts = "; ".join(f"{word}: {value}" for word, value in facts_of(board))
     lines = ["% Needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}."]
     for block in board.blocks:
@@ -163,7 +164,9 @@ def render_latex(board: Leaderboard) -> str:
             f"  \\begin{{tabular}}{{{''.join('l' if column.text else 'r' for column in columns)}}}",
             "    \\toprule",
             "    "
-            + " & ".join(escape_latex(f"{one.title} ({one.unit})" if one.unit else one.title) for one in columns),
+            + " & ".join(
+                escape_latex(f"{column.title} ({column.unit})" if column.unit else column.title) for column in columns
+            ),
         ]
         lines[-1] += r" \\"
         lines.append("    \\midrule")
@@ -175,7 +178,7 @@ def render_latex(board: Leaderboard) -> str:
 
 
 def escape_latex(text: str) -> str:
-    """Escape what TeX would take for a command; characters beyond ASCII stay, for UTF-8 is TeX's default."""
+    """Escape TeX syntax; non-ASCII characters stay, because TeX reads UTF-8 by default."""
     return "".join(_LATEX.get(character, character) for character in printable(text))
 
 
@@ -189,12 +192,12 @@ def _unformula(text: str) -> str:
 
 
 def _number(value: float | None) -> float | None:
-    """Leave a cell empty where there is no value."""
+    """None, an empty cell, instead of NaN."""
     return None if value is None or math.isnan(value) else value
 
 
 def jsonable(value: Any) -> Any:
-    """Turn NaN into None and infinity into a word, at any depth: JSON knows neither."""
+    """Replace NaN with None and infinity with a string, at any depth, because JSON has neither."""
     if isinstance(value, dict):
         return {key: jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Gates of a comparison: ``psnr < -0.05 dB`` fails if a row lost more than that."""
+"""Gates of a comparison: ``psnr < -0.05 dB`` fails if a row loses more than 0.05 dB."""
 
 from __future__ import annotations
 
@@ -29,36 +29,35 @@ _UNITS = {
     "peak_memory": "MiB",
 }
 NORMALISED_FIGURES = ("latency_p50", "latency_p90", "latency_p99", "throughput")
-"""What compares over unlike machines through the calibration kernel, as a share."""
+"""Figures that can be normalised across machines, as relative changes."""
 _OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 _GATE = re.compile(
     r"\s*(\S+?)\s*(<=|>=|<|>)\s*([+-]?[0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?)"
     r"\s*(%|(?!significant)[A-Za-z]*)\s*(significant)?\s*",
     re.IGNORECASE,
 )
-_HINT = 'write a change that is too much: --fail-if "psnr < -0.05 dB" --fail-if "latency_p50 > +10%"'
-_SIGN_HINT = 'a gate names a change, so a loss has a minus: --fail-if "psnr < -0.05 dB"'
+_HINT = 'state the change that fails: --fail-if "psnr < -0.05 dB" --fail-if "latency_p50 > +10%"'
+_SIGN_HINT = 'state a change; a loss is negative: --fail-if "psnr < -0.05 dB"'
 
 
 @dataclass(frozen=True)
 class Gate:
-    """A change that is too much.
+    """A condition on a change that fails a comparison.
 
     Attributes
     ----------
     text : str
-        As it was given.
+        As typed.
     figure : str
         A metric, or one of `SPEED_FIGURES`.
     comparison : str
         ``<``, ``<=``, ``>`` or ``>=``.
     value : float
-        In the unit of the figure, or a share where `relative`.
-    relative : bool
+        In the unit of the figure, or a fraction if `relative`.
     normalised : bool
-        Whether the figure is taken over that of the calibration kernel, for the machines differ.
+        Whether the figure is divided by that of the calibration kernel, because the machines differ.
     significant : bool
-        Whether the change must be significant to fail.
+        Whether only a significant change fails.
     """
 
     text: str
@@ -76,9 +75,8 @@ class Breach:
 
     Attributes
     ----------
-    gate, noise, denoiser : str
     found : str
-        The change, or why there is none.
+        The change, or why it is missing.
     """
 
     gate: str
@@ -88,57 +86,38 @@ class Breach:
 
 
 def parse_gate(text: str, comparison: RunComparison) -> Gate:
-    """Read a gate.
-
-    Raises
-    ------
-    BenchboxError
-        It does not follow the grammar, names no figure of both runs, has another unit, or fails without any change.
-    """
+    """Parse a gate; raises `BenchboxError` for bad syntax, figure or unit, or if no change would already fail it."""
     match = _GATE.fullmatch(text)
     if match is None:
         raise BenchboxError(f"cannot read the gate '{text}'", hint=_HINT)
     figure, sign, number, unit, significant = match.groups()
     units = {metric.label: metric.unit for metric in comparison.metrics} | _UNITS
     if figure not in units:
-        raise BenchboxError(f"gate '{text}': '{figure}' is no figure of both runs", hint=did_you_mean(figure, units))
+        raise BenchboxError(f"gate '{text}': '{figure}' is not in both runs", hint=did_you_mean(figure, units))
     if unit not in ("", "%", units[figure]):
         known = f"'{units[figure]}' or '%'" if units[figure] else "'%' or none"
         raise BenchboxError(f"gate '{text}': the unit of {figure} is {known}, not '{unit}'", hint=_HINT)
     share = unit == "%"
     normalised = bool(figure in SPEED_FIGURES and comparison.speed_caveat)
     if normalised and not (comparison.normalised and share and figure in NORMALISED_FIGURES):
-        hint = "compare runs that were timed alike on one machine, or leave this gate out"
+        hint = "compare runs timed with the same options on one machine, or remove this gate"
         if comparison.normalised:
-            hint = f"over unlike machines a change in % compares, of {', '.join(NORMALISED_FIGURES)}"
-        raise BenchboxError(
-            f"gate '{text}': {figure} of the two runs does not compare: {comparison.speed_caveat}", hint=hint
-        )
+            hint = f"across machines, use a relative change (in %) of {', '.join(NORMALISED_FIGURES)}"
+        raise BenchboxError(f"gate '{text}': {figure} is not comparable: {comparison.speed_caveat}", hint=hint)
     if significant and figure in SPEED_FIGURES:
         raise BenchboxError(
-            f"gate '{text}': only a metric is tested for significance, not {figure}", hint="leave out 'significant'"
+            f"gate '{text}': only metrics are tested for significance, not {figure}", hint="remove 'significant'"
         )
     value = float(number) / (100 if share else 1)
     if _OPERATORS[sign](0.0, value):
-        raise BenchboxError(f"gate '{text}': no change at all fails it", hint=_SIGN_HINT)
+        raise BenchboxError(f"gate '{text}': it fails even if nothing changes", hint=_SIGN_HINT)
     return Gate(text.strip(), figure, sign, value, share, normalised, bool(significant))
 
 
 def check_gates(gates: Sequence[Gate], comparison: RunComparison) -> tuple[Breach, ...]:
-    """Hold every row to every gate.
+    """Check every row against every gate.
 
-    A row that the first run completed and the second did not fails each of them; so does one without the figure in
-    the second run alone.
-
-    Parameters
-    ----------
-    gates : sequence of Gate
-    comparison : RunComparison
-
-    Returns
-    -------
-    tuple of Breach
-        Empty where all gates hold.
+    A row that only the first run completed fails every gate; a figure that only the first run has fails its gates.
     """
     breaches = []
     for gate in gates:
@@ -160,12 +139,12 @@ def _breach(gate: Gate, row: ComparedRow) -> str:
     change_of_metric = row.changes.get(gate.figure)
     if change_of_metric is not None and change_of_metric.lost:
         lost = change_of_metric.lost
-        return f"{lost:,} image{'s have' if lost > 1 else ' has'} no {gate.figure} any more"
+        return f"{gate.figure} is no longer finite on {lost:,} image{'s' if lost > 1 else ''}"
     if gate.significant and not (change_of_metric is not None and change_of_metric.apart):
         return ""
     before, after = values
     if math.isnan(after):
-        return f"{gate.figure} was {before:.4g} and has no value now"
+        return f"{gate.figure} was {before:.4g} and is now missing"
     change = relative(before, after) if gate.relative else after - before
     if not _OPERATORS[gate.comparison](change, gate.value):
         return ""
@@ -174,7 +153,7 @@ def _breach(gate: Gate, row: ComparedRow) -> str:
 
 
 def _values(gate: Gate, row: ComparedRow) -> tuple[float, float] | None:
-    """The figure before and after; None where there was none before."""
+    """The figure before and after; None if there was none before."""
     figure = gate.figure
     if figure not in SPEED_FIGURES:
         change = row.changes.get(figure)
@@ -189,7 +168,7 @@ def _values(gate: Gate, row: ComparedRow) -> tuple[float, float] | None:
 
 
 def _speed_value(speed: Speed, figure: str, kernel_ms: float | None) -> float:
-    """A figure of speed, in units of the calibration kernel's time where that is given."""
+    """A speed figure, normalised by the calibration kernel's time if given."""
     value = float(getattr(speed, SPEED_FIGURES[figure]))
     if kernel_ms is None:
         return value

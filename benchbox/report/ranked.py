@@ -1,4 +1,4 @@
-"""Computes ranks, intervals and marks of all rows from the raw scores of all noises at once."""
+"""Ranks the rows of all noises, with confidence intervals and marks for the best values."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SPEED_COLUMNS = {
     "cold_start_s": False,
     "peak_mb": False,
 }
-"""Columns of `Speed` that have a best value, and whether more is better."""
+"""Columns of `Speed` that have a best value, and whether higher is better."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,6 @@ class Unranked:
 
     Attributes
     ----------
-    noise : str
-    noisy_psnr : Mean or None
-    rows : tuple of Row
     scores : dict of str to dict of str to ndarray, each of shape (N,)
         Scores by denoiser and metric, as `counted`; empty for a row that was not completed.
     """
@@ -58,7 +55,7 @@ def rank_blocks(
 ) -> tuple[Block, ...]:
     """Rank the rows of every block.
 
-    All columns of all blocks are resampled together: one draw of images serves them all.
+    All columns of all blocks are resampled together, with the same draw of images.
     """
     plans = [_plan(block, metrics[sort], within_ms, rank_leaky) for block in blocks]
     columns = [plan.block.scores[row.denoiser][label] for plan in plans for row in plan.completed for label in metrics]
@@ -81,9 +78,9 @@ def rank_blocks(
 
 @dataclass(frozen=True)
 class _Plan:
-    """Which rows of a block take part, and what of them is compared.
+    """Which rows of a block are ranked, and by which scores.
 
-    `signed` holds the scores of the `compared` rows, higher is better, in the images in which a row has a value.
+    `signed` holds the scores of the `compared` rows, higher is better, on the images on which any row has a value.
     """
 
     block: Unranked
@@ -106,14 +103,14 @@ def _plan(block: Unranked, sort: MetricColumn, within_ms: float | None, rank_lea
     sign = 1.0 if sort.higher_is_better else -1.0
     columns = [sign * scored[row.denoiser][valued] for row in compared]
     signed = np.column_stack(columns) if columns else np.empty((0, 0))
-    left = sorted(
-        (row for row in unranked if reasons[row.denoiser]), key=lambda row: _place_of_unranked(row, sort.label, sign)
+    ordered = sorted(
+        (row for row in unranked if reasons[row.denoiser]), key=lambda row: _unranked_order(row, sort.label, sign)
     )
-    return _Plan(block, sort, completed, compared, tuple(left), signed)
+    return _Plan(block, sort, completed, compared, tuple(ordered), signed)
 
 
-def _place_of_unranked(row: Row, sort: str, sign: float) -> tuple[bool, float]:
-    """Completed rows by their mean, then those without a result as they were asked for."""
+def _unranked_order(row: Row, sort: str, sign: float) -> tuple[bool, float]:
+    """Completed rows by mean, then those without a result in the order of the run."""
     mean = row.scores[sort].mean if row.status == "ok" else math.nan
     return (math.isnan(mean), 0.0 if math.isnan(mean) else -sign * mean)
 
@@ -129,19 +126,19 @@ def _why_not(
     if row.status != "ok" or scores is None:
         return row.reason or row.status
     if not valued.any():
-        return f"no image has a finite {sort.label}"
-    # All rows are compared on the same images, so a row without a value cannot take part; nor may it shrink the rest.
+        return f"it has no image with a finite {sort.label}"
+    # All rows are compared on the same images: a row that lacks some is unranked, so that it does not shrink the set.
     missing = int((valued & ~np.isfinite(scores)).sum())
     if missing:
         images = "1 image" if missing == 1 else f"{missing:,} images"
-        return f"it has no finite {sort.label} on {images} on which other rows have one"
+        return f"it has no finite {sort.label} on {images} where other rows have one"
     if row.leak and not rank_leaky:
         return row.leak
     if within_ms is None or (row.speed is not None and row.speed.latency_p50_ms <= within_ms):
         return ""
-    return f"not within {within_ms:g} ms: " + (
-        "it was not timed" if row.speed is None else f"p50 is {row.speed.latency_p50_ms:.3g} ms"
-    )
+    if row.speed is None:
+        return f"latency limit {within_ms:g} ms, but it was not timed"
+    return f"p50 {row.speed.latency_p50_ms:.3g} ms exceeds the limit of {within_ms:g} ms"
 
 
 def _ranked(plan: _Plan, rows: dict[str, Row], metrics: Mapping[str, MetricColumn]) -> Block:
@@ -169,8 +166,8 @@ def _ranked(plan: _Plan, rows: dict[str, Row], metrics: Mapping[str, MetricColum
             block,
             oracle=sign * oracle(plan.signed),
             steps=tuple(
-                Step(names[one.better], names[one.worse], one.difference, one.detectable, one.further_images)
-                for one in ranking.neighbours
+                Step(names[pair.better], names[pair.worse], pair.difference, pair.detectable, pair.further_images)
+                for pair in ranking.neighbours
             ),
             complements=tuple(
                 Complement(names[pair.first], names[pair.second], sign * pair.together, pair.gain)
@@ -183,24 +180,24 @@ def _ranked(plan: _Plan, rows: dict[str, Row], metrics: Mapping[str, MetricColum
 
 
 def _with_scores(row: Row, rows: Mapping[str, Row]) -> Row:
-    """Keep the intervals of a row that was completed but is not ranked."""
+    """Add the intervals of a row that was completed but is unranked."""
     return replace(row, scores=rows[row.denoiser].scores) if row.denoiser in rows else row
 
 
 def _oriented(comparison: Comparison, sign: float) -> Comparison:
-    """From higher is better to the unit of the metric."""
+    """Convert from higher-is-better to the direction of the metric."""
     low, high = sorted((sign * comparison.low, sign * comparison.high))
     return replace(comparison, difference=sign * comparison.difference, low=low, high=high)
 
 
 def _marked(rows: Sequence[Row], metrics: Mapping[str, MetricColumn], sort: MetricColumn) -> list[Row]:
-    """Mark what no other row beats. The floor takes no part in speed: nothing is faster than nothing."""
+    """Mark the best values; the floor is excluded from speed because doing nothing always wins."""
     fewest = {label: min((row.scores[label].undefined for row in rows), default=0) for label in metrics}
     values = {
         label: {
             row.denoiser: (1 if metric.higher_is_better else -1) * row.scores[label].mean
             for row in rows
-            # A mean over fewer images than that of another row does not compare.
+            # Means over different numbers of images are not comparable.
             if row.scores[label].undefined == fewest[label] and not math.isnan(row.scores[label].mean)
         }
         for label, metric in metrics.items()
@@ -211,7 +208,7 @@ def _marked(rows: Sequence[Row], metrics: Mapping[str, MetricColumn], sort: Metr
     values["latency_normalised"] = {
         row.denoiser: -row.latency_normalised for row in rows if row.latency_normalised is not None and not row.is_floor
     }
-    best = {column: max(found.values(), default=math.nan) for column, found in values.items()}
+    best = {column: max(rows_values.values(), default=math.nan) for column, rows_values in values.items()}
     sign = 1 if sort.higher_is_better else -1
     front = pareto_front(
         [sign * row.scores[sort.label].mean for row in timed],

@@ -1,4 +1,4 @@
-"""Leaderboard rows before ranking: what the records of a run say about each denoiser on a noise."""
+"""Builds unranked leaderboard rows, and the header, from the records of a run."""
 
 from __future__ import annotations
 
@@ -18,92 +18,63 @@ from benchbox.stats.summaries import average_repeats, counted, latency_of, mean_
 from benchbox.store import RunStore
 
 
-def kind_of(noise: str) -> str:
-    """Name what a noise is a strength of: its noise models in their order, with all options but the first.
+def noise_family(noise: str) -> str:
+    """Family of a noise: its models in order, with all options but the first, which is the level.
 
-    Parameters
-    ----------
-    noise : str
-        Canonical specification, of one noise model or of a composition; what is none is a kind of its own.
-
-    Returns
-    -------
-    str
-        ``'correlated (width=3)+salt-pepper'`` for ``'correlated:0.1,width=3+salt-pepper:0.05'``.
+    ``'correlated:0.1,width=3+salt-pepper:0.05'`` is in the family ``'correlated (width=3)+salt-pepper'``; an unreadable
+    specification is a family of its own.
     """
     try:
         parts = parse_composition(noise)
-    except BenchboxError:  # the record of a run may come from anybody
+    except BenchboxError:  # a run record may be edited by hand
         return noise
     options = [", ".join(f"{key}={value}" for key, value in part.options) for part in parts]
-    return "+".join(part.name + (f" ({own})" if own else "") for part, own in zip(parts, options, strict=True))
+    return "+".join(part.name + (f" ({words})" if words else "") for part, words in zip(parts, options, strict=True))
 
 
-def differ_in_one(one: str, other: str) -> bool:
-    """Whether all but one of the parts of two noises of a kind are equal, so that one of the two is the stronger."""
-    pairs = zip(parse_composition(one), parse_composition(other), strict=True)
+def differ_in_one_part(first: str, second: str) -> bool:
+    """Whether two noises of a family differ in exactly one part, so that one is the stronger."""
+    pairs = zip(parse_composition(first), parse_composition(second), strict=True)
     return sum(left != right for left, right in pairs) == 1
 
 
 def cautions_of(data: DataRecord, outcome: Outcome) -> tuple[str, ...]:
-    """What a reader must know of a row's training though it does not keep the row out of the ranks.
-
-    Parameters
-    ----------
-    data : DataRecord
-    outcome : Outcome
-
-    Returns
-    -------
-    tuple of str
-        Sentences without a full stop.
-    """
+    """Warnings about a row's training data that do not exclude it from the ranking."""
     card, cautions = outcome.card, []
     if outcome.status == "ok" and outcome.overlap is None and is_trained_beside(data, outcome):
         cautions.append(
-            f"it is not known how many of the scored images have a duplicate in its training data, {outcome.trained_on}"
+            f"it is unknown how many scored images have duplicates in its training data ({outcome.trained_on})"
         )
     if card and card.dataset == UNKNOWN:
-        cautions.append("it is not known what it was trained on, so it may have seen the scored images")
+        cautions.append("its training data are unknown, so it may have seen the scored images")
     if card and shares_split(data, card.dataset, card.validated_on):
-        cautions.append(f"the weights were chosen on images of {card.validated_on}, which are scored here")
+        cautions.append(f"its weights were chosen on {card.validated_on}, which is scored here")
     return tuple(cautions)
 
 
 def advise_on_leaks(record: RunRecord, outcomes: Mapping[str, Outcome]) -> Iterator[Advice]:
-    """Say how rows that are kept out of the ranks come back in.
-
-    Parameters
-    ----------
-    record : RunRecord
-    outcomes : mapping of str to Outcome
-        By cell.
-
-    Yields
-    ------
-    Advice
-    """
+    """Explain why rows are unranked because of training overlap, and how to rank them."""
     data = record.data
-    found: dict[bool, dict[str, Outcome]] = {True: {}, False: {}}
+    overlapping: dict[bool, dict[str, Outcome]] = {True: {}, False: {}}
     for cell in record.cells:
         outcome = outcomes.get(cell.key)
         if outcome is not None and outcome.status == "ok" and training_overlap(data, outcome):
             repeats = bool(outcome.overlap) and not is_trained_on(data, outcome)
-            found[repeats].setdefault(record.denoiser_label(cell.denoiser), outcome)
-    if found[True]:
-        overlap = max(one.overlap or 0 for one in found[True].values())
+            overlapping[repeats].setdefault(record.denoiser_label(cell.denoiser), outcome)
+    if overlapping[True]:
+        overlap = max(outcome.overlap or 0 for outcome in overlapping[True].values())
         yield Advice(
-            f"not ranked, for {overlap:,} of the {data.images:,} scored images have a duplicate in their training "
-            f"data: {', '.join(found[True])}",
-            "they do better on images that they have seen than on new ones",
-            "run again with --drop-duplicates, which scores only images without a duplicate elsewhere, so that these "
-            "rows rank; --rank-leaky ranks them as they are",
+            f"not ranked, because {overlap:,} of the {data.images:,} scored images have duplicates in their training "
+            f"data: {', '.join(overlapping[True])}",
+            "Scores on images seen in training are too high",
+            "Run again with --drop-duplicates to leave out duplicates and rank these rows, or rank them anyway with "
+            "--rank-leaky",
         )
-    if found[False]:
+    if overlapping[False]:
         yield Advice(
-            f"not ranked, for they were trained on the scored images: {', '.join(found[False])}",
-            "they do better on images that they have seen than on new ones",
-            "score images that they were not trained on, such as another --split; --rank-leaky ranks them as they are",
+            f"not ranked, because they were trained on the scored images: {', '.join(overlapping[False])}",
+            "Scores on images seen in training are too high",
+            "Score images that they were not trained on (try another --split), or rank them anyway with --rank-leaky",
         )
 
 
@@ -121,7 +92,7 @@ def column_of(metric: MetricRecord) -> MetricColumn:
 
 
 def image_scores(store: RunStore, cell: Cell) -> dict[str, NDArray[Any]]:
-    """Scores of a cell as they are compared: one row an image, the mean over its noises; metrics as `counted`."""
+    """Scores of a cell, one per image (the mean over its repeats), with metrics as `counted`."""
     record, columns = store.record, store.scores(cell.key)
     metrics = {
         metric.spec: counted(columns[metric.spec], metric.unit) for metric in record.metrics if metric.spec in columns
@@ -137,14 +108,14 @@ def make_row(
     scores: Mapping[str, NDArray[Any]],
     timings: Mapping[str, Timing],
 ) -> Row:
-    """Make the row of a cell; `scores` is empty where it was not completed."""
+    """Make the row of a cell; `scores` is empty if it was not completed."""
     status: str
     if outcome is None and cell.skipped:
         status, reason = "skipped", cell.skipped
     elif outcome is None:
-        status, reason = "unfinished", "the run ended before this row was done"
+        status, reason = "unfinished", "the run ended before this row was finished"
     elif outcome.status == "ok" and not scores:
-        status, reason = "incomplete", f"there are not {record.data.images} scored images on disk"
+        status, reason = "incomplete", f"fewer than {record.data.images:,} scored images are stored"
     else:
         status, reason = outcome.status, outcome.reason
     timing = timings.get(denoiser.spec)
@@ -155,7 +126,7 @@ def make_row(
         spec=denoiser.spec,
         status=status,
         reason=reason,
-        scores={one.spec: mean_of(scores[one.spec], one.unit) for one in record.metrics} if scores else {},
+        scores={metric.spec: mean_of(scores[metric.spec], metric.unit) for metric in record.metrics} if scores else {},
         speed=speed,
         speed_status=timing.status if timing else "",
         speed_reason=timing.reason if timing else "",
@@ -172,7 +143,7 @@ def make_row(
 
 
 def speed_of(timing: Timing) -> Speed | None:
-    """Summarise the samples of a timing; None where it has none of one image or of a batch."""
+    """Summarise a timing; None if it lacks single-image or batch samples."""
     single, batch = timing.samples_ms.get(1), timing.samples_ms.get(timing.batch)
     if not single or not batch:
         return None
@@ -191,14 +162,14 @@ def speed_of(timing: Timing) -> Speed | None:
 
 
 def normalised_latency(timing: Timing | None) -> float | None:
-    """How often the calibration kernel runs in the time of one image; None where one of the two was not timed."""
+    """p50 of one image divided by the time of the calibration kernel; None unless both were timed."""
     if timing is None or timing.status != "ok" or timing.calibration is None or not timing.samples_ms.get(1):
         return None
     return latency_of(timing.samples_ms[1]).p50 / timing.calibration.time_ms
 
 
 def make_header(record: RunRecord, timings: Mapping[str, Timing]) -> Header:
-    """Gather what holds for every row."""
+    """Facts about the whole run."""
     environment = record.environment
     parts = (
         str(environment.get("cpu", "")),
@@ -235,5 +206,5 @@ def _timing_words(record: RunRecord, timings: Mapping[str, Timing]) -> str:
             threads = f"{timing.threads} thread{'s' if timing.threads != 1 else ''}"
             size = f"{timing.shape[0]}x{timing.shape[1]}"
             noise = record.noise_label(timing.noise)
-            return f"each alone in a fresh process, {threads}, {size} images of {noise}, batch {timing.batch}"
+            return f"one fresh process per denoiser, {threads}, {size} images of {noise}, batch {timing.batch}"
     return ""

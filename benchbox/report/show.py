@@ -1,4 +1,4 @@
-"""The gallery of a noise in the terminal, as half-block characters, and as a figure for a paper."""
+"""Shows the pictures of a noise in the terminal, as half-block characters, or as a figure for a paper."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from rich.text import Text
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.report.board import Block, Leaderboard
 from benchbox.report.figures.axes import charts_style, looks_of, save_figure
-from benchbox.report.figures.gallery import CUT, Stored, common_scale, read_pictures, scores_of
-from benchbox.report.figures.inputs import noise_charts, read_material, run_charts
+from benchbox.report.figures.gallery import CROPPED_NOTE, StoredPictures, common_scale, read_pictures, scores_of
+from benchbox.report.figures.inputs import noise_charts, read_noise, run_charts
 from benchbox.report.terminal import line
 from benchbox.report.words import count
 from benchbox.store import RunStore
@@ -38,23 +38,22 @@ _GAP = 2
 
 @dataclass(frozen=True)
 class Shown:
-    """Images of one noise that are to be shown.
+    """The images of one noise to show.
 
     Attributes
     ----------
-    noise : str
     names, why : tuple of str
-        Of each image.
+        Name and reason for the selection of each image.
     titles : tuple of str
-        Of each column: clean, noisy, then denoisers, best first.
+        Column titles: clean, noisy, then denoisers, best first.
     pictures : tuple of tuple of ndarray of float32, each of shape (H, W)
-        Of each image, one a column.
+        Pictures by image and column.
     captions : tuple of tuple of str
-        The same, scores in words; empty where there are none.
+        Scores by image and column; may be empty.
     largest : float
-        Error of the brightest colour of an error map.
+        Error shown in the brightest colour.
     note : str
-        What else a reader must know.
+        A further remark; may be empty.
     """
 
     noise: str
@@ -69,19 +68,15 @@ class Shown:
 
 @dataclass(frozen=True)
 class TerminalGallery:
-    """What rich prints of a gallery: grey half blocks where there is colour, characters where there is none.
+    """A gallery that rich can print: grey half blocks, or characters without colour.
 
-    Of several images as many columns are shown as fit, shrunk; of one image all, pixel by pixel.
-
-    Attributes
-    ----------
-    shown : Shown
+    Several images are shrunk and show as many columns as fit; a single image shows all of them, pixel by pixel.
     """
 
     shown: Shown
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Lay the pictures out for the width at hand."""
+        """Lay the pictures out for the available width."""
         shown, width = self.shown, options.max_width
         colour = console.color_system is not None and not console.no_color
         alone = len(shown.names) == 1
@@ -89,7 +84,7 @@ class TerminalGallery:
         tile = min(width, widest if alone else min(widest, NARROWEST_TILE))
         fitting = max(1, (width + _GAP) // (tile + _GAP))
         columns = len(shown.titles) if alone else min(fitting, len(shown.titles))
-        yield line(f"{shown.noise}, images chosen by their scores", style="bold")
+        yield line(f"{shown.noise}, images selected by score", style="bold")
         if shown.note:
             yield line(shown.note)
         for name, why, pictures, captions in zip(shown.names, shown.why, shown.pictures, shown.captions, strict=True):
@@ -98,40 +93,25 @@ class TerminalGallery:
             for start in range(0, columns, fitting):
                 part = slice(start, min(start + fitting, columns))
                 yield _line(shown.titles[part], tile)
-                yield from _beside([_half_blocks(shrink(one, tile), colour) for one in pictures[part]], tile)
+                yield from _beside([_half_blocks(shrink(picture, tile), colour) for picture in pictures[part]], tile)
                 yield _line(captions[part], tile)
         if columns < len(shown.titles):
             left = ", ".join(shown.titles[columns:])
             yield Text()
-            yield line(f"not shown at this width: {left}; all of one image: --image {shown.names[0]}", style="dim")
+            yield line(f"hidden at this width: {left} (use --image {shown.names[0]} to see everything)", style="dim")
 
 
 def read_shown(store: RunStore, board: Leaderboard, noise: str, image: str) -> Shown:
     """Read the pictures to show.
 
-    Parameters
-    ----------
-    store : RunStore
-    board : Leaderboard
-    noise : str
-        What the user of the run typed, or the canonical specification; empty for the first noise of the run.
-    image : str
-        Name of one image, or a unique part of it; empty for all that are kept.
-
-    Returns
-    -------
-    Shown
-
-    Raises
-    ------
-    BenchboxError
-        The run has no such noise, or kept no such pictures.
+    `noise` is a label or canonical specification; empty means the first noise. `image` is a name or a unique part;
+    empty means every stored image. Raises `BenchboxError` if the run has no such noise or pictures.
     """
     block = _block(board, noise)
     stored = read_pictures(store, block)
     if stored is None or not stored.denoised:
         raise BenchboxError(
-            f"run {store.record.run_id} kept no pictures of {block.noise}", hint="run again with --previews 4"
+            f"run {store.record.run_id} has no pictures of {block.noise}", hint="run again with --previews 4"
         )
     firsts = [place for place, repeat in enumerate(stored.repeats) if repeat == 0]
     ids = store.images()["id"]
@@ -143,8 +123,8 @@ def read_shown(store: RunStore, board: Leaderboard, noise: str, image: str) -> S
         if len(fitting) != 1:
             known = ", ".join(names.values())
             raise BenchboxError(
-                f"'{image}' names {count(len(fitting), 'image')} of which pictures are kept",
-                hint=f"there are: {known}; run with more --previews to keep others",
+                f"'{image}' matches {count(len(fitting), 'image')} with stored pictures",
+                hint=f"choose one of {known}, or run again with more --previews",
             )
         firsts = fitting
     scores = scores_of(store, block, list(stored.denoised))
@@ -158,21 +138,12 @@ def read_shown(store: RunStore, board: Leaderboard, noise: str, image: str) -> S
             ("", "", *(", ".join(scores[name][stored.images[place]]) for name in stored.denoised)) for place in firsts
         ),
         largest=common_scale(stored),
-        note=CUT if stored.cut else "",
+        note=CROPPED_NOTE if stored.cropped else "",
     )
 
 
 def draw_grid(shown: Shown) -> Figure:
-    """Draw images down, denoisers across, each result above its error map at one scale, for a paper.
-
-    Parameters
-    ----------
-    shown : Shown
-
-    Returns
-    -------
-    Figure
-    """
+    """Draw a figure for a paper: images down, denoisers across, each result above its error map."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -195,13 +166,13 @@ def draw_grid(shown: Shown) -> Figure:
                     error = np.abs(picture - clean)
                     below.imshow(error, cmap="cividis", vmin=0, vmax=shown.largest, interpolation="nearest")
                     below.text(0.5, -0.04, caption, fontsize=5, ha="center", va="top", transform=below.transAxes)
-        note = f"{shown.noise}; below: size of the error, 0 (dark) to {shown.largest:g} and more (bright). {shown.note}"
+        note = f"{shown.noise}; below: absolute error from 0 (dark) to {shown.largest:g} or more (bright). {shown.note}"
         figure.supxlabel(textwrap.fill(note, 15 * columns), fontsize=7)
     return figure
 
 
 def write_grid(shown: Shown, file: Path) -> None:
-    """Write the figure of `draw_grid` as a PNG at 300 dpi; raises `BenchboxError` where that fails."""
+    """Write the figure of `draw_grid` as a PNG at 300 dpi."""
     try:
         with charts_style():
             save_figure(draw_grid(shown), file, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
@@ -210,30 +181,12 @@ def write_grid(shown: Shown, file: Path) -> None:
 
 
 def write_charts(store: RunStore, board: Leaderboard, folder: Path, form: str) -> list[Path]:
-    """Write every chart of the report as a file for a paper, with text as text.
-
-    Parameters
-    ----------
-    store : RunStore
-    board : Leaderboard
-    folder : Path
-        Made when it is missing.
-    form : {'svg', 'pdf'}
-
-    Returns
-    -------
-    list of Path
-
-    Raises
-    ------
-    BenchboxError
-        A file cannot be written.
-    """
-    looks = looks_of([one.label for one in store.record.denoisers])
+    """Write every chart of the report into `folder` as ``svg`` or ``pdf``, with text as text, and return the files."""
+    looks = looks_of([denoiser.label for denoiser in store.record.denoisers])
     named = [
         (f"{number}-{chart.name}", chart)
         for number, block in enumerate(board.blocks, start=1)
-        for chart in noise_charts(board, read_material(store, block), looks)
+        for chart in noise_charts(board, read_noise(store, block), looks)
     ]
     named += [(f"all-{chart.name}-{number}", chart) for number, chart in enumerate(run_charts(board, looks), start=1)]
     files = []
@@ -247,13 +200,13 @@ def write_charts(store: RunStore, board: Leaderboard, folder: Path, form: str) -
             files.append(file)
     except OSError as error:
         raise BenchboxError(
-            f"cannot write into {folder}: {error.strerror}", hint="choose another folder with -o"
+            f"cannot write to {folder}: {error.strerror}", hint="choose another folder with -o"
         ) from error
     return files
 
 
 def shrink(picture: Picture, width: int) -> Picture:
-    """Make a picture no wider than `width`, by averaging areas."""
+    """Shrink a picture to at most `width` pixels wide, by averaging areas."""
     height, before = picture.shape
     if before <= width:
         return picture
@@ -274,12 +227,12 @@ def _block(board: Leaderboard, noise: str) -> Block:
     return blocks[noise]
 
 
-def _pictures(stored: Stored, place: int) -> tuple[Picture, ...]:
+def _pictures(stored: StoredPictures, place: int) -> tuple[Picture, ...]:
     return (stored.clean[place], stored.noisy[place], *(made[place] for made in stored.denoised.values()))
 
 
 def _half_blocks(picture: Picture, colour: bool) -> list[Text]:
-    """Two rows of pixels a line: the upper ones the colour of the character, the lower ones that behind it."""
+    """Two rows of pixels per line: the upper one in the foreground colour, the lower one in the background."""
     levels = np.rint(np.clip(picture, 0, 1) * 255).astype(int)
     if len(levels) % 2:
         levels = np.vstack([levels, levels[-1:]])
@@ -312,7 +265,7 @@ def _beside(tiles: Sequence[list[Text]], width: int) -> list[Text]:
 
 
 def _wrapped(title: str) -> str:
-    """A title in lines that are no wider than a tile of the figure, at the ends of its options where that will do."""
+    """Wrap a title to the width of a tile, between options if possible."""
     lines = [""]
     for part in re.findall(rf"[^:,]{{1,{TITLE_WIDTH - 1}}}[:,]?|[:,]", title):
         if len(lines[-1]) + len(part) > TITLE_WIDTH:

@@ -39,19 +39,15 @@ INSIGHTS_FROM = 100
 
 @dataclass(frozen=True)
 class TerminalLeaderboard:
-    """What rich prints of a leaderboard.
+    """A leaderboard that rich can print.
 
-    Print it with ``crop=False``: piped, a long name makes the lines longer and is never folded.
-
-    Attributes
-    ----------
-    board : Leaderboard
+    Print it with ``crop=False``: in a pipe, long names lengthen the lines and are never folded.
     """
 
     board: Leaderboard
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Lay the table out for the width at hand."""
+        """Lay the tables out for the available width."""
         width, text_width = widths_of(console, options)
         for word, value in facts_of(self.board):
             yield hanging(f"{word:<{FACT_INDENT}}", value, text_width)
@@ -84,17 +80,17 @@ class TerminalLeaderboard:
             yield hanging("check: ", advice, text_width, style="yellow")
         yield Text()
         yield hanging("", legend_of(self.board), text_width, style="dim")
-        # What the notes say instead of a column is not hidden.
-        hidden = [one.title for one in everything if one.key not in (*shown, "trained_on", "tuned_on")]
+        # Notes replace these two columns, so they do not count as hidden.
+        hidden = [column.title for column in everything if column.key not in (*shown, "trained_on", "tuned_on")]
         if width < INSIGHTS_FROM:
             hidden.append("notes on significance and speed")
         if hidden:
-            words = f"not shown at this width: {', '.join(hidden)} (all: --format markdown)"
+            words = f"hidden at this width: {', '.join(hidden)} (use --format markdown to see everything)"
             yield hanging("", words, text_width, style="dim")
 
 
 def widths_of(console: Console, options: ConsoleOptions) -> tuple[int, int]:
-    """Width for tables and for text; piped, text is not wrapped."""
+    """Widths of tables and of text; in a pipe, text is not wrapped."""
     if console.is_terminal:
         return options.max_width, options.max_width
     return max(options.max_width, PIPED_WIDTH), 10**6
@@ -108,7 +104,7 @@ def lay_out(
     options: ConsoleOptions,
     width: int,
 ) -> RenderResult:
-    """Lay out the rows of a block in columns that are as wide as all blocks need them."""
+    """Lay out the rows of a block, with the same column widths in all blocks."""
     widths = {column.key: _width(column, all_rows) for column in columns}
     needed = sum(widths.values()) + GAP * len(widths)
     if not console.is_terminal:
@@ -119,7 +115,7 @@ def lay_out(
 
 
 def fitting(columns: Sequence[Column[R]], rows: Sequence[R], width: int) -> tuple[Column[R], ...]:
-    """Columns that fit a width, the least needed left out first; the name may fold, but no further than is legible."""
+    """Columns that fit a width, dropping the least important first; names may fold to `NARROWEST_NAME`."""
     kept = list(columns)
     while True:
         needed = sum(
@@ -138,7 +134,7 @@ def _width(column: Column[R], rows: Sequence[R]) -> int:
 
 
 def _table(columns: Sequence[Column[R]], rows: Sequence[R], widths: Mapping[str, int], *, boxed: bool) -> Table:
-    # The lines of a box bring a gap between columns of their own.
+    # A box already separates its columns.
     padding = 0 if boxed else (0, GAP, 0, 0)
     lines = box.SIMPLE_HEAD if boxed else None
     table = Table(box=lines, padding=padding, pad_edge=False, show_edge=False, header_style="bold")
@@ -168,11 +164,11 @@ def _cell(column: Column[R], row: R) -> Text:
 
 
 def line(text: str, style: str = "") -> Text:
-    """Make one line of text of any origin, which a terminal prints and does not obey."""
+    """One line of untrusted text, with control characters made harmless."""
     return Text(printable(text), style=style)
 
 
 def hanging(start: str, text: str, width: int, style: str = "") -> Text:
-    """Wrap text behind its start; a word that is too long for a line is broken and never cut off."""
+    """Wrap text with a hanging indent; a word too long for a line is broken, never cut."""
     lines = textwrap.wrap(printable(start + text), width, subsequent_indent=" " * len(start), break_on_hyphens=False)
     return Text("\n".join(lines), style=style, no_wrap=True, overflow="ignore")

@@ -30,7 +30,7 @@ def three_digits(value: float) -> str:
 
 
 def score(value: float | None, metric: MetricColumn, *, signed: bool = False) -> str:
-    """Write a value of a metric with its own decimals, or else to three significant digits."""
+    """Format a value with the decimals of its metric, by default to three significant digits."""
     if value is None or math.isnan(value):
         return NONE
     plus = "+" if signed and value > 0 else ""
@@ -47,11 +47,11 @@ def count(number: int, noun: str) -> str:
 
 
 class Marked(Protocol):
-    """What every row of a table has."""
+    """A table row that knows the columns in which it is best."""
 
     @property
     def best(self) -> tuple[str, ...]:
-        """Keys of the columns in which it is marked."""
+        """Keys of the columns to mark."""
 
 
 R = TypeVar("R", bound=Marked)
@@ -64,14 +64,13 @@ class Column(Generic[R]):
     Attributes
     ----------
     key : str
-        The name that `best` of a row uses.
-    title, unit : str
+        Used in `best` of a row.
     cell : callable
-        From a row to its text, in which nothing is escaped yet.
+        Returns the text of a row, unescaped.
     keep : int
-        Columns of a higher number leave a narrow table first; 0 never leaves.
+        Narrow tables drop columns with higher numbers first; 0 is never dropped.
     text : bool
-        Whether it is set flush left.
+        Whether to align it left.
     """
 
     key: str
@@ -120,12 +119,12 @@ def columns_of(board: Leaderboard) -> tuple[Column[Row], ...]:
 
 
 def has_normalised(board: Leaderboard) -> bool:
-    """Whether a row has a latency that compares over machines."""
+    """Whether any row has a latency that is comparable across machines."""
     return any(row.latency_normalised is not None for block in board.blocks for row in block.rows)
 
 
 def summary_columns(board: Leaderboard, summary: Summary) -> tuple[Column[SummaryRow], ...]:
-    """The columns of the table over all noises."""
+    """Columns of the summary over all noises."""
     metric = board.sort_metric
     total = len(summary.noises)
 
@@ -138,13 +137,13 @@ def summary_columns(board: Leaderboard, summary: Summary) -> tuple[Column[Summar
         Column("denoiser", "denoiser", "", lambda row: row.denoiser, text=True),
         Column("mean", f"mean {metric_title(metric)}", metric.unit, lambda row: score(row.mean, metric)),
         Column("wins", "wins", "", lambda row: str(row.wins), 1),
-        Column("completed", "done", "", lambda row: f"{row.completed}/{total}", 2),
-        Column("worst", "furthest behind", metric.unit, worst, 3, text=True),
+        Column("completed", "completed", "", lambda row: f"{row.completed}/{total}", 2),
+        Column("worst", "worst Δ to best", metric.unit, worst, 3, text=True),
     )
 
 
 def mismatch_columns(board: Leaderboard, curves: Sequence[Mismatch]) -> tuple[Column[Mismatch], ...]:
-    """The columns of the table of what a wrong noise level costs, one for each factor that it was told by."""
+    """Columns of the wrong-level table: one for each factor applied to the given noise level."""
     metric = board.sort_metric
 
     def mean(factor: float) -> Callable[[Mismatch], str]:
@@ -153,7 +152,7 @@ def mismatch_columns(board: Leaderboard, curves: Sequence[Mismatch]) -> tuple[Co
     return (
         Column("denoiser", "denoiser", "", lambda curve: curve.denoiser, text=True),
         *(
-            Column(f"told {factor:g}", f"told {factor:g} sigma", metric.unit, mean(factor))
+            Column(f"told {factor:g}", f"{factor:g} sigma", metric.unit, mean(factor))
             for factor in sorted({factor for curve in curves for factor in curve.factors})
         ),
         Column("loss", "mean loss", metric.unit, lambda curve: score(curve.loss, metric)),
@@ -171,10 +170,10 @@ def ranks_note(block: Block | Summary) -> str:
     """Explain the ranks of a block in one sentence."""
     images = count(block.compared, "image")
     if all(row.rank_to is None for row in block.rows):
-        return f"# is the order of the means and no more: {images} cannot show a difference, {FEWEST_IMAGES} may"
+        return f"# is only the order of the means, because {images} are too few to test (minimum {FEWEST_IMAGES})"
     return (
-        f"# is the range of ranks that {images} leave open: rows that are significantly better come before it, rows "
-        "that are significantly worse after it, at a risk of 5 % of any error in this table"
+        f"# is the range of possible ranks: below all significantly better rows, above all significantly worse ones "
+        f"({images}, family-wise error 5 %)"
     )
 
 
@@ -208,7 +207,7 @@ def _significance_columns(board: Leaderboard, metric: MetricColumn) -> list[Colu
         low, high = (score(value, metric, signed=True) for value in (row.to_best.low, row.to_best.high))
         return f"{score(row.to_best.difference, metric, signed=True)} ({low} to {high})"
 
-    columns = [Column("to_best", "less the best", metric.unit, to_best, 8)]
+    columns = [Column("to_best", "Δ to best", metric.unit, to_best, 8)]
     if any(not math.isnan(row.scores[metric.label].low) for row in rows if row.scores):
         columns.insert(0, Column("interval", "95 % interval", metric.unit, interval, 30))
     return columns
@@ -221,12 +220,12 @@ def _speed_column(key: str, title: str, unit: str, keep: int) -> Column[Row]:
     return Column(key, title, unit, cell, keep)
 
 
-MISMATCH_TITLE = "Told a wrong noise level"
+MISMATCH_TITLE = "Given a wrong noise level"
 """Title of the table of `mismatch_columns`."""
 
 
 def title_of(board: Leaderboard, block: Block) -> str:
-    """Title of a block: noise, what it does to the images, and the rule that ranks."""
+    """Title of a block: the noise, the PSNR of the noisy images, and the metric that ranks."""
     noisy = ""
     if block.noisy_psnr is not None:
         noisy = f", noisy images {block.noisy_psnr.mean:.2f} dB"
@@ -235,12 +234,12 @@ def title_of(board: Leaderboard, block: Block) -> str:
 
 
 def summary_title(board: Leaderboard, summary: Summary) -> str:
-    """Title of the table over all noises, with the rule that ranks."""
-    return f"{len(summary.noises)} noises, ranked by mean {metric_title(board.sort_metric)} over them"
+    """Title of the summary, with the metric that ranks."""
+    return f"All {len(summary.noises)} noises, ranked by mean {metric_title(board.sort_metric)}"
 
 
 def facts_of(board: Leaderboard) -> tuple[tuple[str, str], ...]:
-    """What holds for all rows, as pairs of a word and its value."""
+    """Facts about the whole run, as (name, value) pairs."""
     header = board.header
     data = " ".join(part for part in (header.dataset, header.split) if part)
     facts = [
@@ -255,19 +254,7 @@ def facts_of(board: Leaderboard) -> tuple[tuple[str, str], ...]:
 
 
 def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[str, ...]:
-    """What must be said below a block: failures, perfect images, shared ranks, training where no column says it.
-
-    Parameters
-    ----------
-    board : Leaderboard
-    block : Block
-    shown : iterable of str
-        Keys of the columns that the table shows.
-
-    Returns
-    -------
-    tuple of str
-    """
+    """Notes below a block: failures, exact restorations, ranks, and training if no column in `shown` states it."""
     shown = set(shown)
     said = [
         (row.denoiser, f"{'not ranked' if row.status == 'ok' else row.status}: {row.reason}")
@@ -286,14 +273,14 @@ def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[st
     if worse:
         notes.append(f"worse than doing nothing: {', '.join(worse)}")
     for metric in board.metrics:
-        perfect = {row.denoiser: row.scores[metric.label] for row in block.rows if row.scores}
-        exact = [f"{name} {one.perfect:,}" for name, one in perfect.items() if one.perfect]
+        means = {row.denoiser: row.scores[metric.label] for row in block.rows if row.scores}
+        exact = [f"{name} {mean.perfect:,}" for name, mean in means.items() if mean.perfect]
         title = metric_title(metric)
         if exact:
-            notes.append(f"images restored exactly, counted as {title} {PERFECT_DB:g} dB: {', '.join(exact)}")
-        undefined = [f"{name} {one.undefined:,}" for name, one in perfect.items() if one.undefined]
+            notes.append(f"exactly restored images, counted as {PERFECT_DB:g} dB {title}: {', '.join(exact)}")
+        undefined = [f"{name} {mean.undefined:,}" for name, mean in means.items() if mean.undefined]
         if undefined:
-            notes.append(f"images without a {title}, not in its mean: {', '.join(undefined)}")
+            notes.append(f"images without a finite {title}, excluded from the mean: {', '.join(undefined)}")
     if sum(row.rank is not None for row in block.rows) > 1:
         notes.append(ranks_note(block))
     if "trained_on" not in shown:
@@ -306,69 +293,71 @@ def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[st
 
 
 def insights_of(board: Leaderboard, block: Block, *, full: bool = True) -> tuple[str, ...]:
-    """What the scores say beyond the table: power, floor and ceiling, pairs that complement each other, the front."""
+    """Findings beyond the table: statistical power, oracle scores, complementary rows, the Pareto front."""
     metric = board.sort_metric
     unit = f" {metric.unit}" if metric.unit else ""
     notes = []
     if block.steps:
-        seen = statistics.median(step.detectable for step in block.steps)
+        detectable = statistics.median(step.detectable for step in block.steps)
         notes.append(
-            f"{count(block.compared, 'image')} tell neighbours apart that differ by {seen:.2g}{unit} "
-            "(median, four times in five)"
+            f"with {count(block.compared, 'image')}, adjacent rows {detectable:.2g}{unit} apart can be told apart "
+            "(80 % power, median)"
         )
     needs = (
-        f"{step.better} and {step.worse} {_about(step.further_images)}" for step in block.steps if step.further_images
+        f"{step.better} and {step.worse} about {_about(step.further_images)}"
+        for step in block.steps
+        if step.further_images
     )
     if words := ", ".join(needs):
-        notes.append(f"further images to tell apart, about: {words}")
+        notes.append(f"more images needed to tell apart: {words}")
     if block.oracle is not None:
-        notes.append(f"best row for each image: {score(block.oracle, metric)}{unit}")
+        notes.append(f"oracle (best row for each image): {score(block.oracle, metric)}{unit}")
     if full and block.oracle_wiener is not None:
         notes.append(
-            f"best linear filter: {score(block.oracle_wiener, metric)}{unit} (Wiener filter that knows each clean "
-            "spectrum; denoisers that adapt to the place in the image can be better)"
+            f"best linear filter: {score(block.oracle_wiener, metric)}{unit} (Wiener filter given each clean "
+            "spectrum; not an upper bound, because adaptive denoisers can do better)"
         )
     for pair in block.complements[:1]:
         gain = score(pair.gain, metric)
         if gain != score(0.0, metric):
             notes.append(
                 f"better of {pair.first} and {pair.second} for each image: "
-                f"{score(pair.together, metric)}{unit}, {gain}{unit} better than the first alone"
+                f"{score(pair.together, metric)}{unit}, {gain}{unit} better than {pair.first} alone"
             )
     front = [row.denoiser for row in block.rows if row.on_front]
     if front:
-        notes.append(f"none is both better and faster than: {', '.join(front)}")
+        notes.append(f"Pareto front (no row is both better and faster): {', '.join(front)}")
     return tuple(notes)
 
 
 def advice_of(board: Leaderboard) -> tuple[str, ...]:
-    """What the run looks suspicious for, a sentence each."""
-    return tuple(f"{one.saw}. It may be that {one.why}. What to do: {one.do}." for one in board.advice)
+    """Suspicious findings, each with its likely reason and what to do."""
+    return tuple(f"{advice.saw}. {advice.why}. {advice.do}." for advice in board.advice)
 
 
 def legend_of(board: Leaderboard) -> str:
-    """How to read the table: marks, directions, what the columns of speed are."""
+    """How to read the table."""
     lower = [metric_title(metric) for metric in board.metrics if not metric.higher_is_better]
-    parts = ["* best ranked row of its column"]
+    parts = ["* best ranked row in the column"]
     if lower:
-        parts.append(f"{', '.join(lower)}: less is better")
+        parts.append(f"{', '.join(lower)}: lower is better")
     if board.timing:
         batches = sorted({row.speed.batch for block in board.blocks for row in block.rows if row.speed})
-        batch = f" at {batches[0]} a call" if len(batches) == 1 else ""
+        batch = f" with {batches[0]} per call" if len(batches) == 1 else ""
         parts.append(f"p50, p90, p99: latency of one image; images/s{batch}")
     if has_normalised(board):
-        parts.append("p50 normalised: p50 over the time of the calibration kernel")
-    parts.append("sigma: noise level told, estimated from the noisy images, or blind")
+        parts.append("p50 normalised: p50 divided by the time of the calibration kernel")
+    parts.append("sigma: noise level given, estimated from the noisy image, or not used (blind)")
     return "; ".join(parts)
 
 
 def _about(number: int) -> str:
-    """A number of which no more than two digits are meant."""
+    """Round to two significant digits."""
     return f"{int(float(f'{number:.2g}')):,}"
 
 
 def _grouped(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """What is said and of which denoisers, each thing once; what is empty is left out."""
+    """Merge (text, denoiser) pairs with equal text, and drop those with no text."""
     groups: dict[str, list[str]] = {}
     for words, denoiser in pairs:
         if words:

@@ -79,7 +79,7 @@ def test_no_duplicate_is_no_leak() -> None:
 
 
 def test_duplicates_that_were_not_counted_are_said() -> None:
-    words = "it is not known how many of the scored images have a duplicate in its training data, fer2013 Training"
+    words = "it is unknown how many scored images have duplicates in its training data (fer2013 Training)"
     assert cautions_of(DATA, outcome()) == (words,)
     assert cautions_of(FOLDER, outcome()) == cautions_of(replace(DATA, split="Training"), outcome()) == ()
     assert cautions_of(DATA, replace(outcome(), status="failed")) == ()
@@ -89,7 +89,7 @@ def test_duplicates_that_were_not_counted_are_said() -> None:
 
 
 def test_weights_of_unknown_training_are_said() -> None:
-    words = "it is not known what it was trained on, so it may have seen the scored images"
+    words = "its training data are unknown, so it may have seen the scored images"
     assert cautions_of(DATA, outcome(replace(CARD, dataset=UNKNOWN))) == (words,)
 
 
@@ -97,7 +97,7 @@ def test_weights_of_unknown_training_are_said() -> None:
 def test_weights_that_the_scored_split_chose_are_said(split: str, said: bool) -> None:
     one = outcome(replace(CARD, validated_on=split), overlap=0)
     assert training_overlap(DATA, one) == ""
-    words = f"the weights were chosen on images of {split}, which are scored here"
+    words = f"its weights were chosen on {split}, which is scored here"
     assert cautions_of(DATA, one) == ((words,) if said else ())
 
 
@@ -176,10 +176,12 @@ def test_a_run_says_what_training_has_in_common_and_leaves_it_out(benchbox: Comm
     said = "not ranked: 2 of 7 scored images have a duplicate in its training data, fer2013 Training"
     assert f"- fitted, fitted:validated_on=PublicTest: {said}" in flat
     assert "fitted:split=PublicTest: not ranked: it was trained on images that are scored here" in flat
-    assert "fitted:validated_on=PublicTest: the weights were chosen on images of PublicTest" in flat
-    assert "check: not ranked, for 2 of the 7 scored images have a duplicate in their training data: fitted, " in flat
+    assert "fitted:validated_on=PublicTest: its weights were chosen on PublicTest" in flat
+    assert (
+        "check: not ranked, because 2 of the 7 scored images have duplicates in their training data: fitted, " in flat
+    )
     assert "run again with --drop-duplicates, which scores only images without a duplicate elsewhere" in flat
-    assert "not ranked, for they were trained on the scored images: fitted:split=PublicTest." in flat
+    assert "not ranked, because they were trained on the scored images: fitted:split=PublicTest." in flat
     overlaps = {cell.denoiser: store.outcomes()[cell.key].overlap for cell in store.record.cells}
     assert overlaps == {
         "identity": None,

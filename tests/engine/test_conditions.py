@@ -46,9 +46,9 @@ def test_repeats_are_averaged_over_what_is_finite() -> None:
 
 def test_a_wrong_level_is_told_and_the_loss_is_shown(benchbox: Command, tmp_path: Path) -> None:
     board = benchbox("run", "identity", "wiener", "--no-timing", "--limit", "30", "--sigma-error", "0.5,1,2").stdout
-    ranked, told_wrong = board.split("Told a wrong noise level, gaussian:0.1")
+    ranked, told_wrong = board.split("Given a wrong noise level, gaussian:0.1")
     assert "identity" in ranked
-    assert "told 0.5 sigma  told 1 sigma  told 2 sigma  mean loss" in told_wrong
+    assert "0.5 sigma  1 sigma  2 sigma  mean loss" in told_wrong
     assert "wiener " in told_wrong
     assert "identity" not in told_wrong
     store = RunStore.open(find_run(tmp_path / "results"))
@@ -76,7 +76,9 @@ def test_only_a_level_that_is_stated_and_given_can_be_told_wrong(benchbox: Comma
     wrong = ("run", "wiener", "--no-timing", "--limit", "6", "--sigma-error", "0.5", "--noise", "salt-pepper:0.05")
     assert "salt-pepper:0.05 states none" in benchbox(*wrong, code=2).stderr
     composed = benchbox(*wrong, "--noise", "gaussian:0.1+salt-pepper:0.05", "--noise", "gaussian:0.1").stdout
-    assert composed.count("Told a wrong noise level") == composed.count("Told a wrong noise level, gaussian:0.1\n") == 1
+    assert (
+        composed.count("Given a wrong noise level") == composed.count("Given a wrong noise level, gaussian:0.1\n") == 1
+    )
     cells = RunStore.open(find_run(tmp_path / "results")).record.cells
     assert [(cell.noise, cell.sigma_factor) for cell in cells if cell.sigma_factor != 1] == [("gaussian:0.1", 0.5)]
     for policy in ("estimated", "none"):

@@ -81,7 +81,7 @@ def test_weights_that_change_are_named_and_never_mixed(
     assert keys[0]["identity"] == keys[1]["identity"]
     assert keys[0][f"gain:weights={weights}"] != keys[1][f"gain:weights={weights}"]
     compared = benchbox("compare", first.name, second.name).stdout.replace("\n  ", " ")
-    assert f"weights changed since the first run: the files of gain:weights={weights}" in compared
+    assert f"files such as weights changed between the runs: gain:weights={weights}" in compared
     assert "had other files, such as weights" in benchbox("merge", first.name, second.name, code=2).stderr
 
 

@@ -127,12 +127,12 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Leaderboard:
     ("saw", "named"),
     [
         ("64 processes were running on", ()),
-        ("understated:0.2: the noise measured is 0.", ("its model states 0.1000",)),
-        ("gaussian:0.02: returned its input", ("idle",)),
-        ("gaussian:0.3: values clipped in more than 5 % of pixels", ("loud", "idle")),
+        ("understated:0.2: the measured noise level is 0.", ("its model states 0.1000",)),
+        ("gaussian:0.02: the input was returned unchanged by idle", ("idle",)),
+        ("gaussian:0.3: over 5 % of output pixels were clipped", ("loud", "idle")),
         ("PSNR rises from gaussian:0.02 to the stronger gaussian:0.3", ("for_strong",)),
-        ("p90 of the latency is over twice its p50", ("pausing",)),
-        ("latency drifts by more than 20 % while it is taken", ("growing",)),
+        ("p90 latency is more than twice p50", ("pausing",)),
+        ("latency drifted by more than 20 % during timing", ("growing",)),
     ],
 )
 def test_what_is_suspicious_is_said_with_a_reason_and_a_remedy(
@@ -175,8 +175,8 @@ def test_a_sound_run_gets_no_advice(tmp_path: Path) -> None:
 def test_noise_off_its_formula_is_reported(tmp_path: Path) -> None:
     store = make_run(tmp_path)
     sigma_columns(store, 0.12)
-    assert advised(store).startswith("gaussian:0.1: the noise measured is 0.0999, its model states 0.1200")
-    assert "check: gaussian:0.1: the noise measured" in shown(build_leaderboard(store), 80)
+    assert advised(store).startswith("gaussian:0.1: the measured noise level is 0.0999, but its model states 0.1200")
+    assert "check: gaussian:0.1: the measured noise" in shown(build_leaderboard(store), 80)
 
 
 def test_clipped_noise_is_not_held_to_its_formula(tmp_path: Path) -> None:
@@ -188,14 +188,14 @@ def test_clipped_noise_is_not_held_to_its_formula(tmp_path: Path) -> None:
 def test_a_busy_machine_is_reported(tmp_path: Path) -> None:
     record = make_record()
     store = make_run(tmp_path, replace(record, environment=record.environment | {"load": 1.9}))
-    assert advised(store) == "1.9 processes were running on 2 cores before the run began"
+    assert advised(store) == "1.9 processes were running on 2 cores before the run"
 
 
 def test_a_denoiser_that_returns_its_input_is_reported(tmp_path: Path) -> None:
     store = make_run(tmp_path)
     cell = next(cell for cell in store.record.cells if cell.denoiser == "median")
     write_cell(store, cell, scores_of(DENOISERS["identity"]) | {"noisy_mse": np.full(IMAGES, 0.01)})
-    assert advised(store) == "gaussian:0.1: returned its input: median"
+    assert advised(store) == "gaussian:0.1: the input was returned unchanged by median"
 
 
 def test_many_clipped_values_are_reported_but_not_of_the_floor(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_many_clipped_values_are_reported_but_not_of_the_floor(tmp_path: Path) -
         clipped = np.linspace(0, 2 * shares.get(cell.denoiser, 0.0), IMAGES)
         columns = scores_of(DENOISERS[cell.denoiser]) | {"noisy_mse": np.full(IMAGES, 0.01), "clipped": clipped}
         write_cell(store, cell, columns)
-    assert advised(store) == "gaussian:0.1: values clipped in more than 5 % of pixels: unet (5 %)"
+    assert advised(store) == "gaussian:0.1: over 5 % of output pixels were clipped: unet (5 %)"
 
 
 def test_a_psnr_that_rises_with_the_noise_is_reported(tmp_path: Path) -> None:
@@ -248,5 +248,5 @@ def test_latencies_that_spread_or_drift_are_reported(tmp_path: Path) -> None:
     store.write_timing("unet", replace(timing, samples_ms={1: (steady * np.linspace(1, 1.5, 99)).tolist(), 64: [9.0]}))
     store.write_timing("identity", replace(timing, samples_ms={1: spread, 64: [9.0]}))
     assert advised(store) == (
-        "p90 of the latency is over twice its p50: median | latency drifts by more than 20 % while it is taken: unet"
+        "p90 latency is more than twice p50: median | latency drifted by more than 20 % during timing: unet"
     )

@@ -24,8 +24,8 @@ from benchbox.engine.run import execute
 from benchbox.records.run import Calibration, Cell, DataRecord, Outcome, RunOptions, Timing, digest
 from benchbox.report.board import Row
 from benchbox.report.build import build_leaderboard
-from benchbox.report.figures.charts import kinds_of
-from benchbox.report.figures.error_analysis import BANDS, causes_of, frequencies, regions_of
+from benchbox.report.figures.charts import noise_families
+from benchbox.report.figures.error_analysis import BANDS, analyse_errors, frequencies, regions_of
 from benchbox.report.html import write_html
 from benchbox.report.html.tables import group_table, groups_of, named
 from benchbox.stats.summaries import Mean
@@ -241,7 +241,7 @@ def test_a_curve_over_the_level_joins_noises_of_one_kind_alone(store: RunStore) 
         replace(board.blocks[0], noise=noise, spec=noise, noisy_psnr=Mean(-20 * np.log10(level), 12))
         for noise, level in zip(noises, levels, strict=True)
     )
-    found = {kind: [block.noise for block in blocks] for kind, blocks in kinds_of(replace(board, blocks=blocks))}
+    found = {kind: [block.noise for block in blocks] for kind, blocks in noise_families(replace(board, blocks=blocks))}
     assert found == {
         "gaussian": ["gaussian:0.05", "gaussian:0.15"],
         "gaussian+salt-pepper": ["gaussian:0.05+salt-pepper:0.1", "gaussian:0.1+salt-pepper:0.1"],
@@ -268,9 +268,9 @@ def test_sections_without_data_say_so(store: RunStore, tmp_path: Path) -> None:
     failed = poor.record.cells[-1]
     poor.write_outcome(failed.key, Outcome("failed", "ValueError: <b>no</b>"), "traceback")
     text = write_html(poor, build_leaderboard(poor)).read_text(encoding="utf-8")
-    for words in ("Nothing was timed", "No pictures were kept", "ValueError: &lt;b&gt;no&lt;/b&gt;"):
+    for words in ("This run was not timed", "No pictures of this noise", "ValueError: &lt;b&gt;no&lt;/b&gt;"):
         assert words in text
-    for words in ("Gallery", "Why a denoiser loses", "Noise level</h2>", "Told a wrong", "All noises"):
+    for words in ("Gallery", "Error analysis", "Noise level</h2>", "Given a wrong", "All noises"):
         assert words not in text
 
 
@@ -297,9 +297,9 @@ def test_a_page_stays_below_eight_megabytes(store: RunStore, tmp_path: Path) -> 
     stored = read_pictures(large, board.blocks[0])
     assert stored is not None
     gallery = make_gallery(large, board.blocks[0], stored, 500_000)
-    taken = sum(len(tile.address) + len(tile.error) for shelf in gallery.shelves for tile in shelf.tiles)
+    taken = sum(len(tile.address) + len(tile.error) for row in gallery.rows for tile in row.tiles)
     assert taken <= 500_000
-    assert len(gallery.shelves) + gallery.left_out == LIMIT
+    assert len(gallery.rows) + gallery.left_out == LIMIT
     assert gallery.left_out > 0
 
 
@@ -359,7 +359,7 @@ def noise_and_images() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 def test_doing_nothing_leaves_all_the_noise_and_removes_nothing() -> None:
     clean, noisy = noise_and_images()
-    causes = causes_of(list(clean), list(noisy), list(np.clip(noisy, 0, 1)), list(range(8)))
+    causes = analyse_errors(list(clean), list(noisy), list(np.clip(noisy, 0, 1)), list(range(8)))
     np.testing.assert_allclose(causes.remaining_db, 0, atol=0.05)
     assert causes.region_psnr["flat"] == pytest.approx(20, abs=0.3)
     assert np.isnan(causes.correlation)
@@ -368,10 +368,10 @@ def test_doing_nothing_leaves_all_the_noise_and_removes_nothing() -> None:
 
 def test_a_perfect_denoiser_removes_white_noise_and_a_blind_one_removes_the_image() -> None:
     clean, noisy = noise_and_images()
-    perfect = causes_of(list(clean), list(noisy), list(clean), list(range(8)))
+    perfect = analyse_errors(list(clean), list(noisy), list(clean), list(range(8)))
     # Eight pictures of 2304 pixels: the standard error of a correlation of white noise is 0.007.
     assert perfect.correlation < 0.03
-    grey = causes_of(list(clean), list(noisy), [np.full_like(one, 0.5) for one in clean], list(range(8)))
+    grey = analyse_errors(list(clean), list(noisy), [np.full_like(one, 0.5) for one in clean], list(range(8)))
     assert grey.correlation > 0.5
 
 
@@ -382,7 +382,7 @@ def test_a_blur_leaves_low_frequencies_and_takes_high_ones() -> None:
     flat = np.full_like(clean, 0.5)
     noisy = noisy - clean + flat
     blurred = [gaussian_filter(one, 1.0, mode="wrap") for one in noisy]
-    causes = causes_of(list(flat), list(noisy), blurred, list(range(8)))
+    causes = analyse_errors(list(flat), list(noisy), blurred, list(range(8)))
     expected = -8.685889638 * (2 * np.pi * frequencies()) ** 2 / 2
     assert len(causes.remaining_db) == BANDS
     # The filter is cut off at four standard deviations and bands are wide: compare where it passes something.
@@ -394,7 +394,7 @@ def test_repeats_split_the_error_into_bias_and_spread() -> None:
     random = np.random.default_rng(1)
     clean = [np.full((48, 48), 0.5, dtype=np.float32)] * 16
     denoised = [(one + 0.05 + random.normal(0, 0.02, one.shape)).astype(np.float32) for one in clean]
-    causes = causes_of(clean, denoised, denoised, [0] * 8 + [1] * 8)
+    causes = analyse_errors(clean, denoised, denoised, [0] * 8 + [1] * 8)
     assert causes.bias == pytest.approx(0.05, rel=0.02)
     assert causes.spread == pytest.approx(0.02, rel=0.02)
 
@@ -433,7 +433,7 @@ def test_a_group_marks_the_best_of_the_ranked_rows(store: RunStore, page: Path) 
         table = group_table(board, replace(block, rows=rows), groups)
         return [cells[0].text for cells in table.rows if any(cell.best for cell in cells)]
 
-    assert "best ranked row of its column" in page.read_text(encoding="utf-8")
+    assert "best ranked row in the column" in page.read_text(encoding="utf-8")
     assert marked(block.rows) == [last]
     assert marked(tuple(replace(row, rank=None if row.denoiser != best else 1) for row in block.rows)) == [best]
     assert marked(tuple(replace(row, rank=None) for row in block.rows)) == [last]

@@ -81,7 +81,7 @@ def test_nothing_is_wider_than_the_terminal(store: RunStore, board: Leaderboard,
     text = " ".join(lines)
     assert "large image" not in text
     assert "clean" in text
-    assert ("not shown at this width" in text) == (width < 6 * 24 + 5 * 2)
+    assert ("hidden at this width" in text) == (width < 6 * 24 + 5 * 2)
 
 
 def test_one_image_is_shown_pixel_by_pixel_with_all_denoisers(store: RunStore, board: Leaderboard) -> None:
@@ -171,7 +171,7 @@ def test_files_for_papers(store: RunStore, board: Leaderboard, tmp_path: Path) -
 def test_what_there_is_not_is_refused_with_what_there_is(store: RunStore, board: Leaderboard, tmp_path: Path) -> None:
     with pytest.raises(BenchboxError, match=r"no noise 'gaussian:0\.2'"):
         read_shown(store, board, "gaussian:0.2", "")
-    with pytest.raises(BenchboxError, match="'nobody' names 0 images") as error:
+    with pytest.raises(BenchboxError, match="'nobody' matches 0 images") as error:
         read_shown(store, board, "", "nobody")
     assert first_id(store) in (error.value.hint or "")
     with pytest.raises(BenchboxError, match="cannot write"):
@@ -187,7 +187,7 @@ def test_shrinking_averages_and_never_enlarges() -> None:
 @pytest.mark.slow
 def test_the_commands(benchbox: Command, store: RunStore, tmp_path: Path) -> None:
     shown = benchbox("show", store.folder, "--noise", NOISES[1])
-    assert shown.stdout.startswith("salt-pepper:0.05, images chosen by their scores")
+    assert shown.stdout.startswith("salt-pepper:0.05, images selected by score")
     written = benchbox("show", store.folder, "--png", "grid.png", "--format", "svg", "-o", "figures")
     assert len(list((tmp_path / "figures").glob("*.svg"))) == 4
     assert (tmp_path / "grid.png").is_file()
@@ -203,5 +203,5 @@ def test_a_run_without_pictures_says_how_to_get_some(benchbox: Command, tmp_path
     assert len(list((tmp_path / "results").glob("*/report.html"))) == 1
     assert not list((tmp_path / "results").glob("*/previews"))
     refused = benchbox("show", code=2)
-    assert "kept no pictures" in refused.stderr
+    assert "has no pictures" in refused.stderr
     assert "--previews" in refused.stderr

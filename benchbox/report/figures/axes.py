@@ -40,7 +40,7 @@ _SETTINGS = {
     "grid.color": RULE,
     "legend.frameon": False,
     "text.color": INK,
-    "text.parse_math": False,  # a name may hold dollar signs
+    "text.parse_math": False,  # names may contain dollar signs
     "xtick.color": INK,
     "ytick.color": INK,
     "svg.fonttype": "none",
@@ -51,7 +51,7 @@ _SETTINGS = {
 
 @contextlib.contextmanager
 def charts_style() -> Iterator[None]:
-    """Make and save figures in the style of the report: text takes its colour when it is made."""
+    """Use the style of the report, both when a figure is made and when it is saved."""
     import matplotlib
 
     with matplotlib.rc_context(_SETTINGS):
@@ -59,9 +59,9 @@ def charts_style() -> Iterator[None]:
 
 
 def save_figure(figure: Figure, target: Path | IO[Any], **options: Any) -> None:
-    """Save a figure, once every text in it is safe to print; options as of `Figure.savefig`.
+    """Save a figure with control characters in its text made harmless; options as in `Figure.savefig`.
 
-    Names beside an axis are made safe by `short`: matplotlib keeps those of ticks in a place of its own.
+    Tick labels must have been through `short`, because matplotlib stores them elsewhere.
     """
     from matplotlib.text import Text
 
@@ -91,7 +91,7 @@ class Look:
 
 
 def looks_of(denoisers: Sequence[str]) -> dict[str, Look]:
-    """A look for each denoiser, the same in every chart of a run."""
+    """A look for each denoiser, used in every chart of a run."""
     return {
         name: Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], DASHES[(i // len(COLOURS)) % len(DASHES)])
         for i, name in enumerate(denoisers)
@@ -110,19 +110,19 @@ def new_axes(height: float = HEIGHT) -> tuple[Figure, Axes]:
 
 
 def unit_of(board: Leaderboard) -> str:
-    """The unit of the metric that ranks, after a space; empty where it has none."""
+    """The unit of the metric that ranks, after a space; empty if it has none."""
     return f" {board.sort_metric.unit}" if board.sort_metric.unit else ""
 
 
 def metric_label(board: Leaderboard) -> str:
-    """Label of an axis that shows the metric that ranks."""
-    better = "more" if board.sort_metric.higher_is_better else "less"
+    """Axis label of the metric that ranks."""
+    better = "higher" if board.sort_metric.higher_is_better else "lower"
     unit = f" in {board.sort_metric.unit}" if board.sort_metric.unit else ""
     return f"{metric_title(board.sort_metric)}{unit} ({better} is better)"
 
 
 def lower_is_up(board: Leaderboard, axes: Axes) -> None:
-    """Turn the axis over where less is better, so that better is up."""
+    """Invert the axis if lower is better, so that better is up."""
     if not board.sort_metric.higher_is_better:
         axes.invert_yaxis()
 
@@ -133,7 +133,7 @@ def latencies_along(axes: Axes) -> None:
 
     axes.set_xscale("log")
     low, high = axes.get_xlim()
-    # matplotlib's own labels are formulas, which are switched off for the sake of names.
+    # The default labels are formulas, which the style switches off.
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     if high < 30 * low:
@@ -142,7 +142,7 @@ def latencies_along(axes: Axes) -> None:
 
 
 def short(name: str, length: int = 26) -> str:
-    """A name that fits beside an axis."""
+    """Shorten a name to fit beside an axis."""
     name = printable(name)
     return name if len(name) <= length else f"{name[: length - 1]}…"
 
@@ -155,7 +155,7 @@ def legend_below(figure: Figure, axes: Axes) -> None:
 
 
 def label_points(figure: Figure, axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """Write names beside points, each where it covers no other name or point."""
+    """Label points, placing each name where it overlaps other names and points least."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     pixels = 72 / figure.dpi
@@ -175,19 +175,19 @@ def label_points(figure: Figure, axes: Axes, points: Sequence[tuple[float, float
             (-6, 7, "right"),
             (-6, -13, "right"),
         ]
-        best, least = candidates[0], math.inf
+        best, least_cost = candidates[0], math.inf
         for across, up, side in candidates:
             start = left + across - {"left": 0.0, "center": width / 2, "right": width}[side]
             box = (start, bottom + up, start + width, bottom + up + height)
-            overlap = sum(_overlap(box, other) for other in taken)
+            overlap = sum(_overlap(box, area) for area in taken)
             outside = max(0.0, frame.x0 * pixels - box[0]) + max(0.0, box[2] - frame.x1 * pixels)
-            if overlap + 20 * outside < least:
-                best, least, area = (across, up, side), overlap + 20 * outside, box
-        taken.append(area)
+            if overlap + 20 * outside < least_cost:
+                best, least_cost, best_box = (across, up, side), overlap + 20 * outside, box
+        taken.append(best_box)
         axes.annotate(text, (x, y), xytext=best[:2], textcoords="offset points", ha=best[2], fontsize=8)
 
 
-def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> float:
-    across = min(one[2], other[2]) - max(one[0], other[0])
-    up = min(one[3], other[3]) - max(one[1], other[1])
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
+    across = min(a[2], b[2]) - max(a[0], b[0])
+    up = min(a[3], b[3]) - max(a[1], b[1])
     return across * up if across > 0 and up > 0 else 0.0

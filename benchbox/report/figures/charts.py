@@ -25,7 +25,7 @@ from benchbox.report.figures.axes import (
     short,
     unit_of,
 )
-from benchbox.report.rows import kind_of
+from benchbox.report.rows import noise_family
 from benchbox.report.words import metric_title, rank_range, score, three_digits
 
 if TYPE_CHECKING:
@@ -37,15 +37,14 @@ Looks = Mapping[str, Look]
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure, and what a page says of it.
+    """A figure with its caption, alternative text and tooltips.
 
     Attributes
     ----------
     name : str
-        What kind it is; start of its identifiers and of its file name.
+        Kind of chart; starts its ids and file name.
     title, alt : str
-        Caption; the same for a reader who does not see it, with the main result.
-    figure : Figure
+        Caption, and alternative text with the main result.
     titles : dict of str to str
         Tooltips by `gid`.
     """
@@ -58,7 +57,7 @@ class Chart:
 
 
 def front_chart(board: Leaderboard, block: Block, looks: Looks) -> Chart | None:
-    """Quality against latency with the Pareto front; None where fewer than two rows were timed."""
+    """Quality against latency with the Pareto front; None if fewer than two rows were timed."""
     metric = board.sort_metric
     rows = [row for row in block.rows if row.speed and row.rank is not None and _has_score(row, board.sort)]
     timed = [(row, row.speed.latency_p50_ms) for row in rows if row.speed and not row.is_floor]
@@ -96,16 +95,15 @@ def front_chart(board: Leaderboard, block: Block, looks: Looks) -> Chart | None:
             short(floor.denoiser), (1, floor.scores[board.sort].mean), xycoords=("axes fraction", "data"),
             xytext=(0, 2), textcoords="offset points", ha="right", fontsize=8,
         )  # fmt: skip
-    axes.set_xlabel("p50 latency of one image in ms (less is better)")
+    axes.set_xlabel("p50 latency of one image in ms (lower is better)")
     axes.set_ylabel(metric_label(board))
     lower_is_up(board, axes)
     label_points(figure, axes, points)
-    names = ", ".join(row.denoiser for row, _ in sorted(timed, key=lambda one: one[1]) if row.on_front)
+    names = ", ".join(row.denoiser for row, _ in sorted(timed, key=lambda pair: pair[1]) if row.on_front)
     return Chart(
         "front",
-        f"{metric_title(board.sort_metric)} against latency; dotted: the front that nothing beats in both",
-        f"Scatter chart of {metric_title(board.sort_metric)} against latency for {block.noise}. "
-        f"None is both better and faster than: {names}.",
+        f"{metric_title(board.sort_metric)} against latency; dotted: the Pareto front",
+        f"Scatter chart of {metric_title(board.sort_metric)} against latency for {block.noise}. Pareto front: {names}.",
         figure,
         titles,
     )
@@ -114,7 +112,7 @@ def front_chart(board: Leaderboard, block: Block, looks: Looks) -> Chart | None:
 def differences_chart(
     board: Leaderboard, block: Block, scores: Mapping[str, NDArray[Any]], looks: Looks
 ) -> Chart | None:
-    """Distributions of per-image differences to the best row; None where there is nothing to compare."""
+    """Distributions of per-image differences to the best row; None if there is nothing to compare."""
     ranked = [row for row in block.rows if row.rank is not None and row.to_best is not None]
     if len(ranked) < 2 or block.compared < 2:
         return None
@@ -150,12 +148,10 @@ def differences_chart(
     axes.set_yticks([-number + 0.2 for number in range(len(others))], [short(row.denoiser) for row in others])
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel(
-        f"{metric_title(board.sort_metric)} less that of {short(best.denoiser)}{in_unit}, one value an image"
-    )
+    axes.set_xlabel(f"Δ {metric_title(board.sort_metric)} to {short(best.denoiser)}{in_unit}, one value per image")
     return Chart(
         "differences",
-        f"Differences to {best.denoiser}, image by image; bar: 90 % of the images, tick: median",
+        f"Per-image differences to {best.denoiser}; bar: 90 % of the images, tick: median",
         f"Distributions of per-image differences to {best.denoiser} for {block.noise}. "
         + " ".join(f"{title}." for title in titles.values()),
         figure,
@@ -163,8 +159,8 @@ def differences_chart(
     )
 
 
-def levels_chart(board: Leaderboard, kind: str, blocks: Sequence[Block], looks: Looks) -> Chart:
-    """Quality over the noise level of one kind of noise, with bands; `blocks` by rising level."""
+def levels_chart(board: Leaderboard, family: str, blocks: Sequence[Block], looks: Looks) -> Chart:
+    """Quality over noise level for one family of noise, with confidence bands; `blocks` by ascending level."""
     figure, axes = new_axes(height=HEIGHT + 0.8)
     titles: dict[str, str] = {}
     for number, denoiser in enumerate(looks):
@@ -188,7 +184,7 @@ def levels_chart(board: Leaderboard, kind: str, blocks: Sequence[Block], looks: 
     axes.set_ylabel(metric_label(board))
     lower_is_up(board, axes)
     legend_below(figure, axes)
-    level = f"the level of {kind} noise" + (f" ({blocks[0].level_title})" if blocks[0].level_title else "")
+    level = f"the level of {family} noise" + (f" ({blocks[0].level_title})" if blocks[0].level_title else "")
     return Chart(
         "levels",
         f"{metric_title(board.sort_metric)} over {level}; bands: 95 % intervals of the mean",
@@ -200,7 +196,7 @@ def levels_chart(board: Leaderboard, kind: str, blocks: Sequence[Block], looks: 
 
 
 def mismatch_chart(board: Leaderboard, block: Block, looks: Looks) -> Chart | None:
-    """What a wrong noise level costs; None where it was not tried."""
+    """Scores with a wrong noise level; None if it was not tried."""
     if not block.mismatch:
         return None
     figure, axes = new_axes()
@@ -215,14 +211,14 @@ def mismatch_chart(board: Leaderboard, block: Block, looks: Looks) -> Chart | No
     factors = sorted({factor for curve in block.mismatch for factor in curve.factors})
     axes.set_xticks(factors, [f"{factor:g}" for factor in factors])
     axes.minorticks_off()
-    axes.set_xlabel("told noise level / true noise level")
+    axes.set_xlabel("given noise level / true noise level")
     axes.set_ylabel(metric_label(board))
     lower_is_up(board, axes)
     legend_below(figure, axes)
     return Chart(
         "mismatch",
-        "What a wrong noise level costs",
-        f"Line chart of {metric_title(board.sort_metric)} over the factor by which the told noise level is wrong. "
+        "Effect of a wrong noise level",
+        f"Line chart of {metric_title(board.sort_metric)} over the ratio of the given to the true noise level. "
         + " ".join(f"{title}." for title in titles.values()),
         figure,
         titles,
@@ -230,11 +226,11 @@ def mismatch_chart(board: Leaderboard, block: Block, looks: Looks) -> Chart | No
 
 
 def latency_chart(board: Leaderboard, looks: Looks) -> Chart | None:
-    """Latency of every timed denoiser: p50, p90 and p99; None where nothing was timed."""
-    found = {row.denoiser: row.speed for block in board.blocks for row in block.rows if row.speed}
-    if not found:
+    """Latency of every timed denoiser: p50, p90 and p99; None if nothing was timed."""
+    by_denoiser = {row.denoiser: row.speed for block in board.blocks for row in block.rows if row.speed}
+    if not by_denoiser:
         return None
-    speeds = sorted(found.items(), key=lambda one: one[1].latency_p50_ms)
+    speeds = sorted(by_denoiser.items(), key=lambda pair: pair[1].latency_p50_ms)
     figure, axes = new_axes(height=1.0 + 0.27 * len(speeds))
     titles = {}
     for number, (denoiser, speed) in enumerate(speeds):
@@ -263,7 +259,7 @@ def latency_chart(board: Leaderboard, looks: Looks) -> Chart | None:
 def spectrum_chart(
     block: Block, frequencies: NDArray[np.float64], remaining: Mapping[str, NDArray[np.float64]], looks: Looks
 ) -> Chart:
-    """Power of the error relative to that of the noise, over radial frequency, in dB."""
+    """Power of the error relative to the noise, in dB, over radial frequency."""
     figure, axes = new_axes(height=HEIGHT + 0.8)
     titles = {}
     for number, (denoiser, decibels) in enumerate(remaining.items()):
@@ -274,12 +270,12 @@ def spectrum_chart(
             f"{denoiser}: {lowest:+.1f} dB at the lowest, {highest:+.1f} dB at the highest frequencies"
         )
     axes.axhline(0, color=INK, linewidth=1, linestyle=":")
-    axes.set_xlabel("radial frequency in cycles a pixel")
-    axes.set_ylabel("error / noise in dB (less is better)")
+    axes.set_xlabel("radial frequency in cycles per pixel")
+    axes.set_ylabel("error / noise in dB (lower is better)")
     legend_below(figure, axes)
     return Chart(
         "spectrum",
-        "Error that is left, by frequency, against the noise that was there (0 dB)",
+        "Remaining error by frequency, relative to the noise (0 dB)",
         f"Line chart of the error over radial frequency for {block.noise}. "
         + " ".join(f"{title}." for title in titles.values()),
         figure,
@@ -287,15 +283,15 @@ def spectrum_chart(
     )
 
 
-def kinds_of(board: Leaderboard) -> Iterator[tuple[str, list[Block]]]:
-    """Kinds of noise that a run has at several levels, other options equal, each with its blocks by rising level."""
-    kinds: dict[str, list[Block]] = {}
+def noise_families(board: Leaderboard) -> Iterator[tuple[str, list[Block]]]:
+    """Families of noise with several levels in a run, each with its blocks by ascending level."""
+    families: dict[str, list[Block]] = {}
     for block in board.blocks:
         if block.noisy_psnr is not None and math.isfinite(block.noisy_psnr.mean):
-            kinds.setdefault(kind_of(block.spec), []).append(block)
-    for kind, blocks in kinds.items():
+            families.setdefault(noise_family(block.spec), []).append(block)
+    for family, blocks in families.items():
         if len(blocks) > 1:
-            yield kind, sorted(blocks, key=rms_of)
+            yield family, sorted(blocks, key=rms_of)
 
 
 def rms_of(block: Block) -> float:

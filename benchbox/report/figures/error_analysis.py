@@ -15,24 +15,24 @@ BANDS = 12
 REGIONS = ("flat", "edge", "texture")
 FEWEST_PIXELS = 16
 _LAGS = 3
-_NOTHING = 1e-7  # the rounding of half precision is below it
+_NOTHING = 1e-7  # more than the rounding of half precision
 
 
 @dataclass(frozen=True)
-class Causes:
-    """What the pictures say of one denoiser on one noise.
+class ErrorAnalysis:
+    """Errors of one denoiser on one noise, from the stored pictures.
 
     Attributes
     ----------
     remaining_db : ndarray of float64, shape (BANDS,)
-        Power of the error over that of the noise by radial frequency, in dB.
+        Power of the error relative to the noise by radial frequency, in dB.
     region_psnr : dict of str to float
-        PSNR over the pixels of a region, mean over images, in dB; NaN where no image has it.
+        PSNR within a region in dB, mean over images; NaN if no image has the region.
     correlation : float
-        Root mean square autocorrelation of what was removed, over shifts of up to three pixels: about 0 where it is
-        white, as white noise is.
+        Root mean square autocorrelation of the residual over shifts of up to three pixels: about 0 if the residual is
+        white noise.
     bias, spread : float
-        Root mean square of the systematic part of the error and of the part that changes with the noise, on the
+        Root mean square of the systematic error and of the part that varies with the noise realisation, on the
         [0, 1] scale; NaN without repeats.
     """
 
@@ -44,47 +44,40 @@ class Causes:
 
 
 def frequencies() -> Values:
-    """Middles of the bands of radial frequency, in cycles a pixel, up to 0.5."""
+    """Centres of the radial frequency bands, in cycles per pixel, up to 0.5."""
     return (np.arange(BANDS) + 0.5) * 0.5 / BANDS
 
 
-def causes_of(
+def analyse_errors(
     clean: Sequence[Picture], noisy: Sequence[Picture], denoised: Sequence[Picture], images: Sequence[int]
-) -> Causes:
-    """Look at what a denoiser made of a few images.
+) -> ErrorAnalysis:
+    """Analyse the errors of a denoiser on a few pictures.
 
-    Parameters
-    ----------
-    clean, noisy, denoised : sequence of M ndarrays of float32, each of shape (H, W)
-    images : sequence of M int
-        The image of each picture; one that stands several times was denoised with several noises.
-
-    Returns
-    -------
-    Causes
+    `images` holds the image index of each picture; an index that repeats has several noise realisations.
     """
-    errors = [one.astype(np.float64) - other for one, other in zip(denoised, clean, strict=True)]
-    noises = [one.astype(np.float64) - other for one, other in zip(noisy, clean, strict=True)]
-    # Results are clipped by the harness: what that removes is nobody's merit.
-    removed = [np.clip(one, 0, 1).astype(np.float64) - other for one, other in zip(noisy, denoised, strict=True)]
+    errors = [result.astype(np.float64) - truth for result, truth in zip(denoised, clean, strict=True)]
+    noises = [image.astype(np.float64) - truth for image, truth in zip(noisy, clean, strict=True)]
+    # benchbox clips the results, so the noise that clipping removes is no achievement of the denoiser.
+    residuals = [
+        np.clip(image, 0, 1).astype(np.float64) - result for image, result in zip(noisy, denoised, strict=True)
+    ]
     power = np.sum([_radial_power(error) for error in errors], axis=0)
     noise_power = np.sum([_radial_power(noise) for noise in noises], axis=0)
     tiny = np.finfo(np.float64).tiny
     with np.errstate(divide="ignore", invalid="ignore"):
         remaining = 10 * np.log10(np.maximum(power, tiny) / np.maximum(noise_power, tiny))
-    causes = Causes(remaining, _region_psnr(clean, errors), _correlation(removed), np.nan, np.nan)
+    analysis = ErrorAnalysis(remaining, _region_psnr(clean, errors), _correlation(residuals), np.nan, np.nan)
     if len(set(images)) < len(images):
         bias, spread = _bias_and_spread(errors, images)
-        causes = replace(causes, bias=bias, spread=spread)
-    return causes
+        analysis = replace(analysis, bias=bias, spread=spread)
+    return analysis
 
 
 def regions_of(clean: Picture) -> dict[str, NDArray[np.bool_]]:
-    """Cut a clean image into flat areas, edges and texture.
+    """Divide a clean image into flat areas, edges and texture.
 
-    Flat is the half of the pixels with the least gradient energy around them; of the others, a pixel belongs to an
-    edge where one direction holds most of this energy (coherence of the structure tensor of at least 0.5) and to
-    texture elsewhere.
+    Flat is the half of the pixels with the lowest local gradient energy. Of the others, those with one dominant
+    direction (coherence of the structure tensor of at least 0.5) are edges, and the rest is texture.
 
     References
     ----------
@@ -102,7 +95,7 @@ def regions_of(clean: Picture) -> dict[str, NDArray[np.bool_]]:
 
 
 def _radial_power(error: Values) -> Values:
-    """Mean power of each band of radial frequency; corners beyond 0.5 cycles a pixel are left out."""
+    """Mean power of each radial frequency band; corners beyond 0.5 cycles per pixel are left out."""
     height, width = error.shape
     spectrum = np.abs(np.fft.rfft2(error)) ** 2 / error.size
     radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
@@ -113,18 +106,18 @@ def _radial_power(error: Values) -> Values:
 
 
 def _region_psnr(clean: Sequence[Picture], errors: Sequence[Values]) -> dict[str, float]:
-    found: dict[str, list[float]] = {name: [] for name in REGIONS}
+    by_region: dict[str, list[float]] = {name: [] for name in REGIONS}
     for picture, error in zip(clean, errors, strict=True):
         for name, mask in regions_of(picture).items():
             if mask.sum() >= FEWEST_PIXELS and (squared := float(np.square(error[mask]).mean())) > 0:
-                found[name].append(-10 * np.log10(squared))
-    return {name: float(np.mean(values)) if values else float("nan") for name, values in found.items()}
+                by_region[name].append(-10 * np.log10(squared))
+    return {name: float(np.mean(values)) if values else float("nan") for name, values in by_region.items()}
 
 
-def _correlation(removed: Sequence[Values]) -> float:
-    """Autocorrelation, averaged over the pictures and then squared over the shifts."""
+def _correlation(residuals: Sequence[Values]) -> float:
+    """Autocorrelation, averaged over pictures; root mean square over shifts."""
     total, pictures = np.zeros((2 * _LAGS + 1, 2 * _LAGS + 1)), 0
-    for residual in removed:
+    for residual in residuals:
         centred = residual - residual.mean()
         variance = float(np.square(centred).mean())
         if variance < _NOTHING or min(residual.shape) <= 2 * _LAGS:
@@ -150,7 +143,7 @@ def _bias_and_spread(errors: Sequence[Values], images: Sequence[int]) -> tuple[f
         if len(stack) < 2:
             continue
         variance = float(stack.var(axis=0, ddof=1).mean())
-        # The mean over few noises still holds its share of the variance.
+        # The mean over few realisations still contains 1/n of the variance.
         biases.append(float(np.square(stack.mean(axis=0)).mean()) - variance / len(stack))
         spreads.append(variance)
     return float(np.sqrt(max(0.0, float(np.mean(biases))))), float(np.sqrt(np.mean(spreads)))

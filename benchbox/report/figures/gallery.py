@@ -18,28 +18,26 @@ from benchbox.store import IMAGE, RunStore, noise_key
 
 Picture = NDArray[np.float32]
 
-CUT = "Of a large image only the middle is shown; its scores are of the whole."
+CROPPED_NOTE = "Large images are cropped to their centre; their scores cover the whole image."
 
 _CAPTIONED = 2
-"""Metrics whose scores are written below a picture."""
+"""Number of metrics in the caption of a picture."""
 _LONGEST = 12
-"""Characters of a name or unit there."""
+"""Longest name or unit in a caption, in characters."""
 
 
 @dataclass(frozen=True)
-class Stored:
-    """The pictures of a noise, as stored.
+class StoredPictures:
+    """The stored pictures of a noise.
 
     Attributes
     ----------
     images, repeats : list of int
-        Of each picture.
-    why : list of str
-    clean, noisy : list of ndarray of float32, each of shape (H, W)
+        Image index and repeat of each picture.
     denoised : dict of str to list of ndarray
         By denoiser, best first.
-    cut : bool
-        Whether a picture is only the middle of its image.
+    cropped : bool
+        Whether a picture shows only the centre of its image.
     floors : frozenset of str
         Denoisers that return their input unchanged.
     """
@@ -50,7 +48,7 @@ class Stored:
     clean: list[Picture]
     noisy: list[Picture]
     denoised: dict[str, list[Picture]]
-    cut: bool
+    cropped: bool
     floors: frozenset[str]
 
 
@@ -60,12 +58,10 @@ class Tile:
 
     Attributes
     ----------
-    title, alt : str
     address, error : str
-        Data addresses of the picture and its error map; the latter empty where there is none.
+        Data URLs of the picture and its error map; the latter may be empty.
     scores : tuple of str
-        What stands below it.
-    width, height : int
+        Caption.
     """
 
     title: str
@@ -78,8 +74,8 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """One image with all that was made of it."""
+class GalleryRow:
+    """One image in all its versions: clean, noisy, and denoised."""
 
     title: str
     why: str
@@ -92,28 +88,26 @@ class Gallery:
 
     Attributes
     ----------
-    columns : tuple of str
-    shelves : tuple of Shelf
     largest : float
-        Error of the brightest colour.
+        Error shown in the brightest colour.
     missing : tuple of str
-        Denoisers that have no pictures.
+        Denoisers without pictures.
     left_out : int
-        Images that the page's size had no room for.
+        Number of images omitted to limit the size of the page.
     note : str
-        What else a reader must know.
+        A remark below the gallery; may be empty.
     """
 
     columns: tuple[str, ...]
-    shelves: tuple[Shelf, ...]
+    rows: tuple[GalleryRow, ...]
     largest: float
     missing: tuple[str, ...]
     left_out: int
     note: str
 
 
-def read_pictures(store: RunStore, block: Block) -> Stored | None:
-    """Read the pictures of a noise; None where the run kept none."""
+def read_pictures(store: RunStore, block: Block) -> StoredPictures | None:
+    """Read the pictures of a noise; None if the run kept none."""
     columns, pictures = store.previews(noise_key(block.spec))
     if not columns:
         return None
@@ -126,65 +120,53 @@ def read_pictures(store: RunStore, block: Block) -> Stored | None:
     images, repeats = columns[IMAGE].tolist(), columns["repeat"].tolist()
     why, clean, noisy = columns["why"].tolist(), pictures["clean"], pictures["noisy"]
     floors = frozenset(row.denoiser for row in block.rows if row.is_floor)
-    return Stored(images, repeats, why, clean, noisy, denoised, _is_cut(store.images(), images, clean), floors)
+    cropped = _is_cropped(store.images(), images, clean)
+    return StoredPictures(images, repeats, why, clean, noisy, denoised, cropped, floors)
 
 
-def make_gallery(store: RunStore, block: Block, stored: Stored, room: int) -> Gallery:
-    """Lay out the gallery of a noise.
-
-    Parameters
-    ----------
-    store : RunStore
-    block : Block
-    stored : Stored
-    room : int
-        Bytes that it may take on the page; images beyond are left out, the first one never.
-
-    Returns
-    -------
-    Gallery
-    """
+def make_gallery(store: RunStore, block: Block, stored: StoredPictures, max_bytes: int) -> Gallery:
+    """Lay out the gallery of a noise in at most `max_bytes`; images beyond that are omitted, but never the first."""
     firsts = [place for place, repeat in enumerate(stored.repeats) if repeat == 0]
     largest = common_scale(stored)
     scores = scores_of(store, block, list(stored.denoised))
     ids = store.images()["id"]
-    shelves: list[Shelf] = []
-    taken = 0
+    rows: list[GalleryRow] = []
+    size = 0
     for place in firsts:
-        shelf = _shelf(stored, place, str(ids[stored.images[place]]), largest, scores)
-        taken += sum(len(tile.address) + len(tile.error) for tile in shelf.tiles)
-        if shelves and taken > room:
+        row = _gallery_row(stored, place, str(ids[stored.images[place]]), largest, scores)
+        size += sum(len(tile.address) + len(tile.error) for tile in row.tiles)
+        if rows and size > max_bytes:
             break
-        shelves.append(shelf)
+        rows.append(row)
     missing = [row.denoiser for row in block.rows if row.scores and row.denoiser not in stored.denoised]
     columns = ("clean", "noisy", *(name for name in stored.denoised))
-    left_out = len(firsts) - len(shelves)
-    return Gallery(columns, tuple(shelves), largest, tuple(missing), left_out, CUT if stored.cut else "")
+    left_out = len(firsts) - len(rows)
+    return Gallery(columns, tuple(rows), largest, tuple(missing), left_out, CROPPED_NOTE if stored.cropped else "")
 
 
 def scores_of(store: RunStore, block: Block, denoisers: Sequence[str]) -> dict[str, dict[int, tuple[str, ...]]]:
-    """Scores in words, by denoiser and image, with the first noise, in the first metrics that are shown."""
+    """Captions by denoiser and image: scores of the first repeat in the first shown metrics."""
     cells = {cell.denoiser: cell for cell in store.record.cells if cell.noise == block.spec and cell.sigma_factor == 1}
     specs = {row.denoiser: row.spec for row in block.rows}
     columns_shown = [column_of(metric) for metric in store.record.metrics]
-    metrics = ([one for one in columns_shown if one.shown] or columns_shown)[:_CAPTIONED]
-    found: dict[str, dict[int, tuple[str, ...]]] = {}
+    metrics = ([column for column in columns_shown if column.shown] or columns_shown)[:_CAPTIONED]
+    captions: dict[str, dict[int, tuple[str, ...]]] = {}
     for denoiser in denoisers:
         columns = store.scores(cells[specs[denoiser]].key)
-        # Nothing is known of an image whose scores were lost from the run's folder.
+        # Images with missing scores get an empty caption.
         lines: dict[int, tuple[str, ...]] = defaultdict(tuple)
-        found[denoiser] = lines
+        captions[denoiser] = lines
         if not columns:
             continue
         first = columns["repeat"] == 0
         for metric in metrics:
             for image, value in zip(columns[IMAGE][first].tolist(), columns[metric.label][first].tolist(), strict=True):
                 lines[image] += (_caption(value, metric),)
-    return found
+    return captions
 
 
 def _caption(value: float, metric: MetricColumn) -> str:
-    """A score with its unit, or with its name where it has none; either is cut to what fits below a picture."""
+    """A score with the unit or, without one, the title of its metric, shortened to fit below a picture."""
     number = score(value, metric)
     return f"{number} {_cut(metric.unit)}" if metric.unit else f"{_cut(metric_title(metric))} {number}"
 
@@ -193,20 +175,20 @@ def _cut(word: str) -> str:
     return word if len(word) <= _LONGEST else f"{word[: _LONGEST - 1]}…"
 
 
-def common_scale(stored: Stored) -> float:
-    """Error of the brightest colour: 99 % of the pixels of all results err less; to two digits."""
+def common_scale(stored: StoredPictures) -> float:
+    """Error shown in the brightest colour: the 99th percentile over all results, to two digits."""
     errors = [
-        np.abs(one - stored.clean[place]).ravel()
+        np.abs(picture - stored.clean[place]).ravel()
         for name, pictures in stored.denoised.items()
         if name not in stored.floors
-        for place, one in enumerate(pictures)
+        for place, picture in enumerate(pictures)
     ]
     everything = np.concatenate(errors) if errors else np.zeros(1)
     return max(float(f"{np.percentile(everything, 99):.1e}"), 1e-3)
 
 
-def _is_cut(whole: Mapping[str, NDArray[Any]], images: Sequence[int], pictures: Sequence[Picture]) -> bool:
-    """Whether a picture is smaller than its image, as far as the sizes of images are recorded."""
+def _is_cropped(whole: Mapping[str, NDArray[Any]], images: Sequence[int], pictures: Sequence[Picture]) -> bool:
+    """Whether a picture is smaller than its image, if image sizes are recorded."""
     shapes = np.array([picture.shape for picture in pictures])
     return any(
         bool((shapes[:, axis] < whole[name][images]).any())
@@ -215,13 +197,13 @@ def _is_cut(whole: Mapping[str, NDArray[Any]], images: Sequence[int], pictures: 
     )
 
 
-def _shelf(
-    stored: Stored,
+def _gallery_row(
+    stored: StoredPictures,
     place: int,
     name: str,
     largest: float,
     scores: Mapping[str, Mapping[int, tuple[str, ...]]],
-) -> Shelf:
+) -> GalleryRow:
     clean, noisy, image = stored.clean[place], stored.noisy[place], stored.images[place]
     tiles = [_tile("clean", f"{name}, clean", clean, None, ())]
     tiles.append(_tile("noisy", f"{name}, noisy", noisy, (noisy - clean, largest), ()))
@@ -229,7 +211,7 @@ def _shelf(
         made = pictures[place]
         alt = f"{name}, denoised by {denoiser}"
         tiles.append(_tile(denoiser, alt, made, (made - clean, largest), scores[denoiser][image]))
-    return Shelf(name, stored.why[place], tuple(tiles))
+    return GalleryRow(name, stored.why[place], tuple(tiles))
 
 
 def _tile(title: str, alt: str, picture: Picture, error: tuple[Picture, float] | None, scores: tuple[str, ...]) -> Tile:

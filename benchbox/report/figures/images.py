@@ -26,7 +26,7 @@ STEPS = 16
 
 
 def grey_png(picture: NDArray[np.float32]) -> bytes:
-    """Encode a grey image, clipped to [0, 1], at 8 bit."""
+    """Encode a greyscale image, clipped to [0, 1], as an 8-bit PNG."""
     from PIL import Image
 
     sink = io.BytesIO()
@@ -36,13 +36,7 @@ def grey_png(picture: NDArray[np.float32]) -> bytes:
 
 
 def error_png(error: NDArray[np.float32], largest: float) -> bytes:
-    """Encode the size of an error from 0 (dark) to `largest` and more (bright), in the colour map cividis.
-
-    Parameters
-    ----------
-    error : ndarray of float32, shape (H, W)
-    largest : float
-    """
+    """Encode an error map from 0 (dark) to `largest` or more (bright) in the colour map cividis."""
     from PIL import Image
 
     sink = io.BytesIO()
@@ -54,12 +48,12 @@ def error_png(error: NDArray[np.float32], largest: float) -> bytes:
 
 
 def data_address(png: bytes) -> str:
-    """An address that holds a PNG itself."""
+    """A data URL of a PNG."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def scale_css() -> str:
-    """The colours of an error map as a CSS gradient."""
+    """The colour scale of error maps as a CSS gradient."""
     colours = np.reshape(_palette(), (-1, 3))
     return f"linear-gradient(to right, {', '.join(f'rgb({r} {g} {b})' for r, g, b in colours.tolist())})"
 
@@ -79,21 +73,9 @@ _COMMENT = re.compile(r"<!--.*?-->\s*", re.DOTALL)
 
 
 def inline_svg(figure: Figure, prefix: str, alt: str, titles: Mapping[str, str]) -> Markup:
-    """Write a figure as an SVG element.
+    """Render a figure as an SVG element.
 
-    Parameters
-    ----------
-    figure : Figure
-    prefix : str
-        Start of all identifiers in it, unique in the page.
-    alt : str
-        What a reader who does not see it is told.
-    titles : mapping of str to str
-        Tooltips by the `gid` of a part.
-
-    Returns
-    -------
-    Markup
+    `prefix` starts every id in it and must be unique in the page; `titles` maps the `gid` of a part to its tooltip.
     """
     sink = io.StringIO()
     with charts_style():
@@ -117,7 +99,7 @@ def inline_svg(figure: Figure, prefix: str, alt: str, titles: Mapping[str, str])
 THUMB = 64
 MEMBERS = 8
 GROUPS = 400
-"""Most images of a group, and most groups, that are drawn."""
+"""Most images per group and most groups in a contact sheet."""
 
 _WIDTH = 1600
 _LABEL = 12
@@ -125,25 +107,10 @@ _GAP = 6
 
 
 def write_contact_sheet(path: Path, sets: Sequence[ImageSet], groups: Sequence[tuple[str, Sequence[int]]]) -> int:
-    """Draw groups of images into a PNG file.
+    """Draw groups of images into a PNG file and return the number of groups drawn.
 
-    Parameters
-    ----------
-    path : Path
-    sets : sequence of ImageSet
-    groups : sequence of (str, sequence of int)
-        A label of ASCII characters, and positions over all sets, one after the other. The first `GROUPS` are drawn,
-        of each the first `MEMBERS` images.
-
-    Returns
-    -------
-    int
-        Number of groups drawn.
-
-    Raises
-    ------
-    BenchboxError
-        The file cannot be written.
+    Each group has an ASCII label and the indices of its images, counted across all sets. At most `GROUPS` groups and
+    `MEMBERS` images per group are drawn.
     """
     import cv2
 
@@ -160,9 +127,9 @@ def write_contact_sheet(path: Path, sets: Sequence[ImageSet], groups: Sequence[t
 def _group(sets: Sequence[ImageSet], label: str, members: Sequence[int]) -> NDArray[np.uint8]:
     import cv2
 
-    shown = np.concatenate([_thumbnail(sets, one) for one in members[:MEMBERS]], axis=1)
-    drawn = np.full((THUMB + _LABEL + _GAP, shown.shape[1] + _GAP), 255, dtype=np.uint8)
-    drawn[_LABEL : _LABEL + THUMB, : shown.shape[1]] = shown
+    thumbnails = np.concatenate([_thumbnail(sets, member) for member in members[:MEMBERS]], axis=1)
+    drawn = np.full((THUMB + _LABEL + _GAP, thumbnails.shape[1] + _GAP), 255, dtype=np.uint8)
+    drawn[_LABEL : _LABEL + THUMB, : thumbnails.shape[1]] = thumbnails
     cv2.putText(drawn, label, (0, _LABEL - 3), cv2.FONT_HERSHEY_SIMPLEX, 0.33, 0, 1, cv2.LINE_AA)
     return drawn
 
@@ -180,12 +147,12 @@ def _thumbnail(sets: Sequence[ImageSet], place: int) -> NDArray[np.uint8]:
 
 
 def _lines(drawn: Sequence[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
-    """Set the groups side by side, line by line."""
+    """Arrange the groups side by side in lines."""
     line: list[NDArray[np.uint8]] = []
-    for one in [*drawn, None]:
+    for image in [*drawn, None]:
         used = sum(group.shape[1] for group in line)
-        if line and (one is None or used + one.shape[1] > _WIDTH):
+        if line and (image is None or used + image.shape[1] > _WIDTH):
             yield np.pad(np.concatenate(line, axis=1), ((0, 0), (0, _WIDTH - used)), constant_values=255)
             line = []
-        if one is not None:
-            line.append(one)
+        if image is not None:
+            line.append(image)

@@ -1,4 +1,4 @@
-"""The tables of the HTML page: each cell has its text and the value it is sorted by."""
+"""The tables of the HTML page; each cell has a text and a value to sort by."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.report.board import Block, Leaderboard, Row, Summary
-from benchbox.report.figures.error_analysis import REGIONS, Causes
+from benchbox.report.figures.error_analysis import REGIONS, ErrorAnalysis
 from benchbox.report.words import (
     MISMATCH_TITLE,
     NONE,
@@ -29,16 +29,14 @@ MOST_GROUPS = 20
 
 @dataclass(frozen=True)
 class Groups:
-    """A way to divide the images.
+    """A grouping of the images.
 
     Attributes
     ----------
-    title : str
-    names : tuple of str
     counts : tuple of int
-        Images of each group.
+        Images per group.
     means : dict of str to tuple of float
-        By denoiser: mean of the finite scores of each group, NaN where there are none.
+        Mean finite score of each group by denoiser; NaN if there is none.
     """
 
     title: str
@@ -52,50 +50,29 @@ def groups_of(
     brightness: NDArray[np.float64] | None,
     scores: Mapping[str, NDArray[np.float64]],
 ) -> list[Groups]:
-    """Divide the images by each label, and into quarters by their brightness.
+    """Group the images by each label, and into quartiles of brightness.
 
-    Parameters
-    ----------
-    labels : mapping of str to ndarray, each of shape (N,)
-    brightness : ndarray of float64, shape (N,), optional
-        Mean of each clean image.
-    scores : mapping of str to ndarray, each of shape (N,)
-        By denoiser.
-
-    Returns
-    -------
-    list of Groups
-        Without divisions into one group or into more than `MOST_GROUPS`.
+    `brightness` has shape (N,): the mean of each clean image. Groupings with one group or more than `MOST_GROUPS` are
+    omitted.
     """
-    found = []
+    groupings = []
     for title, values in labels.items():
         words = np.array([str(value) for value in values.tolist()])
         names = sorted(set(words.tolist()))
         if 1 < len(names) <= MOST_GROUPS:
-            found.append(_groups(f"By {title}", names, [words == name for name in names], scores))
+            groupings.append(_groups(f"By {title}", names, [words == name for name in names], scores))
     if brightness is not None and len(brightness) >= 8 and np.ptp(brightness) > 0:
         edges = np.quantile(brightness, (0.0, 0.25, 0.5, 0.75, 1.0))
         quarter = np.searchsorted(edges[1:-1], brightness, side="right")
         names = [f"{low:.2f} to {high:.2f}" for low, high in itertools.pairwise(edges)]
         masks = [quarter == place for place in range(4)]
         if all(mask.any() for mask in masks):
-            found.append(_groups("By brightness (mean of the clean image, in quarters)", names, masks, scores))
-    return found
+            groupings.append(_groups("By brightness (quartiles of the mean of the clean image)", names, masks, scores))
+    return groupings
 
 
-def named(values: NDArray[np.generic], names: Sequence[str]) -> NDArray[np.generic]:
-    """Put names for the numbers of a label, where each has one.
-
-    Parameters
-    ----------
-    values : ndarray, shape (N,)
-    names : sequence of str
-        The name of 0, 1, ...
-
-    Returns
-    -------
-    ndarray, shape (N,)
-    """
+def with_label_names(values: NDArray[np.generic], names: Sequence[str]) -> NDArray[np.generic]:
+    """Replace label numbers with their names if every number has one; `names[i]` is the name of label i."""
     if not np.issubdtype(values.dtype, np.integer) or not len(values):
         return values
     numbers = values.astype(np.int64)
@@ -116,7 +93,7 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 @dataclass(frozen=True)
 class TableCell:
-    """A cell of a table: its text, the value it is sorted by, and whether it is the best of its column."""
+    """A cell: its text, the value to sort by, and whether it is the best in its column."""
 
     text: str
     value: str
@@ -125,7 +102,7 @@ class TableCell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text, its first column naming the rows."""
+    """A table; the first column names the rows."""
 
     title: str
     head: tuple[str, ...]
@@ -139,7 +116,7 @@ def leaderboard_cell(column: Column[Row], row: Row, sort: str) -> TableCell:
 
 
 def _sort_value(key: str, row: Row, sort: str) -> str:
-    """What a column is sorted by, at full precision; empty where there is nothing."""
+    """The value to sort by, at full precision; may be empty."""
     value: float | None = None
     if key in row.scores:
         value = row.scores[key].mean
@@ -166,7 +143,7 @@ def _row(name: str, values: Iterable[float], texts: Iterable[str]) -> tuple[Tabl
 
 
 def summary_table(board: Leaderboard, summary: Summary) -> Table:
-    """All denoisers over all noises."""
+    """The summary of all denoisers over all noises."""
     columns = summary_columns(board, summary)
     numbers = {"rank", "mean", "wins", "completed"}
     rows = []
@@ -187,7 +164,7 @@ def summary_table(board: Leaderboard, summary: Summary) -> Table:
 
 
 def speed_table(store: RunStore) -> Table | None:
-    """What the timing pass measured; None where nothing was timed."""
+    """Results of the timing pass; None if nothing was timed."""
     timings = store.timings()
     if not timings:
         return None
@@ -208,13 +185,13 @@ def speed_table(store: RunStore) -> Table | None:
             float(timing.threads_used),
         ]
         rows.append(_row(record.label, values, map(three_digits, values)))
-    latencies = ("p50 (ms)", "p90 (ms)", "p99 (ms)", *(f"images/s, {batch} a call" for batch in batches))
+    latencies = ("p50 (ms)", "p90 (ms)", "p99 (ms)", *(f"images/s, {batch} per call" for batch in batches))
     heads = ("denoiser", *latencies, "import (s)", "setup (s)", "first call (s)", "memory (MiB)", "threads")
     return Table("Speed", heads, tuple(rows)) if rows else None
 
 
 def failures_of(store: RunStore, board: Leaderboard) -> list[tuple[str, str, str, str]]:
-    """Where, status, reason and log of everything that has no result."""
+    """Row, status, reason and stage of everything without a result."""
     scored = [
         (f"{row.denoiser} on {block.noise}", row.status, row.reason, "scores")
         for block in board.blocks
@@ -229,46 +206,46 @@ def failures_of(store: RunStore, board: Leaderboard) -> list[tuple[str, str, str
     return scored + timed
 
 
-def causes_table(found: Mapping[str, Causes], images: int, *, cut: bool) -> Table:
-    """Why denoisers lose, by the pictures of so many images; `cut` where one is only the middle of its image."""
-    repeated = any(not math.isnan(one.bias) for one in found.values())
+def error_table(by_denoiser: Mapping[str, ErrorAnalysis], images: int, *, cropped: bool) -> Table:
+    """Error analysis of the pictures of `images` images; `cropped` if some show only the centre."""
+    repeated = any(not math.isnan(analysis.bias) for analysis in by_denoiser.values())
     heads = ("denoiser", *(f"{name} (dB)" for name in REGIONS), "residual correlation")
     heads += ("bias", "spread") if repeated else ()
     rows = []
-    for name, one in found.items():
-        values = [*(one.region_psnr[region] for region in REGIONS), one.correlation]
+    for name, analysis in by_denoiser.items():
+        values = [*(analysis.region_psnr[region] for region in REGIONS), analysis.correlation]
         texts = [*(NONE if math.isnan(value) else f"{value:.2f}" for value in values[:-1]), three_digits(values[-1])]
         if repeated:
-            values += [one.bias, one.spread]
-            texts += [three_digits(one.bias), three_digits(one.spread)]
+            values += [analysis.bias, analysis.spread]
+            texts += [three_digits(analysis.bias), three_digits(analysis.spread)]
         rows.append(_row(name, values, texts))
     note = (
-        f"From the pictures of {count(images, 'image')} only, so differences of some tenths of a dB may be chance. "
-        "PSNR over regions of the clean image: flat is the half of the pixels with the least gradient energy; the rest "
-        "are edges where one direction holds most of it, and texture elsewhere. Where the noise is white, what a "
-        "perfect denoiser removes is without correlation: the nearer to 0, the less of the image went with it."
+        f"Based on the stored pictures of only {count(images, 'image')}, so differences of a few tenths of a dB may be "
+        "chance. PSNR by region of the clean image: flat is the half of the pixels with the lowest gradient energy; "
+        "the rest are edges if one direction dominates, else texture. A perfect denoiser of white noise removes an "
+        "uncorrelated residual: the closer the residual correlation is to 0, the less image content was removed."
     )
-    if cut:
-        note += " Large images take part by their middle; the leaderboard scores the whole."
+    if cropped:
+        note += " Large images are cropped to their centre; the leaderboard scores the whole image."
     if repeated:
-        note += " Bias is the error that stays over the repeats, spread the one that changes with the noise (both RMS)."
+        note += " Bias is the error common to all repeats, spread the part that varies with the noise (both RMS)."
     return Table("Regions and residual", heads, tuple(rows), note)
 
 
 def mismatch_table(board: Leaderboard, block: Block) -> Table:
-    """What a wrong noise level costs."""
+    """Scores with a wrong noise level."""
     factors = sorted({factor for curve in block.mismatch for factor in curve.factors})
     rows = []
     for curve in block.mismatch:
         means = dict(zip(curve.factors, curve.means, strict=True))
         values = [*(means.get(factor, math.nan) for factor in factors), curve.loss]
         rows.append(_row(curve.denoiser, values, (score(value, board.sort_metric) for value in values)))
-    heads = ("denoiser", *(f"told {factor:g} sigma" for factor in factors), "mean loss")
+    heads = ("denoiser", *(f"{factor:g} sigma" for factor in factors), "mean loss")
     return Table(MISMATCH_TITLE, heads, tuple(rows))
 
 
 def group_table(board: Leaderboard, block: Block, groups: Groups) -> Table:
-    """Means of each group of images, with the number of its images; marks the best ranked row, where any is ranked."""
+    """Mean score by group of images; marks the best ranked row, or the best row if none is ranked."""
     sign = 1 if board.sort_metric.higher_is_better else -1
     ranked = {row.denoiser for row in block.rows if row.rank is not None} or groups.means.keys()
     best = [

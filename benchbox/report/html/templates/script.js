@@ -1,13 +1,13 @@
 "use strict";
-// Sorting, filtering and enlarging; the page is whole without it.
+// Sorting, filtering and enlarging; the page is complete without it.
 (() => {
   const byId = (id) => document.getElementById(id);
 
-  // Sorting: numbers by their full precision in data-value, empty ones last either way.
-  const compare = (one, other, down) => {
-    if (one === "" || other === "") return (one === "") - (other === "");
-    const [a, b] = [Number(one.replace("inf", "Infinity")), Number(other.replace("inf", "Infinity"))];
-    const order = Number.isNaN(a) || Number.isNaN(b) ? one.localeCompare(other) : a - b;
+  // Sorting: by the full precision in data-value, empty values last in both directions.
+  const compare = (first, second, down) => {
+    if (first === "" || second === "") return (first === "") - (second === "");
+    const [a, b] = [Number(first.replace("inf", "Infinity")), Number(second.replace("inf", "Infinity"))];
+    const order = Number.isNaN(a) || Number.isNaN(b) ? first.localeCompare(second) : a - b;
     return down ? -order : order;
   };
   for (const table of document.querySelectorAll("table.sortable")) {
@@ -21,11 +21,11 @@
       head.append(button);
       button.addEventListener("click", () => {
         const before = head.getAttribute("aria-sort");
-        heads.forEach((one) => one.removeAttribute("aria-sort"));
+        heads.forEach((cell) => cell.removeAttribute("aria-sort"));
         const down = before ? before === "ascending" : head.classList.contains("number");
         head.setAttribute("aria-sort", down ? "descending" : "ascending");
         const value = (row) => row.cells[column].dataset.value;
-        body.append(...[...rows].sort((one, other) => compare(value(one), value(other), down)));
+        body.append(...[...rows].sort((first, second) => compare(value(first), value(second), down)));
       });
     });
   }
@@ -52,7 +52,7 @@
   form.addEventListener("submit", (event) => event.preventDefault());
   form.hidden = rows.length === 0;
 
-  // Enlarging: a picture over the noisy one it was made of, with a slider between the two.
+  // Enlarging: a picture over its noisy input, with a slider between the two.
   const zoom = byId("zoom");
   const slide = () => {
     const share = byId("zoom-slider").value;
@@ -68,7 +68,7 @@
     byId("zoom-title").textContent = picture.alt;
     byId("zoom-name").textContent = picture.dataset.name;
     const scores = picture.closest("td").querySelectorAll(".score");
-    byId("zoom-scores").textContent = [...scores].map((one) => one.textContent).join(", ");
+    byId("zoom-scores").textContent = [...scores].map((score) => score.textContent).join(", ");
     byId("zoom-slider").value = 50;
     slide();
     zoom.showModal();
