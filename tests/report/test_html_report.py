@@ -27,7 +27,7 @@ from benchbox.report.build import build_leaderboard
 from benchbox.report.figures.charts import noise_families
 from benchbox.report.figures.error_analysis import BANDS, analyse_errors, frequencies, regions_of
 from benchbox.report.html import write_html
-from benchbox.report.html.tables import group_table, groups_of, named
+from benchbox.report.html.tables import group_table, groups_of, with_label_names
 from benchbox.stats.summaries import Mean
 from benchbox.store import RunStore, noise_key
 
@@ -441,9 +441,9 @@ def test_a_group_marks_the_best_of_the_ranked_rows(store: RunStore, page: Path) 
 
 def test_labels_take_their_names_where_each_has_one() -> None:
     values = np.array([2, 0], dtype=np.uint8)
-    assert named(values, ("a", "b", "c")).tolist() == ["c", "a"]
-    assert named(values, ("a", "b")).tolist() == [2, 0]
-    assert named(np.array(["x"]), ("a",)).tolist() == ["x"]
+    assert with_label_names(values, ("a", "b", "c")).tolist() == ["c", "a"]
+    assert with_label_names(values, ("a", "b")).tolist() == [2, 0]
+    assert with_label_names(np.array(["x"]), ("a",)).tolist() == ["x"]
 
 
 @pytest.fixture(scope="module")
