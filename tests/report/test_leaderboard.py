@@ -195,6 +195,20 @@ def test_a_row_is_told_from_the_best_exactly_where_its_interval_leaves_out_zero(
     assert {row.to_best.apart for row in others if row.to_best} == {True, False}
 
 
+def test_the_floor_is_the_row_that_says_so_whatever_its_name(tmp_path: Path) -> None:
+    base = np.random.default_rng(2).normal(26, 2, 30)
+    record = make_record(("nothing", "identity"), images=30)
+    floor, method = record.denoisers
+    record = replace(record, denoisers=(replace(floor, is_floor=True), replace(method, is_floor=False)))
+    store = make_run(tmp_path, record)
+    for cell in record.cells:
+        psnr = base if cell.denoiser == "nothing" else base - 1
+        write_cell(store, cell, {"psnr": psnr, "ssim": psnr / 100, "mse": 10 ** (-psnr / 10)})
+    rows = {row.denoiser: row for row in build_leaderboard(store).blocks[0].rows}
+    assert rows["identity"].worse_than_nothing
+    assert not rows["nothing"].worse_than_nothing
+
+
 def test_on_five_images_rows_are_ordered_and_not_ranked(tmp_path: Path) -> None:
     board = build_leaderboard(make_run(tmp_path, make_record(images=5)))
     rows = board.blocks[0].rows
