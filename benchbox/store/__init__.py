@@ -1,7 +1,7 @@
 """The run folder, results/<run-id>/: the only room that knows its file names.
 
 Writes records, scores and samples so that an interrupted run loses nothing, and reads them back. This room must not
-know how scores are computed, and derives nothing from them.
+know how scores are computed, and computes nothing from them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Moves files that do not belong to a run out of its folder before the run resumes."""
+"""Before a run resumes, moves damaged and foreign files out of its folder."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from benchbox.store.tables import read_table
 from benchbox.system.files import explain_errors, read_json
 
 Planned = Mapping[tuple[int, int], tuple[NDArray[np.intp], int]]
-"""By range in the order of work: the images of a shard, and the number of the noise drawn for them."""
+"""Shards by their range in the order of work: positions of the images, and the repeat number of the noise."""
 
 _LONGEST = 80
 
 
 def set_aside_foreign_files(store: RunStore, planned: Planned) -> list[str]:
-    """Move into ``set-aside/`` what is torn, no file of this run, or a link; tells the names.
+    """Move damaged files, foreign files and links into ``set-aside/``; returns their names relative to the folder.
 
-    Scores are kept that are of a planned shard and hold its images; a cell whose scores are not all there loses its
-    outcome too, so that it is computed again.
+    The run must be locked. Scores are kept only if they cover exactly the images of a planned shard. A cell with
+    missing scores also loses its outcome, so that it is computed again.
     """
     folder = store.folder
     with explain_errors(folder / ASIDE):
         _make_room(folder)
-    # Each is moved before the next is looked for: what lies in a strange folder moves along with it.
+    # The generator must see each move before it goes on, because a foreign folder takes its contents along.
     moved = [_move(folder, name) for name in _foreign_files(folder)]
     for part in PARTS:
         with explain_errors(folder / part):
             (folder / part).mkdir(exist_ok=True)
-    store.keep_record()  # it was read through a link that is gone now
+    store.keep_record()  # run.json may have been a link that has just been moved
     outcomes = store.outcomes()
     keys = {cell.key for cell in store.record.cells}
-    moved += [_move(folder, f"scores/{one.name}") for one in sorted(folder.glob("scores/*")) if one.name not in keys]
+    moved += [_move(folder, f"scores/{path.name}") for path in sorted(folder.glob("scores/*")) if path.name not in keys]
     for cell in store.record.cells:
         outcome = outcomes.get(cell.key)
-        strange = _foreign_shards(store, cell.key, planned, outcome.status if outcome else "")
-        moved += [_move(folder, f"scores/{cell.key}/{name}") for name in strange]
+        foreign = _foreign_shards(store, cell.key, planned, outcome.status if outcome else "")
+        moved += [_move(folder, f"scores/{cell.key}/{name}") for name in foreign]
         if outcome is not None and outcome.status == "ok":
             left = store.finished_shards(cell.key)
             if not (set(planned) <= set(left) or left == [_whole(planned)]):
@@ -52,7 +52,7 @@ def set_aside_foreign_files(store: RunStore, planned: Planned) -> list[str]:
 
 
 def _make_room(folder: Path) -> None:
-    """Take away what lies where strangers go and is no folder; it is a stranger then, by another name."""
+    """Rename a file or link that blocks the name of the ``set-aside`` folder."""
     aside = folder / ASIDE
     if aside.is_symlink() or (aside.exists() and not aside.is_dir()):
         aside.rename(_free(folder / f"{ASIDE}-found"))
@@ -82,7 +82,7 @@ def _is_whole(file: Path) -> bool:
 
 
 def _foreign_shards(store: RunStore, cell: str, planned: Planned, status: str) -> Iterator[str]:
-    """Files of a cell that are damaged, or not the scores of a shard."""
+    """Score files of a cell that are damaged or do not match a planned shard."""
     ranges = store.finished_shards(cell)
     for start, stop in ranges:
         try:
@@ -94,7 +94,7 @@ def _foreign_shards(store: RunStore, cell: str, planned: Planned, status: str) -
             indices, repeat = planned[start, stop]
             fits = pairs == [(index, repeat) for index in indices.tolist()]
         else:
-            # A merged run has all scores of a cell in one file; fewer only where the cell failed.
+            # A merged run has all scores of a cell in one file, and fewer only if the cell failed.
             every = {(index, repeat) for indices, repeat in planned.values() for index in indices.tolist()}
             lone = len(ranges) == 1 and start == 0 and len(set(pairs)) == len(pairs)
             fits = lone and bool(status) and (set(pairs) == every if status == "ok" else set(pairs) <= every)
@@ -103,7 +103,7 @@ def _foreign_shards(store: RunStore, cell: str, planned: Planned, status: str) -
 
 
 def _pairs(table: Mapping[str, NDArray[Any]]) -> list[tuple[int, int]]:
-    """Image and number of the noise of each row."""
+    """Image and repeat number of each row."""
     return list(zip(table[IMAGE].tolist(), table["repeat"].tolist(), strict=True))
 
 
@@ -112,7 +112,7 @@ def _whole(planned: Planned) -> tuple[int, int]:
 
 
 def _move(folder: Path, name: str) -> str:
-    """Move one file or folder, over nothing that is there; give its name as text that can be shown."""
+    """Move a file or folder without overwriting anything; returns its name as printable text."""
     with explain_errors(folder / name):
         (folder / ASIDE).mkdir(exist_ok=True)
         (folder / name).rename(_free(folder / ASIDE / name.replace("/", "_")[-_LONGEST:]))
@@ -120,7 +120,7 @@ def _move(folder: Path, name: str) -> str:
 
 
 def _free(path: Path) -> Path:
-    """Give a path at which nothing lies, not even a link that leads nowhere."""
+    """Path that does not exist, not even as a dangling link."""
     number, free = 1, path
     while os.path.lexists(free):
         number += 1

@@ -1,4 +1,4 @@
-"""File names used inside a run folder, and how a run is found by name."""
+"""File names used inside a run folder, and the search for a run by name."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _LONGEST = 64
 
 
 def new_run_id() -> str:
-    """Name of a new run: UTC time to the millisecond, so that names sort as runs were made, and random hex digits."""
+    """Id of a new run: UTC time in milliseconds, so that ids sort by age, and random hex digits."""
     now = datetime.now(UTC)
     return f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}{secrets.token_hex(2)}"
 
 
 def timing_key(denoiser: str) -> str:
-    """File name of a denoiser's timing: a readable start and a digest of its canonical specification."""
+    """File name for a denoiser: its readable name and a digest of its canonical specification."""
     return f"{_STRANGE.sub('_', denoiser.partition(':')[0])[:_LONGEST]}-{digest(denoiser)}"
 
 
 def noise_key(noise: str) -> str:
-    """File name of what is kept of a noise, by its canonical specification."""
+    """File name for a noise, from its canonical specification."""
     return digest(noise)
 
 
@@ -46,19 +46,21 @@ def list_runs(results: Path) -> list[Path]:
     """Folders of all runs, oldest first."""
     if not results.is_dir():
         return []
-    return sorted(one for one in results.iterdir() if RUN_ID.fullmatch(one.name) and (one / "run.json").is_file())
+    return sorted(path for path in results.iterdir() if RUN_ID.fullmatch(path.name) and (path / "run.json").is_file())
 
 
 def find_run(results: Path, name: str = "") -> Path:
-    """Find a run."""
+    """Find a run by its id, a unique prefix of it, or the path of its folder; the newest if `name` is empty."""
     if name and (Path(name) / "run.json").is_file():
         return Path(name)
     runs = list_runs(results)
     if not runs:
-        raise BenchboxError(f"there is no run in {results}", hint="make one: benchbox run --noise gaussian:0.1")
-    fitting = [run for run in runs if run.name.startswith(name)]
-    if not name or len(fitting) == 1:
-        return fitting[-1]
-    if fitting:
-        raise BenchboxError(f"'{name}' fits {len(fitting)} runs", hint="give more of its id: benchbox list runs")
+        raise BenchboxError(f"there is no run in {results}", hint="start one: benchbox run --noise gaussian:0.1")
+    matches = [run for run in runs if run.name.startswith(name)]
+    if not name or len(matches) == 1:
+        return matches[-1]
+    if matches:
+        raise BenchboxError(
+            f"'{name}' matches {len(matches)} runs", hint="give more of the id (list them with: benchbox list runs)"
+        )
     raise BenchboxError(f"there is no run '{name}' in {results}", hint=f"the newest is {runs[-1].name}")

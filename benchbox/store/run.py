@@ -25,14 +25,14 @@ PARTS = ("scores", "outcomes", "timing", "logs")
 
 @dataclass(frozen=True)
 class RunStore:
-    """The folder of one run."""
+    """The folder of one run, ``results/<run-id>``, and its record."""
 
     folder: Path  # ``results/<run-id>``
     record: RunRecord  # what was known before the first score
 
     @classmethod
     def create(cls, results: Path, record: RunRecord, images: Columns) -> RunStore:
-        """Make the folder of a new run."""
+        """Create the folder of a new run; `images` has the columns id, height, width and labels, of shape (N,)."""
         folder = results / record.run_id
         with explain_errors(folder):
             folder.mkdir(parents=True)
@@ -40,48 +40,54 @@ class RunStore:
                 (folder / part).mkdir()
         store = cls(folder, record)
         store.keep_images(images)
-        # run.json comes last: a folder without it is no run.
+        # run.json is written last, because a folder counts as a run only once it has one.
         store.keep_record()
         return store
 
     @classmethod
     def open(cls, folder: Path) -> RunStore:
-        """Open the folder of a run."""
+        """Open the folder of a run; raises `BenchboxError` if it holds none, or one of another format."""
         values = read_json(folder / "run.json")
         if values.get("format") != FORMAT:
             raise BenchboxError(
-                f"{folder / 'run.json'} has format {values.get('format')!r}, this version reads {FORMAT}",
+                f"{folder / 'run.json'} has format {values.get('format')!r}; this version reads {FORMAT}",
                 hint="read it with the version of benchbox that wrote it",
             )
         try:
             record = decode(RunRecord, values)
-            if strange := [cell.key for cell in record.cells if not KEY.fullmatch(cell.key)]:
-                raise ValueError(f"{strange[0]!r} is no key of a cell")
-            named = {one.spec for one in record.denoisers}, {one.spec for one in record.noises}
+            # Keys and specifications become file names, so they are checked before anything is opened by them.
+            if invalid := [cell.key for cell in record.cells if not KEY.fullmatch(cell.key)]:
+                raise ValueError(f"{invalid[0]!r} is not a valid cell key")
+            denoisers = {denoiser.spec for denoiser in record.denoisers}
+            noises = {noise.spec for noise in record.noises}
             for cell in record.cells:
-                if cell.denoiser not in named[0] or cell.noise not in named[1]:
-                    raise ValueError(f"it names no denoiser or no noise of {record.cell_label(cell)}")
-            for things in (record.denoisers, record.noises, record.metrics):
-                _require_unique([one.label for one in things])
-                _require_unique([one.spec for one in things])
+                if cell.denoiser not in denoisers or cell.noise not in noises:
+                    raise ValueError(f"the denoiser or the noise of cell {record.cell_label(cell)} is missing")
+            for named in (record.denoisers, record.noises, record.metrics):
+                _require_unique([item.label for item in named])
+                _require_unique([item.spec for item in named])
             if not record.metrics:
-                raise ValueError("it has no metric")
+                raise ValueError("the list of metrics is empty")
             return cls(folder, record)
         except ValueError as error:
             raise BenchboxError(f"{folder / 'run.json'}: {error}", hint="the file is damaged; run again") from error
 
     def write_shard(self, cell: str, start: int, stop: int, columns: Columns) -> None:
-        """Keep the scores of one shard: images `start` to `stop` of the run's order of work."""
+        """Write the scores of one shard: images `start` to `stop` of the run's order of work."""
         self._write_table(f"scores/{cell}/{start:08d}-{stop:08d}.parquet", columns, cell)
 
     def finished_shards(self, cell: str) -> list[tuple[int, int]]:
-        """Ranges of a cell whose scores are on disk, sorted."""
+        """Sorted ranges of a cell that have scores on disk."""
         folder = self.folder / "scores" / cell
         names = [SHARD.fullmatch(file.name) for file in folder.iterdir()] if folder.is_dir() else []
         return sorted((int(name[1]), int(name[2])) for name in names if name)
 
     def scores(self, cell: str) -> dict[str, NDArray[Any]]:
-        """Per-image scores of a cell, ordered by image."""
+        """Per-image scores of a cell, ordered by image: columns of shape (M,), see `docs/results-format.md`.
+
+        ``image`` is a position in the images' table; ``sigma_true`` and ``sigma_told`` are NaN if undefined. Raises
+        `BenchboxError` if a file is damaged.
+        """
         tables = [self.shard(cell, start, stop) for start, stop in self.finished_shards(cell)]
         if not tables:
             return {}
@@ -95,11 +101,11 @@ class RunStore:
         return {name: values[order] for name, values in columns.items()}
 
     def shard(self, cell: str, start: int, stop: int) -> dict[str, NDArray[Any]]:
-        """Per-image scores of one shard; raises `BenchboxError` where they are missing, damaged or of another cell."""
+        """Per-image scores of one shard; raises `BenchboxError` if missing, damaged or those of another cell."""
         file = self.folder / "scores" / cell / f"{start:08d}-{stop:08d}.parquet"
         table = read_table(
             file,
-            {IMAGE: "iu", "repeat": "iu"} | dict.fromkeys((one.spec for one in self.record.metrics), "iuf"),
+            {IMAGE: "iu", "repeat": "iu"} | dict.fromkeys((metric.spec for metric in self.record.metrics), "iuf"),
             "iuf",
             cell,
         )
@@ -108,7 +114,7 @@ class RunStore:
     def _of_images(
         self, file: Path, table: dict[str, NDArray[Any]], rows: int | None = None
     ) -> dict[str, NDArray[Any]]:
-        """A table with a column of positions in that of the images; raises where these, or its length, cannot be."""
+        """Check that a table has the expected number of rows and refers to images of this run; returns it."""
         images = table[IMAGE]
         if rows not in (None, len(images)) or ((images < 0) | (images >= self.record.data.images)).any():
             raise damaged_file(file, f"its {len(images)} rows are not of images of this run")
@@ -128,49 +134,53 @@ class RunStore:
         self._write("images.parquet", content)
 
     def images(self) -> dict[str, NDArray[Any]]:
-        """Read the images' table: id, height, width and labels, each of shape (N,)."""
+        """The images' table: columns id, height, width and labels, each of shape (N,)."""
         file = self.folder / "images.parquet"
         table = read_table(file, {"id": "O"})
         ids = table["id"].tolist()
         if len(ids) != self.record.data.images:
-            raise damaged_file(file, f"it has {len(ids)} rows, and the run {self.record.data.images} images")
-        if len(set(ids)) != len(ids) or not all(isinstance(one, str) for one in ids):
-            raise damaged_file(file, "ids stand in it twice, or are no text")
+            raise damaged_file(file, f"it has {len(ids)} rows, but the run has {self.record.data.images} images")
+        if len(set(ids)) != len(ids) or not all(isinstance(name, str) for name in ids):
+            raise damaged_file(file, "its ids are not unique texts")
         return table
 
     def write_outcome(self, cell: str, outcome: Outcome, detail: str = "") -> None:
-        """Keep how a cell ended, and the traceback where it failed."""
+        """Write how a cell ended, and `detail`, the traceback of a failure."""
         if detail:
             self._write(f"logs/{cell}.failure.txt", detail.encode("utf-8", "backslashreplace"))
         self._write_json(f"outcomes/{cell}.json", asdict(outcome))
 
     def outcomes(self) -> dict[str, Outcome]:
         """How each finished cell ended, by key."""
-        found = {}
+        outcomes = {}
         for cell in self.record.cells:
             file = self.folder / "outcomes" / f"{cell.key}.json"
             if file.is_file():
-                found[cell.key] = self._record(Outcome, file, read_json(file))
-        return found
+                outcomes[cell.key] = self._record(Outcome, file, read_json(file))
+        return outcomes
 
     def write_timing(self, denoiser: str, timing: Timing, detail: str = "") -> None:
-        """Keep the timing of a denoiser: the samples as a table, the rest as JSON."""
+        """Write the timing of a denoiser: the samples as a table, the rest as JSON."""
         key = timing_key(denoiser)
         if detail:
             self._write(f"logs/{key}.timing-failure.txt", detail.encode("utf-8", "backslashreplace"))
         batches = [np.full(len(samples), batch, dtype=np.int32) for batch, samples in timing.samples_ms.items()]
         if batches:
-            samples = np.concatenate([np.asarray(one, dtype=np.float64) for one in timing.samples_ms.values()])
+            samples = np.concatenate([np.asarray(part, dtype=np.float64) for part in timing.samples_ms.values()])
             self._write_table(f"timing/{key}.parquet", {"batch": np.concatenate(batches), "latency_ms": samples})
         values = asdict(timing) | {"denoiser": denoiser}
         del values["samples_ms"]
         self._write_json(f"timing/{key}.json", values)
 
     def timings(self, *, include_unlike_machines: bool = False) -> dict[str, Timing]:
-        """Timings by canonical denoiser."""
-        found: dict[str, Timing] = {}
+        """Timings by canonical denoiser.
+
+        Rows of a merged run that were timed on unlike machines are left out by default, because their latencies are
+        comparable only through the calibration.
+        """
+        timings: dict[str, Timing] = {}
         if not self.record.options.timing and not include_unlike_machines:
-            return found
+            return timings
         for denoiser in self.record.denoisers:
             file = self.folder / "timing" / f"{timing_key(denoiser.spec)}.json"
             if not file.is_file():
@@ -180,20 +190,24 @@ class RunStore:
             if file.with_suffix(".parquet").is_file():
                 table = read_table(file.with_suffix(".parquet"), {"batch": "iu", "latency_ms": "f"})
                 if not (np.isfinite(table["latency_ms"]) & (table["latency_ms"] > 0)).all():
-                    raise damaged_file(file.with_suffix(".parquet"), "a latency is no positive number")
+                    raise damaged_file(file.with_suffix(".parquet"), "a latency is not a positive number")
                 for batch in np.unique(table["batch"]):
                     values["samples_ms"][int(batch)] = table["latency_ms"][table["batch"] == batch].tolist()
             timing = self._record(Timing, file, values)
             samples = (timing.calibration.stencil_ms, timing.calibration.product_ms) if timing.calibration else ()
-            if not all(one and min(one) > 0 for one in samples):
-                raise damaged_file(file, "the calibration is no list of positive numbers")
+            if not all(times and min(times) > 0 for times in samples):
+                raise damaged_file(file, "the calibration is not a list of positive numbers")
             if timing.status == "ok" and not {1, timing.batch} <= timing.samples_ms.keys():
                 raise damaged_file(file, "its samples are missing")
-            found[denoiser.spec] = timing
-        return found
+            timings[denoiser.spec] = timing
+        return timings
 
     def write_previews(self, key: str, columns: Columns, pictures: Mapping[str, Sequence[NDArray[np.float32]]]) -> None:
-        """Keep pictures of a few images."""
+        """Write pictures of M images in half precision, and their columns of shape (M,).
+
+        `key` is a cell's key for denoised pictures, or `noise_key` for the inputs that all denoisers share. Pictures of
+        one image have the same size (H, W).
+        """
         sizes = np.array([picture.shape for picture in next(iter(pictures.values()))], dtype=np.int32).reshape(-1, 2)
         table = dict(columns) | {"height": sizes[:, 0], "width": sizes[:, 1]}
         for name, stack in pictures.items():
@@ -201,63 +215,63 @@ class RunStore:
         self._write_table(f"previews/{key}.parquet", table)
 
     def previews(self, key: str) -> tuple[dict[str, NDArray[Any]], dict[str, list[NDArray[np.float32]]]]:
-        """Read columns and pictures, as `write_previews` took them; both are empty where nothing was kept."""
+        """Columns and pictures as passed to `write_previews`; both empty if none were written."""
         file = self.folder / "previews" / f"{key}.parquet"
         if not file.is_file():
             return {}, {}
         columns = read_table(file, {IMAGE: "iu", "repeat": "iu", "height": "iu", "width": "iu"})
         columns = self._of_images(file, columns)
         if "denoised" not in columns and not {"clean", "noisy", "why"} <= columns.keys():
-            raise damaged_file(file, "it holds no pictures")
+            raise damaged_file(file, "it has no pictures")
         sizes = list(zip(columns.pop("height").tolist(), columns.pop("width").tolist(), strict=True))
         pictures = {}
         try:
             for name in [name for name in PICTURES if name in columns]:
                 stack = zip(columns.pop(name), sizes, strict=True)
                 pictures[name] = [
-                    np.frombuffer(one, dtype="<f2").reshape(size).astype(np.float32) for one, size in stack
+                    np.frombuffer(pixels, dtype="<f2").reshape(size).astype(np.float32) for pixels, size in stack
                 ]
         except (ValueError, TypeError) as error:
             raise damaged_file(file, f"pictures of {name}: {error}") from error
         return columns, pictures
 
     def write_ceiling(self, noise: str, columns: Columns) -> None:
-        """Keep per-image scores of the oracle Wiener filter on a noise, ordered by image."""
+        """Write per-image scores of the oracle Wiener filter on a noise, ordered by image."""
         self._write_table(f"ceiling/{noise_key(noise)}.parquet", columns)
 
     def ceiling(self, noise: str) -> dict[str, NDArray[Any]]:
-        """Per-image scores of the oracle Wiener filter, as `write_ceiling` took them; empty where there are none."""
+        """Per-image scores of the oracle Wiener filter as passed to `write_ceiling`; empty if there are none."""
         file = self.folder / "ceiling" / f"{noise_key(noise)}.parquet"
         return self._of_images(file, read_table(file, {IMAGE: "iu"}, "iuf")) if file.is_file() else {}
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run, so that no other process works on it."""
+        """Lock the run against other processes; raises `BenchboxError` if one of them holds the lock."""
         import fcntl
 
         with explain_errors(self.folder / "lock"):
-            # No link: a run's folder may come from anybody.
+            # O_NOFOLLOW: a run folder may come from anybody, and a link here would create a file elsewhere.
             handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
         except BlockingIOError as error:
             raise BenchboxError(
-                f"another process is working on run {self.record.run_id}", hint="wait for it, or end it"
+                f"another process is working on run {self.record.run_id}", hint="wait for it to finish, or stop it"
             ) from error
         finally:
             os.close(handle)
 
     def log_file(self, denoiser: str, part: str) -> Path:
-        """Where the output of a denoiser's processes goes; `part` is ``quality`` or ``timing``."""
+        """Log of a denoiser's processes; `part` is ``quality``, ``timing``, ``previews`` or ``ceiling``."""
         return self.folder / "logs" / f"{timing_key(denoiser)}.{part}.log"
 
     def failure_file(self, cell: str) -> Path:
-        """Where the full traceback of a failed cell is."""
+        """File with the full traceback of a failed cell."""
         return self.folder / "logs" / f"{cell}.failure.txt"
 
     def write_report(self, name: str, text: str) -> Path:
-        """Keep a rendered report beside the data it was made from."""
+        """Write a rendered report beside the data it was made from."""
         self._write(name, text.encode("utf-8"))
         return self.folder / name
 

@@ -20,7 +20,7 @@ _ABOUT = "benchbox"
 
 
 def table_bytes(columns: Columns, about: str = "") -> bytes:
-    """Write columns of one length as a Parquet file; `about` says in it what it is about, such as a cell's key."""
+    """Columns of equal length as the bytes of a Parquet file; `about` is stored as metadata, such as a cell's key."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -32,22 +32,27 @@ def table_bytes(columns: Columns, about: str = "") -> bytes:
     return content
 
 
-def read_table(path: Path, kinds: Mapping[str, str] = {}, others: str = "", about: str = "") -> dict[str, NDArray[Any]]:
-    """Read a Parquet file."""
+def read_table(path: Path, types: Mapping[str, str] = {}, others: str = "", about: str = "") -> dict[str, NDArray[Any]]:
+    """Read columns of shape (N,) from a Parquet file.
+
+    `types` names the required columns with their allowed `dtype.kind` letters (``iu`` for integers, ``f``, ``O`` for
+    text or bytes); `others` gives those of all other columns, empty for any. If the file says what it is about, that
+    must equal `about`. Raises `BenchboxError` for a missing or damaged file, wrong columns, or an implausible size.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        # A buffer, not a path: pyarrow must not guess a data set or partitions from folder names.
+        # Given a path, pyarrow would guess a data set and its partitions from folder names.
         content = read_bounded(path, _MOST_BYTES)
         file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
-        said = (file.schema_arrow.metadata or {}).get(_ABOUT.encode())
-        if about and said not in (None, about.encode()):
-            raise ValueError(f"it is about {said!r}, not {about}")
+        stored = (file.schema_arrow.metadata or {}).get(_ABOUT.encode())
+        if about and stored not in (None, about.encode()):
+            raise ValueError(f"it belongs to {stored!r}, not to {about}")
         table = _bounded(file)
         columns = {name: _from_arrow(table.column(place)) for place, name in enumerate(table.column_names)}
-        for name in {*kinds, *columns}:
-            wanted = kinds.get(name, others)
+        for name in {*types, *columns}:
+            wanted = types.get(name, others)
             if name not in columns:
                 raise ValueError(f"column {name!r} is missing")
             if wanted and columns[name].dtype.kind not in wanted:
@@ -62,16 +67,16 @@ def read_table(path: Path, kinds: Mapping[str, str] = {}, others: str = "", abou
 
 
 def _bounded(file: Any) -> Any:
-    """Read a table in batches that fit, up to what a table may hold: a small file can unpack to any size."""
+    """Read a table in small batches up to a size limit, because a small file can unpack to any size."""
     import pyarrow as pa
 
     meta = file.metadata
     if meta.num_rows < 0 or meta.num_rows * max(1, meta.num_columns) > _MOST_VALUES:
-        raise ValueError(f"it claims {meta.num_rows:,} rows of {meta.num_columns} columns")
+        raise ValueError(f"it declares {meta.num_rows:,} rows of {meta.num_columns} columns")
     groups = [meta.row_group(place) for place in range(meta.num_row_groups)]
     if any(not 0 <= group.total_byte_size <= _MOST_BYTES for group in groups):
         raise ValueError("it unpacks to more bytes than a table of a run has")
-    # The longest text of a chunk is no longer than the chunk, and may stand in every row of a batch.
+    # Dictionary encoding may repeat the longest text, at most as long as its chunk, in every row of a batch.
     longest = max((group.total_byte_size for group in groups), default=0)
     batches, total = [], 0
     for batch in file.iter_batches(batch_size=max(1, min(1 << 16, _BATCH_BYTES // max(1, longest)))):
@@ -79,14 +84,14 @@ def _bounded(file: Any) -> Any:
         if total > _MOST_BYTES:
             raise ValueError("it unpacks to more bytes than a table of a run has")
         batches.append(batch)
-    # The number of rows stands several times in a file, and not under a checksum.
+    # A file stores its number of rows several times, none of them under a checksum.
     if {meta.num_rows} != {sum(batch.num_rows for batch in batches), sum(group.num_rows for group in groups)}:
-        raise ValueError("it has other rows than it says")
+        raise ValueError("its number of rows is not the one it declares")
     return pa.Table.from_batches(batches, file.schema_arrow)
 
 
 def _to_arrow(values: NDArray[Any]) -> Any:
-    """Make an Arrow array of numbers, text or bytes; `pyarrow.array` would import pandas to see if that is its kind."""
+    """Arrow array of numbers, text or bytes; `pyarrow.array` would import pandas to check for its types."""
     import pyarrow as pa
 
     if values.dtype.kind in "iuf":
@@ -99,7 +104,7 @@ def _to_arrow(values: NDArray[Any]) -> Any:
 
 
 def _from_arrow(column: Any) -> NDArray[Any]:
-    """Make a column of numbers, or of objects; `to_numpy` would import pandas."""
+    """NumPy column of numbers or objects; `to_numpy` would import pandas."""
     import pyarrow as pa
 
     if (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)) and not column.null_count:

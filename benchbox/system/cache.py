@@ -32,7 +32,10 @@ def _base() -> Path:
 
 @contextlib.contextmanager
 def usable_cache() -> Iterator[str]:
-    """Give this process, and those that it starts, a temporary cache where theirs cannot be written."""
+    """Give this process and its children a temporary cache folder if the user's cannot be written.
+
+    Yields a one-line description of the problem and its remedy; an empty string if the cache is usable.
+    """
     base = _base()
     problem = _problem(base)
     if not problem:
@@ -40,15 +43,15 @@ def usable_cache() -> Iterator[str]:
         return
     with temporary_folder() as folder:
         values = {CACHE_VARIABLE: str(folder)}
-        # numba keeps machine code beside the kernels where it can, and in the user's cache folder where it cannot.
+        # numba caches machine code beside the kernels, and in the user's cache folder only if that is read-only.
         if _NUMBA_VARIABLE not in os.environ and not os.access(Path(__file__).parent, os.W_OK):
             values[_NUMBA_VARIABLE] = str(folder / "numba")
         before = {name: os.environ.get(name) for name in values}
         os.environ.update(values)
         try:
             yield (
-                f"the cache folder {base} cannot be used ({problem}); a temporary one is used, so data are parsed "
-                f"again in each command: set {CACHE_VARIABLE} to a folder that can be written"
+                f"the cache folder {base} cannot be used ({problem}); a temporary folder is used, so every command "
+                f"parses the data again: set {CACHE_VARIABLE} to a writable folder"
             )
         finally:
             for name, value in before.items():
@@ -59,35 +62,35 @@ def usable_cache() -> Iterator[str]:
 
 
 def _problem(base: Path) -> str:
-    """Why a folder cannot be written or made; empty where it can."""
+    """Why a folder cannot be created or written; empty if it can."""
     if not base.is_absolute() and not os.environ.get(CACHE_VARIABLE):
         return "there is no home folder"
     nearest = next(folder for folder in (base.absolute(), *base.absolute().parents) if folder.exists())
     if not nearest.is_dir():
         return f"{nearest} is not a folder"
-    return "" if os.access(nearest, os.W_OK | os.X_OK) else f"{nearest} may not be written"
+    return "" if os.access(nearest, os.W_OK | os.X_OK) else f"{nearest} is not writable"
 
 
 class CacheFolder:
-    """Cached data of one kind."""
+    """A folder of cached data below ``BENCHBOX_CACHE_DIR`` or the user's cache folder; created by the first write."""
 
     def __init__(self, name: str) -> None:
         self.path = _base() / name
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Word what keeps the folder from being written."""
+        """Turn an `OSError` while writing to the folder into a `BenchboxError` with a remedy."""
         try:
             yield
         except OSError as error:
             raise BenchboxError(
                 f"cache folder {self.path}: {error.strerror or error}",
-                hint=f"make room or set {CACHE_VARIABLE} to a folder that can be written",
+                hint=f"free some space, or set {CACHE_VARIABLE} to a writable folder",
             ) from error
 
     @contextlib.contextmanager
     def temporary(self) -> Iterator[tuple[IO[bytes], Path]]:
-        """Open a new file in the folder; it is gone afterwards unless `publish` renamed it."""
+        """Open a new file in the folder, which is deleted on leaving unless `publish` has renamed it."""
         with self.writing():
             self.path.mkdir(parents=True, exist_ok=True)
             self._sweep()
@@ -100,20 +103,20 @@ class CacheFolder:
             path.unlink(missing_ok=True)
 
     def publish(self, file: IO[bytes], temporary: Path, name: str) -> None:
-        """Bring a file to the disk, then give it its name."""
+        """Flush a file to disk, then give it its final name."""
         file.flush()
         os.fsync(file.fileno())
         temporary.replace(self.path / name)
 
     def write_json(self, name: str, value: object) -> None:
-        """Write a value with its digest."""
+        """Write a value together with its digest."""
         text = json.dumps(value).encode()
         with self.temporary() as (file, temporary), self.writing():
             file.write(xxhash.xxh3_128_hexdigest(text).encode() + b"\n" + text)
             self.publish(file, temporary, name)
 
     def read_json(self, name: str) -> Any:
-        """Read a value; None where there is none or it is damaged."""
+        """Read a value; None if the entry is missing or damaged."""
         try:
             digest, _, text = (self.path / name).read_bytes().partition(b"\n")
             return json.loads(text) if digest == xxhash.xxh3_128_hexdigest(text).encode() else None
@@ -121,7 +124,7 @@ class CacheFolder:
             return None
 
     def _sweep(self) -> None:
-        """Remove what a killed process left behind."""
+        """Delete temporary files that killed processes left behind."""
         for path in self.path.glob("writing-*"):
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime > _ABANDONED_S:

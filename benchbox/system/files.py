@@ -18,36 +18,39 @@ from benchbox.api.errors import BenchboxError
 
 
 class UnboundedFile(OSError):
-    """A file that is not read; `strerror` says why."""
+    """A file that is too large, grows, or is not a regular file; `strerror` says which."""
 
     def __init__(self, why: str) -> None:
         super().__init__(None, why)
 
 
 def read_bounded(path: Path, most: int) -> bytes:
-    """Read a whole file."""
+    """Read a whole file of at most `most` bytes, following links.
+
+    Raises `UnboundedFile` unless it is a regular file of bounded, constant size, and `OSError` if it cannot be read.
+    """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
-            raise UnboundedFile(f"the file has {size:,} bytes; at most {most:,} are read")
-        # Not `most`: room for all that is asked for is made at once.
+            raise UnboundedFile(f"the file has {size:,} bytes; the limit is {most:,}")
+        # `size + 1` instead of `most`, because read() allocates a buffer of the full requested size.
         content = file.read(size + 1)
         if len(content) > size:
-            raise UnboundedFile("it grows while it is read")
+            raise UnboundedFile("the file grows while it is read")
         return content
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file to read it; raises `UnboundedFile` at once where it is a pipe or a device, which may have no end."""
-    # Without O_NONBLOCK a pipe that nobody writes to is waited for.
+    """Open a file for reading; raises `UnboundedFile` at once for pipes and devices, which may never end."""
+    # Without O_NONBLOCK, opening a pipe blocks until somebody opens it for writing.
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise UnboundedFile("it is no regular file")
+        raise UnboundedFile("not a regular file")
     return file
 
 
-TEMPORARY_HINT = "the folder for temporary files (TMPDIR) must be writable and have some room"
+TEMPORARY_HINT = "make the folder for temporary files (TMPDIR) writable and free some space in it"
 _open: set[Path] = set()
 _TRIES = 20
 _AGAIN_S = 0.05
@@ -55,11 +58,11 @@ _AGAIN_S = 0.05
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """Make a folder that nobody else may enter, and remove it in the end with all that is in it."""
+    """Create a private folder, and delete it with everything in it on leaving."""
     try:
         folder = tempfile.TemporaryDirectory(prefix="benchbox-", ignore_cleanup_errors=True)
     except OSError as error:
-        raise BenchboxError(f"no folder for temporary files can be made: {error}", hint=TEMPORARY_HINT) from error
+        raise BenchboxError(f"cannot create a temporary folder: {error}", hint=TEMPORARY_HINT) from error
     path = Path(folder.name)
     _open.add(path)
     try:
@@ -70,9 +73,9 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def remove_all() -> None:
-    """Remove every such folder at once: this process is about to end without more ado."""
+    """Delete every open temporary folder now, because this process is about to exit without unwinding."""
     for folder in list(_open):
-        for _ in range(_TRIES):  # whoever writes there may live for a moment yet
+        for _ in range(_TRIES):  # a process that writes there may take a moment to die
             shutil.rmtree(folder, ignore_errors=True)
             if not folder.exists():
                 break
@@ -83,7 +86,7 @@ _MOST_JSON = 256 << 20
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside its place, bring it to the disk, then give it its name."""
+    """Write a file atomically: to a temporary name beside it, flushed to disk, then renamed."""
     with explain_errors(path):
         path.parent.mkdir(exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
@@ -101,36 +104,36 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def explain_errors(path: Path) -> Iterator[None]:
-    """Turn what the system says about a file into an error with a remedy."""
+    """Turn an `OSError` about a file into a `BenchboxError` with a remedy."""
     try:
         yield
     except OSError as error:
         hints = {
-            errno.ENOSPC: "the disk is full: free some space; what was finished is kept",
-            errno.EDQUOT: "the quota is used up: free some space; what was finished is kept",
-            errno.EFBIG: "the file size limit is reached: raise it (ulimit -f); what was finished is kept",
+            errno.ENOSPC: "the disk is full: free some space; finished work is kept",
+            errno.EDQUOT: "the quota is used up: free some space; finished work is kept",
+            errno.EFBIG: "the file size limit is reached: raise it (ulimit -f); finished work is kept",
             errno.EROFS: "the disk is read-only: choose another folder with --results",
-            errno.EISDIR: "a folder lies where a file belongs: move it away",
-            errno.EACCES: "choose a folder you may write to with --results",
-            errno.EEXIST: "another run made it just now: run again",
+            errno.EISDIR: "a folder has the name of a file: move it away",
+            errno.EACCES: "choose a writable folder with --results",
+            errno.EEXIST: "another run has just created it: run again",
         }
         hint = hints.get(error.errno or 0, "choose another folder with --results")
         raise BenchboxError(f"cannot write {path}: {error.strerror or error}", hint=hint) from error
 
 
 def damaged_file(path: Path, what: str) -> BenchboxError:
-    """Make the error of a file that holds what no run writes."""
+    """Error for a file whose content no run could have written."""
     return BenchboxError(f"{path}: {what}", hint="the file is damaged; delete it and run again")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; raises `BenchboxError` when it is missing, too large or none."""
+    """Read a JSON object; raises `BenchboxError` if the file is missing, too large or something else."""
     try:
         values = json.loads(read_bounded(path, _MOST_JSON).decode("utf-8"))
     except UnboundedFile as error:
-        raise BenchboxError(f"{path}: {error.strerror}", hint="it is no file of a run") from error
+        raise BenchboxError(f"{path}: {error.strerror}", hint="remove it: benchbox did not write it") from error
     except OSError as error:
-        raise BenchboxError(f"cannot read {path}: {error.strerror}", hint="is it the folder of a run?") from error
+        raise BenchboxError(f"cannot read {path}: {error.strerror}", hint="give the folder of a run") from error
     except (ValueError, RecursionError) as error:
         raise BenchboxError(f"{path} is not JSON: {error}", hint="the file is damaged; run again") from error
     if not isinstance(values, dict):

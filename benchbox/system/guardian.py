@@ -1,6 +1,6 @@
 """Runs a program and, when it exits or its parent goes away, kills every process it started.
 
-`benchbox.system.program` starts it as a file, and it imports nothing of benchbox, so that it is there in milliseconds.
+`benchbox.system.program` runs this file directly. It imports nothing from benchbox, so it starts in milliseconds.
 """
 
 import contextlib
@@ -22,9 +22,9 @@ _AGAIN_S = 0.005
 
 
 def adopt_orphans(adopt: bool = True) -> bool:
-    """Whether a descendant whose parent has ended becomes a child of this process from now on; on Linux only.
+    """Make this process the parent of descendants whose own parent exits (a subreaper); returns the old setting.
 
-    Gives what was so before.
+    Without this a daemon that a plugin forks would become a child of init, where nobody finds it. Linux only.
     """
     before = ctypes.c_int(0)
     _control(_PR_GET_CHILD_SUBREAPER, ctypes.byref(before))
@@ -33,12 +33,16 @@ def adopt_orphans(adopt: bool = True) -> bool:
 
 
 def end_with_parent() -> None:
-    """Have the system kill this process when the one that started it ends; on Linux only."""
+    """Ask the kernel to kill this process when its parent exits; Linux only."""
     _control(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def end_children() -> None:
-    """End every child of this process, and the orphans that it is then given, until there are none."""
+    """Kill all children of this process, and the orphans it inherits by that, until none are left.
+
+    One pass is not enough: killing a child hands its own children to this process, so the loop runs until `waitpid`
+    reports that there are none.
+    """
     end = time.monotonic() + _END_S
     while time.monotonic() < end:
         for child in children():
@@ -53,14 +57,14 @@ def end_children() -> None:
 
 
 def children() -> list[int]:
-    """Numbers of the children of this process, those that have ended and are not yet waited for too; on Linux only."""
-    found, ours = [], str(os.getpid()).encode()
+    """PIDs of this process's children, including zombies; Linux only."""
+    pids, own_pid = [], str(os.getpid()).encode()
     for file in Path("/proc").glob("[0-9]*/stat") if sys.platform == "linux" else []:
         with contextlib.suppress(OSError):
-            # State and parent follow the name of the program, which may hold anything.
-            if file.read_bytes().rpartition(b")")[2].split()[1] == ours:
-                found.append(int(file.parent.name))
-    return found
+            # The parent's PID follows the program's name, which may itself contain blanks and parentheses.
+            if file.read_bytes().rpartition(b")")[2].split()[1] == own_pid:
+                pids.append(int(file.parent.name))
+    return pids
 
 
 def _control(option: int, value: Any) -> None:
@@ -70,17 +74,20 @@ def _control(option: int, value: Any) -> None:
 
 
 def _end_when_unwanted(life: int, child: int) -> None:
-    """Wait for a byte, or for the end of whoever would have sent it."""
+    """Kill the program once the owner sends a byte or is gone.
+
+    The owner holds the other end of the pipe. The kernel closes it however the owner dies, and `read` then returns.
+    """
     os.read(life, 1)
     with contextlib.suppress(OSError):
         os.kill(child, signal.SIGKILL)
 
 
 def _end_likewise(status: int) -> None:
-    """End as the program did."""
+    """Exit with the program's exit code, or die by the same signal."""
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
-        _control(_PR_SET_DUMPABLE, 0)  # what it dies of is not its own fault
+        _control(_PR_SET_DUMPABLE, 0)  # no core dump: the crash was the program's, not ours
         with contextlib.suppress(OSError, ValueError):
             signal.signal(-code, signal.SIG_DFL)
         with contextlib.suppress(OSError):
@@ -89,7 +96,7 @@ def _end_likewise(status: int) -> None:
 
 
 def main() -> None:
-    """Run the program that the arguments name, after the end of a pipe that tells when it is not wanted any more."""
+    """Run the program in the arguments; the first argument is the file descriptor of the owner's pipe."""
     life, command = int(sys.argv[1]), sys.argv[2:]
     os.set_inheritable(life, False)
     adopt_orphans()
@@ -102,7 +109,7 @@ def main() -> None:
         finally:
             os._exit(127)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # who wanted the program hears of them too
+        signal.signal(number, signal.SIG_IGN)  # the owner gets them too, and decides
     threading.Thread(target=_end_when_unwanted, args=(life, child), daemon=True).start()
     status = os.waitpid(child, 0)[1]
     end_children()

@@ -15,26 +15,29 @@ LIMIT = 2**20
 
 
 class OutputKeeper:
-    """A named pipe that processes may write to, and a thread that reads it, so that no output fills the disk."""
+    """A named pipe for the output of processes, and a thread that appends its first `LIMIT` bytes to a log.
+
+    A plugin may print without end; neither the disk nor the pipe must fill up because of that.
+    """
 
     def __init__(self, log: Path, folder: Path) -> None:
         self._log = log
         self.pipe = folder / f"{log.stem}.pipe"
-        """Where to write to."""
+        """Path that processes write to."""
         self._lock = threading.Lock()
         self._kept = self._dropped = 0
         self._thread = threading.Thread(target=self._copy, name=f"output of {log.stem}", daemon=True)
 
     def __enter__(self) -> OutputKeeper:
-        """Begin to read; if the log cannot be opened, warn and throw everything away."""
+        """Start reading; if the log cannot be opened, warn and discard all output."""
         os.mkfifo(self.pipe, 0o600)
-        # Open for both, so that neither side waits for the other and writers may come and go.
+        # Opened for reading and writing, so that open() does not block and the pipe outlives any single writer.
         self._handle = os.open(self.pipe, os.O_RDWR | os.O_NONBLOCK)
         self._stopped, self._stop = os.pipe()
         try:
             self._file = self._log.open("ab", buffering=0)
         except OSError as error:
-            warnings.warn(f"what is printed is not kept: {error}", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"output is not logged: {error}", RuntimeWarning, stacklevel=2)
             self._file = Path(os.devnull).open("ab", buffering=0)
         self._thread.start()
         return self
@@ -42,7 +45,7 @@ class OutputKeeper:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
-        """Read what is left and end."""
+        """Read the rest of the output, and note in the log how much was discarded."""
         os.close(self._stop)
         self._thread.join()
         self.flush()
@@ -53,7 +56,7 @@ class OutputKeeper:
         os.close(self._stopped)
 
     def flush(self) -> None:
-        """Bring to the log what has been written to the pipe until now."""
+        """Copy everything written so far from the pipe to the log."""
         with self._lock, contextlib.suppress(BlockingIOError):
             block = os.read(self._handle, LIMIT)
             part = block[: max(0, LIMIT - self._kept)]
@@ -61,7 +64,7 @@ class OutputKeeper:
                 self._file.write(part)
                 self._kept += len(part)
                 self._dropped += len(block) - len(part)
-            except OSError:  # a full disk must not leave the process waiting for a reader
+            except OSError:  # keep reading on a full disk, or the writer would block
                 self._dropped += len(block)
 
     def _copy(self) -> None:

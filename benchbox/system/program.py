@@ -29,28 +29,28 @@ _AGAIN_S = 0.01
 
 
 def timeout_reason(what: str, seconds: float) -> str:
-    """Say that something took longer than it may."""
+    """Reason text for a step that exceeded its time limit."""
     return f"{what} took longer than {seconds:g} s"
 
 
 def resident_mb(pid: int) -> float:
-    """Resident memory of a process and all it started, in MiB; 0 when it is gone."""
+    """Resident memory of a process and its descendants, in MiB; 0 if it has exited."""
     import psutil
 
     total = 0.0
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
-        for one in [process, *process.children(recursive=True)]:
+        for member in [process, *process.children(recursive=True)]:
             with contextlib.suppress(psutil.Error):
-                total += one.memory_info().rss / 2**20
+                total += member.memory_info().rss / 2**20
     return total
 
 
 @contextlib.contextmanager
 def killing_new_children(*, of_this_thread: bool = False) -> Iterator[None]:
-    """On leaving, end every child process that was started inside and still runs, and all that it started.
+    """On leaving, kill every process started inside the block that still runs, daemons included; Linux only.
 
-    A daemon is ended too, because orphans become children of this process meanwhile. On Linux only.
+    `of_this_thread` spares processes that other threads have started, which may not be ours to kill.
     """
     if sys.platform != "linux":
         yield
@@ -65,7 +65,7 @@ def killing_new_children(*, of_this_thread: bool = False) -> Iterator[None]:
             for pid in left:
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
-                # Waiting for exactly these leaves the end of every other process to whoever waits for it.
+                # Wait for exactly these PIDs: waitpid(-1) could steal the exit status of somebody else's child.
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
             time.sleep(_AGAIN_S)
@@ -74,12 +74,12 @@ def killing_new_children(*, of_this_thread: bool = False) -> Iterator[None]:
 
 def _children(of_this_thread: bool) -> set[int]:
     own = str(threading.get_native_id())
-    found: set[int] = set()
+    pids: set[int] = set()
     for thread in Path("/proc/self/task").iterdir():
         if thread.name == own or not of_this_thread:
-            with contextlib.suppress(FileNotFoundError):  # a thread that has just ended
-                found.update(map(int, (thread / "children").read_text(encoding="ascii").split()))
-    return found
+            with contextlib.suppress(FileNotFoundError):  # the thread has just exited
+                pids.update(map(int, (thread / "children").read_text(encoding="ascii").split()))
+    return pids
 
 
 class TimeLimitPassed(Exception):
@@ -87,14 +87,14 @@ class TimeLimitPassed(Exception):
 
 
 class MemoryLimitPassed(Exception):
-    """The program and what it started held too much memory."""
+    """The program and its descendants held too much memory."""
 
 
 class GuardedProgram(subprocess.Popen[bytes]):
-    """A program under a guardian, which exits as the program does, but only once all that it started is gone.
+    """A program run under `guardian`, which exits as the program does, but only after all its descendants are gone.
 
-    The guardian also ends it when the process that made this one goes away, for whatever reason. The program leads a
-    session of its own. Use it in a ``with`` statement, which ends it.
+    The guardian also kills the program if this process dies, whatever the cause. The program leads its own session,
+    so Ctrl-C in the terminal does not reach it. Leaving the ``with`` block ends it.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class GuardedProgram(subprocess.Popen[bytes]):
             os.close(theirs)
 
     def __enter__(self) -> Self:
-        """Give the program."""
+        """Return the running program."""
         return self
 
     def __exit__(
@@ -135,7 +135,11 @@ class GuardedProgram(subprocess.Popen[bytes]):
         self.end()
 
     def wait_within(self, seconds: float, too_large: Callable[[int], bool] = lambda pid: False) -> int:
-        """Wait for the program to exit by itself; give its exit code."""
+        """Wait for the program to exit by itself; returns its exit code.
+
+        `too_large` receives the PID and says whether the process and its descendants exceed the memory limit. After
+        `TimeLimitPassed` or `MemoryLimitPassed` the program still runs; call `end`.
+        """
         end = time.monotonic() + seconds
         while self.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -147,7 +151,7 @@ class GuardedProgram(subprocess.Popen[bytes]):
         return int(self.returncode)
 
     def end(self) -> None:
-        """End the program and all that it started; it may have ended before."""
+        """Kill the program and its descendants; does nothing if they have already exited."""
         if self._lifeline >= 0:
             with contextlib.suppress(BrokenPipeError):
                 os.write(self._lifeline, b".")
@@ -161,7 +165,7 @@ class GuardedProgram(subprocess.Popen[bytes]):
 
 
 class ChildDied(Exception):
-    """The process ended without an answer."""
+    """The process exited without an answer."""
 
 
 class ChildHangs(Exception):
@@ -169,9 +173,10 @@ class ChildHangs(Exception):
 
 
 class Child:
-    """A fresh interpreter under a guardian that runs one module of this package; use it in a ``with`` statement.
+    """A fresh guarded interpreter that calls ``main()`` of one module, which talks back over `parent_connection`.
 
-    What it prints is bounded: a plugin may print without end.
+    `environment` is set before anything is imported. Output is bounded by `OutputKeeper`. Leaving the ``with`` block
+    ends the process.
     """
 
     def __init__(self, module: str, environment: Mapping[str, str] | None = None) -> None:
@@ -194,7 +199,7 @@ class Child:
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Child:
-        """Give the process."""
+        """Return the running process."""
         return self
 
     def __exit__(
@@ -204,24 +209,24 @@ class Child:
         self.end()
 
     def end(self) -> None:
-        """End the process and all that it started."""
+        """Kill the process and its descendants."""
         self._pipe.close()
         self._process.end()
         self._stack.close()
 
     def send(self, value: object) -> None:
-        """Send a value that pickles."""
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # `receive` then says how the process ended
+        """Send a picklable value."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # `receive` will report how the process ended
             self._pipe.send(value)
 
     def receive(self, timeout_s: float) -> Any:
-        """Wait for a value."""
+        """Wait for a value; raises `ChildDied` if the process exits first, `ChildHangs` after `timeout_s` seconds."""
         if not self._pipe.poll(timeout_s):
             raise ChildHangs(f"no answer within {timeout_s:g} s")
         try:
             return self._pipe.recv()
         except (EOFError, ConnectionResetError) as error:
-            # It may have closed the pipe and gone on.
+            # A closed pipe does not mean that the process has exited, so give it a moment and then kill it.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_END_S)
             self._process.end()
@@ -230,7 +235,7 @@ class Child:
             raise ChildDied(words) from error
 
     def output(self) -> str:
-        """What the process has written to its standard output so far, up to the limit of `OutputKeeper`."""
+        """Standard output of the process so far, up to the limit of `OutputKeeper`."""
         self._keepers[0].flush()
         return self._out.read_text(encoding="utf-8", errors="replace")
 
@@ -241,8 +246,8 @@ class Child:
 
 
 def parent_connection() -> Connection[Any, Any]:
-    """The pipe to the process that started this one as a `Child`."""
+    """Pipe to the process that started this one as a `Child`."""
     number = int(sys.argv[1])
-    # What a plugin starts must not hold the pipe open once this process is gone.
+    # A process that a plugin starts must not inherit the pipe: it would stay open after this process has died.
     os.set_inheritable(number, False)
     return Connection(number)

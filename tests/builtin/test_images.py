@@ -353,10 +353,10 @@ def test_a_pipe_or_a_device_is_no_picture(root: Path, photograph: NDArray[np.uin
     save(root / "a.png", photograph)
     os.mkfifo(root / "b.png")
     (root / "c.png").symlink_to("/dev/zero")
-    with pytest.raises(BenchboxError, match="it is no regular file"):
+    with pytest.raises(BenchboxError, match="not a regular file"):
         load(root)
     assert load(root, skip_bad=True).ids == ("a.png",)
-    with pytest.raises(BenchboxError, match="no regular file"):
+    with pytest.raises(BenchboxError, match="not a regular file"):
         read_head(root / "c.png")
 
 

@@ -303,7 +303,7 @@ def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(benchbox: Co
     )
     done = mounted(script, tmp_path)
     assert "cannot write mount/results/" in done.stderr
-    assert "the disk is full: free some space; what was finished is kept; then go on with: benchbox run" in done.stderr
+    assert "the disk is full: free some space; finished work is kept; then go on with: benchbox run" in done.stderr
     assert "Traceback" not in done.stderr
     codes = [line for line in done.stdout.splitlines() if line.startswith("code ")]
     assert codes == ["code 2", "code 0"]
