@@ -1,4 +1,4 @@
-"""The calibration kernel: fixed work, timed like a denoiser, that makes latencies of two machines comparable."""
+"""Times a fixed workload like a denoiser, so that latencies measured on two machines can be compared."""
 
 from __future__ import annotations
 
@@ -16,25 +16,29 @@ from benchbox.records.run import decode
 from benchbox.system.program import Child, ChildDied, ChildHangs, parent_connection
 
 SIDE = 256
-"""Side of the stencil's array and of both matrices, so that all of them lie in a second-level cache."""
+"""Side of the stencil's array and of both matrices, so that all of them fit a second-level cache."""
 ROUNDS = 8
 SAMPLES = 101
 _WARM_UPS = 10
 
 
 def calibrate(threads: int, limits: Limits, log: Path) -> Calibration | None:
-    """Time the kernel in a fresh process."""
+    """Time the workload in a fresh process; on failure returns None, logs why, and the run continues without it."""
     try:
         with Child("benchbox.engine.calibration", thread_environment(threads)) as child:
             measured = child.receive(limits.timeout_s)
         return decode(Calibration, measured | {"threads": threads})
     except (ChildDied, ChildHangs, OSError, ValueError) as error:
-        log.write_text(f"no calibration: {error}\n", encoding="utf-8", errors="backslashreplace")
+        log.write_text(f"calibration failed: {error}\n", encoding="utf-8", errors="backslashreplace")
         return None
 
 
 def measure() -> dict[str, list[float]]:
-    """Time the kernel in this process."""
+    """Time the workload in this process; returns samples in milliseconds.
+
+    ``stencil_ms``: `ROUNDS` passes back and forth over an array, single-threaded. ``product_ms``: the product of two
+    float32 matrices by numpy's BLAS, on as many threads as it may use.
+    """
     from benchbox.builtin.kernels.pixels import smooth
 
     rng = np.random.default_rng(0)
@@ -57,5 +61,5 @@ def _samples_ms(work: Callable[[], Any]) -> list[float]:
 
 
 def main() -> None:
-    """Send the process that started this one what `measure` gives."""
+    """Send the result of `measure` to the parent process."""
     parent_connection().send(measure())

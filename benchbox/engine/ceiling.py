@@ -1,4 +1,4 @@
-"""The oracle Wiener filter, which knows the clean spectrum: an upper bound for each noise."""
+"""Scores the oracle Wiener filter, which knows the clean spectrum, as an upper bound for each noise."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Columns = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class CeilingTask:
-    """A stack of images to be filtered and scored, as a plain value."""
+    """A stack of images of one size to filter and score."""
 
     condition: Condition
     metrics: tuple[PluginSpec, ...]
@@ -40,12 +40,12 @@ def make_ceilings(
     limits: Limits,
     on_event: Callable[[Event], None],
 ) -> None:
-    """Keep the scores of the oracle Wiener filter for every noise that has one and lacks them.
+    """Score the oracle Wiener filter on every noise that allows it and has no scores yet.
 
-    Where it fails the noise goes without, and the log says why: a run does not fail for it.
+    A failure is logged and leaves that noise without a ceiling; it does not fail the run.
     """
-    metrics = tuple(one.plugin for one in store.record.metrics)
-    missing = [noise for noise, one in conditions.items() if has_ceiling(one) and not store.ceiling(noise)]
+    metrics = tuple(metric.plugin for metric in store.record.metrics)
+    missing = [noise for noise, condition in conditions.items() if has_ceiling(condition) and not store.ceiling(noise)]
     log = store.log_file("oracle_wiener", "ceiling")
     tasks = deque(
         CeilingTask(conditions[noise], metrics, shard.indices, shard.repeat) for noise in missing for shard in shards
@@ -73,14 +73,14 @@ def make_ceilings(
 
 
 def has_ceiling(condition: Condition) -> bool:
-    """Whether the oracle Wiener filter is defined: every part of the noise is white and nothing changes it after."""
+    """Whether the oracle Wiener filter is defined: the noise is white, and neither clipped nor rounded."""
     protocol = condition.protocol
     changed = protocol.clip or protocol.quantize
     return not changed and all(make_noise((part,)).white for part in condition.noise.parts)
 
 
 def score_ceiling(task: CeilingTask) -> Columns | Failure:
-    """Filter and score a stack."""
+    """Filter and score a stack: columns ``image``, ``repeat`` and one per metric, each of shape (M,)."""
     clean, noisy, sigma = draw(task.condition, task.indices, task.repeat)
     if sigma is None:
         return Failure("failed", "its noise model defines no noise level")
@@ -93,11 +93,11 @@ def score_ceiling(task: CeilingTask) -> Columns | Failure:
 
 
 def oracle_wiener(clean: Images, noisy: Images, sigma: Sigma) -> Images:
-    """Filter each image by the gain that its own clean spectrum calls for: ``|X|^2 / (|X|^2 + N)``.
+    """Filter images of shape (N, H, W) by the gain derived from their clean spectrum, ``|X|^2 / (|X|^2 + N)``.
 
-    Of all gains that are the same for every draw of the noise it has the least expected squared error. X is the
-    discrete Fourier transform of the clean image and ``N = sigma^2 H W`` the expected power of white noise at each
-    frequency; where the variance differs between pixels that power is its sum, so `sigma` is the root of its mean.
+    Among all gains that do not depend on the draw of the noise it minimises the expected squared error. X is the
+    discrete Fourier transform of the clean image, and ``N = sigma^2 H W`` the expected power of white noise at each
+    frequency. If the variance differs between pixels, `sigma` (shape (N,)) is the root of the mean variance.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Digest of the files that a denoiser depends on, such as weights; part of the row's identity."""
+"""Digests of the files that a denoiser depends on, such as weights; they are part of the row's identity."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from benchbox.registry import Registry
 
 
 def content_digest(denoiser: Denoiser) -> str:
-    """Digest of the files that a denoiser depends on."""
+    """Digest of a denoiser's files, 16 hex digits; empty if it has none. It need not be set up."""
     whole = hashlib.blake2b(digest_size=8)
     try:
-        # By the class: an attribute of an instance that happens to be called so is none of ours.
+        # Call through the class, because an instance may have an unrelated attribute of that name.
         files = type(denoiser).files(denoiser)
         for path in files:
             with Path(path).open("rb") as file:
@@ -24,14 +24,14 @@ def content_digest(denoiser: Denoiser) -> str:
         raise
     except Exception as error:
         raise BenchboxError(
-            f"{denoiser.name}: the files that it depends on cannot be read: {type(error).__name__}: {error}",
+            f"{denoiser.name}: cannot read the files it depends on: {type(error).__name__}: {error}",
             hint="check their paths and permissions",
         ) from error
     return whole.hexdigest() if files else ""
 
 
 def changed_files(record: RunRecord, registry: Registry) -> dict[str, str]:
-    """Denoisers of a run whose files are no longer those that it began with, by canonical specification, in words."""
+    """Messages about denoisers with files that have changed since the run began, by canonical specification."""
     changed = {}
     for denoiser in record.denoisers:
         if denoiser.plugin.name not in registry.denoisers or not denoiser.plugin.content:
@@ -39,17 +39,17 @@ def changed_files(record: RunRecord, registry: Registry) -> dict[str, str]:
         try:
             if content_digest(registry.denoiser(denoiser.plugin.spec).make()) == denoiser.plugin.content:
                 continue
-            words = "its files, such as weights, changed since"
+            reason = "its files, such as weights, have changed"
         except BenchboxError as error:
-            words = error.message
-        changed[denoiser.spec] = f"'{denoiser.label}' is not what it was when run {record.run_id} began: {words}"
+            reason = error.message
+        changed[denoiser.spec] = f"'{denoiser.label}' differs from when run {record.run_id} began: {reason}"
     return changed
 
 
 def require_same_content(plugin: PluginSpec, denoiser: Denoiser) -> None:
-    """Make sure that a denoiser, once it has loaded its files, has loaded those that its row was planned with."""
+    """Raise `BenchboxError` if a denoiser has loaded other files than its row was planned with."""
     if plugin.content and content_digest(denoiser) != plugin.content:
         raise BenchboxError(
-            f"the files of '{plugin.spec}' (its weights) changed since the run began",
-            hint="start a new run, or restore them",
+            f"the files of '{plugin.spec}' (its weights) have changed since the run began",
+            hint="restore them, or start a new run",
         )

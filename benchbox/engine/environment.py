@@ -24,7 +24,11 @@ _PACKAGES = (
 
 
 def environment() -> dict[str, Any]:
-    """Describe this machine."""
+    """Describe this machine and its software.
+
+    ``cores`` counts those usable by this process; ``load`` is the average number of runnable processes in the last
+    minute, before the run.
+    """
     import psutil
 
     return {

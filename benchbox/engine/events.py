@@ -10,7 +10,7 @@ from benchbox.registry import PluginEvent
 
 @dataclass(frozen=True)
 class RunStarted:
-    """The run's folder is made and the work begins; `done` images of all cells are on disk already."""
+    """The run folder exists and scoring begins; `done` images over all cells are already on disk."""
 
     record: RunRecord
     done: int
@@ -18,21 +18,21 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class FileSetAside:
-    """A torn or foreign file of the run's folder was moved out of the way."""
+    """A damaged or foreign file was moved out of the run folder."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class WorkerStarted:
-    """A worker process begins with a denoiser: it imports, loads weights and, the first time, compiles."""
+    """A worker process starts on a denoiser: it imports, loads weights and, the first time, compiles."""
 
     denoiser: str
 
 
 @dataclass(frozen=True)
 class ShardDone:
-    """A shard of `images` images is on disk."""
+    """The scores of a shard of `images` images are on disk."""
 
     cell: Cell
     images: int
@@ -40,7 +40,7 @@ class ShardDone:
 
 @dataclass(frozen=True)
 class CellDone:
-    """A cell has ended, well or not."""
+    """A cell has finished, successfully or not."""
 
     cell: Cell
     outcome: Outcome
@@ -48,7 +48,7 @@ class CellDone:
 
 @dataclass(frozen=True)
 class StageStarted:
-    """A part of the run between scoring and timing begins; `steps` is None where they are not counted."""
+    """A stage between scoring and timing begins; `steps` is None if its steps are not counted."""
 
     name: str
     steps: int | None = None
@@ -56,7 +56,7 @@ class StageStarted:
 
 @dataclass(frozen=True)
 class StageAdvanced:
-    """A step of the stage that began last is done."""
+    """A step of the current stage is done."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class TimingStarted:
 
 @dataclass(frozen=True)
 class TimingDone:
-    """A denoiser was timed, well or not."""
+    """The timing of a denoiser has finished, successfully or not."""
 
     denoiser: str
     timing: Timing

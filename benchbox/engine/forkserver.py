@@ -1,7 +1,7 @@
-"""The server process that forks workers: it has imported the engine and its kernels, and no plugin.
+"""The server process that forks workers. It has imported the engine and its kernels, but no plugin.
 
-A fork of it is ready in milliseconds, with one thread a library, and runs nobody's main module. It is the parent of all
-workers, so it alone learns how they ended, and it ends what they leave behind.
+A fork of it is ready in milliseconds, has one thread per library, and never runs the user's main module. As the parent
+of all workers only the server learns their exit codes, and it kills what they leave behind.
 """
 
 from __future__ import annotations
@@ -33,39 +33,42 @@ _AGAIN_S = 0.005
 
 @dataclass
 class _Worker:
-    """A worker process, and the socket over which its owner learns of its end, and says that it is done with it."""
+    """A worker process and its lifeline, the socket to the owner.
+
+    The server reports PID and exit code over it. The owner shuts it down once it no longer needs the worker.
+    """
 
     pid: int
     life: socket.socket
     wanted: bool = True
 
-    def tell(self, number: int) -> None:
+    def report(self, number: int) -> None:
         """Send a number to the owner, who may be gone."""
         with contextlib.suppress(OSError):
             self.life.send(NUMBER.pack(number))
 
 
 def main(control: int) -> None:
-    """Fork a worker for each request that comes over a socket, until its other end is closed."""
+    """Fork a worker for each request on a socket, until the other end is closed."""
     os.set_inheritable(control, False)
     _load_ruler()
-    adopt_orphans()  # what workers leave behind becomes a child of this process, which then ends it
+    adopt_orphans()  # orphans of workers become children of this process, which then kills them
     server = _Server(socket.socket(fileno=control))
     if (files := server.serve()) is not None:
-        code = 0  # this is a worker now
+        code = 0  # from here on this is the forked worker
         try:
             worker.main(*files)
         except BaseException:
             traceback.print_exc()
             code = 1
-        # Exit handlers of plugins run; to tear the interpreter down takes a tenth of a second for each worker.
+        # Run the exit handlers of plugins, but skip tearing down the interpreter, which takes 0.1 s per worker.
         atexit._run_exitfuncs()
         sys.stdout.flush()
         os._exit(code)
 
 
 def _load_ruler() -> None:
-    """Call each metric once: that loads its compiled kernel, and forked processes then have it."""
+    """Call each metric once, so that forked workers inherit the compiled kernels."""
     images = np.zeros((1, 32, 32), dtype=np.float32)
     for metric in METRICS:
         metric()(images, images)
@@ -80,25 +83,25 @@ class _Server:
         self._woken, self._wake = os.pipe()
         for handle in (self._woken, self._wake):
             os.set_blocking(handle, False)
-        # A signal that nobody handles wakes nobody.
+        # The wakeup descriptor only works for signals that have a handler, so install one that does nothing.
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
 
     def serve(self) -> list[int] | None:
-        """Do what is asked for; gives a forked worker its files, and does not return in the server itself."""
+        """Serve requests; returns only in a forked worker, with its file descriptors."""
         while True:
-            lives = {one.life: one for one in (*self._running.values(), *self._ended) if one.wanted}
-            ready = wait([self._control, self._woken, *lives])
+            workers = {worker.life: worker for worker in (*self._running.values(), *self._ended) if worker.wanted}
+            ready = wait([self._control, self._woken, *workers])
             if self._woken in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._woken, _WAKE_UP)
-            for life, one in lives.items():
-                # Its owner has closed it, or is gone.
+            for life, owned in workers.items():
+                # Readable means that the owner has closed its end or has died, because it never writes.
                 if life in ready:
-                    one.wanted = False
-                    # Only this process waits for workers, so the number of a running one belongs to no other process.
-                    if one.pid in self._running:
-                        _kill(one.pid)
+                    owned.wanted = False
+                    # Safe from PID reuse, because only this process reaps workers.
+                    if owned.pid in self._running:
+                        _kill(owned.pid)
             self._reap()
             self._clean_up()
             if self._control in ready:
@@ -113,52 +116,53 @@ class _Server:
         os._exit(0)
 
     def _fork(self, files: list[int]) -> list[int] | None:
-        """Fork a worker; gives its files to it, and None to the server."""
+        """Fork a worker; returns its file descriptors in the worker and None in the server."""
         life, *theirs = files
         pid = os.fork()
         if pid:
             for handle in theirs:
                 os.close(handle)
             self._running[pid] = _Worker(pid, socket.socket(fileno=life))
-            self._running[pid].tell(pid)
+            self._running[pid].report(pid)
             return None
-        # Nothing of the server's may stay open here: the end of a socket is how its other side learns of an end.
+        # Close every socket of the server: owners notice a death because the socket closes; a copy would keep it open.
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._control.close()
-        for one in (*self._running.values(), *self._ended):
-            one.life.close()
+        for other in (*self._running.values(), *self._ended):
+            other.life.close()
         for handle in (self._woken, self._wake, life):
             os.close(handle)
-        # Whoever signals every process of a run ends its workers; that must not pass for an error of a plugin.
+        # Ctrl-C in a terminal reaches every process. A KeyboardInterrupt raised in a worker would be recorded as an
+        # error of the plugin, so SIGINT kills the worker instead.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
         return theirs
 
     def _reap(self) -> None:
-        """Learn which workers have ended, and tell their owners."""
+        """Collect the exit codes of workers that have ended, and report them to their owners."""
         with contextlib.suppress(ChildProcessError):
-            while (found := os.waitpid(-1, os.WNOHANG))[0]:
-                if (one := self._running.pop(found[0], None)) is not None:
-                    one.tell(os.waitstatus_to_exitcode(found[1]))
-                    self._ended.append(one)
+            while (reaped := os.waitpid(-1, os.WNOHANG))[0]:
+                if (ended := self._running.pop(reaped[0], None)) is not None:
+                    ended.report(os.waitstatus_to_exitcode(reaped[1]))
+                    self._ended.append(ended)
 
     def _clean_up(self) -> None:
-        """End what workers have left behind whose owners are done with them, and only then say so."""
-        done = [one for one in self._ended if not one.wanted]
+        """Kill what released workers left behind, and only then close their lifelines, which owners wait for."""
+        released = [worker for worker in self._ended if not worker.wanted]
         end = time.monotonic() + _CLEAN_UP_S
-        # A running worker adopts its own orphans, so any other child was left by one that is gone.
-        while done and (left := [pid for pid in children() if pid not in self._running]) and time.monotonic() < end:
+        # A running worker adopts its own orphans, so every other child was left behind by a worker that is gone.
+        while released and (left := [pid for pid in children() if pid not in self._running]) and time.monotonic() < end:
             for pid in left:
                 _kill(pid)
             time.sleep(_AGAIN_S)
             self._reap()
-        for one in done:
+        for worker_process in released:
             if sys.platform != "linux":
-                with contextlib.suppress(OSError):  # there the process group has to do
-                    os.killpg(one.pid, signal.SIGKILL)
-            one.life.close()
-            self._ended.remove(one)
+                with contextlib.suppress(OSError):  # no subreaper: killing the process group has to suffice
+                    os.killpg(worker_process.pid, signal.SIGKILL)
+            worker_process.life.close()
+            self._ended.remove(worker_process)
 
 
 def _kill(pid: int) -> None:
@@ -167,7 +171,7 @@ def _kill(pid: int) -> None:
 
 
 def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
-    """One request: a byte, and the open files of a worker."""
+    """Receive a request: one byte, and the file descriptors for a worker."""
     request, files, _, _ = socket.recv_fds(control, 1, _MOST_FILES)
     for handle in files:
         os.set_inheritable(handle, False)

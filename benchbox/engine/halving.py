@@ -1,4 +1,4 @@
-"""Chooses how many images each candidate of a search is scored on: all, or what the time budget allows."""
+"""Successive halving: decides how many images each candidate of a search is scored on within a time budget."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 HALVING = 3
-"""A round of successive halving takes one part in so many of the time left, and keeps one candidate in so many."""
+"""Each round takes this fraction of the remaining time and keeps this fraction of the candidates: one third."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What one setting came to."""
+    """Result of one candidate."""
 
     label: str  # canonical specification
-    # mean of the metric over images and noises in the last round that it took part in; NaN where it failed
+    # mean of the metric over images and noises in its last round; NaN if it failed
     score: float
     images: int  # images of that round
-    reason: str = ""  # why it failed; empty where it did not
+    reason: str = ""  # why it failed; empty if it did not
 
 
 @dataclass(frozen=True)
 class Pace:
     """Seconds that one worker needs for one candidate."""
 
-    start_s: float  # whatever the number of images: the process, imports, weights, the share of the round itself
-    image_s: float  # for each image
+    start_s: float  # start-up: the process, imports, weights, a share of the round's overhead
+    image_s: float  # per image
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Time that a search may take."""
+    """Time limit of a search."""
 
-    end: float  # when it is spent, by `clock`
-    clock: Callable[[], float]  # seconds, never going back
-    jobs: int  # candidates that are scored at once
-    probe: Callable[[Sequence[str]], Pace]  # ``(labels) -> pace``: measures on as few images as can be
+    end: float  # deadline, in the time of `clock`
+    clock: Callable[[], float]  # monotonic, in seconds
+    jobs: int  # candidates scored in parallel
+    probe: Callable[[Sequence[str]], Pace]  # ``(labels) -> pace``: measured on as few images as possible
 
 
 Round = Callable[[Sequence[str], int], list[Trial]]
@@ -45,13 +45,13 @@ Round = Callable[[Sequence[str], int], list[Trial]]
 def search(
     labels: Sequence[str], total: int, score: Round, higher_is_better: bool, budget: Budget | None
 ) -> list[Trial]:
-    """Score candidates on all images, or on as many as the budget allows.
+    """Score candidates on all `total` images, or on as many as the budget allows.
 
-    As soon as the time left allows the remaining candidates on all images, that is the last round. Until then each
-    round takes a third of the time left, and keeps the best third (successive halving: Jamieson and Talwalkar, AISTATS
-    2016); three candidates and fewer take all of it, and so do many where a third would hardly start them. Candidates
-    share images and noise, so that few images rank them. The first candidate is kept to the end, as the start of the
-    comparison. The first round takes one image at least, which may be more than the budget allows.
+    Each round takes a third of the remaining time and keeps the best third (successive halving: Jamieson and Talwalkar,
+    AISTATS 2016). The last round takes all of it: once the time suffices for all images, once three candidates or fewer
+    are left, or if a third would hardly cover their start-up. Candidates share images and noise, so a few images are
+    enough to rank them. The first candidate is kept to the end as the baseline. The first round uses at least one
+    image, even if that exceeds the budget. Returns the last round first; within a round the best first, failures last.
     """
     if budget is None:
         return _ranked(score(labels, total), higher_is_better)
@@ -64,7 +64,8 @@ def search(
         waves = math.ceil(len(left) / budget.jobs)
         most = _affordable(pace, waves, budget.end - begun, total)
         part = _affordable(pace, waves, (budget.end - begun) / HALVING, total)
-        # Nine images rank badly, and where starting takes most of a round, dropping costs more images than it gains.
+        # Fewer than nine images rank badly, and if start-up dominates a round, dropping candidates costs more images
+        # than it gains.
         last = most == total or len(left) <= HALVING or part < HALVING**2 or HALVING**2 * part < most
         wanted = most if last else part
         if images and wanted <= images:
@@ -81,13 +82,13 @@ def search(
 
 
 def _affordable(pace: Pace, waves: int, seconds: float, total: int) -> int:
-    """Images of a round that takes so long, with so many candidates one after another."""
+    """Images per candidate for a round of `seconds` in which each worker runs `waves` candidates in turn."""
     free = max(0.0, seconds / waves - pace.start_s)
     return int(free / pace.image_s) if free < total * pace.image_s else total if free else 0
 
 
 def _corrected(pace: Pace, images: int, took: float) -> Pace:
-    """What a round says of the pace. A round faster than foreseen may have started faster: its images are not free."""
+    """Pace corrected by a finished round; a fast one may be due to fast start-up, so images never become free."""
     factor = took / (pace.start_s + images * pace.image_s)
     image_s = max(factor * pace.image_s, (took - pace.start_s) / images)
     return Pace(min(1.0, factor) * pace.start_s, image_s)

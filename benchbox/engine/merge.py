@@ -1,4 +1,4 @@
-"""Merges several runs into one; refuses runs that cannot be compared and says why."""
+"""Merges several runs into one; refuses runs that cannot be compared, with the reason."""
 
 from __future__ import annotations
 
@@ -18,34 +18,35 @@ from benchbox.store import IMAGE, RunStore, new_run_id, noise_key
 Previews = tuple[dict[str, NDArray[Any]], dict[str, list[NDArray[np.float32]]]]
 
 SAME_SCORES = 1e-4
-"""Relative difference up to which two machines gave one result: they round differently."""
+"""Relative difference up to which scores of two machines count as equal, because machines round differently."""
 
 
 def merge_runs(stores: Sequence[RunStore], folder: Path, command: str) -> RunStore:
-    """Make one run of all rows of several.
+    """Merge all rows of at least two runs into a new run in `folder`; `command` is stored in its record.
 
-    A row that stands in several runs is kept once, from the first that completed it. Latencies are kept if all runs
-    were timed alike on machines of one kind, else they are left out and a note in `data` says so; what they are over
-    the calibration kernel stays, if the machines had the same task. Of the pictures of a noise those stay that most
-    rows have.
+    A row that appears in several runs is taken from the first that completed it. Latencies are kept if all runs were
+    timed alike on machines of the same kind; otherwise they are left out and a note in `data` says so, but latencies
+    relative to the calibration workload stay if all machines timed the same task. For each noise the pictures that
+    most rows share are kept. Raises `BenchboxError` if protocol, data, metrics or the versions of a denoiser differ, or
+    if two runs have different scores for the same row.
     """
     first = stores[0]
     for other in stores[1:]:
-        _refuse(first.record, other.record)
+        _require_comparable(first.record, other.record)
     denoisers: dict[str, tuple[RunStore, DenoiserRecord]] = {}
     for store in stores:
-        for one in store.record.denoisers:
-            kept_store, kept = denoisers.setdefault(one.spec, (store, one))
-            if kept.plugin.content != one.plugin.content:
+        for denoiser in store.record.denoisers:
+            kept_store, kept = denoisers.setdefault(denoiser.spec, (store, denoiser))
+            if kept.plugin.content != denoiser.plugin.content:
                 raise BenchboxError(
-                    f"'{one.label}' had other files, such as weights, in run {kept_store.record.run_id} than in run "
-                    f"{store.record.run_id}",
+                    f"'{denoiser.label}' had other files, such as weights, in run {kept_store.record.run_id} than in "
+                    f"run {store.record.run_id}",
                     hint="run one of them again with the files of the other, or leave one run out",
                 )
-            if kept.plugin != one.plugin:
+            if kept.plugin != denoiser.plugin:
                 raise BenchboxError(
-                    f"'{one.label}' of run {kept_store.record.run_id} is from {kept.plugin.provider.label}, "
-                    f"that of run {store.record.run_id} from {one.plugin.provider.label}",
+                    f"'{denoiser.label}' of run {kept_store.record.run_id} is from {kept.plugin.provider.label}, "
+                    f"that of run {store.record.run_id} from {denoiser.plugin.provider.label}",
                     hint="run one of them again with the plugin of the other, or leave one run out",
                 )
     noises: dict[str, NoiseRecord] = {}
@@ -64,7 +65,7 @@ def merge_runs(stores: Sequence[RunStore], folder: Path, command: str) -> RunSto
         command=command,
         data=replace(first.record.data, notes=tuple(notes)),
         noises=_labelled(noises),
-        denoisers=_labelled({one.spec: one for _, one in denoisers.values()}),
+        denoisers=_labelled({denoiser.spec: denoiser for _, denoiser in denoisers.values()}),
         cells=tuple(cell for _, cell, _ in chosen),
         environment=_environment(stores),
         options=replace(
@@ -86,35 +87,37 @@ def merge_runs(stores: Sequence[RunStore], folder: Path, command: str) -> RunSto
         text = detail.read_text(encoding="utf-8") if detail.is_file() else ""
         merged.write_outcome(cell.key, outcome, text)
     for spec in noises:
-        ceiling = next((found for store in stores if (found := store.ceiling(spec))), None)
+        ceiling = next((columns for store in stores if (columns := store.ceiling(spec))), None)
         if ceiling:
             merged.write_ceiling(spec, ceiling)
         _carry_previews(spec, stores, chosen, merged)
     if timed_alike or len({_timed_task(store) for store in stores if store.timings(include_unlike_machines=True)}) == 1:
-        # Where the run that gave a row was not timed, another one with that row may have been.
+        # The run that provides the scores of a row may not have timed it, but another run may have.
         timings = [store.timings(include_unlike_machines=True) for store in stores]
         for spec in denoisers:
-            timing = next((one[spec] for one in timings if spec in one), None)
+            timing = next((timed[spec] for timed in timings if spec in timed), None)
             if timing is not None:
                 merged.write_timing(spec, timing)
     return merged
 
 
 def _list_of_metrics(record: RunRecord) -> str:
-    return ", ".join(sorted(one.spec for one in record.metrics))
+    return ", ".join(sorted(metric.spec for metric in record.metrics))
 
 
 L = TypeVar("L", DenoiserRecord, NoiseRecord)
 
 
-def _labelled(things: Mapping[str, L]) -> tuple[L, ...]:
-    """Things by canonical specification; those that were typed alike and are not the same are told apart by it."""
-    labels = [one.label for one in things.values()]
-    return tuple(one if labels.count(one.label) == 1 else replace(one, label=spec) for spec, one in things.items())
+def _labelled(records: Mapping[str, L]) -> tuple[L, ...]:
+    """Records by canonical specification, which also becomes the label where two different ones were typed alike."""
+    labels = [record.label for record in records.values()]
+    return tuple(
+        record if labels.count(record.label) == 1 else replace(record, label=spec) for spec, record in records.items()
+    )
 
 
-def _refuse(first: RunRecord, other: RunRecord) -> None:
-    """Raise where rules, images or metrics differ."""
+def _require_comparable(first: RunRecord, other: RunRecord) -> None:
+    """Raise `BenchboxError` if protocol, images or metrics differ."""
     pairs: list[tuple[str, Any, Any]] = [
         ("protocol", first.protocol.label, other.protocol.label),
         ("seed", first.protocol.seed, other.protocol.seed),
@@ -123,22 +126,23 @@ def _refuse(first: RunRecord, other: RunRecord) -> None:
         ("fingerprint of the images", first.data.fingerprint, other.data.fingerprint),
         ("list of metrics", _list_of_metrics(first), _list_of_metrics(other)),
     ]
-    others = {one.spec: one.plugin.provider for one in other.metrics}
+    providers = {metric.spec: metric.plugin.provider for metric in other.metrics}
     pairs += [
-        (f"metric '{one.label}'", one.plugin.provider.label, others[one.spec].label)
-        for one in first.metrics
-        if one.spec in others
+        (f"metric '{metric.label}'", metric.plugin.provider.label, providers[metric.spec].label)
+        for metric in first.metrics
+        if metric.spec in providers
     ]
-    for word, before, after in pairs:
-        if before != after:
+    for name, first_value, other_value in pairs:
+        if first_value != other_value:
             raise BenchboxError(
-                f"runs {first.run_id} and {other.run_id} do not merge: the {word} is '{before}' and '{after}'",
-                hint="run one of them again as the other was run, or leave one out",
+                f"cannot merge runs {first.run_id} and {other.run_id}: "
+                f"the {name} is '{first_value}' and '{other_value}'",
+                hint="run one of them again with the options of the other, or leave one out",
             )
 
 
 def _choose(stores: Sequence[RunStore]) -> list[tuple[RunStore, Cell, Outcome | None]]:
-    """Each cell once, from the first run that completed it; raises where two that did disagree."""
+    """Each cell once, from the first run that completed it; raises if two runs that did disagree."""
     chosen: dict[str, tuple[RunStore, Cell, Outcome | None]] = {}
     for store in stores:
         outcomes = store.outcomes()
@@ -148,23 +152,25 @@ def _choose(stores: Sequence[RunStore]) -> list[tuple[RunStore, Cell, Outcome | 
             if kept is None or (not _completed(kept[2]) and _completed(outcome)):
                 chosen[cell.key] = (store, cell, outcome)
             elif _completed(kept[2]) and _completed(outcome):
-                _same_scores(kept[0], store, cell)
+                _require_same_scores(kept[0], store, cell)
     return list(chosen.values())
 
 
-def _same_scores(first: RunStore, other: RunStore, cell: Cell) -> None:
-    one, two = first.scores(cell.key), other.scores(cell.key)
+def _require_same_scores(first: RunStore, other: RunStore, cell: Cell) -> None:
+    scores, other_scores = first.scores(cell.key), other.scores(cell.key)
     for metric in first.record.metrics:
-        if not _close(one[metric.spec], two[metric.spec]):
+        if not _close(scores[metric.spec], other_scores[metric.spec]):
             raise BenchboxError(
-                f"{first.record.cell_label(cell)} has other scores ({metric.label}) in run {other.record.run_id} than "
-                f"in {first.record.run_id}",
+                f"{first.record.cell_label(cell)} has different {metric.label} scores in runs "
+                f"{first.record.run_id} and {other.record.run_id}",
                 hint="the denoiser or its libraries changed, or it draws random numbers: leave one of the runs out",
             )
 
 
-def _close(one: NDArray[Any], two: NDArray[Any]) -> bool:
-    return one.shape == two.shape and bool(np.allclose(one, two, rtol=SAME_SCORES, atol=1e-6, equal_nan=True))
+def _close(scores: NDArray[Any], others: NDArray[Any]) -> bool:
+    return scores.shape == others.shape and bool(
+        np.allclose(scores, others, rtol=SAME_SCORES, atol=1e-6, equal_nan=True)
+    )
 
 
 def _carry_previews(
@@ -175,8 +181,8 @@ def _carry_previews(
 ) -> None:
     """Keep pictures of the same images for as many rows as possible.
 
-    Each run chose images by its own leaders: what all runs have in common is kept, or else the choice of the run that
-    most rows have. Rows without one of these go without pictures, which the report says.
+    Each run chose images by its own leaders. Kept are the images common to all runs, or else the choice of the run
+    that covers most rows. Rows that lack one of these images get no pictures, which the report says.
     """
     inputs = [(_places(columns), columns, pictures) for columns, pictures in _previews(stores, noise_key(noise))]
     rows = {
@@ -194,7 +200,7 @@ def _carry_previews(
     )
     if not kept:
         return
-    first = next(one for one in inputs if kept <= one[0].keys())
+    first = next(shared for shared in inputs if kept <= shared[0].keys())
     order = [place for place in first[0] if place in kept]
     for key, (places, columns, pictures) in {noise_key(noise): first, **rows}.items():
         if kept <= places.keys():
@@ -202,13 +208,13 @@ def _carry_previews(
             merged.write_previews(
                 key,
                 {name: values[index] for name, values in columns.items()},
-                {name: [stack[one] for one in index] for name, stack in pictures.items()},
+                {name: [stack[row] for row in index] for name, stack in pictures.items()},
             )
 
 
 def _previews(stores: Sequence[RunStore], key: str) -> list[Previews]:
-    """What the runs that kept pictures kept of a cell or a noise."""
-    return [found for store in stores if (found := store.previews(key))[0]]
+    """Pictures of a cell or a noise from every run that has some."""
+    return [previews for store in stores if (previews := store.previews(key))[0]]
 
 
 def _places(columns: Mapping[str, NDArray[Any]]) -> dict[tuple[int, int], int]:
@@ -222,7 +228,7 @@ def _completed(outcome: Outcome | None) -> bool:
 
 
 def _timing_of(store: RunStore) -> tuple[object, ...]:
-    """What latencies hang on besides the denoiser."""
+    """Everything that latencies depend on besides the denoiser."""
     record, environment = store.record, store.record.environment
     return (
         *(environment.get(key) for key in ("cpu", "cores")),
@@ -233,29 +239,32 @@ def _timing_of(store: RunStore) -> tuple[object, ...]:
 
 
 def _timed_task(store: RunStore) -> tuple[object, ...]:
-    """What latencies of one image hang on besides the denoiser and the machine."""
+    """Everything that latencies of one image depend on besides the denoiser and the machine."""
     timings = store.timings(include_unlike_machines=True).values()
-    return (store.record.options.threads, *sorted({(one.shape, one.noise) for one in timings if one.status == "ok"}))
+    return (
+        store.record.options.threads,
+        *sorted({(timing.shape, timing.noise) for timing in timings if timing.status == "ok"}),
+    )
 
 
 def _environment(stores: Sequence[RunStore]) -> dict[str, Any]:
-    """The environment of all runs: a value that differs is the list of its values in words."""
+    """Common environment of all runs; values that differ are joined by slashes."""
     environments = [store.record.environment for store in stores]
-    keys = dict.fromkeys(key for one in environments for key in one)
+    keys = dict.fromkeys(key for environment in environments for key in environment)
     merged: dict[str, Any] = {}
     for key in keys:
-        values = [one.get(key) for one in environments]
+        values = [environment.get(key) for environment in environments]
         if all(value == values[0] for value in values):
             merged[key] = values[0]
         elif key == "versions":
-            packages = dict.fromkeys(name for one in values for name in one or {})
-            merged[key] = {name: _words([(one or {}).get(name) for one in values]) for name in packages}
+            packages = dict.fromkeys(name for versions in values for name in versions or {})
+            merged[key] = {name: _joined([(versions or {}).get(name) for versions in values]) for name in packages}
         elif key == "load":
             merged[key] = max(value for value in values if value is not None)
         else:
-            merged[key] = _words(values)
+            merged[key] = _joined(values)
     return merged
 
 
-def _words(values: Sequence[Any]) -> str:
+def _joined(values: Sequence[Any]) -> str:
     return " / ".join(dict.fromkeys(str(value) for value in values if value is not None))

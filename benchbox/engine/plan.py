@@ -1,4 +1,4 @@
-"""Plans a run: from the user's options to cells and shards, without running anything."""
+"""Plans a run: turns the user's options into cells and shards, without running anything."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from benchbox.system.program import resident_mb
 class Limits:
     """Limits on each process that runs a denoiser."""
 
-    timeout_s: float = 600.0  # seconds that one shard, or the timing of one denoiser, may take
-    # resident memory in GiB that the process and all that it started may hold; None for no limit. It is watched
-    # from outside: a limit on the address space would refuse TensorFlow, which reserves far more than it uses
+    timeout_s: float = 600.0  # for one shard, or for the timing of one denoiser
+    # Resident memory of the process and its descendants, in GiB; None for no limit. It is polled from outside, because
+    # RLIMIT_AS would break TensorFlow, which reserves far more address space than it uses.
     memory_gb: float | None = None
 
     @property
     def memory_reason(self) -> str:
-        """The reason of a row that held too much."""
+        """Reason text of a row that exceeded the memory limit."""
         return f"its process held more than {self.memory_gb:g} GiB (--memory)"
 
     def too_large(self, pid: int) -> bool:
-        """Whether a process and all that it started hold too much; nothing is looked at without a limit."""
+        """Whether a process and its descendants exceed the memory limit; free without a limit."""
         return self.memory_gb is not None and resident_mb(pid) > self.memory_gb * 1024
 
 
@@ -54,12 +54,12 @@ class Shard:
     stop: int
     indices: NDArray[np.intp]  # shape (stop - start,); positions in the image set
     size: tuple[int, int]  # height and width of the images
-    repeat: int = 0  # number of the noise drawn, from 0
+    repeat: int = 0  # repeat number of the noise, from 0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that is to be done."""
+    """All cells of a run, and the shards of each."""
 
     denoisers: tuple[DenoiserRecord, ...]
     noises: tuple[NoiseRecord, ...]
@@ -69,7 +69,7 @@ class Plan:
 
 
 def make_plan(options: RunOptions, registry: Registry, images: ImageSet) -> Plan:
-    """Make the cells of a run."""
+    """Plan the cells of a run; raises `BenchboxError` if a name or an option is unknown."""
     denoisers = plan_denoisers(options.denoisers, registry)
     noises = _once(plan_noise(text, registry) for text in options.noise)
     metrics = _once(_plan_metric(text, registry) for text in options.metrics)
@@ -77,19 +77,18 @@ def make_plan(options: RunOptions, registry: Registry, images: ImageSet) -> Plan
     levelled = {noise.spec for noise in noises if _states_level(noise, registry)}
     if options.sigma_errors and not levelled:
         raise BenchboxError(
-            f"no noise level to tell wrong: {', '.join(noise.label for noise in noises)} states none",
+            f"--sigma-error: {', '.join(noise.label for noise in noises)} has no noise level that could be misstated",
             hint="leave out --sigma-error, or add --noise gaussian:0.1",
         )
     cells = []
     for denoiser in denoisers:
         skipped = ""
         if int(smallest.min()) < denoiser.min_size:
-            skipped = (
-                f"takes images of {denoiser.min_size} pixels a side and more, one here is {smallest[0]}x{smallest[1]}"
-            )
-        for noise in (one.spec for one in noises):
+            size = f"{smallest[0]}x{smallest[1]}"
+            skipped = f"needs images of at least {denoiser.min_size} pixels a side; the smallest is {size}"
+        for noise in (record.spec for record in noises):
             for factor in _factors(options, denoiser) if noise in levelled else (1.0,):
-                specs = tuple(one.spec for one in metrics)
+                specs = tuple(metric.spec for metric in metrics)
                 key = cell_key(denoiser, noise, images.fingerprint, options.protocol, specs, factor)
                 cells.append(Cell(key, denoiser.spec, noise, skipped, factor))
     return Plan(denoisers, noises, metrics, tuple(cells), make_shards(images.shapes, options.protocol.repeats))
@@ -103,7 +102,7 @@ def cell_key(
     metrics: tuple[str, ...],
     sigma_factor: float = 1.0,
 ) -> str:
-    """Identity of a cell: a digest of all that its scores depend on."""
+    """Identity of a cell: a digest of everything its scores depend on."""
     provider, content = denoiser.plugin.provider, denoiser.plugin.content
     depends = {
         "denoiser": denoiser.spec,
@@ -118,7 +117,7 @@ def cell_key(
 
 
 def plan_denoisers(texts: Sequence[str], registry: Registry) -> tuple[DenoiserRecord, ...]:
-    """Make the rows of a run; raises `BenchboxError` for an unknown name or option."""
+    """Plan the rows of a run; raises `BenchboxError` for an unknown name or option."""
     if not texts:
         rows = {name: entry.cls.default_rows for name, entry in sorted(registry.denoisers.items())}
         texts = [row for name, own in rows.items() for row in ((name,) if own is None else own)]
@@ -126,21 +125,24 @@ def plan_denoisers(texts: Sequence[str], registry: Registry) -> tuple[DenoiserRe
 
 
 def plan_noise(text: str, registry: Registry) -> NoiseRecord:
-    """A noise, and what to build it from; raises `BenchboxError` when a part is unknown."""
+    """Plan a noise; raises `BenchboxError` if a part of it is unknown."""
     parts = registry.noise(text)
     for part in parts:
-        part.make()  # a wrong value is found now
+        part.make()  # reports a wrong value now
     titles = dict.fromkeys(part.cls.level_title for part in parts)
     return NoiseRecord(text.strip(), tuple(part.plugin for part in parts), " and ".join(titles))
 
 
 def _states_level(noise: NoiseRecord, registry: Registry) -> bool:
-    """Whether a noise tells its level; where it does not, there is none to be told wrong."""
+    """Whether a noise defines its level, so that `--sigma-error` has something to misstate."""
     return all(part.cls.sigma_of is not NoiseModel.sigma_of for part in registry.noise(noise.spec))
 
 
 def make_shards(shapes: NDArray[np.int64], repeats: int = 1) -> tuple[Shard, ...]:
-    """Cut images into stacks of one size and at most `SHARD_PIXELS` pixels (one image at the least)."""
+    """Split images, by their shapes (N, 2), into stacks of one size and at most `SHARD_PIXELS` pixels.
+
+    A stack has at least one image, and one of the `repeats` noises drawn for each.
+    """
     shards = []
     start = 0
     sizes, groups = np.unique(shapes, axis=0, return_inverse=True)
@@ -157,7 +159,7 @@ def make_shards(shapes: NDArray[np.int64], repeats: int = 1) -> tuple[Shard, ...
 
 
 def _factors(options: RunOptions, denoiser: DenoiserRecord) -> tuple[float, ...]:
-    """What the level is multiplied by: only where it is given, and to one that uses it, can it be wrong."""
+    """Factors on the noise level; other than 1 only if the level is given to a denoiser that uses it."""
     if denoiser.sigma_use == "unused" or options.protocol.sigma != "given":
         return (1.0,)
     return (1.0, *(factor for factor in dict.fromkeys(options.sigma_errors) if factor != 1))
@@ -167,7 +169,7 @@ def _plan_denoiser(text: str, registry: Registry) -> DenoiserRecord:
     spec, tuned = apply_tuned(parse_spec(text))
     entry = registry.denoiser(spec)
     content = ""
-    # A wrong value is found now; a constructor that fails without any is the plugin's fault and gets a row.
+    # Report a wrong value now. A constructor that fails without options is the plugin's fault and gets a row.
     if entry.values or entry.cls.files is not Denoiser.files:
         try:
             content = content_digest(entry.make())
@@ -176,7 +178,7 @@ def _plan_denoiser(text: str, registry: Registry) -> DenoiserRecord:
                 raise
     capabilities = entry.cls.capabilities
     return DenoiserRecord(
-        # The name of a file of tuned options says nothing of the row; its options do.
+        # The name of a file of tuned options says nothing about the row, but the options do.
         label=entry.spec if tuned else text.strip(),
         plugin=replace(entry.plugin, content=content),
         summary=entry.cls.summary,
@@ -192,7 +194,7 @@ def _plan_denoiser(text: str, registry: Registry) -> DenoiserRecord:
 
 def _plan_metric(text: str, registry: Registry) -> MetricRecord:
     entry = registry.metric(text)
-    entry.make()  # a wrong value is found now
+    entry.make()  # reports a wrong value now
     cls = entry.cls
     title = entry.label.replace(entry.name, cls.title or entry.name, 1)
     return MetricRecord(
@@ -201,8 +203,8 @@ def _plan_metric(text: str, registry: Registry) -> MetricRecord:
 
 
 def _once(planned: Iterable[P]) -> tuple[P, ...]:
-    """Each thing once, as it was typed first: two spellings of a thing mean the same one."""
-    found: dict[str, P] = {}
-    for one in planned:
-        found.setdefault(one.spec, one)
-    return tuple(found.values())
+    """Each record once, as first typed: two spellings may mean the same thing."""
+    unique: dict[str, P] = {}
+    for record in planned:
+        unique.setdefault(record.spec, record)
+    return tuple(unique.values())

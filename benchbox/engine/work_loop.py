@@ -1,7 +1,7 @@
 """Hands tasks to worker processes and collects results; a worker that hangs, dies or grows too large is killed.
 
-Each of N slots, a thread, keeps one worker process busy with tasks from one queue. A plugin that hangs, dies or takes
-all memory makes its own task fail and touches no other queue.
+Each of N threads ("slots") keeps one worker process busy with tasks from one queue. A plugin that hangs, dies or takes
+all memory fails its own task and affects no other queue.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from benchbox.records.outcomes import Failure
 from benchbox.system.program import MemoryLimitPassed, TimeLimitPassed, timeout_reason
 
 _POLL_S = 0.2
-_INTERRUPT_S = 1.0  # what ends a worker may be an interrupt of the whole run, which is known of a moment later
-_WORTH_S = 1.0  # a further worker takes a good part of a second to warm up
+_INTERRUPT_S = 1.0  # an interrupt kills workers a moment before this process learns of it
+_WORTH_S = 1.0  # a further worker needs most of a second to warm up
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 T = TypeVar("T")
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 @dataclass
 class WorkQueue(Generic[Task]):
-    """Tasks that may share a worker process; it runs no others."""
+    """Tasks that share worker processes with each other and with nothing else, such as those of one denoiser."""
 
     name: str
     log: Path  # file that takes what its workers print
@@ -45,17 +45,19 @@ class WorkQueue(Generic[Task]):
 
     @property
     def left_s(self) -> float:
-        """Seconds that its workers need for what waits, judged by what was done; infinite where nothing was."""
+        """Estimated seconds to finish the queue from the pace so far; infinite before its first result."""
         if not self.done:
             return float("inf") if self.tasks else 0.0
         return len(self.tasks) * self.spent_s / self.done / max(1, self.workers)
 
 
 class WorkLoop(Generic[Task, Result]):
-    """Has queues of tasks worked off.
+    """Runs queues of tasks in worker processes.
 
-    A slot whose queue is empty turns to an untouched queue, then helps where most is left, so that no core idles while
-    work remains.
+    A slot with an empty queue takes an untouched queue, then helps the one with most time left, so that no core idles
+    while work remains. `function`, defined in a module, is called in a worker with ``argument(task)``; `what` names a
+    task in timeout messages; tasks that are no longer wanted are skipped. `on_result` and `on_worker` (for each queue
+    that gets a worker) are called by several threads at once.
     """
 
     def __init__(
@@ -80,7 +82,7 @@ class WorkLoop(Generic[Task, Result]):
         self._stop = threading.Event()
 
     def run(self, context: WorkerContext, queues: Sequence[WorkQueue[Task]], slots: int) -> None:
-        """Do all the work; on an interrupt or an error abandon the tasks under way and raise."""
+        """Run all tasks; on an interrupt or an error, abandon running tasks and raise."""
         slots = min(slots, sum(len(queue.tasks) for queue in queues))
         with concurrent.futures.ThreadPoolExecutor(max(1, slots)) as threads:
             futures = [threads.submit(self._slot, context, queues) for _ in range(slots)]
@@ -111,7 +113,7 @@ class WorkLoop(Generic[Task, Result]):
             return chosen
 
     def _serve(self, queue: WorkQueue[Task], context: WorkerContext) -> None:
-        """Keep one worker process busy until the queue is empty."""
+        """Feed one worker process until the queue is empty."""
         self._on_worker(queue)
         with Worker(context, queue.log) as worker:
             try:
@@ -136,7 +138,7 @@ class WorkLoop(Generic[Task, Result]):
         return None
 
     def _attempt(self, worker: Worker, task: Task) -> Result | Failure:
-        """Have a task done; raises `Stopped` if the loop was stopped meanwhile."""
+        """Run a task, once more after SIGKILL; raises `Stopped` if the loop was stopped meanwhile."""
         try:
             return self._call(worker, task)
         except WorkerDied as died:
@@ -144,7 +146,7 @@ class WorkLoop(Generic[Task, Result]):
                 raise Stopped from died
             if died.code != -signal.SIGKILL:
                 return _failure(died)
-        # The system kills what is in the way when memory is short, whoever took it: such a task gets one more try.
+        # When memory runs out, the kernel may kill a worker that did not cause it, so the task gets a second chance.
         try:
             return self._call(worker, task)
         except WorkerDied as died:
@@ -162,7 +164,7 @@ class WorkLoop(Generic[Task, Result]):
             return Failure("out of memory", limits.memory_reason)
         except (WorkerDied, Stopped):
             raise
-        except Exception as error:  # what a plugin has made of an answer may not unpickle
+        except Exception as error:  # an answer that a plugin has tampered with may not unpickle
             result = error
         if isinstance(result, ImagesLost):
             raise result
@@ -180,9 +182,10 @@ def _failure(died: WorkerDied) -> Failure:
 def _completed(
     futures: Iterable[concurrent.futures.Future[T]],
 ) -> Iterator[concurrent.futures.Future[T]]:
-    """Give futures as they end, like `concurrent.futures.as_completed`, and hear signals meanwhile.
+    """Yield futures as they complete, like `concurrent.futures.as_completed`, but handle signals meanwhile.
 
-    That one waits for ever, and a signal that another thread takes does not wake the main thread, which alone hears it.
+    `as_completed` blocks without a timeout. Python runs signal handlers in the main thread only, and a signal delivered
+    to another thread would not wake it up.
     """
     left = set(futures)
     while left:

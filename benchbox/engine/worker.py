@@ -1,4 +1,4 @@
-"""Runs inside a worker process: answers one call after another by a value or by what went wrong."""
+"""Runs inside a worker process: answers each call with its value or a `Failure`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from benchbox.system.guardian import adopt_orphans, end_with_parent
 
 _REASON = 500
 _DETAIL = 2**20
-"""Characters of an exception that are kept, because a plugin may put a whole stack into its message."""
+"""Characters kept of an exception, because a plugin may put a whole image stack into its message."""
 
 
 def main(connection: int, output: int | None = None) -> None:
-    """Be a worker: read where to work, then a function and its arguments at a time, until nobody wants more.
+    """Read the settings, then one function with its arguments at a time, until the connection is closed.
 
-    It leads a process group of its own, so that what a plugin starts can be ended with it.
+    `connection` and `output` are file descriptors. The worker leads its own process group and adopts orphans, so that
+    everything a plugin starts can be killed with it.
     """
     end_with_parent()
     adopt_orphans()
@@ -45,17 +46,17 @@ def main(connection: int, output: int | None = None) -> None:
 
 
 def _answer(function: Callable[..., object], arguments: tuple[Any, ...]) -> bytes:
-    """The value of a call as bytes; a `Failure` in its place if it raises, and an exception if the run must stop."""
+    """Pickled value of a call: a `Failure` if it raises, an exception if the run must stop."""
     value: object
     try:
         value = function(*arguments)
     except ImagesLost as error:
         value = error
-    except BaseException as error:  # a plugin that calls sys.exit() must not end this process, or the run
+    except BaseException as error:  # BaseException: a plugin may call sys.exit()
         value = failure_of(error)
     try:
         return pickle.dumps(value)
-    except Exception as error:  # a plugin may meddle with what a value is made of, and even a `Failure` then fails
+    except Exception as error:  # a plugin may break the classes of a value, and pickling with them
         return pickle.dumps(error)
 
 
@@ -64,7 +65,7 @@ def failure_of(error: BaseException) -> Failure:
     status: Status = "contract" if isinstance(error, ContractError) else "failed"
     try:
         lines = str(error).strip().splitlines()
-    except Exception:  # not every exception can be printed
+    except Exception:  # __str__ of a foreign exception may raise
         lines = []
     if isinstance(error, BenchboxError):
         reason = error.message + (f" ({error.hint})" if error.hint else "")

@@ -28,19 +28,19 @@ from benchbox.system.output import OutputKeeper
 from benchbox.system.program import MemoryLimitPassed, TimeLimitPassed
 
 HELD_BACK = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that the fork server never hears: it ends after this process, and cleans up."""
+"""Signals blocked in the fork server, which must outlive this process to clean up after it."""
 NUMBER = struct.Struct("<q")
-"""How the fork server sends the number of a worker, and later its exit code."""
+"""Format in which the fork server reports the PID of a worker, and later its exit code."""
 _SERVER = "import sys; from benchbox.engine.forkserver import main; main(int(sys.argv[1]))"
 _POLL_S = 0.2
-_GRACE_S = 1.0  # exit handlers of a plugin may take this long
+_GRACE_S = 1.0  # time for the exit handlers of a plugin
 _END_S = 10.0
 
 
 class WorkerDied(Exception):
-    """The process ended without an answer; `code` is as for `subprocess.Popen.returncode`.
+    """The process ended without an answer; `code` is its exit code, as in `subprocess.Popen.returncode`.
 
-    None where it closed its connection and went on, so that it had to be ended.
+    `code` is None if the process closed its connection but kept running, so that it had to be killed.
     """
 
     def __init__(self, code: int | None) -> None:
@@ -49,12 +49,15 @@ class WorkerDied(Exception):
 
 
 class Stopped(Exception):
-    """The answer is not wanted any more."""
+    """The call was cancelled."""
 
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """Where a worker works: as if the process that asked for it had started it."""
+    """Import path, working folder and environment of a worker, the same as in the process that requested it.
+
+    Workers are forked from a server that started earlier, so they would otherwise miss later changes.
+    """
 
     path: list[str]  # folders to import from
     folder: str  # working folder
@@ -62,34 +65,35 @@ class WorkerSettings:
 
     @staticmethod
     def here(scratch: Path | None = None) -> WorkerSettings:
-        """Those of this process, with a folder of their own for temporary files."""
+        """Settings of this process, with `scratch` as the folder for temporary files."""
         try:
             folder = os.getcwd()  # noqa: PTH109
-        except FileNotFoundError:  # it was removed, and nobody may need it
+        except FileNotFoundError:  # the folder was deleted, which matters only if a plugin uses it
             folder = os.sep
-        own = {"TMPDIR": str(scratch)} if scratch else {}
-        return WorkerSettings([entry or folder for entry in sys.path], folder, os.environ | own)
+        temporary = {"TMPDIR": str(scratch)} if scratch else {}
+        return WorkerSettings([entry or folder for entry in sys.path], folder, os.environ | temporary)
 
     def enter(self) -> None:
-        """Work there; libraries that are imported from now on use one thread."""
+        """Apply the settings to this process; libraries imported from now on use one thread."""
         sys.path[:] = self.path
         os.chdir(self.folder)
         os.environ.clear()
         os.environ.update(self.environment | thread_environment(1))
-        tempfile.tempdir = None  # what it was before
+        tempfile.tempdir = None  # forget the server's cached choice
 
 
 class WorkerContext:
-    """The fork server: a clean process that holds the harness and no plugin, from which workers are forked.
+    """The fork server: a clean process with the engine but no plugin, from which workers are forked.
 
-    Use `worker_context`, which starts one for this process.
+    A fork is ready in milliseconds, because everything is imported already. `worker_context` returns the server of this
+    process.
     """
 
     def __init__(self) -> None:
         self.used = False
-        """Whether a worker was ever asked for."""
+        """Whether a worker was ever requested."""
         self.control, theirs = socket.socketpair()
-        # -P: a file in the working directory must not pass for a library.
+        # -P: a file in the working directory must not shadow a library.
         command = [sys.executable, "-P", "-c", _SERVER, str(theirs.fileno())]
         with theirs, _blocked(HELD_BACK):
             self._server = subprocess.Popen(
@@ -101,18 +105,18 @@ class WorkerContext:
             )
 
     def Process(self, target: Callable[..., object], args: Sequence[Any] = ()) -> WorkerProcess:
-        """A worker that is given one call when it starts, like the processes of a `multiprocessing` context."""
+        """A worker that makes one call when it starts, like the processes of a `multiprocessing` context."""
         return WorkerProcess(self, WorkerSettings.here(), target=(target, tuple(args)))
 
     @property
     def alive(self) -> bool:
-        """Whether workers can be forked from it."""
+        """Whether the server still runs."""
         return self._server.poll() is None
 
     def end(self, timeout_s: float = _END_S) -> None:
-        """End all workers, what they have started, and the server."""
+        """Shut down the server, which first kills all workers and their descendants."""
         self.control.close()
-        if not self.used:  # it has nothing to clean up, and may be importing for a while yet
+        if not self.used:  # nothing to clean up, and it may still be importing: do not wait for that
             self._server.kill()
         try:
             self._server.wait(timeout_s)
@@ -121,7 +125,10 @@ class WorkerContext:
             self._server.wait()
 
     def forget(self) -> None:
-        """In a fork of this process: leave the server, which ends once nobody holds its socket, to the parent."""
+        """In a fork of this process: leave the server to the parent.
+
+        The server exits once nobody holds its socket, so every copy of the socket must be closed.
+        """
         self.control.close()
         self._server.returncode = 0
 
@@ -131,20 +138,20 @@ _lock = threading.Lock()
 
 
 def worker_context() -> WorkerContext:
-    """Give the fork server of this process; start it unless it runs already."""
+    """The fork server of this process, started on first use or if it has died."""
     global _context
     with _lock:
         if _context is None or not _context.alive:
             try:
                 _context = WorkerContext()
             except OSError as error:
-                raise BenchboxError(f"worker processes cannot be started: {error}", hint=TEMPORARY_HINT) from error
+                raise BenchboxError(f"cannot start worker processes: {error}", hint=TEMPORARY_HINT) from error
         return _context
 
 
 @atexit.register
 def end_server() -> None:
-    """End the fork server of this process, if there is one."""
+    """Shut down the fork server of this process, if it has one."""
     global _context
     if _context is not None:
         _context.end()
@@ -159,19 +166,27 @@ def _forget_server() -> None:
         _context = None
 
 
-# A worker of `multiprocessing`, or a daemon that a plugin has forked, must not keep the server of its parent alive.
+# A `multiprocessing` worker or a daemon of a plugin inherits the socket, which would keep the parent's server alive.
 os.register_at_fork(after_in_child=_forget_server)
 
 
 def abandon_all() -> None:
-    """End every worker and leave no file: this process is about to exit at once, and guarded programs end with it."""
+    """Kill every worker and delete temporary files, because this process is about to exit without unwinding.
+
+    Guarded programs need no care here: their guardians see this process exit.
+    """
     with contextlib.suppress(Exception):
         end_server()
     remove_all()
 
 
 class WorkerProcess:
-    """A fork of the server that answers one call after another, until its connection is closed."""
+    """A fork of the server that answers one call after another until its connection is closed.
+
+    Calls and answers travel over `connection`. A second socket, the lifeline, carries what the server knows: first the
+    PID, then the exit code. Shutting the lifeline down tells the server to kill the worker and what it left behind.
+    `output` is a file descriptor for everything it prints, `target` its first call.
+    """
 
     def __init__(
         self,
@@ -189,11 +204,11 @@ class WorkerProcess:
         self.exitcode: int | None = None
 
     def start(self) -> None:
-        """Ask the server for the process."""
+        """Request the process from the server."""
         ours, theirs = socket.socketpair()
         self._lifeline, their_life = socket.socketpair()
         self.connection: Connection[Any, Any] = Connection(ours.detach())
-        with theirs, their_life, contextlib.suppress(OSError):  # `join` then finds the server gone
+        with theirs, their_life, contextlib.suppress(OSError):  # if the server is gone, `join` reports it
             files = [their_life.fileno(), theirs.fileno(), *self._output]
             self._context.used = True
             socket.send_fds(self._context.control, [b"w"], files)
@@ -202,13 +217,13 @@ class WorkerProcess:
                 self.connection.send(self._target)
 
     def started(self, timeout_s: float) -> bool:
-        """Wait for the server, which may still be importing the ruler, to fork the process."""
+        """Wait until the server, which may still be importing, has forked the process."""
         if self.pid is None and multiprocessing.connection.wait([self._lifeline], timeout_s):
             self.pid = self._number()
         return self.pid is not None
 
     def join(self, timeout_s: float = _END_S) -> int | None:
-        """Wait for its end; gives the exit code, None when it is still running."""
+        """Wait for the process to exit; returns its exit code, or None if it is still running."""
         end = time.monotonic() + timeout_s
         while self.exitcode is None and multiprocessing.connection.wait(
             [self._lifeline], max(0.0, end - time.monotonic())
@@ -221,7 +236,7 @@ class WorkerProcess:
         return self.exitcode
 
     def end(self, grace_s: float = 0.0) -> None:
-        """End it and all that it started, after some time to exit by itself."""
+        """Give the process `grace_s` seconds to exit, then kill it and its descendants."""
         self.connection.close()
         if self.join(grace_s) is None:
             with contextlib.suppress(OSError):
@@ -230,14 +245,14 @@ class WorkerProcess:
             self._lifeline.close()
 
     def _clean_up(self) -> None:
-        """Have the server end what the process has left behind; it closes its side when that is done."""
+        """Have the server kill what the process left behind; the server closes its side once that is done."""
         with self._lifeline, contextlib.suppress(OSError):
             self._lifeline.settimeout(_END_S)
             self._lifeline.shutdown(socket.SHUT_WR)
             self._lifeline.recv(1)
 
     def _number(self) -> int:
-        """What the server says next; when it is gone, so is the process: the system kills it with the server."""
+        """Next number from the server; if it is gone, the kernel has killed the worker with it (PR_SET_PDEATHSIG)."""
         try:
             data = self._lifeline.recv(NUMBER.size, socket.MSG_WAITALL)
         except OSError:
@@ -246,20 +261,20 @@ class WorkerProcess:
 
 
 class Worker:
-    """A worker process that is started when it is first needed, and again when it has died.
+    """A worker process that starts with the first call and again after it has died; its output goes to `log`.
 
-    On leaving, it and all that it started are ended, and its temporary files removed.
+    On leaving, the process and its descendants are killed and its temporary files deleted.
     """
 
     def __init__(self, context: WorkerContext, log: Path) -> None:
         self.abandoned = False
-        """Whether its work is not wanted any more: on leaving it is then ended at once."""
+        """Whether its work is no longer needed, so that leaving kills it without grace."""
         self._context = context
         self._log = log
         self._process: WorkerProcess | None = None
 
     def __enter__(self) -> Worker:
-        """Make its folder and its output; the process starts with the first call."""
+        """Create the temporary folder and the output pipe; the process starts with the first call."""
         with contextlib.ExitStack() as stack:
             folder = stack.enter_context(temporary_folder())
             self._scratch = folder / "t"
@@ -268,7 +283,7 @@ class Worker:
                 keeper = stack.enter_context(OutputKeeper(self._log, folder))
                 self._output = stack.enter_context(keeper.pipe.open("wb", buffering=0))
             except OSError as error:
-                raise BenchboxError(f"a worker process cannot be started: {error}", hint=TEMPORARY_HINT) from error
+                raise BenchboxError(f"cannot start a worker process: {error}", hint=TEMPORARY_HINT) from error
             self._stack = stack.pop_all()
         return self
 
@@ -287,13 +302,18 @@ class Worker:
         too_large: Callable[[int], bool],
         stop: threading.Event,
     ) -> Any:
-        """Have the process call a function; an exception comes back as `worker.main` says."""
+        """Have the process call a module-level function; exceptions are returned as values, see `worker`.
+
+        `timeout_s` does not include starting the process. `too_large` receives the PID and says whether the process
+        and its descendants exceed the memory limit. Before it raises `TimeLimitPassed`, `MemoryLimitPassed`, `Stopped`
+        (because `stop` is set) or `WorkerDied`, the process is killed.
+        """
         try:
             process = self._started(stop)
-            with contextlib.suppress(OSError):  # the answer then is its end
+            with contextlib.suppress(OSError):  # a dead process is detected below
                 process.connection.send((function, (argument,)))
             end = time.monotonic() + timeout_s
-            # A process that has died closes its end, which is something to read.
+            # poll() also returns when the process dies, because that closes its end of the connection.
             while not process.connection.poll(_POLL_S):
                 if stop.is_set():
                     raise Stopped
@@ -330,7 +350,7 @@ class Worker:
 
 @contextlib.contextmanager
 def _blocked(signals: Iterable[signal.Signals]) -> Iterator[None]:
-    """Hold signals back from this thread for a while, and from what it starts for good."""
+    """Block signals in this thread; processes started inside the block keep them blocked for good."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield

@@ -66,7 +66,7 @@ def test_weights_that_change_are_named_and_never_mixed(
     outcomes[0].unlink()
     weights.write_text("0.8")
     refused = benchbox("run", "--resume", first.name, code=2).stderr
-    assert f"'gain:weights={weights}' is not what it was when run {first.name} began" in refused
+    assert f"'gain:weights={weights}' differs from when run {first.name} began" in refused
     assert "weights, changed since" in refused
     weights.write_text("0.9")
     benchbox("run", "--resume", first.name)
@@ -101,7 +101,7 @@ def test_weights_that_change_during_a_run_fail_the_row(
 
 @pytest.mark.process
 def test_a_file_that_is_not_there_is_said_before_anything_runs(gain: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(BenchboxError, match=r"gain: the files that it depends on cannot be read: FileNotFoundError"):
+    with pytest.raises(BenchboxError, match=r"gain: cannot read the files it depends on: FileNotFoundError"):
         planned(f"gain:weights={tmp_path}/nothing", gain[0])
     assert planned("gain", gain[0]).plugin.content == "", "what fails without any option gets a row"
 
