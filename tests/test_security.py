@@ -341,4 +341,4 @@ def test_a_program_that_a_foreign_run_names_is_not_started(benchbox: Command, tm
         refused = benchbox(*arguments, code=2, **ours).stderr
         assert "starts a program that you have not run on this machine" in refused
     assert not (tmp_path / "ran").exists()
-    assert "changed since" in benchbox("replay", run.name, **theirs).stdout
+    assert "have changed" in benchbox("replay", run.name, **theirs).stdout

@@ -1,4 +1,4 @@
-"""Opens the images of a run, the same in every process, and draws a subset for `--limit`."""
+"""Opens the images of a run identically in every process, and draws a subset for `--limit`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from benchbox.store import RunStore
 
 BUILT_IN = "sample"
 GENERIC = "images"
-"""Takes any folder with pictures, so it is asked last."""
+"""Accepts any folder with pictures, so it is tried last."""
 
 
 def open_images(
@@ -35,7 +35,11 @@ def open_images(
     datasets: Mapping[str, Dataset],
     drop_duplicates: bool = False,
 ) -> ImageSet:
-    """Open the images of a run."""
+    """Open images, without a path those of the built-in sample; without `dataset` its type is detected.
+
+    An empty `split` means the data set's default. `limit` images are drawn with `seed`, all if it is None.
+    `drop_duplicates` leaves out images with a duplicate in the Training split, and all but the first of repeated ones.
+    """
     chosen = choose_dataset(path, dataset, datasets)
     images = chosen.load(path, split=split, skip_bad=skip_bad)
     if drop_duplicates:
@@ -44,7 +48,7 @@ def open_images(
 
 
 def choose_dataset(path: Path | None, dataset: str | None, datasets: Mapping[str, Dataset]) -> Dataset:
-    """Find the data set of a path."""
+    """Data set for a path; raises `BenchboxError` if none or several recognise it."""
     if dataset is not None:
         if dataset not in datasets:
             raise BenchboxError(f"unknown data set '{dataset}'", hint=did_you_mean(dataset, datasets))
@@ -55,7 +59,7 @@ def choose_dataset(path: Path | None, dataset: str | None, datasets: Mapping[str
     specific = [name for name in datasets if name != GENERIC]
     takers = [name for name in specific if datasets[name].recognises(path)]
     if len(takers) > 1:
-        raise BenchboxError(f"{path} may be {' or '.join(takers)}", hint=f"say which: --dataset {takers[0]}")
+        raise BenchboxError(f"{path} may be {' or '.join(takers)}", hint=f"name one, such as --dataset {takers[0]}")
     if takers:
         return datasets[takers[0]]
     if GENERIC in datasets and datasets[GENERIC].recognises(path):
@@ -63,23 +67,23 @@ def choose_dataset(path: Path | None, dataset: str | None, datasets: Mapping[str
     if path.is_file():
         refuse_known_mistakes(path, read_head(path))
     raise BenchboxError(
-        f"{path} is none of the known kinds of data (tried {', '.join(sorted(datasets))})",
+        f"{path} is not a known type of data set (tried {', '.join(sorted(datasets))})",
         hint="give fer2013.csv, a folder of PNG, JPEG, TIFF or BMP files, or nothing for the built-in sample",
     )
 
 
 def limit_images(images: ImageSet, limit: int, seed: int) -> ImageSet:
-    """Draw images without replacement.
+    """Draw at most `limit` images without replacement, in their original order.
 
-    An image's place in the draw is a hash of seed and id, so the same images are drawn on every machine and by every
-    version of numpy, and a smaller draw is part of a larger one. They stay in their order.
+    Images are drawn by a hash of seed and id, so every machine and every version of numpy draws the same ones, and a
+    smaller draw is part of a larger one.
     """
     if limit < 1:
-        raise BenchboxError(f"--limit {limit}: at least one image is needed", hint="give a number from 1")
+        raise BenchboxError(f"--limit {limit}: too few images", hint="give a number of at least 1")
     if limit >= len(images):
         if limit == len(images):
             return images
-        note = f"{limit} images asked for, all {len(images)} used"
+        note = f"--limit {limit} exceeds the data set; all {len(images)} images used"
         return replace(images, notes=(*images.notes, note))
     places = np.array([xxhash.xxh3_64_intdigest(f"{seed}\0{one}".encode()) for one in images.ids], dtype=np.uint64)
     drawn = np.sort(np.argsort(places, kind="stable")[:limit])
@@ -87,7 +91,7 @@ def limit_images(images: ImageSet, limit: int, seed: int) -> ImageSet:
 
 
 def open_data(request: DataRequest, datasets: Mapping[str, Dataset]) -> ImageSet:
-    """Open what was asked for."""
+    """Open the images of a data request."""
     return open_images(
         Path(request.path) if request.path else None,
         dataset=request.dataset or None,
@@ -101,7 +105,7 @@ def open_data(request: DataRequest, datasets: Mapping[str, Dataset]) -> ImageSet
 
 
 def describe_data(images: ImageSet, kind: type[Dataset]) -> DataRecord:
-    """What was opened, for the record."""
+    """Describe the opened images for the record of a run."""
     sizes = np.unique(images.shapes, axis=0)
     first, last = (f"{height}x{width}" for height, width in (sizes[0], sizes[-1]))
     return DataRecord(
@@ -127,8 +131,8 @@ def note_overlaps(store: RunStore, registry: Registry, on_event: Callable[[Event
     fitted on, or hashes of them, are then at hand. The faces of FER2013 take half a minute, once; the result is cached.
     """
     record = store.record
-    open_ones = {key: one for key, one in store.outcomes().items() if _is_open(record.data, one)}
-    if not open_ones:
+    unchecked = {key: outcome for key, outcome in store.outcomes().items() if _is_unchecked(record.data, outcome)}
+    if not unchecked:
         return
     on_event(StageStarted("looking for scored images in the training data"))
     dataset = registry.dataset(record.request.dataset).make()
@@ -136,9 +140,9 @@ def note_overlaps(store: RunStore, registry: Registry, on_event: Callable[[Event
     path = Path(record.request.path) if record.request.path else None
     repeats = find_repeats(images, dataset, path, skip_bad=record.request.skip_bad)
     if repeats.compared:
-        for key, outcome in open_ones.items():
+        for key, outcome in unchecked.items():
             store.write_outcome(key, replace(outcome, overlap=int(repeats.in_training.sum())))
 
 
-def _is_open(data: DataRecord, outcome: Outcome) -> bool:
+def _is_unchecked(data: DataRecord, outcome: Outcome) -> bool:
     return outcome.status == "ok" and outcome.overlap is None and is_trained_beside(data, outcome)

@@ -1,4 +1,4 @@
-"""Pictures of a few images per noise, chosen by rule once the scores are known."""
+"""Makes pictures of a few images per noise, chosen by rules once the scores are known."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from benchbox.stats.summaries import average_repeats, counted
 from benchbox.store import IMAGE, RunStore, noise_key
 
 SIDE = 96
-"""Larger images are cut to this many pixels around their centre."""
+"""Side of a picture in pixels; larger images are cropped to their centre."""
 MOST_REPEATS = 8
 Kept = list[tuple[int, int, NDArray[np.float32]]]
 
 
 @dataclass(frozen=True)
 class PreviewTask:
-    """Images that one denoiser is to denoise again, as a plain value."""
+    """Images that one denoiser denoises again, as a value that is sent to a worker."""
 
     denoiser: PluginSpec
     condition: Condition
     indices: tuple[int, ...]  # positions in the image set
-    repeats: int  # noises of each image
+    repeats: int  # noises per image
 
 
 @dataclass(frozen=True)
 class _PreviewWork:
-    """The cell whose pictures are to be made, and the task of its worker."""
+    """A cell that needs pictures, and the task for its worker."""
 
     cell: Cell
     task: PreviewTask
@@ -53,15 +53,15 @@ def make_previews(
     limits: Limits,
     on_event: Callable[[Event], None],
 ) -> None:
-    """Keep the pictures that are missing of a scored run.
+    """Make the missing pictures of a scored run.
 
-    The images are those of `choose_images`, in which rows that have seen scored images take no part where there are
-    others; all denoisers of a noise show the same ones, with the noise that was scored. Where a denoiser fails now it
-    goes without pictures, and its log says why: a run does not fail for them.
+    All denoisers on a noise show the same images, those of `choose_images`, with the noise that was scored. Rows with
+    training overlap have no say in the choice if there are others. A failure is logged and leaves a row without
+    pictures; it does not fail the run. `on_event` is never called by two threads at once.
     """
     outcomes = store.outcomes()
     queues: dict[str, WorkQueue[_PreviewWork]] = {}
-    denoisers = {one.spec: one for one in store.record.denoisers}
+    denoisers = {denoiser.spec: denoiser for denoiser in store.record.denoisers}
     repeats = min(store.record.protocol.repeats, MOST_REPEATS)
     for noise, condition in conditions.items():
         cells = [
@@ -102,10 +102,10 @@ def make_previews(
 def choose_images(
     scores: Mapping[str, NDArray[np.float64]], count: int, *, higher_is_better: bool
 ) -> tuple[tuple[int, str], ...]:
-    """Choose images to show by the scores alone.
+    """Choose at most `count` images by their scores (shape (N,) per denoiser); returns positions with reasons.
 
-    In this order: the image of the leader's median score, its worst, its best, the one in which the two leaders differ
-    most; then images evenly spread over the leader's scores. One that is chosen already gives way to the next.
+    In this order: the leader's median, worst and best image, the one on which the two leaders differ most, then images
+    spread evenly over the leader's scores. If a rule selects an image that is already chosen, its next one is taken.
     """
     if not scores:
         return ()
@@ -140,7 +140,7 @@ def choose_images(
 
 
 def denoise_previews(task: PreviewTask) -> dict[str, Any]:
-    """Denoise chosen images again."""
+    """Denoise the chosen images again; returns their columns and pictures."""
     kept: Kept = []
     for group in _by_size(task.condition, task.indices):
         for repeat in range(task.repeats):
@@ -149,12 +149,12 @@ def denoise_previews(task: PreviewTask) -> dict[str, Any]:
             denoiser = make_denoiser(task.denoiser, shape)
             sigma_told, _ = known_sigma(denoiser.capabilities.sigma, task.condition.protocol, noisy, sigma_true)
             denoised = check_denoised(denoiser.denoise(noisy, sigma_told), shape)
-            kept += [(int(index), repeat, _cut(one)) for index, one in zip(group, denoised, strict=True)]
+            kept += [(int(index), repeat, _crop(picture)) for index, picture in zip(group, denoised, strict=True)]
     return _ordered(kept, task.indices)
 
 
 def _inputs(store: RunStore, condition: Condition, cells: Sequence[Cell], repeats: int) -> tuple[int, ...]:
-    """Choose the images of a noise and keep them clean and noisy, unless that is done; give their positions."""
+    """Choose the images of a noise, unless done, and store them clean and noisy; returns their positions."""
     key = noise_key(condition.noise.spec)
     columns, _ = store.previews(key)
     if columns:
@@ -176,7 +176,7 @@ def _inputs(store: RunStore, condition: Condition, cells: Sequence[Cell], repeat
         for repeat in range(repeats):
             both = draw(condition, group, repeat)[:2]
             for kept, stack in zip((clean, noisy), both, strict=True):
-                kept += [(int(index), repeat, _cut(one)) for index, one in zip(group, stack, strict=True)]
+                kept += [(int(index), repeat, _crop(picture)) for index, picture in zip(group, stack, strict=True)]
     table = _ordered(clean, indices)
     why = np.array([chosen[int(index)] for index in table[IMAGE]], dtype=object)
     pictures = {"clean": table["pictures"], "noisy": _ordered(noisy, indices)["pictures"]}
@@ -185,31 +185,31 @@ def _inputs(store: RunStore, condition: Condition, cells: Sequence[Cell], repeat
 
 
 def _by_size(condition: Condition, indices: Sequence[int]) -> list[NDArray[np.intp]]:
-    """Positions in groups of one image size."""
+    """Positions grouped by image size."""
     shapes = image_set(condition).shapes[list(indices)]
     _, groups = np.unique(shapes, axis=0, return_inverse=True)
     groups = groups.reshape(-1)
     return [np.asarray(indices, dtype=np.intp)[groups == group] for group in range(groups.max() + 1)]
 
 
-def _cut(image: Images) -> NDArray[np.float32]:
-    """Its middle, where it is larger than a preview may be."""
+def _crop(image: Images) -> NDArray[np.float32]:
+    """The centre of an image, if it is larger than `SIDE`."""
     height, width = image.shape
     top, left = max(0, (height - SIDE) // 2), max(0, (width - SIDE) // 2)
     return image[top : top + SIDE, left : left + SIDE].copy()
 
 
 def _ordered(kept: Kept, indices: Sequence[int]) -> dict[str, Any]:
-    """Columns and pictures in the order of the choice, the repeats of an image together."""
+    """Columns and pictures in the order of the choice, with the repeats of an image together."""
     place = {index: number for number, index in enumerate(indices)}
-    kept = sorted(kept, key=lambda one: (place[one[0]], one[1]))
+    kept = sorted(kept, key=lambda entry: (place[entry[0]], entry[1]))
     return {
-        IMAGE: np.array([one[0] for one in kept], dtype=np.int32),
-        "repeat": np.array([one[1] for one in kept], dtype=np.int32),
-        "pictures": [one[2] for one in kept],
+        IMAGE: np.array([index for index, _, _ in kept], dtype=np.int32),
+        "repeat": np.array([repeat for _, repeat, _ in kept], dtype=np.int32),
+        "pictures": [picture for _, _, picture in kept],
     }
 
 
 def _outwards(order: NDArray[np.intp], place: int) -> NDArray[np.intp]:
-    """An order of images by their distance from a place in it."""
+    """An order of images, rearranged by the distance from a place in it."""
     return order[np.argsort(np.abs(np.arange(len(order)) - place), kind="stable")]

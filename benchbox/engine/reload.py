@@ -19,40 +19,43 @@ from benchbox.system.cache import CacheFolder
 
 
 def remember_trusted(registry: Registry, denoisers: Sequence[DenoiserRecord]) -> None:
-    """Note that the user asked for these plugin files, and for the programs that these rows start."""
+    """Remember that the user has run these plugin files, and the programs that these denoisers start."""
     cache = CacheFolder("trusted")
     files = [provider.target for provider in registry.providers if provider.kind == "file"]
     for text in (*files, *_programs(registry, denoisers)):
         if not _is_known(text):
-            with contextlib.suppress(BenchboxError):  # it is then asked for again
+            with contextlib.suppress(BenchboxError):  # the user is then asked again
                 cache.write_json(_entry(text), text)
 
 
 def require_trusted_files(files: Sequence[str], named: Sequence[Path], run_id: str) -> None:
-    """Make sure that the user has asked for these plugin files, now or in a run before."""
+    """Raise `BenchboxError` unless the user has named these plugin files, now or in an earlier run on this machine.
+
+    A run folder may come from anybody, and its record must not make benchbox execute a file.
+    """
     here = {str(path.resolve()) for path in named}
     for file in files:
         if file not in here and not _is_known(file):
             raise BenchboxError(
                 f"run {run_id} was made with the plugin file {file}, which you have not run on this machine",
-                hint=f"read it, and if you trust it add: --plugin {file}",
+                hint=f"read the file, and if you trust it add: --plugin {file}",
             )
 
 
 def require_trusted_programs(registry: Registry, record: RunRecord) -> None:
-    """Make sure that the user has run the rows of a run that start programs."""
+    """Raise `BenchboxError` unless the user has run all program-starting denoisers of a run on this machine."""
     for label in _programs(registry, record.denoisers):
         if not _is_known(label):
             raise BenchboxError(
                 f"run {record.run_id} starts a program that you have not run on this machine: {label}",
-                hint="if you trust it, name that row in a run of your own first",
+                hint="if you trust the program, run that denoiser in a run of your own first",
             )
 
 
 def _programs(registry: Registry, denoisers: Sequence[DenoiserRecord]) -> list[str]:
     found = []
     for denoiser in denoisers:
-        # By what will be built, not by what the row is called.
+        # Look at the class that will be built; the label is only text.
         entry = registry.denoisers.get(denoiser.plugin.name)
         if entry is not None and entry.cls.starts_programs:
             found.append(denoiser.plugin.spec)
@@ -70,13 +73,13 @@ def _entry(text: str) -> str:
 def reload_registry(
     record: RunRecord, limits: Limits, on_event: Callable[[Event], None], named: Sequence[Path] = ()
 ) -> Registry:
-    """Load the plugins that a run was made with, as they are today."""
+    """Load the plugins of a run in their current version; `named` are plugin files that the user trusts."""
     providers = [
-        *(one.plugin.provider for one in record.denoisers),
+        *(denoiser.plugin.provider for denoiser in record.denoisers),
         *(part.provider for noise in record.noises for part in noise.parts),
-        *(one.plugin.provider for one in record.metrics),
+        *(metric.plugin.provider for metric in record.metrics),
     ]
-    files = sorted({one.target for one in providers if one.kind == "file"})
+    files = sorted({provider.target for provider in providers if provider.kind == "file"})
     require_trusted_files(files, named, record.run_id)
     registry = load_registry([Path(file) for file in files], timeout_s=limits.timeout_s, on_event=on_event)
     require_trusted_programs(registry, record)
@@ -84,31 +87,31 @@ def reload_registry(
 
 
 def reload_images(record: RunRecord, registry: Registry) -> ImageSet:
-    """Open the images of a run again."""
+    """Open the images of a run again; raises `BenchboxError` if they have changed."""
     images = open_data(record.request, {name: entry.cls() for name, entry in registry.datasets.items()})
     if images.fingerprint != record.data.fingerprint:
         raise BenchboxError(
-            f"the images of {record.request.path or record.request.dataset} are not the ones that run "
-            f"{record.run_id} began with",
+            f"the images of {record.request.path or record.request.dataset} have changed since run "
+            f"{record.run_id} began",
             hint="restore them, or start a new run",
         )
     return images
 
 
 def providers_now(record: RunRecord, registry: Registry) -> dict[PluginSpec, Provider | None]:
-    """Where each denoiser, noise and metric of a run is from today, by what was recorded; None where it is missing."""
+    """Current provider of each recorded denoiser, noise and metric; None if it is missing."""
     recorded: dict[PluginSpec, Mapping[str, Entry[Any]]] = {
         **{denoiser.plugin: registry.denoisers for denoiser in record.denoisers},
         **{part: registry.noise_models for noise in record.noises for part in noise.parts},
-        **{one.plugin: registry.metrics for one in record.metrics},
+        **{metric.plugin: registry.metrics for metric in record.metrics},
     }
-    entries = {plugin: shelf.get(plugin.name) for plugin, shelf in recorded.items()}
+    entries = {plugin: registered.get(plugin.name) for plugin, registered in recorded.items()}
     return {plugin: entry.provider if entry else None for plugin, entry in entries.items()}
 
 
 def describe_change(record: RunRecord, before: PluginSpec, now: Provider | None) -> str:
-    """How a plugin differs from the one that a run was made with."""
+    """Message that a plugin differs from the one the run was made with."""
     return (
         f"'{before.name}' was {before.provider.label} {before.provider.version} when run "
-        f"{record.run_id} began, now it is {f'{now.label} {now.version}' if now else 'missing'}"
+        f"{record.run_id} began; now it is {f'{now.label} {now.version}' if now else 'missing'}"
     )

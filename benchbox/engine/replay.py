@@ -31,38 +31,37 @@ _NO_LIMITS = Limits()
 
 @dataclass(frozen=True)
 class ScoresReplayed:
-    """A column of scores, computed again."""
+    """A replayed column of scores."""
 
     images: int  # images scored
-    different: int  # images of which a score is not bit-identical
-    # of the absolute differences over all scores; infinite where a value stands against none
+    different: int  # images with a score that is not bit-identical
+    # of the absolute differences over all scores; infinite if only one of the two has a value
     largest: float
     mean: float
 
 
 @dataclass(frozen=True)
 class CellReplayed:
-    """A cell, computed again."""
+    """A replayed cell."""
 
-    # as the user of the run typed them
+    # as typed for the run
     denoiser: str
     noise: str
-    sigma_factor: float  # what the given noise level is multiplied by
-    # ``identical`` or ``different``; ``not replayed`` where the run has no scores of it; else how it ended this
-    # time
+    sigma_factor: float  # factor on the given noise level
+    # ``identical``, ``different``, ``not replayed`` if the run has no scores for it, or how the replay failed
     status: str
     reason: str = ""
-    # by metric; the first is ``noisy_mse``, which tells whether the noise is the same
+    # by metric; the first is ``noisy_mse``, which shows whether the noise is the same
     scores: dict[str, ScoresReplayed] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Replay:
-    """Cells of a run, computed again."""
+    """Replayed cells of a run."""
 
     run_id: str
     identical: bool  # whether every replayed score is bit-identical
-    warnings: tuple[str, ...]  # what is not as it was when the run was made
+    warnings: tuple[str, ...]  # changes since the run was made
     cells: tuple[CellReplayed, ...]
 
 
@@ -73,16 +72,23 @@ def replay_run(
     limits: Limits = _NO_LIMITS,
     plugin_files: Sequence[Path] = (),
 ) -> Replay:
-    """Compute cells again, in a folder that is thrown away, and compare."""
+    """Compute cells again in a temporary folder and compare; the run is only read.
+
+    `cell` is ``DENOISER@NOISE``, which includes all its sigma factors; empty for all cells. `plugin_files` are those
+    that the user trusts, besides the ones already run on this machine. Raises `BenchboxError` if there is no such cell
+    or no scores to compare with, the images have changed, or a plugin is missing.
+    """
     context = worker_context()
     record = store.record
     registry = reload_registry(record, limits, on_event, plugin_files)
     chosen = _choose(record, cell, registry)
     outcomes = store.outcomes()
-    replayed = tuple(one for one in chosen if (outcome := outcomes.get(one.key)) and outcome.status == "ok")
+    replayed = tuple(
+        candidate for candidate in chosen if (outcome := outcomes.get(candidate.key)) and outcome.status == "ok"
+    )
     if not replayed:
         raise BenchboxError(
-            f"run {record.run_id} completed none of the cells asked for", hint="benchbox leaderboard says why"
+            f"run {record.run_id} has no scores to replay", hint="see why its cells failed: benchbox leaderboard"
         )
     again, warnings = _as_now(replace(record, cells=replayed), registry)
     images = reload_images(record, registry)
@@ -92,26 +98,26 @@ def replay_run(
         shards = make_shards(images.shapes, record.protocol.repeats)
         QualityPass(made, make_conditions(again, registry), shards, limits, on_event).run(context)
         ended = made.outcomes()
-        metrics = [one.spec for one in record.metrics]
+        metrics = [metric.spec for metric in record.metrics]
         cells = tuple(
-            _compare(record, one, store.scores(one.key), made.scores(one.key), ended[one.key], metrics)
-            if one in replayed
-            else _not_replayed(record, one, outcomes.get(one.key))
-            for one in chosen
+            _compare(record, planned, store.scores(planned.key), made.scores(planned.key), ended[planned.key], metrics)
+            if planned in replayed
+            else _not_replayed(record, planned, outcomes.get(planned.key))
+            for planned in chosen
         )
-    identical = all(one.status in ("identical", "not replayed") for one in cells)
+    identical = all(result.status in ("identical", "not replayed") for result in cells)
     return Replay(record.run_id, identical, warnings, cells)
 
 
 def _choose(record: RunRecord, text: str, registry: Registry) -> tuple[Cell, ...]:
-    """Cells that were asked for: as they stand in the run, or in any other words that mean the same."""
+    """Cells selected by their canonical name, or by any specification with the same meaning."""
     if not text:
         return record.cells
     names = [f"{cell.denoiser}@{cell.noise}" for cell in record.cells]
     if text not in names:
         denoiser, at, noise = text.rpartition("@")
         if not at:
-            raise BenchboxError(f"'{text}' names no cell", hint=f"write DENOISER@NOISE: {names[0]}")
+            raise BenchboxError(f"'{text}' is not a cell", hint=f"write DENOISER@NOISE, such as {names[0]}")
         (planned,) = plan_denoisers([denoiser.strip()], registry)
         text = f"{planned.spec}@{plan_noise(noise.strip(), registry).spec}"
     if text not in names:
@@ -120,43 +126,45 @@ def _choose(record: RunRecord, text: str, registry: Registry) -> tuple[Cell, ...
 
 
 def _as_now(record: RunRecord, registry: Registry) -> tuple[RunRecord, tuple[str, ...]]:
-    """Make the record with the plugins of today, and say what has changed of those that its cells use."""
-    used = {cell.denoiser for cell in record.cells}, {cell.noise for cell in record.cells}
+    """The record with the current plugins, and a warning for each plugin that has changed."""
+    denoisers, noises = {cell.denoiser for cell in record.cells}, {cell.noise for cell in record.cells}
     record = replace(
         record,
-        denoisers=tuple(one for one in record.denoisers if one.spec in used[0]),
-        noises=tuple(one for one in record.noises if one.spec in used[1]),
+        denoisers=tuple(denoiser for denoiser in record.denoisers if denoiser.spec in denoisers),
+        noises=tuple(noise for noise in record.noises if noise.spec in noises),
         options=replace(record.options, jobs=min(record.options.workers, threads()), timing=False, previews=0),
     )
-    found: dict[PluginSpec, Provider] = {}
+    current: dict[PluginSpec, Provider] = {}
     warnings = []
     for plugin, now in providers_now(record, registry).items():
-        words = describe_change(record, plugin, now)
+        change = describe_change(record, plugin, now)
         if now is None:
-            raise BenchboxError(words, hint="install it again; a replay needs it")
+            raise BenchboxError(change, hint="install it again, because a replay needs it")
         if now != plugin.provider:
-            warnings.append(words)
-        found[plugin] = now
+            warnings.append(change)
+        current[plugin] = now
     changed = changed_files(record, registry)
     warnings += changed.values()
     return replace(
         record,
         denoisers=tuple(
             replace(
-                one,
+                denoiser,
                 plugin=replace(
-                    one.plugin,
-                    provider=found[one.plugin],
-                    content="" if one.spec in changed else one.plugin.content,
+                    denoiser.plugin,
+                    provider=current[denoiser.plugin],
+                    content="" if denoiser.spec in changed else denoiser.plugin.content,
                 ),
             )
-            for one in record.denoisers
+            for denoiser in record.denoisers
         ),
         noises=tuple(
-            replace(one, parts=tuple(replace(part, provider=found[part]) for part in one.parts))
-            for one in record.noises
+            replace(noise, parts=tuple(replace(part, provider=current[part]) for part in noise.parts))
+            for noise in record.noises
         ),
-        metrics=tuple(replace(one, plugin=replace(one.plugin, provider=found[one.plugin])) for one in record.metrics),
+        metrics=tuple(
+            replace(metric, plugin=replace(metric.plugin, provider=current[metric.plugin])) for metric in record.metrics
+        ),
     ), tuple(dict.fromkeys(warnings))
 
 
@@ -178,15 +186,15 @@ def _compare(
         return made
     labels = [label for label in (NOISE, *metrics) if label in before]
     if not labels or not np.array_equal(before[IMAGE], after[IMAGE]):
-        return replace(made, status="different", reason="the run does not hold the scores of the same images")
+        return replace(made, status="different", reason="the run has scores of other images")
     scores = {label: compare_scores(before[IMAGE], before[label], after[label]) for label in labels}
-    same = all(one.different == 0 for one in scores.values())
+    same = all(score.different == 0 for score in scores.values())
     return replace(made, status="identical" if same else "different", scores=scores)
 
 
 def compare_scores(images: NDArray[Any], before: NDArray[Any], after: NDArray[Any]) -> ScoresReplayed:
-    """Hold scores to those that were stored."""
-    bits = [np.ascontiguousarray(one, dtype=np.float64).view(np.uint64) for one in (before, after)]
+    """Compare new scores with stored ones, all of shape (M,); `images` has the image of each score."""
+    bits = [np.ascontiguousarray(scores, dtype=np.float64).view(np.uint64) for scores in (before, after)]
     changed = bits[0] != bits[1]
     apart = np.zeros(len(before))
     with np.errstate(invalid="ignore"):

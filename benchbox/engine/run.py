@@ -1,4 +1,4 @@
-"""One run from its configuration to the finished folder, and how an interrupted one resumes."""
+"""Executes a run from its options to the finished folder, and resumes an interrupted one."""
 
 from __future__ import annotations
 
@@ -29,14 +29,17 @@ from benchbox.records.run import DataRequest, RunRecord
 from benchbox.registry import Registry, load_registry
 from benchbox.store import FORMAT, RunStore, new_run_id, set_aside_foreign_files
 
-_CHANGED = "restore run.json as it was written, or start a new run"
+_CHANGED = "restore the original run.json, or start a new run"
 
 
 def execute(options: RunOptions, on_event: Callable[[Event], None], command: str = "") -> RunStore:
-    """Make a run: plan, quality pass, ceilings, previews, timing pass."""
+    """Execute a run: plan, quality pass, ceilings, previews, timing pass; everything is on disk afterwards.
+
+    `on_event` is never called by two threads at once; `command` is stored in the record.
+    """
     options.check()
     limits = Limits(options.timeout_s, options.memory_gb)
-    context = worker_context()  # it loads the ruler while this process opens the data
+    context = worker_context()  # its server imports while this process opens the data
     registry = load_registry(
         [Path(file) for file in options.plugins],
         [Path(folder) for folder in options.plugin_folders],
@@ -46,13 +49,13 @@ def execute(options: RunOptions, on_event: Callable[[Event], None], command: str
     images = open_data(options.request, {name: entry.cls() for name, entry in registry.datasets.items()})
     plan = make_plan(options, registry, images)
     remember_trusted(registry, plan.denoisers)
-    asked = replace(options.opened(_pin(options.request, images)), jobs=options.workers)
+    opened = replace(options.opened(_pin(options.request, images)), jobs=options.workers)
     record = RunRecord(
         format=FORMAT,
         run_id=new_run_id(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
-        options=asked,
+        options=opened,
         data=describe_data(images, registry.dataset(images.dataset).cls),
         noises=plan.noises,
         metrics=plan.metrics,
@@ -75,15 +78,20 @@ def resume(
     memory_gb: float | None = None,
     plugin_files: Sequence[Path] = (),
 ) -> RunStore:
-    """Go on with a run that was interrupted: compute what is missing, and nothing else."""
+    """Compute what is missing of an interrupted run.
+
+    `jobs`, `timeout_s` and `memory_gb` override the run's own values, because scores do not depend on them.
+    `plugin_files` are those that the user trusts, besides the ones already run on this machine. Raises `BenchboxError`
+    if the data or a plugin have changed, or another process is working on the run.
+    """
     context = worker_context()
     store = RunStore.open(folder)
-    asked = store.record.options
+    recorded = store.record.options
     options = replace(
-        asked,
-        jobs=asked.jobs if jobs is None else jobs,
-        timeout_s=asked.timeout_s if timeout_s is None else timeout_s,
-        memory_gb=asked.memory_gb if memory_gb is None else memory_gb,
+        recorded,
+        jobs=recorded.jobs if jobs is None else jobs,
+        timeout_s=recorded.timeout_s if timeout_s is None else timeout_s,
+        memory_gb=recorded.memory_gb if memory_gb is None else memory_gb,
     )
     options.check()
     limits = Limits(options.timeout_s, options.memory_gb)
@@ -111,7 +119,7 @@ def _work(
     limits: Limits,
     on_event: Callable[[Event], None],
 ) -> None:
-    """Do what is missing of a run."""
+    """Compute whatever a run lacks."""
     done = sum(stop - start for cell in store.record.cells for start, stop in store.finished_shards(cell.key))
     on_event(RunStarted(store.record, done))
     conditions = make_conditions(store.record, registry)
@@ -128,21 +136,21 @@ def _require_same_plugins(record: RunRecord, registry: Registry) -> None:
     for plugin, now in providers_now(record, registry).items():
         if now != plugin.provider:
             raise BenchboxError(describe_change(record, plugin, now), hint="restore that version, or start a new run")
-    for words in changed_files(record, registry).values():
-        raise BenchboxError(words, hint="restore them, or start a new run")
+    for change in changed_files(record, registry).values():
+        raise BenchboxError(change, hint="restore them, or start a new run")
 
 
 def _require_same_plan(record: RunRecord) -> None:
-    """Raise where the record is not the one that the cells were planned with: old and new scores would mix."""
-    denoisers = {one.spec: one for one in record.denoisers}
-    metrics = tuple(one.spec for one in record.metrics)
+    """Raise if the record has changed since its cells were planned, because old and new scores would mix."""
+    denoisers = {denoiser.spec: denoiser for denoiser in record.denoisers}
+    metrics = tuple(metric.spec for metric in record.metrics)
     for cell in record.cells:
         row = denoisers[cell.denoiser]
         key = cell_key(row, cell.noise, record.data.fingerprint, record.protocol, metrics, cell.sigma_factor)
         if key != cell.key:
             raise BenchboxError(
-                f"run.json is not what run {record.run_id} began with: {record.cell_label(cell)} was planned as cell "
-                f"{cell.key}, with the protocol, data, metrics and plugins that it states now it would be {key}",
+                f"run.json has changed since run {record.run_id} began: {record.cell_label(cell)} was planned as cell "
+                f"{cell.key}, but its protocol, data, metrics and plugins now give {key}",
                 hint=_CHANGED,
             )
 
@@ -154,12 +162,12 @@ def _time_all(
     limits: Limits,
     on_event: Callable[[Event], None],
 ) -> None:
-    """Time each denoiser that scored anything, one after the other, on the first noise."""
+    """Time the denoisers one after the other, each on the first noise it completed."""
     record, outcomes, finished = store.record, store.outcomes(), store.timings()
     indices = choose_images(shards, record.options.batch)
     completed = [cell for cell in record.cells if outcomes[cell.key].status == "ok"]
     noises = {cell.denoiser: cell.noise for cell in reversed(completed)}
-    left = [one for one in record.denoisers if one.spec in noises and one.spec not in finished]
+    left = [denoiser for denoiser in record.denoisers if denoiser.spec in noises and denoiser.spec not in finished]
     calibration = None
     if left:
         calibration = calibrate(record.options.threads, limits, store.log_file("calibration", "timing"))
@@ -179,7 +187,7 @@ def _time_all(
 
 
 def _pin(request: DataRequest, images: ImageSet) -> DataRequest:
-    """Name the data set that was found by looking, so that every process opens the same."""
+    """Fill in the detected data set, path and split, so that every process opens the same images."""
     path = str(Path(request.path).resolve()) if request.path else ""
     return replace(request, dataset=images.dataset, path=path, split=images.split)
 

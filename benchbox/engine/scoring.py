@@ -1,4 +1,4 @@
-"""The quality pass: worker processes score shards, and each shard is on disk before the next begins."""
+"""The quality pass: workers score shards, and each finished shard is on disk before the next one starts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from benchbox.store import RunStore
 
 @dataclass
 class _CellWork:
-    """A cell under way."""
+    """A cell in progress; `left` counts its unfinished shards."""
 
     cell: Cell
     condition: Condition
@@ -34,7 +34,7 @@ class _CellWork:
 
 @dataclass(frozen=True)
 class _ShardWork:
-    """A shard of a cell, for a denoiser."""
+    """A shard of a cell."""
 
     cell: _CellWork
     denoiser: PluginSpec
@@ -44,7 +44,8 @@ class _ShardWork:
 class QualityPass:
     """Scores every cell of a run.
 
-    A denoiser has worker processes of its own, so that one that misbehaves touches no other.
+    Each denoiser has its own worker processes, so that one that misbehaves cannot affect another. `on_event` is called
+    from several threads, but one at a time.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class QualityPass:
         self._limits = limits
         self._on_event = on_event
         self._lock = threading.Lock()
-        self._metrics = tuple(one.plugin for one in store.record.metrics)
+        self._metrics = tuple(metric.plugin for metric in store.record.metrics)
         self._queues: list[WorkQueue[_ShardWork]] = []
         finished = store.outcomes()
         for denoiser in store.record.denoisers:
@@ -74,7 +75,7 @@ class QualityPass:
                     queue.tasks.extend(_ShardWork(cell_work, denoiser.plugin, shard) for shard in left)
 
     def run(self, context: WorkerContext) -> None:
-        """Do all the work; on an interrupt abandon the shards under way, keep the finished ones and raise."""
+        """Score everything; on an interrupt, keep finished shards, abandon running ones and raise."""
         for cell in self._store.record.cells:
             if cell.skipped and cell.key not in self._store.outcomes():
                 self._finish(cell, Outcome("skipped", cell.skipped))
@@ -85,14 +86,14 @@ class QualityPass:
             what="a shard",
             limits=self._limits,
             is_wanted=lambda work: work.cell.failure is None,
-            on_worker=self._tell_worker,
+            on_worker=self._report_worker,
         )
         loop.run(context, self._queues, self._store.record.options.workers)
 
     def _task(self, work: _ShardWork) -> ShardTask:
         return ShardTask(work.denoiser, work.cell.condition, self._metrics, work.shard.indices, work.shard.repeat)
 
-    def _tell_worker(self, queue: WorkQueue[_ShardWork]) -> None:
+    def _report_worker(self, queue: WorkQueue[_ShardWork]) -> None:
         with self._lock:
             self._on_event(WorkerStarted(queue.name))
 
@@ -125,6 +126,6 @@ class QualityPass:
 
 
 def _unfinished(shards: Sequence[Shard], finished: Sequence[tuple[int, int]]) -> list[Shard]:
-    """Shards without scores on disk; the last one again where all have them, for it tells what the denoiser knew."""
+    """Shards without scores on disk; if all have some, the last one again, because its result completes the outcome."""
     left = [shard for shard in shards if (shard.start, shard.stop) not in finished]
     return left or list(shards[-1:])

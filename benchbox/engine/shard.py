@@ -1,4 +1,4 @@
-"""Scores one shard: draw the noise, denoise, check the result, compute the metrics."""
+"""Scores one shard: draws the noise, denoises, checks the result, computes the metrics."""
 
 from __future__ import annotations
 
@@ -28,45 +28,44 @@ from benchbox.store import IMAGE
 
 @dataclass(frozen=True)
 class Condition:
-    """Images, noise and rules: what every denoiser of a run meets alike. A plain value: names, options and seeds."""
+    """Images, noise and protocol, the same for every denoiser of a run; names, options and seeds only."""
 
     data: DataRequest
     dataset: PluginSpec  # the data set's class
-    fingerprint: str  # what the images must be
+    fingerprint: str  # of the images
     noise: NoiseRecord
     protocol: Protocol
-    sigma_factor: float = 1.0  # what the given noise level is multiplied by
+    sigma_factor: float = 1.0  # factor on the given noise level
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """A stack of work for one denoiser, as a plain value."""
+    """One shard for one denoiser, as a value that is sent to a worker."""
 
     denoiser: PluginSpec
     condition: Condition
     metrics: tuple[PluginSpec, ...]
     indices: NDArray[np.intp]  # shape (M,); positions in the image set; images of one size
-    repeat: int = 0  # number of the noise drawn, from 0
+    repeat: int = 0  # repeat number of the noise, from 0
 
 
 @dataclass(frozen=True)
 class ShardScores:
-    """What a stack of work gives."""
+    """Scores of one shard."""
 
-    # shape (M,); image positions, number of the noise, mean squared error of the noisy images, mean of the clean
-    # ones, share of pixels that were clipped, one column a metric, true and received noise level (NaN where there
-    # is none)
+    # Each of shape (M,): positions of the images, repeat number, MSE of the noisy images, mean of the clean images,
+    # share of clipped pixels, one column per metric, true and received noise level (NaN if there is none).
     columns: dict[str, NDArray[Any]]
     knew: Knowledge
     card: TrainingCard | None = None
 
 
 class ImagesLost(BenchboxError):
-    """The images of a run cannot be read any more: no denoiser is to blame, and the run stops."""
+    """The images of a run can no longer be read. The run stops, because no denoiser is to blame."""
 
 
 def compute_shard(task: ShardTask) -> ShardScores:
-    """Do one stack of work."""
+    """Score one shard; raises `ContractError` for an invalid result, `ImagesLost` if the images have changed."""
     clean, noisy, sigma_true = draw(task.condition, task.indices, task.repeat)
     denoiser = make_denoiser(task.denoiser, noisy.shape)
     sigma_told, knew = known_sigma(denoiser.capabilities.sigma, task.condition.protocol, noisy, sigma_true)
@@ -89,25 +88,27 @@ def compute_shard(task: ShardTask) -> ShardScores:
 
 
 def _card_of(denoiser: Denoiser) -> TrainingCard | None:
-    """Training card as it will be read back; a plugin may have put anything into it."""
+    """Training card after a round trip through JSON, because a plugin may have put anything into it."""
     card = denoiser.card()
     if not card:
         return None
     try:
         return decode(TrainingCard, json.loads(json.dumps(asdict(card), allow_nan=False)))
     except (ValueError, TypeError) as error:
-        raise ContractError(f"card() returned no training card: {error}", hint="give every field its type") from error
+        raise ContractError(
+            f"card() returned an invalid training card: {error}", hint="give every field its type"
+        ) from error
 
 
 def draw(condition: Condition, indices: NDArray[np.intp], repeat: int = 0) -> tuple[Images, Images, Sigma | None]:
-    """Clean images, noisy images as every denoiser meets them, and the true noise level where one is defined."""
+    """Clean images, the noisy images that every denoiser receives, and the true noise level if it is defined."""
     try:
         images = image_set(condition)
         clean = images.stack(indices)
     except BenchboxError as error:
         raise ImagesLost(error.message, hint=error.hint) from error
     except OSError as error:
-        raise ImagesLost(f"the images cannot be read: {error}", hint="restore them") from error
+        raise ImagesLost(f"cannot read the images: {error}", hint="restore them") from error
     ids = [images.ids[index] for index in indices]
     model = make_noise(condition.noise.parts)
     noisy, sigma = add_noise(model, condition.noise.spec, clean, ids, condition.protocol.seed, repeat)
@@ -115,7 +116,7 @@ def draw(condition: Condition, indices: NDArray[np.intp], repeat: int = 0) -> tu
 
 
 def image_set(condition: Condition) -> ImageSet:
-    """The images of a condition, opened once a process."""
+    """The images of a condition, opened once per process."""
     return _open(condition.data, condition.dataset, condition.fingerprint)
 
 
@@ -124,7 +125,7 @@ def known_sigma(
 ) -> tuple[Sigma | None, Knowledge]:
     """Noise level that a denoiser receives, and how it is known; `use` is the `sigma` of its capabilities.
 
-    One that needs the level and for which none is defined or given gets the common estimate, and its row says so.
+    A denoiser that requires the level gets the common estimate if none is defined or given; its row says so.
     """
     if use == "unused":
         return None, "blind"
@@ -136,8 +137,8 @@ def known_sigma(
 
 
 def check_denoised(denoised: object, shape: tuple[int, ...]) -> Images:
-    """Hold a result to the contract and clip it to [0, 1]."""
-    # A kind of array of its own may show other values than it holds, as a masked one does.
+    """Check that a result is a finite float32 array of the given shape, and clip it to [0, 1]."""
+    # A subclass may show other values than it stores, as a masked array does.
     if not isinstance(denoised, np.ndarray) or type(denoised) not in (np.ndarray, np.memmap):
         what = "a plain array" if isinstance(denoised, np.ndarray) else "an array"
         raise ContractError(
@@ -149,7 +150,7 @@ def check_denoised(denoised: object, shape: tuple[int, ...]) -> Images:
         )
     if denoised.dtype != np.float32:
         raise ContractError(f"denoise returned {denoised.dtype}, not float32", hint="return .astype(np.float32)")
-    # A sum is finite only if every value is, short of an overflow that the full look then clears.
+    # Fast check: the sum is finite unless a value is not, or the sum overflows; then look at every value.
     if not np.isfinite(denoised.sum(dtype=np.float64)) and not np.isfinite(denoised).all():
         bad = int((~np.isfinite(denoised)).reshape(shape[0], -1).any(axis=1).sum())
         raise ContractError(
@@ -162,7 +163,7 @@ _ready: dict[PluginSpec, Denoiser] = {}
 
 
 def make_denoiser(plugin: PluginSpec, shape: tuple[int, ...]) -> Denoiser:
-    """Make a denoiser ready: constructed and set up once a process, with the shape of its first stack."""
+    """Denoiser that is constructed and set up once per process, with the shape of its first stack."""
     if plugin not in _ready:
         denoiser = new_denoiser(plugin)
         denoiser.setup((shape[0], shape[1], shape[2]))
@@ -197,7 +198,7 @@ def _open(request: DataRequest, dataset: PluginSpec, fingerprint: str) -> ImageS
     images = open_data(request, {dataset.name: opener})
     if images.fingerprint != fingerprint:
         raise BenchboxError(
-            f"the images of {request.path or dataset.spec} are no longer the ones that this run began with",
+            f"the images of {request.path or dataset.spec} have changed since this run began",
             hint="restore them, or start a new run",
         )
     return images

@@ -28,22 +28,22 @@ TASK_VARIABLE = "BENCHBOX_TIMING_TASK"
 
 @dataclass(frozen=True)
 class TimingTask:
-    """What the fresh process is to time."""
+    """Input of the timing process."""
 
     denoiser: DenoiserRecord
     noise: str  # canonical noise of the images
-    # file of the noisy stack, as many images as `batch`. They are drawn elsewhere, so that the fresh process
-    # imports nothing that a denoiser would otherwise pay for in its cold start
+    # File of the noisy stack of `batch` images. They are drawn elsewhere, because whatever the timing process imports
+    # itself would be missing from the cold start of the denoiser.
     noisy: str
     sigma: str  # file of the noise level that the denoiser receives; empty for none
-    batch: int  # images a call when throughput is measured
+    batch: int  # images per call when measuring throughput
     threads: int
-    budget_s: float  # seconds of sampling for each batch size
-    result: str  # file that takes the result
+    budget_s: float  # seconds of sampling per batch size
+    result: str  # output file
 
 
 def choose_images(shards: Sequence[Shard], batch: int) -> list[int]:
-    """Positions of the images to time: the first `batch` of the most common size, repeated where there are fewer."""
+    """Positions of the images to time: the first `batch` of the most common size, repeated if there are fewer."""
     sizes: dict[tuple[int, int], list[NDArray[np.intp]]] = {}
     for shard in shards:
         sizes.setdefault(shard.size, []).append(shard.indices)
@@ -62,7 +62,7 @@ def time_denoiser(
     log: Path,
     budget_s: float = 0.5,
 ) -> tuple[Timing, str]:
-    """Time one denoiser."""
+    """Time one denoiser on images from `choose_images`; returns its timing and details of a failure."""
     _, noisy, sigma = draw(condition, np.asarray(indices))
     sigma_told, _ = known_sigma(denoiser.sigma_use, condition.protocol, noisy, sigma)
     with temporary_folder() as folder:
@@ -77,12 +77,12 @@ def time_denoiser(
             task_file.write_text(json.dumps(asdict(task)), encoding="utf-8")
             scratch.mkdir()
         except OSError as error:
-            raise BenchboxError(f"cannot write what is to be timed: {error}", hint=TEMPORARY_HINT) from error
+            raise BenchboxError(f"cannot write the images to time: {error}", hint=TEMPORARY_HINT) from error
         # When benchbox itself runs under pytest, the settings of that pytest must not reach this one.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         environment = inherited | thread_environment(threads)
         environment |= {TASK_VARIABLE: str(task_file), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "TMPDIR": str(scratch)}
-        # -P: a file in the working directory must not pass for a library.
+        # -P: a file in the working directory must not shadow a library.
         command = [sys.executable, "-P", "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "-p"]
         command += ["pytest_benchmark.plugin", "--benchmark-only", "-c", os.devnull, "--rootdir", str(folder)]
         command += [str(Path(__file__).with_name("timing_case.py"))]

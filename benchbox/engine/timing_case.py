@@ -28,7 +28,7 @@ _WARM_UPS = 3
 
 
 class _Subject:
-    """The denoiser under test with its images, and what its cold start took."""
+    """The timed denoiser with its images and the parts of its cold start."""
 
     def __init__(self, task: TimingTask) -> None:
         self.task = task
@@ -53,7 +53,7 @@ class _Subject:
         return self.noisy[:batch].copy(), None if self.sigma_told is None else self.sigma_told[:batch].copy()
 
     def timing(self) -> Timing:
-        """All that was measured."""
+        """Everything that was measured."""
         height, width = self.noisy.shape[1:]
         import_s, setup_s, first_s = self.cold
         return Timing(
@@ -73,7 +73,7 @@ class _Subject:
 
 @pytest.fixture(scope="module")
 def subject() -> Any:
-    """Make the denoiser ready; when all is timed, or something fails, write the result."""
+    """Set up the denoiser; write the result once everything is timed or something fails."""
     task = decode(TimingTask, json.loads(Path(os.environ[TASK_VARIABLE]).read_text(encoding="utf-8")))
     try:
         made = _Subject(task)
@@ -87,9 +87,9 @@ def subject() -> Any:
 
 @pytest.mark.parametrize(("share", "time_share"), [(0, 1.0), (0.5, 0.4), (1, 1.0)], ids=["one", "some", "batch"])
 def test_time(subject: _Subject, share: float, time_share: float, benchmark: Any) -> None:
-    """Sample the calls of one batch size; copying the input stays outside.
+    """Sample calls of one batch size, without the copying of the input.
 
-    The size in the middle, in the geometric sense, says how a denoiser scales; it takes less of the time.
+    The middle size, the geometric mean of the others, shows how a denoiser scales and takes less of the time.
     """
     batch = round(subject.task.batch**share)
     if batch in subject.samples_ms:
@@ -118,7 +118,7 @@ def test_time(subject: _Subject, share: float, time_share: float, benchmark: Any
 def _peak_mb() -> float:
     """Peak resident memory of this process, MiB.
 
-    Not from `getrusage`, whose figure begins with that of the process it was forked from.
+    Not from `getrusage`, because that figure includes the peak of the process it was forked from.
     """
     status = Path("/proc/self/status")
     for line in status.read_text(encoding="ascii", errors="replace").splitlines() if status.exists() else []:

@@ -1,4 +1,4 @@
-"""Searches the options of a denoiser: each round is a run, and the best setting is kept."""
+"""Searches the options of a denoiser: each round is a run, and the best options are kept."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from benchbox.stats.summaries import mean_of
 from benchbox.store import RunStore
 
 PROBED = 3
-"""Candidates that are timed before a search with a budget: the first, the last and one between."""
+"""Candidates timed before a search with a budget: the first, the last and one in between."""
 
 
 @dataclass(frozen=True)
 class TuneConfig:
-    """A search as a user asks for it."""
+    """Configuration of a search."""
 
     denoiser: str  # specification; the options it sets stay fixed
-    # options and the values to try, as a user writes them; every combination is a candidate
+    # options with the values to try; every combination is a candidate
     space: tuple[tuple[str, tuple[str, ...]], ...]
     noises: tuple[str, ...] = (DEFAULT_NOISE,)  # specifications; the score of a candidate is the mean over them
-    data: DataRequest = field(default_factory=DataRequest)  # an empty split means Training, where the data set has one
+    data: DataRequest = field(default_factory=DataRequest)  # no split means Training, if there is one
     protocol: Protocol = field(default_factory=Protocol)
     metric: str = DEFAULT_METRICS[0]  # specification of the metric to improve
-    budget_s: float | None = None  # seconds the search may take, about; None for the whole grid on all images
+    budget_s: float | None = None  # approximate limit; None scores the whole grid on all images
     jobs: int = 1  # worker processes
-    timeout_s: float = 600.0  # seconds that one shard may take
-    results: Path = Path("results")  # folder of all runs: each round of the search is a run, with all its scores
+    timeout_s: float = 600.0  # per shard
+    results: Path = Path("results")  # folder of all runs; each round of the search becomes a run
     plugin_files: tuple[Path, ...] = ()
     plugin_folders: tuple[Path, ...] = ()
     command: str = ""  # what was typed, for the record
@@ -51,23 +51,23 @@ class TuneConfig:
 
 @dataclass(frozen=True)
 class TuneResult:
-    """What a search found."""
+    """Result of a search."""
 
     best: TunedOptions
-    trials: tuple[Trial, ...]  # all candidates, those on most images first and then the best first
-    start: str  # label of the candidate that the search started from: the denoiser as it was named
+    trials: tuple[Trial, ...]  # all candidates, those scored on most images first, then the best first
+    start: str  # label of the baseline: the denoiser as it was named
     unit: str  # of the metric
     runs: tuple[Path, ...]  # folders of the runs, one a round
-    notes: tuple[str, ...] = ()  # what must be said of the images, such as how many were left out
+    notes: tuple[str, ...] = ()  # remarks on the images, such as how many were left out
 
 
 def parse_space(text: str) -> tuple[str, tuple[str, ...]]:
-    """Read ``size=3,5,7``."""
+    """Parse ``size=3,5,7``; raises `BenchboxError` unless it lists different values."""
     key, _, rest = text.partition("=")
     values = tuple(value.strip() for value in rest.split(","))
     if not key.strip() or not all(values) or len(set(values)) < len(values):
         raise BenchboxError(
-            f"--space {text}: not an option with different values to try", hint="for example --space size=3,5,7"
+            f"--space {text}: not an option with different values", hint="write for example --space size=3,5,7"
         )
     return key.strip(), values
 
@@ -75,9 +75,8 @@ def parse_space(text: str) -> tuple[str, tuple[str, ...]]:
 def tune(config: TuneConfig, on_event: Callable[[Event], None]) -> TuneResult:
     """Search the options of a denoiser.
 
-    Every combination in the space is scored as in a run: same noise for all, parallel, a failure is a trial with its
-    reason. The denoiser as it was named is one of the candidates, so the result is never worse than that on the images
-    used.
+    Every combination is scored as in a run, with the same noise; one that fails is listed with its reason. The denoiser
+    as it was named is one of the candidates, so the result is never worse than it on the images used.
     """
     begun = time.monotonic()
     registry = load_registry(config.plugin_files, config.plugin_folders, timeout_s=config.timeout_s, on_event=on_event)
@@ -108,8 +107,8 @@ def tune(config: TuneConfig, on_event: Callable[[Event], None]) -> TuneResult:
     )
 
     def score(labels: Sequence[str], images: int) -> list[Trial]:
-        asked = replace(run, denoisers=tuple(labels), limit=images)
-        stores.append(execute(asked, on_event, config.command))
+        round_options = replace(run, denoisers=tuple(labels), limit=images)
+        stores.append(execute(round_options, on_event, config.command))
         return _trials(stores[-1])
 
     def probe(labels: Sequence[str]) -> Pace:
@@ -122,7 +121,9 @@ def tune(config: TuneConfig, on_event: Callable[[Event], None]) -> TuneResult:
     trials = search(list(candidates), total, score, higher, budget)
     best = trials[0]
     if best.reason:
-        raise BenchboxError(f"no setting of {config.denoiser} could be scored: {best.reason}", hint="try it in a run")
+        raise BenchboxError(
+            f"no setting of {config.denoiser} could be scored: {best.reason}", hint="try it with benchbox run"
+        )
     start = next(iter(candidates))
     record = stores[-1].record
     provider = record.denoisers[0].plugin.provider
@@ -133,7 +134,7 @@ def tune(config: TuneConfig, on_event: Callable[[Event], None]) -> TuneResult:
         split=record.data.split,
         images=record.data.images,
         fingerprint=record.data.fingerprint,
-        noises=tuple(one.spec for one in record.noises),
+        noises=tuple(noise.spec for noise in record.noises),
         protocol=config.protocol,
         metric=record.metrics[0].spec,
         score=_finite(best.score),
@@ -146,16 +147,18 @@ def tune(config: TuneConfig, on_event: Callable[[Event], None]) -> TuneResult:
     )
     notes = record.data.notes
     if record.data.images < total:
-        notes = (*notes, f"the budget allowed the last round {record.data.images} of {total} images")
+        notes = (*notes, f"the budget allowed {record.data.images} of {total} images in the last round")
     return TuneResult(
         tuned, tuple(trials), start, record.metrics[0].unit, tuple(store.folder for store in stores), notes
     )
 
 
 def measure_pace(run: RunOptions, on_event: Callable[[Event], None]) -> Pace:
-    """Time some candidates of a round on its images, drawn twice: the second draw meets a worker that is warm.
+    """Measure the mean pace of a few candidates of a round; nothing is stored.
 
-    One worker after another, so that what passes between two stacks of scores is the work of one. Nothing is kept.
+    The images are drawn twice, so that the second draw is denoised by a warm worker. Workers run one at a time, so that
+    the time between two shards is the work of one candidate. If all candidates fail, an image is assumed to take as
+    long as a whole candidate did.
     """
     some = tuple(dict.fromkeys(run.denoisers[i * (len(run.denoisers) - 1) // (PROBED - 1)] for i in range(PROBED)))
     draws = run.repeats
@@ -179,7 +182,7 @@ def measure_pace(run: RunOptions, on_event: Callable[[Event], None]) -> Pace:
 def make_candidates(
     denoiser: str, space: Sequence[tuple[str, tuple[str, ...]]], registry: Registry
 ) -> dict[str, dict[str, str]]:
-    """Options of every combination by canonical specification, the denoiser as it was named first."""
+    """Options of every combination by canonical specification; the denoiser as it was named comes first."""
     named, _ = apply_tuned(parse_spec(denoiser))
     keys = [key for key, _ in space]
     candidates: dict[str, dict[str, str]] = {}

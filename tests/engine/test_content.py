@@ -67,13 +67,13 @@ def test_weights_that_change_are_named_and_never_mixed(
     weights.write_text("0.8")
     refused = benchbox("run", "--resume", first.name, code=2).stderr
     assert f"'gain:weights={weights}' differs from when run {first.name} began" in refused
-    assert "weights, changed since" in refused
+    assert "weights, have changed" in refused
     weights.write_text("0.9")
     benchbox("run", "--resume", first.name)
 
     weights.write_text("0.8")
     replayed = benchbox("replay", first.name, code=1).stdout
-    assert "weights, changed since" in replayed
+    assert "weights, have changed" in replayed
     assert "1 of 2 cells bit-identical" in replayed
     benchbox(*asked)
     second = list_runs(tmp_path / "results")[1]
@@ -96,7 +96,7 @@ def test_weights_that_change_during_a_run_fail_the_row(
     outcomes = {cell.denoiser: store.outcomes()[cell.key] for cell in store.record.cells}
     assert outcomes["identity"].status == "ok"
     assert outcomes[row].status == "failed"
-    assert "(its weights) changed since the run began" in outcomes[row].reason
+    assert "(its weights) have changed since the run began" in outcomes[row].reason
 
 
 @pytest.mark.process

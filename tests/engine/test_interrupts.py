@@ -251,10 +251,10 @@ def test_images_that_vanish_stop_the_run_and_it_can_go_on(benchbox: Command, plu
     asked = ("identity", "thief", "median", "--plugin", file, "--data", data, "--jobs", "1", "--no-timing")
     stopped = benchbox("run", *asked, code=2).stderr
     folder = find_run(tmp_path / "results")
-    assert "photographs are no longer the ones that this run began with" in stopped
+    assert "photographs have changed since this run began" in stopped
     assert f"then go on with: benchbox run --resume {folder.name}" in stopped
     assert outcomes(tmp_path) == ["ok", "ok"]
-    assert "not the ones that run" in benchbox("run", "--resume", folder.name, code=2).stderr
+    assert "have changed since run" in benchbox("run", "--resume", folder.name, code=2).stderr
     shutil.copy(kept / "1.png", data / "1.png")
     benchbox("run", "--resume", folder.name, "--jobs", "2")
     assert outcomes(tmp_path) == ["ok", "ok", "ok"]
@@ -327,7 +327,7 @@ def test_no_room_for_what_is_to_be_timed_is_said(plugin: Plugin, tmp_path: Path)
     done = mounted(f"mount -t tmpfs -o size=4m none {small} && {run}", tmp_path)
     small.rmdir()
     assert done.returncode == 2, done.stderr
-    assert done.stderr.splitlines()[-2].startswith("error: cannot write what is to be timed")
+    assert done.stderr.splitlines()[-2].startswith("error: cannot write the images to time")
     assert "TMPDIR" in done.stderr.splitlines()[-1]
     assert "benchbox run --resume" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

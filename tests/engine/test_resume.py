@@ -177,7 +177,7 @@ def test_the_record_must_be_the_one_that_the_cells_were_planned_with(
     text = (copy / "run.json").read_text()
     assert before in text
     (copy / "run.json").write_text(text.replace(before, after))
-    assert "is not what run" in benchbox("run", "--resume", copy, code=2).stderr.replace("\n", " ")
+    assert "has changed since run" in benchbox("run", "--resume", copy, code=2).stderr.replace("\n", " ")
 
 
 @pytest.mark.slow
@@ -216,7 +216,7 @@ def test_data_and_plugins_must_be_what_they_were(benchbox: Command, tmp_path: Pa
     benchbox("run", "mine", "--plugin", file, "--data", photographs, "--no-timing")
     cv2.imwrite(str(photographs / "a.png"), np.zeros((64, 64), dtype=np.uint8))
     assert (
-        "not the ones that run" in benchbox("run", "--resume", list_runs(tmp_path / "results")[0].name, code=2).stderr
+        "have changed since run" in benchbox("run", "--resume", list_runs(tmp_path / "results")[0].name, code=2).stderr
     )
     file.write_text(file.read_text() + "\n# changed\n")
     refused = benchbox("run", "--resume", list_runs(tmp_path / "results")[0].name, code=2).stderr

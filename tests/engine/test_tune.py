@@ -332,7 +332,7 @@ def test_an_expensive_denoiser_keeps_to_the_budget(tmp_path: Path) -> None:
     assert found.best.options == {"k": "0.8"}
     assert 1 <= found.best.images < 20
     assert {trial.images for trial in found.trials} == {found.best.images}
-    assert f"the budget allowed the last round {found.best.images} of 142 images" in found.notes
+    assert f"the budget allowed {found.best.images} of 142 images in the last round" in found.notes
     # What was only timed is no run.
     assert [folder.name for folder in (tmp_path / "results").iterdir()] == [found.runs[0].name]
 
