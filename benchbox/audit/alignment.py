@@ -1,7 +1,7 @@
 """Aligns two pictures over zoom, shift, angle and mirroring, and measures how well their details agree.
 
-Each picture comes in three bands of detail, as `duplicates.bands_of` makes them. Zooms, mirroring and shifts are tried
-at half the size; the most promising starts are then refined by Gauss-Newton steps over zoom, angle and shift (B. Lucas
+Each picture is split into three bands of detail by `duplicates.bands_of`. Zooms, mirroring and shifts are tried at half
+the size; the most promising starts are then refined by Gauss-Newton steps over zoom, angle and shift (B. Lucas
 and T. Kanade, "An iterative image registration technique", 1981), first in the middle band, whose steps may be large,
 then in the finest, whose correlation over the overlap is the answer.
 """
@@ -17,9 +17,9 @@ from benchbox.builtin.kernels import STACK, compiled
 
 ZOOMS = np.exp(np.linspace(-0.26, 0.26, 7)).astype(np.float32)
 REACH = 4
-"""Largest shift that is tried at half the size."""
+"""Largest shift tried at half the size, in pixels."""
 OVERLAP = 900
-"""Least number of pixels that both pictures must have in common."""
+"""Smallest overlap of two pictures, in pixels."""
 
 _STARTS = 4
 _HOPELESS, _UNLIKELY, _CERTAIN = 0.2, 0.3, 0.9
@@ -30,7 +30,7 @@ _Picture = NDArray[np.float32]
 
 @compiled(f"void({_PICTURE}, float32, boolean, float32[:, ::1], float32[:, ::1])")
 def _zoom(picture: _Picture, zoom: float, mirrored: bool, out: _Picture, inside: _Picture) -> None:
-    """Zoom a picture about its middle; `inside` is 1 where it has something to show."""
+    """Zoom a picture about its centre; `inside` is 1 where the result is defined."""
     side = len(picture)
     middle = np.float32(side - 1) / 2
     for row in range(side):
@@ -49,7 +49,7 @@ def _zoom(picture: _Picture, zoom: float, mirrored: bool, out: _Picture, inside:
 
 @compiled(f"void({_PICTURE}, {_PICTURE}, float32[::1], float32[::1], float32[:, ::1])")
 def _find_starts(one: _Picture, other: _Picture, zooms: _Picture, scores: _Picture, starts: _Picture) -> None:
-    """Fill `starts` with the best of zoom, mirroring and shift, one a row, and `scores` with their correlations."""
+    """Fill rows of `starts` with the best (zoom, mirrored, x, y), and `scores` with their correlations."""
     side = len(one)
     zoomed, inside = np.empty((side, side), dtype=np.float32), np.empty((side, side), dtype=np.float32)
     squares = other * other
@@ -63,7 +63,7 @@ def _find_starts(one: _Picture, other: _Picture, zooms: _Picture, scores: _Pictu
                     product, energy, other_energy = np.float32(0), np.float32(0), np.float32(0)
                     first, last = max(0, right), min(side, side + right)
                     for row in range(max(0, down), min(side, side + down)):
-                        # Slices have no index that might be negative, which would keep the loop from the vector units.
+                        # Slices, because possibly negative indices would prevent vectorisation of the loop.
                         values = zoomed[row - down, first - right : last - right]
                         counted = inside[row - down, first - right : last - right]
                         others, other_squares = other[row, first:last], squares[row, first:last]
@@ -91,10 +91,10 @@ def _find_starts(one: _Picture, other: _Picture, zooms: _Picture, scores: _Pictu
 def _refine(
     one: _Picture, other: _Picture, mirrored: bool, steps: int, stride: int, pose: NDArray[np.float64]
 ) -> float:
-    """Improve a pose step by step, and give the correlation in the end; -1 where the pose runs away.
+    """Refine a pose by Gauss-Newton steps and return the final correlation; -1 if the pose diverges.
 
-    `pose` is (cosine, sine, x, y): a pixel at (x, y) from the middle of `other` shows what `one` has at
-    (cosine * x - sine * y + pose x, sine * x + cosine * y + pose y), mirrored if asked for.
+    `pose` is (cosine, sine, x, y): the pixel at (x, y) from the centre of `other` corresponds to that of `one` at
+    (cosine * x - sine * y + pose x, sine * x + cosine * y + pose y), with `mirrored`, x is negated.
     """
     side = len(one)
     middle = (side - 1) / 2
@@ -144,7 +144,7 @@ def _refine(
         if final:
             spread = (energy - total * total / count) * (other_energy - other_total * other_total / count)
             return (product - total * other_total / count) / math.sqrt(spread) if spread > 0 else -1.0
-        # The gain makes up for contrast; the diagonal is raised a little, so that there always is a solution.
+        # The gain compensates for contrast; the slightly raised diagonal guarantees a solution.
         gain = product / energy
         for i in range(4):
             gradient[i] = other_slopes[i] / gain - slopes[i]
@@ -170,7 +170,12 @@ def align_pairs(
     scores: NDArray[np.float32],
     mirrored: NDArray[np.bool_],
 ) -> None:
-    """Align pairs of pictures."""
+    """Align M pairs of pictures, and fill `scores` and `mirrored`, both of shape (M,).
+
+    `halves` (N, S / 2, S / 2), `middles` and `fines` (N, S, S) are three bands of the pictures; `pairs` (M, 2) has
+    positions in them; `zooms` are the zooms to start from. A score is the highest correlation of the finest band, -1 if
+    nothing fits.
+    """
     start_scores, starts = np.empty(_STARTS, dtype=np.float32), np.empty((_STARTS, 4), dtype=np.float32)
     pose = np.empty(4)
     for index in range(len(pairs)):

@@ -1,4 +1,4 @@
-"""Finds the scored images that a denoiser may have seen in training."""
+"""Finds scored images that a denoiser may have seen in training, and opens the splits of a data set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from benchbox.api.dataset import Dataset, ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError
 from benchbox.audit.duplicates import group, links_between, links_within, match_hashes
-from benchbox.audit.splits import split_parts
 from benchbox.records.outcomes import Outcome
 from benchbox.records.run import DataRecord
 
@@ -23,7 +22,7 @@ HASHED = (
 
 @dataclass(frozen=True)
 class Repeats:
-    """What `--drop-duplicates` looks at."""
+    """Which images of a split are duplicates."""
 
     # shape (N,); images that have a duplicate in the `fitted` split; none where they are of that split themselves
     in_training: NDArray[np.bool_]
@@ -58,12 +57,12 @@ def repeats_among(images: ImageSet, dataset: Dataset, training: ImageSet | None,
 
 
 def needs_training(dataset: Dataset, split: str) -> bool:
-    """Whether images of a split may have duplicates in a split for training that they are no part of."""
+    """Whether images of a split may have duplicates in a training split that does not contain them."""
     return bool(dataset.fitted) and dataset.fitted not in split_parts(split)
 
 
 def find_repeats(images: ImageSet, dataset: Dataset, path: Path | None, *, skip_bad: bool = False) -> Repeats:
-    """Open a split and Training, and find which images are duplicates; comparisons are cached by content."""
+    """Find the duplicates among images from the data at `path`; comparisons are cached by content."""
     whole = dataset.load(path, split=images.split, skip_bad=skip_bad)
     training, missing = None, ""
     if needs_training(dataset, images.split):
@@ -78,7 +77,9 @@ def find_repeats(images: ImageSet, dataset: Dataset, path: Path | None, *, skip_
 
 
 def without_duplicates(images: ImageSet, dataset: Dataset, path: Path | None, *, skip_bad: bool = False) -> ImageSet:
-    """Leave out images that have a duplicate in the `fitted` split, and all but the first of those that repeat."""
+    """Leave out images with a duplicate in the `fitted` split, and all but the first of repeated ones; a note says how
+    many.
+    """
     repeats = find_repeats(images, dataset, path, skip_bad=skip_bad)
     kept = np.flatnonzero(~repeats.in_training & ~repeats.again)
     parts = []
@@ -94,7 +95,7 @@ def without_duplicates(images: ImageSet, dataset: Dataset, path: Path | None, *,
 
 
 def training_overlap(data: DataRecord, outcome: Outcome) -> str:
-    """Why a row has seen images that it is scored on; empty where nothing says so."""
+    """Reason to believe that a row has seen scored images in training; empty if there is none."""
     card = outcome.card
     if card is None:
         return ""
@@ -111,7 +112,7 @@ def training_overlap(data: DataRecord, outcome: Outcome) -> str:
 
 
 def is_trained_on(data: DataRecord, outcome: Outcome) -> bool:
-    """Whether a card names the very images that are scored, by fingerprint or by split."""
+    """Whether a training card names the scored images themselves, by fingerprint or by split."""
     card = outcome.card
     if card is None:
         return False
@@ -120,13 +121,51 @@ def is_trained_on(data: DataRecord, outcome: Outcome) -> bool:
 
 
 def shares_split(data: DataRecord, dataset: str, split: str) -> bool:
-    """Whether two splits of one data set have a part in common; names may join several by ``+``."""
+    """Whether two splits of one data set overlap; a name may join several splits by ``+``."""
     return bool(split and dataset == data.dataset and set(split.split("+")) & set(data.split.split("+")))
 
 
 def is_trained_beside(data: DataRecord, outcome: Outcome) -> bool:
-    """Whether a card names the split that trainings fit, and only other splits of the same data are scored."""
+    """Whether a card names the training split, and only other splits of the same data set are scored."""
     card = outcome.card
     if card is None or card.dataset != data.dataset or not data.fitted:
         return False
     return data.fitted in split_parts(card.split) and data.fitted not in split_parts(data.split)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """All images of a data set, by split."""
+
+    sets: tuple[ImageSet, ...]  # no image is in two of them
+    missing: dict[str, str]  # splits that could not be opened, and why
+
+
+def open_splits(dataset: Dataset, path: Path | None, *, skip_bad: bool = False) -> Splits:
+    """Open all images of a data set, split by split if it has splits; raises `BenchboxError` if none can be opened.
+
+    A split that joins others by ``+`` is opened only if none of those can be.
+    """
+    if not dataset.splits:
+        return Splits((dataset.load(path, skip_bad=skip_bad),), {})
+    sets: dict[str, ImageSet] = {}
+    missing: dict[str, BenchboxError] = {}
+    for split in sorted(dataset.splits, key=lambda name: (split_parts(name) != {name}, name != dataset.fitted)):
+        if split_parts(split) & sets.keys():
+            continue
+        try:
+            sets[split] = dataset.load(path, split=split, skip_bad=skip_bad)
+        except BenchboxError as problem:
+            missing[split] = problem
+    if not sets:
+        raise next(iter(missing.values()))
+    opened = {part for split in sets for part in split_parts(split)}
+    return Splits(
+        tuple(sets.values()),
+        {split: problem.message for split, problem in missing.items() if not split_parts(split) <= opened},
+    )
+
+
+def split_parts(split: str) -> set[str]:
+    """Splits that a name joins by ``+``."""
+    return set(split.split("+"))

@@ -1,10 +1,10 @@
-"""Describes a picture by 80 numbers that another crop hardly changes, and by ten bytes: the signs of these numbers.
+"""Describes a picture by 80 numbers that barely change when it is cropped, and by ten bytes with their signs.
 
-The numbers come from a small convolutional network, `descriptor.onnx`. It was trained on FER2013's Training faces, and
-on made pictures so that others are not all alike, to give a picture and a copy of it (zoomed, shifted, turned,
-mirrored, with other contrast, stamped, compressed) the same numbers and two pictures different ones;
+The numbers come from a small convolutional network, `descriptor.onnx`. It was trained on FER2013's Training faces
+and on synthetic pictures, so that it also separates pictures of other things, to give a picture and a modified copy
+(zoomed, shifted, rotated, mirrored, stamped, compressed, with other contrast) the same numbers;
 `tests/audit/train_descriptor.py` trained it, in five minutes on one GPU. Their cosine only proposes duplicates, which
-`duplicates` then verifies pixel by pixel. The hashes are for pictures that are not at hand.
+`duplicates` then verifies pixel by pixel. The hashes stand in for pictures that are not available.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ Hashes = NDArray[np.uint8]
 
 
 def descriptors_of(thumbnails: Thumbnails) -> Descriptors:
-    """Describe pictures."""
+    """Describe pictures of shape (N, 48, 48) with values in [0, 1] by rows of length 1, shape (N, 80).
+
+    The product of two rows is their cosine, which is high if both pictures show the same.
+    """
     import cv2
 
     network = cv2.dnn.readNetFromONNX(str(NETWORK))
@@ -49,7 +52,7 @@ def hashes_of(descriptors: Descriptors) -> Hashes:
 
 
 def likeness_to_hashes(descriptors: Descriptors, hashes: Hashes) -> NDArray[np.float32]:
-    """Compare descriptors with the hashes of other pictures."""
+    """Highest cosine, shape (N,), of each descriptor (N, 80) with the signs in any hash (M, 10) of other pictures."""
     signs = (np.unpackbits(hashes, axis=1).astype(np.float32) * 2 - 1) / np.float32(np.sqrt(SIZE))
     best = np.full(len(descriptors), -1, dtype=np.float32)
     if len(hashes):
@@ -59,7 +62,7 @@ def likeness_to_hashes(descriptors: Descriptors, hashes: Hashes) -> NDArray[np.f
 
 
 def read_hashes(path: Path) -> Hashes:
-    """Read hashes from a file that `numpy.save` wrote; nothing is unpickled."""
+    """Read hashes written by `numpy.save`, without unpickling; raises `BenchboxError` for any other content."""
     try:
         hashes = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

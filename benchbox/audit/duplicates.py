@@ -1,22 +1,22 @@
-"""Finds pictures that occur several times in data, identical, nearly so, or in another crop.
+"""Finds pictures that occur several times in a data set: identical, nearly identical, or cropped differently.
 
-An image is **identical** to another if all its pixels are. It is a **near duplicate** if both show the same photograph:
-in other compression, brightness or contrast, with or without a stamp on it, mirrored, or in another crop.
+Two images are **identical** if all their pixels are. They are **near duplicates** if they show the same photograph with
+different compression, brightness or contrast, with or without a stamp, mirrored, or cropped differently.
 
 1. Each picture is averaged to 48x48 pixels and described by 80 numbers that survive a crop (`descriptors`). Pairs whose
    descriptors have a cosine of at least `PROMISING` are candidates; `CANDIDATES` of each image at most.
 2. Each candidate pair is aligned (`alignment`); the details that a Gaussian blur of 1 pixel leaves and one of 3 pixels
    removes are correlated over the overlap. `similarity` is 5/8 of this correlation and 3/8 of the cosine, because two
-   faces that look alike may agree in one of them, but seldom in both. `SIMILAR` is the least one of a near duplicate.
+   faces that look alike may agree in one of them, but seldom in both. Near duplicates reach at least `SIMILAR`.
 
 How `SIMILAR` was set: on FER2013's Training and PublicTest faces, viewed side by side; PrivateTest was not looked at.
-Of the 212 least similar links above 0.86 between them none showed two photographs; between 0.78 and 0.84 a third did.
-Within Training, where more pairs may agree by chance, the last such pairs were seen at 0.85.
+Of the 212 least similar links above 0.86 between them, none joined two different photographs; between 0.78 and 0.84 a
+third did. Within Training, where more pairs can agree by chance, the last false pairs were seen at 0.85.
 
-What is found of 999 PublicTest faces that were changed on purpose: all that were shifted by up to 6 pixels, mirrored,
-turned by up to 5 degrees, shrunk to 0.8, changed in contrast or compressed (JPEG quality 20), 99.5 % of those enlarged
-by 1.25, and 99.5 % of those with all of this together; but only 68 % of these where black fills what the copy lacks.
-Not looked for: parts smaller than half of the picture, large angles, pictures upside down, montages.
+Recall on 999 modified PublicTest faces: 100 % if shifted by up to 6 pixels, mirrored, rotated by up to 5 degrees,
+shrunk to 0.8, changed in contrast or compressed (JPEG quality 20); 99.5 % if enlarged by 1.25; 99.5 % with all of this
+combined, but only 68 % of those if missing parts are filled with black.
+Not searched for: parts smaller than half of the picture, large angles, upside-down pictures, montages.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ PROMISING = 0.65
 CANDIDATES = 16
 SIMILAR = 0.86
 LIKE_A_HASH = 0.66
-"""Least cosine of a descriptor and the signs in a hash for which an image counts as seen."""
+"""Cosine of a descriptor and the signs in a hash from which an image counts as seen."""
 FAINT = 2
-"""Standard deviation of details, in grey levels, below which pictures are too empty to be told apart."""
+"""Standard deviation of details, in grey levels, below which pictures are too empty to compare."""
 
 EXACT, NEAR, MIRRORED = range(3)
 
@@ -56,7 +56,7 @@ _SHARE = 32
 
 @dataclass(frozen=True)
 class Links:
-    """Pairs of images that show the same."""
+    """Pairs of duplicate images."""
 
     links: NDArray[np.int32]  # shape (M, 3); two positions and `EXACT`, `NEAR` or `MIRRORED`
     similarity: NDArray[np.float64]  # shape (M,); 1 for identical images
@@ -64,7 +64,7 @@ class Links:
 
 @dataclass(frozen=True)
 class Duplicates(Links):
-    """Which of some images show the same; positions run over all sets of images, one after the other."""
+    """Duplicates within and between sets of images; positions count through all sets."""
 
     group_of: NDArray[np.int32]  # shape (N,); number of each image's group, -1 for an image that is alone
 
@@ -76,7 +76,10 @@ class Duplicates(Links):
 
 
 def find_duplicates(sets: Sequence[ImageSet]) -> Duplicates:
-    """Compare all images with each other."""
+    """Compare all images with each other.
+
+    Within a set, links that follow from others are left out. An image has at most one link to each earlier set.
+    """
     pictures = [_Pictures(images) for images in sets]
     offsets = np.cumsum([0, *map(len, sets)])
     links, similarity = [np.empty((0, 3), dtype=np.int32)], [np.empty(0)]
@@ -91,18 +94,18 @@ def find_duplicates(sets: Sequence[ImageSet]) -> Duplicates:
 
 
 def links_within(images: ImageSet) -> Links:
-    """Compare the images of a set with each other; there are fewer links than images, as none follows from others."""
+    """Compare the images of a set with each other; links that follow from others are left out."""
     pictures = _Pictures(images)
     return _links(pictures, pictures)
 
 
 def links_between(images: ImageSet, others: ImageSet) -> Links:
-    """Find an image in another set for each image that has one there; positions in `images` come first."""
+    """Find at most one duplicate in `others` for each image; positions in `images` come first."""
     return _links(_Pictures(images), _Pictures(others))
 
 
 def match_hashes(images: ImageSet, path: Path) -> NDArray[np.bool_]:
-    """Find images that are probably among those whose hashes a file holds; the result is cached by content."""
+    """Find images that probably match a hash in a file, shape (N,); the result is cached by content."""
     hashes = read_hashes(path)
     cache = CacheFolder("duplicates")
     contents = [images.dataset, images.fingerprint, digest(hashes.tolist())]
@@ -118,7 +121,7 @@ def match_hashes(images: ImageSet, path: Path) -> NDArray[np.bool_]:
 
 
 def group(links: NDArray[np.int32], count: int) -> NDArray[np.int32]:
-    """Number the groups that links make of `count` images, by their first images; -1 for an image that is alone."""
+    """Number of each image's group of linked images, in order of their first images; -1 without a link."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -132,7 +135,7 @@ def group(links: NDArray[np.int32], count: int) -> NDArray[np.int32]:
 
 
 class _Pictures:
-    """The images of a set as the search sees them, read when first asked for."""
+    """The images of a set as the search needs them, read on first use."""
 
     def __init__(self, images: ImageSet) -> None:
         self.images = images
@@ -153,7 +156,7 @@ class _Pictures:
 
     @cached_property
     def place_of(self) -> dict[bytes, int]:
-        """First image of each content."""
+        """Position of the first image with each content."""
         places: dict[bytes, int] = {}
         for position, content in enumerate(self._content[0]):
             places.setdefault(content, position)
@@ -161,11 +164,11 @@ class _Pictures:
 
     @cached_property
     def firsts(self) -> NDArray[np.intp]:
-        """Position of the first image that is identical to each."""
+        """Position of the first image identical to each."""
         return np.array([self.place_of[content] for content in self._content[0]], dtype=np.intp)
 
     def places_in(self, other: _Pictures) -> NDArray[np.intp]:
-        """Position in other pictures of an image that is identical to each; -1 where there is none."""
+        """Position of an identical image in another set; -1 if there is none."""
         return np.array([other.place_of.get(content, -1) for content in self._content[0]], dtype=np.intp)
 
     @cached_property
@@ -174,7 +177,7 @@ class _Pictures:
 
 
 def _links(one: _Pictures, other: _Pictures) -> Links:
-    """Find links, or take them from the user's cache folder, where they are kept by content."""
+    """Find links, or read them from the user's cache folder, where they are stored by content."""
     cache = CacheFolder("duplicates")
     settings = [_FORMAT, PROMISING, CANDIDATES, SIMILAR, FAINT]
     names = [[pictures.images.dataset, pictures.images.fingerprint] for pictures in (one, other)]
@@ -189,7 +192,7 @@ def _links(one: _Pictures, other: _Pictures) -> Links:
 
 
 def _search(one: _Pictures, other: _Pictures) -> Links:
-    """Find copies first, then near duplicates of what is left; what holds for an image holds for its copies."""
+    """Find identical images first, then near duplicates of the rest; copies inherit the links of their original."""
     places = np.arange(len(one.images))
     first_place = one.firsts == places
     if one is other:
@@ -215,20 +218,23 @@ def _search(one: _Pictures, other: _Pictures) -> Links:
 def _near(
     one: _Pictures, other: _Pictures, rows: NDArray[np.intp], columns: NDArray[np.intp]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Propose pairs by their descriptors, block by block, and verify the most likely ones until each is settled."""
+    """Propose pairs by descriptors, block by block, and verify the most likely ones first.
+
+    A pair is skipped once a link already settles it.
+    """
     within = one is other
     links: list[tuple[int, int, int]] = []
     similarity: list[float] = []
     if not len(rows) or not len(columns):
         return np.empty((0, 3), dtype=np.intp), np.empty(0)
-    # What an image is settled with: its group within a set; in another set, whether it has an image there.
+    # What settles a pair: within a set, that both have the same group; between sets, that the image has a link.
     group_of, has_link = np.arange(len(one.images)), np.zeros(len(one.images), dtype=np.bool_)
     queries, answers = one.descriptors[rows], other.descriptors[columns]
 
     def correlate(share: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         return _correlate(one.thumbnails[share[:, 0]], other.thumbnails[share[:, 1]])
 
-    # Blocks and batches do not depend on the number of threads, so neither does what is found.
+    # Blocks and batches do not depend on the number of threads, so neither does the result.
     with ThreadPoolExecutor(threads()) as pool:
         for start in range(0, len(rows), _ROWS):
             first = start + 1 if within else 0
@@ -258,7 +264,7 @@ def _near(
 def _candidates(
     queries: Descriptors, answers: Descriptors, within: bool
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Pairs of alike descriptors, the most alike ones first; within a set each pair once, the earlier image first."""
+    """Pairs of similar descriptors, most similar first; within a set each pair once, with the earlier image first."""
     cosines = queries @ answers.T
     if within:
         cosines = np.triu(cosines)
@@ -273,7 +279,7 @@ def _candidates(
 
 
 def _correlate(ones: Thumbnails, others: Thumbnails) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Correlation of the details of aligned pairs, -1 where one is too empty, and whether they fit mirrored."""
+    """Correlation of details after alignment, -1 if a picture is too empty, and whether the pair is mirrored."""
     from benchbox.audit.alignment import ZOOMS, align_pairs
 
     count = len(ones)
@@ -286,7 +292,10 @@ def _correlate(ones: Thumbnails, others: Thumbnails) -> tuple[NDArray[np.float32
 
 
 def bands_of(thumbnails: Thumbnails) -> tuple[Images, Images, Images]:
-    """Split pictures into bands: differences of Gaussian blurs, in grey levels."""
+    """Split pictures of shape (N, 48, 48) into bands of detail: differences of Gaussian blurs, in grey levels.
+
+    Blurs of 1.5 and 8 pixels at half the size, shape (N, 24, 24); of 1.8 and 6 pixels; and of 1 and 3 pixels.
+    """
     from scipy.ndimage import gaussian_filter
 
     levels = 255 * thumbnails.astype(np.float32)
@@ -301,7 +310,7 @@ def bands_of(thumbnails: Thumbnails) -> tuple[Images, Images, Images]:
 
 
 def _read(images: ImageSet) -> Iterator[tuple[NDArray[np.intp], list[bytes], Images]]:
-    """Read all images in blocks of one size: positions, digests of the pixels, and the images at 48x48 pixels."""
+    """Read all images in blocks of one size: positions, digests of the pixels, and thumbnails."""
     import xxhash
 
     sizes, kinds = np.unique(images.shapes, axis=0, return_inverse=True)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from benchbox.api.dataset import Dataset, ImageSet
+    from benchbox.audit.contamination import Splits
     from benchbox.audit.duplicates import Duplicates
-    from benchbox.audit.splits import Splits
 
 _LISTED = 20
 _NAMED = 6
@@ -180,7 +180,7 @@ def _open(
     plugins: tuple[Path, ...],
     plugin_folders: tuple[Path, ...],
 ) -> tuple[Dataset, Splits]:
-    from benchbox.audit.splits import open_splits
+    from benchbox.audit.contamination import open_splits
     from benchbox.engine.data import choose_dataset
     from benchbox.registry import load_registry
 

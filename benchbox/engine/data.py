@@ -125,10 +125,10 @@ def describe_data(images: ImageSet, kind: type[Dataset]) -> DataRecord:
 
 
 def note_overlaps(store: RunStore, registry: Registry, on_event: Callable[[Event], None]) -> None:
-    """Add to the outcomes of trained denoisers what their training has in common with the scored images.
+    """Store in the outcomes of trained denoisers how many scored images have duplicates in their training data.
 
-    Only where a card names the split that trainings fit, and other splits of it are scored: the images that it was
-    fitted on, or hashes of them, are then at hand. The faces of FER2013 take half a minute, once; the result is cached.
+    This needs a training card that names the data set's training split, and other splits to be scored: only then are
+    the training images, or hashes of them, available. FER2013 takes half a minute, once; the result is cached.
     """
     record = store.record
     unchecked = {key: outcome for key, outcome in store.outcomes().items() if _is_unchecked(record.data, outcome)}

@@ -20,8 +20,7 @@ from benchbox.engine.shard import Condition, draw, known_sigma
 from benchbox.records.outcomes import Failure, Timing
 from benchbox.records.run import DenoiserRecord, decode
 from benchbox.system.files import TEMPORARY_HINT, temporary_folder
-from benchbox.system.output import OutputKeeper
-from benchbox.system.program import GuardedProgram, MemoryLimitPassed, TimeLimitPassed, timeout_reason
+from benchbox.system.program import GuardedProgram, MemoryLimitPassed, OutputKeeper, TimeLimitPassed, timeout_reason
 
 TASK_VARIABLE = "BENCHBOX_TIMING_TASK"
 

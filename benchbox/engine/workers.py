@@ -24,8 +24,7 @@ from typing import Any
 from benchbox.api.errors import BenchboxError
 from benchbox.api.threads import thread_environment
 from benchbox.system.files import TEMPORARY_HINT, remove_all, temporary_folder
-from benchbox.system.output import OutputKeeper
-from benchbox.system.program import MemoryLimitPassed, TimeLimitPassed
+from benchbox.system.program import MemoryLimitPassed, OutputKeeper, TimeLimitPassed
 
 HELD_BACK = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals blocked in the fork server, which must outlive this process to clean up after it."""

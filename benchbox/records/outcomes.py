@@ -17,7 +17,7 @@ class Failure:
     """Why a cell or a timing has no result."""
 
     status: Status
-    reason: str  # the first useful line
+    reason: str  # one line
     detail: str = ""  # full traceback or output
 
 
@@ -27,21 +27,21 @@ class Outcome:
 
     status: Status
     reason: str = ""
-    knew: Knowledge | Literal[""] = ""  # ``given``, ``estimated`` or ``blind``; empty where it did not come to that
-    card: TrainingCard | None = None  # None where nothing was trained
+    knew: Knowledge | Literal[""] = ""  # empty if the denoiser was never called
+    card: TrainingCard | None = None  # None if the denoiser was not trained
     images: int = 0  # images scored
-    # scored images that have a duplicate in the split that it was trained on; None where that is not known
+    # scored images with a duplicate in its training split; None if unknown
     overlap: int | None = None
 
     @property
     def trained_on(self) -> str:
-        """Data set and split that it was trained on; empty where nothing was trained."""
+        """Data set and split that the denoiser was trained on; empty if it was not trained."""
         return self.card.label if self.card else ""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What fixed work took in a fresh process under the thread settings of the timing pass."""
+    """Times of a fixed workload in a fresh process, with the thread settings of the timing pass."""
 
     threads: int  # threads it was allowed
     # milliseconds of a compiled 3x3 stencil and of a product of two float32 matrices: all samples
@@ -50,30 +50,30 @@ class Calibration:
 
     @property
     def time_ms(self) -> float:
-        """Geometric mean of the two medians, so that either kind of work weighs the same, in milliseconds."""
+        """Geometric mean of the two medians in milliseconds, so that both kinds of work have equal weight."""
         return statistics.geometric_mean(statistics.median(one) for one in (self.stencil_ms, self.product_ms))
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What the timing pass measured of one denoiser, alone in a fresh process."""
+    """Timing of one denoiser, alone in a fresh process."""
 
     status: Status
     reason: str = ""
     shape: tuple[int, int] = (0, 0)  # height and width of the timed images
     noise: str = ""  # canonical noise of the timed images
     threads: int = 1  # threads it was allowed
-    batch: int = 1  # images a call of the throughput measurement
-    # parts of the cold start in seconds: importing the plugin's module and making the object, `setup`, first call
+    batch: int = 1  # images per call when measuring throughput
+    # parts of the cold start: importing the plugin and constructing the denoiser, `setup`, first call
     import_s: float = 0.0
     setup_s: float = 0.0
     first_s: float = 0.0
-    peak_mb: float = 0.0  # peak resident memory that the denoiser added to the bare process, MiB
-    threads_used: int = 1  # threads alive after timing beyond those of the bare process, plus one
-    samples_ms: dict[int, list[float]] = field(default_factory=dict)  # milliseconds a call by batch size: all samples
-    calibration: Calibration | None = None  # of the machine, before its denoisers were timed; None where it failed
+    peak_mb: float = 0.0  # peak resident memory beyond that of the bare process, in MiB
+    threads_used: int = 1  # threads alive after timing, beyond those of the bare process, plus one
+    samples_ms: dict[int, list[float]] = field(default_factory=dict)  # all samples per call, by batch size
+    calibration: Calibration | None = None  # before denoisers were timed; None if it failed
 
     @property
     def cold_start_s(self) -> float:
-        """Seconds from nothing to the first denoised image, the interpreter and the harness not counted."""
+        """Seconds to the first denoised image, without starting the interpreter and importing benchbox."""
         return self.import_s + self.setup_s + self.first_s

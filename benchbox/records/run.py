@@ -17,15 +17,15 @@ T = TypeVar("T")
 
 
 def decode(kind: type[T], values: Any) -> T:
-    """Make a record from plain values, as `json` reads them.
+    """Make a record from JSON values.
 
-    Every field must have its type; a number or a word is not converted into another.
+    Every field must have exactly its type. Otherwise `ValueError` names its path, such as ``$.cells[3].status``.
     """
     return msgspec.convert(values, kind, strict=True, str_keys=True)
 
 
 def digest(value: Any) -> str:
-    """Stable hex digest of a JSON value, 16 characters."""
+    """Stable digest of a JSON value, 16 hex digits."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.blake2b(text.encode("ascii"), digest_size=8).hexdigest()
 
@@ -56,7 +56,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class DataRecord:
-    """What was opened."""
+    """The images of a run."""
 
     dataset: str
     split: str
@@ -64,9 +64,9 @@ class DataRecord:
     sizes: str  # ``'48x48'``, or the range of sizes, height x width
     fingerprint: str
     notes: tuple[str, ...] = ()
-    source: str = ""  # fingerprint of all images that these were drawn from
-    label_names: dict[str, tuple[str, ...]] = field(default_factory=dict)  # what the numbers of a label mean
-    caveat: str = ""  # what a reader of results on this data set must know
+    source: str = ""  # fingerprint of all images, before `--limit` or dropped duplicates
+    label_names: dict[str, tuple[str, ...]] = field(default_factory=dict)  # names of label values
+    caveat: str = ""  # what readers of results on this data set must know
     # the data set's splits for training, validation and the final comparison; empty where it has none
     fitted: str = ""
     validated: str = ""
@@ -75,7 +75,7 @@ class DataRecord:
 
 @dataclass(frozen=True)
 class Provider:
-    """Where a plugin came from, and enough to load it again in another process."""
+    """Source of a plugin, sufficient to load it again in another process."""
 
     kind: Literal["built in", "entry point", "file"]
     target: str  # module to import, or absolute path of the file
@@ -85,7 +85,7 @@ class Provider:
 
     @property
     def label(self) -> str:
-        """Where it came from, for a person."""
+        """Readable form of the source."""
         if self.kind == "file":
             return self.target
         return f"{self.distribution} {self.version} ({self.target})"
@@ -93,11 +93,11 @@ class Provider:
 
 @dataclass(frozen=True)
 class PluginSpec:
-    """What to load from which plugin, and its options: enough to make the thing again in another process."""
+    """What to load from which plugin, with its options, sufficient to make it again in another process."""
 
     provider: Provider
     spec: str  # canonical specification
-    # digest of the files that it depends on beyond its code; empty where there are none
+    # digest of the files that it depends on besides its code; empty if there are none
     content: str = field(default="", kw_only=True)
 
     @property
@@ -110,7 +110,7 @@ class PluginSpec:
 class NoiseRecord:
     """A noise of a run."""
 
-    label: str  # what the user typed, which is shown
+    label: str  # as typed; shown everywhere
     parts: tuple[PluginSpec, ...]  # applied from left to right
     level_title: str = ""  # what its level means, such as 'peak photons'
 
@@ -122,15 +122,15 @@ class NoiseRecord:
 
 @dataclass(frozen=True)
 class MetricRecord:
-    """A metric, and what a report must know of it where its plugin is not installed."""
+    """A metric, with everything a report needs, because its plugin may not be installed."""
 
     label: str  # what the user typed
     plugin: PluginSpec
     title: str  # heading of its column
     unit: str
-    digits: int | None  # decimals that are shown; None for three significant digits
+    digits: int | None  # decimals shown; None for three significant digits
     higher_is_better: bool
-    shown: bool  # whether its column stays where a table is narrow
+    shown: bool  # whether narrow tables keep its column
     summary: str
 
     @property
@@ -143,15 +143,15 @@ class MetricRecord:
 class DenoiserRecord:
     """A row of the results, before it has scores."""
 
-    label: str  # what the user typed, which is shown
+    label: str  # as typed; shown everywhere
     plugin: PluginSpec
     summary: str
     sigma_use: SigmaUse  # capability: ``required``, ``optional`` or ``unused``
     min_size: int
     deterministic: bool
     tuned_on: str
-    options: dict[str, str] = field(default_factory=dict)  # every option with its value in use
-    notice: str = ""  # what a reader of the row must know, such as a licence; empty for nothing
+    options: dict[str, str] = field(default_factory=dict)  # every option with its value
+    notice: str = ""  # what readers of the row must know, such as a licence
     is_floor: bool = False  # whether it returns its input unchanged
 
     @property
@@ -162,25 +162,25 @@ class DenoiserRecord:
 
 @dataclass(frozen=True)
 class Cell:
-    """One denoiser on one noise: the unit that has a status."""
+    """One denoiser on one noise, the unit that has a status."""
 
-    key: str  # digest of the content: denoiser, its version, noise, data, protocol and metrics; never of an order
+    key: str  # digest of denoiser, version, noise, data, protocol and metrics, in any order
     # canonical specifications
     denoiser: str
     noise: str
-    skipped: str = ""  # reason why it is not run; empty when it is
-    sigma_factor: float = 1.0  # what the given noise level is multiplied by; 1 where it is told as it is
+    skipped: str = ""  # why it is not run; empty if it is
+    sigma_factor: float = 1.0  # factor on the given noise level
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Everything that is known of a run before its first score."""
+    """Everything known about a run before its first score."""
 
     format: int  # version of the file format
     run_id: str
     created: str  # UTC, ISO 8601
-    command: str  # what was typed, or the call
-    options: RunOptions  # what was asked for; data set, path and split as they were found
+    command: str  # as typed, or the Python call
+    options: RunOptions  # with data set, path and split as detected
     data: DataRecord
     noises: tuple[NoiseRecord, ...]
     metrics: tuple[MetricRecord, ...]
@@ -190,28 +190,28 @@ class RunRecord:
 
     @property
     def request(self) -> DataRequest:
-        """Which images were opened."""
+        """The images to open."""
         return self.options.request
 
     @property
     def protocol(self) -> Protocol:
-        """The rules that held for every denoiser."""
+        """The rules for every denoiser."""
         return self.options.protocol
 
     @property
     def main_metric(self) -> MetricRecord:
-        """The metric that ranks where no other is asked for."""
+        """The metric that ranks by default."""
         return self.metrics[0]
 
     def denoiser_label(self, spec: str) -> str:
-        """What the user typed for a denoiser, by its canonical specification."""
-        return next((one.label for one in self.denoisers if one.spec == spec), spec)
+        """Label of a denoiser, by its canonical specification."""
+        return next((denoiser.label for denoiser in self.denoisers if denoiser.spec == spec), spec)
 
     def noise_label(self, spec: str) -> str:
-        """What the user typed for a noise, by its canonical specification."""
-        return next((one.label for one in self.noises if one.spec == spec), spec)
+        """Label of a noise, by its canonical specification."""
+        return next((noise.label for noise in self.noises if noise.spec == spec), spec)
 
     def cell_label(self, cell: Cell) -> str:
-        """A cell in words."""
+        """Readable name of a cell."""
         wrong = "" if cell.sigma_factor == 1 else f" told {cell.sigma_factor:g} sigma"
         return f"{self.denoiser_label(cell.denoiser)} @ {self.noise_label(cell.noise)}{wrong}"

@@ -1,4 +1,4 @@
-"""Tuned options: what a search over a denoiser's options found, and on which images."""
+"""Tuned options: the result of a search over a denoiser's options, and the images it used."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ _MARK = "@"
 
 @dataclass(frozen=True)
 class TunedOptions:
-    """The best options that a search found."""
+    """Best options found by a search."""
 
     denoiser: str  # name of the denoiser
-    options: dict[str, str]  # options as a user writes them; empty where the defaults were best
-    # the images that they were fitted to
+    options: dict[str, str]  # as a user writes them; empty if the defaults were best
+    # images that the options were fitted to
     dataset: str
     split: str
-    images: int  # number of those images
-    fingerprint: str  # fingerprint of those images, as `ImageSet.fingerprint` gives it
-    noises: tuple[str, ...]  # canonical noises; the score is the mean over them
+    images: int  # number of images
+    fingerprint: str  # of the images, see `ImageSet`
+    noises: tuple[str, ...]  # canonical specifications; the score is the mean over them
     protocol: Protocol
-    metric: str  # canonical metric that was improved
-    score: float | None  # its mean with these options; None where no image has a value
-    # its mean with the options that the search started from, on the same images; None where it has none
+    metric: str  # canonical specification of the optimised metric
+    score: float | None  # mean of the metric with these options; None where no image has a value
+    # with the initial options, on the same images; None where it has none
     start_score: float | None
-    candidates: int  # number of settings that were tried
-    run: str  # id of the run that holds the scores of the last round
-    command: str = ""  # what was typed, or the call
+    candidates: int  # number of combinations tried
+    run: str  # id of the run with the scores of the last round
+    command: str = ""  # as typed, or the Python call
     versions: dict[str, str] = field(default_factory=dict)  # versions of benchbox and of the plugin
 
     @property
     def label(self) -> str:
-        """Short form for a table: data set and split that the options were tuned on."""
+        """Data set and split that the options were tuned on, for a table."""
         return f"{self.dataset} {self.split}".strip()
 
     def save(self, path: Path) -> None:
-        """Write the options as JSON."""
+        """Write the options to a JSON file."""
         try:
             path.write_text(json.dumps(asdict(self), indent=2, allow_nan=False) + "\n", encoding="utf-8")
         except OSError as error:
@@ -51,7 +51,7 @@ class TunedOptions:
 
     @classmethod
     def load(cls, path: Path) -> TunedOptions:
-        """Read options from JSON."""
+        """Read options from a JSON file; raises `BenchboxError` if it is missing or has other fields."""
         try:
             return decode(cls, json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
@@ -62,13 +62,16 @@ class TunedOptions:
 
 
 def apply_tuned(spec: Spec) -> tuple[Spec, TunedOptions | None]:
-    """Put the options of ``name:@FILE`` in the file's place."""
+    """Replace the file in ``name:@FILE`` by its options, so that the specification no longer needs the file.
+
+    The specification may set further options. One without a file is returned unchanged, with None.
+    """
     if spec.value is None or not spec.value.startswith(_MARK):
         return spec, None
     path = Path(spec.value.removeprefix(_MARK))
     tuned = TunedOptions.load(path)
     if tuned.denoiser != spec.name:
         raise BenchboxError(
-            f"{path} holds options of {tuned.denoiser}, not of {spec.name}", hint=f"write {tuned.denoiser}:@{path}"
+            f"{path} has options for {tuned.denoiser}, not for {spec.name}", hint=f"write {tuned.denoiser}:@{path}"
         )
     return Spec(spec.name, None, (*tuned.options.items(), *spec.options)), tuned

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from benchbox.report.board import Block, Complement, MetricColumn, Row, Step
 from benchbox.stats.bootstrap import FEWEST_IMAGES, intervals, resampled_means
 from benchbox.stats.ranking import Comparison, rank_rows
-from benchbox.stats.summaries import Mean
-from benchbox.stats.tradeoffs import complements, oracle, pareto_front
+from benchbox.stats.summaries import Mean, complements, oracle, pareto_front
 
 Values = NDArray[np.float64]
 

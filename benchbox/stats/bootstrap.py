@@ -1,4 +1,4 @@
-"""Bootstrap intervals of means; all columns share the same resamples, so pairs stay pairs."""
+"""Bootstrap intervals of means. All columns share the same resamples, which keeps paired scores paired."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ Values = NDArray[np.float64]
 RESAMPLES = 10_000
 LEVEL = 0.95
 FEWEST_IMAGES = 10
-"""Below this no interval is given: it would cover the mean of skewed scores in 75 to 92 % instead of 95 %."""
+"""No interval is given for fewer images: for skewed scores it would cover the mean in 75 to 92 % instead of 95 %."""
 _CHUNK = 2**21
 
 
 def resampled_means(scores: Values, *, resamples: int = RESAMPLES, seed: int = 0) -> Values:
-    """Means of columns over images drawn with replacement.
+    """Means of columns over images drawn with replacement: from (N images, C) to (resamples, C).
 
-    A draw is a vector of counts, and the means of all columns over all draws are one matrix product. Values that are
-    not finite are left out of the mean of their column, as in `mean_of`.
+    A draw is a vector of counts, so the means of all columns over all draws are one matrix product. Values that are not
+    finite are left out of the mean of their column, as in `mean_of`; a draw without a finite value gives NaN.
 
     References
     ----------
@@ -30,7 +30,7 @@ def resampled_means(scores: Values, *, resamples: int = RESAMPLES, seed: int = 0
     finite = np.isfinite(scores)
     gaps = np.flatnonzero(~finite.all(axis=0))
     values = np.where(finite, scores, 0.0)
-    # Around the mean, sums of thousands of values lose no digits that a small difference needs.
+    # Centred, because otherwise sums of thousands of values lose the digits that a small difference needs.
     centre = values.sum(axis=0) / np.maximum(finite.sum(axis=0), 1)
     values = np.where(finite, scores, centre) - centre
     present = finite[:, gaps].astype(np.float64)
@@ -48,10 +48,11 @@ def resampled_means(scores: Values, *, resamples: int = RESAMPLES, seed: int = 0
 
 
 def intervals(resampled: Values, images: NDArray[np.int_], *, level: float = LEVEL) -> tuple[Values, Values]:
-    """Expanded percentile intervals of resampled means.
+    """Expanded percentile intervals of resampled means of shape (resamples, C); returns low and high, shape (C,).
 
-    Plain percentiles are as narrow as a normal interval with the standard deviation of the sample, and cover too
-    little where images are few; the tails are moved out to where Student's t has its quantiles.
+    Plain percentile intervals are as narrow as normal intervals with the sample's standard deviation and cover too
+    little if images are few; the tails are therefore moved out to the quantiles of Student's t. `images` counts the
+    values in each column; fewer than `FEWEST_IMAGES`, or a resample without values, gives NaN.
 
     References
     ----------
@@ -70,7 +71,7 @@ def intervals(resampled: Values, images: NDArray[np.int_], *, level: float = LEV
 
 
 def _counts(generator: np.random.Generator, draws: int, images: int) -> Values:
-    """How often each image was drawn: multinomial, by counting drawn indices, which takes half the time."""
+    """How often each image was drawn; counting indices takes half the time of `Generator.multinomial`."""
     drawn = generator.integers(0, images, size=(draws, images), dtype=np.int64)
     drawn += np.arange(draws, dtype=np.int64)[:, None] * images
     counts: Values = np.bincount(drawn.ravel(), minlength=draws * images).reshape(draws, images).astype(np.float64)

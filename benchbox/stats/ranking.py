@@ -1,4 +1,4 @@
-"""Ranks with their uncertainty: the range that each row's rank may have, and what the data could have shown."""
+"""Ranks with their uncertainty: the range of ranks of each row, and the differences that the data could detect."""
 
 from __future__ import annotations
 
@@ -19,52 +19,54 @@ _NORMAL_80 = 0.8416212335729143
 
 @dataclass(frozen=True)
 class Comparison:
-    """A row against another one, image by image."""
+    """Paired comparison of a row with the best one."""
 
-    difference: float  # mean of the paired differences, this row less the other
-    # simultaneous 95 % interval of this difference: it leaves out zero exactly where the two differ significantly
+    difference: float  # mean of the paired differences, this row minus the best
+    # simultaneous 95 % confidence interval; it excludes zero exactly if the two differ significantly
     low: float
     high: float
-    p: float  # adjusted for all pairs of rows, see `benchbox.stats.separation.separate`
+    p: float  # adjusted for all pairs of rows, see `separate`
     apart: bool  # whether the two differ significantly
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Two rows that follow each other, and what it takes to tell them apart."""
+    """Two adjacent rows, and the images needed to tell them apart."""
 
-    # columns
+    # columns of the scores
     better: int
     worse: int
-    difference: float  # mean of the paired differences, better less worse
-    detectable: float  # difference that so many images tell apart with a chance of 80 %
-    # about how many images more would tell this difference apart with a chance of 80 %; 0 where the two are
-    # apart, None where their means are equal
+    difference: float  # mean of the paired differences, better minus worse
+    detectable: float  # difference that this number of images detects with 80 % power
+    # about how many more images would detect this difference with 80 % power; 0 if the rows already differ
+    # significantly, None if their means are equal
     further_images: int | None
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Rows in their order."""
+    """Rows, best first, with the ranges of their ranks."""
 
     order: tuple[int, ...]  # columns, best first
-    ranks: tuple[tuple[int, int], ...]  # in this order: the best and the worst rank that each may have
-    to_best: tuple[Comparison, ...]  # each row against the first, in this order
-    neighbours: tuple[Neighbours, ...]  # in this order; empty where nothing was tested
+    ranks: tuple[tuple[int, int], ...]  # best and worst rank of each row, in this order
+    to_best: tuple[Comparison, ...]  # each row compared with the first, in this order
+    neighbours: tuple[Neighbours, ...]  # in this order; empty if nothing was tested
     images: int
-    tested: bool  # whether there are images enough to test differences; if not, every row may have every rank
+    tested: bool  # false if there are too few images, in which case every row may have every rank
 
 
 def rank_rows(scores: Values) -> Ranking:
-    """Order rows by their mean and give each the range of ranks that the data leave open.
+    """Order rows by their mean and give each the range of ranks that the data support.
 
-    A range runs from 1 + the rows that are significantly better to K - the rows that are significantly worse. All
-    pairs are tested, not just those with the best, because the best is picked by the same data; in at most 5 % of all
-    rankings is any difference false, so that all ranges hold together with a confidence of 95 %.
+    `scores` has shape (N images, K rows), is finite, and higher is better. A range runs from 1 + the number of
+    significantly better rows to K - the number of significantly worse rows. All pairs are tested, not only those with
+    the best row, because the best is chosen by the same data. The family-wise error rate is 5 %, so all ranges hold
+    simultaneously with 95 % confidence.
 
-    A range always contains the row's place by its mean. Differences vary unequally, so a row may lack a significance
-    that one with a mean above or below it has; ranges are then widened until neither end falls from row to row. Only a
-    row whose range spans more than half of the table has no part in that, so that one wild row does not widen all.
+    A range always contains the row's position by mean. Because variances differ, a row may lack a significant
+    difference that a row with a mean closer to the other has; ranges are then widened until neither end decreases down
+    the table. A row with a range of more than half of the table is left out of the widening, so that one erratic row
+    does not widen all ranges.
 
     References
     ----------
@@ -103,9 +105,9 @@ def rank_rows(scores: Values) -> Ranking:
 
 
 def _monotone(best: NDArray[np.int_], worst: NDArray[np.int_]) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
-    """Widen ranges so that neither end falls along the order.
+    """Widen ranges so that neither end decreases along the order.
 
-    A row whose range spans more than half of the table varies too much to say anything of the others: it keeps its own.
+    A row with a range of more than half of the table varies too much to say anything about others and keeps its range.
     """
     steady = worst - best < len(best) / 2
     best[steady] = np.minimum.accumulate(best[steady][::-1])[::-1]
@@ -114,7 +116,7 @@ def _monotone(best: NDArray[np.int_], worst: NDArray[np.int_]) -> tuple[NDArray[
 
 
 def _transitive(apart: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Better than one that is better than a third: better than the third, which costs no test."""
+    """Transitive closure: if A beats B and B beats C, then A beats C, without another test."""
     for row in range(len(apart)):
         apart |= apart[:, row, None] & apart[row]
     return apart

@@ -1,4 +1,4 @@
-"""Which of many paired mean differences are real: resampling tests of the largest studentised difference."""
+"""Tests which paired mean differences are significant, by resampling the largest studentised difference."""
 
 from __future__ import annotations
 
@@ -11,53 +11,54 @@ from numpy.typing import NDArray
 Values = NDArray[np.float64]
 
 FEWEST_IMAGES = 6
-"""Below this nothing is tested: five images have 16 sign patterns, so no p-value is below 1/16."""
+"""Nothing is tested with fewer images: five have 16 sign patterns up to symmetry, so no p-value is below 1/16."""
 LEVEL = 0.95
 RESAMPLES = 5_000
 ROOM = 0.7
-"""Share of the 5 % that the tests use. The rest is room for skewed differences of few images, see `separate`."""
+"""Share of the 5 % that the tests use; the rest is a margin for skewed differences of few images, see `separate`."""
 
 _CHUNK = 2**21
 _LEAST_VARIANCE = 1e-5
-"""Share of the mean square: what varies by less is constant as far as float32 can tell."""
+"""Variance relative to the mean square below which differences are constant up to the precision of float32."""
 
 
 @dataclass(frozen=True)
 class Separation:
-    """Which of the paired differences have a mean other than zero."""
+    """Results of the tests of P paired differences."""
 
     difference: Values  # shape (P,); means
     error: Values  # shape (P,); standard errors of the means
-    # the differences beyond so many standard errors are real; infinite where there are too few images to test
+    # differences of more than this many standard errors are significant; infinite if there are too few images
     critical: float
-    p: Values  # shape (P,); adjusted for all P tests; at most 5 % exactly where the difference is real
+    p: Values  # shape (P,); adjusted for all P tests; at most 5 % exactly if significant
 
     @property
     def apart(self) -> NDArray[np.bool_]:
-        """Which differences are real."""
-        found: NDArray[np.bool_] = np.abs(self.difference) > self.half_width
-        return found
+        """Which differences are significant, shape (P,)."""
+        significant: NDArray[np.bool_] = np.abs(self.difference) > self.half_width
+        return significant
 
     @property
     def half_width(self) -> Values:
-        """Half of the simultaneous 95 % interval of each mean; NaN where there are too few images to test."""
+        """Half the width of each simultaneous 95 % confidence interval; NaN if there are too few images."""
         return np.full_like(self.error, np.nan) if math.isinf(self.critical) else self.critical * self.error
 
 
 def separate(
     values: Values, first: NDArray[np.intp], second: NDArray[np.intp], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Separation:
-    """Test mean differences of pairs of columns, so that at most 5 % of all such families hold a false finding.
+    """Test mean differences of P pairs of columns with a family-wise error rate of 5 %.
 
-    Two tests of the largest studentised mean difference (max |t|) over all pairs must agree. Both resample whole
-    images, which keeps the correlation between pairs.
+    `values` has shape (N images, K) and is finite; pair p is column `first` minus column `second`. Two tests of the
+    largest studentised mean difference (max |t|) over all pairs must agree. Both resample whole images, which keeps
+    the correlation between pairs.
 
-    - Sign flips: all differences of an image change sign together. Exact for any number of images where the
-      differences are symmetric about zero; up to 13 images every flip is taken.
-    - Studentised bootstrap, each tail at half the level: holds where differences are skewed, which flips do not.
+    - Sign flips: all differences of an image change sign together. Exact for any number of images if the differences
+      are symmetric about zero; up to 13 images all flips are enumerated.
+    - Studentised bootstrap, each tail at half the level: valid for skewed differences, where sign flips are not.
 
-    With skewed differences of fewer than 15 images even both together find too much (5 to 6 % for exponential ones),
-    so each is held to 3.5 % instead of 5 %. No test of a mean keeps its level for every distribution (Bahadur &
+    With skewed differences of fewer than 15 images even both together are too liberal (5 to 6 % for exponential ones),
+    so each test runs at 3.5 % instead of 5 %. No test of a mean keeps its level for every distribution (Bahadur &
     Savage): for lognormal differences of few images up to 10 % remain.
 
     References
@@ -74,7 +75,7 @@ def separate(
         return Separation(means, error, math.inf, np.ones(pairs))
     size = np.sqrt((differences**2).mean(axis=0))
     observed = np.abs(_studentised(means, size**2, size, images))
-    # Without what all columns share, sums in float32 have the digits that a small difference needs.
+    # Subtract what all columns share, so that float32 sums keep the digits that a small difference needs.
     values = values - values.mean(axis=1, keepdims=True)
     generator = np.random.default_rng(seed)
     flipped, exact = _flipped(values, first, second, size, resamples, generator)
@@ -87,7 +88,7 @@ def separate(
 
 
 def _studentised(mean: Values, square: Values, size: Values, images: int) -> Values:
-    """Mean over its standard error, from the means of values and of their squares; bounded where they hardly vary."""
+    """Mean over its standard error, from the means of values and squares; bounded for near-constant values."""
     variance = np.maximum(square - mean**2, _LEAST_VARIANCE * size**2)
     t: Values = mean * math.sqrt(images - 1) / np.sqrt(np.where(variance > 0, variance, 1.0))
     return t
@@ -101,7 +102,7 @@ def _flipped(
     resamples: int,
     generator: np.random.Generator,
 ) -> tuple[Values, bool]:
-    """Largest |t| of each sign flip, and whether these are all flips there are, up to the sign of the whole."""
+    """Largest |t| of each sign flip, and whether all flips were enumerated (up to a global sign)."""
     images = len(values)
     exact = 2 ** (images - 1) <= resamples
     total = 2 ** (images - 1) if exact else resamples
@@ -117,7 +118,7 @@ def _flipped(
             packed = generator.integers(0, 256, (stop - start, (images + 7) // 8), dtype=np.uint8)
             negative = np.unpackbits(packed, axis=1)[:, :images].astype(kind)
         sums = ((1 - 2 * negative) @ columns).astype(np.float64) / images
-        # Squares keep their sum under flips.
+        # Flips do not change the sum of squares.
         t = _studentised(sums[:, first] - sums[:, second], size**2, size, images)
         largest[start:stop] = np.abs(t).max(axis=1)
     return largest, exact
@@ -131,7 +132,7 @@ def _drawn(
     resamples: int,
     generator: np.random.Generator,
 ) -> Values:
-    """Largest t, in the direction of the observed means, of each resample of the centred differences."""
+    """Largest t, in the direction of the observed mean, of each resample of the centred differences."""
     images = len(values)
     centred = values - values.mean(axis=0)
     differences = centred[:, first] - centred[:, second]
@@ -151,8 +152,8 @@ def _drawn(
 
 
 def _judge(largest: Values, observed: Values, alpha: float, *, exact: bool) -> tuple[float, Values]:
-    """Critical value at a level, and p-values; what was observed is one of all flips, else it counts as one more."""
-    # Sums of the same values in another order may differ in their last digits.
+    """Critical value and p-values; with all flips the observation is one of them, otherwise it counts as one more."""
+    # Tolerance: sums of the same values in another order may differ in their last digits.
     ordered = np.sort(largest) / (1 - 1e-5)
     beyond = len(ordered) - np.searchsorted(ordered, observed)
     if exact:

@@ -1,7 +1,8 @@
-"""Means of scores and quantiles of latencies."""
+"""Summaries of scores and latencies: means, quantiles, complementary rows, the Pareto front."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,20 +18,20 @@ Values = NDArray[np.float64]
 class Mean:
     """Mean of per-image scores."""
 
-    mean: float  # over the images that have a value; NaN where none has one
+    mean: float  # over the images with a value; NaN if there are none
     images: int  # images scored
-    perfect: int = 0  # images restored exactly, or better than `PERFECT_DB`; each counts as that
-    undefined: int = 0  # images without a value; they are not in the mean
-    # bootstrap interval of the mean at 95 %; NaN for fewer than 10 images
+    perfect: int = 0  # images at or above `PERFECT_DB`, each counted as `PERFECT_DB`
+    undefined: int = 0  # images without a value, left out of the mean
+    # 95 % bootstrap interval of the mean; NaN for fewer than 10 images
     low: float = math.nan
     high: float = math.nan
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Summary of latency samples, in milliseconds a call."""
+    """Quantiles of latency samples, in milliseconds per call."""
 
-    # quantiles, by linear interpolation between samples
+    # linear interpolation between samples
     p50: float
     p90: float
     p99: float
@@ -38,14 +39,14 @@ class Latency:
 
 
 PERFECT_DB = 100.0
-"""What an infinite score in dB counts as, and every one beyond: an RMS error of 1e-5, 1/400 of an 8-bit grey level."""
+"""Upper limit of scores in dB: an RMS error of 1e-5, or 1/400 of an 8-bit grey level."""
 
 
 def counted(scores: NDArray[Any], unit: str) -> Values:
     """Scores as they enter every mean, rank and comparison, so that all rows are compared on the same images.
 
-    An image that is restored exactly has an infinite PSNR. To leave it out would punish the row that restores it and
-    hide its loss, so in dB it counts as `PERFECT_DB`. What has no value in any unit is NaN.
+    An image that is restored exactly has an infinite PSNR. Leaving it out would penalise the row that restores it, so
+    scores in dB are limited to `PERFECT_DB`. Other values that are not finite become NaN.
     """
     values = np.asarray(scores, dtype=np.float64)
     if unit == "dB":
@@ -54,7 +55,7 @@ def counted(scores: NDArray[Any], unit: str) -> Values:
 
 
 def mean_of(scores: NDArray[Any], unit: str = "") -> Mean:
-    """Mean of the scores that have a value, as they are `counted`."""
+    """Mean of the finite scores, after `counted`."""
     values = counted(scores, unit)
     finite = np.isfinite(values)
     return Mean(
@@ -66,9 +67,10 @@ def mean_of(scores: NDArray[Any], unit: str = "") -> Mean:
 
 
 def average_repeats(columns: Mapping[str, NDArray[Any]], repeats: int) -> dict[str, NDArray[Any]]:
-    """One row an image: the mean over the noises that were drawn for it.
+    """Average the repeats of each image: columns of shape (N * repeats,), ordered by image, become (N,).
 
-    Images are the unit of every comparison and of resampling, so that repeats never fake certainty.
+    Images are the unit of every comparison and of resampling, so repeats never feign certainty. Values that are not
+    finite are left out, and kept if an image has no other.
     """
     if repeats == 1:
         return dict(columns)
@@ -86,3 +88,39 @@ def latency_of(samples_ms: Sequence[float]) -> Latency:
     """Quantiles of latency samples."""
     p50, p90, p99 = np.percentile(np.asarray(samples_ms, dtype=np.float64), (50, 90, 99))
     return Latency(float(p50), float(p90), float(p99), len(samples_ms))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two complementary rows."""
+
+    # columns, the better one first
+    first: int
+    second: int
+    together: float  # mean of the better score for each image
+    gain: float  # improvement over the mean of the first alone
+
+
+def oracle(scores: Values) -> float:
+    """Mean score of a perfect choice among the rows for each image; `scores` has shape (N images, K rows)."""
+    return float(scores.max(axis=1).mean())
+
+
+def complements(scores: Values) -> tuple[Pair, ...]:
+    """All pairs of rows, sorted by the gain from picking the better one for each image; scores as in `oracle`."""
+    means = scores.mean(axis=0)
+    pairs = []
+    for left, right in itertools.combinations(range(scores.shape[1]), 2):
+        first, second = (left, right) if means[left] >= means[right] else (right, left)
+        together = float(np.maximum(scores[:, left], scores[:, right]).mean())
+        # Not below zero: sums of the same values in another order may differ in their last digit.
+        pairs.append(Pair(first, second, together, max(0.0, together - float(means[first]))))
+    return tuple(sorted(pairs, key=lambda pair: -pair.gain))
+
+
+def pareto_front(quality: Sequence[float], cost: Sequence[float]) -> tuple[bool, ...]:
+    """Which rows are Pareto-optimal: no other row is at least as good in both quality and cost and better in one."""
+    points = list(zip(quality, cost, strict=True))
+    return tuple(
+        not any(q >= own_q and c <= own_c and (q > own_q or c < own_c) for q, c in points) for own_q, own_c in points
+    )

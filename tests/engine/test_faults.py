@@ -27,7 +27,7 @@ from benchbox.engine.worker import failure_of
 from benchbox.engine.workers import worker_context
 from benchbox.records.run import Outcome
 from benchbox.store import RunStore, find_run
-from benchbox.system.output import OutputKeeper
+from benchbox.system.program import OutputKeeper
 
 pytestmark = pytest.mark.process
 

@@ -442,7 +442,7 @@ def test_a_file_takes_the_place_of_options(tmp_path: Path) -> None:
 def test_a_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "tuned.json"
     example().save(file)
-    with pytest.raises(BenchboxError, match="holds options of median, not of wiener"):
+    with pytest.raises(BenchboxError, match="has options for median, not for wiener"):
         apply_tuned(parse_spec(f"wiener:@{file}"))
     with pytest.raises(BenchboxError, match="No such file"):
         apply_tuned(parse_spec(f"median:@{tmp_path / 'nothing.json'}"))

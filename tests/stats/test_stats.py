@@ -10,8 +10,7 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from benchbox.stats.bootstrap import intervals, resampled_means
-from benchbox.stats.summaries import average_repeats, counted, latency_of, mean_of
-from benchbox.stats.tradeoffs import complements, oracle, pareto_front
+from benchbox.stats.summaries import average_repeats, complements, counted, latency_of, mean_of, oracle, pareto_front
 
 Values = NDArray[np.float64]
 
