@@ -1,4 +1,4 @@
-"""Denoisers without code: a trained model file, or any program that reads and writes files."""
+"""Denoisers that need no code: a trained model file, or any program that reads and writes files."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from benchbox_adapters.models import Keras, LiteRT, Onnx
 
 @hookimpl
 def benchbox_denoisers() -> list[type[Denoiser]]:
-    """Offer the adapters."""
+    """Return the adapters."""
     return [Command, Keras, LiteRT, Onnx]

@@ -1,4 +1,4 @@
-"""`command`: any program as a denoiser; it reads a noisy image from a file and writes the result."""
+"""`command`: any program as a denoiser that reads a noisy image from a file and writes the result."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _EXAMPLE = 'command:run="./mydenoise {in} {out} {sigma}"'
 
 
 class Command(ImageDenoiser):
-    """Runs a program once for each image, without a shell; starting it is part of its time.
+    """Runs a program once for each image, without a shell; its time includes starting it.
 
     Parameters
     ----------
     run : str
-        The program with its arguments. ``{in}`` and ``{out}`` become the files to read and to write, ``{sigma}`` the
-        noise standard deviation on the [0, 1] scale.
+        The program with its arguments. ``{in}`` and ``{out}`` are replaced by the files to read and to write,
+        ``{sigma}`` by the noise standard deviation on the [0, 1] scale.
     format : {'npy', 'png'}
-        ``.npy``: float32, shape (H, W), C order, on the [0, 1] scale, possibly beyond it; what is written may be of any
-        float type. ``.png``: 8-bit grey, for which images are clipped to [0, 1] and rounded.
+        ``npy``: float32, shape (H, W), C order, on the [0, 1] scale, possibly beyond it; the result may have any float
+        type. ``png``: 8-bit grey; images are clipped to [0, 1] and rounded.
     timeout : float
-        Seconds that one image may take.
+        Maximum time for one image, in seconds.
     """
 
     name = "command"
@@ -46,30 +46,27 @@ class Command(ImageDenoiser):
         except ValueError as error:
             raise ValueError(f"run={run}: {error}") from error
         if run and not ("{in}" in run and "{out}" in run):
-            raise ValueError(f"run={run} names no {{in}} or no {{out}}, as in {_EXAMPLE}")
+            raise ValueError(f"run={run} lacks {{in}} or {{out}}; write for example {_EXAMPLE}")
         if not timeout > 0:
             raise ValueError(f"timeout must be greater than 0, got {timeout}")
         self.format = format
         self.timeout = timeout
 
     def files(self) -> list[Path]:
-        """The program, and its arguments that are files, such as a script or weights."""
+        """The program, and those of its arguments that are files, such as a script or weights."""
         program = shutil.which(self.words[0]) if self.words else None
         return [file for word in (program, *self.words[1:]) if word and (file := Path(word)).is_file()]
 
     def setup(self, shape: tuple[int, int, int]) -> None:
-        """Make sure that there is a program; it is started anew for each image."""
+        """Check that there is a program; it is started for each image."""
         if not self.words:
-            raise BenchboxError("command needs a program to run", hint=f"for example {_EXAMPLE}")
+            raise BenchboxError("command needs a program to run", hint=f"give one, for example {_EXAMPLE}")
 
     def denoise_image(self, noisy: Image, sigma: float | None) -> Image:
-        """Have the program denoise one image.
+        """Denoise one image with the program.
 
-        Raises
-        ------
-        BenchboxError
-            The program cannot be started, fails, takes too long, or writes no image of the same size; or it asks for a
-            noise level that is not told.
+        Raises `BenchboxError` if the program cannot be started, fails, takes too long or does not write an image of the
+        same size, or if it needs a noise level that is not given.
         """
         with tempfile.TemporaryDirectory(prefix="benchbox-") as folder:
             source, target = (Path(folder) / f"{name}.{self.format}" for name in ("noisy", "denoised"))
@@ -78,8 +75,8 @@ class Command(ImageDenoiser):
             denoised = self._read(target)
         if denoised.shape != noisy.shape:
             raise BenchboxError(
-                f"{self.words[0]} wrote an image of shape {denoised.shape} for one of {noisy.shape}",
-                hint="it must write one grey image of the same size",
+                f"{self.words[0]} wrote an image of shape {denoised.shape} for an input of shape {noisy.shape}",
+                hint="make it write one grey image of the same size",
             )
         return denoised
 
@@ -89,11 +86,11 @@ class Command(ImageDenoiser):
             values["{sigma}"] = repr(float(np.float32(sigma)))
         words = []
         for word in self.words:
-            for mark, value in values.items():
-                word = word.replace(mark, value)
+            for placeholder, value in values.items():
+                word = word.replace(placeholder, value)
             words.append(word)
         if any("{sigma}" in word for word in words):
-            raise BenchboxError(f"{self.words[0]} asks for {{sigma}}, and none is told", hint="give or estimate it")
+            raise BenchboxError(f"{self.words[0]} needs {{sigma}}, the noise level", hint="give or estimate it")
         return words
 
     def _run(self, words: list[str]) -> None:
@@ -103,28 +100,30 @@ class Command(ImageDenoiser):
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                # A session of its own, so that whatever it starts can be ended with it.
+                # In its own session, so that everything it starts can be killed with it.
                 start_new_session=True,
             )
         except OSError as error:
             raise BenchboxError(
                 f"cannot start {words[0]}: {error.strerror or error}",
-                hint="give the path of a program that may be executed; no shell is used",
+                hint="give the path of an executable program; no shell is used",
             ) from error
         try:
-            _, words_of_error = process.communicate(timeout=self.timeout)
+            _, stderr = process.communicate(timeout=self.timeout)
         except subprocess.TimeoutExpired as error:
             raise BenchboxError(
-                f"{words[0]} took longer than {self.timeout:g} s for one image", hint="give it more with timeout="
+                f"{words[0]} took longer than {self.timeout:g} s for one image", hint="raise the limit with timeout="
             ) from error
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
         if process.returncode:
-            lines = words_of_error.decode("utf-8", "replace").strip().splitlines()
+            lines = stderr.decode("utf-8", "replace").strip().splitlines()
             last = f": {lines[-1]}" if lines else ""
-            raise BenchboxError(f"{words[0]} {describe_exit(process.returncode)}{last}", hint="run it by hand")
+            raise BenchboxError(
+                f"{words[0]} {describe_exit(process.returncode)}{last}", hint="run it by hand to see what is wrong"
+            )
 
     def _write(self, file: Path, image: Image) -> None:
         if self.format == "npy":
@@ -136,7 +135,9 @@ class Command(ImageDenoiser):
 
     def _read(self, file: Path) -> Image:
         if not file.is_file():
-            raise BenchboxError(f"{self.words[0]} wrote no {{out}}", hint=f"it must write a .{self.format} file there")
+            raise BenchboxError(
+                f"{self.words[0]} did not write {{out}}", hint=f"make it write a .{self.format} file there"
+            )
         try:
             if self.format == "npy":
                 return np.ascontiguousarray(np.load(file, allow_pickle=False), dtype=np.float32)
@@ -148,5 +149,6 @@ class Command(ImageDenoiser):
             return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)  # type: ignore[no-any-return]
         except (ValueError, OSError) as error:
             raise BenchboxError(
-                f"{self.words[0]} wrote what is no .{self.format} file: {error}", hint="see the option format"
+                f"{self.words[0]} wrote an invalid .{self.format} file: {error}",
+                hint="make it write that format, or change the option format",
             ) from error

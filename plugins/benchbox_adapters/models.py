@@ -1,4 +1,4 @@
-"""`keras`, `onnx` and `litert`: a model file as a denoiser; its layout and scale are detected or given."""
+"""`keras`, `onnx` and `litert`: a model file as a denoiser, with its layout and scale detected or given."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _CHUNK_PIXELS = 16 * 48 * 48
 
 
 class ModelFile(Denoiser):
-    """What the kinds of files share. What is not given is found out in `setup`.
+    """Base class of the file formats; `setup` detects every option that is not given.
 
     Parameters
     ----------
     path : Path
-        The model file: one grey or colour image in, one of the same size out. A training card is read from the file
-        beside it whose name ends in ``.json`` instead.
+        The model file, which maps one grey or colour image to one of the same size. A training card is read from the
+        file with the same name and the suffix ``.json``, if there is one.
     residual : bool, optional
-        Whether the model gives the noise rather than the image.
+        Whether the model returns the noise instead of the image.
     range : float, optional
         Value of white that the model was trained with, such as 255.
     layout : {'nhwc', 'nchw'}, optional
-        Where the channels are; by default where the shape has 1 or 3.
+        Position of the channel axis; by default, the axis with length 1 or 3.
 
     Notes
     -----
-    `residual` and `range` are found out by denoising a drawn picture with Gaussian noise of 0.1 in each way; the way
-    that comes nearest to the picture is kept. None is where all are worse than doing nothing: that is an error.
+    To detect `residual` and `range`, a test image with Gaussian noise of 0.1 is denoised with every combination, and
+    the combination with the highest PSNR is kept. If all are worse than doing nothing, `BenchboxError` is raised.
     """
 
     capabilities = Capabilities(sigma="unused")
@@ -50,7 +50,7 @@ class ModelFile(Denoiser):
         layout: Literal["nhwc", "nchw"] | None = None,
     ) -> None:
         if path is not None and not path.is_file():
-            raise ValueError(f"path={path}: there is no such file")
+            raise ValueError(f"path={path}: no such file")
         if range is not None and not range > 0:
             raise ValueError(f"range must be greater than 0, got {range}")
         self.path = path
@@ -64,21 +64,17 @@ class ModelFile(Denoiser):
         """Open the file."""
 
     def setup(self, shape: tuple[int, int, int]) -> None:
-        """Open the model, find out what is not given, and run it once."""
+        """Open the model, detect the options that are not given, and run it once."""
         if self.path is None:
-            raise BenchboxError(f"{self.name} needs a model file", hint=f"for example {self.name}:path={self.example}")
+            raise BenchboxError(
+                f"{self.name} needs a model file", hint=f"give one, for example {self.name}:path={self.example}"
+            )
         self._opened = self.open(self.path)
         self.fit: Fit = fit(self._opened, self.path, self.residual, self.range, self.layout)
         self.denoise(np.zeros(shape, np.float32)[:1], None)
 
     def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
-        """Denoise a stack.
-
-        Raises
-        ------
-        BenchboxError
-            The model takes images of another size only, or gives something that is no image.
-        """
+        """Denoise a stack; raises `BenchboxError` if the model cannot process its size or does not return images."""
         count = max(1, _CHUNK_PIXELS // (noisy.shape[1] * noisy.shape[2]))
         starts = range(0, len(noisy), count)
         return np.concatenate([self.fit.apply(self._opened, noisy[at : at + count]) for at in starts])
@@ -88,13 +84,13 @@ class ModelFile(Denoiser):
         return [self.path] if self.path else []
 
     def card(self) -> TrainingCard | None:
-        """Training card beside the model, where there is one."""
+        """Training card next to the model, if there is one."""
         file = self.path.with_suffix(".json") if self.path else None
         return TrainingCard.load(file) if file and file.is_file() else None
 
 
 class Keras(ModelFile):
-    """A ``.keras`` file, loaded in safe mode: no code that it brings is run."""
+    """A ``.keras`` file, loaded in safe mode, which runs no code from the file."""
 
     name = "keras"
     summary = "a trained Keras model in a .keras file"

@@ -19,30 +19,22 @@ Side = int | None
 
 @dataclass(frozen=True)
 class Opened:
-    """A model that is ready to run.
-
-    Attributes
-    ----------
-    shape : tuple of int or None
-        Shape of its input, None where it takes any number.
-    dtype : numpy.dtype
-        Type of its input.
-    layout : {'nhwc', 'nchw'}
-        Where models of its kind have their channels.
-    run : callable
-        Takes the input, gives the output.
-    """
+    """A model that is ready to run."""
 
     shape: tuple[Side, ...]
+    """Shape of its input; None where any length is accepted."""
     dtype: np.dtype[Any]
+    """Type of its input."""
     layout: str
+    """Common position of the channels in this file format, 'nhwc' or 'nchw'."""
     run: Callable[[Tensor], Tensor]
+    """Maps the input to the output."""
 
 
 def open_keras(path: Path) -> Opened:
-    """Open a ``.keras`` file in safe mode, which runs no code that the file brings."""
+    """Open a ``.keras`` file in safe mode, which runs no code from the file."""
     if path.suffix != ".keras":
-        raise BenchboxError(f"{path}: only .keras files are loaded", hint="save it by model.save('model.keras')")
+        raise BenchboxError(f"{path}: only .keras files are loaded", hint="save it with model.save('model.keras')")
     state = random.getstate()
     try:
         import keras
@@ -51,9 +43,9 @@ def open_keras(path: Path) -> Opened:
     except Exception as error:
         raise _unreadable(path, "keras", error) from error
     finally:
-        random.setstate(state)  # Keras draws seeds of its own from it
+        random.setstate(state)  # Keras draws its own seeds from Python's generator
     if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise _many(path, [tuple(one.shape) for one in model.inputs], len(model.outputs))
+        raise _several_tensors(path, [tuple(tensor.shape) for tensor in model.inputs], len(model.outputs))
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -70,7 +62,7 @@ def open_onnx(path: Path) -> Opened:
         import onnxruntime
     except ImportError as error:
         raise BenchboxError(
-            "onnx needs the package onnxruntime", hint='pip install "benchbox-denoise[onnx]"'
+            "onnx needs the package onnxruntime", hint='install it: pip install "benchbox-denoise[onnx]"'
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads()
@@ -82,7 +74,7 @@ def open_onnx(path: Path) -> Opened:
         raise _unreadable(path, "onnx", error) from error
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or len(outputs) != 1:
-        raise _many(path, [tuple(one.shape) for one in inputs], len(outputs))
+        raise _several_tensors(path, [tuple(tensor.shape) for tensor in inputs], len(outputs))
     shape = tuple(side if isinstance(side, int) and side > 0 else None for side in inputs[0].shape)
     words = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
     dtype = words.get(inputs[0].type, inputs[0].type.removeprefix("tensor(").removesuffix(")"))
@@ -100,7 +92,7 @@ def open_litert(path: Path) -> Opened:
     except Exception as error:
         raise _unreadable(path, "litert", error) from error
     if len(inputs) != 1 or len(outputs) != 1:
-        raise _many(path, [tuple(one["shape_signature"]) for one in inputs], len(outputs))
+        raise _several_tensors(path, [tuple(tensor["shape_signature"]) for tensor in inputs], len(outputs))
     allocated: list[tuple[int, ...]] = []
 
     def run(x: Tensor) -> Tensor:
@@ -119,13 +111,13 @@ def open_litert(path: Path) -> Opened:
 def _unreadable(path: Path, kind: str, error: Exception) -> BenchboxError:
     lines = str(error).strip().splitlines()
     return BenchboxError(
-        f"{path} does not open as a {kind} model: {lines[0] if lines else type(error).__name__}",
-        hint="a model with code of its own, such as a Lambda layer, is not loaded; save it with built-in layers",
+        f"{path} cannot be opened as a {kind} model: {lines[0] if lines else type(error).__name__}",
+        hint="save the model with built-in layers only; custom code such as a Lambda layer is not loaded",
     )
 
 
-def _many(path: Path, inputs: list[tuple[Any, ...]], outputs: int) -> BenchboxError:
+def _several_tensors(path: Path, inputs: list[tuple[Any, ...]], outputs: int) -> BenchboxError:
     return BenchboxError(
-        f"{path} takes {len(inputs)} inputs {inputs} and gives {outputs} outputs",
-        hint="a model of one image in and one image out is expected; for others write a plugin",
+        f"{path} has {len(inputs)} inputs {inputs} and {outputs} outputs",
+        hint="use a model with one input and one output, or write a plugin",
     )

@@ -1,4 +1,4 @@
-"""`bm3d_reference`: the authors' BM3D from the PyPI package `bm3d` (non-commercial licence)."""
+"""`bm3d_reference`: the authors' BM3D, from the PyPI package `bm3d` (non-commercial licence)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from benchbox import BenchboxError, Capabilities, Denoiser, Image, ImageDenoiser
 
 
 class BM3DReference(ImageDenoiser):
-    """BM3D of its authors (`bm3d.bm3d`), on one thread, for with more its results vary from call to call [1]_ [2]_.
+    """The authors' BM3D (`bm3d.bm3d`), on one thread, because with more its results vary between calls [1]_ [2]_.
 
-    The package is free for non-commercial use only. It ends the process on images of 8x8 pixels, so 16 are asked for.
+    The package is free for non-commercial use only. It crashes the process on 8x8 images, so sides must be at least 16.
 
     References
     ----------
@@ -23,33 +23,32 @@ class BM3DReference(ImageDenoiser):
     """
 
     name = "bm3d_reference"
-    summary = "BM3D of its authors, PyPI package bm3d; licence: non-commercial use only"
+    summary = "the authors' BM3D, from the PyPI package bm3d; non-commercial use only"
     notice = "the licence of the package bm3d allows non-commercial use only"
     reference = "Mäkinen, Azzari and Foi, IEEE TIP 2020, doi:10.1109/TIP.2020.3014721"
     capabilities = Capabilities(sigma="required", min_size=16)
-    default_rows: ClassVar[tuple[str, ...]] = ()  # only where somebody asks for it, who then knows its licence
+    default_rows: ClassVar[tuple[str, ...]] = ()  # run only by name, because of its licence
 
     def setup(self, shape: tuple[int, int, int]) -> None:
         """Import the package and run it once."""
         self.denoise_image(np.zeros((16, 16), np.float32), 0.1)
 
     def denoise_image(self, noisy: Image, sigma: float | None) -> Image:
-        """Denoise one image; one whose noise level is zero comes back as it is.
+        """Denoise one image; an image with noise level 0 is returned unchanged.
 
-        Raises
-        ------
-        BenchboxError
-            The package is not installed, or no noise level is told.
+        Raises `BenchboxError` if the package is not installed or no noise level is given.
         """
         try:
             import bm3d
         except ImportError as error:
             raise BenchboxError(
                 "bm3d_reference needs the package bm3d, whose licence allows non-commercial use only",
-                hint='pip install "benchbox-denoise[bm3d]"',
+                hint='install it: pip install "benchbox-denoise[bm3d]"',
             ) from error
         if sigma is None:
-            raise BenchboxError("bm3d_reference needs the noise level", hint="give or estimate it")
+            raise BenchboxError(
+                "bm3d_reference needs the noise level", hint="give or estimate it, or use a blind denoiser"
+            )
         if sigma == 0:
             return noisy.copy()
         profile: Any = bm3d.BM3DProfile()
@@ -60,5 +59,5 @@ class BM3DReference(ImageDenoiser):
 
 @hookimpl
 def benchbox_denoisers() -> list[type[Denoiser]]:
-    """Offer the reference."""
+    """Return the denoiser."""
     return [BM3DReference]

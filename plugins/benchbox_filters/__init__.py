@@ -10,5 +10,5 @@ from benchbox_filters.variation import TVChambolle
 
 @hookimpl
 def benchbox_denoisers() -> list[type[Denoiser]]:
-    """Offer the filters, simplest first."""
+    """Return the filters, simplest first."""
     return [Identity, GaussianBlur, Median, Bilateral, Wiener, Wavelet, TVChambolle]

@@ -1,4 +1,4 @@
-"""Compiled kernel of Chambolle's total variation projection, over whole stacks."""
+"""Compiled kernel of Chambolle's total variation projection for whole stacks."""
 
 from __future__ import annotations
 
@@ -15,22 +15,9 @@ def chambolle(
 ) -> NDArray[np.float32]:
     """Minimise ``|u - noisy|^2 / 2 + weight * TV(u)`` for every image by projection of the dual field.
 
-    Steps and stopping rule are those of `skimage.restoration.denoise_tv_chambolle`; each image stops by itself. The
-    energy is summed column by column in float32 and then in float64, an order that depends on no other image.
-
-    Parameters
-    ----------
-    noisy : ndarray of float32, shape (N, H, W)
-    weight : ndarray of float32, shape (N,)
-        Greater than zero.
-    eps : float
-        An image is done when its energy changes by less than `eps` times the first energy.
-    iterations : int
-        Most steps.
-
-    Returns
-    -------
-    ndarray of float32, shape (N, H, W)
+    `weight`, shape (N,), is greater than 0. An image stops by itself when its energy changes by less than `eps` times
+    its first energy, or after `iterations` steps, as in `skimage.restoration.denoise_tv_chambolle`. The energy is
+    summed column by column in float32 and then in float64, so the order does not depend on other images.
     """
     count, height, width = noisy.shape
     result = noisy.copy()

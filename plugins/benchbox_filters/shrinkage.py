@@ -1,22 +1,22 @@
-"""`wiener` and `wavelet`: filters that shrink details that are weak compared with the noise."""
+"""`wiener` and `wavelet`: filters that shrink details weaker than the noise."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from benchbox import BenchboxError, Capabilities, Denoiser, Images, Sigma
-from benchbox_filters.levels import TUNED_ON, keep_clean, positive, told
+from benchbox_filters.levels import TUNED_ON, keep_clean, positive, required
 from benchbox_filters.smoothing import gaussian
 
 _MARGIN = 8
 
 
 class Wiener(Denoiser):
-    """Local adaptive Wiener filter: each pixel keeps the share of its deviation that its surroundings explain.
+    """Local adaptive Wiener filter: scales each deviation from the local mean by the signal's share of the variance.
 
-    ``mean + max(variance - strength sigma^2, 0) / variance * (noisy - mean)``, with mean and variance taken under a
-    Gaussian window rather than Lee's square. A `strength` above 1 makes up for the scatter of a variance that is
-    measured on few pixels.
+    ``mean + max(variance - strength sigma^2, 0) / variance * (noisy - mean)``, with mean and variance under a Gaussian
+    window instead of Lee's square. A `strength` above 1 compensates for the scatter of a variance that is measured on
+    few pixels.
 
     Parameters
     ----------
@@ -42,13 +42,13 @@ class Wiener(Denoiser):
 
     def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
         """Filter the stack."""
-        sigma = told(self.name, sigma)
+        sigma = required(self.name, sigma)
         widths = 0.81 + 3.8 * sigma if self.window_sigma is None else np.full(len(noisy), self.window_sigma, np.float32)
         mean = gaussian(noisy, widths)
         variance = gaussian(noisy * noisy, widths)
         variance -= mean * mean
         floor = (np.float32(self.strength) * sigma * sigma)[:, None, None]
-        # Where the variance does not exceed the noise the gain is 0; the maximum also keeps the divisor from 0.
+        # The gain is 0 where the variance does not exceed the noise; the maximum also prevents a division by 0.
         np.maximum(variance, np.maximum(floor, np.finfo(np.float32).tiny), out=variance)
         result = noisy - mean
         result *= (variance - floor) / variance
@@ -57,12 +57,12 @@ class Wiener(Denoiser):
 
 
 class Wavelet(Denoiser):
-    """Soft thresholds in the undecimated wavelet transform, one for each coefficient (spatially adaptive BayesShrink).
+    """Spatially adaptive BayesShrink: a soft threshold for each coefficient of the undecimated wavelet transform.
 
     The threshold is ``strength * sigma^2 / sqrt(max(energy - sigma^2, 0))``, where `energy` is the mean square of the
-    band's coefficients in a square window, in place of the sorted contexts of the paper. The undecimated transform
-    averages over all shifts of the image, which removes the blocks that thresholds leave. It is compiled over the
-    stack: `pywt.swt2` and `pywt.iswt2`, to which it is equal, take five times as long.
+    band's coefficients in a square window, which replaces the sorted contexts of the paper. The undecimated transform
+    averages over all shifts of the image, which removes block artefacts. Its compiled kernel is five times as fast as
+    `pywt.swt2` and `pywt.iswt2`, with the same result.
 
     Parameters
     ----------
@@ -95,23 +95,20 @@ class Wavelet(Denoiser):
         self._filters: Images | None = None
 
     def setup(self, shape: tuple[int, int, int]) -> None:
-        """Look the wavelet up, and compile the kernels or load them from numba's cache.
+        """Look up the wavelet, and compile the kernels or load them from numba's cache.
 
-        Raises
-        ------
-        BenchboxError
-            There is no wavelet of that name, or it is not orthogonal.
+        Raises `BenchboxError` if there is no wavelet of that name or it is not orthogonal.
         """
         import pywt
 
         try:
             wavelet = pywt.Wavelet(self.wavelet)
         except ValueError as error:
-            raise BenchboxError(f"wavelet: {error}", hint="for example haar, db2, sym4, coif1") from error
+            raise BenchboxError(f"wavelet: {error}", hint="use for example haar, db2, sym4 or coif1") from error
         if not wavelet.orthogonal:
             raise BenchboxError(
                 f"wavelet: {self.wavelet} is not orthogonal, so its bands do not share one noise level",
-                hint="for example haar, db2, sym4, coif1",
+                hint="use for example haar, db2, sym4 or coif1",
             )
         self._filters = np.array([wavelet.rec_lo, wavelet.rec_hi], np.float32)
         self.denoise(np.zeros((1, 8, 8), np.float32), np.full(1, 0.1, np.float32))
@@ -120,10 +117,10 @@ class Wavelet(Denoiser):
         """Shrink the stack."""
         from benchbox_filters.undecimated import shrink_undecimated
 
-        sigma = told(self.name, sigma)
+        sigma = required(self.name, sigma)
         if self._filters is None:
             self.setup(noisy.shape)
-        # An image without noise gets any valid parameters; it is put back afterwards.
+        # Images without noise get arbitrary valid parameters and are restored afterwards.
         exact = np.where(sigma > 0, sigma, 1).astype(np.float64)
         radius = np.rint(1.2 + 50 * exact) if self.window is None else np.full(len(noisy), self.window // 2)
         strength = 0.9 * exact**-0.16 if self.strength is None else np.full(len(noisy), self.strength)

@@ -11,33 +11,23 @@ from benchbox_filters.levels import TUNED_ON, keep_clean, levels, positive
 
 
 class Identity(Denoiser):
-    """The floor of every leaderboard: what doing nothing scores."""
+    """Returns its input: the score of doing nothing, the floor of every leaderboard."""
 
     name = "identity"
-    summary = "the floor: returns its input unchanged"
+    summary = "returns its input unchanged; the floor of every leaderboard"
     capabilities = Capabilities(sigma="unused")
     is_floor = True
 
     def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
-        """Return the stack as it came, in memory of its own."""
+        """Return a copy of the stack."""
         return noisy.copy()
 
 
 def gaussian(stack: Images, widths: Sigma) -> Images:
-    """Convolve each image with a Gaussian of its own width, cut off at four widths, borders mirrored.
+    """Convolve each image with a Gaussian of its own width, cut off at four widths, with mirrored borders.
 
-    OpenCV's call an image takes half the time of `scipy.ndimage.gaussian_filter` on the whole stack, and does
-    not slow down where every image has its own width.
-
-    Parameters
-    ----------
-    stack : ndarray of float32, shape (N, H, W)
-    widths : ndarray of float32, shape (N,)
-        Standard deviation in pixels, greater than zero.
-
-    Returns
-    -------
-    ndarray of float32, shape (N, H, W)
+    `widths`, shape (N,), are standard deviations in pixels, greater than 0. One OpenCV call per image takes half the
+    time of `scipy.ndimage.gaussian_filter` on the whole stack, and is as fast if every image has its own width.
     """
     import cv2
 
@@ -48,7 +38,7 @@ def gaussian(stack: Images, widths: Sigma) -> Images:
 
 
 class GaussianBlur(Denoiser):
-    """Linear smoothing with a Gaussian kernel (`cv2.GaussianBlur`, cut off at four standard deviations).
+    """Gaussian blur (`cv2.GaussianBlur`, cut off at four standard deviations).
 
     Parameters
     ----------
@@ -57,7 +47,7 @@ class GaussianBlur(Denoiser):
     """
 
     name = "gaussian_blur"
-    summary = "linear smoothing with a Gaussian kernel whose width follows the noise"
+    summary = "Gaussian blur whose width follows the noise level"
     reference = "Gonzalez and Woods, Digital Image Processing, chapter 3"
     capabilities = Capabilities(sigma="optional", tuned_on=TUNED_ON)
 
@@ -78,23 +68,23 @@ class GaussianBlur(Denoiser):
 
 
 class Median(Denoiser):
-    """Median of a square window, applied once or more.
+    """Median filter with a square window, applied once or repeatedly.
 
-    Repeated small windows beat one large window at high noise: at ``sigma = 0.5`` three passes of 5x5 gain 0.6 dB
-    over one of 9x9 on faces, in a fraction of the time.
+    Repeated small windows beat one large window at high noise: at ``sigma = 0.5`` three passes of 5x5 gain 0.6 dB over
+    one pass of 9x9 on faces, in a fraction of the time.
 
     Parameters
     ----------
     size : int, optional
-        Side of the window in pixels, odd. By default it follows `sigma`, as `passes` does: nothing is done below 0.048,
-        where a median removes more detail than noise; then 3x3 once, from 0.13 on twice, and 5x5 twice from 0.25 and
-        three times from 0.4. Where no noise level is told: 3x3 once.
+        Side of the window in pixels, odd. By default, size and passes follow `sigma`: no filter below 0.048, where a
+        median removes more detail than noise; 3x3 once from 0.048 and twice from 0.13; 5x5 twice from 0.25 and three
+        times from 0.4; 3x3 once if no noise level is given.
     passes : int
-        How often the median is taken where `size` is set.
+        Number of passes if `size` is set.
     """
 
     name = "median"
-    summary = "median of a small square window, repeated at high noise"
+    summary = "median filter with a small square window, repeated at high noise"
     reference = "Tukey, Exploratory Data Analysis, 1977"
     capabilities = Capabilities(sigma="optional", tuned_on=TUNED_ON)
 
@@ -107,11 +97,11 @@ class Median(Denoiser):
         self.passes = passes
 
     def setup(self, shape: tuple[int, int, int]) -> None:
-        """Import the library that the window needs."""
+        """Import the library that the window size needs."""
         self.denoise(np.zeros((1, 8, 8), np.float32), np.full(1, 0.1, np.float32))
 
     def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
-        """Take the median of every image."""
+        """Filter every image."""
         if self.size is not None:
             plan = [(self.size, self.passes)] * len(noisy)
         elif sigma is None:
@@ -122,7 +112,7 @@ class Median(Denoiser):
         if self.size is not None and self.size > 5:
             from scipy import ndimage
 
-            # OpenCV takes float images only up to 5x5.
+            # OpenCV filters float images only with windows up to 5x5.
             for _ in range(self.passes):
                 result = ndimage.median_filter(result, (1, self.size, self.size), mode="nearest")
         else:
@@ -143,20 +133,20 @@ def _window(sigma: float) -> tuple[int, int]:
 
 
 class Bilateral(Denoiser):
-    """Average of neighbours that are near in place and in grey level (`cv2.bilateralFilter`).
+    """Bilateral filter: averages pixels that are close in position and in grey level (`cv2.bilateralFilter`).
 
     Parameters
     ----------
     sigma_color : float, optional
-        Standard deviation of the weight over grey levels, on the [0, 1] scale, greater than 0. By default
+        Standard deviation of the grey-level weight on the [0, 1] scale, greater than 0. By default
         ``(2.2 + 8.8 sigma) sigma``.
     sigma_space : float, optional
-        Standard deviation of the weight over pixels, greater than 0. By default ``0.87 + 4.3 sigma``. The window
-        reaches two of them, rounded up.
+        Standard deviation of the distance weight in pixels, greater than 0. By default ``0.87 + 4.3 sigma``. The window
+        extends to twice this distance, rounded up.
     """
 
     name = "bilateral"
-    summary = "average of neighbours that are near in place and in grey level"
+    summary = "bilateral filter: average of pixels close in position and grey level"
     reference = "Tomasi and Manduchi, ICCV 1998, doi:10.1109/ICCV.1998.710815"
     capabilities = Capabilities(sigma="optional", tuned_on=TUNED_ON)
 
@@ -169,7 +159,7 @@ class Bilateral(Denoiser):
         self.denoise(np.zeros((1, 8, 8), np.float32), None)
 
     def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
-        """Filter every image: OpenCV takes one at a time, for its table of weights spans the image's own range."""
+        """Filter one image per OpenCV call, because the table of weights spans the range of its input."""
         import cv2
 
         sigma = levels(noisy, sigma)

@@ -1,4 +1,4 @@
-"""Compiled kernels of the undecimated wavelet transform and its shrinkage, over whole stacks."""
+"""Compiled kernels of the undecimated wavelet transform and its shrinkage for whole stacks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Floats = NDArray[np.float32]
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def _wrap(line: Floats, start: int, out: Floats) -> None:
-    """Fill `out` from the periodic `line`, beginning at `start`."""
+    """Fill `out` from the periodic `line`, starting at `start`."""
     position = start % line.size
     for x in range(out.size):
         out[x] = line[position]
@@ -22,9 +22,9 @@ def _wrap(line: Floats, start: int, out: Floats) -> None:
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def _analyse(image: Floats, filters: Floats, step: int, along: Floats, low: Floats, details: Floats) -> None:
-    """One scale: split `image` into `low` and three bands of `details`, by rows and then by columns, periodically.
+    """One scale: split the periodic `image` into `low` and three bands of `details`, first by rows, then by columns.
 
-    `along` is scratch of shape (2, H, W); `filters` holds the low-pass and the high-pass, shape (2, taps).
+    `along` is a buffer of shape (2, H, W); `filters`, shape (2, taps), are the low-pass and the high-pass.
     """
     height, width = image.shape
     taps = filters.shape[1]
@@ -54,7 +54,7 @@ def _analyse(image: Floats, filters: Floats, step: int, along: Floats, low: Floa
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def _synthesise(low: Floats, details: Floats, filters: Floats, step: int, along: Floats, image: Floats) -> None:
-    """Undo `_analyse`: the adjoint, which averages over the two phases of each direction."""
+    """Invert `_analyse` by its adjoint, which averages over the two phases of each direction."""
     height, width = image.shape
     taps = filters.shape[1]
     reach = (taps - 1) * step
@@ -86,12 +86,12 @@ def _synthesise(low: Floats, details: Floats, filters: Floats, step: int, along:
 def _shrink(band: Floats, radius: int, noise: float, strength: float, squares: Floats) -> None:
     """Soft-threshold `band` in place, each coefficient by the energy of the square window around it.
 
-    Running sums in float64: the window costs the same at any radius. At the borders it is cut off.
+    Running sums in float64 make the cost independent of the radius. The window is cut off at the borders.
     """
     height, width = band.shape
     reach = min(radius, max(height, width))
     columns = np.zeros(width)
-    # Sums from the row's start, held at their first and last value beyond its ends: no branch in the inner loop.
+    # Cumulative sums, extended beyond both ends by their first and last value: no branch in the inner loop.
     sums = np.zeros(width + 2 * reach + 1)
     shares = np.empty(width)
     for x in range(width):
@@ -119,7 +119,7 @@ def _shrink(band: Floats, radius: int, noise: float, strength: float, squares: F
         right = sums[2 * reach + 1 :]
         for x in range(width):
             signal = np.float32((right[x] - sums[x]) * (shares[x] * share) - noise)
-            # Where no signal stands out the threshold is above every coefficient.
+            # Without any signal above the noise, the threshold exceeds every coefficient.
             threshold = scale / np.sqrt(max(signal, np.float32(1e-20)))
             value = band[y, x]
             band[y, x] = value - min(max(value, -threshold), threshold)
@@ -134,26 +134,11 @@ def shrink_undecimated(
     noise: NDArray[np.float64],
     strength: NDArray[np.float64],
 ) -> Floats:
-    """Denoise a stack by thresholds in the undecimated wavelet transform.
+    """Denoise a stack by thresholds in the undecimated wavelet transform; images are treated as periodic.
 
-    Parameters
-    ----------
-    noisy : ndarray of float32, shape (N, H, W)
-        Taken as periodic.
-    filters : ndarray of float32, shape (2, taps)
-        Low-pass and high-pass of an orthogonal wavelet.
-    levels : int
-        Number of scales.
-    radius : ndarray of int64, shape (N,)
-        Reach of the window that measures a coefficient's surroundings, in pixels.
-    noise : ndarray of float64, shape (N,)
-        Variance of the noise.
-    strength : ndarray of float64, shape (N,)
-        Factor on the BayesShrink threshold.
-
-    Returns
-    -------
-    ndarray of float32, shape (N, H, W)
+    `filters`, shape (2, taps), are the low-pass and the high-pass of an orthogonal wavelet, and `levels` is the number
+    of scales. For each image, shape (N,): `radius` of the energy window in pixels, `noise` variance, and `strength`,
+    the factor on the BayesShrink threshold.
     """
     count, height, width = noisy.shape
     result = np.empty_like(noisy)

@@ -9,24 +9,24 @@ from benchbox_filters.levels import TUNED_ON, keep_clean, levels, positive
 
 
 class TVChambolle(Denoiser):
-    """The image of least total variation near the noisy one.
+    """Total variation denoising: the image that best balances total variation and distance from the noisy image.
 
-    Same steps, stopping rule and result as `skimage.restoration.denoise_tv_chambolle` (to float32 rounding), compiled
-    over the stack, which takes a sixteenth of the time on 48x48.
+    Same steps, stopping rule and result as `skimage.restoration.denoise_tv_chambolle`, up to float32 rounding. The
+    compiled kernel takes a sixteenth of its time on stacks of 48x48 images.
 
     Parameters
     ----------
     weight : float, optional
         Weight of the total variation, greater than 0. By default ``1.2 sigma^1.22``.
     eps : float
-        An image is done when a step changes its energy by less than this share of the first energy. The default is a
-        tenth of scikit-image's, which stops too early at high noise: 1 dB is lost on photographs at sigma 0.5.
+        Stop when a step changes an image's energy by less than this share of its first energy. The default is a tenth
+        of scikit-image's, which stops too early at high noise and loses 1 dB on photographs at sigma 0.5.
     iterations : int
-        Most steps, at least 1.
+        Maximum number of steps, at least 1.
     """
 
     name = "tv_chambolle"
-    summary = "total variation by Chambolle's projection, weight by noise level"
+    summary = "total variation by Chambolle's projection; the weight follows the noise level"
     reference = "Chambolle, J. Math. Imaging Vis. 20, 2004, doi:10.1023/B:JMIV.0000011325.36760.1e"
     capabilities = Capabilities(sigma="optional", tuned_on=TUNED_ON)
 
@@ -44,12 +44,12 @@ class TVChambolle(Denoiser):
         self.denoise(np.zeros((1, 8, 8), np.float32), None)
 
     def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
-        """Minimise for every image."""
+        """Minimise the energy of every image."""
         from benchbox_filters.chambolle import chambolle
 
         sigma = levels(noisy, sigma)
         if self.weight is None:
-            # An image without noise gets any valid weight; it is put back afterwards.
+            # Images without noise get an arbitrary valid weight and are restored afterwards.
             weights = np.float32(1.2) * np.where(sigma > 0, sigma, 1) ** np.float32(1.22)
         else:
             weights = np.full(len(noisy), self.weight)

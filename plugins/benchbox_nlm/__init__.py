@@ -1,4 +1,4 @@
-"""Non-local means: `nl_means` in float over whole stacks, and OpenCV's in 8 bit."""
+"""Non-local means: `nl_means` in float32 for whole stacks, and OpenCV's in 8 bits."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from benchbox_nlm.opencv_nlm import OpenCVNLM
 
 @hookimpl
 def benchbox_denoisers() -> list[type[Denoiser]]:
-    """Offer both."""
+    """Return both denoisers."""
     return [NLMeans, OpenCVNLM]

@@ -16,18 +16,18 @@ WINDOW = tuple[np.float32, ...]
 F = TypeVar("F", bound=Callable[..., object])
 
 _CUTOFF = np.float32(5)
-"""Distance over some lines of a patch at which the rest is not looked at and the weight is 0, as in scikit-image."""
+"""Partial distance above which the weight is 0 and the other lines of a patch are skipped, as in scikit-image."""
 
-# Schraudolph's exponential (Neural Computation 11(4), 1999): an integer that, read as a float, interpolates 2^x
-# linearly. It is within 4 % of exp, and the same as in scikit-image, whose results it reproduces.
+# Schraudolph's exponential (Neural Computation 11(4), 1999): an integer whose bits, read as a float, interpolate 2^x
+# linearly. It is within 4 % of exp, and identical to scikit-image's, so the results are the same.
 _PER_UNIT = np.float32(2**23 / math.log(2))
 _AT_ZERO = np.int32(127 * 2**23 - 60801 * 8)
 _LARGEST = np.float32(80)
 
 
 def compiled(function: F) -> F:
-    """Compile a function on its first call, without Python's lock; the machine code is kept on disk."""
-    # Sums may be reordered and products fused, so that loops use the vector units.
+    """Compile a function on its first call to run without the GIL, and cache the machine code on disk."""
+    # Allow reordered sums and fused products, so that loops use the vector units.
     floats = {"reassoc", "contract", "nsz", "arcp"}
     dispatcher: F = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=floats)(function)
     return dispatcher
@@ -56,7 +56,7 @@ def _weigh(lines: FLOATS, y: int, window: WINDOW, noise: np.float32, bits: NDArr
 @compiled
 def _add(weights: FLOATS, first: FLOATS, second: FLOATS, first_sum: FLOATS, second_sum: FLOATS, first_total: FLOATS,
          second_total: FLOATS) -> None:  # fmt: skip
-    # Two loops, for the two rows may be the same one.
+    # Two loops, because the two rows may be the same row.
     for x in range(len(weights)):
         first_sum[x] += weights[x] * second[x]
         first_total[x] += weights[x]
@@ -77,29 +77,27 @@ def filter_tiles(
     reach: int,
     result: FLOATS,
 ) -> None:
-    """Average each pixel of some tiles with the pixels whose patches are alike.
+    """Average each pixel of tiles `first` to `last` (excluded) with pixels that have similar patches, into `result`.
 
-    Each tile depends on its image alone and is summed in one order, so that any number of threads gives the same.
+    Each tile depends only on its image and is summed in a fixed order, so the number of threads changes no result.
 
     Parameters
     ----------
     padded : ndarray of float32, shape (N, H + P - 1, W + P - 1)
-        Noisy images with half a patch, P // 2 pixels, on every side.
+        Noisy images with a margin of half a patch, P // 2 pixels.
     tiles : ndarray of int64, shape (T, 5)
-        Image; first and last row, first and last column, the last ones excluded.
+        Image index, first and last row, first and last column, the last ones excluded.
     first, last : int
-        Tiles to filter, `last` excluded.
-    window : tuple of float32, P
-        Weight of a squared difference by its place in a line of the patch, in all 1. The weight of a place in the
-        patch is the product of two.
+        Tiles to filter.
+    window : tuple of P float32
+        Separable weights of the squared differences in a patch; they sum to 1.
     scales : ndarray of float32, shape (N,)
-        Distance over weighted squared difference, of each image.
+        Factor from weighted squared difference to distance, for each image.
     noises : ndarray of float32, shape (N,)
-        Distance that noise alone accounts for.
+        Expected distance of equal patches due to noise, for each image.
     reach : int
-        Rows and columns that are searched on either side.
+        Rows and columns to search on either side.
     result : ndarray of float32, shape (N, H, W)
-        Filled.
     """
     _, height, width = result.shape
     side = len(window)
@@ -125,7 +123,7 @@ def filter_tiles(
                 totals[y - top + reach, x - left + reach] = itself
         for down in range(reach + 1):
             for across in range(-reach if down else 1, reach + 1):
-                # Pixels that have a partner at this displacement, where either of the two lies in the tile.
+                # Pixels with a partner at this displacement, if at least one of the two is in the tile.
                 y_first, y_last = max(0, top - down), min(bottom, height - down)
                 x_first = max(0, -across, left - max(across, 0))
                 x_last = min(width, width - across, right + max(-across, 0))
@@ -133,10 +131,10 @@ def filter_tiles(
                 if y_last <= y_first or span <= 0:
                     continue
                 for y in range(y_first, y_last + side - 1):
-                    one = image[y, x_first : x_last + side - 1]
-                    other = image[y + down, x_first + across : x_last + across + side - 1]
+                    line = image[y, x_first : x_last + side - 1]
+                    shifted = image[y + down, x_first + across : x_last + across + side - 1]
                     for x in range(span + side - 1):
-                        error = one[x] - other[x]
+                        error = line[x] - shifted[x]
                         square[x] = error * error
                     _blur_line(square, window, scale, lines[y - y_first, :span])
                 for y in range(y_first, y_last):

@@ -1,4 +1,4 @@
-"""`nl_means`: non-local means with distances corrected for the noise, over whole stacks."""
+"""`nl_means`: non-local means with noise-corrected patch distances, for whole stacks."""
 
 from __future__ import annotations
 
@@ -17,20 +17,11 @@ _TUNED_ON = "FER2013 Training + scikit-image photographs"
 
 
 def default_options(sigma: float) -> tuple[int, int, float]:
-    """Patch size, patch distance and strength for a noise level, fitted to faces and photographs alike.
+    """Patch size, patch distance and strength for a noise level, tuned on both faces and photographs.
 
-    Patches grow with the noise: 5x5 below 0.035, 7x7 below 0.075, 9x9 below 0.15, then 11x11. Near pixels are enough,
-    for far ones add more blur than they remove noise: distance 5 below 0.035, then 4. The strength is 1.2 for the two
-    smaller patches, 0.95 for 9x9, and ``0.6 + 0.8 sigma`` for the largest.
-
-    Parameters
-    ----------
-    sigma : float
-        Noise standard deviation on the [0, 1] scale.
-
-    Returns
-    -------
-    tuple of (int, int, float)
+    Patches grow with the noise: 5x5 below 0.035, 7x7 below 0.075, 9x9 below 0.15, then 11x11. The search distance is 5
+    below 0.035, then 4, because more distant pixels add more blur than they remove noise. The strength is 1.2 for the
+    two smaller patches, 0.95 for 9x9, and ``0.6 + 0.8 sigma`` for the largest.
     """
     if sigma < 0.035:
         return 5, 5, 1.2
@@ -42,19 +33,21 @@ def default_options(sigma: float) -> tuple[int, int, float]:
 
 
 class NLMeans(Denoiser):
-    """Mean of the pixels around, each weighted by how like the patch about it is [1]_.
+    """Mean of nearby pixels, weighted by the similarity of the patches around them [1]_.
 
-    From the squared difference of two patches, weighted by a Gaussian window, is taken what noise alone accounts for:
-    `skimage.restoration.denoise_nl_means` with ``fast_mode=False`` and its `sigma` set gives the same.
+    The expected contribution of the noise is subtracted from the squared difference of two patches, which is weighted
+    by a Gaussian window. `skimage.restoration.denoise_nl_means` with ``fast_mode=False`` and `sigma` set gives the same
+    result.
 
     Parameters
     ----------
     patch_size : int, optional
-        Side of a patch in pixels, odd, at least 3. By default it follows `sigma`, as the other two do.
+        Side of a patch in pixels, odd, at least 3. By default, this and the other two options follow `sigma`.
     patch_distance : int, optional
-        Rows and columns that are searched on either side of a pixel, at least 1.
+        Rows and columns to search on either side of a pixel, at least 1.
     strength : float, optional
-        Scale of distances at which weights fall off, over `sigma`: scikit-image's ``h / sigma``. Greater than 0.
+        Scale on which weights decrease with the patch distance, divided by `sigma`: scikit-image's ``h / sigma``.
+        Greater than 0.
 
     References
     ----------
@@ -63,7 +56,7 @@ class NLMeans(Denoiser):
     """
 
     name = "nl_means"
-    summary = "mean of pixels weighted by how alike their patches are"
+    summary = "mean of pixels weighted by the similarity of their patches"
     reference = "Buades et al., CVPR 2005, doi:10.1109/CVPR.2005.38"
     capabilities = Capabilities(sigma="required", tuned_on=_TUNED_ON)
 
@@ -86,26 +79,24 @@ class NLMeans(Denoiser):
         self.denoise(np.zeros((len(levels), 8, 8), np.float32), levels)
 
     def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
-        """Denoise a stack; an image whose noise level is zero comes back as it is.
+        """Denoise a stack; images with noise level 0 are returned unchanged.
 
-        Raises
-        ------
-        BenchboxError
-            No noise level is told.
+        Raises `BenchboxError` if no noise level is given.
         """
         if sigma is None:
-            raise BenchboxError("nl_means needs the noise level", hint="give or estimate it, or take a blind denoiser")
+            raise BenchboxError("nl_means needs the noise level", hint="give or estimate it, or use a blind denoiser")
         result = noisy.copy()
-        # Images of one patch size and distance are filtered together; each has a strength of its own.
-        alike: dict[tuple[int, int], list[tuple[int, float]]] = {}
+        # Images with the same patch size and distance are filtered together; each has its own strength.
+        groups: dict[tuple[int, int], list[tuple[int, float]]] = {}
         for index, level in enumerate(sigma.tolist()):
             if level > 0:
                 patch_size, distance, strength = self._options(level)
-                alike.setdefault((patch_size, distance), []).append((index, strength))
-        for (patch_size, distance), members in alike.items():
-            chosen = [index for index, _ in members]
+                groups.setdefault((patch_size, distance), []).append((index, strength))
+        for (patch_size, distance), members in groups.items():
+            indices = [index for index, _ in members]
             strengths = np.array([strength for _, strength in members])
-            result[chosen] = non_local_means(noisy[chosen], sigma[chosen], patch_size, distance, strengths, threads())
+            filtered = non_local_means(noisy[indices], sigma[indices], patch_size, distance, strengths, threads())
+            result[indices] = filtered
         return result
 
     def _options(self, sigma: float) -> tuple[int, int, float]:
@@ -120,22 +111,7 @@ class NLMeans(Denoiser):
 def non_local_means(
     noisy: Images, sigma: Sigma, patch_size: int, patch_distance: int, strengths: NDArray[np.float64], workers: int
 ) -> Images:
-    """Filter a stack with one patch size and distance.
-
-    Parameters
-    ----------
-    noisy : ndarray of float32, shape (N, H, W)
-    sigma : ndarray of float32, shape (N,)
-        Greater than zero.
-    patch_size, patch_distance : int
-    strengths : ndarray of float64, shape (N,)
-    workers : int
-        Threads to use; their number does not change the result.
-
-    Returns
-    -------
-    ndarray of float32, shape (N, H, W)
-    """
+    """Filter a stack with one patch size and distance on `workers` threads; `sigma` must be greater than 0."""
     from benchbox_nlm.kernels import filter_tiles
 
     half = patch_size // 2

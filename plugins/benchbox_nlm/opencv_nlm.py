@@ -1,4 +1,4 @@
-"""`opencv_nlm`: OpenCV's non-local means, which works on 8-bit images only."""
+"""`opencv_nlm`: OpenCV's non-local means, which processes only 8-bit images."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ _STRONG = 0.15
 
 
 class OpenCVNLM(Denoiser):
-    """Non-local means of OpenCV (`cv2.fastNlMeansDenoising`): images are clipped to [0, 1] and rounded to 8 bit.
+    """OpenCV's non-local means (`cv2.fastNlMeansDenoising`); images are clipped to [0, 1] and rounded to 8 bits.
 
     Parameters
     ----------
     patch_size : int, optional
         Side of a patch in pixels, odd. By default 3 below ``sigma = 0.15``, then 5.
     patch_distance : int
-        Rows and columns that are searched on either side of a pixel, at least 1.
+        Rows and columns to search on either side of a pixel, at least 1.
     strength : float, optional
-        Scale of distances at which weights fall off, over `sigma`; greater than 0. By default 1.2 below
-        ``sigma = 0.15``, then 0.95.
+        Scale on which weights decrease with the patch distance, divided by `sigma`; greater than 0. By default 1.2
+        below ``sigma = 0.15``, then 0.95.
     """
 
     name = "opencv_nlm"
-    summary = "non-local means of OpenCV, on images rounded to 8 bit"
+    summary = "OpenCV's non-local means, on images rounded to 8 bits"
     reference = "Buades et al., IPOL 2011, doi:10.5201/ipol.2011.bcm_nlm"
     capabilities = Capabilities(sigma="required", tuned_on="FER2013 Training + scikit-image photographs")
 
@@ -46,17 +46,14 @@ class OpenCVNLM(Denoiser):
         self.denoise(np.zeros((1, 8, 8), np.float32), np.full(1, 0.1, np.float32))
 
     def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
-        """Denoise every image: OpenCV takes one at a time. One whose noise level is zero comes back as it is.
+        """Denoise a stack; images with noise level 0 are returned unchanged.
 
-        Raises
-        ------
-        BenchboxError
-            No noise level is told.
+        Raises `BenchboxError` if no noise level is given.
         """
         import cv2
 
         if sigma is None:
-            raise BenchboxError("opencv_nlm needs the noise level", hint="give it, or take a blind denoiser")
+            raise BenchboxError("opencv_nlm needs the noise level", hint="give or estimate it, or use a blind denoiser")
         result = noisy.copy()
         for out, image, level in zip(result, noisy, sigma.tolist(), strict=True):
             if level > 0:
