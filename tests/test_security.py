@@ -245,7 +245,7 @@ def test_what_an_archive_unpacks_to_is_looked_at_first(tmp_path: Path, monkeypat
     np.savez_compressed(file, a=np.zeros(2**20, np.float32))
     assert read_weights(file)["a"].nbytes == 2**22
     monkeypatch.setattr(weights_file, "MAX_BYTES", 2**22)
-    with pytest.raises(BenchboxError, match=r"unpacks to 4,194,432 bytes; at most 4,194,304 are read"):
+    with pytest.raises(BenchboxError, match=r"unpacks to 4,194,432 bytes; the limit is 4,194,304"):
         read_weights(file)
 
 

@@ -109,7 +109,7 @@ def fit(opened: Opened, path: Path, residual: bool | None, scale: float | None, 
             for candidate, score in zip(candidates, scores, strict=True)
         )
         raise BenchboxError(
-            f"{path}: no range and residual improve a test image of {before:.1f} dB ({tried})",
+            f"{path}: no range and residual improve a noisy test image of {before:.1f} dB ({tried})",
             hint="check how the model was trained; if it is for another noise, set both, as in range=255,residual=true",
         )
     return candidates[best]

@@ -1,4 +1,4 @@
-"""Networks trained on FER2013: a blind U-Net, and FFDNet, which is given the noise level."""
+"""Networks trained on FER2013: a blind U-Net, and FFDNet, which takes the noise level as input."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from benchbox_unet.unet import UNet
 
 @hookimpl
 def benchbox_denoisers() -> list[type[Denoiser]]:
-    """Offer the networks."""
+    """Return the networks."""
     return [UNet, FFDNet]
 
 
 @hookimpl
 def benchbox_noise_models() -> list[type[NoiseModel]]:
-    """Offer the noise of the published recipe."""
+    """Return the noise model of the published recipe."""
     return [TruncatedGaussian]

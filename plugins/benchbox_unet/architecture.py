@@ -1,4 +1,4 @@
-"""The published U-Net in Keras 3, built from layers that every Keras backend has."""
+"""The published U-Net in Keras 3, built from layers that every Keras backend supports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PARAMETERS = 1_937_857
 STRIDE = 2 ** (len(ENCODER) - 1)
 """Height and width must be a multiple of this: three poolings by two."""
 RADIUS = 48
-"""Pixels away from which an input can reach an output, rounded up to a multiple of `STRIDE`.
+"""Largest distance in pixels at which an input affects an output, rounded up to a multiple of `STRIDE`.
 
 Two 3x3 convolutions at strides 2, 4 and 8 going down and 4, 2 and 1 going up reach 2 * (2 + 4 + 8 + 4 + 2 + 1) = 42
 pixels, and the alignment of the poolings adds less than the 6 that remain.
@@ -22,17 +22,10 @@ pixels, and the alignment of the poolings adds less than the 6 that remain.
 
 
 def build(precision: str = "float32") -> Any:
-    """Build the network with freshly drawn weights.
+    """Build the network with random weights: (N, H, W, 1) to (N, H, W, 1), with H and W multiples of `STRIDE`.
 
-    Parameters
-    ----------
-    precision : str
-        Keras' dtype policy of the hidden layers, ``'float32'`` or ``'mixed_bfloat16'``; the output is always float32.
-
-    Returns
-    -------
-    keras.Model
-        From (N, H, W, 1) to (N, H, W, 1), H and W multiples of `STRIDE`; 1,937,857 parameters.
+    `precision` is the Keras dtype policy of the hidden layers, 'float32' or 'mixed_bfloat16'; the output is always
+    float32.
     """
     from keras import Input, Model, layers
 
@@ -64,19 +57,14 @@ def build(precision: str = "float32") -> Any:
 
 
 def start_as_identity(model: Any) -> None:
-    """Set a few weights so that an untrained network gives back its input, and learns the noise from there.
+    """Set a few weights so that the untrained network returns its input, from which it learns to remove noise.
 
-    The published network maps to the clean image itself and has no path around its layers. Here +x and -x, which a ReLU
-    keeps apart, go through the 1x1 top level of the encoder, its skip and the top level of the decoder in two channels
-    of their own, and the output subtracts one from the other. Architecture and parameter count stay as they are, and
-    the weights so set are trained like all others.
-
-    Parameters
-    ----------
-    model : keras.Model
-        From `build`; changed in place.
+    The published network predicts the clean image and has no path around its layers. Here +x and -x, which a ReLU keeps
+    apart, pass through the 1x1 top level of the encoder, its skip connection and the top level of the decoder in two
+    channels of their own, and the output subtracts one from the other. The architecture and the number of parameters
+    stay the same, and these weights are trained like all others.
     """
-    skip = DECODER[-2]  # channels that stand before the skip's in the concatenation
+    skip = DECODER[-2]  # channels before those of the skip connection in the concatenation
 
     def both_signs(kernel: Any) -> None:
         kernel[0, 0, 0, :2] = 1, -1

@@ -10,7 +10,7 @@ from benchbox_unet.quiet import native_messages_hidden
 
 
 def start_keras() -> Any:
-    """Import Keras, and hold TensorFlow to the threads it was given; it takes them only before its first operation."""
+    """Import Keras and limit TensorFlow's threads, which is possible only before its first operation."""
     with native_messages_hidden():
         import keras
 
@@ -18,7 +18,7 @@ def start_keras() -> Any:
             return keras
         import tensorflow as tf
 
-        # RuntimeError: it has computed something already, and keeps the threads that it had.
+        # RuntimeError: TensorFlow has already computed something and keeps its threads.
         with suppress(RuntimeError):
             tf.config.threading.set_intra_op_parallelism_threads(threads())
         tf.config.list_physical_devices("GPU")

@@ -10,28 +10,18 @@ from benchbox_unet.quiet import native_messages_hidden
 
 
 def to_litert(model: Any) -> bytes:
-    """Convert a Keras model.
+    """Convert a float32 Keras model on the TensorFlow backend, with one input and one output, to a LiteRT flat buffer.
 
-    The weights are kept as float16, from which LiteRT computes in float32: half the file, and exact for weights that
-    were rounded to float16 before.
-
-    Parameters
-    ----------
-    model : keras.Model
-        On the TensorFlow backend, float32, one input and one output.
-
-    Returns
-    -------
-    bytes
-        A LiteRT flat buffer with batch, height and width left open.
+    Batch size, height and width stay variable. The weights are stored as float16, and LiteRT computes in float32: half
+    the file size, and exact for weights that were already rounded to float16.
     """
     import keras
     import tensorflow as tf
 
     class RepeatPixels(keras.layers.Layer):  # type: ignore[misc]
-        """Up-sampling by two as four copies in depth, then depth to space.
+        """Upsampling by two as four copies in depth, then depth to space.
 
-        Resizing would write the size of the result into the converted model; this leaves it open.
+        Resizing would fix the output size in the converted model; this keeps it variable.
         """
 
         def call(self, x: Any) -> Any:
@@ -47,6 +37,6 @@ def to_litert(model: Any) -> bytes:
     converter = tf.lite.TFLiteConverter.from_keras_model(free)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.target_spec.supported_types = [tf.float16]
-    # Keras prints a description of what it exports on the way.
+    # Keras prints a description of the exported model.
     with redirect_stdout(StringIO()), native_messages_hidden():
         return bytes(converter.convert())

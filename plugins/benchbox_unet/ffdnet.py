@@ -1,4 +1,4 @@
-"""`ffdnet`: takes four sub-images and a map of the noise level, predicts the noise."""
+"""`ffdnet`: predicts the noise from four sub-images and a map of the noise level."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from benchbox_unet.trainer import TrainableNetwork
 LAYERS = 12
 FILTERS = 64
 LEAST, BALANCED = 0.01, 0.05
-"""Noise level below which images no longer gain importance in training, and that at which they have the usual one."""
+"""Noise levels: below `LEAST` the training weight of an image stays constant; at `BALANCED` it is 1."""
 SPREAD = 0.5
 """Share of independent random weights in a hidden layer at the start; the rest is an orthogonal map of each pixel."""
 
 
 class FFDNet(TrainableNetwork):
-    """FFDNet of 12 layers, without batch normalisation, told the noise level.
+    """FFDNet with 12 layers and without batch normalisation; the noise level is an input.
 
     Parameters
     ----------
     weights : str
-        ``'gaussian'``: Gaussian noise of sigma 0 to 0.3; or the path of weights that ``benchbox train`` wrote.
+        ``'gaussian'`` for Gaussian noise of sigma 0 to 0.3, or the path of weights that ``benchbox train`` wrote.
     runtime : {'litert', 'keras'}
-        What computes; both give the same result to 1e-5.
+        Inference library; both give the same result to within 1e-5.
     """
 
     name = "ffdnet"
-    summary = "FFDNet of 12 layers, told the noise level, trained on FER2013"
+    summary = "FFDNet with 12 layers, noise level as input, trained on FER2013"
     reference = "Zhang, Zuo and Zhang 2018, doi:10.1109/TIP.2018.2839891"
     capabilities = Capabilities(sigma="required")
     shipped = ("gaussian",)
@@ -50,7 +50,7 @@ class FFDNet(TrainableNetwork):
 
     @classmethod
     def build(cls, precision: str = "float32") -> Any:
-        """Build the Keras model: convolutions at half the resolution, which starts by predicting no noise."""
+        """Build the Keras model: convolutions at half the resolution; it starts by predicting no noise."""
         from keras import Input, Model, layers
 
         x = image = Input((None, None, 5), name="noisy")
@@ -61,7 +61,7 @@ class FFDNet(TrainableNetwork):
                 padding="same",
                 activation="relu",
                 kernel_initializer="he_normal",
-                # The noise is a small part of what the first layer reads, so it reads it in full precision.
+                # Noise is a small part of the input, so the first layer reads it in full precision.
                 dtype="float32" if layer == 1 else precision,
                 name=f"conv{layer}",
             )(x)
@@ -70,12 +70,12 @@ class FFDNet(TrainableNetwork):
 
     @classmethod
     def prepare(cls, model: Any) -> None:
-        """Let the hidden layers start as a linear map that loses nothing, plus a little of the usual random weights.
+        """Start the hidden layers as a lossless linear map plus some of the usual random weights.
 
-        Every filter gets a mirrored twin, so that what the ReLU cuts off in one the other passes on: a stack of such
-        layers is linear until training bends it, and its gradients stay as large at the bottom as at the top ("looks
-        linear", Balduzzi et al. 2017, arXiv:1702.08591). Drawn independently, twelve layers without batch normalisation
-        took several times as many images to the same loss.
+        Every filter gets a mirrored twin that passes on what the ReLU cuts off in the other. A stack of such layers is
+        linear at the start of training, and its gradients are as large at the bottom as at the top ("looks linear",
+        Balduzzi et al. 2017, arXiv:1702.08591). With independent random weights, twelve layers without batch
+        normalisation needed several times as many images to reach the same loss.
         """
         half = FILTERS // 2
         for layer in range(1, LAYERS):
@@ -93,7 +93,7 @@ class FFDNet(TrainableNetwork):
 
     @classmethod
     def arrange(cls, images: Images, levels: Sigma) -> Tensor:
-        """Turn (N, H, W) and (N,) into (N, H/2, W/2, 5): the four sub-images, then the level at every pixel."""
+        """Turn (N, H, W) and (N,) into (N, H/2, W/2, 5): four sub-images and a map of the level."""
         count, height, width = images.shape
         tensor = np.empty((count, height // 2, width // 2, 5), np.float32)
         tensor[..., :4] = _split(images)
@@ -102,12 +102,12 @@ class FFDNet(TrainableNetwork):
 
     @classmethod
     def target(cls, noisy: Images, clean: Images) -> Tensor:
-        """Give the noise, as four sub-images."""
+        """Return the noise as four sub-images."""
         return np.ascontiguousarray(_split(noisy - clean))
 
     @classmethod
     def importance(cls, levels: Sigma) -> Tensor:
-        """Let every level count about alike in dB: what is left of the noise grows about as sigma to the power 1.3."""
+        """Weight images so that levels count about equally in dB: the loss grows about as sigma to the power 1.3."""
         return (BALANCED / np.maximum(levels, LEAST)).astype(np.float32)
 
     @classmethod

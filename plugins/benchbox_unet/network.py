@@ -1,4 +1,4 @@
-"""Shared by the networks: weights by name or path, a runtime, any image size."""
+"""What the networks share: weights by name or path, the choice of a runtime, images of any size."""
 
 from __future__ import annotations
 
@@ -18,21 +18,14 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 class Network(Denoiser):
-    """A network with weights; a subclass says how it is built and what it is fed.
-
-    Attributes
-    ----------
-    shipped : tuple of str
-        Names of the weights in the package.
-    stride : int
-        Height and width are extended to a multiple of it.
-    margin : int
-        Pixels away from which an input can reach an output; a multiple of `stride`.
-    """
+    """A network with weights; subclasses define how to build it and how to convert its input and output."""
 
     shipped: ClassVar[tuple[str, ...]]
+    """Names of the weights in the package."""
     stride: ClassVar[int]
+    """Height and width are extended to a multiple of this."""
     margin: ClassVar[int]
+    """Largest distance in pixels at which an input affects an output; a multiple of `stride`."""
 
     def __init__(self, *, weights: str, runtime: str) -> None:
         self.weights = weights
@@ -42,17 +35,17 @@ class Network(Denoiser):
     @classmethod
     @abstractmethod
     def build(cls, precision: str = "float32") -> Any:
-        """Build the Keras model with freshly drawn weights."""
+        """Build the Keras model with random weights."""
 
     @classmethod
     @abstractmethod
     def arrange(cls, images: Images, levels: Sigma) -> Tensor:
-        """Turn images (N, H, W) and their levels (N,) into what the model takes."""
+        """Turn images (N, H, W) and their levels (N,) into the model's input."""
 
     @classmethod
     @abstractmethod
     def restore(cls, answer: Tensor, images: Images) -> Images:
-        """Turn what the model answered into denoised images."""
+        """Turn the model's output into denoised images."""
 
     def setup(self, shape: tuple[int, int, int]) -> None:
         """Load the weights into the runtime and run it once."""
@@ -67,10 +60,10 @@ class Network(Denoiser):
 
     @classmethod
     def apply(cls, network: Callable[[Tensor], Tensor], noisy: Images, sigma: Sigma | None) -> Images:
-        """Denoise a stack with a network that is at hand."""
+        """Denoise a stack with a loaded network."""
         if sigma is None:
             if cls.capabilities.sigma == "required":
-                raise BenchboxError(f"{cls.name} has to be told the noise level", hint="run it with a known sigma")
+                raise BenchboxError(f"{cls.name} needs the noise level", hint="give or estimate it")
             sigma = np.zeros(len(noisy), np.float32)
 
         def forward(images: Images, levels: Sigma) -> Images:
@@ -79,29 +72,29 @@ class Network(Denoiser):
         return tiling.run(forward, noisy, sigma, stride=cls.stride, margin=cls.margin)
 
     def card(self) -> TrainingCard:
-        """Training card beside the weights; without one, a card that says that their training is unknown."""
+        """Training card next to the weights; without one, a card for unknown training."""
         weights = self.path(self.weights)
         path = weights.with_suffix(".json")
         if path.is_file():
             return TrainingCard.load(path)
-        notes = f"There is no training card beside {weights.name}: {path.name} is missing."
+        notes = f"There is no training card for {weights.name}: {path.name} is missing."
         return TrainingCard("unknown", "", "", 0, "unknown", 0, 0.0, "", notes=notes)
 
     def files(self) -> list[Path]:
-        """The weights, and what they were converted to."""
+        """The weights, and their converted form if there is one."""
         weights = self.path(self.weights)
         return [file for file in (weights, weights.with_suffix(".tflite")) if file.is_file()]
 
     @classmethod
     def path(cls, weights: str) -> Path:
-        """File of weights, named as one of `shipped` or by its path."""
+        """File of the weights with this name in `shipped`, or at this path."""
         if weights in cls.shipped:
             return WEIGHTS / f"{cls.name}-{weights}.npz"
         path = Path(weights)
         if not path.is_file():
             raise BenchboxError(
                 f"{cls.name}: there are no weights '{weights}'",
-                hint=f"built in: {', '.join(cls.shipped)}; or the path of a weights.npz that 'benchbox train' wrote",
+                hint=f"use {' or '.join(cls.shipped)}, or the path of a weights.npz that 'benchbox train' wrote",
             )
         return path
 
@@ -125,14 +118,14 @@ class Network(Denoiser):
         path = self.path(self.weights)
         converted = path.with_suffix(".tflite")
         if converted.is_file():
-            # Those in the package belong together, and the check would double the time to the first image.
+            # The files in the package match, and checking them would double the time to the first image.
             model = converted.read_bytes() if self.weights in self.shipped else read_converted(converted, path)
             return runtimes.LiteRT(model, str(converted))
         network = self.model()
         import keras
 
         if keras.backend.backend() != "tensorflow":
-            return runtimes.Keras(network)  # only TensorFlow converts
+            return runtimes.Keras(network)  # only TensorFlow can convert
         from benchbox_unet.convert import to_litert
 
         return runtimes.LiteRT(to_litert(network), str(path))

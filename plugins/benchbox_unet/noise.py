@@ -13,20 +13,11 @@ from benchbox import Image, NoiseModel
 
 @dataclass(frozen=True)
 class TruncatedGaussian(NoiseModel):
-    """White Gaussian noise whose values are truncated towards zero to whole 8-bit grey levels.
+    """White Gaussian noise truncated towards zero to whole 8-bit grey levels.
 
-    What ``normal(0, 10).astype(int)`` gives on 8-bit images; the truncation takes away half a grey level on average, so
-    the noise is weaker than its name: 10 grey levels become 9.6.
-
-    Parameters
-    ----------
-    level : float
-        Standard deviation before the truncation, on the [0, 1] scale; ``10/255`` for 10 grey levels.
-
-    Raises
-    ------
-    ValueError
-        `level` is outside (0, 1].
+    ``normal(0, 10).astype(int)`` adds it to 8-bit images. `level`, in (0, 1], is the standard deviation before
+    truncation: ``10/255`` for 10 grey levels. Truncation removes half a grey level on average, so the noise is weaker:
+    10 grey levels become 9.6.
     """
 
     name: ClassVar[str] = "truncated-gaussian"
@@ -52,7 +43,7 @@ class TruncatedGaussian(NoiseModel):
         return grey
 
     def sigma_of(self, clean: Image) -> float:
-        """Noise standard deviation after the truncation, whatever the image."""
+        """Noise standard deviation after truncation, the same for every image."""
         # P(|trunc| = k) is the Gaussian's share in [k, k + 1), so E[trunc^2] = sum over k of (2k - 1) P(|x| >= k).
         deviation = 255 * self.level
         last = math.ceil(8 * deviation) + 1

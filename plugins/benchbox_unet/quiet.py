@@ -1,4 +1,4 @@
-"""Keeps messages that native libraries print off the user's terminal."""
+"""Hides messages that native libraries print to the terminal."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from contextlib import contextmanager
 
 @contextmanager
 def native_messages_hidden() -> Iterator[None]:
-    """Send the process's standard error to nowhere.
+    """Redirect the process's standard error to the null device.
 
-    TensorFlow, its converter and LiteRT report on start-up which kernels they found, before any log level of theirs is
-    heeded. Python's exceptions are not touched. Set ``BENCHBOX_NATIVE_LOG=1`` to see the messages.
+    TensorFlow, its converter and LiteRT report on start-up which kernels they found, before they read their log level.
+    Python exceptions are not affected. Set ``BENCHBOX_NATIVE_LOG=1`` to see the messages.
     """
     if os.environ.get("BENCHBOX_NATIVE_LOG") == "1":
         yield
         return
     sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    saved = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(null, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)

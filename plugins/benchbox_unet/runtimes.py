@@ -13,20 +13,12 @@ from benchbox_unet.quiet import native_messages_hidden
 
 Tensor = NDArray[np.float32]
 CHUNK = 8
-"""Images of 48x48 that go through a network together; more only push each other out of the cache."""
+"""48x48 images per call of a network; larger batches exceed the cache."""
 CHUNK_PIXELS = CHUNK * 48 * 48
 
 
 class LiteRT:
-    """A converted model on LiteRT's XNNPACK kernels, without TensorFlow.
-
-    Parameters
-    ----------
-    model : bytes
-        What `convert.to_litert` made.
-    source : str
-        Where it came from, for errors.
-    """
+    """A model from `convert.to_litert` on LiteRT's XNNPACK kernels, without TensorFlow; `source` is named in errors."""
 
     def __init__(self, model: bytes, source: str) -> None:
         self._model = model
@@ -40,7 +32,7 @@ class LiteRT:
     def _run(self, x: Tensor) -> Tensor:
         interpreter = self._interpreters.get(x.shape)
         if interpreter is None:
-            # An interpreter is laid out for one shape. Two are kept: full chunks, and what is left over at the end.
+            # An interpreter supports one shape. Two are kept: for full chunks, and for the remainder at the end.
             while len(self._interpreters) > 1:
                 self._interpreters.pop(next(iter(self._interpreters)))
             interpreter = self._interpreters[x.shape] = self._prepare(x.shape)
@@ -56,27 +48,21 @@ class LiteRT:
             with native_messages_hidden():
                 interpreter = Interpreter(model_content=self._model, num_threads=threads())
                 entry = interpreter.get_input_details()[0]
-                taken = entry["shape"][-1]
-                if taken != shape[-1]:
-                    raise ValueError(f"another network's, for inputs of {taken} channels, not {shape[-1]}")
+                channels = entry["shape"][-1]
+                if channels != shape[-1]:
+                    raise ValueError(f"they are for another network, with {channels} input channels, not {shape[-1]}")
                 interpreter.resize_tensor_input(entry["index"], shape)
                 interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise BenchboxError(
                 f"weights {self._source}: {error}",
-                hint="give weights that 'benchbox train' wrote for this denoiser, .npz and .tflite copied together",
+                hint="use weights that 'benchbox train' wrote for this denoiser, and copy .npz and .tflite together",
             ) from error
         return interpreter
 
 
 class Keras:
-    """A Keras model as one compiled function.
-
-    Parameters
-    ----------
-    model : keras.Model
-        With its weights, in float32.
-    """
+    """A float32 Keras model as one compiled function."""
 
     def __init__(self, model: Any) -> None:
         self._forward = _compiled(model)
@@ -95,7 +81,7 @@ def _in_chunks(run: Callable[[Tensor], Any], x: Tensor) -> Tensor:
 
 
 def _compiled(model: Any) -> Callable[[Tensor], Any]:
-    """The forward pass, compiled where the Keras backend is TensorFlow."""
+    """The forward pass, compiled if the Keras backend is TensorFlow."""
     import keras
 
     if keras.backend.backend() != "tensorflow":

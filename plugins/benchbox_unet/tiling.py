@@ -1,4 +1,4 @@
-"""Runs a network on images of any size: reflected borders and overlapping tiles."""
+"""Runs a network on images of any size, with reflected borders and overlapping tiles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from benchbox import Images
 
 TILE = 256
-"""Height and width in pixels of the part of a tile that is kept; a multiple of every stride."""
+"""Side in pixels of the part of a tile that is kept; a multiple of every stride."""
 
 Network = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
 """From (N, H, W) images and their (N,) levels to (N, H, W) results, for H and W that are multiples of the stride."""
@@ -19,22 +19,9 @@ Network = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float3
 def run(network: Network, images: Images, levels: NDArray[np.float32], *, stride: int, margin: int) -> Images:
     """Run a network on a stack of any size.
 
-    Parameters
-    ----------
-    network : callable
-        ``network(images, levels) -> images``.
-    images : ndarray of float32, shape (N, H, W)
-    levels : ndarray of float32, shape (N,)
-        What the network is told of each image.
-    stride : int
-        Height and width are extended to a multiple of it by reflection at the right and the bottom.
-    margin : int
-        Pixels around a tile that its result depends on; with no less than the network's reach a tiled result equals
-        that of the whole image. A multiple of `stride`.
-
-    Returns
-    -------
-    ndarray of float32, shape (N, H, W)
+    Sides are extended to a multiple of `stride` by reflection at the right and the bottom. `margin`, a multiple of
+    `stride`, is the number of pixels around a tile that its result depends on; if it is at least the network's reach,
+    the tiled result equals that of the whole image.
     """
     count, height, width = images.shape
     padded = reflect(images, stride)
@@ -56,16 +43,7 @@ def run(network: Network, images: Images, levels: NDArray[np.float32], *, stride
 def reflect(images: Images, stride: int) -> Images:
     """Extend images at the right and the bottom to multiples of `stride`.
 
-    The edge itself is repeated (half-sample symmetric), so that an image of a single pixel has a reflection too.
-
-    Parameters
-    ----------
-    images : ndarray of float32, shape (N, H, W)
-    stride : int
-
-    Returns
-    -------
-    ndarray of float32
+    The edge itself is repeated (half-sample symmetric), so that even an image of a single pixel has a reflection.
     """
     extra = [-size % stride for size in images.shape[1:]]
     if not any(extra):
@@ -74,7 +52,7 @@ def reflect(images: Images, stride: int) -> Images:
 
 
 def _spans(size: int, margin: int) -> Iterator[tuple[slice, slice]]:
-    """What each tile keeps, and what it looks at, along one axis."""
+    """The part that each tile keeps, and the part that it reads, along one axis."""
     for start in range(0, size, TILE):
         stop = min(start + TILE, size)
         yield slice(start, stop), slice(max(0, start - margin), min(size, stop + margin))

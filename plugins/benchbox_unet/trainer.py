@@ -18,16 +18,16 @@ from benchbox_unet.weights_file import read_weights, set_weights, weight_name
 
 
 class TrainableNetwork(Network, TrainableDenoiser):
-    """A network that can be trained; a subclass says what its model should answer."""
+    """A network that can be trained; subclasses define the target of the model."""
 
     @classmethod
     def prepare(cls, model: Any) -> None:
-        """Change freshly drawn weights before training, in place."""
+        """Change random weights in place before training."""
 
     @classmethod
     @abstractmethod
     def target(cls, noisy: Images, clean: Images) -> Tensor:
-        """Give what the model should answer."""
+        """Return the desired output of the model."""
 
     @classmethod
     def importance(cls, levels: Sigma) -> Tensor:
@@ -35,22 +35,15 @@ class TrainableNetwork(Network, TrainableDenoiser):
         return np.ones(len(levels), np.float32)
 
     def trainer(self, recipe: str, *, seed: int, start: str = "") -> Trainer:
-        """Begin a training; see `TrainableDenoiser.trainer`."""
+        """Start a training run; see `TrainableDenoiser.trainer`."""
         return KerasTrainer(type(self), recipe, seed=seed, start=start)
 
 
 class KerasTrainer(Trainer):
-    """Adam on the mean squared error, each image weighted as the network says.
+    """Adam on the mean squared error, with images weighted by `TrainableNetwork.importance`.
 
-    Parameters
-    ----------
-    network : type of TrainableNetwork
-    recipe : str
-        ``'original'`` starts from Keras' initial weights, as it was published.
-    seed : int
-        Seeds the weights.
-    start : str
-        Weights to go on from; empty to draw them.
+    The recipe 'original' starts from Keras' initial weights, as published; the others call `prepare` on them. `start`
+    names weights to start from, or is empty.
     """
 
     def __init__(self, network: type[TrainableNetwork], recipe: str, *, seed: int, start: str) -> None:
@@ -67,7 +60,7 @@ class KerasTrainer(Trainer):
         self._optimizer = keras.optimizers.Adam(1e-3)
         self._model.compile(self._optimizer, loss=_squared_error, metrics=[self._accurate])
         self._optimizer.build(self._model.trainable_variables)
-        # Predictions are always made in float32, as they will be once the weights are saved.
+        # Predictions always use float32, as they will with the saved weights.
         self._exact = network.build()
         self._forward = _compiled(self._exact)
         self._stale = True
@@ -77,7 +70,7 @@ class KerasTrainer(Trainer):
         self._optimizer.learning_rate.assign(learning_rate)
         self._model.reset_metrics()
         self._stale = True
-        # Extended as in `denoise`; the pixels beyond the images have no target, and losses are means over the others.
+        # Extended as in `denoise`; pixels beyond the images have no target, and the loss is the mean over the others.
         padded = tiling.reflect(noisy, self._network.stride)
         extra = [(0, larger - size) for larger, size in zip(padded.shape, clean.shape, strict=True)]
         target = self._network.target(padded, np.pad(clean, extra, constant_values=np.nan))
@@ -88,17 +81,17 @@ class KerasTrainer(Trainer):
         return float(loss), float(share * accuracy)
 
     def importance(self, sigma: Sigma) -> NDArray[np.float32]:
-        """Weigh images as the network asks; see `Trainer.importance`."""
+        """Weight of each image in the loss; see `Trainer.importance`."""
         return self._network.importance(sigma)
 
     def _accurate(self, target: Any, answer: Any) -> Any:
         from keras import ops
 
-        # Keras hands over numpy arrays or tensors, as its backend pleases.
+        # Keras passes NumPy arrays or tensors, depending on its backend.
         return ops.cast(ops.abs(ops.convert_to_tensor(target) - answer) <= self.tolerance, "float32")
 
     def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
-        """Denoise with the weights as they are now; see `Trainer.denoise`."""
+        """Denoise with the current weights; see `Trainer.denoise`."""
         if self._stale:
             self._exact.set_weights(self._model.get_weights())
             self._stale = False
@@ -106,18 +99,20 @@ class KerasTrainer(Trainer):
 
     def state(self) -> Mapping[str, NDArray[np.generic]]:
         """Weights and the optimiser's variables."""
-        weights = {f"weights.{weight_name(one)}": _array(one) for one in self._model.weights}
-        return weights | {f"optimizer.{index}": _array(one) for index, one in enumerate(self._optimizer.variables)}
+        state = {f"weights.{weight_name(variable)}": _array(variable) for variable in self._model.weights}
+        for index, variable in enumerate(self._optimizer.variables):
+            state[f"optimizer.{index}"] = _array(variable)
+        return state
 
     def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        """Take up a state; raises `BenchboxError` where it is of another network."""
-        own = {f"weights.{weight_name(one)}": one for one in self._model.weights}
-        own |= {f"optimizer.{index}": one for index, one in enumerate(self._optimizer.variables)}
-        for name, variable in own.items():
+        """Restore a state; raises `BenchboxError` if it belongs to another network."""
+        variables = {f"weights.{weight_name(variable)}": variable for variable in self._model.weights}
+        variables |= {f"optimizer.{index}": variable for index, variable in enumerate(self._optimizer.variables)}
+        for name, variable in variables.items():
             if name not in state or state[name].shape != tuple(variable.shape):
                 raise BenchboxError(
-                    f"training state: '{name}' is missing or of another shape",
-                    hint="resume with the options that the training was started with",
+                    f"training state: '{name}' is missing or has another shape",
+                    hint="resume with the same options as the original command",
                 )
             variable.assign(state[name])
         self._stale = True
@@ -125,7 +120,9 @@ class KerasTrainer(Trainer):
     def save(self, folder: Path) -> Path:
         """Write ``weights.npz`` in float16 and the converted ``weights.tflite``; see `Trainer.save`."""
         path = folder / "weights.npz"
-        rounded: dict[str, Any] = {weight_name(one): _array(one).astype(np.float16) for one in self._model.weights}
+        rounded: dict[str, Any] = {
+            weight_name(variable): _array(variable).astype(np.float16) for variable in self._model.weights
+        }
         with path.open("wb") as out:
             np.savez(out, **rounded)
         exported = self._network.build()
@@ -139,7 +136,7 @@ class KerasTrainer(Trainer):
         return path
 
     def describe(self) -> str:
-        """Name library, optimiser and precision."""
+        """Library, optimiser and precision."""
         import keras
 
         return f"Keras {keras.__version__} on {keras.backend.backend()}, Adam, {self.precision}."
@@ -154,7 +151,7 @@ def _squared_error(target: Any, answer: Any) -> Any:
 
 
 def fastest_precision() -> str:
-    """Keras dtype policy to train in: bfloat16 products where the processor has them, float32 elsewhere."""
+    """Keras dtype policy for training: bfloat16 products if the processor supports them, otherwise float32."""
     import keras
 
     if keras.backend.backend() == "tensorflow":

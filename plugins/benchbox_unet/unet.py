@@ -1,4 +1,4 @@
-"""`unet`: the reference U-Net, blind, from a noisy image straight to the clean one."""
+"""`unet`: the reference U-Net, blind, which maps a noisy image directly to the clean image."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from benchbox_unet import architecture
 from benchbox_unet.network import Tensor
 from benchbox_unet.trainer import TrainableNetwork
 
-# Levels drawn uniformly from the whole range leave the low ones, whose errors are small, almost unfitted under a mean
-# squared error; the narrower ranges draw them more often and leave the loss as it is.
+# With levels drawn uniformly from the full range, low levels hardly count in the mean squared error, because their
+# errors are small. The narrower ranges draw them more often without changing the loss.
 GAUSSIAN = ("gaussian:0..0.3", "gaussian:0.05..0.3", "gaussian:0..0.1", "gaussian:0..0.04")
 MIXED = (
     "gaussian:0..0.3",
@@ -33,19 +33,19 @@ MIXED = (
 
 
 class UNet(TrainableNetwork):
-    """U-Net of four levels and 1,937,857 parameters.
+    """U-Net with four levels and 1,937,857 parameters.
 
     Parameters
     ----------
     weights : str
-        ``'gaussian'``: blind over Gaussian noise of sigma 0 to 0.3; ``'mixed'``: blind over all built-in noise models;
-        or the path of weights that ``benchbox train`` wrote.
+        ``'gaussian'`` for Gaussian noise of sigma 0 to 0.3, ``'mixed'`` for all built-in noise models, or the path of
+        weights that ``benchbox train`` wrote.
     runtime : {'litert', 'keras'}
-        What computes; both give the same result to 1e-5.
+        Inference library; both give the same result to within 1e-5.
     """
 
     name = "unet"
-    summary = "U-Net of 1.9 million parameters, blind, trained on FER2013"
+    summary = "blind U-Net with 1.9 million parameters, trained on FER2013"
     reference = "Ronneberger, Fischer and Brox 2015, doi:10.1007/978-3-319-24574-4_28"
     capabilities = Capabilities(sigma="unused")
     shipped = ("gaussian", "mixed")
@@ -71,22 +71,22 @@ class UNet(TrainableNetwork):
 
     @classmethod
     def build(cls, precision: str = "float32") -> Any:
-        """Build the Keras model with freshly drawn weights."""
+        """Build the Keras model with random weights."""
         return architecture.build(precision)
 
     @classmethod
     def prepare(cls, model: Any) -> None:
-        """Let the network start as the identity."""
+        """Start the network as the identity."""
         architecture.start_as_identity(model)
 
     @classmethod
     def arrange(cls, images: Images, levels: Sigma) -> Tensor:
-        """Turn (N, H, W) into (N, H, W, 1); the network is blind to `levels`."""
+        """Turn (N, H, W) into (N, H, W, 1); the blind network does not use `levels`."""
         return images[..., np.newaxis]
 
     @classmethod
     def target(cls, noisy: Images, clean: Images) -> Tensor:
-        """Give the clean images."""
+        """Return the clean images."""
         return clean[..., np.newaxis]
 
     @classmethod

@@ -183,7 +183,7 @@ class TestOnnx:
         assert caught.value.hint
 
     def test_more_inputs_are_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(BenchboxError, match="takes 2 inputs"):
+        with pytest.raises(BenchboxError, match="has 2 inputs"):
             ready(Onnx(path=save_onnx(tmp_path / "m.onnx", inputs=2)))
 
     @pytest.mark.slow
