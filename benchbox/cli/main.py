@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import sys
 import threading
@@ -98,6 +99,9 @@ def cli(ctx: click.Context, traceback: bool) -> None:
 def main() -> NoReturn:
     """Run the command line; the exit code is 1 when a cell failed and 2 for a usage error."""
     code: int | str = 1
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # not every terminal can show Δ, or every name
     try:
         code = _run()
     finally:

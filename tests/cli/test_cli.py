@@ -189,3 +189,8 @@ def test_a_notebooks_backend_for_charts_does_no_harm(benchbox: Command) -> None:
 def test_no_line_of_a_help_page_is_wider_than_a_terminal(path: tuple[str, ...]) -> None:
     context = click.Context(COMMANDS[path], info_name=" ".join(path), terminal_width=80)
     assert [line for line in COMMANDS[path].get_help(context).splitlines() if len(line) > 80] == []
+
+
+def test_output_that_is_not_unicode_shows_every_character_in_some_form(benchbox: Command, finished_run: Path) -> None:
+    shown = benchbox("leaderboard", finished_run, PYTHONIOENCODING="ascii")
+    assert "\\u0394 to best" in shown.stdout

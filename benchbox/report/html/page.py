@@ -64,7 +64,7 @@ def trust_of(board: Leaderboard, record: RunRecord) -> tuple[str, ...]:
     if detectable:
         statements.append(
             f"Intervals and ranks are based on {images}; rows with overlapping ranks may not differ. "
-            f"Adjacent rows about {statistics.median(detectable):.2g}{unit} are told apart (80 % power, median)."
+            f"Adjacent rows {statistics.median(detectable):.2g}{unit} apart can be told apart (80 % power, median)."
         )
     if board.header.images < FEW_IMAGES:
         statements.append(f"With only {images}, treat this as a trial run, not as a result.")
