@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchbox.api.errors import BenchboxError
-from benchbox.api.hookspecs import PROJECT
 from benchbox.api.version import DISTRIBUTION, __version__
 from benchbox.records.run import Provider
 from benchbox.registry.catalogue import Broken, Registry
@@ -78,9 +77,7 @@ def load_registry(
     """
     asked_for = [_provider_of(file) for file in files]
     providers = [*_installed(), *(one for folder in folders for one in _providers_in(folder)), *asked_for]
-    # A clone that was installed before the distribution was renamed still calls it by the project's name.
-    ours = (DISTRIBUTION, PROJECT)
-    third_party = [one for one in providers if one.kind == "file" or one.distribution not in ours]
+    third_party = [one for one in providers if one.kind == "file" or one.distribution != DISTRIBUTION]
     tested = try_imports(third_party, timeout_s, lambda provider: on_event(Importing(provider)))
     registry = Registry()
     for provider in providers:
