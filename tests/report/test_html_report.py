@@ -347,7 +347,7 @@ def test_a_page_of_twelve_denoisers_and_six_noises_stays_below_eight_megabytes(t
     assert 4_000_000 < page.stat().st_size < 8_000_000
     parsed = Page(page.read_text(encoding="utf-8"))
     assert len(leaderboards(parsed)) == 6
-    assert "more images are in the run and left out here for the size of the page" in page.read_text(encoding="utf-8")
+    assert "more images of this run are omitted to limit the size of the page" in page.read_text(encoding="utf-8")
 
 
 def noise_and_images() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
