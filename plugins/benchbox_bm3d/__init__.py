@@ -1,4 +1,4 @@
-"""BM3D-lite, the classical baseline, and sliding-window DCT thresholding."""
+"""`bm3d_lite`, the classical baseline, and `dct`, sliding-window DCT thresholding."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from benchbox_bm3d.dct import DCT
 
 @hookimpl
 def benchbox_denoisers() -> list[type[Denoiser]]:
-    """Offer the denoisers of this package."""
+    """Return both denoisers."""
     return [DCT, BM3DLite]

@@ -1,4 +1,4 @@
-"""The Anscombe transform makes Poisson noise look Gaussian, for denoisers that expect Gaussian noise."""
+"""The Anscombe transform, which makes Poisson noise nearly Gaussian for denoisers that expect Gaussian noise."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def stabilized(denoise: Callable[[Images, Sigma], Images], noisy: Images, peaks:
     ndarray of float32, shape (N, H, W)
     """
     scale = peaks[:, None, None]
-    # White becomes 1, so that parameters that follow the noise level see what they were made for.
+    # White stays 1, so that parameters that depend on the noise level see the scale they were tuned for.
     span = 2 * np.sqrt(scale + _SHIFT)
     stable = 2 * np.sqrt(np.maximum(noisy * scale + _SHIFT, 0)) / span
     denoised = denoise(stable.astype(np.float32), (1 / span[:, 0, 0]).astype(np.float32))
@@ -40,20 +40,10 @@ def stabilized(denoise: Callable[[Images, Sigma], Images], noisy: Images, peaks:
 
 
 def peaks_of(noisy: Images, sigma: Sigma) -> NDArray[np.float64]:
-    """Expected photon count of a white pixel, from the mean of each image and its noise level.
+    """Expected photon count of a white pixel, from each image's mean and noise level; 0 if the mean is not above 0.
 
-    Poisson noise has variance ``clean / peak``, so that its mean variance tells the peak.
-
-    Parameters
-    ----------
-    noisy : ndarray of float32, shape (N, H, W)
-    sigma : ndarray of float32, shape (N,)
-        Root of the mean noise variance, greater than zero.
-
-    Returns
-    -------
-    ndarray of float64, shape (N,)
-        Zero for an image whose mean is not above zero.
+    Poisson noise has variance ``clean / peak``, so the peak follows from the mean variance ``sigma**2``, which must be
+    greater than 0.
     """
     means = noisy.mean((1, 2), dtype=np.float64)
     peaks: NDArray[np.float64] = np.maximum(means, 0) / sigma.astype(np.float64) ** 2
@@ -63,22 +53,13 @@ def peaks_of(noisy: Images, sigma: Sigma) -> NDArray[np.float64]:
 def peak_of_counts(image: NDArray[np.float32], peak: float) -> float:
     """Exact photon count of a white pixel, from the step between the values of an image of whole counts.
 
-    Poisson noise alone leaves whole counts. What else comes in steps is told from them by the noise level, which must
-    fit the step; a step of 1/255 is that of 8-bit images, and never taken for photons.
-
-    Parameters
-    ----------
-    image : ndarray of float32, shape (H, W)
-    peak : float
-        What `peaks_of` found; where the noise level is estimated, it is often wrong by a third.
-
-    Returns
-    -------
-    float
-        Zero for an image that holds no whole counts, or counts of half this peak and less, or of twice and more.
+    Pure Poisson noise gives whole counts. Other quantized images are excluded by the noise level, which must match the
+    step, and a step of 1/255 is never interpreted as photons, because it is that of 8-bit images. `peak` comes from
+    `peaks_of` and is often wrong by a third if the noise level is estimated. Returns 0 if there are no whole counts, or
+    if the count is not between half and twice `peak`.
     """
     values = np.unique(image.astype(np.float64))
-    # Two values are black and white, whatever the step between them.
+    # An image with two values is just black and white; their difference says nothing about photons.
     if len(values) < 3 or values[0] < 0:
         return 0.0
     count = 1 / float(np.diff(values).min())
@@ -115,7 +96,7 @@ def unbiased_inverse(stable: NDArray[np.floating]) -> NDArray[np.float64]:
 
 @cache
 def _table() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    # Means of the transformed draws of a Poisson count, by its expectation; denser where the curve bends.
+    # Mean of the transformed Poisson draws for each expected count, sampled more densely where the curve bends.
     expected = np.linspace(0, np.sqrt(_TABLE_END), 1500) ** 2
     draws = np.arange(200)
     logs = np.cumsum(np.log(np.maximum(draws, 1)))

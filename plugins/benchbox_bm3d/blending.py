@@ -32,7 +32,7 @@ def blend(coarse: FLOATS, fine: FLOATS, first: int, last: int, halves: FLOATS) -
         Variance at which the share is half of its largest, greater than 0.
     """
     _, height, width = coarse.shape
-    # Sums over the rows in reach of one, column by column. In double precision, for the variance is a difference.
+    # Sums over the rows within REACH, column by column. In double precision, because the variance is a difference.
     sums, squares = np.empty(width, np.float64), np.empty(width, np.float64)
     variances = np.empty((height, width), np.float32)
     for index in range(first, last):

@@ -1,4 +1,4 @@
-"""`bm3d_lite`: block matching and 3D filtering of whole stacks."""
+"""`bm3d_lite`: block matching and 3D filtering for whole stacks."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _SMALLEST = 8
 
 
 class BM3DLite(Denoiser):
-    """Block matching and 3D filtering in two stages: hard threshold, then empirical Wiener filter [1]_ [2]_.
+    """Block matching and 3D filtering in two stages: a hard threshold, then an empirical Wiener filter [1]_ [2]_.
 
     Parameters
     ----------
     profile : {'fast', 'normal', 'high'}
-        Effort; the parameters follow size and noise level as well, see `benchbox_bm3d.profiles`.
+        Effort; the parameters also depend on image size and noise level, see `benchbox_bm3d.profiles`.
     vst : {'none', 'anscombe', 'auto'}
-        Variance stabilization for Poisson noise: ``anscombe`` transforms every image by Anscombe's square root, takes
-        the peak count from mean and noise level, and inverts without bias [3]_; ``auto`` does so for images that
-        hold whole photon counts, and takes the peak count from the step between them. It looks at the image, for a
-        denoiser is told the noise level and nothing else; images rounded to 8 bit, those with other noise on top, and
-        those whose noise level, estimated, is far from that of their counts, are left to the plain method.
+        Variance stabilization for Poisson noise. ``anscombe`` transforms every image by Anscombe's square root, derives
+        the peak count from the mean and the noise level, and inverts without bias [3]_. ``auto`` does so only for
+        images of whole photon counts, and derives the peak count from the step between them. It inspects the image,
+        because a denoiser knows only the noise level. Images that are rounded to 8 bits, contain other noise as well,
+        or have an estimated noise level far from that of their counts are denoised without stabilization.
 
     References
     ----------
@@ -38,7 +38,7 @@ class BM3DLite(Denoiser):
     """
 
     name = "bm3d_lite"
-    summary = "block matching and 3D filtering in compiled code"
+    summary = "block matching and 3D filtering, compiled for whole stacks"
     reference = "Dabov et al., IEEE TIP 2007, doi:10.1109/TIP.2007.901238"
     capabilities = Capabilities(sigma="required", min_size=_SMALLEST, tuned_on="FER2013 Training + photographs")
 
@@ -51,20 +51,17 @@ class BM3DLite(Denoiser):
         self._denoise(np.zeros((1, 16, 16), np.float32), np.full(1, 0.1, np.float32))
 
     def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
-        """Denoise a stack; an image whose noise level is zero comes back as it is.
+        """Denoise a stack; images with noise level 0 are returned unchanged.
 
-        Raises
-        ------
-        BenchboxError
-            No noise level is told, or an image is too small.
+        Raises `BenchboxError` if no noise level is given or the images are too small.
         """
         if sigma is None:
-            raise BenchboxError("bm3d_lite needs the noise level", hint="give or estimate it, or take a blind denoiser")
+            raise BenchboxError("bm3d_lite needs the noise level", hint="give or estimate it, or use a blind denoiser")
         if min(noisy.shape[1:]) < _SMALLEST:
             height, width = noisy.shape[1:]
             raise BenchboxError(
-                f"bm3d_lite takes images of {_SMALLEST}x{_SMALLEST} pixels or more, got {height}x{width}",
-                hint="use another denoiser for them, for example nl_means",
+                f"bm3d_lite needs images of at least {_SMALLEST}x{_SMALLEST} pixels, got {height}x{width}",
+                hint="use another denoiser, for example nl_means",
             )
         if self.vst == "none":
             return self._denoise(noisy, sigma)
@@ -87,7 +84,7 @@ class BM3DLite(Denoiser):
         result = noisy.copy()
         profiles = [choose(noisy.shape[1], noisy.shape[2], float(level), self.profile) for level in sigma]
         for profile in dict.fromkeys(profiles):
-            chosen = np.array([one == profile for one in profiles]) & (sigma > 0)
-            if chosen.any():
-                result[chosen] = pipeline.denoise(noisy[chosen], sigma[chosen], profile, threads())
+            members = np.array([candidate == profile for candidate in profiles]) & (sigma > 0)
+            if members.any():
+                result[members] = pipeline.denoise(noisy[members], sigma[members], profile, threads())
         return result

@@ -18,14 +18,14 @@ _STAMP = (max(source.st_mtime for source in _SOURCES), sum(source.st_size for so
 
 
 def compiled(function: F) -> F:
-    """Compile a function on its first call; the machine code is kept on disk and shared between processes.
+    """Compile a function on its first call; the machine code is cached on disk and shared between processes.
 
-    Threads are Python's own, for the kernels hold no lock: numba's `parallel=True` would make the program abort where
-    two threads call it, and would let the order of sums depend on their number.
+    Kernels run without the GIL on Python threads. Numba's `parallel=True` would abort the program if two threads called
+    it, and would make the order of sums depend on the number of threads.
     """
     dispatcher = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_FLOATS)(function)
-    # numba looks only at the file of a function to tell whether its machine code is out of date, but that holds the
-    # functions it calls as well: a change in any file of the package counts.
+    # Numba only checks a function's own file to see whether its machine code is out of date, but the machine code also
+    # contains the functions that it calls: here, a change in any file of the package counts.
     dispatcher._cache._cache_file._source_stamp = _STAMP
     kernel: F = dispatcher
     return kernel

@@ -10,14 +10,14 @@ _SIDE = 8
 
 
 class DCT(Denoiser):
-    """Hard threshold on the DCT of every 8x8 patch, all estimates of a pixel averaged [1]_.
+    """Hard threshold on the DCT of every 8x8 patch; all estimates of a pixel are averaged [1]_.
 
-    Patches that keep fewer coefficients weigh more [2]_.
+    Patches that keep fewer coefficients get more weight [2]_.
 
     Parameters
     ----------
     threshold : float
-        Over `sigma`; greater than 0.
+        Threshold divided by `sigma`, greater than 0.
 
     References
     ----------
@@ -28,7 +28,7 @@ class DCT(Denoiser):
     """
 
     name = "dct"
-    summary = "threshold on the DCT of every patch"
+    summary = "hard threshold on the DCT of every 8x8 patch"
     reference = "Yu and Sapiro, IPOL 2011, doi:10.5201/ipol.2011.ys-dct"
     capabilities = Capabilities(
         sigma="required", min_size=_SIDE, tuned_on="FER2013 Training + scikit-image photographs"
@@ -44,20 +44,17 @@ class DCT(Denoiser):
         self.denoise(np.zeros((1, 16, 16), np.float32), np.full(1, 0.1, np.float32))
 
     def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
-        """Denoise a stack; an image whose noise level is zero comes back as it is.
+        """Denoise a stack; images with noise level 0 are returned unchanged.
 
-        Raises
-        ------
-        BenchboxError
-            No noise level is told, or an image is too small.
+        Raises `BenchboxError` if no noise level is given or the images are too small.
         """
         if sigma is None:
-            raise BenchboxError("dct needs the noise level", hint="give or estimate it, or take a blind denoiser")
+            raise BenchboxError("dct needs the noise level", hint="give or estimate it, or use a blind denoiser")
         if min(noisy.shape[1:]) < _SIDE:
             height, width = noisy.shape[1:]
             raise BenchboxError(
-                f"dct takes images of {_SIDE}x{_SIDE} pixels or more, got {height}x{width}",
-                hint="use another denoiser for them, for example nl_means",
+                f"dct needs images of at least {_SIDE}x{_SIDE} pixels, got {height}x{width}",
+                hint="use another denoiser, for example nl_means",
             )
         result = noisy.copy()
         chosen = np.flatnonzero(sigma > 0)

@@ -131,7 +131,7 @@ def shrink(
 ) -> np.float32:  # fmt: skip
     """Transform a group and Wiener-filter it by its pilot.
 
-    The mean of the group is left as it is, for shrinking it would darken the image.
+    The mean of the group is kept, because shrinking it would darken the image.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def shrink(
         # A single 4x4 patch has no second vector; a pilot of zeros makes its gains zero.
         pilot[16:32] = 0
     for at in range(0, half, 16):
-        # One division for two gains: it takes longer than all else here.
+        # One division for two gains, because it takes longer than everything else here.
         first, second = load16(pilot, at), load16(pilot, half + at)
         first, second = first * first, second * second
         first_sum, second_sum = first + variance, second + variance

@@ -28,10 +28,7 @@ _GREY_LEVELS = 255
 
 
 class Workers:
-    """Threads that share out parts of a job.
-
-    They are Python's own; kernels run without its lock. Which thread takes which part never changes a result.
-    """
+    """Threads that share a job; kernels run without the GIL, and the split into parts changes no result."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
@@ -48,10 +45,10 @@ class Workers:
         if self._threads == 1 or count == 1:
             work(0, count)
             return
-        # More parts than threads, for some take longer; each part allocates its own scratch.
+        # More parts than threads, because some take longer; each part allocates its own buffers.
         parts = np.unique(np.linspace(0, count, min(count, 4 * self._threads) + 1).round().astype(int)).tolist()
-        for done in [self._pool.submit(work, first, last) for first, last in pairwise(parts)]:
-            done.result()
+        for job in [self._pool.submit(work, first, last) for first, last in pairwise(parts)]:
+            job.result()
 
 
 @dataclass(frozen=True)
@@ -148,7 +145,7 @@ def plan(shape: tuple[int, ...], side: int, step: int, reach: int) -> TILES:
     return tiles
 
 
-# An image alone takes 2 ms, of which planning anew would be a good part.
+# Cached because denoising a single image takes only 2 ms, of which planning would be a large part.
 @cache
 def _plan_one(height: int, width: int, side: int, step: int, reach: int) -> TILES:
     spans_y, spans_x = (_spans(length - side, step, reach) for length in (height, width))
@@ -156,7 +153,7 @@ def _plan_one(height: int, width: int, side: int, step: int, reach: int) -> TILE
 
 
 def _spans(end: int, step: int, reach: int) -> list[tuple[int, int, int, int]]:
-    # Reference patches lie on every `step`-th place and on the last, `end`.
+    # Reference patches are at every `step`-th position and at the last one, `end`.
     length = max(1, round(_TILE / step)) * step
     starts = [*range(0, max(end, 1), length), end + step]
     spans = []
@@ -168,7 +165,7 @@ def _spans(end: int, step: int, reach: int) -> list[tuple[int, int, int, int]]:
 
 
 def _room(tiles: TILES, side: int) -> int:
-    # A vector more than the pixels, for the last of them is written with a whole one.
+    # One vector more than the pixels, because the last pixels are written as a whole vector.
     return int(((tiles[:, 7] + side - 1) * (tiles[:, 8] + side - 1)).max()) + 16
 
 
