@@ -84,7 +84,7 @@ def run(
     split: str = "",
     limit: int | None = None,
     skip_bad: bool = False,
-    drop_duplicates: bool = False,
+    keep_duplicates: bool = False,
     seed: int = 0,
     clip: bool = False,
     quantize: bool = False,
@@ -119,13 +119,13 @@ def run(
     dataset : str
         Dataset type, if it cannot be detected from the files.
     split : str
-        FER2013 split: Training, PublicTest (the default) or PrivateTest.
+        FER2013 split: Training, PublicTest or PrivateTest; by default PrivateTest, if the data have it.
     limit : int, optional
         Number of images to sample from the split, using `seed`.
     skip_bad : bool
         Skip and count images that cannot be decoded.
-    drop_duplicates : bool
-        Leave out images that repeat a Training image or an earlier one.
+    keep_duplicates : bool
+        Also score images that a denoiser may have seen in training; mark and rank its row.
     seed : int
         Random seed for noise and sampling.
     clip, quantize : bool
@@ -175,7 +175,7 @@ def run(
         split=split,
         limit=limit,
         skip_bad=skip_bad,
-        drop_duplicates=drop_duplicates,
+        keep_duplicates=keep_duplicates,
         seed=seed,
         clip=clip,
         quantize=quantize,

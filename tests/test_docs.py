@@ -75,7 +75,7 @@ def test_the_quick_start_and_the_plugin_of_the_readme_run(benchbox: Command, tmp
     (tmp_path / "box3.py").write_text(plugin)
     (tmp_path / "in_python.py").write_text(in_python)
     install, faces, box = commands_of("README.md")
-    assert (install[:2], faces[-1], box[:2]) == (["run", "--noise"], "--drop-duplicates", ["run", "box3"])
+    assert (install[:2], faces[-1], box[:2]) == (["run", "--noise"], "500", ["run", "box3"])
     quick = ("--no-timing", "--limit", "8")
     assert "bm3d_lite" in benchbox(*install, *quick).stdout
     assert "box3" in benchbox(*box, *quick).stdout

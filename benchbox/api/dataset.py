@@ -47,6 +47,10 @@ class ImageSet:
         What a reader of the results must know, such as colour converted to luminance or files left out.
     source : str
         Fingerprint of the full set that these images were selected from; empty if they are the full set.
+    source_images : int
+        Number of images in that full set; 0 if they are the full set.
+    left_out : int
+        How many of that set are left out because a denoiser may have seen them in training.
     """
 
     dataset: str
@@ -58,6 +62,8 @@ class ImageSet:
     labels: Mapping[str, NDArray[np.generic]] = field(default_factory=dict, repr=False, compare=False)
     notes: tuple[str, ...] = ()
     source: str = ""
+    source_images: int = 0
+    left_out: int = 0
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -106,6 +112,7 @@ class ImageSet:
             shapes=self.shapes[indices],
             fingerprint=fingerprint,
             source=self.source or self.fingerprint,
+            source_images=self.source_images or len(self),
             read=lambda inner: read(indices[inner]),
             labels={key: values[indices] for key, values in self.labels.items()},
         )
@@ -123,7 +130,7 @@ class Dataset(ABC):
     reference : str
         Paper, DOI or source.
     splits : tuple of str
-        Names that ``--split`` accepts, the default for evaluation first; empty if there are no splits.
+        Names that ``--split`` accepts; an evaluation opens the first that the data have. Empty if there are no splits.
     fitted, validated, tested : str
         Splits used to fit, to validate in training, and for the final comparison; empty if the data have none for it.
     caveat : str
@@ -143,7 +150,7 @@ class Dataset(ABC):
     label_names: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def training_hashes(self) -> Path | None:
-        """Path of the perceptual hashes of the `fitted` split, used when the data lack it; None if there are none."""
+        """Path of hashes of the `fitted` split, None if there are none; a run leaves out images that match one."""
         return None
 
     @abstractmethod

@@ -20,6 +20,9 @@ HASHED = (
 )
 
 
+Seen = NDArray[np.bool_]
+
+
 @dataclass(frozen=True)
 class Repeats:
     """Which images of a split are duplicates."""
@@ -61,37 +64,41 @@ def needs_training(dataset: Dataset, split: str) -> bool:
     return bool(dataset.fitted) and dataset.fitted not in split_parts(split)
 
 
-def find_repeats(images: ImageSet, dataset: Dataset, path: Path | None, *, skip_bad: bool = False) -> Repeats:
-    """Find the duplicates among images from the data at `path`; comparisons are cached by content."""
-    whole = dataset.load(path, split=images.split, skip_bad=skip_bad)
-    training, missing = None, ""
-    if needs_training(dataset, images.split):
-        try:
-            training = dataset.load(path, split=dataset.fitted, skip_bad=skip_bad)
-        except BenchboxError as problem:
-            missing = problem.message
-    repeats = repeats_among(whole, dataset, training, missing)
-    place_of = {name: place for place, name in enumerate(whole.ids)}
-    places = np.array([place_of[name] for name in images.ids], dtype=np.intp)
-    return replace(repeats, in_training=repeats.in_training[places], again=repeats.again[places])
+def seen_in_training(images: ImageSet, dataset: Dataset, path: Path | None, *, skip_bad: bool = False) -> Seen:
+    """Find the images of a split that a denoiser may have seen if it was trained on the `fitted` split; shape (N,).
 
-
-def without_duplicates(images: ImageSet, dataset: Dataset, path: Path | None, *, skip_bad: bool = False) -> ImageSet:
-    """Leave out images with a duplicate in the `fitted` split, and all but the first of repeated ones; a note says how
-    many.
+    A data set that comes with hashes of that split is compared with these even where the split itself is at hand, so
+    that the same images are found whatever splits the data hold. Without hashes, raises `BenchboxError` if the split
+    cannot be opened.
     """
-    repeats = find_repeats(images, dataset, path, skip_bad=skip_bad)
-    kept = np.flatnonzero(~repeats.in_training & ~repeats.again)
-    parts = []
-    if repeats.compared and needs_training(dataset, images.split):
-        kind = f"that match a hash of {dataset.fitted}" if repeats.note else f"with a duplicate in {dataset.fitted}"
-        parts.append(f"{int(repeats.in_training.sum()):,} {kind}")
-    parts.append(f"{int(repeats.again.sum()):,} that repeat another one")
-    notes = [f"duplicates left out: {len(images) - len(kept):,} of {len(images):,} images, {', '.join(parts)}"]
-    notes += [repeats.note] if repeats.note else []
+    seen = np.zeros(len(images), dtype=np.bool_)
+    if not needs_training(dataset, images.split):
+        return seen
+    hashes = dataset.training_hashes()
+    if hashes is not None:
+        return match_hashes(images, hashes)
+    training = dataset.load(path, split=dataset.fitted, skip_bad=skip_bad)
+    seen[links_between(images, training).links[:, 0]] = True
+    return seen
+
+
+def without_seen(images: ImageSet, dataset: Dataset, path: Path | None, *, skip_bad: bool = False) -> ImageSet:
+    """Leave out and count what `seen_in_training` finds; raises `BenchboxError` if nothing is left."""
+    try:
+        seen = seen_in_training(images, dataset, path, skip_bad=skip_bad)
+    except BenchboxError as problem:
+        return replace(images, notes=(*images.notes, f"not compared with {dataset.fitted}: {problem.message}"))
+    if not seen.any():
+        return images
+    if seen.all():
+        raise BenchboxError(
+            f"{path}: nothing is left to score, because every image is a probable duplicate of a training image",
+            hint="score other images, or these with --keep-duplicates",
+        )
+    kept = np.flatnonzero(~seen)
     ids = [images.ids[index] for index in kept]
     left = images.subset(kept, fingerprint_of(ids, [images.fingerprint]))
-    return replace(left, notes=(*images.notes, *notes))
+    return replace(left, left_out=int(seen.sum()))
 
 
 def training_overlap(data: DataRecord, outcome: Outcome) -> str:

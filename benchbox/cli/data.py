@@ -136,7 +136,7 @@ def audit(
         display.begin_stage(f"comparing {count:,} images with each other")
         found = find_duplicates(splits.sets)
     groups = _groups(splits.sets, found, split)
-    counts = _counts(kind, splits, found)
+    counts = _counts(kind, path, splits, found, skip_bad)
     if picture is not None:
         from benchbox.report.figures.images import write_contact_sheet
 
@@ -150,11 +150,10 @@ def audit(
             values = {"dataset": kind.name, "splits": counts, "missing": splits.missing, "groups": groups}
             click.echo(json.dumps(values, indent=2))
         else:
-            _show_duplicates(path, kind, splits, split, counts, groups)
+            _show_duplicates(kind, splits, split, counts, groups)
 
 
 def _show_duplicates(
-    path: Path | None,
     kind: Dataset,
     splits: Splits,
     split: str,
@@ -168,9 +167,6 @@ def _show_duplicates(
     for name, reason in splits.missing.items():
         echo(f"{name}: not there ({reason})")
     _show_groups(groups, split)
-    if any(one["left_out"] for one in counts):
-        data = f" --data {path}" if path else ""
-        echo(f"\nTo leave duplicates out of an evaluation: benchbox run{data} --drop-duplicates")
 
 
 def _open(
@@ -241,8 +237,10 @@ def _groups(sets: Sequence[ImageSet], found: Duplicates, split: str) -> list[dic
     return sorted(groups, key=lambda one: -len(one["images"]))
 
 
-def _counts(kind: Dataset, splits: Splits, found: Duplicates) -> list[dict[str, Any]]:
-    from benchbox.audit.contamination import needs_training, repeats_among
+def _counts(
+    kind: Dataset, path: Path | None, splits: Splits, found: Duplicates, skip_bad: bool
+) -> list[dict[str, Any]]:
+    from benchbox.audit.contamination import needs_training, repeats_among, seen_in_training
 
     training = next((images for images in splits.sets if images.split == kind.fitted), None)
     missing = splits.missing.get(kind.fitted, "")
@@ -258,7 +256,8 @@ def _counts(kind: Dataset, splits: Splits, found: Duplicates) -> list[dict[str, 
             one["in_training"] = in_training if repeats.compared else None
         if repeats.note:
             one["note"] = repeats.note
-        counts.append(one | {"repeated": again, "left_out": in_training + again})
+        left_out = int(seen_in_training(images, kind, path, skip_bad=skip_bad).sum()) if repeats.compared else 0
+        counts.append(one | {"repeated": again, "left_out": left_out})
     return counts
 
 
@@ -268,7 +267,8 @@ def _show_counts(one: dict[str, Any], fitted: str) -> None:
     if one.get("in_training") is not None:
         words.append(f"{one['in_training']:,} have one in {fitted}")
     words.append(f"{one['repeated']:,} {'others ' if 'in_training' in one else ''}repeat one before them")
-    echo(f"  {', '.join(words)}; --drop-duplicates keeps {one['images'] - one['left_out']:,}")
+    scored = f"; a run leaves out {one['left_out']:,}" if "in_training" in one else ""
+    echo(f"  {', '.join(words)}{scored}")
     if one.get("note"):
         echo(f"    note: {one['note']}")
 

@@ -251,8 +251,5 @@ def output_option(help_text: str = "Write the output to this file.", **attribute
 sort_option = click.option(
     "--sort", default="", metavar="METRIC", help="Metric to rank by.  [default: psnr, or the run's first]", **_OUTPUT
 )
-rank_leaky_option = click.option(
-    "--rank-leaky", is_flag=True, help="Also rank rows that were trained on images they are scored on.", **_OUTPUT
-)
 results_option = run_options("results")
 plugin_options = run_options("plugins", "plugin_folders")

@@ -15,7 +15,6 @@ from benchbox.cli.options import (
     output_option,
     print_text,
     printing_to,
-    rank_leaky_option,
     results_option,
     run_options,
     sort_option,
@@ -33,11 +32,8 @@ if TYPE_CHECKING:
 @output_option()
 @sort_option
 @click.option("--within", type=Duration(bare=False), help="Rank only what takes no longer for one image: 5ms, 0.2s.")
-@rank_leaky_option
 @results_option
-def leaderboard(
-    run: str, form: str, sort: str, within: float | None, rank_leaky: bool, output: Path | None, results: Path
-) -> None:
+def leaderboard(run: str, form: str, sort: str, within: float | None, output: Path | None, results: Path) -> None:
     """Show the leaderboard of RUN (the newest one without it), or write it as a file.
 
     \b
@@ -51,7 +47,7 @@ def leaderboard(
 
     limit = None if within is None else within * 1e3
     store = RunStore.open(find_run(results, run))
-    leaderboard = build_leaderboard(store, sort=sort, within_ms=limit, rank_leaky=rank_leaky)
+    leaderboard = build_leaderboard(store, sort=sort, within_ms=limit)
     with printing_to(output):
         _print_board(leaderboard, form)
 

@@ -16,7 +16,6 @@ from benchbox.cli.options import (
     GroupedOption,
     chosen,
     echo,
-    rank_leaky_option,
     run_options,
     sort_option,
     typed_command,
@@ -27,13 +26,12 @@ if TYPE_CHECKING:
     from benchbox.cli.progress import RunProgress
     from benchbox.store import RunStore
 
-_WITH_RESUME = ("resume", "results", "jobs", "timeout_s", "memory_gb", "sort", "rank_leaky", "page", "plugins")
+_WITH_RESUME = ("resume", "results", "jobs", "timeout_s", "memory_gb", "sort", "page", "plugins")
 
 
 @click.command("run", cls=Command)
 @run_options()
 @sort_option
-@rank_leaky_option
 @click.option("--report", "page", is_flag=True, cls=GroupedOption, group=OUTPUT, help="Also write the HTML report.")
 @click.option(
     "--resume",
@@ -43,7 +41,7 @@ _WITH_RESUME = ("resume", "results", "jobs", "timeout_s", "memory_gb", "sort", "
     group=OUTPUT,
     help="Continue an interrupted run: compute only what is missing.",
 )
-def command(sort: str, rank_leaky: bool, page: bool, resume: str, **values: Any) -> None:
+def command(sort: str, page: bool, resume: str, **values: Any) -> None:
     """Score DENOISERS on noisy images and show the leaderboard.
 
     With no DENOISERS, every installed denoiser is run. Set options as in
@@ -59,7 +57,7 @@ def command(sort: str, rank_leaky: bool, page: bool, resume: str, **values: Any)
 
     worker_context()  # first of all: it loads the ruler while this process imports what it needs
     if resume:
-        _finish(_resume(resume, values), sort, rank_leaky, page)
+        _finish(_resume(resume, values), sort, page)
     from benchbox.api.errors import BenchboxError, did_you_mean
 
     options = chosen(values)
@@ -70,7 +68,7 @@ def command(sort: str, rank_leaky: bool, page: bool, resume: str, **values: Any)
     from benchbox.engine.run import execute
 
     store = _watched(lambda progress: execute(options, progress, typed_command()), Path(options.results))
-    _finish(store, sort, rank_leaky, page)
+    _finish(store, sort, page)
 
 
 def _resume(run: str, values: dict[str, Any]) -> RunStore:
@@ -123,7 +121,7 @@ def _watched(work: Callable[[RunProgress], RunStore], results: Path) -> RunStore
         raise
 
 
-def _finish(store: RunStore, sort: str, rank_leaky: bool, page: bool) -> NoReturn:
+def _finish(store: RunStore, sort: str, page: bool) -> NoReturn:
     """Print the leaderboard and where everything is; the exit code is 1 when a requested cell failed."""
     from rich.console import Console
 
@@ -131,7 +129,7 @@ def _finish(store: RunStore, sort: str, rank_leaky: bool, page: bool) -> NoRetur
     from benchbox.report.build import build_leaderboard
     from benchbox.report.terminal import TerminalLeaderboard
 
-    board = build_leaderboard(store, sort=sort, rank_leaky=rank_leaky)
+    board = build_leaderboard(store, sort=sort)
     Console().print(TerminalLeaderboard(board), crop=False)
     written = write_leaderboard(store, board)
     echo(f"results: {store.folder}\nmarkdown: {written}", err=True)

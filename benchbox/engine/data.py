@@ -11,7 +11,7 @@ import xxhash
 
 from benchbox.api.dataset import Dataset, ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError, did_you_mean
-from benchbox.audit.contamination import find_repeats, is_trained_beside, without_duplicates
+from benchbox.audit.contamination import is_trained_beside, seen_in_training, without_seen
 from benchbox.builtin.datasets.sniff import read_head, refuse_known_mistakes, require_exists
 from benchbox.engine.events import Event, StageStarted
 from benchbox.records.outcomes import Outcome
@@ -33,17 +33,17 @@ def open_images(
     seed: int,
     skip_bad: bool,
     datasets: Mapping[str, Dataset],
-    drop_duplicates: bool = False,
+    keep_duplicates: bool = False,
 ) -> ImageSet:
     """Open images, without a path those of the built-in sample; without `dataset` its type is detected.
 
     An empty `split` means the data set's default. `limit` images are drawn with `seed`, all if it is None.
-    `drop_duplicates` leaves out images with a duplicate in the Training split, and all but the first of repeated ones.
+    `keep_duplicates` keeps images that a denoiser may have seen in training.
     """
     chosen = choose_dataset(path, dataset, datasets)
     images = chosen.load(path, split=split, skip_bad=skip_bad)
-    if drop_duplicates:
-        images = without_duplicates(images, chosen, path, skip_bad=skip_bad)
+    if not keep_duplicates:
+        images = without_seen(images, chosen, path, skip_bad=skip_bad)
     return images if limit is None else limit_images(images, limit, seed)
 
 
@@ -99,7 +99,7 @@ def open_data(request: DataRequest, datasets: Mapping[str, Dataset]) -> ImageSet
         limit=request.limit,
         seed=request.seed,
         skip_bad=request.skip_bad,
-        drop_duplicates=request.drop_duplicates,
+        keep_duplicates=request.keep_duplicates,
         datasets=datasets,
     )
 
@@ -115,6 +115,8 @@ def describe_data(images: ImageSet, kind: type[Dataset]) -> DataRecord:
         sizes=first if len(sizes) == 1 else f"{len(sizes)} sizes from {first} to {last}",
         fingerprint=images.fingerprint,
         source=images.source or images.fingerprint,
+        source_images=images.source_images or len(images),
+        left_out=images.left_out,
         notes=images.notes,
         label_names={name: tuple(names) for name, names in kind.label_names.items()},
         caveat=kind.caveat,
@@ -128,7 +130,7 @@ def note_overlaps(store: RunStore, registry: Registry, on_event: Callable[[Event
     """Store in the outcomes of trained denoisers how many scored images have duplicates in their training data.
 
     This needs a training card that names the data set's training split, and other splits to be scored: only then are
-    the training images, or hashes of them, available. FER2013 takes half a minute, once; the result is cached.
+    hashes of the training images, or the images themselves, available. The result is cached.
     """
     record = store.record
     unchecked = {key: outcome for key, outcome in store.outcomes().items() if _is_unchecked(record.data, outcome)}
@@ -138,10 +140,12 @@ def note_overlaps(store: RunStore, registry: Registry, on_event: Callable[[Event
     dataset = registry.dataset(record.request.dataset).make()
     images = open_data(record.request, {record.request.dataset: dataset})
     path = Path(record.request.path) if record.request.path else None
-    repeats = find_repeats(images, dataset, path, skip_bad=record.request.skip_bad)
-    if repeats.compared:
-        for key, outcome in unchecked.items():
-            store.write_outcome(key, replace(outcome, overlap=int(repeats.in_training.sum())))
+    try:
+        overlap = int(seen_in_training(images, dataset, path, skip_bad=record.request.skip_bad).sum())
+    except BenchboxError:
+        return  # it stays unknown, and the rows say so
+    for key, outcome in unchecked.items():
+        store.write_outcome(key, replace(outcome, overlap=overlap))
 
 
 def _is_unchecked(data: DataRecord, outcome: Outcome) -> bool:

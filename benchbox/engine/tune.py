@@ -92,7 +92,7 @@ def tune(config: TuneConfig, on_event: Callable[[Event], None]) -> TuneResult:
         split=request.split,
         seed=config.protocol.seed,
         skip_bad=request.skip_bad,
-        drop_duplicates=request.drop_duplicates,
+        keep_duplicates=request.keep_duplicates,
         clip=config.protocol.clip,
         quantize=config.protocol.quantize,
         sigma=config.protocol.sigma,

@@ -69,8 +69,8 @@ class DataRequest:
         Seed of that sample.
     skip_bad : bool
         Whether images that cannot be decoded are left out.
-    drop_duplicates : bool
-        Whether images that have a duplicate in the Training split, or repeat another one, are left out.
+    keep_duplicates : bool
+        Whether images stay that a denoiser may have seen in training.
     """
 
     dataset: str = ""
@@ -79,7 +79,7 @@ class DataRequest:
     limit: int | None = None
     seed: int = 0
     skip_bad: bool = False
-    drop_duplicates: bool = False
+    keep_duplicates: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class RunOptions:
             DATA,
             "FER2013 split: Training, PublicTest or PrivateTest.",
             metavar="NAME",
-            otherwise="PublicTest",
+            otherwise="PrivateTest, if the data have it",
         ),
     )
     limit: int | None = field(
@@ -187,12 +187,12 @@ class RunOptions:
     skip_bad: bool = field(
         default=False, metadata=_shown("--skip-bad", DATA, "Skip and count images that cannot be decoded.")
     )
-    drop_duplicates: bool = field(
+    keep_duplicates: bool = field(
         default=False,
         metadata=_shown(
-            "--drop-duplicates",
+            "--keep-duplicates",
             DATA,
-            "Leave out images that repeat a Training image or an earlier one; see 'benchbox data audit'.",
+            "Also score images that a denoiser may have seen in training; mark and rank its row.",
         ),
     )
     seed: int = field(
@@ -276,7 +276,7 @@ class RunOptions:
     def request(self) -> DataRequest:
         """Which images to open."""
         return DataRequest(
-            self.dataset, self.data, self.split, self.limit, self.seed, self.skip_bad, self.drop_duplicates
+            self.dataset, self.data, self.split, self.limit, self.seed, self.skip_bad, self.keep_duplicates
         )
 
     @property

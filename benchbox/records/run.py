@@ -64,7 +64,9 @@ class DataRecord:
     sizes: str  # ``'48x48'``, or the range of sizes, height x width
     fingerprint: str
     notes: tuple[str, ...] = ()
-    source: str = ""  # fingerprint of all images, before `--limit` or dropped duplicates
+    source: str = ""  # fingerprint of all images, before `--limit` or left-out duplicates
+    source_images: int = 0  # number of these images; 0 if it was not recorded
+    left_out: int = 0  # how many of them were left out because a denoiser may have seen them in training
     label_names: dict[str, tuple[str, ...]] = field(default_factory=dict)  # names of label values
     caveat: str = ""  # what readers of results on this data set must know
     # the data set's splits for training, validation and the final comparison; empty where it has none

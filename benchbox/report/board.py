@@ -169,6 +169,10 @@ class Header:
     ----------
     format : int
         Version of the file format.
+    source_images : int
+        Images that the scored ones were taken from; 0 if that was not recorded.
+    left_out : int
+        How many of them were left out because a denoiser may have seen them in training.
     notes : tuple of str
         Remarks from the data set.
     protocol : str
@@ -190,6 +194,8 @@ class Header:
     sizes: str
     fingerprint: str
     images: int
+    source_images: int
+    left_out: int
     notes: tuple[str, ...]
     protocol: str
     seed: int

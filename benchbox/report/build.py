@@ -111,16 +111,15 @@ def _best(row: SummaryRow, rows: Sequence[SummaryRow], sign: float) -> tuple[str
     return tuple(key for key, is_best in marks.items() if is_best) if len(rows) > 1 else ()
 
 
-def build_leaderboard(
-    store: RunStore, *, sort: str = "", within_ms: float | None = None, rank_leaky: bool = False
-) -> Leaderboard:
+def build_leaderboard(store: RunStore, *, sort: str = "", within_ms: float | None = None) -> Leaderboard:
     """Rank the rows of a run.
 
     `sort` is the metric that ranks (canonical or by name; empty means PSNR, else the first metric). `within_ms`
-    limits the p50 latency of ranked rows. `rank_leaky` also ranks rows that overlap their training data. Raises
-    `BenchboxError` for an unknown metric, a latency limit without timing, or a damaged run.
+    limits the p50 latency of ranked rows. A run that keeps duplicates also ranks rows that overlap their training data.
+    Raises `BenchboxError` for an unknown metric, a latency limit without timing, or a damaged run.
     """
     record = store.record
+    rank_leaky = record.options.keep_duplicates
     metrics = {metric.spec: column_of(metric) for metric in record.metrics}
     sort = _sort_metric(sort, record)
     outcomes, timings = store.outcomes(), store.timings()

@@ -110,7 +110,7 @@ def render_csv(board: Leaderboard) -> str:
     speed = [*SPEED_COLUMNS, "threads", "batch"] if board.timing else []
     scores = [f"{metric.label}{part}" for metric in board.metrics for part in ("", "_low", "_high")]
     versus = ["to_best", "to_best_low", "to_best_high", "to_best_p"]
-    texts = ["knew", "trained_on", "tuned_on", "status", "reason"]
+    texts = ["knew", "trained_on", "tuned_on", "leak", "status", "reason"]
     normalised = ["latency_normalised"] if has_normalised(board) else []
     head = ["noise", "rank", "rank_to", "denoiser", *scores, *versus, *speed, *normalised, *texts]
     header = board.header
@@ -118,6 +118,8 @@ def render_csv(board: Leaderboard) -> str:
         "dataset": header.dataset,
         "split": header.split,
         "images": header.images,
+        "source_images": header.source_images,
+        "left_out": header.left_out,
         "protocol": header.protocol,
         "seed": header.seed,
         "run_id": header.run_id,

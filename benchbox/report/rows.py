@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from benchbox.api.denoiser import UNKNOWN
 from benchbox.api.errors import BenchboxError
-from benchbox.audit.contamination import is_trained_beside, is_trained_on, shares_split, training_overlap
+from benchbox.audit.contamination import is_trained_beside, shares_split, training_overlap
 from benchbox.records.outcomes import Outcome, Timing
 from benchbox.records.run import Cell, DataRecord, DenoiserRecord, MetricRecord, RunRecord
 from benchbox.records.specs import parse_composition
@@ -54,27 +54,19 @@ def cautions_of(data: DataRecord, outcome: Outcome) -> tuple[str, ...]:
 
 def advise_on_leaks(record: RunRecord, outcomes: Mapping[str, Outcome]) -> Iterator[Advice]:
     """Explain why rows are unranked because of training overlap, and how to rank them."""
-    data = record.data
-    overlapping: dict[bool, dict[str, Outcome]] = {True: {}, False: {}}
-    for cell in record.cells:
-        outcome = outcomes.get(cell.key)
-        if outcome is not None and outcome.status == "ok" and training_overlap(data, outcome):
-            repeats = bool(outcome.overlap) and not is_trained_on(data, outcome)
-            overlapping[repeats].setdefault(record.denoiser_label(cell.denoiser), outcome)
-    if overlapping[True]:
-        overlap = max(outcome.overlap or 0 for outcome in overlapping[True].values())
+    leaky = dict.fromkeys(
+        record.denoiser_label(cell.denoiser)
+        for cell in record.cells
+        if cell.key in outcomes
+        and outcomes[cell.key].status == "ok"
+        and training_overlap(record.data, outcomes[cell.key])
+    )
+    if leaky:
         yield Advice(
-            f"not ranked, because {overlap:,} of the {data.images:,} scored images have duplicates in their training "
-            f"data: {', '.join(overlapping[True])}",
+            f"not ranked, because they may have seen the scored images in training: {', '.join(leaky)}",
             "Scores on images seen in training are too high",
-            "Run again with --drop-duplicates to leave out duplicates and rank these rows, or rank them anyway with "
-            "--rank-leaky",
-        )
-    if overlapping[False]:
-        yield Advice(
-            f"not ranked, because they were trained on the scored images: {', '.join(overlapping[False])}",
-            "Scores on images seen in training are too high",
-            "Score images that they were not trained on (try another --split), or rank them anyway with --rank-leaky",
+            "Score images that they were not trained on (try another --split), or rank them anyway with "
+            "--keep-duplicates",
         )
 
 
@@ -190,6 +182,8 @@ def make_header(record: RunRecord, timings: Mapping[str, Timing]) -> Header:
         sizes=record.data.sizes,
         fingerprint=record.data.fingerprint,
         images=record.data.images,
+        source_images=record.data.source_images,
+        left_out=record.data.left_out,
         notes=record.data.notes,
         protocol=record.protocol.label,
         seed=record.protocol.seed,

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from benchbox.report.board import Block, Leaderboard, MetricColumn, Mismatch, Row, Summary, SummaryRow
+from benchbox.report.board import Block, Header, Leaderboard, MetricColumn, Mismatch, Row, Summary, SummaryRow
 from benchbox.stats.separation import FEWEST_IMAGES
 from benchbox.stats.summaries import PERFECT_DB
 
 NONE = "-"
+LEAKY = "!"
+"""Behind the rank of a row that may have seen scored images in training."""
 
 
 def three_digits(value: float) -> str:
@@ -84,7 +86,7 @@ class Column(Generic[R]):
 def columns_of(board: Leaderboard) -> tuple[Column[Row], ...]:
     """All columns of a block, in the order of the table."""
     columns: list[Column[Row]] = [
-        Column("rank", "#", "", rank_range),
+        Column("rank", "#", "", lambda row: rank_range(row) + (LEAKY if row.leak and row.rank else "")),
         Column("denoiser", "denoiser", "", lambda row: row.denoiser, text=True),
     ]
     shown = [metric.label for metric in board.metrics if metric.shown]
@@ -243,7 +245,7 @@ def facts_of(board: Leaderboard) -> tuple[tuple[str, str], ...]:
     header = board.header
     data = " ".join(part for part in (header.dataset, header.split) if part)
     facts = [
-        ("data", f"{data}, {count(header.images, 'image')}, {header.sizes}"),
+        ("data", f"{data}, {_images(header)}"),
         ("protocol", f"{header.protocol}; seed {header.seed}"),
         ("timing", header.timing),
         ("machine", header.machine),
@@ -251,6 +253,18 @@ def facts_of(board: Leaderboard) -> tuple[tuple[str, str], ...]:
     ]
     facts += [("note", note) for note in header.notes]
     return tuple((word, value) for word, value in facts if value)
+
+
+def _images(header: Header) -> str:
+    """``2,424 of 3,589 images, 48x48; 1,165 left out: ...``; where nothing was left out, the images that are scored."""
+    if not header.left_out:
+        return f"{count(header.images, 'image')}, {header.sizes}"
+    rest = header.source_images - header.left_out
+    drawn = f"; the {header.images:,} are drawn from the other {rest:,}" if header.images < rest else ""
+    return (
+        f"{header.images:,} of {count(header.source_images, 'image')}, {header.sizes}; "
+        f"{header.left_out:,} left out: probable duplicates of training images{drawn}"
+    )
 
 
 def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[str, ...]:
@@ -266,7 +280,7 @@ def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[st
         for row in block.rows
         if board.timing and row.speed is None and row.status == "ok"
     ]
-    said += [(row.denoiser, f"ranked although {row.leak}") for row in block.rows if row.leak and row.rank]
+    said += [(row.denoiser, f"marked {LEAKY} because {row.leak}") for row in block.rows if row.leak and row.rank]
     said += [(row.denoiser, caution) for row in block.rows for caution in row.cautions]
     notes = [f"{names}: {words}" for words, names in _grouped((words, name) for name, words in said)]
     worse = [row.denoiser for row in block.rows if row.worse_than_nothing]

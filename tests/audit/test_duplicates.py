@@ -16,7 +16,7 @@ from benchbox import BenchboxError, Dataset, ImageSet
 from benchbox.api.arrays import Images
 from benchbox.audit import duplicates
 from benchbox.audit.alignment import ZOOMS, align_pairs
-from benchbox.audit.contamination import HASHED, open_splits, without_duplicates
+from benchbox.audit.contamination import open_splits, without_seen
 from benchbox.audit.descriptors import HASH_BYTES, descriptors_of, hashes_of, likeness_to_hashes, read_hashes
 from benchbox.audit.duplicates import EXACT, MIRRORED, NEAR, SIMILAR, bands_of, find_duplicates, links_between
 from benchbox.builtin.datasets.fer2013 import Fer2013
@@ -42,6 +42,15 @@ def tiles() -> Faces:
     places = [place for place, one in enumerate(images.ids) if not one.startswith(("brick", "gravel"))]
     chosen = np.array(places)[np.linspace(1, len(places) - 1, 40).astype(np.intp)]
     return np.rint(images.stack(chosen) * 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def hashed() -> Faces:
+    """The tile of the sample that agrees with a hash of FER2013's Training split."""
+    images = Sample().load(None)
+    place = images.ids.index("camera/2/152-56")
+    tile: Faces = np.rint(images.stack(np.array([place]))[0] * 255).astype(np.uint8)
+    return tile
 
 
 def photograph(down: int = 0, right: int = 0) -> Faces:
@@ -301,54 +310,77 @@ def csv(tmp_path: Path, tiles: Faces) -> Path:
     return write_csv(tmp_path / "fer2013.csv", parts)
 
 
-def test_duplicates_are_left_out_of_the_evaluated_split(csv: Path) -> None:
-    whole = Fer2013().load(csv)
-    left = without_duplicates(whole, Fer2013(), csv)
-    assert [int(one[-1]) for one in left.ids] == [0, 1, 2, 3, 7]
-    assert left.notes == (
-        "duplicates left out: 3 of 8 images, 2 with a duplicate in Training, 1 that repeat another one",
-    )
-    assert left.source == whole.fingerprint != left.fingerprint
-    np.testing.assert_array_equal(left.stack(np.arange(5)), whole.stack(np.array([0, 1, 2, 3, 7])))
-    assert without_duplicates(whole, Fer2013(), csv).fingerprint == left.fingerprint
-
-
-def test_of_training_itself_only_repetitions_are_left_out(tmp_path: Path, tiles: Faces) -> None:
-    path = write_csv(tmp_path / "fer2013.csv", [("Training", np.concatenate([tiles[:5], tiles[1:3]]))])
-    left = without_duplicates(Fer2013().load(path, split="Training"), Fer2013(), path)
-    assert len(left) == 5
-    assert left.notes == ("duplicates left out: 2 of 7 images, 2 that repeat another one",)
-
-
 class _WithoutHashes(Fer2013):
+    """Data whose Training split itself is compared."""
+
     def training_hashes(self) -> None:
         return None
 
 
+def kept(path: Path, dataset: Dataset, split: str = "PublicTest") -> ImageSet:
+    return without_seen(dataset.load(path, split=split), dataset, path)
+
+
+def test_images_with_a_duplicate_in_training_are_left_out(csv: Path) -> None:
+    """A face that only repeats another one of its split stays: it favours no row."""
+    whole = Fer2013().load(csv, split="PublicTest")
+    left = kept(csv, _WithoutHashes())
+    assert [int(one[-1]) for one in left.ids] == [0, 1, 2, 3, 6, 7]
+    assert (left.source, left.source_images, left.left_out) == (whole.fingerprint, 8, 2)
+    assert left.fingerprint != whole.fingerprint
+    assert left.notes == whole.notes
+    np.testing.assert_array_equal(left.stack(np.arange(6)), whole.stack(np.array([0, 1, 2, 3, 6, 7])))
+    assert kept(csv, _WithoutHashes()).fingerprint == left.fingerprint
+
+
+def test_of_training_itself_nothing_is_left_out(tmp_path: Path, tiles: Faces) -> None:
+    path = write_csv(tmp_path / "fer2013.csv", [("Training", np.concatenate([tiles[:5], tiles[1:3]]))])
+    for dataset in (Fer2013(), _WithoutHashes()):
+        left = kept(path, dataset, "Training")
+        assert (len(left), left.left_out, left.source) == (7, 0, "")
+
+
 def test_a_missing_training_split_is_said(tmp_path: Path, tiles: Faces) -> None:
-    path = write_csv(tmp_path / "fer2013.csv", [("PublicTest", np.concatenate([tiles[:5], tiles[1:2]]))])
-    left = without_duplicates(Fer2013().load(path), _WithoutHashes(), path)
+    path = write_csv(tmp_path / "fer2013.csv", [("PublicTest", tiles[:5])])
+    left = kept(path, _WithoutHashes())
     assert len(left) == 5
     assert left.notes[-1] == f"not compared with Training: {path} has no faces in split Training"
 
 
-def test_hashes_stand_in_for_a_missing_training_split(csv: Path, tmp_path: Path, tiles: Faces) -> None:
-    """With hashes of the same Training faces, a csv of one split loses the same images as the whole csv."""
+def test_hashes_decide_whatever_splits_the_data_hold(csv: Path, tmp_path: Path, tiles: Faces) -> None:
+    """The hashes are of tiles 0 to 11; a Training split that holds others, or none, changes nothing."""
 
     class Hashed(Fer2013):
         def training_hashes(self) -> Path:
             return tmp_path / "hashes.npy"
 
     np.save(tmp_path / "hashes.npy", hashes_of(descriptors_of(as_float(tiles[:12]))))
-    test = [row for row in csv.read_text().splitlines() if not row.endswith(("Training", "PrivateTest"))]
+    test = [line for line in csv.read_text().splitlines()[1:] if line.endswith("PublicTest")]
+    other = write_csv(tmp_path / "other.csv", [("Training", tiles[20:24]), ("PrivateTest", tiles[30:31])])
+    other.write_text(other.read_text() + "\n".join([*test, ""]), encoding="ascii")
     alone = tmp_path / "alone.csv"
-    alone.write_text("\n".join([*test, ""]), encoding="ascii")
-    left = without_duplicates(Hashed().load(alone), Hashed(), alone)
-    assert left.ids == without_duplicates(Hashed().load(csv), Hashed(), csv).ids
-    assert left.notes == (
-        "duplicates left out: 3 of 8 images, 2 that match a hash of Training, 1 that repeat another one",
-        f"{HASHED.format(fitted='Training')} ({alone} has no faces in split Training)",
-    )
+    alone.write_text("\n".join(["emotion,pixels,Usage", *test, ""]), encoding="ascii")
+    for path in (csv, alone, other):
+        left = kept(path, Hashed())
+        assert [int(one[-1]) for one in left.ids] == [0, 1, 2, 3, 6, 7]
+        assert left.left_out == 2
+
+
+def test_the_shipped_hashes_find_what_they_were_made_of(tmp_path: Path, tiles: Faces, hashed: Faces) -> None:
+    """One tile of the sample agrees with a face of Training by chance, so it stands for one here."""
+    test = np.stack([tiles[0], hashed, np.ascontiguousarray(hashed[:, ::-1]), tiles[1]])
+    path = write_csv(tmp_path / "fer2013.csv", [("PrivateTest", test)])
+    left = kept(path, Fer2013(), "")
+    assert left.ids == ("PrivateTest/00000", "PrivateTest/00003")
+    assert left.left_out == 2
+
+
+def test_nothing_left_is_an_error_that_says_how_to_go_on(tmp_path: Path, hashed: Faces) -> None:
+    path = write_csv(tmp_path / "fer2013.csv", [("PrivateTest", hashed[None])])
+    with pytest.raises(BenchboxError, match="every image is a probable duplicate") as caught:
+        kept(path, Fer2013(), "")
+    assert "--keep-duplicates" in caught.value.hint
+    assert len(opened(path, keep_duplicates=True)) == 1
 
 
 def test_other_splits_change_nothing(tmp_path: Path, tiles: Faces) -> None:
@@ -356,42 +388,48 @@ def test_other_splits_change_nothing(tmp_path: Path, tiles: Faces) -> None:
     chain = [photograph(0, step) for step in (0, 12, 24)]
     training, test = np.stack([*tiles[:5], chain[0]]), np.stack([*tiles[10:14], chain[2]])
     third = [("PrivateTest", np.stack([chain[1], tiles[30]]))]
-    kept = []
+    found = []
     for name, more in (("without.csv", []), ("with.csv", third)):
         path = write_csv(tmp_path / name, [("Training", training), ("PublicTest", test), *more])
-        kept.append(without_duplicates(Fer2013().load(path, split="PublicTest"), Fer2013(), path).ids)
+        found.append(kept(path, _WithoutHashes()).ids)
     sets = [image_set(part, str(place)) for place, part in enumerate((training, test, third[0][1]))]
     assert groups(*sets) == [[5, 10, 11]]
-    assert kept[0] == kept[1]
-    assert len(kept[0]) == 5
+    assert found[0] == found[1]
+    assert len(found[0]) == 5
 
 
 def test_both_test_splits_together_are_compared_with_training(csv: Path) -> None:
-    left = without_duplicates(Fer2013().load(csv, split="PublicTest+PrivateTest"), Fer2013(), csv)
-    assert len(left) == 6
-    assert "2 with a duplicate in Training, 2 that repeat another one" in left.notes[0]
+    left = kept(csv, _WithoutHashes(), "PublicTest+PrivateTest")
+    assert (len(left), left.left_out, left.source_images) == (8, 2, 10)
 
 
-def test_images_are_drawn_from_what_is_left(csv: Path) -> None:
-    drawn = open_images(
-        csv, dataset=None, split="", limit=3, seed=0, skip_bad=False, datasets=kinds(), drop_duplicates=True
-    )
-    assert len(drawn) == 3
-    assert {int(one[-1]) for one in drawn.ids} <= {0, 1, 2, 3, 7}
-    assert drawn.source == Fer2013().load(csv).fingerprint
+def opened(path: Path, limit: int | None = None, *, keep_duplicates: bool = False) -> ImageSet:
+    return open_images(
+        path, dataset=None, split="", limit=limit, seed=0, skip_bad=False, datasets=kinds(),
+        keep_duplicates=keep_duplicates,
+    )  # fmt: skip
 
 
-def test_data_without_splits_keep_the_first_of_each(tmp_path: Path, tiles: Faces) -> None:
-    for place, image in enumerate((tiles[0], tiles[1], tiles[0], jpeg(tiles[1], 60), tiles[2])):
+def test_images_are_drawn_from_what_is_left(tmp_path: Path, tiles: Faces, hashed: Faces) -> None:
+    path = write_csv(tmp_path / "fer2013.csv", [("PrivateTest", np.stack([*tiles[:3], hashed, *tiles[3:6]]))])
+    whole = opened(path, keep_duplicates=True)
+    assert (len(whole), whole.source, whole.left_out) == (7, "", 0)
+    drawn = opened(path, 5)
+    assert len(drawn) == 5
+    assert "PrivateTest/00003" not in drawn.ids
+    assert (drawn.source, drawn.source_images, drawn.left_out) == (whole.fingerprint, 7, 1)
+
+
+def test_data_without_a_training_split_stay_whole(tmp_path: Path, tiles: Faces, hashed: Faces) -> None:
+    for place, image in enumerate((tiles[0], hashed, tiles[0])):
         cv2.imwrite(str(tmp_path / f"{place}.png"), image)
-    left = without_duplicates(ImageFolder().load(tmp_path), ImageFolder(), tmp_path)
-    assert left.ids == ("0.png", "1.png", "4.png")
-    assert left.notes[-1] == "duplicates left out: 2 of 5 images, 2 that repeat another one"
+    left = without_seen(ImageFolder().load(tmp_path), ImageFolder(), tmp_path)
+    assert (len(left), left.left_out, left.source) == (3, 0, "")
 
 
 def test_splits_that_join_others_are_opened_only_where_these_are_not(csv: Path) -> None:
     splits = open_splits(Fer2013(), csv)
-    assert [one.split for one in splits.sets] == ["Training", "PublicTest", "PrivateTest"]
+    assert [one.split for one in splits.sets] == ["Training", "PrivateTest", "PublicTest"]
     assert splits.missing == {}
     assert [one.split for one in open_splits(_Merged(), csv).sets] == ["Training", "PublicTest+PrivateTest"]
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from made_faces import USAGES, Faces, edited, load, pixels, reference, refused, row, value, write
 from numpy.typing import NDArray
 
-from benchbox import BenchboxError
+from benchbox import BenchboxError, ImageSet
 from benchbox.builtin.datasets import csv_reader as csv_file
 from benchbox.builtin.datasets.csv_reader import CsvReader
 from benchbox.builtin.datasets.faces import BOTH_TESTS, EMOTIONS, SPLITS
@@ -38,11 +38,30 @@ def test_each_split_of_the_csv(csv: Path, tiles: Faces) -> None:
         start += count
     both = load(csv, BOTH_TESTS)
     assert both.ids == load(csv, "PublicTest").ids + load(csv, "PrivateTest").ids
-    assert load(csv).split == "PublicTest"
+    assert load(csv).split == "PrivateTest"
+    assert load(csv).notes == ()
+
+
+def test_the_default_is_the_first_split_that_is_there(csv: Path) -> None:
+    lines = csv.read_text().splitlines()
+
+    def only(*usages: str) -> ImageSet:
+        part = csv.with_name(f"{len(usages)}.csv")
+        part.write_text("\n".join([lines[0], *[line for line in lines if line.endswith(usages)], ""]))
+        return load(part)
+
+    both = only("Training", "PublicTest")
+    assert (both.split, len(both)) == ("PublicTest", 4)
+    assert both.notes == (
+        "the data have no PrivateTest: PublicTest is scored, on which the networks' weights were chosen",
+    )
+    alone = only("Training")
+    assert (alone.split, len(alone)) == ("Training", 5)
+    assert alone.notes == ("the data have no test split, so the Training faces are scored",)
 
 
 def test_pixels_are_255ths_in_float32(csv: Path, tiles: Faces) -> None:
-    stack = load(csv).stack(np.array([2, 0], dtype=np.intp))
+    stack = load(csv, "PublicTest").stack(np.array([2, 0], dtype=np.intp))
     assert stack.dtype == np.float32
     assert stack.flags.c_contiguous
     np.testing.assert_array_equal(stack, tiles[[7, 5]].astype(np.float32) / np.float32(255))
@@ -84,7 +103,7 @@ def test_splits_may_be_mixed_and_the_last_line_open(tmp_path: Path, tiles: Faces
     rows = [row(image, 0, usage) for image, usage in zip(tiles, usages, strict=False)]
     path = tmp_path / "mixed.csv"
     path.write_bytes(("emotion,pixels,Usage\n\n" + "\n \n".join(rows)).encode())
-    np.testing.assert_array_equal(pixels(load(path)), tiles[[0, 2]])
+    np.testing.assert_array_equal(pixels(load(path, "PublicTest")), tiles[[0, 2]])
     assert load(path, BOTH_TESTS).ids == ("PublicTest/00000", "PublicTest/00001", "PrivateTest/00000")
 
 
@@ -236,12 +255,12 @@ def test_skip_bad_goes_on_and_counts(csv: Path, tiles: Faces) -> None:
     edited(csv, 10, lambda text: text[:500] + "\n")
     with pytest.raises(BenchboxError):
         load(csv)
-    images = load(csv, skip_bad=True)
+    images = load(csv, "PublicTest", skip_bad=True)
     np.testing.assert_array_equal(pixels(images), tiles[[5, 7]])
     assert any("damaged: 2 faces skipped" in note and "line 8" in note for note in images.notes)
     with pytest.raises(BenchboxError):
         load(csv)
-    assert load(csv, skip_bad=True).notes == images.notes
+    assert load(csv, "PublicTest", skip_bad=True).notes == images.notes
     assert load(csv, "Training", skip_bad=True).fingerprint == load(csv, "Training", skip_bad=True).fingerprint
     csv.write_text("emotion,pixels,Usage\n1,2,Training\n1,3,Training\n")
     with pytest.raises(BenchboxError, match="all 2 rows"):
@@ -397,7 +416,7 @@ def test_semicolons_and_other_words_for_the_splits(tmp_path: Path, tiles: Faces)
 def test_a_label_beyond_the_seven_is_other(tmp_path: Path, tiles: Faces) -> None:
     """Some editions have an eighth emotion, contempt; it does not matter for a denoiser."""
     path = write(tmp_path / "faces.csv", [row(tile, emotion) for tile, emotion in zip(tiles, (0, 7, 6), strict=False)])
-    images = load(path)
+    images = load(path, "PublicTest")
     assert images.labels["emotion"].tolist() == [0, 7, 6]
     assert Fer2013.label_names["emotion"][7] == "other"
     assert images.notes == ("emotion: 1 of 3 faces are labelled 'other', outside the seven emotions",)

@@ -95,11 +95,11 @@ def test_folders_that_name_no_emotion_are_counted(tmp_path: Path, tiles: Faces) 
     for name in ("train/contempt/a.png", "train/contempt/b.png", "val/supprise/c.png", "train/loose.png"):
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_bytes(picture(tiles[0]))
-    (note,) = load(root).notes
+    (note,) = load(root, "PublicTest").notes
     assert note == (
         "left out: 4 images in folders whose name is not an emotion: train (1), train/contempt (2), val/supprise (1)"
     )
-    assert len(load(root)) == 4
+    assert len(load(root, "PublicTest")) == 4
 
 
 @pytest.mark.parametrize("name", [named, three, spelled, below_one])
@@ -113,7 +113,7 @@ def test_folders_that_tell_the_split(tmp_path: Path, tiles: Faces, name: Callabl
         assert images.ids == tuple(name(index, split) for index in order)
         np.testing.assert_array_equal(pixels(images), tiles[order])
         assert images.labels["emotion"].tolist() == [index % 7 for index in order]
-    assert load(root).split == "PublicTest"
+    assert load(root).split == "PrivateTest"
 
 
 def test_a_test_folder_that_does_not_tell_its_halves(tmp_path: Path, tiles: Faces) -> None:
@@ -132,7 +132,9 @@ def test_one_split_folder_alone(tmp_path: Path, tiles: Faces) -> None:
     root = folder(tmp_path / "faces", tiles, unnamed)
     assert Fer2013().recognises(root / "test")
     assert load(root / "test").split == BOTH_TESTS
-    assert len(load(root / "train", "Training")) == 5
+    alone = load(root / "train")
+    assert (alone.split, len(alone)) == ("Training", 5)
+    assert "the data have no test split" in alone.notes[0]
 
 
 def test_a_damaged_picture_of_the_folder(tmp_path: Path, tiles: Faces) -> None:
@@ -140,16 +142,16 @@ def test_a_damaged_picture_of_the_folder(tmp_path: Path, tiles: Faces) -> None:
     bad = root / named(6, "PublicTest")
     bad.write_bytes(bad.read_bytes()[:300])
     with pytest.raises(BenchboxError, match=re.escape(str(bad))) as caught:
-        load(root)
+        load(root, "PublicTest")
     assert "--skip-bad" in caught.value.hint
-    images = load(root, skip_bad=True)
+    images = load(root, "PublicTest", skip_bad=True)
     assert len(images) == 3
     assert any("damaged: 1 faces skipped" in note and bad.name in note for note in images.notes)
     bad.write_bytes(picture(np.zeros((47, 48), np.uint8)))
     with pytest.raises(BenchboxError, match="48 x 47 pixels"):
-        load(root)
+        load(root, "PublicTest")
     bad.write_bytes(picture(tiles[6]))
-    assert len(load(root)) == 4
+    assert len(load(root, "PublicTest")) == 4
 
 
 def test_jpeg_faces_are_near_the_csv_and_say_so(tmp_path: Path, csv: Path, tiles: Faces) -> None:

@@ -13,7 +13,6 @@ import pytest
 from click.testing import CliRunner
 
 from benchbox import BenchboxError
-from benchbox.builtin.datasets.sample import Sample
 from benchbox.cli.train import tune as command
 from benchbox.engine.events import Event
 from benchbox.engine.halving import Budget, Pace, Trial, search
@@ -393,18 +392,6 @@ def test_what_was_found_is_shown_even_where_it_cannot_be_saved(tmp_path: Path, m
     assert "psnr" in said.stdout
     assert "median:size=3" in said.stdout
     assert "try:" not in said.stdout
-
-
-@pytest.mark.slow
-def test_images_that_repeat_are_left_out(benchbox: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:
-    tiles = np.rint(Sample().load(None).stack(np.arange(1, 9)) * 255).astype(np.uint8).reshape(8, -1).tolist()
-    lines = [f"0,{' '.join(map(str, tile))},Training" for tile in (*tiles, tiles[2], tiles[5])]
-    table = tmp_path / "fer2013.csv"
-    table.write_text("\n".join(["emotion,pixels,Usage", *lines, ""]), encoding="ascii")
-    cache = {"BENCHBOX_CACHE_DIR": str(tmp_path / "cache")}
-    said = benchbox("tune", "median", "--space", "size=3", "--data", table, "--drop-duplicates", **cache).stdout
-    assert "median tuned on fer2013 Training: 8 images" in said
-    assert "note: duplicates left out: 2 of 10 images, 2 that repeat another one" in said
 
 
 def test_a_start_without_a_score_is_written_as_null(tmp_path: Path) -> None:

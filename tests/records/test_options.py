@@ -24,7 +24,7 @@ from benchbox.store import RunStore, find_run
 Command = Callable[..., CompletedProcess[str]]
 
 NAMES = [field.name for field in fields(RunOptions)]
-ONLY_SHOWN = {"sort", "rank_leaky", "page", "resume"}
+ONLY_SHOWN = {"sort", "page", "resume"}
 """Options of the command that change what is shown of a run, not the run."""
 OTHERS: dict[str, Any] = {
     "denoisers": ("identity", "median:size=5"),
@@ -35,7 +35,7 @@ OTHERS: dict[str, Any] = {
     "split": "PrivateTest",
     "limit": 7,
     "skip_bad": True,
-    "drop_duplicates": True,
+    "keep_duplicates": True,
     "seed": 3,
     "clip": True,
     "quantize": True,

@@ -30,9 +30,10 @@ from benchbox.builtin.datasets.packed_csv import ARCHIVES, open_csv
 from benchbox.builtin.datasets.sniff import read_head, require_exists
 
 _WHITE = np.float32(255)
-_EVALUATED = ("PublicTest", BOTH_TESTS, "Training")
-"""The default split of a csv is the first of these that it has."""
-_ONLY_TRAINING = "the data have no test split, so the Training faces are scored"
+_DEFAULT_NOTES = {
+    "PublicTest": "the data have no PrivateTest: PublicTest is scored, on which the networks' weights were chosen",
+    "Training": "the data have no test split, so the Training faces are scored",
+}
 _SKIPPED = "-skipped"
 _NAMED_FOLDERS = 5
 _JPEG_NOTE = "the folder edition is JPEG-compressed; its pixels differ from the csv by about two grey levels"
@@ -55,7 +56,7 @@ class Fer2013(Dataset):
     name = "fer2013"
     summary = "48x48 grey faces of the ICML 2013 challenge: fer2013.csv, icml_face_data.csv or a folder of images"
     reference = "Goodfellow et al. 2015, DOI 10.1016/j.neunet.2014.09.005"
-    splits = ("PublicTest", "PrivateTest", "Training", BOTH_TESTS)
+    splits = ("PrivateTest", "PublicTest", BOTH_TESTS, "Training")
     fitted = "Training"
     validated = "PublicTest"
     tested = "PrivateTest"
@@ -74,7 +75,7 @@ class Fer2013(Dataset):
         return path.name.lower().endswith((".csv", *ARCHIVES)) or looks_like_header(read_head(path))
 
     def load(self, path: Path | None, *, split: str = "", skip_bad: bool = False) -> ImageSet:
-        """Open a split, by default PublicTest, or both test splits of a folder that does not tell them apart.
+        """Open a split, by default the first of `splits` there is, or both tests that are not told apart.
 
         The label 'emotion' has positions in `EMOTION_NAMES`; there is no label if no face has an emotion. Parsed faces
         are cached, so that only the first call reads the file; see `face_cache.FaceCache`. The cache takes 83 MB for
@@ -88,18 +89,20 @@ class Fer2013(Dataset):
         require_exists(path)
         if path.is_dir():
             return self._folder(path, split, skip_bad)
-        for candidate in (split,) if split else _EVALUATED:
+        for candidate in (split,) if split else self.splits:
             faces = _open_csv(path, codes_of(candidate), skip_bad)
             rows = _rows_of(faces, candidate)
             if len(rows):
-                notes = (_ONLY_TRAINING,) if candidate == "Training" and not split else ()
-                return _image_set(faces, rows, candidate, tuple(_csv_ids(faces.usage[rows])), notes)
+                ids = tuple(_csv_ids(faces.usage[rows]))
+                return _image_set(faces, rows, candidate, ids, _default_note(candidate, split))
         raise _no_split(path, split, faces)
 
     def _folder(self, path: Path, split: str, skip_bad: bool) -> ImageSet:
         listing = face_folder.list_faces(path)
+        asked = split
         if not split:
-            split = BOTH_TESTS if listing.merged_tests else self.splits[0]
+            present = [one for one in self.splits if not set(codes_of(one)).isdisjoint(listing.usage)]
+            split = BOTH_TESTS if listing.merged_tests else present[0]
         faces, names = face_folder.open_faces(listing, codes_of(split), skip_bad)
         rows = _rows_of(faces, split)
         if not len(rows):
@@ -110,7 +113,7 @@ class Fer2013(Dataset):
                 )
             raise _no_split(path, split, faces)
         jpeg = any(name.lower().endswith((".jpg", ".jpeg")) for name in names)
-        notes = ((_JPEG_NOTE,) if jpeg else ()) + _left_out(listing.left_out)
+        notes = _default_note(split, asked) + ((_JPEG_NOTE,) if jpeg else ()) + _left_out(listing.left_out)
         return _image_set(faces, rows, split, tuple(names[row] for row in rows), notes)
 
 
@@ -177,6 +180,11 @@ def _no_split(path: Path, split: str, faces: Faces) -> BenchboxError:
     return BenchboxError(
         f"{path} has no faces in split {split}", hint=f"choose with --split; it has {', '.join(present)}"
     )
+
+
+def _default_note(split: str, asked: str) -> tuple[str, ...]:
+    """What a reader must know of a split that nobody asked for."""
+    return (_DEFAULT_NOTES[split],) if not asked and split in _DEFAULT_NOTES else ()
 
 
 def _left_out(folders: dict[str, int]) -> tuple[str, ...]:
