@@ -48,15 +48,15 @@ def _zoom(picture: _Picture, zoom: float, mirrored: bool, out: _Picture, inside:
 
 
 @compiled(f"void({_PICTURE}, {_PICTURE}, float32[::1], float32[::1], float32[:, ::1])")
-def _find_starts(one: _Picture, other: _Picture, zooms: _Picture, scores: _Picture, starts: _Picture) -> None:
+def _find_starts(moving: _Picture, fixed: _Picture, zooms: _Picture, scores: _Picture, starts: _Picture) -> None:
     """Fill rows of `starts` with the best (zoom, mirrored, x, y), and `scores` with their correlations."""
-    side = len(one)
+    side = len(moving)
     zoomed, inside = np.empty((side, side), dtype=np.float32), np.empty((side, side), dtype=np.float32)
-    squares = other * other
+    squares = fixed * fixed
     scores[:] = -1
     for mirrored in range(2):
         for zoom in zooms:
-            _zoom(one, zoom, mirrored == 1, zoomed, inside)
+            _zoom(moving, zoom, mirrored == 1, zoomed, inside)
             best, best_down, best_right = np.float32(-1), 0, 0
             for down in range(-REACH, REACH + 1):
                 for right in range(-REACH, REACH + 1):
@@ -66,7 +66,7 @@ def _find_starts(one: _Picture, other: _Picture, zooms: _Picture, scores: _Pictu
                         # Slices, because possibly negative indices would prevent vectorisation of the loop.
                         values = zoomed[row - down, first - right : last - right]
                         counted = inside[row - down, first - right : last - right]
-                        others, other_squares = other[row, first:last], squares[row, first:last]
+                        others, other_squares = fixed[row, first:last], squares[row, first:last]
                         for column in range(last - first):
                             product += values[column] * others[column]
                             energy += values[column] * values[column]
@@ -89,14 +89,14 @@ def _find_starts(one: _Picture, other: _Picture, zooms: _Picture, scores: _Pictu
 
 @compiled(f"float64({_PICTURE}, {_PICTURE}, boolean, int64, int64, float64[::1])")
 def _refine(
-    one: _Picture, other: _Picture, mirrored: bool, steps: int, stride: int, pose: NDArray[np.float64]
+    moving: _Picture, fixed: _Picture, mirrored: bool, steps: int, stride: int, pose: NDArray[np.float64]
 ) -> float:
     """Refine a pose by Gauss-Newton steps and return the final correlation; -1 if the pose diverges.
 
-    `pose` is (cosine, sine, x, y): the pixel at (x, y) from the centre of `other` corresponds to that of `one` at
+    `pose` is (cosine, sine, x, y): the pixel at (x, y) from the centre of `fixed` corresponds to that of `moving` at
     (cosine * x - sine * y + pose x, sine * x + cosine * y + pose y), with `mirrored`, x is negated.
     """
-    side = len(one)
+    side = len(moving)
     middle = (side - 1) / 2
     hessian, gradient = np.empty((4, 4)), np.empty(4)
     slopes, other_slopes, slope = np.empty(4), np.empty(4), np.empty(4)
@@ -116,10 +116,10 @@ def _refine(
                     continue
                 left, top = int(x), int(y)
                 right, below = x - left, y - top
-                upper_step = one[top, left + 1] - one[top, left]
-                lower_step = one[top + 1, left + 1] - one[top + 1, left]
-                upper, lower = one[top, left] + upper_step * right, one[top + 1, left] + lower_step * right
-                value, other_value = upper + (lower - upper) * below, other[row, column]
+                upper_step = moving[top, left + 1] - moving[top, left]
+                lower_step = moving[top + 1, left + 1] - moving[top + 1, left]
+                upper, lower = moving[top, left] + upper_step * right, moving[top + 1, left] + lower_step * right
+                value, other_value = upper + (lower - upper) * below, fixed[row, column]
                 count += 1
                 total += value
                 other_total += other_value
@@ -179,17 +179,17 @@ def align_pairs(
     start_scores, starts = np.empty(_STARTS, dtype=np.float32), np.empty((_STARTS, 4), dtype=np.float32)
     pose = np.empty(4)
     for index in range(len(pairs)):
-        one, other = pairs[index]
+        moving, fixed = pairs[index]
         scores[index], mirrored[index] = -1, False
-        _find_starts(halves[one], halves[other], zooms, start_scores, starts)
+        _find_starts(halves[moving], halves[fixed], zooms, start_scores, starts)
         for place in range(_STARTS):
             if start_scores[place] < _HOPELESS or scores[index] >= _CERTAIN:
                 break
             zoom, flipped = starts[place, 0], starts[place, 1] > 0
             pose[0], pose[1] = 1 / zoom, 0
             pose[2], pose[3] = -starts[place, 2] / zoom, -starts[place, 3] / zoom
-            if _refine(middles[one], middles[other], flipped, 6, 2, pose) < _UNLIKELY:
+            if _refine(middles[moving], middles[fixed], flipped, 6, 2, pose) < _UNLIKELY:
                 continue
-            score = np.float32(_refine(fines[one], fines[other], flipped, 8, 1, pose))
+            score = np.float32(_refine(fines[moving], fines[fixed], flipped, 8, 1, pose))
             if score > scores[index]:
                 scores[index], mirrored[index] = score, flipped

@@ -16,7 +16,7 @@ from benchbox.records.run import DataRecord
 
 HASHED = (
     "compared with ten-byte hashes of {fitted}, not with its images; on PublicTest of FER2013 this misses 3 % of "
-    "the duplicates and leaves out 4 % of the other images without need"
+    "the duplicates and wrongly leaves out 4 % of the other images"
 )
 
 
@@ -27,18 +27,19 @@ Seen = NDArray[np.bool_]
 class Repeats:
     """Which images of a split are duplicates."""
 
-    # shape (N,); images that have a duplicate in the `fitted` split; none where they are of that split themselves
+    # shape (N,); images with a duplicate in the `fitted` split; none if they are from that split themselves
     in_training: NDArray[np.bool_]
-    again: NDArray[np.bool_]  # shape (N,); of the others, those that repeat an image before them
-    note: str = ""  # what kept it from looking into Training itself; empty where nothing did
-    compared: bool = True  # whether the images were compared with Training or with hashes of it
+    again: NDArray[np.bool_]  # shape (N,); of the others, those that repeat an earlier image
+    note: str = ""  # why the images were not compared with the training split itself
+    compared: bool = True  # whether they were compared with the training split or hashes of it
 
 
 def repeats_among(images: ImageSet, dataset: Dataset, training: ImageSet | None, missing: str = "") -> Repeats:
     """Find which images of a split are duplicates.
 
-    Only the split and Training are looked at, so what other splits some data have changes nothing. Images that show the
-    same, directly or through others of the split, share what is found of one of them.
+    `images` is a whole split; `missing` says why there is no training split, whose hashes then stand in for it. Other
+    splits are ignored, so the result does not depend on them. What holds for an image holds for its whole group of
+    duplicates.
     """
     seen = np.zeros(len(images), dtype=np.bool_)
     note, compared = "", not missing
@@ -109,7 +110,7 @@ def training_overlap(data: DataRecord, outcome: Outcome) -> str:
     if is_trained_on(data, outcome):
         return f"it was trained on images that are scored here: {outcome.trained_on}"
     if not data.split and card.dataset == data.dataset and not card.fingerprint:
-        return f"it may have been trained on images that are scored here: its card says {outcome.trained_on}, not which"
+        return f"it may have been trained on images that are scored here: its card names only {outcome.trained_on}"
     if outcome.overlap:
         return (
             f"{outcome.overlap:,} of {data.images:,} scored images have a duplicate in its training data, "

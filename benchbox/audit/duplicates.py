@@ -83,11 +83,11 @@ def find_duplicates(sets: Sequence[ImageSet]) -> Duplicates:
     pictures = [_Pictures(images) for images in sets]
     offsets = np.cumsum([0, *map(len, sets)])
     links, similarity = [np.empty((0, 3), dtype=np.int32)], [np.empty(0)]
-    for place, one in enumerate(pictures):
+    for place, later in enumerate(pictures):
         for earlier, other in enumerate(pictures[: place + 1]):
-            found = _links(one, other)
-            links.append(found.links + np.array([offsets[place], offsets[earlier], 0], dtype=np.int32))
-            similarity.append(found.similarity)
+            pairs = _links(later, other)
+            links.append(pairs.links + np.array([offsets[place], offsets[earlier], 0], dtype=np.int32))
+            similarity.append(pairs.similarity)
     every = np.concatenate(links)
     every[:, :2].sort(axis=1)
     return Duplicates(every, np.concatenate(similarity), group(every, int(offsets[-1])))
@@ -176,63 +176,63 @@ class _Pictures:
         return descriptors_of(self.thumbnails)
 
 
-def _links(one: _Pictures, other: _Pictures) -> Links:
+def _links(pictures: _Pictures, others: _Pictures) -> Links:
     """Find links, or read them from the user's cache folder, where they are stored by content."""
     cache = CacheFolder("duplicates")
     settings = [_FORMAT, PROMISING, CANDIDATES, SIMILAR, FAINT]
-    names = [[pictures.images.dataset, pictures.images.fingerprint] for pictures in (one, other)]
-    entry = f"{digest([settings, names, one is other])}.json"
+    names = [[side.images.dataset, side.images.fingerprint] for side in (pictures, others)]
+    entry = f"{digest([settings, names, pictures is others])}.json"
     known = cache.read_json(entry)
     if known is None:
-        found = _search(one, other)
-        known = {"links": found.links.tolist(), "similarity": [round(value, 4) for value in found.similarity.tolist()]}
+        pairs = _search(pictures, others)
+        known = {"links": pairs.links.tolist(), "similarity": [round(value, 4) for value in pairs.similarity.tolist()]}
         cache.write_json(entry, known)
     links = np.asarray(known["links"], dtype=np.int32).reshape(-1, 3)
     return Links(links, np.asarray(known["similarity"], dtype=np.float64))
 
 
-def _search(one: _Pictures, other: _Pictures) -> Links:
+def _search(pictures: _Pictures, others: _Pictures) -> Links:
     """Find identical images first, then near duplicates of the rest; copies inherit the links of their original."""
-    places = np.arange(len(one.images))
-    first_place = one.firsts == places
-    if one is other:
-        copies, originals = np.flatnonzero(~first_place), one.firsts[~first_place]
+    places = np.arange(len(pictures.images))
+    first_place = pictures.firsts == places
+    if pictures is others:
+        copies, originals = np.flatnonzero(~first_place), pictures.firsts[~first_place]
         searched, compared = np.flatnonzero(first_place), np.flatnonzero(first_place)
     else:
-        identical = one.places_in(other)
+        identical = pictures.places_in(others)
         copies, originals = np.flatnonzero(identical >= 0), identical[identical >= 0]
         searched = np.flatnonzero(first_place & (identical < 0))
-        compared = np.unique(other.firsts)
+        compared = np.unique(others.firsts)
     exact = np.column_stack([copies, originals, np.full(len(copies), EXACT)])
-    near, similarity = _near(one, other, searched, compared)
-    if one is not other:
+    near, similarity = _near(pictures, others, searched, compared)
+    if pictures is not others:
         row_of = np.full(len(places), -1)
         row_of[near[:, 0]] = np.arange(len(near))
-        repeats = np.flatnonzero(~first_place & (row_of[one.firsts] >= 0))
-        rows = row_of[one.firsts[repeats]]
+        repeats = np.flatnonzero(~first_place & (row_of[pictures.firsts] >= 0))
+        rows = row_of[pictures.firsts[repeats]]
         near = np.concatenate([near, np.column_stack([repeats, near[rows, 1:]])])
         similarity = np.concatenate([similarity, similarity[rows]])
     return Links(np.concatenate([exact, near]).astype(np.int32), np.concatenate([np.ones(len(exact)), similarity]))
 
 
 def _near(
-    one: _Pictures, other: _Pictures, rows: NDArray[np.intp], columns: NDArray[np.intp]
+    pictures: _Pictures, others: _Pictures, rows: NDArray[np.intp], columns: NDArray[np.intp]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Propose pairs by descriptors, block by block, and verify the most likely ones first.
 
     A pair is skipped once a link already settles it.
     """
-    within = one is other
+    within = pictures is others
     links: list[tuple[int, int, int]] = []
     similarity: list[float] = []
     if not len(rows) or not len(columns):
         return np.empty((0, 3), dtype=np.intp), np.empty(0)
     # What settles a pair: within a set, that both have the same group; between sets, that the image has a link.
-    group_of, has_link = np.arange(len(one.images)), np.zeros(len(one.images), dtype=np.bool_)
-    queries, answers = one.descriptors[rows], other.descriptors[columns]
+    group_of, has_link = np.arange(len(pictures.images)), np.zeros(len(pictures.images), dtype=np.bool_)
+    queries, answers = pictures.descriptors[rows], others.descriptors[columns]
 
     def correlate(share: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        return _correlate(one.thumbnails[share[:, 0]], other.thumbnails[share[:, 1]])
+        return _correlate(pictures.thumbnails[share[:, 0]], others.thumbnails[share[:, 1]])
 
     # Blocks and batches do not depend on the number of threads, so neither does the result.
     with ThreadPoolExecutor(threads()) as pool:

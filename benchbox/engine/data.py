@@ -85,7 +85,7 @@ def limit_images(images: ImageSet, limit: int, seed: int) -> ImageSet:
             return images
         note = f"--limit {limit} exceeds the data set; all {len(images)} images used"
         return replace(images, notes=(*images.notes, note))
-    places = np.array([xxhash.xxh3_64_intdigest(f"{seed}\0{one}".encode()) for one in images.ids], dtype=np.uint64)
+    places = np.array([xxhash.xxh3_64_intdigest(f"{seed}\0{name}".encode()) for name in images.ids], dtype=np.uint64)
     drawn = np.sort(np.argsort(places, kind="stable")[:limit])
     return images.subset(drawn, fingerprint_of([images.ids[index] for index in drawn], [images.fingerprint]))
 

@@ -109,7 +109,7 @@ L = TypeVar("L", DenoiserRecord, NoiseRecord)
 
 
 def _labelled(records: Mapping[str, L]) -> tuple[L, ...]:
-    """Records by canonical specification, which also becomes the label where two different ones were typed alike."""
+    """Records by canonical specification, which replaces labels that are not unique."""
     labels = [record.label for record in records.values()]
     return tuple(
         record if labels.count(record.label) == 1 else replace(record, label=spec) for spec, record in records.items()
@@ -179,7 +179,7 @@ def _carry_previews(
     chosen: Sequence[tuple[RunStore, Cell, Outcome | None]],
     merged: RunStore,
 ) -> None:
-    """Keep pictures of the same images for as many rows as possible.
+    """Copy pictures of the same images for as many rows as possible.
 
     Each run chose images by its own leaders. Kept are the images common to all runs, or else the choice of the run
     that covers most rows. Rows that lack one of these images get no pictures, which the report says.

@@ -53,13 +53,13 @@ def require_trusted_programs(registry: Registry, record: RunRecord) -> None:
 
 
 def _programs(registry: Registry, denoisers: Sequence[DenoiserRecord]) -> list[str]:
-    found = []
+    programs = []
     for denoiser in denoisers:
         # Look at the class that will be built; the label is only text.
         entry = registry.denoisers.get(denoiser.plugin.name)
         if entry is not None and entry.cls.starts_programs:
-            found.append(denoiser.plugin.spec)
-    return found
+            programs.append(denoiser.plugin.spec)
+    return programs
 
 
 def _is_known(text: str) -> bool:

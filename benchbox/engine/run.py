@@ -78,7 +78,7 @@ def resume(
     memory_gb: float | None = None,
     plugin_files: Sequence[Path] = (),
 ) -> RunStore:
-    """Compute what is missing of an interrupted run.
+    """Resume an interrupted run: compute only what is missing.
 
     `jobs`, `timeout_s` and `memory_gb` override the run's own values, because scores do not depend on them.
     `plugin_files` are those that the user trusts, besides the ones already run on this machine. Raises `BenchboxError`

@@ -187,7 +187,7 @@ def make_metric(plugin: PluginSpec) -> Metric:
 
 @functools.cache
 def make_noise(parts: tuple[PluginSpec, ...]) -> NoiseModel:
-    """Load and construct a noise model, composed where it has several parts."""
+    """Load and construct a noise model; several parts become a `Composed` one."""
     models: tuple[NoiseModel, ...] = tuple(load_plugin(part, "benchbox_noise_models").make() for part in parts)
     return models[0] if len(models) == 1 else Composed(models)
 

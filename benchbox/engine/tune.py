@@ -46,7 +46,7 @@ class TuneConfig:
     results: Path = Path("results")  # folder of all runs; each round of the search becomes a run
     plugin_files: tuple[Path, ...] = ()
     plugin_folders: tuple[Path, ...] = ()
-    command: str = ""  # what was typed, for the record
+    command: str = ""  # as typed, for the record
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def make_candidates(
     for values in [(), *itertools.product(*(values for _, values in space))]:
         spec = Spec(named.name, named.value, (*named.options, *zip(keys, values, strict=bool(values))))
         candidate = registry.denoiser(spec)
-        candidate.make()  # a wrong value is found now
+        candidate.make()  # reports a wrong value now
         candidates.setdefault(candidate.spec, {key: write_value(value) for key, value in candidate.values.items()})
     return candidates
 

@@ -37,7 +37,7 @@ class WorkQueue(Generic[Task]):
     """Tasks that share worker processes with each other and with nothing else, such as those of one denoiser."""
 
     name: str
-    log: Path  # file that takes what its workers print
+    log: Path  # output of its workers
     tasks: deque[Task]
     workers: int = field(default=0, init=False)
     done: int = field(default=0, init=False)

@@ -51,7 +51,7 @@ class Calibration:
     @property
     def time_ms(self) -> float:
         """Geometric mean of the two medians in milliseconds, so that both kinds of work have equal weight."""
-        return statistics.geometric_mean(statistics.median(one) for one in (self.stencil_ms, self.product_ms))
+        return statistics.geometric_mean(map(statistics.median, (self.stencil_ms, self.product_ms)))
 
 
 @dataclass(frozen=True)

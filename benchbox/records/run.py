@@ -69,7 +69,7 @@ class DataRecord:
     left_out: int = 0  # how many of them were left out because a denoiser may have seen them in training
     label_names: dict[str, tuple[str, ...]] = field(default_factory=dict)  # names of label values
     caveat: str = ""  # what readers of results on this data set must know
-    # the data set's splits for training, validation and the final comparison; empty where it has none
+    # the data set's splits for training, validation and the final comparison; empty if it has none
     fitted: str = ""
     validated: str = ""
     tested: str = ""
@@ -126,7 +126,7 @@ class NoiseRecord:
 class MetricRecord:
     """A metric, with everything a report needs, because its plugin may not be installed."""
 
-    label: str  # what the user typed
+    label: str  # as typed
     plugin: PluginSpec
     title: str  # heading of its column
     unit: str

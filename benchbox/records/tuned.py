@@ -27,8 +27,8 @@ class TunedOptions:
     noises: tuple[str, ...]  # canonical specifications; the score is the mean over them
     protocol: Protocol
     metric: str  # canonical specification of the optimised metric
-    score: float | None  # mean of the metric with these options; None where no image has a value
-    # with the initial options, on the same images; None where it has none
+    score: float | None  # mean of the metric with these options; None if no image has a value
+    # with the initial options, on the same images; None if no image has a value
     start_score: float | None
     candidates: int  # number of combinations tried
     run: str  # id of the run with the scores of the last round

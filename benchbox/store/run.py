@@ -28,7 +28,7 @@ class RunStore:
     """The folder of one run, ``results/<run-id>``, and its record."""
 
     folder: Path  # ``results/<run-id>``
-    record: RunRecord  # what was known before the first score
+    record: RunRecord  # everything known before the first score
 
     @classmethod
     def create(cls, results: Path, record: RunRecord, images: Columns) -> RunStore:
