@@ -4,7 +4,7 @@ The numbers come from a small convolutional network, `descriptor.onnx`. It was t
 and on synthetic pictures, so that it also separates pictures of other things, to give a picture and a modified copy
 (zoomed, shifted, rotated, mirrored, stamped, compressed, with other contrast) the same numbers, and different pictures
 different ones; `tests/audit/train_descriptor.py` trained it, in five minutes on one GPU. The cosine of two descriptors
-only proposes duplicates, which `duplicates` then verifies pixel by pixel. The hashes stand in for pictures that are not available.
+only proposes duplicates, which `duplicates` then verifies pixel by pixel. Hashes stand in for unavailable pictures.
 """
 
 from __future__ import annotations
