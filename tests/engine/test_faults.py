@@ -351,7 +351,7 @@ def test_what_cannot_be_kept_is_read_all_the_same(tmp_path: Path) -> None:
     """A plugin that prints must not wait for a reader for ever, and be told to be too slow."""
     log = tmp_path / "log"
     log.mkdir()
-    with pytest.warns(RuntimeWarning, match="not kept: .*Is a directory"):
+    with pytest.warns(RuntimeWarning, match="not logged: .*Is a directory"):
         keeper = OutputKeeper(log, tmp_path).__enter__()
     with keeper.pipe.open("wb", buffering=0) as pipe:
         subprocess.run(["head", "-c", "4M", "/dev/zero"], stdout=pipe, timeout=20, check=True)
