@@ -1,7 +1,7 @@
-"""Entry point of the command `benchbox`: it starts only where the package `benchbox` is the one of this project.
+"""Entry point of the command `benchbox`; refuses to start if the package `benchbox` belongs to another project.
 
-An unrelated project is called `benchbox` on PyPI and installs a package of that name, too. Whichever pip installed last
-has overwritten files of the other, so the check is outside the package that it checks.
+An unrelated project on PyPI is also called `benchbox` and installs a package of that name. The one installed last
+overwrites files of the other, so this check is outside the package.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def main() -> NoReturn:
 
 
 def problem_with_the_package() -> str:
-    """Say why the importable package `benchbox` is not whole or not ours; empty where all is well."""
+    """Why the importable package `benchbox` is incomplete or not ours; empty if all is well."""
     spec = find_spec("benchbox")
     origin = spec.origin if spec else None
     if spec is None or origin is None:
-        return "the package 'benchbox' of benchbox-denoise is not installed, or only in part"
+        return "the package 'benchbox' of benchbox-denoise is missing or incomplete"
     package = Path(origin).parent
     if not (package / "api" / "hookspecs.py").is_file():
         return f"the package 'benchbox' in {package} belongs to another project, not to benchbox-denoise"

@@ -1,4 +1,4 @@
-"""The Python interface: `run()` and `load_run()`, with pandas data frames and pictures."""
+"""The Python interface: `run()` and `load_run()`, with results as pandas data frames."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunFrames:
-    """A run as pandas data frames, read from disk when asked for.
+    """A run as pandas data frames, each read from disk on first use.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class RunFrames:
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        """Per-image scores: denoiser, noise, the image's id, size and labels, one column a metric, noise levels."""
+        """Scores per image: denoiser, noise, image id, size and labels, noise levels, one column per metric."""
         import pandas as pd
 
         images = pd.DataFrame(self.store.images())
@@ -50,7 +50,7 @@ class RunFrames:
 
     @cached_property
     def leaderboard(self) -> pd.DataFrame:
-        """One row a denoiser and noise: status, what it knew, mean of each metric, latency percentiles in ms."""
+        """One row per denoiser and noise: status, noise level told, mean metrics, latency percentiles in ms."""
         import pandas as pd
 
         from benchbox.report import render
@@ -62,7 +62,7 @@ class RunFrames:
 
     @cached_property
     def latencies(self) -> pd.DataFrame:
-        """Every latency sample: denoiser, batch, latency_ms."""
+        """All latency samples: denoiser, batch, latency_ms."""
         import pandas as pd
 
         rows = [
@@ -104,7 +104,7 @@ def run(
 ) -> RunFrames:
     """Score and time denoisers, as ``benchbox run`` does.
 
-    Where several values are possible, a single one may be given without a list.
+    A single value may be given instead of a sequence.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def run(
 
 
 def _words(value: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
-    """One word, or several, as a tuple of words."""
+    """One value or several as a tuple of strings."""
     return (str(value),) if isinstance(value, str | Path) else tuple(str(word) for word in value)
 
 
@@ -210,9 +210,9 @@ def load_run(name: str = "", *, results: str | Path = "results") -> RunFrames:
     Parameters
     ----------
     name : str
-        Its id, a unique start of it, or the path of its folder; empty for the newest.
+        Run id, a unique prefix of it, or the path of its folder; empty for the newest run.
     results : path
-        Folder of all runs.
+        Folder that holds all runs.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What surrounds every command that runs plugins: interrupts end it in order, and nothing that it started is left."""
+"""Ends a command cleanly: on an interrupt, and with every process that its plugins started."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchbox.cli.options import typed_command
 
 @contextlib.contextmanager
 def contained() -> Iterator[None]:
-    """End a command in order on an interrupt, and whatever plugins have started here when it is over."""
+    """Handle interrupts, and at the end of the command kill every process that plugins started."""
     from benchbox.system.program import killing_new_children
 
     with interruptible(), killing_new_children():
@@ -24,23 +24,19 @@ def contained() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def interruptible(go_on: Callable[[], str] = str) -> Iterator[None]:
-    """Let the first SIGINT, SIGTERM or SIGHUP end the work in order, the second at once; exit code 130 either way.
+def interruptible(continuation: Callable[[], str] = str) -> Iterator[None]:
+    """Let the first SIGINT, SIGTERM or SIGHUP end the work cleanly, the second at once; the exit code is 130.
 
-    Parameters
-    ----------
-    go_on : callable
-        Gives the command that continues what was finished; empty while there is nothing to continue, so that the same
-        command has to be started again.
+    `continuation` returns the command that continues the work, or an empty string if there is nothing to continue.
     """
     from benchbox.engine.workers import abandon_all
 
     interrupted = False
 
-    def words(how: str) -> str:
-        command = go_on()
+    def message(how: str) -> str:
+        command = continuation()
         if command:
-            return f"{how}; what was finished is kept. Go on with: {command}\n"
+            return f"{how}; finished work is kept. Continue with: {command}\n"
         return f"{how}. Start again with: {typed_command()}\n"
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -48,23 +44,23 @@ def interruptible(go_on: Callable[[], str] = str) -> Iterator[None]:
         if interrupted:
             abandon_all()
             with contextlib.suppress(OSError):  # the terminal may be gone
-                os.write(2, words("ended at once").encode())
+                os.write(2, message("stopped at once").encode())
             os._exit(130)
         interrupted = True
         raise KeyboardInterrupt
 
-    # A script that started this with & has it ignore SIGINT, but whoever sends one means it.
+    # A shell script starts background jobs with SIGINT ignored, but an explicit SIGINT must still work.
     numbers = [signal.SIGTERM, signal.SIGINT]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it on purpose
         numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     except KeyboardInterrupt:
         with contextlib.suppress(OSError):
-            click.echo(words("interrupted"), nl=False, err=True)
+            click.echo(message("interrupted"), nl=False, err=True)
         sys.exit(130)
     finally:
         for number, handler in before.items():
-            # After an interrupt all that is left to do is to say so; a second one must not take that away.
+            # After an interrupt only the message is left to print; a second one must not suppress it.
             signal.signal(number, signal.SIG_IGN if interrupted else handler)

@@ -57,7 +57,9 @@ def info(
     form: str,
     output: Path | None,
 ) -> None:
-    """Say what the data at PATH are: kind, splits, sizes, labels, notes (the built-in sample without PATH).
+    """Describe the data at PATH: type, splits, sizes and labels.
+
+    Without PATH, the built-in sample is described.
 
     \b
     Example:
@@ -76,15 +78,15 @@ def info(
 def _show_facts(path: Path | None, kind: Dataset, splits: Splits, facts: list[dict[str, Any]]) -> None:
     echo(kind.name, bold=True, nl=False)
     echo(f"  {kind.summary}" + (f"\n    reference: {kind.reference}" if kind.reference else ""))
-    for one in facts:
-        echo(one["split"] or "all images", bold=True, nl=False)
-        echo(f"  {one['images']:,} images, {one['sizes']}\n    fingerprint: {one['fingerprint']}")
-        for label, counts in one["labels"].items():
+    for split in facts:
+        echo(split["split"] or "all images", bold=True, nl=False)
+        echo(f"  {split['images']:,} images, {split['sizes']}\n    fingerprint: {split['fingerprint']}")
+        for label, counts in split["labels"].items():
             echo(f"    {label}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
-        for note in one["notes"]:
+        for note in split["notes"]:
             echo(f"    note: {note}")
-    for split, reason in splits.missing.items():
-        echo(f"{split}: not there ({reason})")
+    for name, reason in splits.missing.items():
+        echo(f"{name}: not available ({reason})")
     example = f"--data {path} --split {facts[-1]['split']}" if facts[-1]["split"] else f"--data {path}" if path else ""
     echo("\nExample: " + f"benchbox run {example}".rstrip())
 
@@ -92,10 +94,12 @@ def _show_facts(path: Path | None, kind: Dataset, splits: Splits, facts: list[di
 @command.command("audit", cls=Command)
 @_path
 @run_options("dataset")
-@click.option("--split", default="", help="Show only groups with an image of this split.")
+@click.option("--split", default="", metavar="NAME", help="Show only groups with an image of this split.")
 @run_options("skip_bad")
 @click.option(
-    "--picture", type=click.Path(path_type=Path, dir_okay=False), help="PNG file to draw the groups into, side by side."
+    "--picture",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw the groups of duplicates into this PNG file.",
 )
 @plugin_options
 @format_option("text", "json")
@@ -111,9 +115,10 @@ def audit(
     form: str,
     output: Path | None,
 ) -> None:
-    """Find identical and near-identical images in the data at PATH, within and across its splits.
+    """Find duplicate images at PATH, within and across splits.
 
-    Near duplicates show one photograph: compressed, brightened, stamped, mirrored, or in another crop.
+    Near duplicates show the same photograph, but compressed, brightened, stamped,
+    mirrored or cropped differently. Without PATH, the built-in sample is searched.
 
     \b
     Examples:
@@ -133,18 +138,19 @@ def audit(
                 f"{path or kind.name} has no split '{split}'", hint=did_you_mean(split, filter(None, names))
             )
         count = sum(len(images) for images in splits.sets)
-        display.begin_stage(f"comparing {count:,} images with each other")
-        found = find_duplicates(splits.sets)
-    groups = _groups(splits.sets, found, split)
-    counts = _counts(kind, path, splits, found, skip_bad)
+        display.begin_stage(f"comparing {count:,} images")
+        duplicates = find_duplicates(splits.sets)
+    groups = _groups(splits.sets, duplicates, split)
+    counts = _counts(kind, path, splits, duplicates, skip_bad)
     if picture is not None:
         from benchbox.report.figures.images import write_contact_sheet
 
-        unsure = sorted(groups, key=lambda one: (one["kind"] == "identical", one["similarity"]))
-        drawn = write_contact_sheet(picture, splits.sets, [(_label(one), one["places"]) for one in unsure])
-        echo(f"picture: {picture}, {drawn:,} of {len(groups):,} groups, the least alike first", err=True)
-    for one in groups:
-        del one["places"]
+        least_similar_first = sorted(groups, key=lambda group: (group["kind"] == "identical", group["similarity"]))
+        rows = [(_label(group), group["places"]) for group in least_similar_first]
+        drawn = write_contact_sheet(picture, splits.sets, rows)
+        echo(f"picture: {picture}, {drawn:,} of {len(groups):,} groups, the least similar first", err=True)
+    for group in groups:
+        del group["places"]
     with printing_to(output):
         if form == "json":
             values = {"dataset": kind.name, "splits": counts, "missing": splits.missing, "groups": groups}
@@ -160,12 +166,12 @@ def _show_duplicates(
     counts: list[dict[str, Any]],
     groups: list[dict[str, Any]],
 ) -> None:
-    total = sum(one["images"] for one in counts)
-    echo(f"{kind.name}: {total:,} images compared with each other")
-    for one in counts:
-        _show_counts(one, kind.fitted)
+    total = sum(row["images"] for row in counts)
+    echo(f"{kind.name}: {total:,} images compared")
+    for row in counts:
+        _show_counts(row, kind.fitted)
     for name, reason in splits.missing.items():
-        echo(f"{name}: not there ({reason})")
+        echo(f"{name}: not available ({reason})")
     _show_groups(groups, split)
 
 
@@ -196,8 +202,8 @@ def _facts(kind: Dataset, images: ImageSet) -> dict[str, Any]:
         names = kind.label_names.get(label)
         present, counts = np.unique(values, return_counts=True)
         labels[label] = {
-            names[one] if names else str(one): count
-            for one, count in zip(present.tolist(), counts.tolist(), strict=True)
+            names[value] if names else str(value): count
+            for value, count in zip(present.tolist(), counts.tolist(), strict=True)
         }
     return {
         "split": record.split,
@@ -209,21 +215,22 @@ def _facts(kind: Dataset, images: ImageSet) -> dict[str, Any]:
     }
 
 
-def _groups(sets: Sequence[ImageSet], found: Duplicates, split: str) -> list[dict[str, Any]]:
-    """Groups, the largest first; `places` are positions over all sets."""
+def _groups(sets: Sequence[ImageSet], duplicates: Duplicates, split: str) -> list[dict[str, Any]]:
+    """Groups, the largest first; `places` are indices into all sets together."""
     from benchbox.audit.duplicates import EXACT, MIRRORED
 
-    named = [(images.split, one) for images in sets for one in images.ids]
-    group_of_link = found.group_of[found.links[:, 0]].tolist()
+    images_of_all = [{"split": images.split, "id": name} for images in sets for name in images.ids]
+    group_of_link = duplicates.group_of[duplicates.links[:, 0]].tolist()
     lowest, kinds = dict[int, float](), dict[int, set[int]]()
-    for group, kind, similarity in zip(group_of_link, found.links[:, 2].tolist(), found.similarity, strict=True):
+    link_kinds = duplicates.links[:, 2].tolist()
+    for group, kind, similarity in zip(group_of_link, link_kinds, duplicates.similarity, strict=True):
         lowest[group] = min(lowest.get(group, 1.0), float(similarity))
         kinds.setdefault(group, set()).add(kind)
     groups = []
-    for members in found.groups():
-        group = int(found.group_of[members[0]])
-        images = [{"split": named[one][0], "id": named[one][1]} for one in members.tolist()]
-        if split and split not in {one["split"] for one in images}:
+    for members in duplicates.groups():
+        group = int(duplicates.group_of[members[0]])
+        images = [images_of_all[index] for index in members.tolist()]
+        if split and split not in {image["split"] for image in images}:
             continue
         groups.append(
             {
@@ -234,11 +241,11 @@ def _groups(sets: Sequence[ImageSet], found: Duplicates, split: str) -> list[dic
                 "places": members.tolist(),
             }
         )
-    return sorted(groups, key=lambda one: -len(one["images"]))
+    return sorted(groups, key=lambda group: -len(group["images"]))
 
 
 def _counts(
-    kind: Dataset, path: Path | None, splits: Splits, found: Duplicates, skip_bad: bool
+    kind: Dataset, path: Path | None, splits: Splits, duplicates: Duplicates, skip_bad: bool
 ) -> list[dict[str, Any]]:
     from benchbox.audit.contamination import needs_training, repeats_among, seen_in_training
 
@@ -248,29 +255,29 @@ def _counts(
     for images in splits.sets:
         needed = needs_training(kind, images.split)
         repeats = repeats_among(images, kind, training if needed else None, missing if needed else "")
-        grouped = int((found.group_of[start : start + len(images)] >= 0).sum())
+        grouped = int((duplicates.group_of[start : start + len(images)] >= 0).sum())
         start += len(images)
         in_training, again = int(repeats.in_training.sum()), int(repeats.again.sum())
-        one: dict[str, Any] = {"split": images.split, "images": len(images), "in_groups": grouped}
+        row: dict[str, Any] = {"split": images.split, "images": len(images), "in_groups": grouped}
         if needed:
-            one["in_training"] = in_training if repeats.compared else None
+            row["in_training"] = in_training if repeats.compared else None
         if repeats.note:
-            one["note"] = repeats.note
+            row["note"] = repeats.note
         left_out = int(seen_in_training(images, kind, path, skip_bad=skip_bad).sum()) if repeats.compared else 0
-        counts.append(one | {"repeated": again, "left_out": left_out})
+        counts.append(row | {"repeated": again, "left_out": left_out})
     return counts
 
 
-def _show_counts(one: dict[str, Any], fitted: str) -> None:
-    echo(one["split"] or "all images", bold=True, nl=False)
-    words = [f"{one['images']:,} images, {one['in_groups']:,} have a duplicate"]
-    if one.get("in_training") is not None:
-        words.append(f"{one['in_training']:,} have one in {fitted}")
-    words.append(f"{one['repeated']:,} {'others ' if 'in_training' in one else ''}repeat one before them")
-    scored = f"; a run leaves out {one['left_out']:,}" if "in_training" in one else ""
-    echo(f"  {', '.join(words)}{scored}")
-    if one.get("note"):
-        echo(f"    note: {one['note']}")
+def _show_counts(row: dict[str, Any], fitted: str) -> None:
+    echo(row["split"] or "all images", bold=True, nl=False)
+    facts = [f"{row['images']:,} images, {row['in_groups']:,} with duplicates"]
+    if row.get("in_training") is not None:
+        facts.append(f"{row['in_training']:,} with a duplicate in {fitted}")
+    facts.append(f"{row['repeated']:,} {'more ' if 'in_training' in row else ''}that repeat an earlier image")
+    scored = f"; a run leaves out {row['left_out']:,}" if "in_training" in row else ""
+    echo(f"  {', '.join(facts)}{scored}")
+    if row.get("note"):
+        echo(f"    note: {row['note']}")
 
 
 def _show_groups(groups: Sequence[dict[str, Any]], split: str) -> None:
@@ -278,20 +285,19 @@ def _show_groups(groups: Sequence[dict[str, Any]], split: str) -> None:
     if not groups:
         echo(f"no duplicates{where}")
         return
-    identical = sum(one["kind"] == "identical" for one in groups)
-    echo(
-        f"\n{len(groups):,} groups{where}: {identical:,} of identical images, {len(groups) - identical:,} of near ones"
-    )
-    for one in groups[:_LISTED]:
-        names = [image["id"] for image in sorted(one["images"], key=lambda image: image["split"] != split)]
+    identical = sum(group["kind"] == "identical" for group in groups)
+    near = len(groups) - identical
+    echo(f"\n{len(groups):,} groups{where}: {identical:,} of identical images, {near:,} of near duplicates")
+    for group in groups[:_LISTED]:
+        names = [image["id"] for image in sorted(group["images"], key=lambda image: image["split"] != split)]
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        echo(f"  {_label(one)}: {', '.join(names[:_NAMED])}{more}")
+        echo(f"  {_label(group)}: {', '.join(names[:_NAMED])}{more}")
     if len(groups) > _LISTED:
-        echo(f"  and {len(groups) - _LISTED:,} more groups (all: --format json, or to look at: --picture FILE.png)")
+        echo(f"  and {len(groups) - _LISTED:,} more groups (all: --format json; as pictures: --picture FILE.png)")
 
 
-def _label(one: dict[str, Any]) -> str:
-    count = len(one["images"])
-    if one["kind"] == "identical":
+def _label(group: dict[str, Any]) -> str:
+    count = len(group["images"])
+    if group["kind"] == "identical":
         return f"{count} identical"
-    return f"{count} near, {one['similarity']:.2f}{' mirrored' if one['mirrored'] else ''}"
+    return f"{count} near, {group['similarity']:.2f}{' mirrored' if group['mirrored'] else ''}"

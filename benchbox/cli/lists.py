@@ -1,4 +1,4 @@
-"""`benchbox list` and `benchbox plugins`: what can be used in a run and where it comes from."""
+"""`benchbox list` and `benchbox plugins`: list what a run can use; check and create plugins."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from benchbox.cli.options import (
 
 @click.group("list")
 def listing_group() -> None:
-    """List denoisers, noises, datasets, metrics or runs.
+    """List denoisers, noises, data sets, metrics or runs.
 
     \b
     Example:
@@ -37,7 +37,7 @@ def listing_group() -> None:
 @format_option("text", "json")
 @output_option()
 def denoisers(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: str, output: Path | None) -> None:
-    """List denoisers with their options."""
+    """List denoisers and their options."""
     from benchbox.registry import load_registry
 
     rows = []
@@ -62,7 +62,7 @@ def denoisers(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form:
 @format_option("text", "json")
 @output_option()
 def noises(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: str, output: Path | None) -> None:
-    """List noise models with formula, parameters and an example."""
+    """List noise models, each with its formula, options and an example."""
     from benchbox.registry import load_registry
 
     rows = [
@@ -110,7 +110,7 @@ def datasets(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: 
 @format_option("text", "json")
 @output_option()
 def metrics(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: str, output: Path | None) -> None:
-    """List metrics."""
+    """List metrics and their options."""
     from benchbox.registry import load_registry
 
     rows = [
@@ -133,7 +133,7 @@ def metrics(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: s
 @format_option("text", "json")
 @output_option()
 def runs(results: Path, form: str, output: Path | None) -> None:
-    """List runs, the newest last."""
+    """List runs, newest last."""
     from benchbox.store import RunStore, list_runs
 
     rows = []
@@ -157,7 +157,7 @@ def runs(results: Path, form: str, output: Path | None) -> None:
 def _options(cls: type) -> str:
     from benchbox.records.specs import options_of, write_value
 
-    return ", ".join(f"{one.name}={write_value(one.default)} ({one.kind})" for one in options_of(cls))
+    return ", ".join(f"{option.name}={write_value(option.default)} ({option.kind})" for option in options_of(cls))
 
 
 def _show(rows: list[dict[str, Any]], form: str, output: Path | None, example: str) -> None:
@@ -190,8 +190,14 @@ _COLOURS = {"pass": "green", "fail": "red", "skip": "yellow"}
 
 @click.command("check", cls=Command)
 @click.argument("target", metavar="NAME|FILE")
-@click.option("--noise", default="gaussian:0.1", show_default=True, help="The noise that the denoiser is for.")
-@click.option("--timeout", type=Duration(), default="2m", show_default=True, help="Time limit for one probe.")
+@click.option(
+    "--noise",
+    default="gaussian:0.1",
+    show_default=True,
+    metavar="NOISE",
+    help="Noise that the denoiser is designed for.",
+)
+@click.option("--timeout", type=Duration(), default="2m", show_default=True, help="Time limit per probe.")
 @format_option("text", "json")
 @output_option()
 @plugin_options
@@ -204,10 +210,12 @@ def plugins_check(
     plugins: tuple[Path, ...],
     plugin_folders: tuple[Path, ...],
 ) -> int:
-    """Run the contract on a denoiser: a verdict a probe, what was seen, and what to do.
+    """Check a denoiser against the contract.
 
-    It runs in a process of its own, so that a plugin that hangs or dies gets its card too. NAME may carry options; of
-    a FILE all denoisers are checked. The exit code is 1 when a probe fails.
+    Shows one line per probe: its verdict, what it observed, and what to fix.
+    NAME may have options; with a FILE, every denoiser in it is checked. The probes
+    run in a separate process, so a plugin that hangs or crashes is reported too.
+    The exit code is 1 if a probe fails.
 
     \b
     Examples:
@@ -218,7 +226,7 @@ def plugins_check(
     from benchbox.registry import load_registry
     from benchbox.testing.isolated import examine_isolated
 
-    plan_noise(noise, load_registry())  # an unknown noise is said before anything runs
+    plan_noise(noise, load_registry())  # refuse an unknown noise before anything runs
     provider, spec = _find(target, plugins, plugin_folders)
     with printing_to(output):
         cards = list(_shown(examine_isolated(provider, spec, noise=noise, timeout_s=timeout), form))
@@ -236,7 +244,7 @@ def _find(target: str, files: tuple[Path, ...], folders: tuple[Path, ...]) -> tu
     if target.endswith(".py"):
         file = Path(target)
         if not file.is_file():
-            raise BenchboxError(f"plugin {file}: there is no such file", hint="give a file, or the name of a denoiser")
+            raise BenchboxError(f"plugin {file}: no such file", hint="give a plugin file, or the name of a denoiser")
         return Provider("file", str(file.resolve())), None
     entry = load_registry(files, folders).denoiser(target)
     if entry.values:
@@ -261,19 +269,22 @@ def _show_card(card: HealthCard) -> None:
         if verdict.mark == "fail":
             echo(f"        expected: {verdict.asks}")
             echo(f"        hint: {verdict.advice}")
-    counts = [f"{sum(one.mark == mark for one in card.verdicts)} {mark}" for mark in _COLOURS]
+    counts = [f"{sum(verdict.mark == mark for verdict in card.verdicts)} {mark}" for mark in _COLOURS]
     echo(f"  {', '.join(counts)}")
 
 
 @click.command("new", cls=Command)
 @click.argument("name")
 @output_option(
-    "Folder that the package goes into.  [default: this one]",
+    "Parent folder of the package.  [default: current folder]",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path(),
 )
 def plugins_new(name: str, output: Path) -> None:
-    """Write a package NAME: a working denoiser, its entry point, tests of the contract and the speed, a README.
+    """Create a plugin package called NAME.
+
+    It contains a working denoiser, its entry point, tests of the contract and of
+    speed, and a README.
 
     \b
     Example:
@@ -283,7 +294,7 @@ def plugins_new(name: str, output: Path) -> None:
 
     folder = write_package(name, output)
     word = folder.name.replace("-", "_")
-    click.echo(f"wrote {folder}: the denoiser is {word}.py\n\nNext:")
+    click.echo(f"wrote {folder}; the denoiser is in {word}.py\n\nNext:")
     click.echo(f'  pip install -e "{folder}"')
     click.echo(f"  benchbox run {word} identity --noise gaussian:0.1")
     click.echo(f"  benchbox plugins check {word}")
@@ -292,7 +303,7 @@ def plugins_new(name: str, output: Path) -> None:
 
 @click.group("plugins")
 def plugins_group() -> None:
-    """See which plugins were found, check one, or begin one.
+    """List plugins, check one, or create one.
 
     \b
     Examples:
@@ -307,7 +318,7 @@ def plugins_group() -> None:
 @format_option("text", "json")
 @output_option()
 def listing(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: str, output: Path | None) -> None:
-    """List every plugin with its origin and what it offers; the broken ones with their reason.
+    """List plugins: where they come from, what they offer, what is broken.
 
     \b
     Example:
@@ -316,25 +327,27 @@ def listing(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: s
     from benchbox.registry import load_registry
 
     registry = load_registry(plugins, plugin_folders, forgiving=True)
-    found = [(provider, registry.offers(provider)) for provider in registry.providers]
-    broken = [{"from": one.provider.label, "reason": one.reason, "hint": one.hint} for one in registry.broken]
+    working = [(provider, registry.offers(provider)) for provider in registry.providers]
+    broken = [
+        {"from": plugin.provider.label, "reason": plugin.reason, "hint": plugin.hint} for plugin in registry.broken
+    ]
     with printing_to(output):
         if form == "json":
-            rows = [{"from": provider.label, "kind": provider.kind, "offers": offers} for provider, offers in found]
+            rows = [{"from": provider.label, "kind": provider.kind, "offers": offers} for provider, offers in working]
             click.echo(json.dumps({"plugins": rows, "broken": broken}, indent=2))
         else:
-            _print_plugins(found, broken)
+            _print_plugins(working, broken)
 
 
-def _print_plugins(found: list[tuple[Provider, dict[str, list[str]]]], broken: list[dict[str, str]]) -> None:
-    for provider, offers in found:
+def _print_plugins(working: list[tuple[Provider, dict[str, list[str]]]], broken: list[dict[str, str]]) -> None:
+    for provider, offers in working:
         echo(provider.label, bold=True, nl=False)
         echo(f"  ({provider.kind})")
         for kind, names in offers.items():
             echo(f"    {kind}: {', '.join(names)}")
-    for one in broken:
+    for plugin in broken:
         click.secho("broken: ", fg="red", nl=False)
-        echo(f"{one['from']}: {one['reason']}" + (f" (hint: {one['hint']})" if one["hint"] else ""))
+        echo(f"{plugin['from']}: {plugin['reason']}" + (f" (hint: {plugin['hint']})" if plugin["hint"] else ""))
 
 
 plugins_group.add_command(plugins_new)

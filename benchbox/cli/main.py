@@ -15,21 +15,21 @@ import click
 from benchbox.api.version import __version__
 
 _ENDING_S = 10.0
-"""Seconds that the process may take to end once its work is done."""
+"""Seconds that the process may take to exit after its work is done."""
 
 _COMMANDS = {
     "run": ("run:command", "Score denoisers on noisy images and show the leaderboard."),
     "leaderboard": ("reports:leaderboard", "Show the leaderboard of a run, or write it as a file."),
     "report": ("reports:report", "Write a run as one web page with charts and pictures."),
-    "show": ("reports:show", "Show pictures of a run, or write them and its charts as files."),
-    "compare": ("reports:compare", "Compare two runs; fail if the later one is too much worse."),
+    "show": ("reports:show", "Show pictures of a run, or write its pictures and charts as files."),
+    "compare": ("reports:compare", "Compare two runs; fail if the later one is worse than allowed."),
     "merge": ("reports:merge", "Merge several runs into one leaderboard."),
-    "replay": ("reports:replay", "Compute a run again and check that every score is identical."),
+    "replay": ("reports:replay", "Recompute a run and check that every score is identical."),
     "train": ("train:train", "Train a denoiser and write weights with a training card."),
     "tune": ("train:tune", "Search for the best options of a denoiser."),
     "data": ("data:command", "Describe a data set; find duplicate images in it."),
-    "list": ("lists:listing_group", "List denoisers, noises, datasets, metrics or runs."),
-    "plugins": ("lists:plugins_group", "See which plugins were found, and which are broken."),
+    "list": ("lists:listing_group", "List denoisers, noises, data sets, metrics or runs."),
+    "plugins": ("lists:plugins_group", "List plugins, check one, or create one."),
 }
 
 
@@ -37,11 +37,11 @@ _WITH_CACHE = frozenset({"run", "replay", "train", "tune", "data", "plugins"})
 
 
 _RUN_PLUGINS = ("run", "replay", "train", "tune", "data", "list", "plugins")
-"""Commands that import plugins; the others only read what is on disk."""
+"""Commands that import plugins; the others only read runs from disk."""
 
 
 class _LazyGroup(click.Group):
-    """A group that knows its commands by name and imports the one that is used."""
+    """A group that knows its commands by name and imports only the one that is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -85,7 +85,7 @@ def cli(ctx: click.Context, traceback: bool) -> None:
         from benchbox.cli.containment import contained
 
         ctx.with_resource(contained())
-    # A notebook names its own backend here, which another process may not even be able to import.
+    # A notebook sets a backend of its own, which a child process may be unable to import.
     os.environ["MPLBACKEND"] = "agg"
     if ctx.invoked_subcommand in _WITH_CACHE:
         from benchbox.cli.options import echo
@@ -97,7 +97,7 @@ def cli(ctx: click.Context, traceback: bool) -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line; the exit code is 1 when a cell failed and 2 for a usage error."""
+    """Run the command line; the exit code is 1 if a cell failed and 2 after an error."""
     code: int | str = 1
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -124,7 +124,7 @@ def _run() -> int | str:
         click.echo("interrupted", err=True)
         return 130
     except BrokenPipeError:
-        # The reader of a pipe has gone: nothing is left to say, and nowhere to say it.
+        # The reader of the pipe has gone, so there is nowhere to print.
         sys.stderr.close()
         return 0
     except Exception as error:
@@ -132,9 +132,9 @@ def _run() -> int | str:
 
 
 def _end(code: int) -> None:
-    """End the process whose work is done: threads and last wishes of a plugin would be waited for without end."""
+    """End the process: Python would wait forever for threads and exit handlers that a plugin left running."""
     with contextlib.suppress(OSError, ValueError):
-        click.echo("something that a plugin started does not end; it is not waited for", err=True)
+        click.echo("a plugin left something running; exiting without waiting for it", err=True)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
@@ -142,7 +142,7 @@ def _end(code: int) -> None:
 
 
 def _explain(error: Exception) -> int:
-    """Print an error and its hint, one line each; anything that is not ours is raised again."""
+    """Print an error and its hint, one line each; re-raise any other exception."""
     from benchbox.api.errors import BenchboxError
     from benchbox.cli.options import Misuse, echo
 

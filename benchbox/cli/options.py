@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 
 
 def echo(text: object, *, nl: bool = True, err: bool = False, bold: bool = False) -> None:
-    """Print text, its line feeds kept and every other control character taken out."""
+    """Print text without control characters, except line feeds."""
     lines = "\n".join(printable(line) for line in str(text).split("\n"))
     click.secho(lines, nl=nl, err=err, bold=bold or None)
 
 
 def print_text(text: str) -> None:
-    """Print a finished text with one line feed at its end."""
+    """Print a text that ends with exactly one line feed."""
     click.echo(text, nl=not text.endswith("\n"))
 
 
 def typed_command() -> str:
-    """What was typed, for a record or to be typed again."""
+    """The command line as it was typed."""
     return shlex.join(["benchbox", *sys.argv[1:]])
 
 
 @contextlib.contextmanager
 def printing_to(output: Path | None) -> Iterator[None]:
-    """Write what is printed to the file that ``--output`` names, once all of it is there."""
+    """Write everything printed in the block to the file of ``--output``, when it is complete."""
     if output is None:
         yield
         return
@@ -57,7 +57,7 @@ def printing_to(output: Path | None) -> Iterator[None]:
 
 
 class Misuse(click.BadParameter):
-    """A value that an option does not take, with what to write instead."""
+    """A wrong value of an option, with a hint."""
 
     def __init__(self, message: str, hint: str, ctx: click.Context | None, param: click.Parameter | None) -> None:
         super().__init__(message, ctx, param)
@@ -65,13 +65,7 @@ class Misuse(click.BadParameter):
 
 
 class Duration(click.ParamType[float]):
-    """A time in seconds: ``5ms``, ``0.2s``, ``90s``, ``5m``, ``2h``.
-
-    Parameters
-    ----------
-    bare : bool
-        Whether a number without a unit is taken, as seconds.
-    """
+    """A time such as ``5ms``, ``0.2s``, ``90s``, ``5m`` or ``2h``; if `bare`, a number without unit means seconds."""
 
     name = "duration"
     _units: ClassVar[dict[str, float]] = {"us": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
@@ -80,12 +74,12 @@ class Duration(click.ParamType[float]):
         self._bare = bare
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read a duration; a default is in seconds already."""
+        """Parse a duration; numbers are seconds already."""
         if isinstance(value, (int, float)):
             return float(value)
         match = re.fullmatch(r"([0-9]*\.?[0-9]+) *(us|ms|s|m|h)?", value.strip())
         if match is None or float(match[1]) == 0 or not (match[2] or self._bare):
-            hint = "write a number and its unit: 5ms, 0.2s, 90s, 5m or 2h"
+            hint = "write a number with its unit, such as 5ms, 0.2s, 90s, 5m or 2h"
             raise Misuse(f"'{value}' is not a duration", hint, ctx, param)
         return float(match[1]) * self._units[match[2] or "s"]
 
@@ -101,14 +95,14 @@ _TYPES = get_type_hints(RunOptions)
 
 
 class GroupedOption(click.Option):
-    """An option that has a place in one of the titled groups of the help."""
+    """An option that appears in one of the titled groups of the help."""
 
     def __init__(self, *arguments: Any, group: str = "", **attributes: Any) -> None:
         super().__init__(*arguments, **attributes)
         self.group = group
 
     def get_help_extra(self, ctx: click.Context) -> types.OptionHelpExtra:
-        """Leave out the range, which is an error's business."""
+        """Omit the range, which the error message gives."""
         extra = super().get_help_extra(ctx)
         extra.pop("range", None)
         return extra
@@ -121,7 +115,7 @@ class Command(click.Command):
     """A command whose help shows its options in titled groups."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write one section for each group, the command's own options first and ``--help`` last."""
+        """Write one section per group, the command's own options first and ``--help`` last."""
         groups: dict[str, list[tuple[str, str]]] = {}
         for param in sorted(self.get_params(ctx), key=lambda param: _TITLES.index(getattr(param, "group", ""))):
             row = param.get_help_record(ctx) if isinstance(param, click.Option) else None
@@ -137,7 +131,7 @@ class Command(click.Command):
 
 
 class _Factors(click.ParamType[tuple[float, ...]]):
-    """Numbers with commas between them: ``0.5,1,2``."""
+    """Comma-separated numbers: ``0.5,1,2``."""
 
     name = "factors"
 
@@ -154,13 +148,9 @@ class _Factors(click.ParamType[tuple[float, ...]]):
 
 
 def run_options(*names: str, **changes: dict[str, Any]) -> Callable[[F], F]:
-    """Make a decorator that adds options of `RunOptions` by name, all of them without names.
+    """Make a decorator that adds the named options of `RunOptions`, or all of them.
 
-    Parameters
-    ----------
-    *names : str
-    **changes : dict
-        What a command says of one of them in its own words, by name: ``limit={"default": 500}``.
+    `changes` overrides the click attributes of an option: ``limit={"default": 500}``.
     """
     decorators = [_run_option(name, **changes.get(name, {})) for name in names or _TYPES]
 
@@ -209,7 +199,7 @@ def _run_option(name: str, **changes: Any) -> Callable[[F], F]:
 
 
 def chosen(values: Mapping[str, Any]) -> RunOptions:
-    """Take the values that click has read as the options of a run."""
+    """Convert the values that click parsed to `RunOptions`."""
     return RunOptions(**{name: _plain(name, value) for name, value in values.items() if name in _TYPES})
 
 
@@ -222,7 +212,7 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def duration_text(seconds: float) -> str:
-    """Write a duration as a person would: ``10m``."""
+    """Format a duration with the largest whole unit: ``10m``."""
     for unit, length in (("h", 3600), ("m", 60)):
         if seconds >= length and seconds % length == 0:
             return f"{seconds / length:g}{unit}"
@@ -230,26 +220,30 @@ def duration_text(seconds: float) -> str:
 
 
 def format_option(*forms: str) -> Callable[[F], F]:
-    """Make a decorator that adds ``--format``; the first form is the default."""
+    """Make a decorator that adds ``--format``; the first format is the default."""
     return click.option(
         "--format",
         "form",
         type=click.Choice(forms),
         default=forms[0],
         show_default=True,
-        help="Form of the output.",
+        help="Output format.",
         **_OUTPUT,
     )
 
 
 def output_option(help_text: str = "Write the output to this file.", **attributes: Any) -> Callable[[F], F]:
-    """Make a decorator that adds ``-o``, ``--output``: where the command writes what it makes."""
+    """Make a decorator that adds ``-o``, ``--output``."""
     attributes.setdefault("type", click.Path(path_type=Path, dir_okay=False))
     return click.option("-o", "--output", help=help_text, **_OUTPUT | attributes)
 
 
 sort_option = click.option(
-    "--sort", default="", metavar="METRIC", help="Metric to rank by.  [default: psnr, or the run's first]", **_OUTPUT
+    "--sort",
+    default="",
+    metavar="METRIC",
+    help="Metric to rank by.  [default: psnr, or the run's first metric]",
+    **_OUTPUT,
 )
 results_option = run_options("results")
 plugin_options = run_options("plugins", "plugin_folders")

@@ -1,4 +1,4 @@
-"""Progress: a live display in a terminal, an occasional line in a pipe, the same for every command that takes time."""
+"""Progress of every long command: a live display in a terminal, an occasional line elsewhere."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from benchbox.training import BatchDone, EpochDone, TrainingStarted
 
 EVERY_S = 15.0
-"""Seconds between two lines where there is no terminal to draw on."""
+"""Seconds between two lines if the output is not a terminal."""
 
 
 def _safe(text: str) -> str:
@@ -38,7 +38,7 @@ def _safe(text: str) -> str:
 
 
 class _TimeLeft(TimeRemainingColumn):
-    """The time that a task states itself, or else rich's estimate."""
+    """The remaining time that a task reports, or else rich's estimate."""
 
     def render(self, task: Task) -> Text:
         left: float | None = task.fields["left"]
@@ -49,7 +49,7 @@ class _TimeLeft(TimeRemainingColumn):
 
 
 class Display:
-    """Live lines on standard error: what is being done, how far, how fast, time left; in a pipe a line now and then."""
+    """Shows the current work, its progress, speed and remaining time on standard error."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -63,31 +63,31 @@ class Display:
             transient=True,
             disable=not self._console.is_terminal,
         )
-        self._told = time.monotonic()
+        self._printed_at = time.monotonic()
         self._stage: TaskID | None = None
 
     def __enter__(self) -> Self:
-        """Start to draw."""
+        """Start drawing."""
         self._progress.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop drawing, so that an error gets a clean line."""
+        """Stop drawing, so that an error starts on a clean line."""
         self._progress.stop()
 
     def say(self, line: str) -> None:
-        """Print a line that stays, above those that move."""
+        """Print a permanent line above the live ones."""
         self._console.print(line, highlight=False, soft_wrap=True)
 
     def begin_stage(self, name: str, steps: int | None = None) -> None:
-        """Show a part of the work in place of the one before it."""
+        """Show a stage of the work in place of the previous one."""
         self.end_stage()
         self._stage = self._add(_safe(name), steps)
 
     def end_stage(self) -> None:
-        """Take the line of the last stage away."""
+        """Remove the line of the stage."""
         if self._stage is not None:
             self._progress.remove_task(self._stage)
             self._stage = None
@@ -95,11 +95,11 @@ class Display:
     def _add(self, description: str, total: int | None, completed: int = 0) -> TaskID:
         return self._progress.add_task(description, total=total, completed=completed, speed="", left=None)
 
-    def _tell(self) -> None:
-        """Print where the work is, where nothing is drawn and the last line is a while ago."""
-        if not (self._progress.disable and self._progress.tasks and time.monotonic() > self._told + EVERY_S):
+    def _print_line(self) -> None:
+        """Print the progress if nothing is drawn and the last line is old enough."""
+        if not (self._progress.disable and self._progress.tasks and time.monotonic() > self._printed_at + EVERY_S):
             return
-        self._told = time.monotonic()
+        self._printed_at = time.monotonic()
         tasks = self._progress.tasks
         task = next((task for task in tasks if not task.finished), tasks[-1])
         share = f", {task.percentage:.0f} %" if task.total else ""
@@ -107,7 +107,7 @@ class Display:
 
 
 class RunProgress(Display):
-    """Shows the events of a run, or of several, one after the other."""
+    """Shows the events of one run after another."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,8 +126,8 @@ class RunProgress(Display):
                 self._progress.update(self._importing, description=f"importing {_safe(provider.label)}")
             case SlowImport(provider, seconds):
                 self.say(
-                    f"{_safe(provider.label)} took {seconds:.0f} s to import; every process that runs it takes that "
-                    "again, as part of its cold start"
+                    f"{_safe(provider.label)} took {seconds:.0f} s to import, and will in every process that runs it, "
+                    "as part of its cold start"
                 )
             case Broken(provider, reason):
                 self.say(f"left out: {_safe(f'{provider.label}: {reason}')}")
@@ -142,7 +142,7 @@ class RunProgress(Display):
                     self._timing = self._add("timing", len(record.denoisers))
                     self._tasks.append(self._timing)
             case FileSetAside(name):
-                self.say(f"set aside: {_safe(name)}, which is torn or does not belong to this run")
+                self.say(f"set aside: {_safe(name)}, because it is damaged or does not belong to this run")
             case WorkerStarted(denoiser):
                 description = f"starting {_safe(denoiser)} (compiles on first use)"
                 self._progress.update(self._quality, description=description)
@@ -169,10 +169,10 @@ class RunProgress(Display):
                 self._progress.update(self._timing, description=f"timing {_safe(denoiser)}")
             case TimingDone():
                 self._progress.update(self._timing, advance=1)
-        self._tell()
+        self._print_line()
 
     def _begin(self, run_id: str) -> None:
-        """Make room for the lines of a run: a search makes several."""
+        """Replace the lines of the previous run; a search makes several runs."""
         self.end_stage()
         for task in (*self._tasks, *([] if self._importing is None else [self._importing])):
             self._progress.remove_task(task)
@@ -181,7 +181,7 @@ class RunProgress(Display):
 
 
 class TrainingProgress(Display):
-    """Shows the events of a training; one line an epoch stays."""
+    """Shows the events of a training, with a permanent line per epoch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -193,7 +193,7 @@ class TrainingProgress(Display):
 
         if isinstance(event, TrainingStarted):
             self.say(
-                f"{event.images} images to fit, {event.validation} to validate on; epochs {event.first_epoch} to "
+                f"{event.images} training and {event.validation} validation images; epochs {event.first_epoch} to "
                 f"{event.epochs}"
             )
             self._task = self._add(f"epoch {event.first_epoch}", event.images)
@@ -208,11 +208,11 @@ class TrainingProgress(Display):
         else:
             self._progress.reset(self._task, description=f"epoch {event.epoch + 1}", speed="")
             self.epochs += 1
-            self._told = time.monotonic()
+            self._printed_at = time.monotonic()
             self.say(
                 f"epoch {event.epoch}: loss {event.loss:.6f}, accuracy {event.accuracy:.3f}; validation "
                 f"{event.val_loss:.6f}, {event.val_psnr:.2f} dB, accuracy {event.val_accuracy:.3f}; "
                 f"{event.images_per_s:,.0f} images/s"
                 f"{', best' if event.best else ''}"
             )
-        self._tell()
+        self._print_line()

@@ -31,10 +31,14 @@ if TYPE_CHECKING:
 @format_option("table", "markdown", "csv", "json", "latex")
 @output_option()
 @sort_option
-@click.option("--within", type=Duration(bare=False), help="Rank only what takes no longer for one image: 5ms, 0.2s.")
+@click.option(
+    "--within", type=Duration(bare=False), help="Rank only denoisers whose latency is at most this: 5ms, 0.2s."
+)
 @results_option
 def leaderboard(run: str, form: str, sort: str, within: float | None, output: Path | None, results: Path) -> None:
-    """Show the leaderboard of RUN (the newest one without it), or write it as a file.
+    """Show the leaderboard of RUN, or write it to a file.
+
+    Without RUN, the newest run is used.
 
     \b
     Examples:
@@ -53,7 +57,7 @@ def leaderboard(run: str, form: str, sort: str, within: float | None, output: Pa
 
 
 def _print_board(board: Leaderboard, form: str) -> None:
-    """Print a leaderboard in one of its forms."""
+    """Print a leaderboard in one of its formats."""
     if form == "table":
         from rich.console import Console
 
@@ -69,12 +73,13 @@ def _print_board(board: Leaderboard, form: str) -> None:
 @click.command("report", cls=Command)
 @click.argument("run", default="")
 @sort_option
-@click.option("--open", "show", is_flag=True, help="Open it in the web browser.")
+@click.option("--open", "show", is_flag=True, help="Open the report in the web browser.")
 @results_option
 def report(run: str, sort: str, show: bool, results: Path) -> None:
-    """Write a report of RUN (the newest one without it) as one web page beside its data.
+    """Write a report of RUN as a web page into its folder.
 
-    The page holds everything itself and asks nothing of the network.
+    The page is self-contained and loads nothing from the network. Without RUN, the
+    newest run is used.
 
     \b
     Examples:
@@ -143,9 +148,13 @@ GATE_FAILED = 3
 @click.command("compare", cls=Command)
 @click.argument("before")
 @click.argument("after")
-@click.option("--metric", default="", help="Metric to show.  [default: the first of the first run]")
+@click.option("--metric", default="", metavar="METRIC", help="Metric to show.  [default: the first one of BEFORE]")
 @click.option(
-    "--fail-if", "gates", multiple=True, metavar="CHANGE", help='A change that is too much: "psnr < -0.05 dB".'
+    "--fail-if",
+    "gates",
+    multiple=True,
+    metavar="LIMIT",
+    help='Fail if a change exceeds this limit: "psnr < -0.05 dB". Repeatable.',
 )
 @format_option("table", "markdown", "json")
 @output_option()
@@ -161,10 +170,11 @@ def compare(
     output: Path | None,
     results: Path,
 ) -> None:
-    """Compare runs BEFORE and AFTER, image by image; the exit code is 3 when a gate fails.
+    """Compare the runs BEFORE and AFTER, image by image.
 
-    A gate is a change that is too much, in the unit of the figure or in %: of a metric, latency_p50, latency_p90,
-    latency_p99, throughput, cold_start or peak_memory.
+    With --fail-if, the exit code is 3 if a change exceeds its limit. A limit is in
+    the unit of the figure or in %, for a metric or one of latency_p50, latency_p90,
+    latency_p99, throughput, cold_start and peak_memory.
 
     \b
     Examples:
@@ -196,7 +206,9 @@ def compare(
 @output_option("Folder for the new run.  [default: --results]", type=click.Path(path_type=Path, file_okay=False))
 @results_option
 def merge(runs: tuple[str, ...], form: str, output: Path | None, results: Path) -> None:
-    """Merge RUNS, named by id or by folder, into a new run; what does not compare is refused.
+    """Merge RUNS, given by id or folder, into a new run.
+
+    Runs with different images, noise or protocol are not comparable and refused.
 
     \b
     Examples:
@@ -204,7 +216,7 @@ def merge(runs: tuple[str, ...], form: str, output: Path | None, results: Path) 
       benchbox merge alice/20260131-120000-0421a2b bob/20260202-090000-123c3d4
     """
     if len(runs) < 2:
-        raise click.UsageError("a merge takes two runs or more")
+        raise click.UsageError("merging needs two or more runs")
     from benchbox.engine.merge import merge_runs
     from benchbox.report import write_leaderboard
     from benchbox.report.build import build_leaderboard
@@ -219,10 +231,10 @@ def merge(runs: tuple[str, ...], form: str, output: Path | None, results: Path) 
 
 @click.command("replay", cls=Command)
 @click.argument("run")
-@click.option("--cell", default="", metavar="DENOISER@NOISE", help="Only this cell.  [default: all]")
+@click.option("--cell", default="", metavar="DENOISER@NOISE", help="Recompute only this cell.  [default: all]")
 @format_option("text", "json")
 @output_option()
-@run_options("plugins", plugins={"help": "Trust this plugin file of somebody else's run. Repeatable."})
+@run_options("plugins", plugins={"help": "Trust this plugin file, for a run made by someone else. Repeatable."})
 @results_option
 @click.pass_context
 def replay(
@@ -234,10 +246,11 @@ def replay(
     plugins: tuple[Path, ...],
     results: Path,
 ) -> None:
-    """Compute the cells of RUN again and hold every score to the stored one; the exit code is 1 when one differs.
+    """Recompute RUN and compare every score with the stored one.
 
-    Noise is drawn from the recorded seeds. The images must be those of the run; a plugin of another version is used,
-    and said.
+    The noise is generated from the recorded seeds, and the images must be the same.
+    A plugin of a different version is used, with a warning. The exit code is 1 if a
+    score differs.
 
     \b
     Examples:
@@ -251,39 +264,39 @@ def replay(
     with RunProgress() as progress:
         replay = replay_run(RunStore.open(find_run(results, run)), cell, progress, plugin_files=plugins)
     with printing_to(output):
-        print_text(_json(replay) if form == "json" else _words(replay))
+        print_text(_json(replay) if form == "json" else _text(replay))
     if not replay.identical:
         ctx.exit(1)
 
 
-def _words(replay: Replay) -> str:
+def _text(replay: Replay) -> str:
     from benchbox.system.text import printable
 
     lines = [f"warning: {warning}" for warning in replay.warnings]
     for cell in replay.cells:
-        lines += _cell_words(cell)
+        lines += _cell_lines(cell)
     done = [cell for cell in replay.cells if cell.status != "not replayed"]
     same = sum(cell.status == "identical" for cell in done)
     lines.append(f"run {replay.run_id}: {same} of {len(done)} cells bit-identical")
     return "\n".join(printable(line) for line in lines)
 
 
-def _cell_words(cell: CellReplayed) -> list[str]:
+def _cell_lines(cell: CellReplayed) -> list[str]:
     from benchbox.report.words import count
 
-    wrong = "" if cell.sigma_factor == 1 else f" told {cell.sigma_factor:g} sigma"
-    name = f"{cell.denoiser} @ {cell.noise}{wrong}"
+    factor = "" if cell.sigma_factor == 1 else f" told {cell.sigma_factor:g} sigma"
+    name = f"{cell.denoiser} @ {cell.noise}{factor}"
     if not cell.scores:
         return [f"{name}: {cell.status}" + (f": {cell.reason}" if cell.reason else "")]
     images = count(next(iter(cell.scores.values())).images, "image")
-    same = [label for label, one in cell.scores.items() if not one.different]
+    same = [label for label, score in cell.scores.items() if not score.different]
     lines = [f"{name}: {cell.status}, {images}"]
     if same:
         lines.append(f"  bit-identical: {', '.join(same)}")
     lines += [
-        f"  {label}: {one.different:,} of {images} differ, by {one.largest:.3g} at most and {one.mean:.3g} in the mean"
-        for label, one in cell.scores.items()
-        if one.different
+        f"  {label}: {score.different:,} of {images} differ, by at most {score.largest:.3g} (mean {score.mean:.3g})"
+        for label, score in cell.scores.items()
+        if score.different
     ]
     return lines
 

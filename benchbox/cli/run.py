@@ -55,7 +55,7 @@ def command(sort: str, page: bool, resume: str, **values: Any) -> None:
     """
     from benchbox.engine.workers import worker_context
 
-    worker_context()  # first of all: it loads the ruler while this process imports what it needs
+    worker_context()  # first, because it loads the fork server while this process imports the rest
     if resume:
         _finish(_resume(resume, values), sort, page)
     from benchbox.api.errors import BenchboxError, did_you_mean
@@ -63,7 +63,7 @@ def command(sort: str, page: bool, resume: str, **values: Any) -> None:
     options = chosen(values)
     scored = [metric.partition(":")[0] for metric in options.metrics]
     if sort and sort.partition(":")[0] not in scored:
-        raise BenchboxError(f"--sort {sort}: this run would have no metric '{sort}'", hint=did_you_mean(sort, scored))
+        raise BenchboxError(f"--sort {sort}: the run does not compute metric '{sort}'", hint=did_you_mean(sort, scored))
     options.check()
     from benchbox.engine.run import execute
 
@@ -72,7 +72,7 @@ def command(sort: str, page: bool, resume: str, **values: Any) -> None:
 
 
 def _resume(run: str, values: dict[str, Any]) -> RunStore:
-    """Continue a run; its folder says what it is made of, so nothing else can be chosen."""
+    """Continue a run with the options in its folder; reject options that would change them."""
     from benchbox.engine.run import resume
     from benchbox.store import find_run
 
@@ -85,7 +85,7 @@ def _resume(run: str, values: dict[str, Any]) -> RunStore:
     for param in context.command.params:
         if param.name in typed and param.name not in _WITH_RESUME:
             word = param.opts[0] if isinstance(param, click.Option) else param.make_metavar(context)
-            raise click.UsageError(f"--resume takes the options from the run itself; leave out {word}")
+            raise click.UsageError(f"--resume uses the options of the run itself; omit {word}")
     results: Path = values["results"]
     return _watched(
         lambda progress: resume(
@@ -101,28 +101,32 @@ def _resume(run: str, values: dict[str, Any]) -> RunStore:
 
 
 def _watched(work: Callable[[RunProgress], RunStore], results: Path) -> RunStore:
-    """Show progress; where the work ends early, say the command that goes on."""
+    """Show progress; if the work ends early, print the command that continues it."""
     from benchbox.api.errors import BenchboxError
     from benchbox.cli.progress import RunProgress
 
     progress = RunProgress()
 
-    def go_on() -> str:
+    def continuation() -> str:
         where = [] if results == Path("results") else ["--results", str(results)]
         return shlex.join(["benchbox", "run", "--resume", progress.run_id, *where]) if progress.run_id else ""
 
     try:
-        with interruptible(go_on), progress:
+        with interruptible(continuation), progress:
             return work(progress)
     except BenchboxError as error:
         if progress.run_id:
-            hint = f"{error.hint}; then go on with: {go_on()}" if error.hint else f"go on with: {go_on()}"
+            hint = (
+                f"{error.hint}; then continue with: {continuation()}"
+                if error.hint
+                else f"continue with: {continuation()}"
+            )
             raise BenchboxError(error.message, hint=hint) from error
         raise
 
 
 def _finish(store: RunStore, sort: str, page: bool) -> NoReturn:
-    """Print the leaderboard and where everything is; the exit code is 1 when a requested cell failed."""
+    """Print the leaderboard and the paths of its files; the exit code is 1 if a requested cell failed."""
     from rich.console import Console
 
     from benchbox.report import write_leaderboard

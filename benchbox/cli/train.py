@@ -1,16 +1,19 @@
-"""`benchbox train` and `benchbox tune`: fit the weights of a denoiser, or search its options."""
+"""`benchbox train` and `benchbox tune`: fit the weights of a denoiser, or search for its best options."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from benchbox.cli.options import (
     Command,
     Duration,
+    F,
+    GroupedOption,
     echo,
     format_option,
     output_option,
@@ -25,24 +28,33 @@ if TYPE_CHECKING:
     from benchbox.engine.tune import TuneResult
 
 
+def _recipe_option(flag: str, metavar: str, kind: Any, text: str) -> Callable[[F], F]:
+    """An option whose default comes from the recipe."""
+    return click.option(flag, cls=GroupedOption, type=kind, metavar=metavar, help=f"{text}  [default: from the recipe]")
+
+
 @click.command("train", cls=Command)
 @click.argument("denoiser")
 @run_options("data", "dataset", "limit", limit={"help": "Sample N training images, using --seed."})
-@click.option("--recipe", default="default", show_default=True, help="A way to train that the denoiser knows.")
+@click.option("--recipe", default="default", show_default=True, metavar="NAME", help="Training recipe of the denoiser.")
 @click.option(
     "--noise",
     multiple=True,
-    help="Noise, possibly a range as in gaussian:0..0.3; may repeat, each image draws one.  [default: the recipe's]",
+    metavar="NOISE",
+    help="Training noise, possibly with a range, such as gaussian:0..0.3. Repeatable; each image draws one.  "
+    "[default: from the recipe]",
 )
-@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the images at most.  [default: the recipe's]")
-@click.option("--batch-size", type=click.IntRange(min=1), help="Images a step.  [default: the recipe's]")
-@click.option("--learning-rate", type=float, help="Its highest value.  [default: the recipe's]")
-@click.option("--patience", type=click.IntRange(min=1), help="Epochs without progress until it stops.")
-@click.option("--budget", type=Duration(), help="Stop after this time; the learning rate then falls with the clock.")
+@_recipe_option("--epochs", "N", click.IntRange(min=1), "Largest number of passes over the images.")
+@_recipe_option("--batch-size", "N", click.IntRange(min=1), "Images per step.")
+@_recipe_option("--learning-rate", "RATE", float, "Highest learning rate.")
+@_recipe_option("--patience", "N", click.IntRange(min=1), "Stop after this many epochs without improvement.")
+@click.option("--budget", type=Duration(), help="Stop after this time; the learning-rate schedule adapts to it.")
 @run_options("seed", seed={"help": "Random seed for weights, order and noise."})
-@click.option("--start", default="", help="Weights to go on from, as the denoiser's weights option takes them.")
+@click.option(
+    "--start", default="", metavar="WEIGHTS", help="Initial weights: a value of the denoiser's weights option."
+)
 @output_option(
-    "Folder for weights, card, history, curves, pictures and state.",
+    "Folder for weights, training card, history, pictures and saved progress.",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("training"),
     show_default=True,
@@ -68,9 +80,10 @@ def train(
     plugins: tuple[Path, ...],
     plugin_folders: tuple[Path, ...],
 ) -> None:
-    """Train DENOISER and write weights with a training card.
+    """Train DENOISER and write its weights with a training card.
 
-    FER2013's Training split is fitted, PublicTest validated on, PrivateTest never opened.
+    FER2013's Training split is used for training and PublicTest for validation;
+    PrivateTest is never opened.
 
     \b
     Examples:
@@ -104,13 +117,13 @@ def train(
     )
     progress = TrainingProgress()
 
-    def go_on() -> str:
+    def continuation() -> str:
         return config.command if resume else f"{config.command} --resume" if progress.epochs else ""
 
-    with interruptible(go_on), progress:
+    with interruptible(continuation), progress:
         result = train(config, progress)
     best = next(row for row in reversed(result.history) if row.best)
-    click.echo(f"ended: {result.stopped}; best epoch {best.epoch}, validation PSNR {best.val_psnr:.2f} dB")
+    click.echo(f"stopped: {result.stopped}; best epoch {best.epoch}, validation PSNR {best.val_psnr:.2f} dB")
     echo(f"weights: {result.weights}\ncard: {result.weights.with_suffix('.json')}")
     echo(f"try: benchbox run {denoiser}:weights={result.weights}")
 
@@ -125,7 +138,8 @@ _SHOWN = 10
     "spaces",
     multiple=True,
     required=True,
-    help="An option and the values to try; may repeat, every combination is tried.",
+    metavar="OPTION=VALUES",
+    help="Option and the values to try, such as size=3,5. Repeatable; all combinations are tried.",
 )
 @run_options(
     "noise",
@@ -144,19 +158,19 @@ _SHOWN = 10
     "results",
     "plugins",
     "plugin_folders",
-    split={"help": "Split to fit.  [default: Training, where there is one]"},
+    split={"help": "Split to tune on.  [default: Training, if there is one]"},
     limit={"default": 500},
     jobs={"help": "Worker processes.  [default: all cores]"},
 )
-@click.option("--metric", default=DEFAULT_METRICS[0], show_default=True, metavar="METRIC", help="Metric to improve.")
+@click.option("--metric", default=DEFAULT_METRICS[0], show_default=True, metavar="METRIC", help="Metric to optimise.")
 @click.option(
     "--budget",
     type=Duration(),
-    help="About how long it may take, as in 5m; candidates that do badly on few images are then left out, and the "
-    "rest is scored on as many images as there is time for.",
+    help="Approximate time limit, such as 5m: candidates that score badly on a few images are dropped, the others are "
+    "scored on as many images as time permits.",
 )
 @format_option("text", "json")
-@output_option("File for the options found.", default=Path("tuned.json"), show_default=True)
+@output_option("File for the best options.", default=Path("tuned.json"), show_default=True)
 def tune(
     denoiser: str,
     spaces: tuple[str, ...],
@@ -181,9 +195,10 @@ def tune(
     plugins: tuple[Path, ...],
     plugin_folders: tuple[Path, ...],
 ) -> None:
-    """Find the options of DENOISER that do best, and write them to a file that a run takes.
+    """Find the best options of DENOISER and write them to a file that 'benchbox run' takes.
 
-    The options that DENOISER already sets stay fixed. Its row in a run says what it was tuned on.
+    Options set in DENOISER stay fixed. A run with the file shows what the options
+    were tuned on.
 
     \b
     Examples:
@@ -218,7 +233,7 @@ def tune(
         print_text(_json(result))
     else:
         _show(result)
-    # Saved last, so that a full disk does not take what was found.
+    # Saved last, so that the result is printed even if the disk is full.
     result.best.save(output)
     echo(
         f"options: {output}\nscores: {result.runs[-1]}\ntry: benchbox run {result.best.denoiser}:@{output}",
@@ -236,14 +251,14 @@ def _json(result: TuneResult) -> str:
 
 
 def _require_writable(out: Path) -> None:
-    """Refuse a file that cannot be written, before the search and not after it."""
+    """Refuse a file that cannot be written before the search starts."""
     from benchbox.api.errors import BenchboxError
 
     reason = ""
     if not out.parent.is_dir():
-        reason = f"there is no folder {out.parent}"
+        reason = f"no such folder: {out.parent}"
     elif not os.access(out if out.exists() else out.parent, os.W_OK):
-        reason = "no permission"
+        reason = "permission denied"
     if reason:
         raise BenchboxError(f"cannot write {out}: {reason}", hint="choose another file with --output")
 
@@ -253,12 +268,12 @@ def _show(result: TuneResult) -> None:
     unit = f" {result.unit}".rstrip()
     echo(
         f"{best.denoiser} tuned on {best.label}: {best.images} images, {', '.join(best.noises)}; "
-        f"{best.candidates} settings tried"
+        f"{best.candidates} candidates tried"
     )
     for note in result.notes:
         echo(f"note: {note}")
     for trial in result.trials[:_SHOWN]:
-        mark = "  (as named)" if trial.label == result.start else ""
+        mark = "  (start)" if trial.label == result.start else ""
         if trial.reason:
             echo(f"  failed  {trial.label}: {trial.reason}")
         else:
@@ -266,4 +281,4 @@ def _show(result: TuneResult) -> None:
     if len(result.trials) > _SHOWN:
         echo(f"  and {len(result.trials) - _SHOWN} more")
     if result.trials[0].label == result.start:
-        echo(f"nothing in the space is better than {result.start}")
+        echo(f"no candidate is better than {result.start}")

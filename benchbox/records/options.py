@@ -1,7 +1,6 @@
 """The options of a run: one list for the command line, `benchbox.run()` and run.json.
 
-A new run option is a field of `RunOptions`: its type, default, command-line spelling and help stand there and nowhere
-else.
+To add a run option, add a field to `RunOptions`: its type, default, command-line spelling and help are only there.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ SigmaPolicy = Literal["given", "estimated", "none"]
 
 @dataclass(frozen=True)
 class Protocol:
-    """The rules that hold for every denoiser of a run.
+    """The rules for every denoiser of a run.
 
     Attributes
     ----------
@@ -48,12 +47,12 @@ class Protocol:
         """The protocol in words, for the title of a table."""
         noisy = "clipped to [0, 1]" if self.clip or self.quantize else "unclipped"
         words = f"noise {noisy}, {'rounded to 8 bit' if self.quantize else 'not rounded'}, sigma {self.sigma}"
-        return words if self.repeats == 1 else f"{words}, {self.repeats} noises an image"
+        return words if self.repeats == 1 else f"{words}, {self.repeats} noises per image"
 
 
 @dataclass(frozen=True)
 class DataRequest:
-    """Which images to open; enough to open the same ones in another process.
+    """Which images to open; another process opens the same ones from it.
 
     Attributes
     ----------
@@ -132,7 +131,7 @@ def _shown(flag: str, group: str, text: str, **more: Any) -> dict[str, Option]:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Everything that can be chosen for a run; `Option` describes each field on the command line."""
+    """The options of a run; `Option` describes each field on the command line."""
 
     denoisers: tuple[str, ...] = field(
         default=(), metadata=_shown("DENOISERS", "", "Denoisers with their options, such as median:size=5.")
@@ -222,7 +221,8 @@ class RunOptions:
         metadata=_shown("--jobs", LIMITS, "Worker processes.", metavar="N", least=1, otherwise="one more than cores"),
     )
     timing: bool = field(
-        default=True, metadata=_shown("--timing/--no-timing", TIMING, "Time each denoiser alone, which is the default.")
+        default=True,
+        metadata=_shown("--timing/--no-timing", TIMING, "Time each denoiser alone (the default), or not at all."),
     )
     threads: int = field(
         default=1, metadata=_shown("--threads", TIMING, "Threads a denoiser may use while timed.", metavar="N", least=1)
@@ -281,21 +281,21 @@ class RunOptions:
 
     @property
     def protocol(self) -> Protocol:
-        """The rules that hold for every denoiser."""
+        """The rules for every denoiser."""
         return Protocol(self.seed, self.clip or self.quantize, self.quantize, self.sigma, self.repeats)
 
     @property
     def workers(self) -> int:
-        """Worker processes: one more than there are cores, so that none idles while another one writes."""
+        """Worker processes; by default one more than cores, so that no core idles while a worker writes."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return self.jobs or cores + 1
 
     def opened(self, request: DataRequest) -> RunOptions:
-        """These options with the data named as they were found, so that every process opens the same."""
+        """These options with the data set that was detected, so that every process opens the same images."""
         return replace(self, dataset=request.dataset, data=request.path, split=request.split)
 
     def check(self) -> None:
-        """Refuse values of another type, numbers out of range, and options that exclude each other.
+        """Reject wrong types, numbers out of range, and options that exclude each other.
 
         Raises
         ------
@@ -308,19 +308,19 @@ class RunOptions:
             msgspec.convert(asdict(self), RunOptions, strict=True)
         except msgspec.ValidationError as error:
             raise BenchboxError(f"run options: {error}", hint="see help(benchbox.run)") from error
-        for one in fields(self):
-            option, value = option_of(one.name), getattr(self, one.name)
+        for chosen in fields(self):
+            option, value = option_of(chosen.name), getattr(self, chosen.name)
             for number in value if isinstance(value, tuple) else (value,):
                 if isinstance(number, bool) or not isinstance(number, int | float):
                     continue
-                whole = isinstance(number, int) and not isinstance(one.default, float)
+                whole = isinstance(number, int) and not isinstance(chosen.default, float)
                 inside = option.least <= number <= option.most if whole else option.least < number < option.most
                 if not inside:
-                    raise BenchboxError(f"{one.name} is {number}", hint=range_words(option, whole))
+                    raise BenchboxError(f"{chosen.name} is {number}", hint=range_words(option, whole))
         if self.sigma_errors and self.sigma != "given":
             raise BenchboxError(
                 f"sigma errors need sigma 'given'; it is '{self.sigma}'",
-                hint="only a noise level that is told can be told wrong: drop one of the two options",
+                hint="use sigma 'given', or omit the sigma errors",
             )
 
 
@@ -332,7 +332,7 @@ def option_of(name: str) -> Option:
 
 
 def range_words(option: Option, whole: bool) -> str:
-    """The range of an option's number, as an instruction."""
+    """The range of an option as an instruction."""
     least = "" if option.least == -math.inf else f"{option.least:g} or more" if whole else f"more than {option.least:g}"
     most = "" if option.most == math.inf else f"at most {option.most:g}" if whole else f"less than {option.most:g}"
     return "give " + " and ".join(filter(None, (least, most)))

@@ -1,7 +1,7 @@
 """Finds, loads and looks up plugins, and reports the broken ones.
 
 Plugins come from four places: built in, entry points, plugin folders and plugin files. This room must not know what a
-run does with a plugin; it imports third-party code only in a way that leaves the process as it was.
+run does with a plugin, and importing third-party code must not change the state of the process.
 """
 
 from __future__ import annotations

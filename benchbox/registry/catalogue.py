@@ -1,4 +1,4 @@
-"""Lists everything that plugins offer, by type and name, and what is broken in them."""
+"""The registry: everything that plugins offer, by type and name, and whatever is broken."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Broken:
 
 @dataclass
 class Registry:
-    """What can be named in a run."""
+    """Everything that a run can use, by name."""
 
     denoisers: dict[str, Entry[Denoiser]] = field(default_factory=dict)
     noise_models: dict[str, Entry[NoiseModel]] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class Registry:
         return self._find("metric", given, self.metrics)
 
     def offers(self, provider: Provider) -> dict[str, list[str]]:
-        """Names that one plugin offers, by kind."""
+        """Names that one plugin offers, by type."""
         shelves: dict[str, Mapping[str, Entry[Any]]] = {
             "denoisers": self.denoisers,
             "noises": self.noise_models,
@@ -92,7 +92,7 @@ class Registry:
         name = spec.name
         if name in self.clashes:
             both = " and ".join(provider.label for provider in self.clashes[name])
-            raise BenchboxError(f"'{name}' is offered twice: by {both}", hint="uninstall or leave out one of them")
+            raise BenchboxError(f"two plugins offer '{name}': {both}", hint="uninstall or omit one of them")
         if name in entries:
             return entries[name].configured(spec, given.strip() if isinstance(given, str) else "")
         for broken in self.broken:
@@ -114,7 +114,7 @@ class Registry:
             self.broken.append(
                 Broken(
                     provider,
-                    f"'{cls.name}' is offered by {shelf[cls.name].provider.label} too",
+                    f"'{cls.name}' is also offered by {shelf[cls.name].provider.label}",
                     "rename one of them or uninstall one of the plugins",
                     cls.name,
                 )
@@ -132,7 +132,7 @@ class Registry:
         return shelves[hook]
 
     def add(self, provider: Provider) -> None:
-        """Load one plugin and shelve what it offers; what is broken is noted, never raised."""
+        """Load one plugin and add what it offers; errors are recorded in `broken`, never raised."""
         with process_kept():
             self._load(provider)
 
@@ -140,7 +140,7 @@ class Registry:
         try:
             module = load_module(provider)
         except (Exception, SystemExit) as error:
-            self.broken.append(Broken(provider, first_line(error), "fix the plugin, or leave it out"))
+            self.broken.append(Broken(provider, first_line(error), "fix the plugin, or omit it"))
             return
         self.providers.append(provider)
         for name in vars(module):
@@ -159,11 +159,11 @@ class Registry:
 
 
 def _problem(cls: Any, base: type, hook: str) -> tuple[str, str] | None:
-    """Why a class cannot be used, and what to do; None when it can."""
+    """Why a class cannot be used, and what to do; None if it can."""
     if not isinstance(cls, type):
-        return f"{hook} returned {cls!r}, which is not a class", "return the class itself, not an object"
+        return f"{hook} returned {cls!r}, which is not a class", "return the class itself, not an instance"
     if not issubclass(cls, base):
-        return f"{hook}: {cls.__name__} is not a {base.__name__}", f"derive it from benchbox.{base.__name__}"
+        return f"{hook}: {cls.__name__} is not a {base.__name__}", f"make it a subclass of benchbox.{base.__name__}"
     name = getattr(cls, "name", None)
     if not isinstance(name, str):
         return f"{hook}: {cls.__name__} has no name", f"add the class attribute name = '{cls.__name__.lower()}'"
@@ -171,7 +171,7 @@ def _problem(cls: Any, base: type, hook: str) -> tuple[str, str] | None:
         return f"{hook}: '{name}' is not a valid name", "use lower-case letters, digits and underscores"
     if inspect.isabstract(cls):
         missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
-        return f"{hook}: {cls.__name__} lacks {missing}", f"write the method {missing}"
+        return f"{hook}: {cls.__name__} lacks {missing}", f"implement {missing}"
     if not isinstance(getattr(cls, "summary", None), str):
         return f"{hook}: {cls.__name__} has no summary", "add the class attribute summary = '...'"
     try:

@@ -19,19 +19,19 @@ from benchbox.system.program import killing_new_children
 GROUP = "benchbox"
 IMPORT_S = 120.0
 SLOW_S = 5.0
-"""From here on a user is told what an import took."""
+"""Imports that take longer are reported."""
 
 
 @dataclass(frozen=True)
 class Importing:
-    """A plugin that is not a part of benchbox is about to be imported."""
+    """A third-party plugin is about to be imported."""
 
     provider: Provider
 
 
 @dataclass(frozen=True)
 class SlowImport:
-    """A plugin took `seconds` to import, which every process that uses it will take again."""
+    """A plugin took `seconds` to import, as it will in every process that uses it."""
 
     provider: Provider
     seconds: float
@@ -48,53 +48,31 @@ def load_registry(
     timeout_s: float = IMPORT_S,
     on_event: Callable[[PluginEvent], None] = lambda event: None,
 ) -> Registry:
-    """Load every plugin that can be found.
+    """Load all built-in and installed plugins, plugin `files`, and the plugin files in `folders`.
 
-    A plugin that is not a part of benchbox is imported in a process of its own before it is imported here: one that
-    hangs, or ends the process, is a broken plugin and nothing more.
-
-    Parameters
-    ----------
-    files : iterable of Path
-        Plugins of one file (``--plugin``).
-    folders : iterable of Path
-        Folders whose ``*.py`` files are plugins (``--plugins-dir``).
-    forgiving : bool
-        Whether a broken one of `files` is noted like any other; else it is an error, for it was asked for.
-    timeout_s : float
-        Seconds that importing one plugin may take.
-    on_event : callable
-        Told of each plugin that is tried, and of what is broken or slow.
-
-    Returns
-    -------
-    Registry
-
-    Raises
-    ------
-    BenchboxError
-        A file or folder that was asked for is missing, or a file is broken.
+    Third-party plugins are imported in a separate process first, so one that hangs or exits is only a broken plugin.
+    `timeout_s` limits each import. A broken one of `files` is an error, because the user named it, unless `forgiving`.
     """
-    asked_for = [_provider_of(file) for file in files]
-    providers = [*_installed(), *(one for folder in folders for one in _providers_in(folder)), *asked_for]
-    third_party = [one for one in providers if one.kind == "file" or one.distribution != DISTRIBUTION]
+    named = [_provider_of(file) for file in files]
+    providers = [*_installed(), *(provider for folder in folders for provider in _providers_in(folder)), *named]
+    third_party = [
+        provider for provider in providers if provider.kind == "file" or provider.distribution != DISTRIBUTION
+    ]
     tested = try_imports(third_party, timeout_s, lambda provider: on_event(Importing(provider)))
     registry = Registry()
     for provider in providers:
         before = len(registry.broken)
         test = tested.get(provider)
         if test is not None and test.reason:
-            registry.broken.append(
-                Broken(provider, test.reason, "fix what it does when it is imported, or leave it out")
-            )
+            registry.broken.append(Broken(provider, test.reason, "fix what it does on import, or omit it"))
         else:
-            # What it does when it is imported, it does here again.
+            # On import it may start processes here, too.
             with killing_new_children(of_this_thread=True) if test is not None else contextlib.nullcontext():
                 registry.add(provider)
         if test is not None and not test.reason and test.seconds > SLOW_S:
             on_event(SlowImport(provider, test.seconds))
         for broken in registry.broken[before:]:
-            if provider in asked_for and not forgiving:
+            if provider in named and not forgiving:
                 raise BenchboxError(f"plugin {provider.label}: {broken.reason}", hint=broken.hint)
             on_event(broken)
     return registry
@@ -102,21 +80,21 @@ def load_registry(
 
 def _provider_of(file: Path) -> Provider:
     if not file.is_file():
-        raise BenchboxError(f"plugin {file}: there is no such file", hint="check --plugin")
+        raise BenchboxError(f"plugin {file}: no such file", hint="check --plugin")
     content = hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest()
     return Provider("file", str(file.resolve()), version=content)
 
 
 def _providers_in(folder: Path) -> list[Provider]:
     if not folder.is_dir():
-        raise BenchboxError(f"plugins folder {folder}: there is no such folder", hint="check --plugins-dir")
+        raise BenchboxError(f"plugins folder {folder}: no such folder", hint="check --plugins-dir")
     return [_provider_of(file) for file in sorted(folder.glob("*.py")) if not file.name.startswith("_")]
 
 
 def _installed() -> Iterable[Provider]:
     yield Provider("built in", "benchbox.builtin", DISTRIBUTION, __version__)
     points = importlib.metadata.entry_points(group=GROUP)
-    for point in sorted(points, key=lambda one: (one.value, one.name)):
+    for point in sorted(points, key=lambda point: (point.value, point.name)):
         distribution = point.dist
         yield Provider(
             "entry point",

@@ -1,4 +1,4 @@
-"""Imports a plugin and calls its hooks, leaving the state of the process as it was."""
+"""Imports a plugin and calls its hooks, without lasting changes to the process."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from benchbox.records.specs import Configured, configure
 
 @contextlib.contextmanager
 def process_kept() -> Iterator[None]:
-    """Take back what is done inside to the working folder, the environment, umask, signals and random states.
+    """Restore the working folder, environment, umask, signal handlers and random states afterwards.
 
-    A plugin that changes folder would move the results, one that ignores an interrupt would make the run deaf to it.
-    What is printed to standard output meanwhile goes to standard error, so that it spoils no JSON.
+    A plugin that changes the folder would move the results; one that ignores an interrupt would make the run ignore it.
+    Standard output goes to standard error meanwhile, so that a plugin's prints do not corrupt JSON output.
     """
     with contextlib.ExitStack() as after:
         with contextlib.suppress(OSError, ValueError):
@@ -43,7 +43,7 @@ def process_kept() -> Iterator[None]:
             after.callback(os.dup2, output, 1)
             after.callback(_flush)
             os.dup2(2, 1)
-        # No path: a folder may be renamed or removed while this works in it.
+        # A file descriptor, because the folder may be renamed or removed meanwhile.
         with contextlib.suppress(OSError):
             here = os.open(os.curdir, os.O_RDONLY | os.O_CLOEXEC)
             after.callback(os.close, here)
@@ -56,9 +56,9 @@ def process_kept() -> Iterator[None]:
         if "numpy.random" in sys.modules:
             import numpy as np
 
-            # The state that everything shares, which nothing of ours draws from.
+            # The global state; benchbox itself uses generators of its own.
             after.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002
-        # Only there can handlers be set.
+        # Only the main thread can set signal handlers.
         if threading.current_thread() is threading.main_thread():
             for number in signal.valid_signals():
                 after.callback(_set_handler, number, signal.getsignal(number))
@@ -67,7 +67,7 @@ def process_kept() -> Iterator[None]:
 
 
 def _flush() -> None:
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # it may be closed, or missing
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # it may be closed or None
         sys.stdout.flush()
 
 
@@ -80,7 +80,7 @@ def _set_environment(values: dict[str, str]) -> None:
 
 
 def _set_handler(number: signal.Signals, handler: Any) -> None:
-    # None is a handler that was not set from Python, and cannot be set again.
+    # None means a handler not set from Python, which cannot be restored.
     if handler is not None and signal.getsignal(number) is not handler:
         signal.signal(number, handler)
 
@@ -94,7 +94,7 @@ HOOKS: dict[str, type] = {
 
 
 def load_plugin(plugin: PluginSpec, hook: str) -> Configured[Any]:
-    """Load and configure one thing again, in a worker process.
+    """Load and configure one plugin class again, in a worker process.
 
     Raises
     ------
@@ -108,7 +108,8 @@ def load_plugin(plugin: PluginSpec, hook: str) -> Configured[Any]:
         if cls.name == plugin.name:
             return configure(cls, plugin.spec)
     raise BenchboxError(
-        f"{plugin.provider.label} no longer offers '{plugin.name}'", hint="was the plugin changed during the run?"
+        f"{plugin.provider.label} no longer offers '{plugin.name}'",
+        hint="do not change plugins during a run; start the run again",
     )
 
 
@@ -133,7 +134,7 @@ def load_module(provider: Provider) -> ModuleType:
 
 
 def is_loaded(provider: Provider) -> bool:
-    """Whether this process has imported a plugin already."""
+    """Whether this process has already imported the plugin."""
     return _module_name(provider) in sys.modules
 
 
@@ -145,26 +146,26 @@ def _module_name(provider: Provider) -> str:
 
 
 def call_hooks(module: ModuleType) -> dict[str, Any]:
-    """Call each hook of one plugin by itself, so that one that raises takes nothing else along."""
+    """Call each hook of a plugin separately; an exception takes the place of its result."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     try:
         manager.register(module)
     except pluggy.PluginValidationError as error:
         return {"hooks": BenchboxError(str(error).strip().splitlines()[-1])}
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for hook in HOOKS:
         for implementation in getattr(manager.hook, hook).get_hookimpls():
             try:
                 result = implementation.function()
-                found[hook] = list(result) if isinstance(result, Iterable) and not isinstance(result, str) else result
+                results[hook] = list(result) if isinstance(result, Iterable) and not isinstance(result, str) else result
             except (Exception, SystemExit) as error:
-                found[hook] = error
-    return found
+                results[hook] = error
+    return results
 
 
 def first_line(error: BaseException) -> str:
-    """Kind of an exception and the first line of what it says."""
+    """Type of an exception and the first line of its message."""
     if isinstance(error, SyntaxError):
         return f"SyntaxError: {error.msg} (line {error.lineno})"
     text = str(error).strip().splitlines()

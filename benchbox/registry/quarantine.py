@@ -16,15 +16,7 @@ from benchbox.system.program import Child, ChildDied, ChildHangs, parent_connect
 
 @dataclass(frozen=True)
 class ImportTest:
-    """How importing a plugin in another process ended.
-
-    Attributes
-    ----------
-    reason : str
-        Why it must not be imported here; empty if it may.
-    seconds : float
-        What it took.
-    """
+    """How a trial import ended: why the plugin must not be imported here (or an empty string), and how long it took."""
 
     reason: str
     seconds: float
@@ -36,28 +28,16 @@ _failed: dict[tuple[Provider, float], ImportTest] = {}
 def try_imports(
     providers: Sequence[Provider], timeout_s: float, on_begin: Callable[[Provider], None]
 ) -> Mapping[Provider, ImportTest]:
-    """Import plugins and call their hooks in a fresh process, one after the other.
+    """Import plugins that this process has not imported yet, and call their hooks, in a new process.
 
-    An ordinary exception counts as success: importing the plugin here raises it again, where it is caught and shown.
-
-    Parameters
-    ----------
-    providers : sequence of Provider
-        Those that this process has already imported are skipped.
-    timeout_s : float
-        Seconds that one of them may take.
-    on_begin : callable
-        Called with each plugin before it is imported.
-
-    Returns
-    -------
-    mapping of Provider to ImportTest
+    An ordinary exception counts as success, because importing the plugin here raises it again, where it is reported.
+    `timeout_s` limits each plugin; `on_begin` is called before each.
     """
     wanted = [provider for provider in dict.fromkeys(providers) if not is_loaded(provider)]
-    # A search makes many runs, and one that hangs is to cost its time once. A provider knows its version.
+    # A search makes many runs, and a plugin that hangs should cost its time only once. A provider has its version.
     done = {provider: _failed[provider, timeout_s] for provider in wanted if (provider, timeout_s) in _failed}
-    while left := [provider for provider in wanted if provider not in done]:
-        done |= _try_some(left, timeout_s, on_begin)
+    while remaining := [provider for provider in wanted if provider not in done]:
+        done |= _try_some(remaining, timeout_s, on_begin)
     _failed.update({(provider, timeout_s): test for provider, test in done.items() if test.reason})
     return done
 
@@ -65,7 +45,7 @@ def try_imports(
 def _try_some(
     providers: Sequence[Provider], timeout_s: float, on_begin: Callable[[Provider], None]
 ) -> dict[Provider, ImportTest]:
-    """Import plugins up to the first one that hangs or dies; at least one is done."""
+    """Import plugins up to and including the first one that hangs or dies."""
     done: dict[Provider, ImportTest] = {}
     with Child("benchbox.registry.quarantine") as child:
         child.send((sys.path, providers))
@@ -73,12 +53,12 @@ def _try_some(
             on_begin(provider)
             begun = time.monotonic()
             try:
-                child.receive(timeout_s)  # for the first one, also for the interpreter to start
+                child.receive(timeout_s)  # the first one includes the start of the interpreter
                 reason = ""
             except ChildHangs:
                 reason = timeout_reason("importing it", timeout_s)
             except ChildDied as error:
-                reason = f"while it was imported, {error}"
+                reason = f"during import, {error}"
             done[provider] = ImportTest(reason, time.monotonic() - begun)
             if reason:
                 break
@@ -86,7 +66,7 @@ def _try_some(
 
 
 def main() -> None:
-    """Import the plugins that the other side names, and answer once for each that is done."""
+    """Import the plugins that the parent names, and send a message after each."""
     connection = parent_connection()
     path, providers = connection.recv()
     sys.path[:] = path
@@ -94,5 +74,5 @@ def main() -> None:
         with contextlib.suppress(Exception, SystemExit):
             call_hooks(load_module(provider))
         connection.send(None)
-    # Threads that a plugin has started are not waited for.
+    # Exit without waiting for threads that a plugin started.
     os._exit(0)

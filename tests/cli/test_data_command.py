@@ -60,7 +60,7 @@ def test_info_names_splits_sizes_labels_and_what_is_missing(csv: Path) -> None:
     assert text.startswith("fer2013  48x48 grey faces")
     assert "Training  8 images, 48x48\n" in text
     assert "emotion: angry 2, disgust 1, fear 1, happy 1, sad 1, surprise 1, neutral 1\n" in text
-    assert f"PrivateTest: not there ({csv} has no faces in split PrivateTest)" in text
+    assert f"PrivateTest: not available ({csv} has no faces in split PrivateTest)" in text
     assert text.endswith(f"Example: benchbox run --data {csv} --split PublicTest\n")
     values = json.loads(said("info", csv, "--format", "json"))
     assert [(one["split"], one["images"], one["sizes"]) for one in values["splits"]] == [
@@ -85,13 +85,13 @@ def test_info_of_a_folder_and_of_the_sample(tmp_path: Path, tiles: NDArray[np.ui
 
 def test_audit_counts_lists_and_says_what_to_do(csv: Path) -> None:
     text = said("audit", csv)
-    assert text.startswith("fer2013: 13 images compared with each other\n")
-    assert "Training  8 images, 3 have a duplicate, 1 repeat one before them\n" in text
+    assert text.startswith("fer2013: 13 images compared\n")
+    assert "Training  8 images, 3 with duplicates, 1 that repeat an earlier image\n" in text
     assert (
-        "PublicTest  5 images, 3 have a duplicate, 1 have one in Training, 1 others repeat one before them; "
+        "PublicTest  5 images, 3 with duplicates, 1 with a duplicate in Training, 1 more that repeat an earlier image; "
         "a run leaves out 0\n" in text
     )
-    assert "3 groups: 1 of identical images, 2 of near ones" in text
+    assert "3 groups: 1 of identical images, 2 of near duplicates" in text
     assert "  2 identical: Training/00002, Training/00007\n" in text
     assert re.search(r"  2 near, (1\.00|0\.9\d) mirrored: Training/00004, PublicTest/00003\n", text)
 
@@ -128,14 +128,14 @@ def test_audit_without_duplicates_says_so(tmp_path: Path, tiles: NDArray[np.uint
     for place in range(3):
         cv2.imwrite(str(tmp_path / f"{place}.png"), tiles[place])
     text = said("audit", tmp_path)
-    assert "all images  3 images, 0 have a duplicate, 0 repeat one before them\n" in text
+    assert "all images  3 images, 0 with duplicates, 0 that repeat an earlier image\n" in text
     assert text.endswith("no duplicates\n")
 
 
 def test_the_picture_shows_each_group_the_least_alike_first(csv: Path, tiles: NDArray[np.uint8]) -> None:
     picture = csv.with_name("duplicates.png")
     result = data("audit", csv, "--picture", picture)
-    assert f"picture: {picture}, 3 of 3 groups, the least alike first" in result.stderr
+    assert f"picture: {picture}, 3 of 3 groups, the least similar first" in result.stderr
     sheet = cv2.imread(str(picture), cv2.IMREAD_GRAYSCALE)
     assert sheet is not None
     thumbs = [sheet[12 : 12 + THUMB, left : left + THUMB] for left in (0, THUMB)]

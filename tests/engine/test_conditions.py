@@ -21,7 +21,7 @@ def test_repeats_draw_other_noises_and_images_stay_the_unit(benchbox: Command, t
     benchbox("run", "identity", "median", "--no-timing", "--limit", "30")
     once = RunStore.open(find_run(tmp_path / "results"))
     board = benchbox("run", "identity", "median", "--no-timing", "--limit", "30", "--repeats", "3")
-    assert "3 noises an image" in board.stdout
+    assert "3 noises per image" in board.stdout
     thrice = RunStore.open(find_run(tmp_path / "results"))
     for before, after in zip(once.record.cells, thrice.record.cells, strict=True):
         one, three = once.scores(before.key), thrice.scores(after.key)

@@ -126,7 +126,7 @@ def test_one_interrupt_keeps_what_is_finished_and_says_how_to_go_on(
     started = start(results)
     said = started.send(number)
     assert started.process.returncode == 130
-    assert f"Go on with: benchbox run --resume {find_run(started.results).name}{words}\n" in said
+    assert f"Continue with: benchbox run --resume {find_run(started.results).name}{words}\n" in said
     assert "Traceback" not in said
     assert started.statuses() == ["ok"]
     assert started.left_behind() == []
@@ -138,10 +138,8 @@ def test_a_second_interrupt_ends_at_once(start: Callable[..., Started]) -> None:
     started = start()
     said = started.send(signal.SIGINT, signal.SIGINT)
     assert started.process.returncode == 130
-    assert (
-        f"ended at once; what was finished is kept. Go on with: benchbox run --resume {find_run(started.results).name}"
-        in said
-    )
+    resume = f"benchbox run --resume {find_run(started.results).name}"
+    assert f"stopped at once; finished work is kept. Continue with: {resume}" in said
     assert "Traceback" not in said
     assert "leaked" not in said
     assert started.statuses() == ["ok"]
@@ -159,7 +157,7 @@ def test_a_worker_that_dies_of_an_interrupt_is_no_failure(benchbox: Command, plu
         "os._exit(1)"
     )
     said = benchbox("run", "identity", "gone", "--plugin", plugin("gone", body), "--jobs", "1", code=130).stderr
-    assert "Go on with" in said
+    assert "Continue with" in said
     assert outcomes(tmp_path) == ["ok"]
 
 
@@ -252,7 +250,7 @@ def test_images_that_vanish_stop_the_run_and_it_can_go_on(benchbox: Command, plu
     stopped = benchbox("run", *asked, code=2).stderr
     folder = find_run(tmp_path / "results")
     assert "photographs have changed since this run began" in stopped
-    assert f"then go on with: benchbox run --resume {folder.name}" in stopped
+    assert f"then continue with: benchbox run --resume {folder.name}" in stopped
     assert outcomes(tmp_path) == ["ok", "ok"]
     assert "have changed since run" in benchbox("run", "--resume", folder.name, code=2).stderr
     shutil.copy(kept / "1.png", data / "1.png")
@@ -303,7 +301,7 @@ def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(benchbox: Co
     )
     done = mounted(script, tmp_path)
     assert "cannot write mount/results/" in done.stderr
-    assert "the disk is full: free some space; finished work is kept; then go on with: benchbox run" in done.stderr
+    assert "the disk is full: free some space; finished work is kept; then continue with: benchbox run" in done.stderr
     assert "Traceback" not in done.stderr
     codes = [line for line in done.stdout.splitlines() if line.startswith("code ")]
     assert codes == ["code 2", "code 0"]

@@ -225,7 +225,7 @@ def test_data_and_plugins_must_be_what_they_were(benchbox: Command, tmp_path: Pa
 
 @pytest.mark.slow
 def test_resume_takes_nothing_else(benchbox: Command, whole: Path) -> None:
-    assert "leave out --seed" in benchbox("run", "--resume", whole.name, "--seed", "1", code=2).stderr
+    assert "omit --seed" in benchbox("run", "--resume", whole.name, "--seed", "1", code=2).stderr
 
 
 @pytest.mark.slow

@@ -222,4 +222,4 @@ def test_a_run_without_psnr_is_ranked_by_the_metric_that_it_has(benchbox: Comman
     assert "ranked by SSIM" in merged
     assert "wiener" in merged
     said = benchbox("run", "median", *words, "--sort", "psnr", code=2).stderr
-    assert "--sort psnr: this run would have no metric 'psnr'" in said
+    assert "--sort psnr: the run does not compute metric 'psnr'" in said

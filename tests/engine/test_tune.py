@@ -377,7 +377,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_search(
 ) -> None:
     asked = ("tune", "median", "--space", "size=3", "--limit", "4", "--results", tmp_path / "results", "--output")
     said = benchbox(*asked, "nodir/tuned.json", code=2)
-    assert "cannot write nodir/tuned.json: there is no folder nodir" in said.stderr
+    assert "cannot write nodir/tuned.json: no such folder: nodir" in said.stderr
     assert not (tmp_path / "results").exists()
 
 

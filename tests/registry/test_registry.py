@@ -198,7 +198,9 @@ def test_the_listing_says_where_each_plugin_came_from_and_why_one_is_broken(benc
     assert "(built in)" in shown
     assert f"{tmp_path}/good.py  (file)\n    denoisers: box3\n" in shown
     assert f"broken: {tmp_path}/bad.py: ModuleNotFoundError: No module named 'no_such_module' (hint: " in shown
-    assert f"broken: {tmp_path}/twice.py: 'median' is offered by benchbox-denoise 0.1.0 (benchbox_filters) too" in shown
+    assert (
+        f"broken: {tmp_path}/twice.py: 'median' is also offered by benchbox-denoise 0.1.0 (benchbox_filters)" in shown
+    )
     assert "Traceback" not in shown
     found = json.loads(benchbox("plugins", "list", "--plugins-dir", ".", "--format", "json").stdout)
     assert {"from": f"{tmp_path}/good.py", "kind": "file", "offers": {"denoisers": ["box3"]}} in found["plugins"]

@@ -452,7 +452,7 @@ def test_the_command_trains_resumes_and_explains(
     assert "best epoch" in trained.stdout and "mine/weights.npy" in trained.stdout
     assert "epoch 2: loss" in trained.stderr
     again = benchbox("train", "shrink", *plugin, "--output", "mine", code=2)
-    assert "hint: go on with --resume" in again.stderr
+    assert "hint: continue it with --resume" in again.stderr
     benchbox("train", "shrink", *plugin, "--output", "mine", "--epochs", 3, "--resume")
     score = ("shrink:weights=mine/weights.npy", *plugin, "--noise", "gaussian:0.2", "--no-timing", "--limit", 8)
     assert "shrink:weights=mine/weights.npy" in benchbox("run", *score).stdout
@@ -480,8 +480,8 @@ def test_an_interrupted_training_says_how_to_go_on(config: TrainConfig, tmp_path
         process.send_signal(number)
         said = process.stderr.read()
     assert process.returncode == 130
-    assert "interrupted; what was finished is kept" in said
-    typed = said.split("Go on with: ")[1].strip()
+    assert "interrupted; finished work is kept" in said
+    typed = said.split("Continue with: ")[1].strip()
     assert typed.endswith("--output mine --epochs 9999 --patience 9999 --resume")
     epochs = (tmp_path / "mine" / "history.csv").read_text(encoding="utf-8").count("\n") - 1
     resumed = [*command[:-1], str(epochs + 1), "--resume"]
