@@ -99,47 +99,45 @@ def report(run: str, sort: str, show: bool, results: Path) -> None:
 
 @click.command("show", cls=Command)
 @click.argument("run", default="")
-@click.option("--noise", default="", help="Noise to show.  [default: the first of the run]")
-@click.option("--image", default="", metavar="ID", help="One image, by its name or a part of it, with all denoisers.")
-@click.option("--png", type=click.Path(path_type=Path, dir_okay=False), help="Write the pictures as a PNG of 300 dpi.")
-@click.option("--format", "form", type=click.Choice(["svg", "pdf"]), help="Write the charts as files of this kind.")
+@click.option("--noise", default="", metavar="NOISE", help="Noise to show.  [default: first noise of the run]")
+@click.option("--image", default="", metavar="ID", help="Show only this image, given by its id or a part of it.")
+@format_option("terminal", "png", "svg", "pdf")
 @output_option(
-    "Folder for the charts.",
+    "Folder for the files.",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path("charts"),
+    default=Path("figures"),
     show_default=True,
 )
 @sort_option
 @results_option
-def show(
-    run: str, noise: str, image: str, png: Path | None, form: str | None, output: Path, sort: str, results: Path
-) -> None:
-    """Show what denoisers made of a few images of RUN (the newest one without it).
+def show(run: str, noise: str, image: str, form: str, output: Path, sort: str, results: Path) -> None:
+    """Show denoised images of RUN, or write them and its charts to files.
 
-    The images are those that the run kept (--previews), chosen by their scores.
+    The images are those kept by --previews of the run, chosen by their scores. With
+    --format png, svg or pdf, they and all charts are written to the folder --output.
+    Without RUN, the newest run is used.
 
     \b
     Examples:
       benchbox show
-      benchbox show --noise gaussian:0.1 --png grid.png
+      benchbox show --noise gaussian:0.1 --format png
       benchbox show 20260131-120000-0421a2b --format pdf -o figures
     """
     from benchbox.report.build import build_leaderboard
-    from benchbox.report.show import TerminalGallery, read_shown, write_charts, write_grid
+    from benchbox.report.show import TerminalGallery, has_pictures, read_shown, write_charts, write_pictures
     from benchbox.store import RunStore, find_run
 
     store = RunStore.open(find_run(results, run))
     board = build_leaderboard(store, sort=sort)
-    if form is not None:
-        for file in write_charts(store, board, output, form):
-            echo(file)
-    if png is not None:
-        write_grid(read_shown(store, board, noise, image), png)
-        echo(png)
-    if form is None and png is None:
+    if form == "terminal":
         from rich.console import Console
 
         Console().print(TerminalGallery(read_shown(store, board, noise, image)), crop=False)
+        return
+    if image or has_pictures(store, board, noise):
+        echo(write_pictures(read_shown(store, board, noise, image), output, form))
+    for file in write_charts(store, board, output, form):
+        echo(file)
 
 
 GATE_FAILED = 3

@@ -142,6 +142,12 @@ def read_shown(store: RunStore, board: Leaderboard, noise: str, image: str) -> S
     )
 
 
+def has_pictures(store: RunStore, board: Leaderboard, noise: str) -> bool:
+    """Whether the run kept pictures of a noise; those of the first noise if it is empty."""
+    stored = read_pictures(store, _block(board, noise))
+    return stored is not None and bool(stored.denoised)
+
+
 def draw_grid(shown: Shown) -> Figure:
     """Draw a figure for a paper: images down, denoisers across, each result above its error map."""
     from matplotlib.figure import Figure
@@ -171,36 +177,47 @@ def draw_grid(shown: Shown) -> Figure:
     return figure
 
 
-def write_grid(shown: Shown, file: Path) -> None:
-    """Write the figure of `draw_grid` as a PNG at 300 dpi."""
-    try:
-        with charts_style():
-            save_figure(draw_grid(shown), file, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
-    except OSError as error:
-        raise BenchboxError(f"cannot write {file}: {error.strerror}", hint="choose another file with --png") from error
+_METADATA: dict[str, dict[str, str | None]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None},
+}
+"""Entries to omit from each file format, so that the same figure gives the same bytes."""
+
+
+def write_pictures(shown: Shown, folder: Path, form: str) -> Path:
+    """Write the figure of `draw_grid` as ``pictures.png``, ``.svg`` or ``.pdf`` into a folder."""
+    (file,) = _write_figures([("pictures", draw_grid(shown))], folder, form)
+    return file
 
 
 def write_charts(store: RunStore, board: Leaderboard, folder: Path, form: str) -> list[Path]:
-    """Write every chart of the report into `folder` as ``svg`` or ``pdf``, with text as text, and return the files."""
+    """Write every chart of the report as a PNG, SVG or PDF file for a paper, with text as text in the latter two."""
     looks = looks_of([denoiser.label for denoiser in store.record.denoisers])
-    named = [
-        (f"{number}-{chart.name}", chart)
+    figures = [
+        (f"{number}-{chart.name}", chart.figure)
         for number, block in enumerate(board.blocks, start=1)
         for chart in noise_charts(board, read_noise(store, block), looks)
     ]
-    named += [(f"all-{chart.name}-{number}", chart) for number, chart in enumerate(run_charts(board, looks), start=1)]
+    figures += [
+        (f"all-{chart.name}-{number}", chart.figure) for number, chart in enumerate(run_charts(board, looks), start=1)
+    ]
+    return _write_figures(figures, folder, form)
+
+
+def _write_figures(figures: Sequence[tuple[str, Figure]], folder: Path, form: str) -> list[Path]:
     files = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, chart in named:
+        for name, figure in figures:
             file = folder / f"{name}.{form}"
             with charts_style():
-                date = {"Date": None} if form == "svg" else {"CreationDate": None}
-                save_figure(chart.figure, file, format=form, metadata=date)
+                background = "white" if form == "png" else "none"
+                save_figure(figure, file, format=form, dpi=DPI, facecolor=background, metadata=_METADATA[form])
             files.append(file)
     except OSError as error:
         raise BenchboxError(
-            f"cannot write to {folder}: {error.strerror}", hint="choose another folder with -o"
+            f"cannot write to {folder}: {error.strerror}", hint="choose another folder with --output"
         ) from error
     return files
 

@@ -24,7 +24,7 @@ from benchbox.report.build import build_leaderboard
 from benchbox.report.compare import compare_runs
 from benchbox.report.compare_export import TerminalComparison, render_comparison
 from benchbox.report.html import write_html
-from benchbox.report.show import TerminalGallery, read_shown, write_charts, write_grid
+from benchbox.report.show import TerminalGallery, read_shown, write_charts, write_pictures
 from benchbox.store import RunStore, noise_key
 from benchbox.system.text import printable
 
@@ -134,8 +134,7 @@ def test_gallery(store: RunStore, board: Leaderboard, tmp_path: Path) -> None:
     text = printed(TerminalGallery(read_shown(store, board, NOISES[0], "")))
     assert not UNSAFE.search(text)
     assert "why=cmd()red" in text
-    write_grid(read_shown(store, board, "", ""), tmp_path / "grid.png")
-    assert (tmp_path / "grid.png").stat().st_size > 1000
+    assert write_pictures(read_shown(store, board, "", ""), tmp_path, "png").stat().st_size > 1000
 
 
 def test_markdown(board: Leaderboard) -> None:

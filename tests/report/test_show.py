@@ -20,7 +20,7 @@ from benchbox.engine.run import execute
 from benchbox.records.run import RunOptions
 from benchbox.report.board import Leaderboard
 from benchbox.report.build import build_leaderboard
-from benchbox.report.show import TerminalGallery, draw_grid, read_shown, shrink, write_charts, write_grid
+from benchbox.report.show import TerminalGallery, draw_grid, read_shown, shrink, write_charts, write_pictures
 from benchbox.store import RunStore, noise_key
 
 pytestmark = pytest.mark.process
@@ -155,8 +155,9 @@ def test_no_words_of_the_figure_cover_others_or_leave_it(store: RunStore, board:
 def test_files_for_papers(store: RunStore, board: Leaderboard, tmp_path: Path) -> None:
     from PIL import Image
 
-    write_grid(read_shown(store, board, "", ""), tmp_path / "grid.png")
-    with Image.open(tmp_path / "grid.png") as picture:
+    file = write_pictures(read_shown(store, board, "", ""), tmp_path, "png")
+    assert file == tmp_path / "pictures.png"
+    with Image.open(file) as picture:
         assert picture.info["dpi"] == pytest.approx((300, 300), abs=0.1)
     svg = write_charts(store, board, tmp_path / "charts", "svg")
     # No timing: of each noise the differences and the spectrum; one level a kind of noise.
@@ -174,8 +175,9 @@ def test_what_there_is_not_is_refused_with_what_there_is(store: RunStore, board:
     with pytest.raises(BenchboxError, match="'nobody' matches 0 images") as error:
         read_shown(store, board, "", "nobody")
     assert first_id(store) in (error.value.hint or "")
+    (tmp_path / "file").write_text("", encoding="ascii")
     with pytest.raises(BenchboxError, match="cannot write"):
-        write_grid(read_shown(store, board, "", ""), tmp_path / "missing" / "grid.png")
+        write_pictures(read_shown(store, board, "", ""), tmp_path / "file" / "folder", "png")
 
 
 def test_shrinking_averages_and_never_enlarges() -> None:
@@ -188,10 +190,10 @@ def test_shrinking_averages_and_never_enlarges() -> None:
 def test_the_commands(benchbox: Command, store: RunStore, tmp_path: Path) -> None:
     shown = benchbox("show", store.folder, "--noise", NOISES[1])
     assert shown.stdout.startswith("salt-pepper:0.05, images selected by score")
-    written = benchbox("show", store.folder, "--png", "grid.png", "--format", "svg", "-o", "figures")
-    assert len(list((tmp_path / "figures").glob("*.svg"))) == 4
-    assert (tmp_path / "grid.png").is_file()
-    assert "figures/1-differences.svg" in written.stdout
+    for form in ("png", "svg", "pdf"):
+        written = benchbox("show", store.folder, "--format", form, "-o", "drawn")
+        assert len(list((tmp_path / "drawn").glob(f"*.{form}"))) == 5
+        assert f"drawn/pictures.{form}\ndrawn/1-differences.{form}\n" in written.stdout
     page = benchbox("report", store.folder, "--sort", "ssim")
     assert Path(page.stdout.strip()) == store.folder / "report.html"
     assert "ranked by SSIM" in (store.folder / "report.html").read_text(encoding="utf-8")
