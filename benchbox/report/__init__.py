@@ -20,19 +20,17 @@ REPORT = "leaderboard.md"
 
 def render(board: Leaderboard, format: str) -> str:
     """Render a leaderboard in one of `FORMATS`."""
-    if format == "markdown":
-        from benchbox.report import export as markdown
+    from benchbox.report import export
 
-        return markdown.render(board)
-    from benchbox.report import export as tabular
-
-    if format == "csv":
-        return tabular.render_csv(board)
-    if format == "json":
-        return tabular.render_json(board)
-    if format == "latex":
-        return tabular.render_latex(board)
-    raise BenchboxError(f"there is no format '{format}'", hint=did_you_mean(format, FORMATS))
+    renderers = {
+        "markdown": export.render_markdown,
+        "csv": export.render_csv,
+        "json": export.render_json,
+        "latex": export.render_latex,
+    }
+    if format in renderers:
+        return renderers[format](board)
+    raise BenchboxError(f"unknown format '{format}'", hint=did_you_mean(format, FORMATS))
 
 
 def write_leaderboard(store: RunStore, board: Leaderboard) -> Path:

@@ -34,7 +34,7 @@ from benchbox.system.text import printable
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$@])")
 
 
-def render(board: Leaderboard) -> str:
+def render_markdown(board: Leaderboard) -> str:
     """Render a leaderboard as markdown."""
     columns = columns_of(board)
     lines = ["# Leaderboard", ""]

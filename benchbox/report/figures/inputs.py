@@ -26,7 +26,7 @@ class NoiseData:
     ----------
     columns : dict of str to dict of str to ndarray, each of shape (N,)
         Scores of completed rows by denoiser, one per image.
-    stored : Stored or None
+    stored : StoredPictures or None
         Pictures, if the run kept any.
     errors : dict of str to ErrorAnalysis
         By denoiser.
