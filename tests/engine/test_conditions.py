@@ -74,7 +74,7 @@ def test_a_factor_must_be_a_positive_number(factors: str, benchbox: Command) -> 
 @pytest.mark.slow
 def test_only_a_level_that_is_stated_and_given_can_be_told_wrong(benchbox: Command, tmp_path: Path) -> None:
     wrong = ("run", "wiener", "--no-timing", "--limit", "6", "--sigma-error", "0.5", "--noise", "salt-pepper:0.05")
-    assert "salt-pepper:0.05 states none" in benchbox(*wrong, code=2).stderr
+    assert "salt-pepper:0.05 has no noise level" in benchbox(*wrong, code=2).stderr
     composed = benchbox(*wrong, "--noise", "gaussian:0.1+salt-pepper:0.05", "--noise", "gaussian:0.1").stdout
     assert (
         composed.count("Given a wrong noise level") == composed.count("Given a wrong noise level, gaussian:0.1\n") == 1

@@ -196,7 +196,7 @@ def test_three_digits(value: float, text: str) -> None:
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BenchboxError, match="no format 'markdwn'"):
+    with pytest.raises(BenchboxError, match="unknown format 'markdwn'"):
         render(build_leaderboard(make_run(tmp_path)), "markdwn")
 
 
