@@ -83,7 +83,7 @@ def test_only_a_level_that_is_stated_and_given_can_be_told_wrong(benchbox: Comma
     assert [(cell.noise, cell.sigma_factor) for cell in cells if cell.sigma_factor != 1] == [("gaussian:0.1", 0.5)]
     for policy in ("estimated", "none"):
         said = benchbox("run", "wiener", "--sigma-error", "0.5", "--sigma", policy, code=2).stderr
-        assert "--sigma-error goes with --sigma given" in said
+        assert "sigma errors need sigma 'given'" in said
 
 
 @pytest.mark.slow
