@@ -59,7 +59,7 @@ def test_a_stranger_whose_files_are_among_ours_is_named(benchbox: Command, site:
 
 def test_a_package_of_which_a_part_is_left_is_no_package(benchbox: Command, tmp_path: Path) -> None:
     (tmp_path / "site" / "benchbox" / "cli").mkdir(parents=True)
-    assert "not installed" in run_isolated(tmp_path / "site")
+    assert "missing or incomplete" in run_isolated(tmp_path / "site")
 
 
 def run_isolated(site: Path) -> str:
