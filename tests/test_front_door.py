@@ -12,7 +12,7 @@ NAMES = {
     "benchbox": {
         "BenchboxError", "Capabilities", "Dataset", "Denoiser", "Image", "ImageDenoiser", "ImageSet", "Images",
         "Metric", "NoiseModel", "Recipe", "RunFrames", "Scores", "Sigma", "TrainableDenoiser", "Trainer",
-        "TrainingCard", "__version__", "hookimpl", "load_run", "run", "threads",
+        "TrainingCard", "__version__", "describe_exit", "hookimpl", "load_run", "run", "threads",
     },
     "benchbox.testing": {
         "BenchmarkDenoiser", "Faces", "HealthCard", "NoisyFaces", "Verdict", "check_denoiser", "examine",
