@@ -50,7 +50,7 @@ class RunFrames:
 
     @cached_property
     def leaderboard(self) -> pd.DataFrame:
-        """One row per denoiser and noise: status, noise level told, mean metrics, latency percentiles in ms."""
+        """One row per denoiser and noise: status, how the level was known, mean metrics, latency percentiles in ms."""
         import pandas as pd
 
         from benchbox.report import render
@@ -111,7 +111,7 @@ def run(
     denoisers : str or sequence of str
         Denoisers with their options, such as ``'median:size=5'``; all installed ones by default.
     noise : str or sequence of str
-        Noise models, such as ``'gaussian:0.1'``; join models with ``+``.
+        Noise models, such as ``'gaussian:0.1'``; compose models with ``+``.
     metrics : str or sequence of str
         Metrics to compute; all built-in ones by default.
     data : path
@@ -125,15 +125,15 @@ def run(
     skip_bad : bool
         Skip and count images that cannot be decoded.
     keep_duplicates : bool
-        Also score images that a denoiser may have seen in training; mark and rank its row.
+        Also score images that a denoiser may have seen in training; its row is ranked, with a mark.
     seed : int
         Random seed for noise and sampling.
     clip, quantize : bool
         Clip noisy images to [0, 1]; round them to 8 bits, which implies clipping.
     sigma : {'given', 'estimated', 'none'}
-        What denoisers are told about the noise level.
+        Noise level that denoisers get: the true one, an estimate, or none.
     sigma_errors : float or sequence of float
-        Also tell denoisers a noise level that is wrong by these factors.
+        Also run with the given noise level multiplied by these factors.
     repeats : int
         Noise draws per image.
     jobs : int, optional

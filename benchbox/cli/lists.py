@@ -62,7 +62,7 @@ def denoisers(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form:
 @format_option("text", "json")
 @output_option()
 def noises(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: str, output: Path | None) -> None:
-    """List noise models, each with its formula, options and an example."""
+    """List noise models with their formulas and options."""
     from benchbox.registry import load_registry
 
     rows = [
@@ -147,7 +147,7 @@ def runs(results: Path, form: str, output: Path | None) -> None:
                 "summary": f"{record.data.images} images of {record.data.dataset} {record.data.split}".rstrip(),
                 "noises": ", ".join(noise.label for noise in record.noises),
                 "denoisers": ", ".join(denoiser.label for denoiser in record.denoisers),
-                "cells done": f"{done} of {len(record.cells)}",
+                "cells completed": f"{done} of {len(record.cells)}",
                 "created": record.created,
             }
         )
@@ -318,7 +318,7 @@ def plugins_group() -> None:
 @format_option("text", "json")
 @output_option()
 def listing(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: str, output: Path | None) -> None:
-    """List plugins: where they come from, what they offer, what is broken.
+    """List plugins, their sources, and what is broken.
 
     \b
     Example:

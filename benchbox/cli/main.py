@@ -19,8 +19,8 @@ _ENDING_S = 10.0
 
 _COMMANDS = {
     "run": ("run:command", "Score denoisers on noisy images and show the leaderboard."),
-    "leaderboard": ("reports:leaderboard", "Show the leaderboard of a run, or write it as a file."),
-    "report": ("reports:report", "Write a run as one web page with charts and pictures."),
+    "leaderboard": ("reports:leaderboard", "Show the leaderboard of a run, or write it to a file."),
+    "report": ("reports:report", "Write the report of a run: a web page with charts and pictures."),
     "show": ("reports:show", "Show pictures of a run, or write its pictures and charts as files."),
     "compare": ("reports:compare", "Compare two runs; fail if the later one is worse than allowed."),
     "merge": ("reports:merge", "Merge several runs into one leaderboard."),

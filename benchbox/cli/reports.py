@@ -206,7 +206,7 @@ def compare(
 def merge(runs: tuple[str, ...], form: str, output: Path | None, results: Path) -> None:
     """Merge RUNS, given by id or folder, into a new run.
 
-    Runs with different images, noise or protocol are not comparable and refused.
+    Runs with different images, metrics, seeds or protocols are refused.
 
     \b
     Examples:
@@ -282,7 +282,7 @@ def _text(replay: Replay) -> str:
 def _cell_lines(cell: CellReplayed) -> list[str]:
     from benchbox.report.words import count
 
-    factor = "" if cell.sigma_factor == 1 else f" told {cell.sigma_factor:g} sigma"
+    factor = "" if cell.sigma_factor == 1 else f" given {cell.sigma_factor:g} sigma"
     name = f"{cell.denoiser} @ {cell.noise}{factor}"
     if not cell.scores:
         return [f"{name}: {cell.status}" + (f": {cell.reason}" if cell.reason else "")]

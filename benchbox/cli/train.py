@@ -160,6 +160,7 @@ _SHOWN = 10
     "plugin_folders",
     split={"help": "Split to tune on.  [default: Training, if there is one]"},
     limit={"default": 500},
+    keep_duplicates={"help": "Also score images that a denoiser may have seen in training."},
     jobs={"help": "Worker processes.  [default: all cores]"},
 )
 @click.option("--metric", default=DEFAULT_METRICS[0], show_default=True, metavar="METRIC", help="Metric to optimise.")

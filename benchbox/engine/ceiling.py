@@ -1,4 +1,4 @@
-"""Scores the oracle Wiener filter, which knows the clean spectrum, as an upper bound for each noise."""
+"""Scores the oracle Wiener filter, which is given each clean spectrum, on every noise that allows it."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def limit_images(images: ImageSet, limit: int, seed: int) -> ImageSet:
     if limit >= len(images):
         if limit == len(images):
             return images
-        note = f"--limit {limit} exceeds the data set; all {len(images)} images used"
+        note = f"--limit {limit:,} exceeds the number of images; all {len(images):,} are used"
         return replace(images, notes=(*images.notes, note))
     places = np.array([xxhash.xxh3_64_intdigest(f"{seed}\0{name}".encode()) for name in images.ids], dtype=np.uint64)
     drawn = np.sort(np.argsort(places, kind="stable")[:limit])

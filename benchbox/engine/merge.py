@@ -57,7 +57,7 @@ def merge_runs(stores: Sequence[RunStore], folder: Path, command: str) -> RunSto
     timed_alike = len({_timing_of(store) for store in stores}) == 1 and first.record.options.timing
     notes = dict.fromkeys(note for store in stores for note in store.record.data.notes)
     if not timed_alike and any(store.record.options.timing for store in stores):
-        notes["latencies left out: the runs were not timed alike on machines of one kind"] = None
+        notes["latencies left out, because the runs differ in timing options or type of machine"] = None
     record = replace(
         first.record,
         run_id=new_run_id(),

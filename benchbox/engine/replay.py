@@ -174,7 +174,8 @@ def _replayed(record: RunRecord, cell: Cell, status: str, reason: str) -> CellRe
 
 
 def _not_replayed(record: RunRecord, cell: Cell, outcome: Outcome | None) -> CellReplayed:
-    reason = f"{outcome.status}: {outcome.reason}" if outcome else cell.skipped or "the run ended before it was done"
+    unfinished = cell.skipped or "the run ended before this cell was finished"
+    reason = f"{outcome.status}: {outcome.reason}" if outcome else unfinished
     return _replayed(record, cell, "not replayed", reason)
 
 

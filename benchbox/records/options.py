@@ -31,7 +31,7 @@ class Protocol:
     quantize : bool
         Whether noisy images are rounded to 8-bit levels, after clipping.
     sigma : {'given', 'estimated', 'none'}
-        What denoisers are told about the noise level.
+        Noise level that denoisers get: the true one, an estimate, or none.
     repeats : int
         Noise draws per image.
     """
@@ -141,7 +141,7 @@ class RunOptions:
         metadata=_shown(
             "--noise",
             NOISE,
-            "Noise model, as in 'benchbox list noises'; join models with +. Repeatable.",
+            "Noise model, as in 'benchbox list noises'; compose models with +. Repeatable.",
             metavar="NOISE",
         ),
     )
@@ -191,7 +191,7 @@ class RunOptions:
         metadata=_shown(
             "--keep-duplicates",
             DATA,
-            "Also score images that a denoiser may have seen in training; mark and rank its row.",
+            "Also score images that a denoiser may have seen in training; its row is ranked, with a mark.",
         ),
     )
     seed: int = field(
@@ -202,14 +202,15 @@ class RunOptions:
         default=False, metadata=_shown("--quantize", NOISE, "Round noisy images to 8 bits; implies --clip.")
     )
     sigma: SigmaPolicy = field(
-        default="given", metadata=_shown("--sigma", NOISE, "What denoisers are told about the noise level.")
+        default="given",
+        metadata=_shown("--sigma", NOISE, "Noise level that denoisers get: the true one, an estimate, or none."),
     )
     sigma_errors: tuple[float, ...] = field(
         default=(),
         metadata=_shown(
             "--sigma-error",
             NOISE,
-            "Also tell denoisers a noise level that is wrong by these factors, such as 0.5,1,2.",
+            "Also run with the given noise level multiplied by these factors, such as 0.5,1,2.",
             metavar="F,F,...",
             least=0,
             most=100,

@@ -215,5 +215,5 @@ class RunRecord:
 
     def cell_label(self, cell: Cell) -> str:
         """Readable name of a cell."""
-        wrong = "" if cell.sigma_factor == 1 else f" told {cell.sigma_factor:g} sigma"
+        wrong = "" if cell.sigma_factor == 1 else f" given {cell.sigma_factor:g} sigma"
         return f"{self.denoiser_label(cell.denoiser)} @ {self.noise_label(cell.noise)}{wrong}"

@@ -258,7 +258,7 @@ def test_a_limit_that_is_too_large_or_too_small(csv: Path) -> None:
     assert drawn(csv, 5).ids == drawn(csv, None).ids
     many = drawn(csv, 6)
     assert many.fingerprint == drawn(csv, None).fingerprint
-    assert "--limit 6 exceeds the data set; all 5 images used" in many.notes
+    assert "--limit 6 exceeds the number of images; all 5 are used" in many.notes
     for limit in (0, -3):
         with pytest.raises(BenchboxError, match="too few images"):
             drawn(csv, limit)

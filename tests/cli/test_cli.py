@@ -77,7 +77,7 @@ def test_runs_are_listed(benchbox: Command) -> None:
     assert benchbox("list", "runs").stdout == "none\n"
     benchbox("run", "identity", "--no-timing", "--limit", "5")
     (row,) = json.loads(benchbox("list", "runs", "--format", "json").stdout)
-    assert row["cells done"] == "1 of 1"
+    assert row["cells completed"] == "1 of 1"
 
 
 def test_output_is_plain_when_piped(benchbox: Command) -> None:

@@ -28,7 +28,7 @@ def test_a_replay_finds_what_is_the_same_and_what_is_not(
     store = RunStore.open(folder)
     before = {one: one.read_bytes() for one in folder.rglob("*") if one.is_file()}
     same = benchbox("replay", folder.name).stdout
-    assert "wiener @ gaussian:0.1 told 0.5 sigma: identical, 8 images" in same
+    assert "wiener @ gaussian:0.1 given 0.5 sigma: identical, 8 images" in same
     assert same.endswith(f"run {folder.name}: 6 of 6 cells bit-identical\n")
     assert {one: one.read_bytes() for one in folder.rglob("*") if one.is_file()} == before
 

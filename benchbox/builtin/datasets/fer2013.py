@@ -55,7 +55,7 @@ class Fer2013(Dataset):
 
     name = "fer2013"
     summary = "48x48 grey faces of the ICML 2013 challenge: fer2013.csv, icml_face_data.csv or a folder of images"
-    reference = "Goodfellow et al. 2015, DOI 10.1016/j.neunet.2014.09.005"
+    reference = "Goodfellow et al. 2015, doi:10.1016/j.neunet.2014.09.005"
     splits = ("PrivateTest", "PublicTest", BOTH_TESTS, "Training")
     fitted = "Training"
     validated = "PublicTest"

@@ -93,7 +93,7 @@ class Correlated(NoiseModel):
     summary: ClassVar[str] = "Gaussian noise correlated between neighbouring pixels"
     level_title: ClassVar[str] = "noise standard deviation"
     formula: ClassVar[str] = "noisy = clean + sigma*(k (*) n), n ~ N(0, 1), k Gaussian of width pixels, sum(k^2) = 1"
-    reference: ClassVar[str] = "Makinen, Azzari & Foi 2020, doi:10.1109/TIP.2020.3014721"
+    reference: ClassVar[str] = "Mäkinen, Azzari and Foi 2020, doi:10.1109/TIP.2020.3014721"
     example: ClassVar[str] = "correlated:0.1,width=1.5"
 
     sigma: float = 0.1
