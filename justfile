@@ -29,7 +29,7 @@ fix:
 
 # the speed of denoisers, metrics, readers and of benchbox itself, beside other implementations
 bench *arguments:
-    pytest tests/benchmarks -m "slow or not slow" --benchmark-only -s {{ arguments }}
+    pytest tests/benchmarks -m "slow or not slow" --benchmark-enable -s {{ arguments }}
 
 # the manual, as pages in build/site; a warning is an error
 docs:

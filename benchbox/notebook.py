@@ -119,7 +119,7 @@ def run(
     dataset : str
         Dataset type, if it cannot be detected from the files.
     split : str
-        FER2013 split: Training, PublicTest or PrivateTest; by default PrivateTest, if the data have it.
+        Split of the data set, as in `benchbox list datasets`; by default the test split, if there is one.
     limit : int, optional
         Number of images to sample from the split, using `seed`.
     skip_bad : bool

@@ -16,11 +16,16 @@ from benchbox.builtin.datasets.fer2013 import Fer2013
 Faces = NDArray[np.uint8]
 USAGES = ("Training",) * 5 + ("PublicTest",) * 4 + ("PrivateTest",) * 3
 
+_USAGES = {"Training": "Training", "PublicTest": "PublicTest", "PrivateTest": "PrivateTest"} | {
+    **dict.fromkeys(("train", "Train", "training"), "Training"),
+    **dict.fromkeys(("val", "Val", "valid", "Valid", "validation", "Validation"), "PublicTest"),
+    **dict.fromkeys(("test", "Test"), "Test"),
+}
 _BLANK = r"[ \t]*+"
 _CONTENT = {
     "pixels": r"([0-9]+(?:[ \t]+[0-9]+)*)",
-    "emotion": "([0-6])",
-    "usage": "(Training|PublicTest|PrivateTest)",
+    "emotion": "([0-9])",
+    "usage": f"({'|'.join(_USAGES)})",
 }
 
 
@@ -95,5 +100,5 @@ def reference(text: bytes) -> list[tuple[int, str, list[int]]] | None:
         values = [int(word) for word in picked["pixels"].split()]
         if len(values) != 2304 or max(values) > 255:
             return None
-        found.append((int(picked["emotion"]), picked["usage"], values))
+        found.append((min(int(picked["emotion"]), 7), _USAGES[picked["usage"]], values))
     return found or None

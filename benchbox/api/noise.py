@@ -37,9 +37,9 @@ class NoiseModel(ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
     level_title: ClassVar[str] = "level"
-    formula: ClassVar[str]
+    formula: ClassVar[str] = ""
     reference: ClassVar[str] = ""
-    example: ClassVar[str]
+    example: ClassVar[str] = ""
     white: ClassVar[bool] = False
 
     @abstractmethod

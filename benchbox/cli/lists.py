@@ -134,12 +134,17 @@ def metrics(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: s
 @output_option()
 def runs(results: Path, form: str, output: Path | None) -> None:
     """List runs, newest last."""
+    from benchbox.api.errors import BenchboxError
     from benchbox.store import RunStore, list_runs
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for folder in list_runs(results):
-        store = RunStore.open(folder)
-        record, outcomes = store.record, store.outcomes()
+        try:
+            store = RunStore.open(folder)
+            record, outcomes = store.record, store.outcomes()
+        except BenchboxError as error:
+            rows.append({"name": folder.name, "summary": f"damaged: {error.message}"})
+            continue
         done = sum(outcome.status in ("ok", "skipped") for outcome in outcomes.values())
         rows.append(
             {
@@ -226,7 +231,7 @@ def plugins_check(
     from benchbox.registry import load_registry
     from benchbox.testing.isolated import examine_isolated
 
-    plan_noise(noise, load_registry())  # refuse an unknown noise before anything runs
+    plan_noise(noise, load_registry(plugins, plugin_folders))  # refuse an unknown noise before anything runs
     provider, spec = _find(target, plugins, plugin_folders)
     with printing_to(output):
         cards = list(_shown(examine_isolated(provider, spec, noise=noise, timeout_s=timeout), form))

@@ -174,9 +174,9 @@ class RunOptions:
         metadata=_shown(
             "--split",
             DATA,
-            "FER2013 split: Training, PublicTest or PrivateTest.",
+            "Split of the data set, as in 'benchbox list datasets'.",
             metavar="NAME",
-            otherwise="PrivateTest, if the data have it",
+            otherwise="the test split, if there is one",
         ),
     )
     limit: int | None = field(

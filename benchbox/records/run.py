@@ -19,7 +19,7 @@ T = TypeVar("T")
 def decode(kind: type[T], values: Any) -> T:
     """Make a record from JSON values.
 
-    Every field must have exactly its type. Otherwise `ValueError` names its path, such as ``$.cells[3].status``.
+    Every field must have exactly its type. Otherwise `ValueError` names its path, such as ``$.cells[3].skipped``.
     """
     return msgspec.convert(values, kind, strict=True, str_keys=True)
 
@@ -65,7 +65,7 @@ class DataRecord:
     fingerprint: str
     notes: tuple[str, ...] = ()
     source: str = ""  # fingerprint of all images, before `--limit` or left-out duplicates
-    source_images: int = 0  # number of these images; 0 if it was not recorded
+    source_images: int = 0  # number of these images
     left_out: int = 0  # how many of them were left out because a denoiser may have seen them in training
     label_names: dict[str, tuple[str, ...]] = field(default_factory=dict)  # names of label values
     caveat: str = ""  # what readers of results on this data set must know
@@ -181,7 +181,7 @@ class RunRecord:
     format: int  # version of the file format
     run_id: str
     created: str  # UTC, ISO 8601
-    command: str  # as typed, or the Python call
+    command: str  # as typed; `benchbox.run(...)` from Python
     options: RunOptions  # with data set, path and split as detected
     data: DataRecord
     noises: tuple[NoiseRecord, ...]

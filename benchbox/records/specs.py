@@ -245,7 +245,9 @@ class Configured(Generic[T]):
     @property
     def options(self) -> dict[str, str]:
         """Every option with its value in use, as text."""
-        return {one.name: write_value(self.values.get(one.name, one.default)) for one in options_of(self.cls)}
+        return {
+            option.name: write_value(self.values.get(option.name, option.default)) for option in options_of(self.cls)
+        }
 
     def make(self) -> T:
         """Make an object of the class.
@@ -298,7 +300,7 @@ def describe(cls: type, name: str) -> str:
     if not options:
         return f"{name} takes no options"
     return f"{name} takes " + ", ".join(
-        f"{one.name}={one.kind} (default {write_value(one.default)})" for one in options
+        f"{option.name}={option.kind} (default {write_value(option.default)})" for option in options
     )
 
 

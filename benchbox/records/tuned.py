@@ -32,7 +32,7 @@ class TunedOptions:
     start_score: float | None
     candidates: int  # number of combinations tried
     run: str  # id of the run with the scores of the last round
-    command: str = ""  # as typed, or the Python call
+    command: str = ""  # as typed; `benchbox.run(...)` from Python
     versions: dict[str, str] = field(default_factory=dict)  # versions of benchbox and of the plugin
 
     @property
@@ -54,7 +54,7 @@ class TunedOptions:
         """Read options from a JSON file; raises `BenchboxError` if it is missing or has other fields."""
         try:
             return decode(cls, json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise BenchboxError(
                 f"tuned options {path}: {reason}", hint="give the JSON file that 'benchbox tune' wrote"

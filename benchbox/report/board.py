@@ -170,7 +170,7 @@ class Header:
     format : int
         Version of the file format.
     source_images : int
-        Images that the scored ones were taken from; 0 if that was not recorded.
+        Images that the scored ones were taken from.
     left_out : int
         How many of them were left out because a denoiser may have seen them in training.
     notes : tuple of str

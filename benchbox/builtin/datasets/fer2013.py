@@ -101,7 +101,7 @@ class Fer2013(Dataset):
         listing = face_folder.list_faces(path)
         asked = split
         if not split:
-            present = [one for one in self.splits if not set(codes_of(one)).isdisjoint(listing.usage)]
+            present = [name for name in self.splits if not set(codes_of(name)).isdisjoint(listing.usage)]
             split = BOTH_TESTS if listing.merged_tests else present[0]
         faces, names = face_folder.open_faces(listing, codes_of(split), skip_bad)
         rows = _rows_of(faces, split)
