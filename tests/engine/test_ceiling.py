@@ -79,7 +79,7 @@ def test_it_is_kept_once_a_noise_and_shown(benchbox: Command, tmp_path: Path) ->
     ceiling = store.ceiling("poisson:30+gaussian:0.05")
     assert ceiling["image"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
     assert ceiling["repeat"].tolist() == [0, 1] * 5
-    assert set(ceiling) == {"image", "repeat", *store.record.metrics}
+    assert set(ceiling) == {"image", "repeat", *(metric.spec for metric in store.record.metrics)}
     for cell in store.record.cells[:1]:
         assert (ceiling["psnr"] > store.scores(cell.key)["psnr"]).all()
     white, correlated = json.loads(benchbox("leaderboard", "--format", "json").stdout)["blocks"]
