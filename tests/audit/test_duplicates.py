@@ -454,18 +454,18 @@ def kinds() -> dict[str, Dataset]:
 
 
 @pytest.mark.slow
-def test_as_many_pictures_as_fer2013_has(capsys: pytest.CaptureFixture[str]) -> None:
-    """As many pictures as FER2013 has, hashed and compared; blurred noise has as many chance pairs as faces have."""
+def test_pictures_that_are_all_alike_to_the_descriptors(capsys: pytest.CaptureFixture[str]) -> None:
+    """Blurred noise gives every picture the most candidates that are verified; only copies are linked."""
     rng = np.random.default_rng(4)
-    count = 32_298
+    count = 1_000
     low = rng.normal(0, 1, (count, 7, 7)).astype(np.float32)
     pictures = np.stack([cv2.resize(one, (48, 48), interpolation=cv2.INTER_CUBIC) for one in low])
     pictures = np.clip(128 + 40 * pictures, 0, 255).astype(np.uint8)
-    pictures[-1000:] = pictures[:1000]
+    pictures[-100:] = pictures[:100]
     images = image_set(pictures)
     begun = time.process_time()
     found = find_duplicates([images])
     took = time.process_time() - begun
     with capsys.disabled():
         print(f"\n{count} pictures compared in {took:.1f} s of processor time")
-    assert len(found.groups()) >= 1000
+    assert sorted(map(len, found.groups())) == [2] * 100
