@@ -79,8 +79,10 @@ def reload_registry(
         *(part.provider for noise in record.noises for part in noise.parts),
         *(metric.plugin.provider for metric in record.metrics),
     ]
-    files = sorted({provider.target for provider in providers if provider.kind == "file"})
-    require_trusted_files(files, named, record.run_id)
+    recorded = {provider.target for provider in providers if provider.kind == "file"}
+    require_trusted_files(sorted(recorded), named, record.run_id)
+    # The plugin of a data set is not recorded: who resumes or replays such a run names its file again.
+    files = sorted(recorded | {str(file.resolve()) for file in named})
     registry = load_registry([Path(file) for file in files], timeout_s=limits.timeout_s, on_event=on_event)
     require_trusted_programs(registry, record)
     return registry

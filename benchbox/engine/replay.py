@@ -26,7 +26,6 @@ from benchbox.store import IMAGE, RunStore
 
 NOISE = "noisy_mse"
 Columns = Mapping[str, NDArray[Any]]
-_NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,6 @@ def replay_run(
     store: RunStore,
     cell: str,
     on_event: Callable[[Event], None],
-    limits: Limits = _NO_LIMITS,
     plugin_files: Sequence[Path] = (),
 ) -> Replay:
     """Compute cells again in a temporary folder and compare; the run is only read.
@@ -80,6 +78,7 @@ def replay_run(
     """
     context = worker_context()
     record = store.record
+    limits = Limits(record.options.timeout_s, record.options.memory_gb)
     registry = reload_registry(record, limits, on_event, plugin_files)
     chosen = _choose(record, cell, registry)
     outcomes = store.outcomes()

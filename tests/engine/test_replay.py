@@ -84,3 +84,26 @@ def test_scores_are_compared_bit_by_bit() -> None:
     assert compare_scores(images, before, np.array([1.0, 3.0, np.inf, 0.0, 2.0])) == ScoresReplayed(
         3, 1, np.inf, np.inf
     )
+
+
+@pytest.mark.slow
+def test_a_run_on_the_data_of_a_plugin_is_taken_up_with_its_file(benchbox: Command, tmp_path: Path) -> None:
+    (tmp_path / "squares.py").write_text(
+        "import numpy as np\n"
+        "from benchbox import Dataset, ImageSet, hookimpl\n\n\n"
+        "class Squares(Dataset):\n"
+        "    name, summary = 'squares', 'two grey squares'\n\n"
+        "    def recognises(self, path):\n        return False\n\n"
+        "    def load(self, path, *, split='', skip_bad=False):\n"
+        "        pixels = np.full((2, 16, 16), 0.5, np.float32)\n"
+        "        shapes = np.full((2, 2), 16)\n"
+        "        return ImageSet(self.name, split, ('a', 'b'), shapes, 'f' * 32, lambda places: pixels[places])\n\n\n"
+        "@hookimpl\ndef benchbox_datasets():\n    return [Squares]\n"
+    )
+    benchbox("run", "identity", "--plugin", "squares.py", "--dataset", "squares", "--no-timing", "--previews", "0")
+    folder = find_run(tmp_path / "results")
+    for file in (folder / "outcomes").iterdir():
+        file.unlink()
+    assert "unknown data set" in benchbox("run", "--resume", folder.name, code=2).stderr
+    benchbox("run", "--resume", folder.name, "--plugin", "squares.py")
+    assert "1 of 1 cells bit-identical" in benchbox("replay", folder.name, "--plugin", "squares.py").stdout
