@@ -35,7 +35,7 @@ def problem_with_the_package() -> str:
     package = Path(origin).parent
     if not (package / "api" / "hookspecs.py").is_file():
         return f"the package 'benchbox' in {package} belongs to another project, not to benchbox-denoise"
-    if strangers := sorted(package.parent.glob("benchbox-*.dist-info")):
-        name = strangers[0].name.removesuffix(".dist-info").replace("-", " ")
+    if foreign := sorted(package.parent.glob("benchbox-*.dist-info")):
+        name = foreign[0].name.removesuffix(".dist-info").replace("-", " ")
         return f"another project, {name}, has installed its files among those of benchbox-denoise, in {package}"
     return ""

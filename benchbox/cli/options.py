@@ -200,12 +200,12 @@ def _run_option(name: str, **changes: Any) -> Callable[[F], F]:
 
 def chosen(values: Mapping[str, Any]) -> RunOptions:
     """Convert the values that click parsed to `RunOptions`."""
-    return RunOptions(**{name: _plain(name, value) for name, value in values.items() if name in _TYPES})
+    return RunOptions(**{name: _as_option(name, value) for name, value in values.items() if name in _TYPES})
 
 
-def _plain(name: str, value: Any) -> Any:
+def _as_option(name: str, value: Any) -> Any:
     if isinstance(value, tuple):
-        return tuple(_plain(name, item) for item in value)
+        return tuple(_as_option(name, item) for item in value)
     if value is None:
         return RunOptions.__dataclass_fields__[name].default
     return str(value) if isinstance(value, Path) else value

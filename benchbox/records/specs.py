@@ -16,7 +16,7 @@ from benchbox.api.errors import BenchboxError, did_you_mean
 
 NAME = re.compile(r"[a-z][a-z0-9]*(?:[_-][a-z0-9]+)*")
 _KEY = re.compile(r"[a-z][a-z0-9_]*")
-_PLAIN = re.compile(r"[^\s,+\"=]+")
+_UNQUOTED = re.compile(r"[^\s,+\"=]+")
 _GRAMMAR_HINT = "write name, name:value or name:key=value,key=value; put values with , + = or spaces into double quotes"
 
 
@@ -92,7 +92,7 @@ def parse_composition(text: str) -> tuple[Spec, ...]:
 
 def quote(value: str) -> str:
     """Write a value so that `parse_spec` reads it back."""
-    if _PLAIN.fullmatch(value):
+    if _UNQUOTED.fullmatch(value):
         return value
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 

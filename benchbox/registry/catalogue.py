@@ -75,15 +75,15 @@ class Registry:
 
     def offers(self, provider: Provider) -> dict[str, list[str]]:
         """Names that one plugin offers, by type."""
-        shelves: dict[str, Mapping[str, Entry[Any]]] = {
+        by_kind: dict[str, Mapping[str, Entry[Any]]] = {
             "denoisers": self.denoisers,
             "noises": self.noise_models,
             "datasets": self.datasets,
             "metrics": self.metrics,
         }
         names = {
-            kind: sorted(name for name, entry in shelf.items() if entry.provider == provider)
-            for kind, shelf in shelves.items()
+            kind: sorted(name for name, entry in entries.items() if entry.provider == provider)
+            for kind, entries in by_kind.items()
         }
         return {kind: offered for kind, offered in names.items() if offered}
 
@@ -108,28 +108,28 @@ class Registry:
             name = getattr(cls, "name", "")
             self.broken.append(Broken(provider, *problem, offers=name if isinstance(name, str) else ""))
             return
-        shelf = self._shelf(hook)
-        if cls.name in shelf and shelf[cls.name].provider != provider:
-            self.clashes[cls.name] = (shelf[cls.name].provider, provider)
+        entries = self._entries_of(hook)
+        if cls.name in entries and entries[cls.name].provider != provider:
+            self.clashes[cls.name] = (entries[cls.name].provider, provider)
             self.broken.append(
                 Broken(
                     provider,
-                    f"'{cls.name}' is also offered by {shelf[cls.name].provider.label}",
+                    f"'{cls.name}' is also offered by {entries[cls.name].provider.label}",
                     "rename one of them or uninstall one of the plugins",
                     cls.name,
                 )
             )
             return
-        shelf[cls.name] = Entry(cls, cls.name, cls.name, provider=provider)
+        entries[cls.name] = Entry(cls, cls.name, cls.name, provider=provider)
 
-    def _shelf(self, hook: str) -> dict[str, Entry[Any]]:
-        shelves: dict[str, dict[str, Entry[Any]]] = {
+    def _entries_of(self, hook: str) -> dict[str, Entry[Any]]:
+        by_hook: dict[str, dict[str, Entry[Any]]] = {
             "benchbox_denoisers": self.denoisers,
             "benchbox_noise_models": self.noise_models,
             "benchbox_datasets": self.datasets,
             "benchbox_metrics": self.metrics,
         }
-        return shelves[hook]
+        return by_hook[hook]
 
     def add(self, provider: Provider) -> None:
         """Load one plugin and add what it offers; errors are recorded in `broken`, never raised."""

@@ -22,7 +22,7 @@ ASIDE = "set-aside"
 FOLDERS = re.compile(rf"logs|outcomes|timing|previews|ceiling|scores(?:/[0-9a-f]{{16}})?|{ASIDE}")
 KEY = re.compile(r"[0-9a-f]{16}")
 SHARD = re.compile(r"([0-9]{8})-([0-9]{8})\.parquet")
-_STRANGE = re.compile(r"[^a-z0-9_-]")
+_NOT_A_NAME = re.compile(r"[^a-z0-9_-]")
 _LONGEST = 64
 
 
@@ -34,7 +34,7 @@ def new_run_id() -> str:
 
 def timing_key(denoiser: str) -> str:
     """File name for a denoiser: its readable name and a digest of its canonical specification."""
-    return f"{_STRANGE.sub('_', denoiser.partition(':')[0])[:_LONGEST]}-{digest(denoiser)}"
+    return f"{_NOT_A_NAME.sub('_', denoiser.partition(':')[0])[:_LONGEST]}-{digest(denoiser)}"
 
 
 def noise_key(noise: str) -> str:

@@ -19,7 +19,7 @@ from benchbox.records.run import Provider
 from benchbox.records.specs import configure
 from benchbox.registry import load_module
 from benchbox.system.program import parent_connection
-from benchbox.testing.threads_at_work import BusyThreads
+from benchbox.testing.threads_at_work import RunningThreads
 
 _MIB = 2**20
 _BUDGET_S = 0.5
@@ -47,7 +47,7 @@ class FreshReport:
     """What was measured.
 
     The times are processor seconds: importing and constructing, `setup`, the first call, and the median of later calls
-    with one image. `busy` is the typical number of running threads during calls with the whole stack, `threads` the
+    with one image. `running` is the typical number of running threads during calls with the whole stack, `threads` the
     number of threads left alive. `memory_mb` is the resident memory added in MiB, `grown_mb` the part of it added
     from the fifth of `calls` calls on. `alone` and `denoised` are the results for one image and for the stack.
     """
@@ -56,7 +56,7 @@ class FreshReport:
     setup_s: float
     first_s: float
     call_s: float
-    busy: float
+    running: float
     threads: int
     memory_mb: float
     grown_mb: float
@@ -85,7 +85,7 @@ def observe(task: FreshTask) -> FreshReport:
     _, calls_s, _, alone = _repeat(denoiser, *first_image, process)
     _call(denoiser, task.noisy, task.sigma)
     settled, stack_s, grown, denoised = _repeat(denoiser, task.noisy, task.sigma, process)
-    busy = _running_threads(denoiser, task.noisy, task.sigma, float(np.median(stack_s)))
+    running = _running_threads(denoiser, task.noisy, task.sigma, float(np.median(stack_s)))
 
     changed = []
     if not _same_state(numpy_state, np.random.get_state()):  # noqa: NPY002
@@ -97,7 +97,7 @@ def observe(task: FreshTask) -> FreshReport:
         setup_s=ready - made,
         first_s=first - ready,
         call_s=float(np.median(calls_s)),
-        busy=busy,
+        running=running,
         threads=max(0, process.num_threads() - threads),
         memory_mb=max(0, settled - memory) / _MIB,
         grown_mb=grown / _MIB,
@@ -147,11 +147,11 @@ def _running_threads(denoiser: Denoiser, noisy: Images, sigma: Sigma | None, cal
         noisy, sigma = np.tile(noisy, (often, 1, 1)), None if sigma is None else np.tile(sigma, often)
         _call(denoiser, noisy, sigma)  # some libraries compile or plan for each new size
     until = time.perf_counter() + _WATCH_S
-    with BusyThreads() as busy:
+    with RunningThreads() as running:
         _call(denoiser, noisy, sigma)
         while time.perf_counter() < until:
             _call(denoiser, noisy, sigma)
-    return busy.typical
+    return running.typical
 
 
 def _same_state(before: Any, after: Any) -> bool:

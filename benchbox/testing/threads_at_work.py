@@ -15,7 +15,7 @@ _EVERY_S = 0.002
 _SHARE = 0.6
 
 
-class BusyThreads:
+class RunningThreads:
     """Samples the number of running threads while its ``with`` block lasts.
 
     Threads that wait for a core count as running, so other load on the machine does not change the figure. Another
@@ -28,7 +28,7 @@ class BusyThreads:
 
     typical: float = 0.0
 
-    def __enter__(self) -> BusyThreads:
+    def __enter__(self) -> RunningThreads:
         """Start sampling."""
         self._watcher: subprocess.Popen[bytes] | None = None
         if _TASKS.is_dir():

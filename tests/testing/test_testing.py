@@ -327,6 +327,6 @@ def test_threads_are_counted_where_the_system_does_not_tell_their_state(monkeypa
             pass
 
     monkeypatch.setattr(busy, "_TASKS", Path("/nowhere"))
-    with busy.BusyThreads() as counted:
+    with busy.RunningThreads() as counted:
         work()
     assert 0 < counted.typical < 1.5

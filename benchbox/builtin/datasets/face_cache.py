@@ -123,8 +123,8 @@ class FaceCache:
             hint=f"check the disk, which may be full or failing, or set {CACHE_VARIABLE} to a folder on another one",
         )
 
-    def _path(self, key: str, ending: str) -> Path:
-        return self.folder.path / f"{key}.{ending}"
+    def _path(self, key: str, extension: str) -> Path:
+        return self.folder.path / f"{key}.{extension}"
 
 
 def _npy_header(count: int) -> bytes:

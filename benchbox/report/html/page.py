@@ -51,7 +51,7 @@ from benchbox.system.text import printable
 FEW_IMAGES = 30
 
 
-def trust_of(board: Leaderboard, record: RunRecord) -> tuple[str, ...]:
+def reliability_of(board: Leaderboard, record: RunRecord) -> tuple[str, ...]:
     """State how far the figures of a run can be trusted, in one or two sentences each."""
     protocol = record.protocol
     statements = [
@@ -140,7 +140,7 @@ def render_page(store: RunStore, board: Leaderboard) -> str:
         board=board,
         ranked_by=metric_title(board.sort_metric),
         facts=facts_of(board),
-        trust=trust_of(board, store.record),
+        trust=reliability_of(board, store.record),
         advice=advice_of(board),
         legend=legend_of(board).removeprefix("* best ranked row in the column; "),
         columns=_columns(board),
