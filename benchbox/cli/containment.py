@@ -62,5 +62,7 @@ def interruptible(continuation: Callable[[], str] = str) -> Iterator[None]:
         sys.exit(130)
     finally:
         for number, handler in before.items():
-            # After an interrupt only the message is left to print; a second one must not suppress it.
-            signal.signal(number, signal.SIG_IGN if interrupted else handler)
+            # After an interrupt only the message is left to print; a second one must not suppress it. What an inner
+            # block ignores for that reason stays ignored until the process has ended.
+            if signal.getsignal(number) is interrupt:
+                signal.signal(number, signal.SIG_IGN if interrupted else handler)

@@ -118,9 +118,9 @@ def test_large_images_of_several_sizes_are_cut(benchbox: Command, tmp_path: Path
     np.testing.assert_allclose(pictures["clean"][place], whole[52:148, 102:198] / 255, atol=5e-4)
     board = build_leaderboard(store)
     page = write_html(store, board).read_text(encoding="utf-8")
-    words = "Of a large image only the middle is shown; its scores are of the whole."
+    words = "Large images are cropped to their centre; their scores cover the whole image."
     assert page.count(words) == 1
-    assert "From the pictures of 3 images only" in page
-    assert "Large images take part by their middle; the leaderboard scores the whole." in page
+    assert "Based on the stored pictures of only 3 images" in page
+    assert "Large images are cropped to their centre; the leaderboard scores the whole image." in page
     assert words in benchbox("show").stdout
     assert words in draw_grid(read_shown(store, board, "", "")).texts[0].get_text().replace("\n", " ")

@@ -236,7 +236,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         ("import no_such_module", "ModuleNotFoundError"),
         ("import os; os.abort()", "SIGABRT"),
         ("import time; time.sleep(60)", "no answer within 3 s"),
-        ("x = 1", "it offers no denoiser"),
+        ("x = 1", "the plugin offers no denoiser"),
     ],
 )
 def test_a_file_that_does_not_load_gets_a_card(text: str, seen: str, benchbox: Command, tmp_path: Path) -> None:
