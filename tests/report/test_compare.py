@@ -46,7 +46,7 @@ def make_run(
         metrics=(PSNR, MSE),
         run_id=f"2026010{number}-030405-000abcd",
         data=DataRecord("fer2013", "PublicTest", len(ids), "48x48", f"{ids}"),
-        cells=tuple(Cell(f"{number}{place:07x}", label, noise) for place, label in enumerate(gains)),
+        cells=tuple(Cell(f"{number}{place:015x}", label, noise) for place, label in enumerate(gains)),
     )
     record = changed(record, **changes)
     store = RunStore.create(folder, record, {"id": np.array([f"i{number:05d}" for number in ids])})
