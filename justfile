@@ -3,7 +3,7 @@
 _list:
     @just --list --unsorted
 
-# the fast tests: 90 seconds on two cores
+# the fast tests: about three minutes on two cores
 test *arguments:
     pytest -n auto {{ arguments }}
 
