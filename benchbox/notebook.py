@@ -95,6 +95,7 @@ def run(
     timing: bool = True,
     threads: int = 1,
     batch: int = 64,
+    timing_budget_s: float = 10.0,
     timeout_s: float = 600.0,
     memory_gb: float | None = None,
     previews: int = 4,
@@ -143,7 +144,9 @@ def run(
     threads : int
         Threads a denoiser may use while timed.
     batch : int
-        Images per call when measuring throughput.
+        Images per call when measuring throughput, at most; large or slow ones go in smaller batches.
+    timing_budget_s : float
+        Longest time in seconds for timing one denoiser after its cold start; it ends sooner if p50 is precise.
     timeout_s : float
         Time limit in seconds for one shard of images, or for timing one denoiser.
     memory_gb : float, optional
@@ -186,6 +189,7 @@ def run(
         timing=timing,
         threads=threads,
         batch=batch,
+        timing_budget_s=timing_budget_s,
         timeout_s=timeout_s,
         memory_gb=memory_gb,
         previews=previews,

@@ -176,7 +176,7 @@ def _run_option(name: str, **changes: Any) -> Callable[[F], F]:
         attributes["type"] = click.Path(path_type=Path)
         attributes["default"] = default or None
     elif name.endswith("_s"):
-        attributes |= {"type": Duration(), "default": duration_text(RunOptions().timeout_s), "metavar": None}
+        attributes |= {"type": Duration(), "default": duration_text(getattr(RunOptions(), name)), "metavar": None}
     elif get_origin(_TYPES[name]) is Literal:
         attributes["type"] = click.Choice(kinds)
     elif kind is int:

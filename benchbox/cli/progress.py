@@ -103,7 +103,9 @@ class Display:
         tasks = self._progress.tasks
         task = next((task for task in tasks if not task.finished), tasks[-1])
         share = f", {task.percentage:.0f} %" if task.total else ""
-        self.say(f"{task.description}{share} {task.fields['speed']}".rstrip())
+        seconds = task.time_remaining if task.fields["left"] is None else task.fields["left"]
+        left = f", about {seconds:.0f} s left" if seconds else ""
+        self.say(f"{task.description}{share} {task.fields['speed']}".rstrip() + left)
 
 
 class RunProgress(Display):

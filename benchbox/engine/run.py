@@ -179,6 +179,7 @@ def _time_all(
             indices,
             batch=record.options.batch,
             threads=record.options.threads,
+            budget_s=record.options.timing_budget_s,
             limits=limits,
             log=store.log_file(denoiser.spec, "timing"),
         )

@@ -20,7 +20,6 @@ from benchbox.builtin.noise import Composed
 from benchbox.builtin.seeding import add_noise, apply_protocol
 from benchbox.builtin.sigma import estimate_sigma
 from benchbox.engine.content import require_same_content
-from benchbox.engine.data import open_data
 from benchbox.records.run import DataRequest, Knowledge, NoiseRecord, PluginSpec, Protocol, decode
 from benchbox.registry import load_plugin
 from benchbox.store import IMAGE
@@ -194,6 +193,8 @@ def make_noise(parts: tuple[PluginSpec, ...]) -> NoiseModel:
 
 @functools.lru_cache(maxsize=1)
 def _open(request: DataRequest, dataset: PluginSpec, fingerprint: str) -> ImageSet:
+    from benchbox.engine.data import open_data  # here, because a timing process never needs it
+
     opener: Dataset = load_plugin(dataset, "benchbox_datasets").make()
     images = open_data(request, {dataset.name: opener})
     if images.fingerprint != fingerprint:

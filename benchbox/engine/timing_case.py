@@ -17,14 +17,13 @@ import pytest
 from benchbox.api.arrays import Images, Sigma
 from benchbox.api.denoiser import Denoiser
 from benchbox.engine.content import require_same_content
+from benchbox.engine.sampling import CHUNKS, SIZES, Sampling, Size
 from benchbox.engine.shard import check_denoised, new_denoiser
 from benchbox.engine.timing import TASK_VARIABLE, TimingTask
 from benchbox.engine.worker import failure_of
 from benchbox.records.run import Timing, decode
 
 _MIB = 2**20
-_ROUNDS = 20, 1000
-_WARM_UPS = 3
 
 
 class _Subject:
@@ -47,6 +46,8 @@ class _Subject:
         check_denoised(denoised, first.shape)
         require_same_content(task.denoiser.plugin, self.denoiser)
         self.cold = made - start, ready - made, done - ready
+        self.ready = done
+        self.sampling = Sampling(self.noisy[0].size, task.batch, task.budget_s, done - ready, self.samples_ms)
 
     def stack(self, batch: int) -> tuple[Images, Sigma | None]:
         """A private copy of the first images, and of the noise level that the denoiser receives."""
@@ -61,7 +62,7 @@ class _Subject:
             shape=(height, width),
             noise=self.task.noise,
             threads=self.task.threads,
-            batch=self.task.batch,
+            batch=self.sampling.batch if self.sampling.batch in self.samples_ms else 1,
             import_s=import_s,
             setup_s=setup_s,
             first_s=first_s,
@@ -73,46 +74,38 @@ class _Subject:
 
 @pytest.fixture(scope="module")
 def subject() -> Any:
-    """Set up the denoiser; write the result once everything is timed or something fails."""
+    """Set up the denoiser; write why, if that fails."""
     task = decode(TimingTask, json.loads(Path(os.environ[TASK_VARIABLE]).read_text(encoding="utf-8")))
     try:
-        made = _Subject(task)
+        return _Subject(task)
     except BaseException as error:
         _write(task, asdict(failure_of(error)))
         raise
-    yield made
-    if made.samples_ms:
-        _write(task, asdict(made.timing()))
 
 
-@pytest.mark.parametrize(("share", "time_share"), [(0, 1.0), (0.5, 0.4), (1, 1.0)], ids=["one", "some", "batch"])
-def test_time(subject: _Subject, share: float, time_share: float, benchmark: Any) -> None:
-    """Sample calls of one batch size, without the copying of the input.
-
-    The middle size, the geometric mean of the others, shows how a denoiser scales and takes less of the time.
-    """
-    batch = round(subject.task.batch**share)
-    if batch in subject.samples_ms:
-        pytest.skip("a batch of this size is timed already")
+@pytest.mark.parametrize("chunk", range(len(CHUNKS)))
+@pytest.mark.parametrize("size", SIZES)
+def test_time(subject: _Subject, size: Size, chunk: int, benchmark: Any) -> None:
+    """Sample some more calls of one batch size, without the copying of the input, unless enough is known."""
+    sampling = subject.sampling
+    batch, rounds = sampling.images(size), sampling.rounds(size, chunk, time.perf_counter() - subject.ready)
+    if not rounds:
+        pytest.skip("enough is known, or the time is up")
     try:
-        start = time.perf_counter()
-        subject.denoiser.denoise(*subject.stack(batch))
-        call_s = time.perf_counter() - start
-        low, high = _ROUNDS
-        rounds = int(min(high, max(low, time_share * subject.task.budget_s / max(call_s, 1e-9))))
         denoised = benchmark.pedantic(
             subject.denoiser.denoise,
             setup=lambda: (subject.stack(batch), {}),
             rounds=rounds,
-            warmup_rounds=_WARM_UPS,
+            warmup_rounds=sampling.warm_ups(size, chunk),
             iterations=1,
         )
         check_denoised(denoised, subject.noisy[:batch].shape)
     except BaseException as error:
-        subject.samples_ms.clear()
         _write(subject.task, asdict(failure_of(error)))
-        raise
-    subject.samples_ms[batch] = [1e3 * seconds for seconds in benchmark.stats.stats.data]
+        pytest.exit("the denoiser failed")
+    subject.samples_ms.setdefault(batch, []).extend(1e3 * seconds for seconds in benchmark.stats.stats.data)
+    # Written each time, so that what is known outlives a process that exceeds its time limit.
+    _write(subject.task, asdict(subject.timing()))
 
 
 def _peak_mb() -> float:

@@ -230,7 +230,22 @@ class RunOptions:
     )
     batch: int = field(
         default=64,
-        metadata=_shown("--batch", TIMING, "Images per call when measuring throughput.", metavar="N", least=1),
+        metadata=_shown(
+            "--batch",
+            TIMING,
+            "Images per call when measuring throughput, at most; large or slow ones go in smaller batches.",
+            metavar="N",
+            least=1,
+        ),
+    )
+    timing_budget_s: float = field(
+        default=10.0,
+        metadata=_shown(
+            "--timing-budget",
+            TIMING,
+            "Longest time for timing one denoiser after its cold start; it ends sooner if p50 is precise.",
+            least=0,
+        ),
     )
     timeout_s: float = field(
         default=600.0,

@@ -213,6 +213,8 @@ class Speed:
     ----------
     latency_p50_ms, latency_p90_ms, latency_p99_ms : float
         Quantiles of the latency of one image, in milliseconds.
+    latency_p50_within : float
+        Half the width of the 95 % interval of p50, relative to p50; NaN for fewer than 6 samples.
     samples : int
         Latency samples taken.
     throughput : float
@@ -228,6 +230,7 @@ class Speed:
     latency_p50_ms: float
     latency_p90_ms: float
     latency_p99_ms: float
+    latency_p50_within: float
     samples: int
     throughput: float
     batch: int

@@ -368,7 +368,7 @@ def _machines_caveat(first: RunStore, second: RunStore) -> str:
 def _task_caveat(first: RunStore, second: RunStore) -> str:
     """Why latencies are not comparable even on one machine; empty if they are."""
     tasks = [
-        {(timing.shape, timing.threads, timing.batch) for timing in _timings(store).values()}
+        {(timing.shape, timing.threads, store.record.options.batch) for timing in _timings(store).values()}
         for store in (first, second)
     ]
     for store, task in zip((first, second), tasks, strict=True):

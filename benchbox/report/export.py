@@ -107,7 +107,7 @@ def render_csv(board: Leaderboard) -> str:
 
     Text that a spreadsheet would take for a formula is prefixed with ``'``.
     """
-    speed = [*SPEED_COLUMNS, "threads", "batch"] if board.timing else []
+    speed = [*SPEED_COLUMNS, "latency_p50_within", "samples", "threads", "batch"] if board.timing else []
     scores = [f"{metric.label}{part}" for metric in board.metrics for part in ("", "_low", "_high")]
     versus = ["to_best", "to_best_low", "to_best_high", "to_best_p"]
     texts = ["knew", "trained_on", "tuned_on", "leak", "status", "reason"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -128,6 +129,7 @@ def make_row(
         leak=training_overlap(record.data, outcome) if outcome else "",
         cautions=(
             *([denoiser.notice] if denoiser.notice else ()),
+            *([f"{timing.reason}, but its p50 was known by then"] if speed and timing and timing.reason else ()),
             *(cautions_of(record.data, outcome) if outcome else ()),
         ),
         is_floor=denoiser.is_floor,
@@ -144,6 +146,7 @@ def speed_of(timing: Timing) -> Speed | None:
         latency_p50_ms=latency.p50,
         latency_p90_ms=latency.p90,
         latency_p99_ms=latency.p99,
+        latency_p50_within=latency.within,
         samples=latency.samples,
         throughput=1000 * timing.batch / latency_of(batch).p50,
         batch=timing.batch,
@@ -195,10 +198,17 @@ def make_header(record: RunRecord, timings: Mapping[str, Timing]) -> Header:
 
 
 def _timing_words(record: RunRecord, timings: Mapping[str, Timing]) -> str:
-    for timing in timings.values():
-        if timing.status == "ok":
-            threads = f"{timing.threads} thread{'s' if timing.threads != 1 else ''}"
-            size = f"{timing.shape[0]}x{timing.shape[1]}"
-            noise = record.noise_label(timing.noise)
-            return f"one fresh process per denoiser, {threads}, {size} images of {noise}, batch {timing.batch}"
+    timed = {name: timing for name, timing in timings.items() if timing.status == "ok" and timing.samples_ms.get(1)}
+    within = {name: latency_of(timing.samples_ms[1]).within for name, timing in timed.items()}
+    few = [record.denoiser_label(name) for name, width in within.items() if math.isnan(width)]
+    widest = max((width for width in within.values() if not math.isnan(width)), default=math.nan)
+    precise = "" if math.isnan(widest) else f", p50 within {100 * widest:.2g} % or better"
+    precise += f" (fewer than 6 calls: {', '.join(few)})" if few else ""
+    for timing in timed.values():
+        threads = f"{timing.threads} thread{'s' if timing.threads != 1 else ''}"
+        size = f"{timing.shape[0]}x{timing.shape[1]}"
+        noise = record.noise_label(timing.noise)
+        batches = sorted({timing.batch for timing in timed.values()})
+        batch = f"batch {batches[0]}" if len(batches) == 1 else f"batches {batches[0]} to {batches[-1]}"
+        return f"one fresh process per denoiser, {threads}, {size} images of {noise}, {batch}{precise}"
     return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,7 @@ class Latency:
     p90: float
     p99: float
     samples: int
+    within: float  # half the width of the 95 % interval of p50, relative to p50; NaN for fewer than 6 samples
 
 
 PERFECT_DB = 100.0
@@ -86,8 +88,27 @@ def average_repeats(columns: Mapping[str, NDArray[Any]], repeats: int) -> dict[s
 
 def latency_of(samples_ms: Sequence[float]) -> Latency:
     """Quantiles of latency samples."""
-    p50, p90, p99 = np.percentile(np.asarray(samples_ms, dtype=np.float64), (50, 90, 99))
-    return Latency(float(p50), float(p90), float(p99), len(samples_ms))
+    ordered = np.sort(np.asarray(samples_ms, dtype=np.float64))
+    p50, p90, p99 = np.percentile(ordered, (50, 90, 99))
+    first = median_rank(len(ordered))
+    within = float(ordered[-first] - ordered[first - 1]) / 2 / float(p50) if first else math.nan
+    return Latency(float(p50), float(p90), float(p99), len(ordered), within)
+
+
+@functools.cache
+def median_rank(count: int) -> int:
+    """Rank of the sample at which the 95 % interval of the median begins; the interval ends at that rank from the top.
+
+    Exact for any distribution: each sample is below the median with probability one half. 0 for fewer than 6 samples,
+    of which even the extremes cover the median less often.
+    """
+    below, rank = 0.5**count, 0  # probability that at most `rank` samples are below the median
+    term = below
+    while below <= 0.025:
+        rank += 1
+        term *= (count - rank + 1) / rank
+        below += term
+    return rank
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ OTHERS: dict[str, Any] = {
     "timing": False,
     "threads": 2,
     "batch": 8,
+    "timing_budget_s": 2.0,
     "timeout_s": 90.0,
     "memory_gb": 1.5,
     "previews": 1,
