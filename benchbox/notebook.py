@@ -85,6 +85,7 @@ def run(
     limit: int | None = None,
     skip_bad: bool = False,
     keep_duplicates: bool = False,
+    white: int | None = None,
     seed: int = 0,
     clip: bool = False,
     quantize: bool = False,
@@ -127,6 +128,8 @@ def run(
         Skip and count images that cannot be decoded.
     keep_duplicates : bool
         Also score images that a denoiser may have seen in training; its row is ranked, with a mark.
+    white : int, optional
+        Grey level of white in 16-bit images, such as 4095 for 12-bit data; 65535 by default.
     seed : int
         Random seed for noise and sampling.
     clip, quantize : bool
@@ -179,6 +182,7 @@ def run(
         limit=limit,
         skip_bad=skip_bad,
         keep_duplicates=keep_duplicates,
+        white=white,
         seed=seed,
         clip=clip,
         quantize=quantize,

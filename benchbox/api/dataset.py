@@ -13,6 +13,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images
+from benchbox.api.errors import BenchboxError
 
 
 def fingerprint_of(ids: Iterable[str], digests: Iterable[str]) -> str:
@@ -152,6 +153,21 @@ class Dataset(ABC):
     def training_hashes(self) -> Path | None:
         """Path of hashes of the `fitted` split, None if there are none; a run leaves out images that match one."""
         return None
+
+    def scaled(self, white: int) -> Dataset:
+        """Return this data set with another grey level of white, for files that do not use their full depth.
+
+        Parameters
+        ----------
+        white : int
+            Grey level that becomes 1.0, such as 4095 for 12-bit data in 16-bit files.
+
+        Raises
+        ------
+        BenchboxError
+            The data set has a fixed grey level of white; this is the default.
+        """
+        raise BenchboxError(f"{self.name} has a fixed grey level of white", hint="omit --white")
 
     @abstractmethod
     def recognises(self, path: Path) -> bool:

@@ -34,13 +34,16 @@ def open_images(
     skip_bad: bool,
     datasets: Mapping[str, Dataset],
     keep_duplicates: bool = False,
+    white: int | None = None,
 ) -> ImageSet:
     """Open images, without a path those of the built-in sample; without `dataset` its type is detected.
 
     An empty `split` means the data set's default. `limit` images are drawn with `seed`, all if it is None.
-    `keep_duplicates` keeps images that a denoiser may have seen in training.
+    `keep_duplicates` keeps images that a denoiser may have seen in training. `white` is the grey level of white.
     """
     chosen = choose_dataset(path, dataset, datasets)
+    if white is not None:
+        chosen = chosen.scaled(white)
     images = chosen.load(path, split=split, skip_bad=skip_bad)
     if not keep_duplicates:
         images = without_seen(images, chosen, path, skip_bad=skip_bad)
@@ -68,7 +71,7 @@ def choose_dataset(path: Path | None, dataset: str | None, datasets: Mapping[str
         refuse_known_mistakes(path, read_head(path))
     raise BenchboxError(
         f"{path} is not a known type of data set (tried {', '.join(sorted(datasets))})",
-        hint="give fer2013.csv, a folder of PNG, JPEG, TIFF or BMP files, or nothing for the built-in sample",
+        hint="give fer2013.csv, a folder of images, or nothing for the built-in sample",
     )
 
 
@@ -100,6 +103,7 @@ def open_data(request: DataRequest, datasets: Mapping[str, Dataset]) -> ImageSet
         seed=request.seed,
         skip_bad=request.skip_bad,
         keep_duplicates=request.keep_duplicates,
+        white=request.white,
         datasets=datasets,
     )
 

@@ -93,6 +93,7 @@ def tune(config: TuneConfig, on_event: Callable[[Event], None]) -> TuneResult:
         seed=config.protocol.seed,
         skip_bad=request.skip_bad,
         keep_duplicates=request.keep_duplicates,
+        white=request.white,
         clip=config.protocol.clip,
         quantize=config.protocol.quantize,
         sigma=config.protocol.sigma,

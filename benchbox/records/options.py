@@ -70,6 +70,8 @@ class DataRequest:
         Whether images that cannot be decoded are left out.
     keep_duplicates : bool
         Whether images stay that a denoiser may have seen in training.
+    white : int or None
+        Grey level that becomes 1.0 in 16-bit files; None for 65535.
     """
 
     dataset: str = ""
@@ -79,6 +81,7 @@ class DataRequest:
     seed: int = 0
     skip_bad: bool = False
     keep_duplicates: bool = False
+    white: int | None = None
 
 
 @dataclass(frozen=True)
@@ -194,6 +197,18 @@ class RunOptions:
             "Also score images that a denoiser may have seen in training; its row is ranked, with a mark.",
         ),
     )
+    white: int | None = field(
+        default=None,
+        metadata=_shown(
+            "--white",
+            DATA,
+            "Grey level of white in 16-bit images, such as 4095 for 12-bit data.",
+            metavar="N",
+            least=1,
+            most=65535,
+            otherwise="65535",
+        ),
+    )
     seed: int = field(
         default=0, metadata=_shown("--seed", NOISE, "Random seed for noise and sampling.", metavar="N", least=0)
     )
@@ -292,7 +307,14 @@ class RunOptions:
     def request(self) -> DataRequest:
         """Which images to open."""
         return DataRequest(
-            self.dataset, self.data, self.split, self.limit, self.seed, self.skip_bad, self.keep_duplicates
+            self.dataset,
+            self.data,
+            self.split,
+            self.limit,
+            self.seed,
+            self.skip_bad,
+            self.keep_duplicates,
+            self.white,
         )
 
     @property

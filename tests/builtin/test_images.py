@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 
 from benchbox import BenchboxError, ImageSet
 from benchbox.builtin.datasets import image_files, images
-from benchbox.builtin.datasets.image_files import UnreadableImage, claimed_size, decode
+from benchbox.builtin.datasets.image_files import decode
+from benchbox.builtin.datasets.image_headers import UnreadableImage, read_header
 from benchbox.builtin.datasets.images import ImageFolder
+from benchbox.builtin.datasets.sample import Sample
 from benchbox.builtin.datasets.sniff import read_head
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
@@ -222,7 +224,7 @@ def test_an_image_that_does_not_decode(
         assert "--skip-bad" in caught.value.hint
     found = load(root, skip_bad=True)
     assert found.ids == (f"good{suffix}",)
-    assert any(f"damaged: 1 of 2 images skipped, first deep/bad{suffix}" in note for note in found.notes)
+    assert any(f"skipped: 1 of 2 images, first deep/bad{suffix}" in note for note in found.notes)
     (root / f"good{suffix}").unlink()
     with pytest.raises(BenchboxError, match="no image of 1 can be decoded"):
         load(root, skip_bad=True)
@@ -273,7 +275,19 @@ def test_any_picture_that_is_written_is_read_as_it_was(
 
 @given(
     st.binary(max_size=200),
-    st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"BM", b"II*\0", b"MM\0+", b"II+\0"]),
+    st.sampled_from(
+        [
+            b"",
+            b"\x89PNG\r\n\x1a\n",
+            b"\xff\xd8",
+            b"BM",
+            b"II*\0",
+            b"MM\0+",
+            b"II+\0",
+            b"RIFF1234WEBPVP8X",
+            b"P5 2 2 99\n",
+        ]
+    ),
 )
 def test_any_bytes_are_a_picture_or_refused(data: bytes, start: bytes) -> None:
     try:
@@ -284,7 +298,7 @@ def test_any_bytes_are_a_picture_or_refused(data: bytes, start: bytes) -> None:
         assert picture.grey.ndim == 2
 
 
-@given(st.data(), st.sampled_from([".png", ".jpg", ".tif", ".bmp"]))
+@given(st.data(), st.sampled_from([".png", ".jpg", ".tif", ".bmp", ".webp", ".pgm"]))
 def test_a_picture_of_which_any_bytes_are_changed_is_a_picture_or_refused(data: st.DataObject, suffix: str) -> None:
     picture = np.arange(30 * 20, dtype=np.uint8).reshape(30, 20)
     whole = bytearray(bytes(cv2.imencode(suffix, picture)[1]))
@@ -330,7 +344,8 @@ def jpeg_that_claims(width: int, height: int) -> bytes:
 def test_a_picture_that_claims_to_be_huge(root: Path, suffix: str, make: Callable[[int, int], bytes]) -> None:
     path = root / f"bomb{suffix}"
     path.write_bytes(make(60_000, 50_000))
-    assert claimed_size(path.read_bytes()) == (60_000, 50_000)
+    header = read_header(path.read_bytes())
+    assert (header.width, header.height) == (60_000, 50_000)
     with pytest.raises(BenchboxError, match="60000 x 50000 pixels"):
         load(root)
 
@@ -377,9 +392,13 @@ def test_floating_point_pictures_are_refused(root: Path) -> None:
         load(root)
 
 
-def test_another_format_under_a_known_name(root: Path, photograph: NDArray[np.uint8]) -> None:
-    save(root / "a.webp", photograph).rename(root / "a.png")
-    with pytest.raises(BenchboxError, match="not PNG, JPEG, TIFF or BMP"):
+def test_another_format_under_a_known_name(root: Path) -> None:
+    (root / "a.png").write_bytes(b"\0\0\0\x1cftypheic" + bytes(100))
+    with pytest.raises(BenchboxError, match="its content is HEIC, not PNG, JPEG, TIFF") as caught:
+        load(root)
+    assert caught.value.hint.startswith("convert it to PNG")
+    (root / "a.png").write_bytes(b"GIF89a" + bytes(100))
+    with pytest.raises(BenchboxError, match="its content is not PNG, JPEG, TIFF, BMP, WebP"):
         load(root)
 
 
@@ -393,13 +412,177 @@ def test_folders_without_images_and_wrong_requests(root: Path, tmp_path: Path) -
     assert not ImageFolder().recognises(root)
     with pytest.raises(BenchboxError, match="no image") as caught:
         load(root)
-    assert ".tiff" in caught.value.hint
+    assert "PNG, JPEG, TIFF" in caught.value.hint
     with pytest.raises(BenchboxError, match="no such file"):
         load(tmp_path / "gone")
     with pytest.raises(BenchboxError, match="no split 'test'"):
         ImageFolder().load(root, split="test")
     with pytest.raises(BenchboxError, match="needs a folder"):
         ImageFolder().load(None)
+
+
+# --- formats that are not read, and files that are sound after all
+
+
+@pytest.mark.parametrize("name", ["a.webp", "a.ppm", "a.pnm"])
+def test_more_formats(root: Path, photograph: NDArray[np.uint8], name: str) -> None:
+    if name == "a.webp":
+        data = cv2.imencode(".webp", photograph[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 101])[1]  # 101: without loss
+        (root / name).write_bytes(bytes(data))
+    else:
+        save(root / name, photograph)
+    found = load(root)
+    assert found.shapes.tolist() == [[60, 83]]
+    assert np.abs(one(found) * 255 - luminance(photograph)).max() <= 0.51
+    assert "colour: 1 of 1 images" in found.notes[0]
+    (root / name).unlink()
+    save(root / name.replace("ppm", "pgm"), photograph[..., 0])
+    assert not load(root).notes  # WebP stores grey as three equal channels, which is no colour
+
+
+def test_headers_of_webp(photograph: NDArray[np.uint8]) -> None:
+    lossy = bytes(cv2.imencode(".webp", photograph, [cv2.IMWRITE_WEBP_QUALITY, 80])[1])
+    lossless = bytes(cv2.imencode(".webp", photograph, [cv2.IMWRITE_WEBP_QUALITY, 101])[1])
+    extended = b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0" + bytes([82, 0, 0, 59, 0, 0])
+    for data, paged in ((lossy, False), (lossless, False), (extended, True)):
+        header = read_header(data)
+        assert (header.width, header.height, header.paged) == (83, 60, paged)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"P5\n# made by hand\n3 2\n4095\n" + np.array([0, 1, 2, 3, 2048, 4095], ">u2").tobytes(), 4095),
+        (b"P5 3 2 100\n" + bytes([0, 1, 2, 3, 50, 100]), 100),
+        (b"P2\n3 2\n1000\n0 1 2 3 500 1000\n", 1000),
+    ],
+)
+def test_the_grey_level_of_white_in_a_header(root: Path, data: bytes, expected: int) -> None:
+    (root / "a.pgm").write_bytes(data)
+    found = load(root)
+    levels = np.array([[0, 1, 2], [3, (expected + 1) // 2, expected]])
+    np.testing.assert_allclose(one(found), levels / expected, rtol=1e-6)
+    if data.startswith(b"P2"):
+        return  # OpenCV clips these itself
+    (root / "a.pgm").write_bytes(data.replace(str(expected).encode(), str(expected - 1).encode(), 1))
+    with pytest.raises(BenchboxError, match=f"grey level {expected}, above the {expected - 1}"):
+        load(root)
+
+
+def test_bits_of_a_pbm(root: Path) -> None:
+    (root / "a.pbm").write_bytes(b"P4\n8 2\n\xaa\x55")
+    np.testing.assert_array_equal(one(load(root)), [[0, 1] * 4, [1, 0] * 4])
+
+
+def test_formats_that_are_not_read_are_counted(root: Path, photograph: NDArray[np.uint8]) -> None:
+    save(root / "a.png", photograph)
+    for name in ("1.HEIC", "2.heic", "deep/3.heic", "4.cr2", ".5.cr2"):
+        (root / "deep").mkdir(exist_ok=True)
+        (root / name).write_bytes(b"what only a camera knows")
+    note = "left out: 4 files (3 .heic, 1 .cr2) in formats that are not read; to include them, convert them to PNG"
+    found = load(root)
+    assert found.ids == ("a.png",)
+    assert note in found.notes
+    (root / "a.png").unlink()
+    for path in (root, root / "4.cr2"):
+        assert ImageFolder().recognises(path)
+        with pytest.raises(BenchboxError, match=r"\.cr2\) in formats that are not read, and no other image") as caught:
+            load(path)
+        assert caught.value.hint == ("convert them to PNG; benchbox reads PNG, JPEG, TIFF, BMP, WebP, PGM, PPM or PBM")
+
+
+def test_bytes_after_the_end_of_a_jpeg(root: Path, photograph: NDArray[np.uint8]) -> None:
+    """As in a motion photo, which has a video behind it."""
+    path = save(root / "a.jpg", photograph)
+    whole = path.read_bytes()
+    expected = one(load(root))
+    for more in (bytes(6000), b"\0\0\0\x18ftypmp42" + bytes(range(256)) * 40, whole):
+        path.write_bytes(whole + more)
+        np.testing.assert_array_equal(one(load(root)), expected)
+    thumbnail = b"\xff\xe1" + struct.pack(">H", len(whole) + 2) + whole  # has an end of its own
+    path.write_bytes(whole[:2] + thumbnail + whole[2:])
+    np.testing.assert_array_equal(one(load(root)), expected)
+    for end in (len(whole) - 2, len(whole) // 2):
+        path.write_bytes(whole[:2] + thumbnail + whole[2:end])
+        with pytest.raises(BenchboxError, match="no end-of-image marker"):
+            load(root)
+
+
+def test_what_is_sound_but_not_supported(root: Path, photograph: NDArray[np.uint8]) -> None:
+    grey = np.ascontiguousarray(photograph[..., 0])
+    cases: list[tuple[str, NDArray[Any], dict[str, Any]]] = [
+        ("TIFF with tiles of 16 x 16 pixels", grey, {"tile": (16, 16)}),
+        ("TIFF with LZMA compression", grey, {"compression": "lzma"}),
+        ("TIFF with 5 channels", np.dstack([grey] * 5), {"photometric": "minisblack", "planarconfig": "contig"}),
+        ("TIFF whose samples are not whole numbers", grey.astype(np.float16), {}),
+    ]
+    for what, pixels, options in cases:
+        tifffile.imwrite(root / "a.tif", pixels, **options)
+        with pytest.raises(BenchboxError, match=f"{what} is not supported here; the file may be sound") as caught:
+            load(root)
+        assert caught.value.hint == "convert it to PNG, or skip it with --skip-bad"
+    for options in ({"bigtiff": True}, {"tile": (32, 32)}, {"byteorder": ">"}):
+        tifffile.imwrite(root / "a.tif", grey, **options)
+        np.testing.assert_array_equal(one(load(root)) * np.float32(255), grey)
+
+
+def test_pointers_of_git_lfs(root: Path, photograph: NDArray[np.uint8]) -> None:
+    for name in ("a.png", "b.jpg"):
+        (root / name).write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    with pytest.raises(BenchboxError, match=r"a\.png: a Git LFS pointer, not the image \(1 more cannot") as caught:
+        load(root)
+    assert caught.value.hint == "run 'git lfs pull' in its repository, or skip it with --skip-bad"
+    save(root / "c.png", photograph)
+    assert "skipped: 2 of 3 images, first a.png: a Git LFS pointer, not the image" in load(root, skip_bad=True).notes
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
+def test_a_folder_that_cannot_be_read(root: Path, photograph: NDArray[np.uint8]) -> None:
+    save(root / "a.png", photograph)
+    save(root / "deep/b.png", photograph)
+    (root / "deep").chmod(0)
+    try:
+        with pytest.raises(BenchboxError, match="deep: Permission denied"):
+            load(root)
+    finally:
+        (root / "deep").chmod(0o755)
+
+
+# --- data of fewer bits in 16-bit files
+
+
+@pytest.mark.parametrize(("peak", "bits"), [(200, 8), (1000, 10), (4095, 12), (4096, 14), (16383, 14), (16384, 0)])
+def test_data_of_fewer_bits_are_pointed_out(root: Path, peak: int, bits: int) -> None:
+    picture = np.full((20, 20), peak, np.uint16)
+    picture[0] = 7
+    save(root / "a.png", picture)
+    save(root / "b.png", picture // 2)
+    save(root / "c.png", np.zeros((20, 20), np.uint8))
+    notes = [note for note in load(root).notes if note.startswith("dark:")]
+    if not bits:
+        assert not notes
+        return
+    white = 2**bits - 1
+    assert notes == [
+        f"dark: the largest grey level of the 16-bit images is {peak:,} of 65,535; "
+        f"if they hold {bits}-bit data, score them with --white {white}"
+    ]
+    plain, scaled = load(root), ImageFolder().scaled(white).load(root)
+    assert f"white: grey level {white} of 16-bit images (--white)" in scaled.notes
+    assert not [note for note in scaled.notes if note.startswith("dark:")]
+    assert plain.fingerprint != scaled.fingerprint
+    np.testing.assert_allclose(one(scaled), picture / white, rtol=1e-6)
+    np.testing.assert_array_equal(one(scaled, 2), one(plain, 2))
+    with pytest.raises(BenchboxError, match=rf"--white {peak - 1}: .*a\.png has grey level {peak}"):
+        ImageFolder().scaled(peak - 1).load(root)
+
+
+def test_white_needs_an_image_of_16_bits(root: Path) -> None:
+    save(root / "a.png", np.zeros((20, 20), np.uint8))
+    with pytest.raises(BenchboxError, match=r"--white 4095: .* has no 16-bit image"):
+        ImageFolder().scaled(4095).load(root)
+    with pytest.raises(BenchboxError, match="sample has a fixed grey level of white"):
+        Sample().scaled(4095)
 
 
 # --- cache and memory

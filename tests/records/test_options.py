@@ -36,6 +36,7 @@ OTHERS: dict[str, Any] = {
     "limit": 7,
     "skip_bad": True,
     "keep_duplicates": True,
+    "white": 4095,
     "seed": 3,
     "clip": True,
     "quantize": True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +18,11 @@ from benchbox.builtin.datasets.faces import EMOTIONS, PIXELS, SIDE, SPLITS, UNNA
 from benchbox.builtin.datasets.image_files import (
     HEADER_BYTES,
     Picture,
-    UnreadableImage,
-    claimed_size,
     decode_files,
     is_image_name,
+    is_other_image_name,
 )
+from benchbox.builtin.datasets.image_headers import UnreadableImage, read_header
 from benchbox.system.files import open_regular
 from benchbox.system.text import filename_text, unique_ids
 
@@ -63,6 +63,8 @@ class FaceListing:
     """Digest of names, sizes and timestamps."""
     left_out: dict[str, int]
     """Number of images in each folder whose name is not an emotion."""
+    unread: tuple[str, ...]
+    """Names of files in emotion folders whose format is not read."""
 
     @property
     def merged_tests(self) -> bool:
@@ -116,6 +118,7 @@ def list_faces(root: Path) -> FaceListing:
     both = bool(words & set(_VALIDATION)) and bool(words & set(_TEST))
     faces: list[tuple[str, int, int]] = []
     left_out: dict[str, int] = {}
+    unread: list[str] = []
     hasher = xxhash.xxh3_128()
     for split_folder in folders:
         emotions = _emotion_folders(split_folder, inside_split=split_folder != root)
@@ -129,6 +132,7 @@ def list_faces(root: Path) -> FaceListing:
                     os.fsencode(f"{name}\0{usage} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n")
                 )
                 faces.append((name, emotion, usage))
+            unread += _picture_names(folder, is_other_image_name)
         used = {folder for _, folder in emotions}
         for folder in [split_folder, *_folders(split_folder)]:
             if folder not in used and folder != root and (count := len(_picture_names(folder))):
@@ -138,7 +142,7 @@ def list_faces(root: Path) -> FaceListing:
             f"{root}: no image in its folders", hint="arrange images as train/<emotion>/*.jpg and test/<emotion>/*.jpg"
         )
     names, codes, usages = zip(*sorted(faces), strict=True)
-    return FaceListing(root, names, codes, usages, hasher.hexdigest(), left_out)
+    return FaceListing(root, names, codes, usages, hasher.hexdigest(), left_out, tuple(unread))
 
 
 def open_faces(listing: FaceListing, codes: tuple[int, ...], skip_bad: bool) -> tuple[Faces, tuple[str, ...]]:
@@ -168,7 +172,7 @@ def _decoded(listing: FaceListing, skip_bad: bool, skipped: dict[str, str]) -> I
             if not skip_bad:
                 raise BenchboxError(
                     f"{listing.root / name}: {outcome}",
-                    hint="replace the file or skip it with --skip-bad; for images of any size use --dataset images",
+                    hint=f"{outcome.remedy} or skip it with --skip-bad; for images of any size use --dataset images",
                 )
             skipped[name] = f"{filename_text(name)}: {outcome}"
             continue
@@ -191,6 +195,8 @@ def _face(picture: Picture) -> NDArray[np.uint8]:
         raise UnreadableImage(
             f"{width} x {height} pixels of {8 * picture.grey.itemsize} bits, but a face has {SIDE} x {SIDE} of 8 bits"
         )
+    if picture.white != 255:
+        raise UnreadableImage(f"its white is {picture.white}, but that of a face is 255")
     return picture.grey.reshape(-1).astype(np.uint8)
 
 
@@ -201,9 +207,12 @@ def _folders(path: Path) -> list[Path]:
         raise BenchboxError(f"{path}: {error.strerror or error}", hint="check the folder's permissions") from error
 
 
-def _picture_names(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if is_image_name(entry.name))
+def _picture_names(folder: Path, accepts: Callable[[str], bool] = is_image_name) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if accepts(entry.name))
+    except OSError as error:
+        raise BenchboxError(f"{folder}: {error.strerror}", hint="check the folder's permissions") from error
 
 
 def _split_folders(path: Path) -> list[Path]:
@@ -255,6 +264,7 @@ def _usage(name: str, folder: str, both: bool) -> int:
 def _is_face_sized(path: Path) -> bool:
     try:
         with open_regular(path) as file:
-            return claimed_size(file.read(HEADER_BYTES)) == (SIDE, SIDE)
+            header = read_header(file.read(HEADER_BYTES))
+            return (header.width, header.height) == (SIDE, SIDE)
     except Exception:
         return False

@@ -26,6 +26,7 @@ from benchbox.builtin.datasets.faces import (
     Faces,
     codes_of,
 )
+from benchbox.builtin.datasets.image_files import unread_note
 from benchbox.builtin.datasets.packed_csv import ARCHIVES, open_csv
 from benchbox.builtin.datasets.sniff import read_head, require_exists
 
@@ -114,6 +115,8 @@ class Fer2013(Dataset):
             raise _no_split(path, split, faces)
         jpeg = any(name.lower().endswith((".jpg", ".jpeg")) for name in names)
         notes = _default_note(split, asked) + ((_JPEG_NOTE,) if jpeg else ()) + _left_out(listing.left_out)
+        if listing.unread:
+            notes += (unread_note(listing.unread),)
         return _image_set(faces, rows, split, tuple(names[row] for row in rows), notes)
 
 

@@ -13,13 +13,24 @@ from numpy.typing import NDArray
 from benchbox.api.arrays import Images
 from benchbox.api.dataset import Dataset, ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError
-from benchbox.builtin.datasets.image_files import Picture, UnreadableImage, decode_file, decode_files, is_image_name
+from benchbox.builtin.datasets.image_files import (
+    Picture,
+    decode_file,
+    decode_files,
+    is_image_name,
+    is_other_image_name,
+    unread_files,
+    unread_note,
+)
+from benchbox.builtin.datasets.image_headers import READ, UnreadableImage
 from benchbox.builtin.datasets.sniff import require_exists
 from benchbox.system.cache import CacheFolder
 from benchbox.system.text import filename_text, unique_ids
 
 _KEPT_BYTES = 64 << 20
-_FORMAT = 1
+_FORMAT = 2
+_DEEP = 65535
+_DEPTHS = (8, 10, 12, 14)
 _FACE = (48, 48)
 _NOISY = frozenset({"noisy", "input", "input_crops", "lq", "real", "raw", "low"})
 _CLEAN = frozenset({"clean", "gt", "gt_crops", "target", "target_crops", "reference", "mean", "original", "hr"})
@@ -32,10 +43,13 @@ class _Scan:
     names: list[str] = field(default_factory=list)
     shapes: list[tuple[int, int]] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
+    peaks: list[int] = field(default_factory=list)
+    """Largest grey level of each 16-bit image, 0 of the others."""
     colour: int = 0
     alpha: int = 0
     paged: int = 0
-    skipped: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """What is wrong with an image, and what to do about it."""
 
 
 @dataclass(frozen=True)
@@ -44,26 +58,35 @@ class _ImageFacts:
 
     shape: tuple[int, int]
     digest: str
+    peak: int
     colour: bool
     alpha: bool
     paged: bool
 
 
 class ImageFolder(Dataset):
-    """One PNG, JPEG, TIFF or BMP file, or all of them in a folder and its subfolders.
+    """One PNG, JPEG, TIFF, BMP, WebP, PGM, PPM or PBM file, or all of them in a folder and its subfolders.
 
-    Grey levels are divided by 255 (8 bit) or 65535 (16 bit). Colour is converted to luminance, Y = 0.299 R + 0.587 G +
+    Grey levels are divided by 255 (8 bit), 65535 (16 bit), or what the header of a PGM or PPM file states; `white`
+    replaces 65535. Colour is converted to luminance, Y = 0.299 R + 0.587 G +
     0.114 B (ITU-R BT.601). An image's id is its path relative to the folder. The first call decodes every image to find
     damaged ones; the result of this check is cached, the pixels are not.
     """
 
     name = "images"
-    summary = "a folder of PNG, JPEG, TIFF or BMP files, 8 or 16 bit, grey or colour, any size"
+    summary = "a folder of PNG, JPEG, TIFF, BMP, WebP or PNM files, 8 or 16 bit, grey or colour, any size"
+
+    def __init__(self, white: int = _DEEP) -> None:
+        self._white = white
+
+    def scaled(self, white: int) -> ImageFolder:
+        """See `Dataset.scaled`; for 16-bit files."""
+        return ImageFolder(white)
 
     def recognises(self, path: Path) -> bool:
-        """Whether `path` is an image or a folder with at least one, at any depth."""
+        """Whether `path` is an image or a folder with at least one, at any depth, even in a format that is not read."""
         if path.is_file():
-            return is_image_name(path.name)
+            return _is_image(path.name)
         return next(_list_images(path), None) is not None
 
     def load(self, path: Path | None, *, split: str = "", skip_bad: bool = False) -> ImageSet:
@@ -76,35 +99,58 @@ class ImageFolder(Dataset):
             )
         require_exists(path)
         root = path if path.is_dir() else path.parent
-        files = sorted(_list_images(path)) if path.is_dir() else [_entry_of(path, path.name)]
-        _refuse_pairs(root, [name for name, *_ in files])
+        found = sorted(_list_images(path)) if path.is_dir() else [_entry_of(path, path.name)]
+        others = [name for name, *_ in found if is_other_image_name(name.rpartition("/")[2])]
+        files = [file for file in found if file[0] not in {*others}]
+        if not files and others:
+            raise BenchboxError(
+                f"{path}: {unread_files(others)} in formats that are not read, and no other image",
+                hint=f"convert them to PNG; benchbox reads {READ}",
+            )
         if not files:
             raise BenchboxError(
-                f"{path}: no image in this folder or its subfolders",
-                hint="give a folder with files that end in .png, .jpg, .jpeg, .tif, .tiff or .bmp",
+                f"{path}: no image in this folder or its subfolders", hint=f"give a folder with {READ} files"
             )
+        _refuse_pairs(root, [name for name, *_ in files])
         scan = _scan(root, files, skip_bad)
+        self._require_white(root, scan)
         shapes = np.array(scan.shapes, dtype=np.int64)
         ids = unique_ids(scan.names)
+        scale = (f"white: grey level {self._white} of 16-bit images (--white)",) if self._white != _DEEP else ()
         return ImageSet(
             dataset=self.name,
             split="",
             ids=ids,
             shapes=shapes,
-            fingerprint=fingerprint_of(ids, scan.digests),
-            read=_Reader(root, tuple(scan.names), shapes),
-            notes=tuple(_notes(scan)),
+            fingerprint=fingerprint_of(ids, [*scan.digests, *scale]),
+            read=_Reader(root, tuple(scan.names), shapes, self._white),
+            notes=(*_notes(scan, self._white), *scale, *((unread_note(others),) if others else ())),
         )
+
+    def _require_white(self, root: Path, scan: _Scan) -> None:
+        """Refuse a grey level of white that does not fit the files."""
+        if self._white == _DEEP:
+            return
+        highest = max(scan.peaks)
+        if not highest:
+            raise BenchboxError(f"--white {self._white}: {root} has no 16-bit image", hint="omit --white")
+        if highest > self._white:
+            name = scan.names[scan.peaks.index(highest)]
+            raise BenchboxError(
+                f"--white {self._white}: {root / name} has grey level {highest}",
+                hint="give the grey level of white, such as 4095 for 12-bit data",
+            )
 
 
 class _Reader:
     """Decodes images on demand and keeps the most recently used ones, up to `_KEPT_BYTES`."""
 
-    def __init__(self, root: Path, names: tuple[str, ...], shapes: NDArray[np.int64]) -> None:
+    def __init__(self, root: Path, names: tuple[str, ...], shapes: NDArray[np.int64], white: int) -> None:
         self._root = root
+        self._white = white
         self._names = names
         self._shapes = shapes
-        self._kept: dict[int, NDArray[np.uint8] | NDArray[np.uint16]] = {}
+        self._kept: dict[int, Picture] = {}
         self._bytes = 0
 
     def __call__(self, indices: NDArray[np.intp]) -> Images:
@@ -113,26 +159,32 @@ class _Reader:
         images = np.empty((len(indices), height, width), dtype=np.float32)
         for image, index in zip(images, indices.tolist(), strict=True):
             picture = self._picture(index)
-            np.divide(picture, np.float32(np.iinfo(picture.dtype).max), out=image, dtype=np.float32)
+            white = self._white if picture.white == _DEEP else picture.white
+            np.divide(picture.grey, np.float32(white), out=image, dtype=np.float32)
         return images
 
-    def _picture(self, index: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    def _picture(self, index: int) -> Picture:
         picture = self._kept.pop(index, None)
         if picture is None:
             path = self._root / self._names[index]
             try:
-                picture = decode_file(path).grey
-                if picture.shape != tuple(self._shapes[index]):
+                picture = decode_file(path)
+                if picture.grey.shape != tuple(self._shapes[index]):
                     raise UnreadableImage("its size has changed")
             except UnreadableImage as problem:
                 raise BenchboxError(
                     f"{path}: {problem}", hint="the file changed during the run; start the run again"
                 ) from problem
-            self._bytes += picture.nbytes
+            self._bytes += picture.grey.nbytes
         self._kept[index] = picture
         while self._bytes > _KEPT_BYTES and len(self._kept) > 1:
-            self._bytes -= self._kept.pop(next(iter(self._kept))).nbytes
+            self._bytes -= self._kept.pop(next(iter(self._kept))).grey.nbytes
         return picture
+
+
+def _is_image(name: str) -> bool:
+    """Whether a name has the suffix of any image format."""
+    return is_image_name(name) or is_other_image_name(name)
 
 
 def _list_images(
@@ -149,7 +201,7 @@ def _list_images(
                 if entry.is_dir():
                     if not entry.name.startswith("."):
                         yield from _list_images(Path(entry.path), f"{prefix}{entry.name}/", parents | {identity})
-                elif is_image_name(entry.name):
+                elif _is_image(entry.name):
                     yield _entry_of(Path(entry.path), prefix + entry.name)
     except OSError as error:
         raise BenchboxError(f"{folder}: {error.strerror}", hint="check the folder and its permissions") from error
@@ -187,13 +239,13 @@ def _scan(root: Path, files: list[tuple[str, int, int, int]], skip_bad: bool) ->
     if cached is None:
         cache.write_json(entry, asdict(scan))
     if scan.skipped and not skip_bad:
-        name, problem = next(iter(scan.skipped.items()))
+        name, (problem, remedy) = next(iter(scan.skipped.items()))
         more = f" ({len(scan.skipped) - 1} more cannot be read)" if len(scan.skipped) > 1 else ""
-        raise BenchboxError(f"{root / name}: {problem}{more}", hint="replace the file, or skip it with --skip-bad")
+        raise BenchboxError(f"{root / name}: {problem}{more}", hint=f"{remedy}, or skip it with --skip-bad")
     if not scan.names:
+        name, (problem, remedy) = next(iter(scan.skipped.items()))
         raise BenchboxError(
-            f"{root}: no image of {len(files)} can be decoded",
-            hint="; ".join(map(": ".join, [*(scan.skipped or {}).items()][:1])),
+            f"{root}: no image of {len(files)} can be decoded, the first, {name}, because {problem}", hint=remedy
         )
     return scan
 
@@ -202,11 +254,12 @@ def _first_scan(root: Path, names: list[str]) -> _Scan:
     scan = _Scan()
     for name, facts in decode_files(root, names, _facts_of):
         if isinstance(facts, UnreadableImage):
-            scan.skipped[name] = str(facts)
+            scan.skipped[name] = (str(facts), facts.remedy)
             continue
         scan.names.append(name)
         scan.shapes.append(facts.shape)
         scan.digests.append(facts.digest)
+        scan.peaks.append(facts.peak)
         scan.colour += facts.colour
         scan.alpha += facts.alpha
         scan.paged += facts.paged
@@ -218,14 +271,22 @@ def _facts_of(picture: Picture) -> _ImageFacts:
 
     grey = np.ascontiguousarray(picture.grey)
     height, width = grey.shape
-    digest = xxhash.xxh3_128_hexdigest(grey.data)
-    return _ImageFacts(
-        (height, width), f"{grey.dtype} {height}x{width} {digest}", picture.colour, picture.alpha, picture.paged
-    )
+    content = f"{grey.dtype} {height}x{width} {xxhash.xxh3_128_hexdigest(grey.data)}"
+    if picture.white not in (_DEEP, 255):
+        content += f" {picture.white}"
+    peak = int(grey.max()) if picture.white == _DEEP else 0
+    return _ImageFacts((height, width), content, peak, picture.colour, picture.alpha, picture.paged)
 
 
-def _notes(scan: _Scan) -> Iterator[str]:
+def _notes(scan: _Scan, white: int) -> Iterator[str]:
     total = len(scan.names)
+    highest = max(scan.peaks)
+    depth = next((bits for bits in _DEPTHS if highest < 1 << bits), 0)
+    if highest and depth and white == _DEEP:
+        yield (
+            f"dark: the largest grey level of the 16-bit images is {highest:,} of 65,535; "
+            f"if they hold {depth}-bit data, score them with --white {(1 << depth) - 1}"
+        )
     if scan.colour:
         yield f"colour: {scan.colour} of {total} images, converted to luminance (ITU-R BT.601)"
     if scan.alpha:
@@ -238,6 +299,6 @@ def _notes(scan: _Scan) -> Iterator[str]:
             "networks trained on FER2013 may have seen them"
         )
     if scan.skipped:
-        name, problem = next(iter(scan.skipped.items()))
+        name, (problem, _) = next(iter(scan.skipped.items()))
         bad = len(scan.skipped)
-        yield f"damaged: {bad} of {total + bad} images skipped, first {filename_text(name)}: {problem}"
+        yield f"skipped: {bad} of {total + bad} images, first {filename_text(name)}: {problem}"

@@ -1,0 +1,180 @@
+"""Reads the headers of image files without decoding them: size, pages, depth, and what OpenCV does not support."""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+
+READ = "PNG, JPEG, TIFF, BMP, WebP, PGM, PPM or PBM"
+"""The formats that are read, for messages."""
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
+# In compressed data, a marker is FF and a byte that is neither 00 nor a restart; FF may be repeated before it.
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_TIFF_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
+_WIDTH, _HEIGHT, _COMPRESSION, _CHANNELS, _TILE_WIDTH, _TILE_HEIGHT, _FORMAT = 256, 257, 259, 277, 322, 323, 339
+_COMPRESSIONS = {
+    34712: "JPEG 2000",
+    34887: "LERC",
+    34892: "lossy JPEG",
+    34925: "LZMA",
+    50000: "zstd",
+    50001: "WebP",
+    50002: "JPEG XL",
+}
+_TILE_STEP = 32
+_PNM_NUMBER = rb"(?:\s|#[^\n]*\n)+(\d{1,9})"
+_PNM = re.compile(rb"P[2356]" + _PNM_NUMBER * 3 + rb"\s")
+_PBM = re.compile(rb"P[14]" + _PNM_NUMBER * 2 + rb"\s")
+_CONVERT = "convert it to PNG"
+
+
+class UnreadableImage(Exception):
+    """An image file cannot be used; the message says why, and `remedy` what to do about it."""
+
+    def __init__(self, problem: str, remedy: str = "replace the file") -> None:
+        super().__init__(problem)
+        self.remedy = remedy
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What the header of an image file claims."""
+
+    width: int
+    height: int
+    paged: bool = False
+    """Whether the file has more pages or frames."""
+    white: int = 0
+    """Grey level of white if the file states it; 0 if it is the largest of its depth."""
+
+
+def read_header(data: bytes) -> ImageHeader:
+    """Read an image file's header; `data` may be its first bytes only, but then `paged` is unknown.
+
+    Raises `UnreadableImage` for other formats. A damaged header raises `struct.error`, `IndexError`, `KeyError`,
+    `ValueError` or `OverflowError`.
+    """
+    if data.startswith(_PNG):
+        return ImageHeader(*struct.unpack_from(">II", data, 16))
+    if data.startswith(b"\xff\xd8"):
+        return _jpeg_header(data)
+    if data.startswith(b"BM"):
+        if struct.unpack_from("<I", data, 14)[0] == 12:
+            return ImageHeader(*struct.unpack_from("<HH", data, 18))
+        width, height = struct.unpack_from("<ii", data, 18)
+        return ImageHeader(width, abs(height))
+    if data.startswith(_TIFF_STARTS):
+        tags, second = _tiff_directory(data)
+        return ImageHeader(tags[_WIDTH], tags[_HEIGHT], second)
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return _webp_header(data)
+    if data[:1] == b"P" and data[1:2] in (b"1", b"2", b"3", b"4", b"5", b"6"):
+        return _pnm_header(data)
+    raise _not_an_image(data)
+
+
+def _not_an_image(data: bytes) -> UnreadableImage:
+    start = data.lstrip()[:64].lower()
+    if start.startswith(b"version https://git-lfs"):
+        return UnreadableImage("a Git LFS pointer, not the image", "run 'git lfs pull' in its repository")
+    if start.startswith((b"<!doctype", b"<html", b"<head")):
+        return UnreadableImage("a web page (HTML) saved under this name, not the image", "download it again")
+    if data[4:8] == b"ftyp":
+        kind = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF", b"avif": "AVIF"}.get(data[8:12], "video or HEIF")
+        return UnreadableImage(f"its content is {kind}, not {READ}, despite its name", _CONVERT)
+    return UnreadableImage(f"its content is not {READ}, despite its name")
+
+
+def _jpeg_header(data: bytes) -> ImageHeader:
+    position = 2
+    while True:
+        if data[position] != 0xFF:
+            raise ValueError("no marker")
+        marker = data[position + 1]
+        if marker == 0xFF:
+            position += 1
+        elif marker in _JPEG_SIZES:
+            height, width = struct.unpack_from(">HH", data, position + 5)
+            return ImageHeader(width, height)
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:
+            position += 2
+        else:
+            position += 2 + struct.unpack_from(">H", data, position + 2)[0]
+
+
+def is_whole_jpeg(data: bytes) -> bool:
+    """Whether a JPEG has its end-of-image marker; anything may follow it, such as the video of a motion photo."""
+    position = 2
+    while found := _JPEG_MARKER.search(data, position):
+        if data[found.start() + 1] == _JPEG_END:
+            return True
+        # The segment of a marker may contain a thumbnail, with markers of its own.
+        length = data[found.end() : found.end() + 2]
+        position = found.end() + max(2, int.from_bytes(length, "big"))
+    return False
+
+
+def _webp_header(data: bytes) -> ImageHeader:
+    chunk = data[12:16]
+    if chunk == b"VP8X":  # bit 1 of the flags: animation
+        width, height = (int.from_bytes(data[start : start + 3], "little") + 1 for start in (24, 27))
+        return ImageHeader(width, height, bool(data[20] & 2))
+    if chunk == b"VP8L":
+        sides = struct.unpack_from("<I", data, 21)[0]
+        return ImageHeader((sides & 0x3FFF) + 1, (sides >> 14 & 0x3FFF) + 1)
+    if chunk != b"VP8 ":
+        raise ValueError("no image chunk")
+    width, height = struct.unpack_from("<HH", data, 26)
+    return ImageHeader(width & 0x3FFF, height & 0x3FFF)
+
+
+def _pnm_header(data: bytes) -> ImageHeader:
+    found = (_PBM if data[1:2] in b"14" else _PNM).match(data)
+    if found is None:
+        raise ValueError("no numbers")
+    width, height, *white = map(int, found.groups())
+    if white and not 1 <= white[0] <= 65535:
+        raise ValueError("no grey level of white")
+    return ImageHeader(width, height, white=white[0] if white else 0)
+
+
+def unsupported_tiff(data: bytes) -> UnreadableImage | None:
+    """Say why OpenCV cannot decode a TIFF that may be sound; None if it is no TIFF, or nothing speaks for that."""
+    if not data.startswith(_TIFF_STARTS):
+        return None
+    try:
+        tags, _ = _tiff_directory(data)
+    except (struct.error, KeyError, IndexError, ValueError, OverflowError):
+        return None
+    tile = tags.get(_TILE_WIDTH, 0), tags.get(_TILE_HEIGHT, 0)
+    what = ""
+    if tags.get(_COMPRESSION) in _COMPRESSIONS:
+        what = f"TIFF with {_COMPRESSIONS[tags[_COMPRESSION]]} compression"
+    elif tags.get(_CHANNELS, 1) > 4:
+        what = f"TIFF with {tags[_CHANNELS]} channels"
+    elif tags.get(_FORMAT, 1) > 2:
+        what = "TIFF whose samples are not whole numbers"
+    elif any(side % _TILE_STEP for side in tile):
+        what = f"TIFF with tiles of {tile[0]} x {tile[1]} pixels"
+    return UnreadableImage(f"{what} is not supported here; the file may be sound", _CONVERT) if what else None
+
+
+def _tiff_directory(data: bytes) -> tuple[dict[int, int], bool]:
+    """Whole numbers of the first directory, by tag, and whether there is a second one."""
+    order = "<" if data[:2] == b"II" else ">"
+    big = 43 in (data[2], data[3])  # BigTIFF: offsets have 64 bits
+    start = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
+    count = struct.unpack_from(order + ("Q" if big else "H"), data, start)[0]
+    start += 8 if big else 2
+    tags: dict[int, int] = {}
+    for entry in range(start, start + count * (20 if big else 12), 20 if big else 12):
+        tag, field_type = struct.unpack_from(order + "HH", data, entry)
+        if field_type in _TIFF_TYPES:
+            tags[tag] = struct.unpack_from(order + _TIFF_TYPES[field_type], data, entry + (12 if big else 8))[0]
+    following = data[start + count * (20 if big else 12) :][: 8 if big else 4]
+    return tags, any(following)
