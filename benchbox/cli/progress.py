@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.segment import Segments
 from rich.text import Text
 
 from benchbox.engine.events import (
@@ -16,6 +18,7 @@ from benchbox.engine.events import (
     Event,
     FileSetAside,
     RunStarted,
+    ScoresDone,
     ShardDone,
     StageAdvanced,
     StageStarted,
@@ -24,9 +27,12 @@ from benchbox.engine.events import (
     WorkerStarted,
 )
 from benchbox.registry import Broken, Importing, SlowImport
+from benchbox.report.build import build_leaderboard, with_timing
+from benchbox.report.terminal import TerminalLeaderboard
 from benchbox.system.text import printable
 
 if TYPE_CHECKING:
+    from benchbox.report.board import Leaderboard
     from benchbox.training import BatchDone, EpochDone, TrainingStarted
 
 EVERY_S = 15.0
@@ -48,12 +54,23 @@ class _TimeLeft(TimeRemainingColumn):
         return Text(f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}", style="progress.remaining")
 
 
+class _WithTable(Progress):
+    """Lines of progress with a table beneath them."""
+
+    table: RenderableType = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """The lines first, because a table that is too long is cropped at its end."""
+        yield from super().get_renderables()
+        yield self.table
+
+
 class Display:
     """Shows the current work, its progress, speed and remaining time on standard error."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
-        self._progress = Progress(
+        self._progress = _WithTable(
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -61,6 +78,7 @@ class Display:
             _TimeLeft(),
             console=self._console,
             transient=True,
+            refresh_per_second=4,  # little work beside the denoisers that are timed
             disable=not self._console.is_terminal,
         )
         self._printed_at = time.monotonic()
@@ -111,8 +129,11 @@ class Display:
 class RunProgress(Display):
     """Shows the events of one run after another."""
 
-    def __init__(self) -> None:
+    def __init__(self, sort: str | None = None) -> None:
+        """Show the leaderboard, by the metric `sort`, as soon as it has scores; None for never."""
         super().__init__()
+        self._sort = sort
+        self._board: Leaderboard | None = None
         self._begun = time.monotonic()
         self._images = 0
         self.run_id = ""
@@ -166,12 +187,24 @@ class RunProgress(Display):
             case StageAdvanced():
                 if self._stage is not None:
                     self._progress.update(self._stage, advance=1)
-            case TimingStarted(denoiser):
+            case ScoresDone(store):
                 self.end_stage()
-                self._progress.update(self._timing, description=f"timing {_safe(denoiser)}")
-            case TimingDone():
+                # The live table is for the wait; elsewhere, it is printed once, when it is complete.
+                if self._sort is not None and store.record.options.timing and self._console.is_terminal:
+                    self._show(build_leaderboard(store, sort=self._sort))
+            case TimingStarted(label):
+                self.end_stage()
+                self._progress.update(self._timing, description=f"timing {_safe(label)}")
+            case TimingDone(denoiser, timing):
                 self._progress.update(self._timing, advance=1)
+                if self._board is not None:
+                    self._show(with_timing(self._board, denoiser.spec, timing))
         self._print_line()
+
+    def _show(self, board: Leaderboard) -> None:
+        """Show a leaderboard, laid out once and not at every refresh."""
+        self._board = board
+        self._progress.table = Segments(list(self._console.render(TerminalLeaderboard(board))))
 
     def _begin(self, run_id: str) -> None:
         """Replace the lines of the previous run; a search makes several runs."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from benchbox.cli.progress import RunProgress
     from benchbox.store import RunStore
 
-_WITH_RESUME = ("resume", "results", "jobs", "timeout_s", "memory_gb", "sort", "page", "plugins")
+_WITH_RESUME = ("resume", "results", "jobs", "timing", "timeout_s", "memory_gb", "sort", "page", "plugins")
 
 
 @click.command("run", cls=Command)
@@ -39,7 +39,7 @@ _WITH_RESUME = ("resume", "results", "jobs", "timeout_s", "memory_gb", "sort", "
     metavar="RUN",
     cls=GroupedOption,
     group=OUTPUT,
-    help="Continue an interrupted run: compute only what is missing.",
+    help="Continue an interrupted run: compute only what is missing, with --no-timing no latencies.",
 )
 def command(sort: str, page: bool, resume: str, **values: Any) -> None:
     """Score DENOISERS on noisy images and show the leaderboard.
@@ -57,7 +57,7 @@ def command(sort: str, page: bool, resume: str, **values: Any) -> None:
 
     worker_context()  # first, because it loads the fork server while this process imports the rest
     if resume:
-        _finish(_resume(resume, values), sort, page)
+        _finish(_resume(resume, values, sort), sort, page)
     from benchbox.api.errors import BenchboxError, did_you_mean
 
     options = chosen(values)
@@ -67,11 +67,11 @@ def command(sort: str, page: bool, resume: str, **values: Any) -> None:
     options.check()
     from benchbox.engine.run import execute
 
-    store = _watched(lambda progress: execute(options, progress, typed_command()), Path(options.results))
+    store = _watched(lambda progress: execute(options, progress, typed_command()), Path(options.results), sort)
     _finish(store, sort, page)
 
 
-def _resume(run: str, values: dict[str, Any]) -> RunStore:
+def _resume(run: str, values: dict[str, Any], sort: str) -> RunStore:
     """Continue a run with the options in its folder; reject options that would change them."""
     from benchbox.engine.run import resume
     from benchbox.store import find_run
@@ -94,18 +94,20 @@ def _resume(run: str, values: dict[str, Any]) -> RunStore:
             jobs=typed.get("jobs"),
             timeout_s=typed.get("timeout_s"),
             memory_gb=typed.get("memory_gb"),
+            timing=typed.get("timing"),
             plugin_files=values["plugins"],
         ),
         results,
+        sort,
     )
 
 
-def _watched(work: Callable[[RunProgress], RunStore], results: Path) -> RunStore:
+def _watched(work: Callable[[RunProgress], RunStore], results: Path, sort: str) -> RunStore:
     """Show progress; if the work ends early, print the command that continues it."""
     from benchbox.api.errors import BenchboxError
     from benchbox.cli.progress import RunProgress
 
-    progress = RunProgress()
+    progress = RunProgress(sort)
 
     def continuation() -> str:
         where = [] if results == Path("results") else ["--results", str(results)]

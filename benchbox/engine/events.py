@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchbox.records.run import Cell, Outcome, RunRecord, Timing
+from benchbox.records.run import Cell, DenoiserRecord, Outcome, RunRecord, Timing
 from benchbox.registry import PluginEvent
+from benchbox.store import RunStore
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,13 @@ class StageAdvanced:
 
 
 @dataclass(frozen=True)
+class ScoresDone:
+    """Every score of a run is on disk; pictures and latencies may follow."""
+
+    store: RunStore
+
+
+@dataclass(frozen=True)
 class TimingStarted:
     """A denoiser is being timed."""
 
@@ -70,7 +78,7 @@ class TimingStarted:
 class TimingDone:
     """The timing of a denoiser has finished, successfully or not."""
 
-    denoiser: str
+    denoiser: DenoiserRecord
     timing: Timing
 
 
@@ -83,6 +91,7 @@ Event = (
     | CellDone
     | StageStarted
     | StageAdvanced
+    | ScoresDone
     | TimingStarted
     | TimingDone
 )

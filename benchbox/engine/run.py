@@ -16,7 +16,7 @@ from benchbox.engine.ceiling import make_ceilings
 from benchbox.engine.content import changed_files
 from benchbox.engine.data import describe_data, note_overlaps, open_data
 from benchbox.engine.environment import environment
-from benchbox.engine.events import Event, FileSetAside, RunStarted, TimingDone, TimingStarted
+from benchbox.engine.events import Event, FileSetAside, RunStarted, ScoresDone, TimingDone, TimingStarted
 from benchbox.engine.plan import Limits, Shard, cell_key, make_plan, make_shards
 from benchbox.engine.previews import make_previews
 from benchbox.engine.reload import describe_change, providers_now, reload_images, reload_registry, remember_trusted
@@ -76,13 +76,15 @@ def resume(
     jobs: int | None = None,
     timeout_s: float | None = None,
     memory_gb: float | None = None,
+    timing: bool | None = None,
     plugin_files: Sequence[Path] = (),
 ) -> RunStore:
     """Resume an interrupted run: compute only what is missing.
 
-    `jobs`, `timeout_s` and `memory_gb` override the run's own values, because scores do not depend on them.
-    `plugin_files` are those that the user trusts, besides the ones already run on this machine. Raises `BenchboxError`
-    if the data or a plugin have changed, or another process is working on the run.
+    `jobs`, `timeout_s` and `memory_gb` override the run's own values, because scores do not depend on them. Latencies
+    that are missing stay so if `timing` is False. `plugin_files` are those that the user trusts, besides the ones
+    already run on this machine. Raises `BenchboxError` if the data or a plugin have changed, or another process is
+    working on the run.
     """
     context = worker_context()
     store = RunStore.open(folder)
@@ -92,8 +94,14 @@ def resume(
         jobs=recorded.jobs if jobs is None else jobs,
         timeout_s=recorded.timeout_s if timeout_s is None else timeout_s,
         memory_gb=recorded.memory_gb if memory_gb is None else memory_gb,
+        timing=recorded.timing and timing is not False,
     )
     options.check()
+    if timing and not recorded.timing:
+        raise BenchboxError(
+            f"run {store.record.run_id} was made with --no-timing, which --resume cannot change",
+            hint="start it again with the same options, but without --no-timing",
+        )
     limits = Limits(options.timeout_s, options.memory_gb)
     record = replace(store.record, options=options)
     registry = reload_registry(record, limits, on_event, plugin_files)
@@ -126,6 +134,7 @@ def _work(
     QualityPass(store, conditions, shards, limits, on_event).run(context)
     note_overlaps(store, registry, on_event)
     make_ceilings(store, conditions, shards, context, limits, on_event)
+    on_event(ScoresDone(store))
     if store.record.options.previews:
         make_previews(store, conditions, context, limits, on_event)
     if store.record.options.timing:
@@ -184,7 +193,7 @@ def _time_all(
             log=store.log_file(denoiser.spec, "timing"),
         )
         store.write_timing(denoiser.spec, replace(timing, calibration=calibration), detail)
-        on_event(TimingDone(denoiser.label, timing))
+        on_event(TimingDone(denoiser, timing))
 
 
 def _pin(request: DataRequest, images: ImageSet) -> DataRequest:

@@ -10,12 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError, did_you_mean
-from benchbox.records.outcomes import Outcome
+from benchbox.records.outcomes import Outcome, Timing
 from benchbox.records.run import Cell, RunRecord
 from benchbox.report.advice import advise
 from benchbox.report.board import Block, Leaderboard, MetricColumn, Mismatch, Row, Summary, SummaryRow
 from benchbox.report.ranked import Unranked, rank_blocks
-from benchbox.report.rows import advise_on_leaks, column_of, image_scores, make_header, make_row, normalised_latency
+from benchbox.report.rows import (
+    advise_on_leaks,
+    column_of,
+    image_scores,
+    make_header,
+    make_row,
+    normalised_latency,
+    speed_of,
+)
 from benchbox.stats.ranking import rank_rows
 from benchbox.stats.summaries import Mean, average_repeats, counted, mean_of
 from benchbox.store import IMAGE, RunStore
@@ -176,6 +184,19 @@ def build_leaderboard(store: RunStore, *, sort: str = "", within_ms: float | Non
         within_ms=within_ms,
         advice=(*(() if rank_leaky else advise_on_leaks(record, outcomes)), *advise(record, blocks, timings)),
     )
+
+
+def with_timing(board: Leaderboard, spec: str, timing: Timing) -> Leaderboard:
+    """A leaderboard with the latencies of one more denoiser; marks of columns and the notes stay as they were."""
+    speed = speed_of(timing) if timing.status == "ok" else None
+
+    def timed(row: Row) -> Row:
+        if row.spec != spec:
+            return row
+        return replace(row, speed=speed, speed_status=timing.status, speed_reason=timing.reason)
+
+    blocks = tuple(replace(block, rows=tuple(map(timed, block.rows))) for block in board.blocks)
+    return replace(board, timing=True, blocks=blocks)
 
 
 def _sort_metric(sort: str, record: RunRecord) -> str:

@@ -276,7 +276,7 @@ def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[st
         if row.rank is None
     ]
     said += [
-        (row.denoiser, f"no timing: {row.speed_status}: {row.speed_reason}")
+        (row.denoiser, f"no timing: {row.speed_status}: {row.speed_reason}" if row.speed_status else "no timing yet")
         for row in block.rows
         if board.timing and row.speed is None and row.status == "ok"
     ]

@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from benchbox.cli.progress import RunProgress
-from benchbox.engine.events import Event, StageAdvanced, StageStarted, TimingStarted
+from benchbox.engine.events import Event, StageAdvanced, StageStarted, TimingDone, TimingStarted
 from benchbox.engine.run import execute
 from benchbox.records.run import RunOptions
 
@@ -59,6 +59,37 @@ def test_every_part_of_a_run_has_its_line(tmp_path: Path, monkeypatch: pytest.Mo
     timing = next(place for place, event in enumerate(told) if isinstance(event, TimingStarted))
     assert "timing identity" in lines[timing]
     assert not any("pictures" in line for line in lines[timing:])
+
+
+@pytest.mark.slow
+def test_scores_stand_on_the_screen_before_latencies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(
+        "benchbox.cli.progress.Console",
+        lambda stderr: Console(file=screen, force_terminal=True, width=120, height=60),
+    )
+    options = RunOptions(("identity", "median"), limit=12, previews=0, results=str(tmp_path))
+    seen: list[tuple[Event, str]] = []
+    with RunProgress("ssim") as progress:
+
+        def show(event: Event) -> None:
+            progress(event)
+            screen.seek(0)
+            screen.truncate()
+            progress._progress.refresh()
+            seen.append((event, screen.getvalue()))
+
+        execute(options, show)
+    first = next(text for event, text in seen if isinstance(event, TimingStarted))
+    assert "ranked by SSIM" in first
+    assert first.index("1 median") < first.index("2 identity")
+    assert "p50" not in first
+    after = [text for event, text in seen if isinstance(event, TimingDone)]
+    assert all("p50" in text for text in after)
+    rows = [next(line for line in text.splitlines() if " median " in line and "given" in line) for text in after]
+    assert [row.split().count("-") for row in rows] == [3, 1]  # p50 and images/s of median, which is timed last
+    assert "median: no timing yet" in after[0]
+    assert "no timing" not in after[1]
 
 
 @pytest.mark.parametrize("terminal", [True, False])

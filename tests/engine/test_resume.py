@@ -82,6 +82,29 @@ def test_a_finished_run_is_left_as_it_is(benchbox: Command, whole: Path) -> None
 
 
 @pytest.mark.slow
+def test_a_run_can_be_finished_without_timing(benchbox: Command, tmp_path: Path) -> None:
+    benchbox("run", "identity", "median", "--limit", "8")
+    copy = find_run(tmp_path / "results")
+    store = RunStore.open(copy)
+    for file in (copy / "timing").glob("median-*"):
+        file.unlink()
+    (copy / "outcomes" / f"{store.record.cells[1].key}.json").unlink()
+    board = benchbox("run", "--resume", copy, "--no-timing").stdout
+    assert "median: no timing yet" in board
+    assert all(outcome.status == "ok" for outcome in store.outcomes().values())
+    assert list(store.timings()) == ["identity"]
+    benchbox("run", "--resume", copy)
+    assert list(store.timings()) == ["identity", "median"]
+
+
+@pytest.mark.slow
+def test_a_run_without_timing_stays_one(benchbox: Command, whole: Path) -> None:
+    error = benchbox("run", "--resume", whole, "--timing", code=2).stderr
+    assert "was made with --no-timing" in error
+    assert "start it again with the same options" in error
+
+
+@pytest.mark.slow
 def test_torn_and_foreign_files_are_named_and_set_aside(benchbox: Command, whole: Path, tmp_path: Path) -> None:
     copy = copy_of(whole, tmp_path)
     cell = RunStore.open(copy).record.cells[0]
