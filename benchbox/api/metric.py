@@ -29,6 +29,8 @@ class Metric(ABC):
         Whether to keep its column in a narrow table; False drops it first.
     reference : str
         Paper or DOI.
+    min_size : int
+        Smallest height and width in pixels; images below it are not passed to the metric and have no score.
     """
 
     name: ClassVar[str]
@@ -39,6 +41,7 @@ class Metric(ABC):
     digits: ClassVar[int | None] = None
     shown: ClassVar[bool] = True
     reference: ClassVar[str] = ""
+    min_size: ClassVar[int] = 1
 
     @abstractmethod
     def __call__(self, clean: Images, denoised: Images) -> Scores:

@@ -51,10 +51,11 @@ class Ssim(Metric):
     summary: ClassVar[str] = "structural similarity with an 11 x 11 Gaussian window, sigma 1.5, population covariance"
     higher_is_better: ClassVar[bool] = True
     reference: ClassVar[str] = "Wang, Bovik, Sheikh & Simoncelli 2004, doi:10.1109/TIP.2003.819861"
+    min_size: ClassVar[int] = 11
 
     def __call__(self, clean: Images, denoised: Images) -> Scores:
         """Score a stack, see `Metric.__call__`; in [-1, 1]."""
-        clean, denoised, scores = _prepare(self, clean, denoised, smallest=11)
+        clean, denoised, scores = _prepare(self, clean, denoised)
         from benchbox.builtin.kernels import ssim
 
         ssim.ssim(clean, denoised, scores)
@@ -117,10 +118,11 @@ class Gmsd(Metric):
     summary: ClassVar[str] = "gradient magnitude similarity deviation"
     higher_is_better: ClassVar[bool] = False
     reference: ClassVar[str] = "Xue, Zhang, Mou & Bovik 2014, doi:10.1109/TIP.2013.2293423"
+    min_size: ClassVar[int] = 6
 
     def __call__(self, clean: Images, denoised: Images) -> Scores:
         """Score a stack, see `Metric.__call__`."""
-        clean, denoised, scores = _prepare(self, clean, denoised, smallest=6)
+        clean, denoised, scores = _prepare(self, clean, denoised)
         from benchbox.builtin.kernels import pixels
 
         pixels.gmsd(clean, denoised, scores)
@@ -160,17 +162,16 @@ class Accuracy(Metric):
 METRICS: list[type[Metric]] = [Psnr, Ssim, Mse, Mae, Gmsd, Accuracy]
 
 
-def _prepare(metric: Metric, clean: Images, denoised: Images, smallest: int = 1) -> tuple[Images, Images, Scores]:
+def _prepare(metric: Metric, clean: Images, denoised: Images) -> tuple[Images, Images, Scores]:
     """Check two stacks, make them contiguous float32 and allocate the scores."""
     if clean.ndim != 3 or clean.shape != denoised.shape:
         raise ValueError(
             f"{metric.name} needs two stacks of the same shape (N, H, W), got {clean.shape} and {denoised.shape}"
         )
     height, width = clean.shape[1:]
-    if min(height, width) < smallest:
-        raise ValueError(
-            f"{metric.name} needs images of at least {smallest} x {smallest} pixels, got {height} x {width}"
-        )
+    if min(height, width) < metric.min_size:
+        smallest = f"{metric.min_size} x {metric.min_size}"
+        raise ValueError(f"{metric.name} needs images of at least {smallest} pixels, got {height} x {width}")
     return (
         np.ascontiguousarray(clean, dtype=np.float32),
         np.ascontiguousarray(denoised, dtype=np.float32),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import io
 import os
 import sys
 import threading
@@ -13,6 +12,7 @@ from typing import NoReturn
 import click
 
 from benchbox.api.version import __version__
+from benchbox.system.text import guard_streams, unprinted
 
 _ENDING_S = 10.0
 """Seconds that the process may take to exit after its work is done."""
@@ -99,11 +99,12 @@ def cli(ctx: click.Context, traceback: bool) -> None:
 def main() -> NoReturn:
     """Run the command line; the exit code is 1 if a cell failed and 2 after an error."""
     code: int | str = 1
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # not every terminal can show Δ, or every name
+    guard_streams()
     try:
         code = _run()
+        if problem := unprinted():
+            click.echo(f"error: cannot print: {problem}\nhint: print to another place; finished work is kept", err=True)
+            code = code or 2
     finally:
         watch = threading.Timer(_ENDING_S, _end, [code if isinstance(code, int) else bool(code)])
         watch.daemon = True
@@ -123,10 +124,6 @@ def _run() -> int | str:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         return 130
-    except BrokenPipeError:
-        # The reader of the pipe has gone, so there is nowhere to print.
-        sys.stderr.close()
-        return 0
     except Exception as error:
         return _explain(error)
 

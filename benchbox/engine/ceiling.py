@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from benchbox.api.arrays import Images, Sigma
 from benchbox.engine.events import Event, StageStarted
 from benchbox.engine.plan import Limits, Shard
-from benchbox.engine.shard import Condition, draw, make_metric, make_noise
+from benchbox.engine.shard import Condition, draw, make_noise, score
 from benchbox.engine.work_loop import WorkLoop, WorkQueue
 from benchbox.engine.workers import WorkerContext
 from benchbox.records.run import Failure, PluginSpec
@@ -88,7 +88,7 @@ def score_ceiling(task: CeilingTask) -> Columns | Failure:
     repeat = np.full(len(clean), task.repeat, dtype=np.int32)
     columns: Columns = {IMAGE: task.indices.astype(np.int32), "repeat": repeat}
     for metric in task.metrics:
-        columns[metric.spec] = make_metric(metric)(clean, denoised)
+        columns[metric.spec] = score(metric, clean, denoised)
     return columns
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -66,6 +66,7 @@ class Plan:
     metrics: tuple[MetricRecord, ...]
     cells: tuple[Cell, ...]
     shards: tuple[Shard, ...]
+    notes: tuple[str, ...]  # remarks on images that a metric cannot score
 
 
 def make_plan(options: RunOptions, registry: Registry, images: ImageSet) -> Plan:
@@ -73,6 +74,7 @@ def make_plan(options: RunOptions, registry: Registry, images: ImageSet) -> Plan
     denoisers = plan_denoisers(options.denoisers, registry)
     noises = _once(plan_noise(text, registry) for text in options.noise)
     metrics = _once(_plan_metric(text, registry) for text in options.metrics)
+    notes = tuple(_size_notes(metrics, registry, images.shapes))
     smallest = images.shapes.min(axis=0)
     levelled = {noise.spec for noise in noises if _states_level(noise, registry)}
     if options.sigma_errors and not levelled:
@@ -91,7 +93,7 @@ def make_plan(options: RunOptions, registry: Registry, images: ImageSet) -> Plan
                 specs = tuple(metric.spec for metric in metrics)
                 key = cell_key(denoiser, noise, images.fingerprint, options.protocol, specs, factor)
                 cells.append(Cell(key, denoiser.spec, noise, skipped, factor))
-    return Plan(denoisers, noises, metrics, tuple(cells), make_shards(images.shapes, options.protocol.repeats))
+    return Plan(denoisers, noises, metrics, tuple(cells), make_shards(images.shapes, options.protocol.repeats), notes)
 
 
 def cell_key(
@@ -200,6 +202,16 @@ def _plan_metric(text: str, registry: Registry) -> MetricRecord:
     return MetricRecord(
         entry.label, entry.plugin, title, cls.unit, cls.digits, cls.higher_is_better, cls.shown, cls.summary
     )
+
+
+def _size_notes(metrics: Sequence[MetricRecord], registry: Registry, shapes: NDArray[np.int64]) -> Iterator[str]:
+    for metric in metrics:
+        least = registry.metric(metric.spec).cls.min_size
+        small = int((shapes.min(axis=1) < least).sum())
+        if small:
+            yield (
+                f"{metric.title}: no score for images smaller than {least} pixels a side ({small:,} of {len(shapes):,})"
+            )
 
 
 def _once(planned: Iterable[P]) -> tuple[P, ...]:

@@ -50,13 +50,14 @@ def execute(options: RunOptions, on_event: Callable[[Event], None], command: str
     plan = make_plan(options, registry, images)
     remember_trusted(registry, plan.denoisers)
     opened = replace(options.opened(_pin(options.request, images)), jobs=options.workers)
+    described = describe_data(images, registry.dataset(images.dataset).cls)
     record = RunRecord(
         format=FORMAT,
         run_id=new_run_id(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
         options=opened,
-        data=describe_data(images, registry.dataset(images.dataset).cls),
+        data=replace(described, notes=(*described.notes, *plan.notes)),
         noises=plan.noises,
         metrics=plan.metrics,
         denoisers=plan.denoisers,

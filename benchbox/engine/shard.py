@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox.api.arrays import Images, Sigma
+from benchbox.api.arrays import Images, Scores, Sigma
 from benchbox.api.dataset import Dataset, ImageSet
 from benchbox.api.denoiser import Denoiser, TrainingCard
 from benchbox.api.errors import BenchboxError, ContractError
@@ -79,7 +79,7 @@ def compute_shard(task: ShardTask) -> ShardScores:
     columns["clean_mean"] = clean.mean(axis=(1, 2), dtype=np.float64)
     columns["clipped"] = (raw != denoised).mean(axis=(1, 2), dtype=np.float64)
     for metric in task.metrics:
-        columns[metric.spec] = make_metric(metric)(clean, denoised)
+        columns[metric.spec] = score(metric, clean, denoised)
     unknown = np.full(len(clean), np.nan, dtype=np.float32)
     columns["sigma_true"] = unknown if sigma_true is None else sigma_true
     columns["sigma_told"] = unknown if sigma_told is None else sigma_told
@@ -182,6 +182,14 @@ def make_metric(plugin: PluginSpec) -> Metric:
     """Load and construct a metric."""
     metric: Metric = load_plugin(plugin, "benchbox_metrics").make()
     return metric
+
+
+def score(plugin: PluginSpec, clean: Images, denoised: Images) -> Scores:
+    """Score a stack with a metric; NaN for images below its smallest size."""
+    metric = make_metric(plugin)
+    if min(clean.shape[1:3]) < metric.min_size:
+        return np.full(len(clean), np.nan)
+    return metric(clean, denoised)
 
 
 @functools.cache

@@ -293,6 +293,8 @@ def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[st
         if exact:
             notes.append(f"exactly restored images, counted as {PERFECT_DB:g} dB {title}: {', '.join(exact)}")
         undefined = [f"{name} {mean.undefined:,}" for name, mean in means.items() if mean.undefined]
+        if len(undefined) > 1 and len({mean.undefined for mean in means.values()}) == 1:
+            undefined = [f"{next(iter(means.values())).undefined:,} in every row"]
         if undefined:
             notes.append(f"images without a finite {title}, excluded from the mean: {', '.join(undefined)}")
     if sum(row.rank is not None for row in block.rows) > 1:

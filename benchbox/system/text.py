@@ -1,9 +1,14 @@
-"""Makes foreign text safe to print: file names and messages from plugins."""
+"""Printing: foreign text made safe, and standard streams that may be closed or fail."""
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import re
+import sys
 from collections.abc import Sequence
+from typing import Any
 
 # Sequences that move the cursor, colour text, or set a title or link. None may span a blank, because a name that opens
 # a sequence without closing it would swallow the rest of the sentence that it appears in.
@@ -38,3 +43,53 @@ def unique_ids(names: Sequence[str]) -> tuple[str, ...]:
         taken.add(text)
         ids.append(text)
     return tuple(ids)
+
+
+class _Standard(io.FileIO):
+    """A standard stream that drops text which it cannot write, and remembers why."""
+
+    problem: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data) or 0
+        except OSError as error:
+            self.problem = error
+            return memoryview(data).nbytes
+
+
+_output: list[_Standard] = []
+
+
+def guard_streams() -> None:
+    """Let a command do all its work even if its standard streams are closed, or writing to them fails.
+
+    Otherwise, the next file that is opened would take the place of a closed stream and receive what is printed; and a
+    reader that leaves early, as ``head`` does, would suppress what comes after the printing: files and the exit code.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, number)
+            if null != number:
+                os.close(null)
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
+        elif number and isinstance(stream, io.TextIOWrapper):
+            stream.flush()
+            raw = _Standard(number, "w", closefd=False)
+            if number == 1:
+                _output.append(raw)
+            buffer = io.BufferedWriter(raw)
+            # Not every terminal can show Δ, or every name.
+            text = io.TextIOWrapper(
+                buffer, stream.encoding, "backslashreplace", line_buffering=number == 2 or raw.isatty()
+            )
+            setattr(sys, name, text)
+
+
+def unprinted() -> str:
+    """Why standard output could not be written; empty if it could, or if its reader did not want more."""
+    sys.stdout.flush()
+    problem = _output[0].problem if _output else None
+    return "" if problem is None or problem.errno == errno.EPIPE else problem.strerror or str(problem)

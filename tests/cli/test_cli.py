@@ -194,3 +194,44 @@ def test_no_line_of_a_help_page_is_wider_than_a_terminal(path: tuple[str, ...]) 
 def test_output_that_is_not_unicode_shows_every_character_in_some_form(benchbox: Command, finished_run: Path) -> None:
     shown = benchbox("leaderboard", finished_run, PYTHONIOENCODING="ascii")
     assert "\\u0394 to best" in shown.stdout
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("streams", "code", "said"),
+    [
+        (">&-", 0, ""),
+        ("<&- >&- 2>&-", 0, ""),
+        ("| true", 0, ""),
+        (">/dev/full", 2, "error: cannot print: No space left on device\nhint: print to another place"),
+    ],
+)
+def test_streams_that_are_closed_or_full(finished_run: Path, streams: str, code: int, said: str) -> None:
+    """The work is done, and the exit code says whether the reader has all of it."""
+    program = f'"{sys.executable}" -m benchbox'
+    results = f"--results {finished_run.parent}"
+    for command in (f"leaderboard --format json {results}", "list noises", "--help"):
+        done = shell(f"{program} {command} {streams}")
+        assert done.returncode == code, command
+        assert done.stderr.startswith(said)
+        assert "Traceback" not in done.stderr
+    assert shell(f"{program} leaderboard nothing {results} {streams}").returncode == 2
+
+
+@pytest.mark.slow
+@pytest.mark.process
+@pytest.mark.parametrize("streams", ["<&- >&- 2>&-", "| true", ">/dev/full"])
+def test_a_run_is_finished_whatever_becomes_of_its_output(
+    plugin: Callable[[str, str], Path], tmp_path: Path, streams: str
+) -> None:
+    file = plugin("broken", "raise ValueError")
+    options = f'identity broken --plugin "{file}" --limit 2 --no-timing --results "{tmp_path}/results" --report'
+    assert shell(f'"{sys.executable}" -m benchbox run {options} {streams}').returncode == 1  # because a row failed
+    (folder,) = (tmp_path / "results").iterdir()
+    assert {"leaderboard.md", "report.html"} <= {file.name for file in folder.iterdir()}
+
+
+def shell(command: str) -> subprocess.CompletedProcess[str]:
+    """Run a shell command; the exit code is that of the first command of a pipe."""
+    whole = ["bash", "-c", f"{command}; exit ${{PIPESTATUS[0]}}"]
+    return subprocess.run(whole, capture_output=True, text=True, timeout=120, check=False)

@@ -48,6 +48,15 @@ def test_cells_are_denoisers_times_noises() -> None:
     assert len({cell.key for cell in plan.cells}) == len(plan.cells) == 4
 
 
+def test_images_too_small_for_a_metric_are_noted() -> None:
+    plan = make_plan(RunOptions(("identity",)), load_registry(), images([(48, 10), (5, 48), (11, 11)]))
+    assert plan.notes == (
+        "SSIM: no score for images smaller than 11 pixels a side (2 of 3)",
+        "GMSD: no score for images smaller than 6 pixels a side (1 of 3)",
+    )
+    assert not make_plan(RunOptions(("identity",)), load_registry(), images([(11, 12)])).notes
+
+
 def test_a_cell_is_known_by_its_content_and_never_by_order() -> None:
     registry = load_registry()
     one = make_plan(RunOptions(("identity", "median"), ("gaussian:0.1", "poisson:30")), registry, images([(48, 48)]))

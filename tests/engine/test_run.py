@@ -135,6 +135,23 @@ def test_large_images_are_timed_one_by_one_within_the_budget(benchbox: Command, 
 
 
 @pytest.mark.slow
+def test_an_image_too_small_for_a_metric_has_no_score_in_it(benchbox: Command, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for place, side in enumerate((8, 20, 64)):
+        pixels = np.random.default_rng(place).integers(0, 256, (side, side), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{place}.png")
+    page = benchbox("run", "identity", "median", "--data", "photos", "--no-timing").stdout.replace("\n", " ")
+    assert "SSIM: no score for images smaller than 11 pixels a side (1 of 3)" in page
+    assert "images without a finite SSIM, excluded from the mean: 1 in every row" in page
+    store = latest(tmp_path)
+    for cell in store.record.cells:
+        scores = store.scores(cell.key)
+        assert np.isnan(scores["ssim"]).tolist() == [True, False, False]
+        assert np.isfinite(scores["psnr"]).all()
+    assert "2 of 2 cells bit-identical" in benchbox("replay", store.record.run_id).stdout
+
+
+@pytest.mark.slow
 def test_a_small_image_skips_what_cannot_take_it(benchbox: Command, plugin: Plugin, tmp_path: Path) -> None:
     file = plugin("large", "return noisy")
     file.write_text(
