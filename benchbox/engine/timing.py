@@ -90,6 +90,8 @@ def time_denoiser(
         # -P: a file in the working directory must not shadow a library.
         command = [sys.executable, "-P", "-c", _PYTEST, "-q", "--noconftest", "-p", "no:cacheprovider", "-p"]
         command += ["pytest_benchmark.plugin", "--benchmark-only", "-c", os.devnull, "--rootdir", str(folder)]
+        # pytest-benchmark creates this folder even if nothing is saved.
+        command += [f"--benchmark-storage=file://{scratch}/saved"]
         command += [str(Path(__file__).with_name("timing_case.py"))]
         try:
             with (

@@ -50,17 +50,28 @@ def list_runs(results: Path) -> list[Path]:
 
 
 def find_run(results: Path, name: str = "") -> Path:
-    """Find a run by its id, a unique prefix of it, or the path of its folder; the newest if `name` is empty."""
+    """Find a run by its id, a unique prefix of it, or the path of its folder or of one that holds only this run.
+
+    Without a name, it is the newest run.
+    """
     if name and (Path(name) / "run.json").is_file():
         return Path(name)
     runs = list_runs(results)
-    if not runs:
-        raise BenchboxError(f"there is no run in {results}", hint="start one: benchbox run --noise gaussian:0.1")
     matches = [run for run in runs if run.name.startswith(name)]
-    if not name or len(matches) == 1:
+    if matches and (not name or len(matches) == 1):
         return matches[-1]
     if matches:
         raise BenchboxError(
             f"'{name}' matches {len(matches)} runs", hint="give more of the id (list them with: benchbox list runs)"
         )
-    raise BenchboxError(f"there is no run '{name}' in {results}", hint=f"the newest is {runs[-1].name}")
+    if name and Path(name).is_dir():
+        inside = list_runs(Path(name))
+        if len(inside) == 1:
+            return inside[0]
+        if inside:
+            raise BenchboxError(f"{name} holds {len(inside)} runs", hint=f"name one of them, such as {inside[-1]}")
+        raise BenchboxError(f"{name} is not the folder of a run: it has no run.json", hint="give the folder of a run")
+    if runs:
+        raise BenchboxError(f"there is no run '{name}' in {results}", hint=f"the newest is {runs[-1].name}")
+    missing = f", and no folder '{name}'" if name else ""
+    raise BenchboxError(f"there is no run in {results}{missing}", hint="start one: benchbox run --noise gaussian:0.1")

@@ -43,6 +43,7 @@ def test_the_first_command_of_a_newcomer(benchbox: Command, tmp_path: Path) -> N
         assert sorted(timing.samples_ms) == [1, 8, 64]
         assert min(map(len, timing.samples_ms.values())) >= 3
         assert timing.cold_start_s > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]  # nothing else is left behind
     page = (store.folder / "leaderboard.md").read_text()
     for fact in ("sample", "142", "gaussian:0.1", "unclipped", "seed", str(store.record.environment["cpu"]), "numpy"):
         assert fact in page

@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import shutil
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -81,8 +82,24 @@ def test_runs_are_found_by_id_start_path_or_as_the_newest(folder: Path) -> None:
         assert find_run(results, name) == folder
     with pytest.raises(BenchboxError, match="no run 'nothing'"):
         find_run(results, "nothing")
-    with pytest.raises(BenchboxError, match="there is no run in"):
+    with pytest.raises(BenchboxError, match=r"there is no run in .*logs$"):
         find_run(folder / "logs")
+
+
+def test_a_folder_that_holds_one_run_stands_for_it(folder: Path, tmp_path: Path) -> None:
+    """As in `compare base pr`, with two folders of `--results`."""
+    base = tmp_path / "base"
+    shutil.copytree(folder, base / folder.name)
+    for results in (tmp_path / "results", folder.parent):
+        assert find_run(results, str(base)) == base / folder.name
+    shutil.copytree(folder, base / ("9" + folder.name[1:]))
+    with pytest.raises(BenchboxError, match="base holds 2 runs") as caught:
+        find_run(tmp_path, str(base))
+    assert caught.value.hint == f"name one of them, such as {base}/9{folder.name[1:]}"
+    with pytest.raises(BenchboxError, match=f"{tmp_path} is not the folder of a run: it has no run.json"):
+        find_run(tmp_path / "results", str(tmp_path))
+    with pytest.raises(BenchboxError, match=f"there is no run in {tmp_path}, and no folder 'pr'"):
+        find_run(tmp_path, "pr")
 
 
 @pytest.mark.parametrize(
