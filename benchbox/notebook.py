@@ -141,7 +141,7 @@ def run(
     repeats : int
         Noise draws per image.
     jobs : int, optional
-        Worker processes; one more than there are cores by default.
+        Worker processes; by default one more than there are cores, fewer in a container with little memory.
     timing : bool
         Time each denoiser alone.
     threads : int
@@ -153,7 +153,7 @@ def run(
     timeout_s : float
         Time limit in seconds for one shard of images, or for timing one denoiser.
     memory_gb : float, optional
-        Memory limit for a denoiser's process, in GiB.
+        Memory limit for a denoiser's process, in GiB; by default 80 % of a container's memory.
     previews : int
         Images per noise whose pictures are kept for the report.
     results : path

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 from pathlib import Path
 from typing import Any
 
+from benchbox.api.threads import cgroup_memory, usable_cores
 from benchbox.api.version import DISTRIBUTION, __version__
 
 _PACKAGES = (
@@ -26,15 +26,15 @@ _PACKAGES = (
 def environment() -> dict[str, Any]:
     """Describe this machine and its software.
 
-    ``cores`` counts those usable by this process; ``load`` is the average number of runnable processes in the last
-    minute, before the run.
+    ``cores`` and ``memory_gb`` are those that this process may use; ``load`` is the average number of runnable
+    processes in the last minute, before the run.
     """
     import psutil
 
     return {
         "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
+        "cores": usable_cores(),
+        "memory_gb": round((cgroup_memory() or psutil.virtual_memory().total) / 2**30, 1),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": {DISTRIBUTION: __version__} | {name: version for name in _PACKAGES if (version := _version(name))},

@@ -13,6 +13,7 @@ from benchbox.api.dataset import ImageSet
 from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
 from benchbox.api.noise import NoiseModel
+from benchbox.api.threads import cgroup_memory
 from benchbox.engine.content import content_digest
 from benchbox.records.options import RunOptions
 from benchbox.records.run import Cell, DenoiserRecord, MetricRecord, NoiseRecord, Protocol, digest
@@ -20,6 +21,9 @@ from benchbox.records.specs import parse_spec
 from benchbox.records.tuned import apply_tuned
 from benchbox.registry import Registry
 from benchbox.system.program import resident_mb
+
+_SHARE = 0.8
+"""Share of a container's memory that one denoiser may take."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +34,19 @@ class Limits:
     # Resident memory of the process and its descendants, in GiB; None for no limit. It is polled from outside, because
     # RLIMIT_AS would break TensorFlow, which reserves far more address space than it uses.
     memory_gb: float | None = None
+    container: bool = False  # whether the memory limit is that of the container
+
+    @classmethod
+    def of(cls, timeout_s: float, memory_gb: float | None) -> Limits:
+        """Without a memory limit, that of the container counts, so that the system does not end the whole run."""
+        memory = cgroup_memory() if memory_gb is None else None
+        return cls(timeout_s, memory_gb) if memory is None else cls(timeout_s, _SHARE * memory / 2**30, True)
 
     @property
     def memory_reason(self) -> str:
         """Reason text of a row that exceeded the memory limit."""
-        return f"its process held more than {self.memory_gb:g} GiB (--memory)"
+        whose = f"{100 * _SHARE:.0f} % of the container's memory" if self.container else "--memory"
+        return f"its process held more than {self.memory_gb:.3g} GiB ({whose})"
 
     def too_large(self, pid: int) -> bool:
         """Whether a process and its descendants exceed the memory limit; free without a limit."""

@@ -78,7 +78,7 @@ def replay_run(
     """
     context = worker_context()
     record = store.record
-    limits = Limits(record.options.timeout_s, record.options.memory_gb)
+    limits = Limits.of(record.options.timeout_s, record.options.memory_gb)
     registry = reload_registry(record, limits, on_event, plugin_files)
     chosen = _choose(record, cell, registry)
     outcomes = store.outcomes()

@@ -38,7 +38,7 @@ def execute(options: RunOptions, on_event: Callable[[Event], None], command: str
     `on_event` is never called by two threads at once; `command` is stored in the record.
     """
     options.check()
-    limits = Limits(options.timeout_s, options.memory_gb)
+    limits = Limits.of(options.timeout_s, options.memory_gb)
     context = worker_context()  # its server imports while this process opens the data
     registry = load_registry(
         [Path(file) for file in options.plugins],
@@ -103,7 +103,7 @@ def resume(
             f"run {store.record.run_id} was made with --no-timing, which --resume cannot change",
             hint="start it again with the same options, but without --no-timing",
         )
-    limits = Limits(options.timeout_s, options.memory_gb)
+    limits = Limits.of(options.timeout_s, options.memory_gb)
     record = replace(store.record, options=options)
     registry = reload_registry(record, limits, on_event, plugin_files)
     _require_same_plugins(record, registry)

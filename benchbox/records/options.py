@@ -6,14 +6,17 @@ To add a run option, add a field to `RunOptions`: its type, default, command-lin
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from benchbox.api.errors import BenchboxError
+from benchbox.api.threads import cgroup_memory, usable_cores
 
 DEFAULT_NOISE = "gaussian:0.1"
 DEFAULT_METRICS = ("psnr", "ssim", "mse", "mae", "gmsd", "accuracy")
+
+_WORKER_BYTES = 1 << 29
+"""What a worker with a common library in it takes."""
 
 SigmaPolicy = Literal["given", "estimated", "none"]
 
@@ -234,7 +237,14 @@ class RunOptions:
     repeats: int = field(default=1, metadata=_shown("--repeats", NOISE, "Noise draws per image.", metavar="N", least=1))
     jobs: int | None = field(
         default=None,
-        metadata=_shown("--jobs", LIMITS, "Worker processes.", metavar="N", least=1, otherwise="one more than cores"),
+        metadata=_shown(
+            "--jobs",
+            LIMITS,
+            "Worker processes.",
+            metavar="N",
+            least=1,
+            otherwise="one more than cores; fewer in a container with little memory",
+        ),
     )
     timing: bool = field(
         default=True,
@@ -270,7 +280,14 @@ class RunOptions:
     )
     memory_gb: float | None = field(
         default=None,
-        metadata=_shown("--memory", LIMITS, "Memory limit for a denoiser's process, in GiB.", metavar="GIB", least=0),
+        metadata=_shown(
+            "--memory",
+            LIMITS,
+            "Memory limit for a denoiser's process, in GiB.",
+            metavar="GIB",
+            least=0,
+            otherwise="80 % of a container's memory",
+        ),
     )
     previews: int = field(
         default=4,
@@ -324,9 +341,13 @@ class RunOptions:
 
     @property
     def workers(self) -> int:
-        """Worker processes; by default one more than cores, so that no core idles while a worker writes."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return self.jobs or cores + 1
+        """Worker processes; by default one more than cores, so that no core idles while a worker writes.
+
+        In a container with little memory, there are fewer.
+        """
+        memory = cgroup_memory()
+        most = usable_cores() + 1 if memory is None else min(usable_cores() + 1, memory // _WORKER_BYTES)
+        return self.jobs or max(1, most)
 
     def opened(self, request: DataRequest) -> RunOptions:
         """These options with the data set that was detected, so that every process opens the same images."""

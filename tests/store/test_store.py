@@ -7,7 +7,6 @@ import json
 import os
 import resource
 import shutil
-import shutil
 import subprocess
 import sys
 import textwrap
