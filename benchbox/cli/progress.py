@@ -227,6 +227,8 @@ class TrainingProgress(Display):
         from benchbox.training import BatchDone, TrainingStarted
 
         if isinstance(event, TrainingStarted):
+            for note in event.notes:
+                self.say(f"note: {_safe(note)}")
             self.say(
                 f"{event.images} training and {event.validation} validation images; epochs {event.first_epoch} to "
                 f"{event.epochs}"

@@ -35,7 +35,7 @@ def _recipe_option(flag: str, metavar: str, kind: Any, text: str) -> Callable[[F
 
 @click.command("train", cls=Command)
 @click.argument("denoiser")
-@run_options("data", "dataset", "limit", limit={"help": "Sample N training images, using --seed."})
+@run_options("data", "dataset", "white", "limit", limit={"help": "Sample N training images, using --seed."})
 @click.option("--recipe", default="default", show_default=True, metavar="NAME", help="Training recipe of the denoiser.")
 @click.option(
     "--noise",
@@ -65,6 +65,7 @@ def train(
     denoiser: str,
     data: Path | None,
     dataset: str,
+    white: int | None,
     limit: int | None,
     recipe: str,
     noise: tuple[str, ...],
@@ -83,7 +84,7 @@ def train(
     """Train DENOISER and write its weights with a training card.
 
     FER2013's Training split is used for training and PublicTest for validation;
-    PrivateTest is never opened.
+    PrivateTest is never opened. Without PublicTest, one in ten images is held out.
 
     \b
     Examples:
@@ -100,6 +101,7 @@ def train(
         data=str(data or ""),
         out=output,
         dataset=dataset,
+        white=white,
         limit=limit,
         recipe=recipe,
         noise=noise,

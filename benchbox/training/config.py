@@ -28,6 +28,7 @@ class TrainConfig:
     data: str = ""
     out: Path = Path("training")
     dataset: str = ""
+    white: int | None = None
     limit: int | None = None
     recipe: str = "default"
     noise: tuple[str, ...] = ()
@@ -103,13 +104,25 @@ HELD_OUT = 10
 def open_splits(config: TrainConfig, registry: Registry, least: int) -> tuple[ImageSet, ImageSet]:
     """Open the training images, at least `least` of them (one batch), and the validation images.
 
-    FER2013 has a split for each; PrivateTest is never opened. Data without splits are divided at random, with the seed.
+    FER2013 has a split for each; PrivateTest is never opened. Data without splits are divided at random, with the seed,
+    and so is the training split if there is none for validation, as in a folder whose test splits are merged.
     """
     datasets = {name: entry.cls() for name, entry in registry.datasets.items()}
     path = Path(config.data) if config.data else None
     dataset = choose_dataset(path, config.dataset or None, datasets)
+    if config.white is not None:
+        dataset = dataset.scaled(config.white)
     if dataset.fitted and dataset.validated:
-        fitted, validated = (dataset.load(path, split=split) for split in (dataset.fitted, dataset.validated))
+        fitted = dataset.load(path, split=dataset.fitted)
+        try:
+            validated = dataset.load(path, split=dataset.validated)
+        except BenchboxError:
+            note = (
+                f"there is no {dataset.validated} for validation: one in {HELD_OUT} {dataset.fitted} images is held "
+                f"out, drawn with seed {config.seed}"
+            )
+            fitted, validated = _divide(fitted, config.seed)
+            fitted, validated = replace(fitted, notes=(*fitted.notes, note)), replace(validated, split="")
     else:
         fitted, validated = _divide(dataset.load(path), config.seed)
     if config.limit is not None:

@@ -14,6 +14,7 @@ class TrainingStarted:
     validation: int
     epochs: int
     first_epoch: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

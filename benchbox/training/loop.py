@@ -100,7 +100,8 @@ class _Run:
     def all_epochs(self) -> TrainResult:
         """Train until the last epoch, the time limit, or the end of the patience."""
         state, recipe = self._state, self._recipe
-        self._progress(TrainingStarted(len(self._training), self._validating, recipe.epochs, state.epoch + 1))
+        size, notes = len(self._training), self._training.notes
+        self._progress(TrainingStarted(size, self._validating, recipe.epochs, state.epoch + 1, notes))
         stopped = self._reason()
         while not stopped:
             self._one_epoch()

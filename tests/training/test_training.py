@@ -15,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchbox import BenchboxError, Recipe, TrainableDenoiser, Trainer
 from benchbox.api.denoiser import TrainingCard
+from benchbox.builtin.datasets.fer2013 import Fer2013
 from benchbox.builtin.metrics import Accuracy
 from benchbox.registry import load_registry
 from benchbox.training import BatchDone, EpochDone, Event, TrainConfig, TrainingStarted, TrainResult, train
@@ -177,6 +179,35 @@ def test_the_card_names_the_split_that_chose_the_weights(
 def test_fitted_and_validated_images_differ(config: TrainConfig) -> None:
     fitted, validated = open_splits(config, load_registry(config.plugin_files), least=8)
     assert not set(fitted.ids) & set(validated.ids)
+
+
+def test_a_part_of_training_validates_where_no_split_does(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in folders ``train`` and ``test``, in which PublicTest and PrivateTest are merged."""
+    monkeypatch.setenv("BENCHBOX_CACHE_DIR", str(tmp_path / "cache"))
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 40), ("test", 12)):
+        for number in range(count):
+            folder = tmp_path / "faces" / split / ("happy", "sad")[number % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            pixels = generator.integers(0, 256, (48, 48), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"im{number}.png")
+    config = replace(config, data=str(tmp_path / "faces"), epochs=1)
+    fitted, validated = open_splits(config, load_registry(config.plugin_files), least=8)
+    assert (len(fitted), len(validated)) == (36, 4)
+    assert not set(fitted.ids) & set(validated.ids)
+    assert {name.partition("/")[0] for name in (*fitted.ids, *validated.ids)} == {"train"}
+    assert open_splits(replace(config, seed=4), load_registry(config.plugin_files), least=8)[1].ids != validated.ids
+    events: list[Event] = []
+    card = train(config, events.append).card
+    (started,) = (event for event in events if isinstance(event, TrainingStarted))
+    assert started.notes == (
+        "there is no PublicTest for validation: one in 10 Training images is held out, drawn with seed 3",
+    )
+    assert (card.split, card.validated_on, card.images) == ("Training", "", 36)
+    assert card.source == Fer2013().load(Path(config.data), split="Training").fingerprint
+    assert "Validation on 4 held-out images" in card.notes
 
 
 @pytest.mark.parametrize("recipe", ["default", "once"])
