@@ -100,6 +100,7 @@ def run(
     timeout_s: float = 600.0,
     memory_gb: float | None = None,
     previews: int = 4,
+    fresh: bool = False,
     results: str | Path = "results",
     plugins: str | Path | Sequence[str | Path] = (),
     plugin_folders: str | Path | Sequence[str | Path] = (),
@@ -156,6 +157,8 @@ def run(
         Memory limit for a denoiser's process, in GiB; by default 80 % of a container's memory.
     previews : int
         Images per noise whose pictures are kept for the report.
+    fresh : bool
+        Compute everything anew, instead of reusing equal cells of earlier runs.
     results : path
         Folder that holds all runs.
     plugins : path or sequence of path
@@ -197,6 +200,7 @@ def run(
         timeout_s=timeout_s,
         memory_gb=memory_gb,
         previews=previews,
+        fresh=fresh,
         results=str(results),
         plugins=_words(plugins),
         plugin_folders=_words(plugin_folders),

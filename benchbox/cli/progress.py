@@ -15,6 +15,7 @@ from rich.text import Text
 
 from benchbox.engine.events import (
     CellDone,
+    CellsReused,
     Event,
     FileSetAside,
     RunStarted,
@@ -164,6 +165,10 @@ class RunProgress(Display):
                 if record.options.timing:
                     self._timing = self._add("timing", len(record.denoisers))
                     self._tasks.append(self._timing)
+            case CellsReused(cells, total, latencies, runs):
+                timed = f" and {latencies} latencies" if latencies else ""
+                where = f"run {runs[0]}" if len(runs) == 1 else f"{len(runs)} runs, the newest {runs[0]}"
+                self.say(f"reused {cells} of {total} cells{timed} of {where} (--fresh computes them anew)")
             case FileSetAside(name):
                 self.say(f"set aside: {_safe(name)}, because it is damaged or does not belong to this run")
             case WorkerStarted(denoiser):

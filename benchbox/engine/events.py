@@ -18,6 +18,16 @@ class RunStarted:
 
 
 @dataclass(frozen=True)
+class CellsReused:
+    """`cells` of `total` cells, and `latencies`, were copied from earlier runs with these ids."""
+
+    cells: int
+    total: int
+    latencies: int
+    runs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class FileSetAside:
     """A damaged or foreign file was moved out of the run folder."""
 
@@ -85,6 +95,7 @@ class TimingDone:
 Event = (
     PluginEvent
     | RunStarted
+    | CellsReused
     | FileSetAside
     | WorkerStarted
     | ShardDone

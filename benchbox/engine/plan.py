@@ -15,6 +15,7 @@ from benchbox.api.errors import BenchboxError
 from benchbox.api.noise import NoiseModel
 from benchbox.api.threads import cgroup_memory
 from benchbox.engine.content import content_digest
+from benchbox.engine.reuse import code_of
 from benchbox.records.options import RunOptions
 from benchbox.records.run import Cell, DenoiserRecord, MetricRecord, NoiseRecord, Protocol, digest
 from benchbox.records.specs import parse_spec
@@ -100,11 +101,14 @@ def make_plan(options: RunOptions, registry: Registry, images: ImageSet) -> Plan
         if int(smallest.min()) < denoiser.min_size:
             size = f"{smallest[0]}x{smallest[1]}"
             skipped = f"needs images of at least {denoiser.min_size} pixels a side; the smallest is {size}"
-        for noise in (record.spec for record in noises):
+        starts_programs = registry.denoisers[denoiser.plugin.name].cls.starts_programs
+        for noise, parts in ((record.spec, record.parts) for record in noises):
+            others = [plugin.provider for plugin in (*parts, *(metric.plugin for metric in metrics))]
+            code = code_of(denoiser, others, starts_programs=starts_programs)
             for factor in _factors(options, denoiser) if noise in levelled else (1.0,):
                 specs = tuple(metric.spec for metric in metrics)
                 key = cell_key(denoiser, noise, images.fingerprint, options.protocol, specs, factor)
-                cells.append(Cell(key, denoiser.spec, noise, skipped, factor))
+                cells.append(Cell(key, denoiser.spec, noise, skipped, factor, code))
     return Plan(denoisers, noises, metrics, tuple(cells), make_shards(images.shapes, options.protocol.repeats), notes)
 
 

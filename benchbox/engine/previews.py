@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from benchbox.api.arrays import Images
 from benchbox.audit.contamination import training_overlap
 from benchbox.engine.events import Event, StageAdvanced, StageStarted
 from benchbox.engine.plan import Limits
+from benchbox.engine.reuse import reuse_previews
 from benchbox.engine.shard import Condition, check_denoised, draw, image_set, known_sigma, make_denoiser
 from benchbox.engine.work_loop import WorkLoop, WorkQueue
 from benchbox.engine.workers import WorkerContext
@@ -25,6 +27,8 @@ from benchbox.store import IMAGE, RunStore, noise_key
 SIDE = 96
 """Side of a picture in pixels; larger images are cropped to their centre."""
 MOST_REPEATS = 8
+Denoised = Mapping[tuple[int, int], NDArray[np.float16]]
+"""Denoised images by position and repeat."""
 Kept = list[tuple[int, int, NDArray[np.float32]]]
 
 
@@ -52,12 +56,16 @@ def make_previews(
     context: WorkerContext,
     limits: Limits,
     on_event: Callable[[Event], None],
+    denoised: Mapping[str, Denoised] = MappingProxyType({}),
+    sources: Mapping[str, RunStore] = MappingProxyType({}),
 ) -> None:
     """Make the missing pictures of a scored run.
 
     All denoisers on a noise show the same images, those of `choose_images`, with the noise that was scored. Rows with
     training overlap have no say in the choice if there are others. A failure is logged and leaves a row without
-    pictures; it does not fail the run. `on_event` is never called by two threads at once.
+    pictures; it does not fail the run. Images are denoised again only if they are neither in `denoised`, by cell, nor
+    shown by the earlier run in `sources` that the cell was copied from. `on_event` is never called by two threads at
+    once.
     """
     outcomes = store.outcomes()
     queues: dict[str, WorkQueue[_PreviewWork]] = {}
@@ -72,6 +80,10 @@ def make_previews(
         clear = [cell for cell in cells if not training_overlap(store.record.data, outcomes[cell.key])]
         indices = _inputs(store, condition, clear or cells, repeats)
         for cell in cells:
+            if _write_kept(store, cell, denoised.get(cell.key, {}), [(i, r) for i in indices for r in range(repeats)]):
+                continue
+            if cell.key in sources and reuse_previews(store, cell, sources[cell.key]):
+                continue
             if indices and not store.previews(cell.key)[0]:
                 task = PreviewTask(denoisers[cell.denoiser].plugin, condition, indices, repeats)
                 if cell.denoiser not in queues:
@@ -151,6 +163,16 @@ def denoise_previews(task: PreviewTask) -> dict[str, Any]:
             denoised = check_denoised(denoiser.denoise(noisy, sigma_told), shape)
             kept += [(int(index), repeat, _crop(picture)) for index, picture in zip(group, denoised, strict=True)]
     return _ordered(kept, task.indices)
+
+
+def _write_kept(store: RunStore, cell: Cell, denoised: Denoised, places: Sequence[tuple[int, int]]) -> bool:
+    """Write the pictures of a cell from the images that were scored; returns whether all of them are there."""
+    if not places or not denoised.keys() >= set(places):
+        return False
+    kept = [(*place, _crop(denoised[place].astype(np.float32))) for place in places]
+    table = _ordered(kept, list(dict.fromkeys(index for index, _ in places)))
+    store.write_previews(cell.key, {IMAGE: table[IMAGE], "repeat": table["repeat"]}, {"denoised": table["pictures"]})
+    return True
 
 
 def _inputs(store: RunStore, condition: Condition, cells: Sequence[Cell], repeats: int) -> tuple[int, ...]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -16,10 +17,11 @@ from benchbox.engine.ceiling import make_ceilings
 from benchbox.engine.content import changed_files
 from benchbox.engine.data import describe_data, note_overlaps, open_data
 from benchbox.engine.environment import environment
-from benchbox.engine.events import Event, FileSetAside, RunStarted, ScoresDone, TimingDone, TimingStarted
+from benchbox.engine.events import CellsReused, Event, FileSetAside, RunStarted, ScoresDone, TimingDone, TimingStarted
 from benchbox.engine.plan import Limits, Shard, cell_key, make_plan, make_shards
 from benchbox.engine.previews import make_previews
 from benchbox.engine.reload import describe_change, providers_now, reload_images, reload_registry, remember_trusted
+from benchbox.engine.reuse import reuse_cells
 from benchbox.engine.scoring import QualityPass
 from benchbox.engine.shard import Condition
 from benchbox.engine.timing import choose_images, time_denoiser
@@ -66,7 +68,12 @@ def execute(options: RunOptions, on_event: Callable[[Event], None], command: str
     )
     store = RunStore.create(Path(options.results), record, _image_columns(images))
     with store.locked():
-        _work(store, context, plan.shards, registry, limits, on_event)
+        sources = {} if options.fresh else reuse_cells(store, Path(options.results))
+        if sources:
+            runs = tuple(dict.fromkeys(source.record.run_id for source in sources.values()))
+            total = sum(not cell.skipped for cell in record.cells)
+            on_event(CellsReused(len(sources), total, len(store.timings()), runs))
+        _work(store, context, plan.shards, registry, limits, on_event, sources)
     return store
 
 
@@ -127,17 +134,19 @@ def _work(
     registry: Registry,
     limits: Limits,
     on_event: Callable[[Event], None],
+    sources: Mapping[str, RunStore] = MappingProxyType({}),
 ) -> None:
-    """Compute whatever a run lacks."""
+    """Compute whatever a run lacks; `sources` are earlier runs by the keys of cells that were copied from them."""
     done = sum(stop - start for cell in store.record.cells for start, stop in store.finished_shards(cell.key))
     on_event(RunStarted(store.record, done))
     conditions = make_conditions(store.record, registry)
-    QualityPass(store, conditions, shards, limits, on_event).run(context)
+    quality = QualityPass(store, conditions, shards, limits, on_event)
+    quality.run(context)
     note_overlaps(store, registry, on_event)
     make_ceilings(store, conditions, shards, context, limits, on_event)
     on_event(ScoresDone(store))
     if store.record.options.previews:
-        make_previews(store, conditions, context, limits, on_event)
+        make_previews(store, conditions, context, limits, on_event, quality.denoised, sources)
     if store.record.options.timing:
         _time_all(store, shards, conditions, limits, on_event)
 

@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from benchbox.api.denoiser import TrainingCard
 from benchbox.engine.events import CellDone, Event, ShardDone, WorkerStarted
 from benchbox.engine.plan import Limits, Shard
@@ -17,6 +20,9 @@ from benchbox.engine.workers import WorkerContext
 from benchbox.records.outcomes import Failure, Knowledge, Outcome
 from benchbox.records.run import Cell, PluginSpec
 from benchbox.store import RunStore
+
+MOST_KEPT_PIXELS = 2**26
+"""Denoised pixels, of all cells together, up to which images are kept in memory until their pictures are made."""
 
 
 @dataclass
@@ -60,6 +66,11 @@ class QualityPass:
         self._limits = limits
         self._on_event = on_event
         self._lock = threading.Lock()
+        self.denoised: dict[str, dict[tuple[int, int], NDArray[np.float16]]] = {}
+        """Denoised images by cell, image and repeat, for the pictures of the report; empty if they are too many."""
+        pixels = sum(len(shard.indices) * shard.size[0] * shard.size[1] for shard in shards)
+        wanted = len(store.record.cells) if store.record.options.previews else 0
+        self._keeps = 0 < wanted * pixels <= MOST_KEPT_PIXELS
         self._metrics = tuple(metric.plugin for metric in store.record.metrics)
         self._queues: list[WorkQueue[_ShardWork]] = []
         finished = store.outcomes()
@@ -91,7 +102,8 @@ class QualityPass:
         loop.run(context, self._queues, self._store.record.options.workers)
 
     def _task(self, work: _ShardWork) -> ShardTask:
-        return ShardTask(work.denoiser, work.cell.condition, self._metrics, work.shard.indices, work.shard.repeat)
+        keep = self._keeps and work.cell.cell.sigma_factor == 1
+        return ShardTask(work.denoiser, work.cell.condition, self._metrics, work.shard.indices, work.shard.repeat, keep)
 
     def _report_worker(self, queue: WorkQueue[_ShardWork]) -> None:
         with self._lock:
@@ -110,6 +122,10 @@ class QualityPass:
                 work.left -= 1
                 work.knew, work.card = result.knew, result.card
                 work.images += len(shard.indices)
+                if result.denoised is not None:
+                    places = ((int(index), shard.repeat) for index in shard.indices)
+                    kept = self.denoised.setdefault(work.cell.key, {})
+                    kept.update(zip(places, result.denoised, strict=True))
                 self._on_event(ShardDone(work.cell, len(shard.indices)))
             if work.failure is None and work.left:
                 return

@@ -46,6 +46,7 @@ class ShardTask:
     metrics: tuple[PluginSpec, ...]
     indices: NDArray[np.intp]  # shape (M,); positions in the image set; images of one size
     repeat: int = 0  # repeat number of the noise, from 0
+    keep: bool = False  # whether the denoised images are returned
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class ShardScores:
     columns: dict[str, NDArray[Any]]
     knew: Knowledge
     card: TrainingCard | None = None
+    denoised: NDArray[np.float16] | None = None  # as precise as a picture of the report
 
 
 class ImagesLost(BenchboxError):
@@ -83,7 +85,7 @@ def compute_shard(task: ShardTask) -> ShardScores:
     unknown = np.full(len(clean), np.nan, dtype=np.float32)
     columns["sigma_true"] = unknown if sigma_true is None else sigma_true
     columns["sigma_told"] = unknown if sigma_told is None else sigma_told
-    return ShardScores(columns, knew, _card_of(denoiser))
+    return ShardScores(columns, knew, _card_of(denoiser), denoised.astype(np.float16) if task.keep else None)
 
 
 def _card_of(denoiser: Denoiser) -> TrainingCard | None:

@@ -102,6 +102,7 @@ def tune(config: TuneConfig, on_event: Callable[[Event], None]) -> TuneResult:
         timing=False,
         timeout_s=config.timeout_s,
         previews=0,
+        fresh=True,  # its budget is planned by how long each candidate takes
         results=str(config.results),
         plugins=tuple(map(str, config.plugin_files)),
         plugin_folders=tuple(map(str, config.plugin_folders)),

@@ -300,6 +300,10 @@ class RunOptions:
             most=32,
         ),
     )
+    fresh: bool = field(
+        default=False,
+        metadata=_shown("--fresh", OUTPUT, "Compute everything anew, instead of reusing equal cells of earlier runs."),
+    )
     results: str = field(
         default="results",
         metadata=_shown("--results", OUTPUT, "Folder that holds all runs.", path=True, metavar="FOLDER"),

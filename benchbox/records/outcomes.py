@@ -32,6 +32,7 @@ class Outcome:
     images: int = 0  # images scored
     # scored images with a duplicate in its training split; None if unknown
     overlap: int | None = None
+    reused: str = ""  # id of the run that computed it; empty for this one
 
     @property
     def trained_on(self) -> str:
@@ -72,6 +73,7 @@ class Timing:
     threads_used: int = 1  # threads alive after timing, beyond those of the bare process, plus one
     samples_ms: dict[int, list[float]] = field(default_factory=dict)  # all samples per call, by batch size
     calibration: Calibration | None = None  # before denoisers were timed; None if it failed
+    reused: str = ""  # id of the run that measured it; empty for this one
 
     @property
     def cold_start_s(self) -> float:

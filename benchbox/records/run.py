@@ -172,6 +172,7 @@ class Cell:
     noise: str
     skipped: str = ""  # why it is not run; empty if it is
     sigma_factor: float = 1.0  # factor on the given noise level
+    code: str = ""  # digest of the code and machine that compute it; empty if it must be computed in every run
 
 
 @dataclass(frozen=True)

@@ -210,5 +210,7 @@ def _timing_words(record: RunRecord, timings: Mapping[str, Timing]) -> str:
         noise = record.noise_label(timing.noise)
         batches = sorted({timing.batch for timing in timed.values()})
         batch = f"batch {batches[0]}" if len(batches) == 1 else f"batches {batches[0]} to {batches[-1]}"
-        return f"one fresh process per denoiser, {threads}, {size} images of {noise}, {batch}{precise}"
+        earlier = [timing.reused for timing in timed.values() if timing.reused]
+        where = f"; {len(earlier)} of {len(timed)} measured in {', '.join(dict.fromkeys(earlier))}" if earlier else ""
+        return f"one fresh process per denoiser, {threads}, {size} images of {noise}, {batch}{precise}{where}"
     return ""

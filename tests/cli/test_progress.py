@@ -25,6 +25,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.mark.slow
 def test_every_part_of_a_run_has_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchbox.engine.scoring.MOST_KEPT_PIXELS", 0)  # so that images are denoised again
     screen = io.StringIO()
     monkeypatch.setattr(
         "benchbox.cli.progress.Console", lambda stderr: Console(file=screen, force_terminal=True, width=120)
@@ -96,6 +97,7 @@ def test_scores_stand_on_the_screen_before_latencies(tmp_path: Path, monkeypatch
 def test_a_run_that_is_not_timed_never_speaks_of_timing(
     terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("benchbox.engine.scoring.MOST_KEPT_PIXELS", 0)  # so that images are denoised again
     screen = io.StringIO()
     monkeypatch.setattr(
         "benchbox.cli.progress.Console", lambda stderr: Console(file=screen, force_terminal=terminal, width=120)
@@ -112,7 +114,9 @@ def test_a_run_that_is_not_timed_never_speaks_of_timing(
 
 
 def test_a_search_shows_the_lines_of_its_present_round_only(tmp_path: Path) -> None:
-    options = RunOptions(("identity",), limit=4, metrics=("psnr",), timing=False, previews=0, results=str(tmp_path))
+    options = RunOptions(
+        ("identity",), limit=4, metrics=("psnr",), timing=False, previews=0, fresh=True, results=str(tmp_path)
+    )
     with RunProgress() as progress:
         for _ in range(2):
             execute(options, progress)

@@ -94,6 +94,10 @@ def test_a_denoiser_that_fails_on_the_second_look_fails_no_run(
     file = plugin("moody", "if len(noisy) < 9:\n    raise ValueError('too few')\nreturn noisy")
     benchbox("run", "moody", "identity", "--plugin", file, "--limit", "9", "--no-timing")
     store = RunStore.open(find_run(tmp_path / "results"))
+    assert all(store.previews(cell.key)[0] for cell in store.record.cells)  # of the images that were scored
+    for cell in store.record.cells:
+        (store.folder / "previews" / f"{cell.key}.parquet").unlink()
+    benchbox("run", "--resume", store.folder)
     kept = {cell.denoiser: bool(store.previews(cell.key)[0]) for cell in store.record.cells}
     assert kept == {"moody": False, "identity": True}
     assert "too few" in store.log_file("moody", "previews").read_text(encoding="utf-8")

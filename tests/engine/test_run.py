@@ -74,7 +74,7 @@ def test_scores_do_not_depend_on_workers_order_company_or_time(benchbox: Command
         ("identity", "median", "--jobs", "1", "--noise", "gaussian:0.1", "--noise", "poisson:30"),
         ("wavelet", "median", "--jobs", "3", "--noise", "poisson:30", "--noise", "gaussian:0.1"),
     ):
-        benchbox("run", *arguments, "--no-timing")
+        benchbox("run", *arguments, "--no-timing", "--fresh")
         store = latest(tmp_path)
         runs.append({(cell.denoiser, cell.noise): store.scores(cell.key) for cell in store.record.cells})
     for noise in ("gaussian:0.1", "poisson:30"):

@@ -51,6 +51,7 @@ OTHERS: dict[str, Any] = {
     "timeout_s": 90.0,
     "memory_gb": 1.5,
     "previews": 1,
+    "fresh": True,
     "results": "elsewhere",
     "plugins": ("one.py", "two.py"),
     "plugin_folders": ("folder",),
