@@ -206,6 +206,8 @@ def _trials(store: RunStore) -> list[Trial]:
         score = math.nan
         if not reason:
             score = float(np.mean([mean_of(store.scores(cell.key)[metric.spec], metric.unit).mean for cell in cells]))
+            if math.isnan(score):
+                reason = f"it has no image with a finite {metric.label}"
         trials.append(Trial(denoiser.spec, score, store.record.data.images, reason))
     return trials
 

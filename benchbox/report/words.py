@@ -172,7 +172,8 @@ def ranks_note(block: Block | Summary) -> str:
     """Explain the ranks of a block in one sentence."""
     images = count(block.compared, "image")
     if all(row.rank_to is None for row in block.rows):
-        return f"# is only the order of the means, because {images} are too few to test (minimum {FEWEST_IMAGES})"
+        are = "is" if block.compared == 1 else "are"
+        return f"# is only the order of the means, because {images} {are} too few to test (minimum {FEWEST_IMAGES})"
     return (
         f"# is the range of possible ranks: below all significantly better rows, above all significantly worse ones "
         f"({images}, family-wise error 5 %)"

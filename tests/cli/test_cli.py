@@ -80,6 +80,19 @@ def test_runs_are_listed(benchbox: Command) -> None:
     assert row["cells completed"] == "1 of 1"
 
 
+def test_looking_at_a_run_writes_nothing(benchbox: Command, finished_run: Path) -> None:
+    """So a run can be looked at in a folder that is read-only."""
+
+    def files() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in [finished_run, *finished_run.rglob("*")]}
+
+    before = files()
+    run = finished_run.name
+    for words in (("leaderboard",), ("show",), ("compare", run, run), ("list", "runs"), ("replay", run)):
+        benchbox(*words)
+    assert files() == before
+
+
 def test_output_is_plain_when_piped(benchbox: Command) -> None:
     result = benchbox("run", "identity", "median", "--no-timing", "--limit", "5")
     assert "\x1b" not in result.stdout + result.stderr

@@ -11,6 +11,7 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from benchbox import BenchboxError
 from benchbox.cli.train import tune as command
@@ -392,6 +393,13 @@ def test_what_was_found_is_shown_even_where_it_cannot_be_saved(tmp_path: Path, m
     assert "psnr" in said.stdout
     assert "median:size=3" in said.stdout
     assert "try:" not in said.stdout
+
+
+def test_a_metric_without_any_score_finds_no_best_setting(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "small.png")
+    data, space = DataRequest(path=str(tmp_path / "small.png")), (("size", ("3", "5")),)
+    with pytest.raises(BenchboxError, match="no setting of median could be scored: it has no image with a finite ssim"):
+        tune(TuneConfig("median", space, data=data, metric="ssim", results=tmp_path / "results"), quiet)
 
 
 def test_a_start_without_a_score_is_written_as_null(tmp_path: Path) -> None:

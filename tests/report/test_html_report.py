@@ -410,6 +410,21 @@ def test_regions_are_flat_edge_and_texture() -> None:
     np.testing.assert_array_equal(np.sum(list(regions.values()), axis=0), 1)
 
 
+def test_pictures_of_any_size_are_analysed() -> None:
+    random = np.random.default_rng(0)
+    for shapes in ([(1, 1)], [(1, 9), (40, 40)], [(2, 2), (9, 1)]):
+        clean = [random.random(shape, dtype=np.float32) for shape in shapes]
+        noisy = [image + np.float32(0.1) for image in clean]
+        analysis = analyse_errors(clean, noisy, noisy, range(len(shapes)))
+        np.testing.assert_allclose(analysis.remaining_db[0], 0, atol=1e-6)
+        large = shapes[-1] == (40, 40)
+        assert (
+            analysis.region_psnr["flat"] == pytest.approx(20, abs=1e-3)
+            if large
+            else np.isnan(analysis.region_psnr["flat"])
+        )
+
+
 def test_groups_count_their_images_and_average_their_scores() -> None:
     labels = {"emotion": np.array([3, 3, 0, 3]), "same": np.zeros(4), "each": np.arange(4)}
     (emotion, each) = groups_of(labels, None, {"a": np.array([1.0, 2.0, 5.0, np.inf])})

@@ -108,6 +108,8 @@ def _radial_power(error: Values) -> Values:
 def _region_psnr(clean: Sequence[Picture], errors: Sequence[Values]) -> dict[str, float]:
     by_region: dict[str, list[float]] = {name: [] for name in REGIONS}
     for picture, error in zip(clean, errors, strict=True):
+        if min(picture.shape) < 2:
+            continue  # it has no gradient
         for name, mask in regions_of(picture).items():
             if mask.sum() >= FEWEST_PIXELS and (squared := float(np.square(error[mask]).mean())) > 0:
                 by_region[name].append(-10 * np.log10(squared))
