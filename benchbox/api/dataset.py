@@ -162,6 +162,10 @@ class Dataset(ABC):
         white : int
             Grey level that becomes 1.0, such as 4095 for 12-bit data in 16-bit files.
 
+        Returns
+        -------
+        Dataset
+
         Raises
         ------
         BenchboxError

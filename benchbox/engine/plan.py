@@ -88,7 +88,7 @@ def make_plan(options: RunOptions, registry: Registry, images: ImageSet) -> Plan
     noises = _once(plan_noise(text, registry) for text in options.noise)
     metrics = _once(_plan_metric(text, registry) for text in options.metrics)
     notes = tuple(_size_notes(metrics, registry, images.shapes))
-    smallest = images.shapes.min(axis=0)
+    smallest = images.shapes.min(axis=1)
     levelled = {noise.spec for noise in noises if _states_level(noise, registry)}
     if options.sigma_errors and not levelled:
         raise BenchboxError(
@@ -98,9 +98,9 @@ def make_plan(options: RunOptions, registry: Registry, images: ImageSet) -> Plan
     cells = []
     for denoiser in denoisers:
         skipped = ""
-        if int(smallest.min()) < denoiser.min_size:
-            size = f"{smallest[0]}x{smallest[1]}"
-            skipped = f"needs images of at least {denoiser.min_size} pixels a side; the smallest is {size}"
+        if small := int((smallest < denoiser.min_size).sum()):
+            few = f"{small:,} of {len(smallest):,} images are" if small > 1 else f"1 of {len(smallest):,} images is"
+            skipped = f"needs images of at least {denoiser.min_size} pixels a side, but {few} smaller"
         starts_programs = registry.denoisers[denoiser.plugin.name].cls.starts_programs
         for noise, parts in ((record.spec, record.parts) for record in noises):
             others = [plugin.provider for plugin in (*parts, *(metric.plugin for metric in metrics))]

@@ -48,6 +48,17 @@ def test_cells_are_denoisers_times_noises() -> None:
     assert len({cell.key for cell in plan.cells}) == len(plan.cells) == 4
 
 
+def test_images_too_small_for_a_denoiser_are_counted() -> None:
+    options = RunOptions(("identity", "dct"))
+    for shapes, reason in (
+        ([(48, 7), (8, 8)], "needs images of at least 8 pixels a side, but 1 of 2 images is smaller"),
+        ([(48, 7), (7, 48), (8, 8)], "needs images of at least 8 pixels a side, but 2 of 3 images are smaller"),
+        ([(8, 48), (48, 8)], ""),
+    ):
+        plan = make_plan(options, load_registry(), images(shapes))
+        assert [cell.skipped for cell in plan.cells] == ["", reason]
+
+
 def test_images_too_small_for_a_metric_are_noted() -> None:
     plan = make_plan(RunOptions(("identity",)), load_registry(), images([(48, 10), (5, 48), (11, 11)]))
     assert plan.notes == (
