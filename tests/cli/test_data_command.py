@@ -75,7 +75,7 @@ def test_info_of_a_folder_and_of_the_sample(tmp_path: Path, tiles: NDArray[np.ui
     folder = tmp_path / "pictures"
     folder.mkdir()
     cv2.imwrite(str(folder / "a.png"), tiles[0])
-    cv2.imwrite(str(folder / "b.png"), np.stack([tiles[1][:20]] * 3, axis=2))
+    cv2.imwrite(str(folder / "b.png"), np.stack([tile[:20] for tile in tiles[1:4]], axis=2))
     text = said("info", folder)
     assert "all images  2 images, 2 sizes from 20x48 to 48x48" in text
     assert "note: colour: 1 of 2 images" in text
