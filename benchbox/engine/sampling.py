@@ -20,18 +20,14 @@ ALONE_PIXELS = 256 * 256
 """Larger images are timed one by one only: a batch of them measures the memory, not the denoiser."""
 
 _SHARE = {"one": 0.6, "batch": 0.9, "some": 1.0}  # of the budget, after which no call of this size begins
-_NARROW, _BEARABLE = (
-    0.02,
-    0.05,
-)  # `Latency.within` that is precise enough: of one image, and after a while or of a batch
+_NARROW = 0.02  # `Latency.within` of one image that is precise enough
+_BEARABLE = 0.05  # the same for batches, and for one image after `_WHILE_S`
 _SAMPLES = 100  # as many as p99 needs
-_WORTH_S, _WORTH_BATCH_S = (
-    0.5,
-    0.1,
-)  # time after which a precise p50 suffices without a p99, and after which a batch does
-_WHILE_S = 1.5
 _SETTLED_S = 0.05  # shorter samples may lie in one good moment of the machine
+_WORTH_S = 0.5  # after which p50 alone suffices, without the samples for p99
+_WHILE_S = 1.0
 _LEAST = 3  # samples of a batch, whose many images even out what disturbs them
+_WORTH_BATCH_S = 0.1  # after which these suffice, however precise they are
 _BATCH_S = 1.0  # longest call of a batch
 _WARM_UPS = 3
 _WARM_UP_S = 0.1, 0.005  # longest warm-up before the first calls of a size, and before further ones
