@@ -36,6 +36,10 @@ _COMMANDS = {
 _WITH_CACHE = frozenset({"run", "replay", "train", "tune", "data", "plugins"})
 
 
+_WITH_CHARTS = frozenset({"report", "show"})
+"""Commands that draw charts, so matplotlib needs its cache; they parse no data."""
+
+
 _RUN_PLUGINS = ("run", "replay", "train", "tune", "data", "list", "plugins")
 """Commands that import plugins; the others only read runs from disk."""
 
@@ -87,11 +91,12 @@ def cli(ctx: click.Context, traceback: bool) -> None:
         ctx.with_resource(contained())
     # A notebook sets a backend of its own, which a child process may be unable to import.
     os.environ["MPLBACKEND"] = "agg"
-    if ctx.invoked_subcommand in _WITH_CACHE:
+    if ctx.invoked_subcommand in _WITH_CACHE | _WITH_CHARTS:
         from benchbox.cli.options import echo
         from benchbox.system.cache import usable_cache
 
-        if warning := ctx.with_resource(usable_cache()):
+        warning = ctx.with_resource(usable_cache())
+        if warning and ctx.invoked_subcommand in _WITH_CACHE:
             click.secho("warning: ", fg="yellow", nl=False, err=True)
             echo(warning, err=True)
 

@@ -18,6 +18,7 @@ from benchbox.system.files import temporary_folder
 
 CACHE_VARIABLE = "BENCHBOX_CACHE_DIR"
 _NUMBA_VARIABLE = "NUMBA_CACHE_DIR"
+_MATPLOTLIB_VARIABLE = "MPLCONFIGDIR"
 _ABANDONED_S = 24 * 3600
 
 
@@ -27,7 +28,10 @@ def _base() -> Path:
         return Path(given)
     import platformdirs
 
-    return platformdirs.user_cache_path("benchbox")
+    try:
+        return platformdirs.user_cache_path("benchbox")
+    except RuntimeError:  # a user id without an entry and without HOME, as in a container
+        return Path("~") / ".cache" / "benchbox"
 
 
 @contextlib.contextmanager
@@ -38,21 +42,25 @@ def usable_cache() -> Iterator[str]:
     """
     base = _base()
     problem = _problem(base)
-    if not problem:
-        yield ""
-        return
-    with temporary_folder() as folder:
-        values = {CACHE_VARIABLE: str(folder)}
-        # numba caches machine code beside the kernels, and in the user's cache folder only if that is read-only.
-        if _NUMBA_VARIABLE not in os.environ and not os.access(Path(__file__).parent, os.W_OK):
-            values[_NUMBA_VARIABLE] = str(folder / "numba")
-        before = {name: os.environ.get(name) for name in values}
-        os.environ.update(values)
-        try:
-            yield (
+    with contextlib.ExitStack() as stack:
+        values, warning, folder = {}, "", base
+        if problem:
+            folder = stack.enter_context(temporary_folder())
+            values[CACHE_VARIABLE] = str(folder)
+            # numba caches machine code beside the kernels, and in the user's cache folder only if that is read-only.
+            if _NUMBA_VARIABLE not in os.environ and not os.access(Path(__file__).parent, os.W_OK):
+                values[_NUMBA_VARIABLE] = str(folder / "numba")
+            warning = (
                 f"the cache folder {base} cannot be used ({problem}); a temporary folder is used, so every command "
                 f"parses the data again: set {CACHE_VARIABLE} to a writable folder"
             )
+        # Without a usable home folder, matplotlib would print two warnings in every process.
+        if not os.environ.get(_MATPLOTLIB_VARIABLE) and _home_problem():
+            values[_MATPLOTLIB_VARIABLE] = str(folder / "matplotlib")
+        before = {name: os.environ.get(name) for name in values}
+        os.environ.update(values)
+        try:
+            yield warning
         finally:
             for name, value in before.items():
                 if value is None:
@@ -69,6 +77,13 @@ def _problem(base: Path) -> str:
     if not nearest.is_dir():
         return f"{nearest} is not a folder"
     return "" if os.access(nearest, os.W_OK | os.X_OK) else f"{nearest} is not writable"
+
+
+def _home_problem() -> str:
+    try:
+        return _problem(Path.home() / ".config" / "matplotlib")
+    except RuntimeError:
+        return "there is no home folder"
 
 
 class CacheFolder:

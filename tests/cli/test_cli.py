@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from benchbox.cli.main import cli
 from benchbox.cli.options import Duration, Misuse
+from benchbox.system.cache import usable_cache
 
 pytestmark = pytest.mark.process
 
@@ -192,6 +194,33 @@ def test_a_cache_that_cannot_be_written_is_a_warning(
     assert "/dev/null is not a folder" in done.stderr
     assert "set BENCHBOX_CACHE_DIR" in done.stderr
     assert not list(temporary.iterdir())
+
+
+def test_a_user_id_without_a_home_folder_gets_a_temporary_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that is started with a user id of its own."""
+
+    def unknown(*arguments: object) -> Path:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr("platformdirs.user_cache_path", unknown)
+    monkeypatch.setattr(Path, "home", unknown)
+    for name in ("BENCHBOX_CACHE_DIR", "MPLCONFIGDIR"):
+        monkeypatch.delenv(name, raising=False)
+    with usable_cache() as warning:
+        assert "(there is no home folder)" in warning
+        folder = Path(os.environ["BENCHBOX_CACHE_DIR"])
+        assert folder.is_dir()
+        assert Path(os.environ["MPLCONFIGDIR"]) == folder / "matplotlib"
+    assert "BENCHBOX_CACHE_DIR" not in os.environ
+    assert "MPLCONFIGDIR" not in os.environ
+
+
+@pytest.mark.slow
+def test_charts_are_drawn_quietly_without_a_home_folder(benchbox: Command, finished_run: Path, tmp_path: Path) -> None:
+    for variables in ({"BENCHBOX_CACHE_DIR": ""}, {"BENCHBOX_CACHE_DIR": str(tmp_path / "cache")}):
+        variables |= {"HOME": "/dev/null", "XDG_CACHE_HOME": "", "XDG_CONFIG_HOME": "", "MPLCONFIGDIR": ""}
+        for words in (("report",), ("show", "--format", "svg")):
+            assert benchbox(*words, **variables).stderr == ""
 
 
 def test_a_notebooks_backend_for_charts_does_no_harm(benchbox: Command) -> None:
