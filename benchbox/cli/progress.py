@@ -155,7 +155,7 @@ class RunProgress(Display):
                 )
             case Broken(provider, reason):
                 self.say(f"left out: {_safe(f'{provider.label}: {reason}')}")
-            case RunStarted(record, done):
+            case RunStarted(record, done, timed):
                 self._begin(record.run_id)
                 self._record = record
                 cells = [cell for cell in record.cells if not cell.skipped]
@@ -163,12 +163,12 @@ class RunProgress(Display):
                 self._quality = self._add("scoring", total, done)
                 self._tasks = [self._quality]
                 if record.options.timing:
-                    self._timing = self._add("timing", len(record.denoisers))
+                    self._timing = self._add("timing", len(record.denoisers), timed)
                     self._tasks.append(self._timing)
             case CellsReused(cells, total, latencies, runs):
-                timed = f" and {latencies} latencies" if latencies else ""
+                known = f" and {latencies} latencies" if latencies else ""
                 where = f"run {runs[0]}" if len(runs) == 1 else f"{len(runs)} runs, the newest {runs[0]}"
-                self.say(f"reused {cells} of {total} cells{timed} of {where} (--fresh computes them anew)")
+                self.say(f"reused {cells} of {total} cells{known} of {where} (--fresh computes them anew)")
             case FileSetAside(name):
                 self.say(f"set aside: {_safe(name)}, because it is damaged or does not belong to this run")
             case WorkerStarted(denoiser):

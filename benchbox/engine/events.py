@@ -11,10 +11,11 @@ from benchbox.store import RunStore
 
 @dataclass(frozen=True)
 class RunStarted:
-    """The run folder exists and scoring begins; `done` images over all cells are already on disk."""
+    """The run folder exists and scoring begins; `done` images over all cells and `timed` rows are already on disk."""
 
     record: RunRecord
     done: int
+    timed: int = 0
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def _work(
 ) -> None:
     """Compute whatever a run lacks; `sources` are earlier runs by the keys of cells that were copied from them."""
     done = sum(stop - start for cell in store.record.cells for start, stop in store.finished_shards(cell.key))
-    on_event(RunStarted(store.record, done))
+    on_event(RunStarted(store.record, done, len(store.timings())))
     conditions = make_conditions(store.record, registry)
     quality = QualityPass(store, conditions, shards, limits, on_event)
     quality.run(context)

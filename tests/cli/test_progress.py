@@ -16,9 +16,10 @@ import pytest
 from rich.console import Console
 
 from benchbox.cli.progress import RunProgress
-from benchbox.engine.events import Event, StageAdvanced, StageStarted, TimingDone, TimingStarted
+from benchbox.engine.events import Event, RunStarted, StageAdvanced, StageStarted, TimingDone, TimingStarted
 from benchbox.engine.run import execute
 from benchbox.records.run import RunOptions
+from benchbox.store import RunStore, find_run
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -91,6 +92,9 @@ def test_scores_stand_on_the_screen_before_latencies(tmp_path: Path, monkeypatch
     assert [row.split().count("-") for row in rows] == [3, 1]  # p50 and images/s of median, which is timed last
     assert "median: no timing yet" in after[0]
     assert "no timing" not in after[1]
+    with RunProgress() as progress:  # where an earlier run has timed one of them already
+        progress(RunStarted(RunStore.open(find_run(tmp_path)).record, 24, 1))
+        assert [(task.completed, task.total) for task in progress._progress.tasks] == [(24, 24), (1, 2)]
 
 
 @pytest.mark.parametrize("terminal", [True, False])
