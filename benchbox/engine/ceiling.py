@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from benchbox.api.arrays import Images, Sigma
 from benchbox.engine.events import Event, StageStarted
 from benchbox.engine.plan import Limits, Shard
-from benchbox.engine.shard import Condition, draw, make_noise, score
+from benchbox.engine.shard import Condition, draw, score
 from benchbox.engine.work_loop import WorkLoop, WorkQueue
 from benchbox.engine.workers import WorkerContext
 from benchbox.records.run import Failure, PluginSpec
@@ -76,7 +76,7 @@ def has_ceiling(condition: Condition) -> bool:
     """Whether the oracle Wiener filter is defined: the noise is white, and neither clipped nor rounded."""
     protocol = condition.protocol
     changed = protocol.clip or protocol.quantize
-    return not changed and all(make_noise((part,)).white for part in condition.noise.parts)
+    return not changed and condition.noise.white
 
 
 def score_ceiling(task: CeilingTask) -> Columns | Failure:

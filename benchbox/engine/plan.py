@@ -148,7 +148,8 @@ def plan_noise(text: str, registry: Registry) -> NoiseRecord:
     for part in parts:
         part.make()  # reports a wrong value now
     titles = dict.fromkeys(part.cls.level_title for part in parts)
-    return NoiseRecord(text.strip(), tuple(part.plugin for part in parts), " and ".join(titles))
+    white = all(part.cls.white for part in parts)
+    return NoiseRecord(text.strip(), tuple(part.plugin for part in parts), " and ".join(titles), white)
 
 
 def _states_level(noise: NoiseRecord, registry: Registry) -> bool:

@@ -69,9 +69,12 @@ def compute_shard(task: ShardTask) -> ShardScores:
     """Score one shard; raises `ContractError` for an invalid result, `ImagesLost` if the images have changed."""
     clean, noisy, sigma_true = draw(task.condition, task.indices, task.repeat)
     denoiser = make_denoiser(task.denoiser, noisy.shape)
-    sigma_told, knew = known_sigma(denoiser.capabilities.sigma, task.condition.protocol, noisy, sigma_true)
+    condition = task.condition
+    sigma_told, knew = known_sigma(
+        denoiser.capabilities.sigma, condition.protocol, noisy, sigma_true, condition.noise.white
+    )
     if sigma_told is not None and knew == "given":
-        sigma_told *= np.float32(task.condition.sigma_factor)
+        sigma_told *= np.float32(condition.sigma_factor)
     shape = noisy.shape
     noisy_mse = np.square(noisy - clean).mean(axis=(1, 2), dtype=np.float64)
     raw = denoiser.denoise(noisy, sigma_told)
@@ -122,17 +125,18 @@ def image_set(condition: Condition) -> ImageSet:
 
 
 def known_sigma(
-    use: str, protocol: Protocol, noisy: Images, sigma_true: Sigma | None
+    use: str, protocol: Protocol, noisy: Images, sigma_true: Sigma | None, white: bool
 ) -> tuple[Sigma | None, Knowledge]:
     """Noise level that a denoiser receives, and how it is known; `use` is the `sigma` of its capabilities.
 
-    A denoiser that requires the level gets the common estimate if none is defined or given; its row says so.
+    A denoiser that requires the level gets the common estimate if none is defined or given; its row says so. Others get
+    an estimate only if the noise is `white`: of salt and pepper, say, the estimator sees a misleading third.
     """
     if use == "unused":
         return None, "blind"
     if protocol.sigma == "given" and sigma_true is not None:
         return sigma_true.copy(), "given"
-    if protocol.sigma == "estimated" or use == "required":
+    if use == "required" or (protocol.sigma == "estimated" and white):
         return estimate_sigma(noisy), "estimated"
     return None, "blind"
 

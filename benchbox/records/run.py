@@ -115,6 +115,7 @@ class NoiseRecord:
     label: str  # as typed; shown everywhere
     parts: tuple[PluginSpec, ...]  # applied from left to right
     level_title: str = ""  # what its level means, such as 'peak photons'
+    white: bool = False  # zero mean and independent between pixels, in all its parts
 
     @property
     def spec(self) -> str:

@@ -53,12 +53,15 @@ def _load(record: RunRecord) -> Iterator[Advice]:
 
 
 def _noise(record: RunRecord, blocks: Sequence[Unranked]) -> Iterator[Advice]:
-    """Compare the measured noise with the level that its model states, unless clipping or rounding changed it."""
+    """Compare the measured noise with the level that its model states, unless clipping or rounding changed it.
+
+    Compositions are left out: no single model is to blame, and photon noise after another noise has no simple level.
+    """
     if record.protocol.clip or record.protocol.quantize:
         return
     for block in blocks:
         columns = _any_scores(block)
-        if columns is None or not {"noisy_mse", "sigma_true"} <= columns.keys():
+        if "+" in block.spec or columns is None or not {"noisy_mse", "sigma_true"} <= columns.keys():
             continue
         stated = columns["sigma_true"].astype(np.float64)
         known = stated > 0

@@ -187,7 +187,7 @@ def make_header(record: RunRecord, timings: Mapping[str, Timing]) -> Header:
         images=record.data.images,
         source_images=record.data.source_images,
         left_out=record.data.left_out,
-        notes=record.data.notes,
+        notes=(*record.data.notes, *_level_notes(record)),
         protocol=record.protocol.label,
         seed=record.protocol.seed,
         machine=", ".join(part for part in parts if part),
@@ -214,3 +214,16 @@ def _timing_words(record: RunRecord, timings: Mapping[str, Timing]) -> str:
         where = f"; {len(earlier)} of {len(timed)} measured in {', '.join(dict.fromkeys(earlier))}" if earlier else ""
         return f"one fresh process per denoiser, {threads}, {size} images of {noise}, {batch}{precise}{where}"
     return ""
+
+
+def _level_notes(record: RunRecord) -> Iterator[str]:
+    """What the noise level that denoisers get does not mean under this protocol."""
+    protocol = record.protocol
+    others = [noise.label for noise in record.noises if not noise.white]
+    if protocol.sigma == "estimated" and others:
+        yield (
+            f"{', '.join(others)}: not white noise, so its level is not estimated, and only denoisers that require a "
+            "level get an estimate"
+        )
+    if protocol.sigma == "given" and (protocol.clip or protocol.quantize):
+        yield "the given noise level is that of the noise model, before clipping and rounding"

@@ -113,7 +113,7 @@ class BenchmarkDenoiser:
         """
         subject = find_subject(denoiser)
         clean, noisy, true = self._faces(noise, batch)
-        sigma, _ = known_sigma(subject.cls.capabilities.sigma, Protocol(), noisy, true)
+        sigma, _ = known_sigma(subject.cls.capabilities.sigma, Protocol(), noisy, true, white=True)
         made = subject.make()
         made.setup((batch, *noisy.shape[1:]))
 

@@ -56,6 +56,11 @@ FORMULAS: list[tuple[NoiseModel, Formula, Formula]] = [
         zero,
         lambda x: x / 30 + 0.0025 + 0.0009,
     ),
+    (
+        noise.Composed((noise.Gaussian(0.2), noise.Speckle(0.3))),
+        zero,
+        lambda x: 0.04 + 0.09 * (x**2 + 0.04),
+    ),
 ]
 
 

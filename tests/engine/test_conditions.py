@@ -103,7 +103,7 @@ def test_what_is_told_follows_the_policy(benchbox: Command, tmp_path: Path) -> N
     # The median only uses one: it goes without where none is told.
     assert knew["given", "gaussian", "median"] == "given"
     assert knew["given", "salt-pepper", "median"] == "blind"
-    assert knew["estimated", "salt-pepper", "median"] == "estimated"
+    assert knew["estimated", "salt-pepper", "median"] == "blind"
     assert knew["none", "gaussian", "median"] == "blind"
 
 
@@ -118,3 +118,21 @@ def test_the_share_of_clipped_pixels_is_kept(
     # What the floor loses is what the noise pushes out of range.
     assert (identity["clipped"] > 0).all()
     assert (identity["mse"] < identity["noisy_mse"]).all()
+
+
+@pytest.mark.slow
+def test_where_noise_is_not_white_only_denoisers_that_need_a_level_get_an_estimate(
+    benchbox: Command, tmp_path: Path
+) -> None:
+    names = ("median", "wiener", "--no-timing", "--limit", "30", "--noise", "salt-pepper:0.05")
+    benchbox("run", *names)
+    blind = RunStore.open(find_run(tmp_path / "results"))
+    board = benchbox("run", *names, "--sigma", "estimated", "--noise", "gaussian:0.1")
+    assert "salt-pepper:0.05: not white noise, so its level is not estimated" in " ".join(board.stdout.split())
+    estimated = RunStore.open(find_run(tmp_path / "results"))
+    knew = {(cell.noise, cell.denoiser): estimated.outcomes()[cell.key].knew for cell in estimated.record.cells}
+    assert knew["salt-pepper:0.05", "median"] == "blind"
+    assert knew["gaussian:0.1", "median"] == knew["salt-pepper:0.05", "wiener"] == "estimated"
+    own = next(cell for cell in estimated.record.cells if (cell.noise, cell.denoiser) == ("salt-pepper:0.05", "median"))
+    same = next(cell for cell in blind.record.cells if cell.denoiser == "median")
+    np.testing.assert_array_equal(estimated.scores(own.key)["psnr"], blind.scores(same.key)["psnr"])
