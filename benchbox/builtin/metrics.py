@@ -15,9 +15,9 @@ from benchbox.api.metric import Metric
 class Psnr(Metric):
     """Peak signal-to-noise ratio: ``10 log10(1 / mse)``, for a data range of 1.
 
-    A perfectly restored image scores ``inf``. The mean PSNR covers only images with a finite score, because one ``inf``
-    would hide all others, and tables show the number of perfect images next to it. It is the mean of the per-image
-    scores, not the PSNR of the mean error.
+    A perfectly restored image scores ``inf``, which counts as 100 dB in means and tests, because one ``inf`` would hide
+    all others; a note gives the number of such images. The mean PSNR is the mean of the per-image scores, not the PSNR
+    of the mean error.
     """
 
     name: ClassVar[str] = "psnr"

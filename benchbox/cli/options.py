@@ -90,6 +90,9 @@ class Duration(click.ParamType[float]):
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+GATE_FAILED = 3
+"""Exit code if a gate fails."""
+
 _TITLES = ("", DATA, NOISE, TIMING, LIMITS, OUTPUT, PLUGINS)
 _TYPES = get_type_hints(RunOptions)
 

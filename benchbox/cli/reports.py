@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from benchbox.cli.options import (
+    GATE_FAILED,
     Command,
     Duration,
     echo,
@@ -138,9 +139,6 @@ def show(run: str, noise: str, image: str, form: str, output: Path, sort: str, r
         echo(write_pictures(read_shown(store, board, noise, image), output, form))
     for file in write_charts(store, board, output, form):
         echo(file)
-
-
-GATE_FAILED = 3
 
 
 @click.command("compare", cls=Command)

@@ -12,6 +12,7 @@ import click
 
 from benchbox.cli.containment import interruptible
 from benchbox.cli.options import (
+    GATE_FAILED,
     Command,
     GroupedOption,
     chosen,
@@ -24,14 +25,24 @@ from benchbox.records.options import OUTPUT
 
 if TYPE_CHECKING:
     from benchbox.cli.progress import RunProgress
+    from benchbox.report.gates import Breach
     from benchbox.store import RunStore
 
-_WITH_RESUME = ("resume", "results", "jobs", "timing", "timeout_s", "memory_gb", "sort", "page", "plugins")
+_WITH_RESUME = ("resume", "results", "jobs", "timing", "timeout_s", "memory_gb", "sort", "gates", "page", "plugins")
 
 
 @click.command("run", cls=Command)
 @run_options()
 @sort_option
+@click.option(
+    "--fail-if",
+    "gates",
+    multiple=True,
+    metavar="LIMIT",
+    cls=GroupedOption,
+    group=OUTPUT,
+    help='Exit with code 3 if a row passes this limit: "psnr < 26 dB", "latency_p50 > 5 ms". Repeatable.',
+)
 @click.option("--report", "page", is_flag=True, cls=GroupedOption, group=OUTPUT, help="Also write the HTML report.")
 @click.option(
     "--resume",
@@ -41,7 +52,7 @@ _WITH_RESUME = ("resume", "results", "jobs", "timing", "timeout_s", "memory_gb",
     group=OUTPUT,
     help="Continue an interrupted run: compute only what is missing, with --no-timing no latencies.",
 )
-def command(sort: str, page: bool, resume: str, **values: Any) -> None:
+def command(sort: str, gates: tuple[str, ...], page: bool, resume: str, **values: Any) -> None:
     """Score DENOISERS on noisy images and show the leaderboard.
 
     With no DENOISERS, every installed denoiser is run. Set options as in
@@ -57,7 +68,7 @@ def command(sort: str, page: bool, resume: str, **values: Any) -> None:
 
     worker_context()  # first, because it loads the fork server while this process imports the rest
     if resume:
-        _finish(_resume(resume, values, sort), sort, page)
+        _finish(_resume(resume, values, sort), sort, gates, page)
     from benchbox.api.errors import BenchboxError, did_you_mean
 
     options = chosen(values)
@@ -65,10 +76,17 @@ def command(sort: str, page: bool, resume: str, **values: Any) -> None:
     if sort and sort.partition(":")[0] not in scored:
         raise BenchboxError(f"--sort {sort}: the run does not compute metric '{sort}'", hint=did_you_mean(sort, scored))
     options.check()
+    if gates:
+        from benchbox.builtin.metrics import METRICS
+        from benchbox.report.gates import parse_limit
+
+        units = {cls.name: cls.unit for cls in METRICS}
+        for gate in gates:  # before the run, which may take long
+            parse_limit(gate, {name: units.get(name) for name in options.metrics}, timing=options.timing)
     from benchbox.engine.run import execute
 
     store = _watched(lambda progress: execute(options, progress, typed_command()), Path(options.results), sort)
-    _finish(store, sort, page)
+    _finish(store, sort, gates, page)
 
 
 def _resume(run: str, values: dict[str, Any], sort: str) -> RunStore:
@@ -127,8 +145,8 @@ def _watched(work: Callable[[RunProgress], RunStore], results: Path, sort: str) 
         raise
 
 
-def _finish(store: RunStore, sort: str, page: bool) -> NoReturn:
-    """Print the leaderboard and the paths of its files; the exit code is 1 if a requested cell failed."""
+def _finish(store: RunStore, sort: str, gates: tuple[str, ...], page: bool) -> NoReturn:
+    """Print the leaderboard and the paths of its files; the exit code says if a requested cell or a gate failed."""
     from rich.console import Console
 
     from benchbox.report import write_leaderboard
@@ -149,4 +167,12 @@ def _finish(store: RunStore, sort: str, page: bool) -> NoReturn:
         or any(row.status == "incomplete" for block in board.blocks for row in block.rows)
         or any(timing.status != "ok" for timing in store.timings().values())
     )
-    sys.exit(1 if failed else 0)
+    breaches: tuple[Breach, ...] = ()
+    if gates:
+        from benchbox.report.gates import check_limits, parse_limit
+
+        units = {metric.label: metric.unit for metric in board.metrics}
+        breaches = check_limits([parse_limit(gate, units, timing=board.timing) for gate in gates], board)
+        for breach in breaches:
+            echo(f"gate failed: {breach}", err=True)
+    sys.exit(1 if failed else GATE_FAILED if breaches else 0)

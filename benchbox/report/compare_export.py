@@ -41,7 +41,7 @@ class TerminalComparison:
         yield Text()
         for note in _notes(self.comparison):
             yield hanging("- ", note, text_width)
-        for line in _verdicts(self.breaches):
+        for line in map(str, self.breaches):
             yield hanging("gate failed: ", line, text_width, style="bold red")
 
 
@@ -56,7 +56,7 @@ def render_comparison(comparison: RunComparison, breaches: Sequence[Breach], for
         lines += ["", f"## {escape(noise)}", ""]
         lines += table_of(_columns(comparison), [row for row in rows if row.noise == noise])
     lines += ["", *(f"- {escape(note)}" for note in _notes(comparison))]
-    lines += [f"- **gate failed: {escape(line)}**" for line in _verdicts(breaches)]
+    lines += [f"- **gate failed: {escape(line)}**" for line in map(str, breaches)]
     return "\n".join([*lines, ""])
 
 
@@ -152,7 +152,3 @@ def _marks(comparison: RunComparison) -> str:
         are = "is" if comparison.images == 1 else "are"
         return f"no change is marked, because {images} {are} too few to test (minimum {FEWEST_IMAGES})"
     return "marked changes are significant: their 95 % interval, adjusted for the number of rows, excludes zero"
-
-
-def _verdicts(breaches: Sequence[Breach]) -> list[str]:
-    return [f"{breach.gate}: {breach.denoiser} on {breach.noise}: {breach.found}" for breach in breaches]

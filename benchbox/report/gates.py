@@ -1,15 +1,15 @@
-"""Gates of a comparison: ``psnr < -0.05 dB`` fails if a row loses more than 0.05 dB."""
+"""Gates of a comparison, ``psnr < -0.05 dB`` for a loss, and of one run, ``psnr < 26 dB`` for a score."""
 
 from __future__ import annotations
 
 import math
 import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchbox.api.errors import BenchboxError, did_you_mean
-from benchbox.report.board import Speed
+from benchbox.report.board import Leaderboard, Speed
 from benchbox.report.compare import ComparedRow, RunComparison, relative
 
 SPEED_FIGURES = {
@@ -37,12 +37,13 @@ _GATE = re.compile(
     re.IGNORECASE,
 )
 _HINT = 'state the change that fails: --fail-if "psnr < -0.05 dB" --fail-if "latency_p50 > +10%"'
+_LIMIT_HINT = 'state the figure that fails: --fail-if "psnr < 26 dB" --fail-if "latency_p50 > 5 ms"'
 _SIGN_HINT = 'state a change; a loss is negative: --fail-if "psnr < -0.05 dB"'
 
 
 @dataclass(frozen=True)
 class Gate:
-    """A condition on a change that fails a comparison.
+    """A condition on a change that fails a comparison, or on a figure that fails a run.
 
     Attributes
     ----------
@@ -76,7 +77,7 @@ class Breach:
     Attributes
     ----------
     found : str
-        The change, or why it is missing.
+        The change or the figure, or why it is missing.
     """
 
     gate: str
@@ -84,13 +85,13 @@ class Breach:
     denoiser: str
     found: str
 
+    def __str__(self) -> str:
+        return f"{self.gate}: {self.denoiser} on {self.noise}: {self.found}"
+
 
 def parse_gate(text: str, comparison: RunComparison) -> Gate:
     """Parse a gate; raises `BenchboxError` for bad syntax, figure or unit, or if no change would already fail it."""
-    match = _GATE.fullmatch(text)
-    if match is None:
-        raise BenchboxError(f"cannot read the gate '{text}'", hint=_HINT)
-    figure, sign, number, unit, significant = match.groups()
+    figure, sign, number, unit, significant = _read(text, _HINT)
     units = {metric.label: metric.unit for metric in comparison.metrics} | _UNITS
     if figure not in units:
         raise BenchboxError(f"gate '{text}': '{figure}' is not in both runs", hint=did_you_mean(figure, units))
@@ -112,6 +113,59 @@ def parse_gate(text: str, comparison: RunComparison) -> Gate:
     if _OPERATORS[sign](0.0, value):
         raise BenchboxError(f"gate '{text}': it fails even if nothing changes", hint=_SIGN_HINT)
     return Gate(text.strip(), figure, sign, value, share, normalised, bool(significant))
+
+
+def _read(text: str, hint: str) -> tuple[str, str, str, str, str | None]:
+    """Figure, operator, number, unit and ``significant`` of a gate."""
+    match = _GATE.fullmatch(text)
+    if match is None:
+        raise BenchboxError(f"cannot read the gate '{text}'", hint=hint)
+    figure, sign, number, unit, significant = match.groups()
+    return figure, sign, number, unit, significant
+
+
+def parse_limit(text: str, metrics: Mapping[str, str | None], *, timing: bool) -> Gate:
+    """Parse a gate of one run, given the units of its metrics, None if unknown; raises `BenchboxError`."""
+    figure, sign, number, unit, significant = _read(text, _LIMIT_HINT)
+    units: dict[str, str | None] = {**metrics, **_UNITS}
+    if figure not in units:
+        raise BenchboxError(
+            f"gate '{text}': the run does not compute '{figure}'", hint=did_you_mean(figure, list(units))
+        )
+    if figure in SPEED_FIGURES and not timing:
+        raise BenchboxError(f"gate '{text}': the run is not timed", hint="remove this gate or --no-timing")
+    if significant or unit == "%":
+        raise BenchboxError(
+            f"gate '{text}': one run has no changes, so a limit is in the unit of the figure",
+            hint="remove '%' and 'significant', or compare two runs with benchbox compare",
+        )
+    known = units[figure]
+    if known is not None and unit not in ("", known):
+        raise BenchboxError(f"gate '{text}': the unit of {figure} is {known or 'none'}, not '{unit}'", hint=_LIMIT_HINT)
+    return Gate(text.strip(), figure, sign, float(number), relative=False)
+
+
+def check_limits(gates: Iterable[Gate], board: Leaderboard) -> tuple[Breach, ...]:
+    """Check every row of a run against every gate, but for the floor, which returns the noisy image, and skipped rows.
+
+    A row without a score or latency fails the gates on it.
+    """
+    breaches = []
+    for gate in gates:
+        for block in board.blocks:
+            for row in block.rows:
+                if row.is_floor or row.status == "skipped":
+                    continue
+                if gate.figure not in SPEED_FIGURES:
+                    mean = row.scores.get(gate.figure)
+                    value, missing = (mean.mean if mean else math.nan), row.reason or f"no {gate.figure}"
+                else:
+                    value = _speed_value(row.speed, gate.figure, None) if row.speed else math.nan
+                    missing = row.reason or row.speed_reason or f"no {gate.figure}"
+                if math.isnan(value) or _OPERATORS[gate.comparison](value, gate.value):
+                    found = missing if math.isnan(value) else f"{value:.5g}"
+                    breaches.append(Breach(gate.text, block.noise, row.denoiser, found))
+    return tuple(breaches)
 
 
 def check_gates(gates: Sequence[Gate], comparison: RunComparison) -> tuple[Breach, ...]:

@@ -169,7 +169,7 @@ def test_a_row_without_its_scores_fails_the_run(whole: Path, tmp_path: Path) -> 
     for folder, code in ((whole, 0), (copy, 1)):
         shutil.rmtree(copy / "scores" / store.record.cells[0].key, ignore_errors=True)
         with pytest.raises(SystemExit) as ended:
-            _finish(RunStore.open(folder), "psnr", page=False)
+            _finish(RunStore.open(folder), "psnr", (), page=False)
         assert ended.value.code == code
 
 
