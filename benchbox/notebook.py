@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchbox.engine.run import execute
+from benchbox.engine.workers import worker_context
 from benchbox.records.options import DEFAULT_METRICS, DEFAULT_NOISE, RunOptions, SigmaPolicy
 from benchbox.store import IMAGE, RunStore, find_run
 from benchbox.system.cache import usable_cache
+from benchbox.system.program import killing_new_children
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -208,7 +210,10 @@ def run(
     with usable_cache() as warning:
         if warning:
             warnings.warn(warning, stacklevel=2)
-        return RunFrames(execute(options, lambda event: None, "benchbox.run(...)"))
+        worker_context()  # started before the block, so that it outlives it and serves the next run
+        # A plugin that runs in this process, such as a data set, may start others.
+        with killing_new_children(of_this_thread=True):
+            return RunFrames(execute(options, lambda event: None, "benchbox.run(...)"))
 
 
 def _words(value: str | Path | Sequence[str | Path]) -> tuple[str, ...]:

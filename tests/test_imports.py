@@ -31,15 +31,15 @@ def benchbox_denoisers():
     return [Box]
 """
 BAD = {
-    "exits": ("import os; os._exit(3)", "during import, its process ended with exit code 3"),
+    "exits": ("import os; os._exit(3)", "while importing it, its process ended with exit code 3"),
     "dies": (
         "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
-        "during import, its process was ended by SIGKILL",
+        "while importing it, its process was ended by SIGKILL",
     ),
-    "aborts": ("import os; os.abort()", "during import, its process was ended by SIGABRT"),
+    "aborts": ("import os; os.abort()", "while importing it, its process was ended by SIGABRT"),
     "interrupts": (
         "raise KeyboardInterrupt",
-        "during import, its process was ended by SIGINT: KeyboardInterrupt",
+        "while importing it, its process was ended by SIGINT: KeyboardInterrupt",
     ),
     "sleeps": ("import time; time.sleep(600)", "importing it took longer than 3 s"),
     "loops": ("while True: pass", "importing it took longer than 3 s"),
@@ -52,6 +52,13 @@ BAD = {
         "import itertools\nfrom benchbox import hookimpl\n@hookimpl\ndef benchbox_denoisers():\n"
         "    return (time for time in itertools.count() if time < 0)",
         "importing it took longer than 3 s",
+    ),
+    "data_set_exits": (
+        "import os\nfrom benchbox import Dataset, hookimpl\nclass Lost(Dataset):\n    name, summary = 'lost', 'exits'\n"
+        "    def __init__(self): os._exit(5)\n    def recognises(self, path): return False\n"
+        "    def load(self, path, split='', *, skip_bad=False): pass\n"
+        "@hookimpl\ndef benchbox_datasets(): return [Lost]",
+        "while importing it, its process ended with exit code 5",
     ),
     "raises": ("raise RuntimeError('no licence')", "RuntimeError: no licence"),
 }
@@ -126,10 +133,10 @@ def test_a_run_goes_on_without_a_plugin_that_dies_and_says_so(benchbox: Command,
     done = benchbox(*asked)
     assert "box3" in done.stdout
     words = " ".join(done.stderr.split())
-    assert "bad.py: during import, its process was ended by SIGKILL" in words
+    assert "bad.py: while importing it, its process was ended by SIGKILL" in words
     assert "hangs.py: importing it took longer than 8 s" in words
     listed = benchbox("plugins", "list", "--plugin", folder / "bad.py", "--plugin", folder / "good.py").stdout
-    assert f"broken: {folder}/bad.py: during import, its process was ended by SIGKILL" in listed
+    assert f"broken: {folder}/bad.py: while importing it, its process was ended by SIGKILL" in listed
     assert "denoisers: box3" in listed
 
 

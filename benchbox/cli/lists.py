@@ -227,12 +227,12 @@ def plugins_check(
       benchbox plugins check median:size=5
       benchbox plugins check box3.py --format json
     """
-    from benchbox.engine.plan import plan_noise
+    from benchbox.engine.plan import plan_noises
     from benchbox.registry import load_registry
     from benchbox.testing.isolated import examine_isolated
 
-    plan_noise(noise, load_registry(plugins, plugin_folders))  # refuse an unknown noise before anything runs
-    provider, spec = _find(target, plugins, plugin_folders)
+    plan_noises([noise], load_registry(plugins, plugin_folders))  # refuse an unknown noise before anything runs
+    provider, spec = _find(target, plugins, plugin_folders, timeout)
     with printing_to(output):
         cards = list(_shown(examine_isolated(provider, spec, noise=noise, timeout_s=timeout), form))
         if form == "json":
@@ -240,9 +240,12 @@ def plugins_check(
     return 0 if all(card.healthy for card in cards) else 1
 
 
-def _find(target: str, files: tuple[Path, ...], folders: tuple[Path, ...]) -> tuple[Provider, str | None]:
+def _find(
+    target: str, files: tuple[Path, ...], folders: tuple[Path, ...], timeout_s: float
+) -> tuple[Provider, str | None]:
     """The plugin to check, and the denoiser in it where one is named."""
     from benchbox.api.errors import BenchboxError
+    from benchbox.engine.construction import construct
     from benchbox.records.run import Provider
     from benchbox.registry import load_registry
 
@@ -252,8 +255,9 @@ def _find(target: str, files: tuple[Path, ...], folders: tuple[Path, ...]) -> tu
             raise BenchboxError(f"plugin {file}: no such file", hint="give a plugin file, or the name of a denoiser")
         return Provider("file", str(file.resolve())), None
     entry = load_registry(files, folders).denoiser(target)
-    if entry.values:
-        entry.make()  # as a run does: a wrong value is said at once, not by every probe
+    # As a run does: a wrong value is an error, and the probes show any other fault of the constructor.
+    if entry.values and (refused := construct([entry], timeout_s)[0].refused):
+        raise refused
     return entry.provider, entry.spec
 
 

@@ -14,13 +14,13 @@ from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
 from benchbox.api.noise import NoiseModel
 from benchbox.api.threads import cgroup_memory
-from benchbox.engine.content import content_digest
+from benchbox.engine.construction import construct, require_constructed
 from benchbox.engine.reuse import code_of
 from benchbox.records.options import RunOptions
 from benchbox.records.run import Cell, DenoiserRecord, MetricRecord, NoiseRecord, Protocol, digest
 from benchbox.records.specs import parse_spec
-from benchbox.records.tuned import apply_tuned
-from benchbox.registry import Registry
+from benchbox.records.tuned import TunedOptions, apply_tuned
+from benchbox.registry import TRIAL_S, Entry, Registry
 from benchbox.system.program import resident_mb
 
 _SHARE = 0.8
@@ -84,9 +84,9 @@ class Plan:
 
 def make_plan(options: RunOptions, registry: Registry, images: ImageSet) -> Plan:
     """Plan the cells of a run; raises `BenchboxError` if a name or an option is unknown."""
-    denoisers = plan_denoisers(options.denoisers, registry)
-    noises = _once(plan_noise(text, registry) for text in options.noise)
-    metrics = _once(_plan_metric(text, registry) for text in options.metrics)
+    denoisers = plan_denoisers(options.denoisers, registry, options.timeout_s)
+    noises = _once(plan_noises(options.noise, registry, options.timeout_s))
+    metrics = _once(plan_metrics(options.metrics, registry, options.timeout_s))
     notes = tuple(_size_notes(metrics, registry, images.shapes))
     smallest = images.shapes.min(axis=1)
     levelled = {noise.spec for noise in noises if _states_level(noise, registry)}
@@ -134,22 +134,62 @@ def cell_key(
     return digest(depends | ({"content": content} if content else {}))
 
 
-def plan_denoisers(texts: Sequence[str], registry: Registry) -> tuple[DenoiserRecord, ...]:
-    """Plan the rows of a run; raises `BenchboxError` for an unknown name or option."""
+def plan_denoisers(texts: Sequence[str], registry: Registry, timeout_s: float = TRIAL_S) -> tuple[DenoiserRecord, ...]:
+    """Plan the rows of a run; raises `BenchboxError` for an unknown name or option.
+
+    A constructor that hangs, exits or raises anything but a refusal of its values is the plugin's fault, and so is one
+    that fails without options: the worker that repeats it gives the row its status and reason.
+    """
     if not texts:
         rows = {name: entry.cls.default_rows for name, entry in sorted(registry.denoisers.items())}
         texts = [row for name, own in rows.items() for row in ((name,) if own is None else own)]
-    return _once(_plan_denoiser(text, registry) for text in texts)
+    tuned = [apply_tuned(parse_spec(text)) for text in texts]
+    entries = [registry.denoiser(spec) for spec, _ in tuned]
+    telling = [entry for entry in entries if entry.values or entry.cls.files is not Denoiser.files]
+    contents: dict[str, str] = {}
+    for entry, made in zip(telling, construct(telling, timeout_s), strict=True):
+        if made.refused and entry.values:
+            raise made.refused
+        contents[entry.spec] = made.content
+    return _once(
+        # The name of a file of tuned options says nothing about the row, but the options do.
+        _plan_denoiser(entry, entry.spec if source else text.strip(), contents.get(entry.spec, ""), source)
+        for text, (_, source), entry in zip(texts, tuned, entries, strict=True)
+    )
 
 
-def plan_noise(text: str, registry: Registry) -> NoiseRecord:
-    """Plan a noise; raises `BenchboxError` if a part of it is unknown."""
-    parts = registry.noise(text)
-    for part in parts:
-        part.make()  # reports a wrong value now
-    titles = dict.fromkeys(part.cls.level_title for part in parts)
-    white = all(part.cls.white for part in parts)
-    return NoiseRecord(text.strip(), tuple(part.plugin for part in parts), " and ".join(titles), white)
+def plan_noises(texts: Sequence[str], registry: Registry, timeout_s: float = TRIAL_S) -> tuple[NoiseRecord, ...]:
+    """Plan noises; raises `BenchboxError` if a part of one is unknown or has a wrong value."""
+    noises = [registry.noise(text) for text in texts]
+    require_constructed((part for parts in noises for part in parts), timeout_s)
+    return tuple(
+        NoiseRecord(
+            text.strip(),
+            tuple(part.plugin for part in parts),
+            " and ".join(dict.fromkeys(part.cls.level_title for part in parts)),
+            white=all(part.cls.white for part in parts),
+        )
+        for text, parts in zip(texts, noises, strict=True)
+    )
+
+
+def plan_metrics(texts: Sequence[str], registry: Registry, timeout_s: float = TRIAL_S) -> tuple[MetricRecord, ...]:
+    """Plan metrics; raises `BenchboxError` if one is unknown or has a wrong value."""
+    entries = [registry.metric(text) for text in texts]
+    require_constructed(entries, timeout_s)
+    return tuple(
+        MetricRecord(
+            entry.label,
+            entry.plugin,
+            entry.label.replace(entry.name, entry.cls.title or entry.name, 1),
+            entry.cls.unit,
+            entry.cls.digits,
+            entry.cls.higher_is_better,
+            entry.cls.shown,
+            entry.cls.summary,
+        )
+        for entry in entries
+    )
 
 
 def _states_level(noise: NoiseRecord, registry: Registry) -> bool:
@@ -184,21 +224,10 @@ def _factors(options: RunOptions, denoiser: DenoiserRecord) -> tuple[float, ...]
     return (1.0, *(factor for factor in dict.fromkeys(options.sigma_errors) if factor != 1))
 
 
-def _plan_denoiser(text: str, registry: Registry) -> DenoiserRecord:
-    spec, tuned = apply_tuned(parse_spec(text))
-    entry = registry.denoiser(spec)
-    content = ""
-    # Report a wrong value now. A constructor that fails without options is the plugin's fault and gets a row.
-    if entry.values or entry.cls.files is not Denoiser.files:
-        try:
-            content = content_digest(entry.make())
-        except Exception:
-            if entry.values:
-                raise
+def _plan_denoiser(entry: Entry[Denoiser], label: str, content: str, tuned: TunedOptions | None) -> DenoiserRecord:
     capabilities = entry.cls.capabilities
     return DenoiserRecord(
-        # The name of a file of tuned options says nothing about the row, but the options do.
-        label=entry.spec if tuned else text.strip(),
+        label=label,
         plugin=replace(entry.plugin, content=content),
         summary=entry.cls.summary,
         sigma_use=capabilities.sigma,
@@ -208,16 +237,6 @@ def _plan_denoiser(text: str, registry: Registry) -> DenoiserRecord:
         options=entry.options,
         notice=entry.cls.notice,
         is_floor=entry.cls.is_floor,
-    )
-
-
-def _plan_metric(text: str, registry: Registry) -> MetricRecord:
-    entry = registry.metric(text)
-    entry.make()  # reports a wrong value now
-    cls = entry.cls
-    title = entry.label.replace(entry.name, cls.title or entry.name, 1)
-    return MetricRecord(
-        entry.label, entry.plugin, title, cls.unit, cls.digits, cls.higher_is_better, cls.shown, cls.summary
     )
 
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.api.threads import threads
-from benchbox.engine.content import changed_files
+from benchbox.engine.construction import changed_files
 from benchbox.engine.events import Event, RunStarted
-from benchbox.engine.plan import Limits, make_shards, plan_denoisers, plan_noise
+from benchbox.engine.plan import Limits, make_shards, plan_denoisers, plan_noises
 from benchbox.engine.reload import describe_change, providers_now, reload_images, reload_registry
 from benchbox.engine.run import make_conditions
 from benchbox.engine.scoring import QualityPass
@@ -117,8 +117,9 @@ def _choose(record: RunRecord, text: str, registry: Registry) -> tuple[Cell, ...
         denoiser, at, noise = text.rpartition("@")
         if not at:
             raise BenchboxError(f"'{text}' is not a cell", hint=f"write DENOISER@NOISE, such as {names[0]}")
-        (planned,) = plan_denoisers([denoiser.strip()], registry)
-        text = f"{planned.spec}@{plan_noise(noise.strip(), registry).spec}"
+        (row,) = plan_denoisers([denoiser.strip()], registry, record.options.timeout_s)
+        (drawn,) = plan_noises([noise.strip()], registry, record.options.timeout_s)
+        text = f"{row.spec}@{drawn.spec}"
     if text not in names:
         raise BenchboxError(f"run {record.run_id} has no cell '{text}'", hint=did_you_mean(text, names))
     return tuple(cell for cell, name in zip(record.cells, names, strict=True) if name == text)

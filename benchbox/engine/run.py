@@ -14,7 +14,7 @@ from benchbox.api.dataset import ImageSet
 from benchbox.api.errors import BenchboxError
 from benchbox.engine.calibration import calibrate
 from benchbox.engine.ceiling import make_ceilings
-from benchbox.engine.content import changed_files
+from benchbox.engine.construction import changed_files
 from benchbox.engine.data import describe_data, note_overlaps, open_data
 from benchbox.engine.environment import environment
 from benchbox.engine.events import CellsReused, Event, FileSetAside, RunStarted, ScoresDone, TimingDone, TimingStarted

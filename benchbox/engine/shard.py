@@ -19,7 +19,7 @@ from benchbox.api.noise import NoiseModel
 from benchbox.builtin.noise import Composed
 from benchbox.builtin.seeding import add_noise, apply_protocol
 from benchbox.builtin.sigma import estimate_sigma
-from benchbox.engine.content import require_same_content
+from benchbox.engine.construction import require_same_content
 from benchbox.records.run import DataRequest, Knowledge, NoiseRecord, PluginSpec, Protocol, decode
 from benchbox.registry import load_plugin
 from benchbox.store import IMAGE

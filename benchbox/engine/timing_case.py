@@ -16,7 +16,7 @@ import pytest
 
 from benchbox.api.arrays import Images, Sigma
 from benchbox.api.denoiser import Denoiser
-from benchbox.engine.content import require_same_content
+from benchbox.engine.construction import require_same_content
 from benchbox.engine.sampling import CHUNKS, SIZES, Sampling, Size
 from benchbox.engine.shard import check_denoised, new_denoiser
 from benchbox.engine.timing import TASK_VARIABLE, TimingTask

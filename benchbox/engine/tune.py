@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
 from benchbox.api.version import DISTRIBUTION
+from benchbox.engine.construction import construct
 from benchbox.engine.data import choose_dataset, open_data
 from benchbox.engine.events import Event, ShardDone
 from benchbox.engine.halving import Budget, Pace, Trial, search
@@ -21,7 +23,7 @@ from benchbox.engine.run import execute
 from benchbox.records.options import DEFAULT_METRICS, DEFAULT_NOISE, DataRequest, Protocol, RunOptions
 from benchbox.records.specs import Spec, parse_spec, write_value
 from benchbox.records.tuned import TunedOptions, apply_tuned
-from benchbox.registry import Registry, load_registry
+from benchbox.registry import TRIAL_S, Entry, Registry, load_registry
 from benchbox.stats.summaries import mean_of
 from benchbox.store import RunStore
 
@@ -80,7 +82,7 @@ def tune(config: TuneConfig, on_event: Callable[[Event], None]) -> TuneResult:
     """
     begun = time.monotonic()
     registry = load_registry(config.plugin_files, config.plugin_folders, timeout_s=config.timeout_s, on_event=on_event)
-    candidates = make_candidates(config.denoiser, config.space, registry)
+    candidates = make_candidates(config.denoiser, config.space, registry, config.timeout_s)
     request = _with_split(config.data, registry)
     total = len(open_data(request, {name: entry.cls() for name, entry in registry.datasets.items()}))
     stores: list[RunStore] = []
@@ -182,18 +184,23 @@ def measure_pace(run: RunOptions, on_event: Callable[[Event], None]) -> Pace:
 
 
 def make_candidates(
-    denoiser: str, space: Sequence[tuple[str, tuple[str, ...]]], registry: Registry
+    denoiser: str, space: Sequence[tuple[str, tuple[str, ...]]], registry: Registry, timeout_s: float = TRIAL_S
 ) -> dict[str, dict[str, str]]:
     """Options of every combination by canonical specification; the denoiser as it was named comes first."""
     named, _ = apply_tuned(parse_spec(denoiser))
     keys = [key for key, _ in space]
-    candidates: dict[str, dict[str, str]] = {}
+    candidates: dict[str, Entry[Denoiser]] = {}
     for values in [(), *itertools.product(*(values for _, values in space))]:
         spec = Spec(named.name, named.value, (*named.options, *zip(keys, values, strict=bool(values))))
         candidate = registry.denoiser(spec)
-        candidate.make()  # reports a wrong value now
-        candidates.setdefault(candidate.spec, {key: write_value(value) for key, value in candidate.values.items()})
-    return candidates
+        candidates.setdefault(candidate.spec, candidate)
+    for made in construct(candidates.values(), timeout_s):
+        if made.refused:
+            raise made.refused
+    return {
+        spec: {key: write_value(value) for key, value in candidate.values.items()}
+        for spec, candidate in candidates.items()
+    }
 
 
 def _trials(store: RunStore) -> list[Trial]:

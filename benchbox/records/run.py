@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from benchbox.api.denoiser import SigmaUse
+from benchbox.api.version import DISTRIBUTION
 from benchbox.records.options import DataRequest, Protocol, RunOptions, SigmaPolicy
 from benchbox.records.outcomes import Calibration, Failure, Knowledge, Outcome, Status, Timing
 
@@ -84,6 +85,11 @@ class Provider:
     # the installed package; for a file, a digest of its content
     distribution: str = ""
     version: str = ""
+
+    @property
+    def third_party(self) -> bool:
+        """Whether the plugin is not bundled with benchbox."""
+        return self.kind == "file" or self.distribution != DISTRIBUTION
 
     @property
     def label(self) -> str:

@@ -8,16 +8,22 @@ from __future__ import annotations
 
 from benchbox.registry.catalogue import Broken, Entry, Registry
 from benchbox.registry.finding import Importing, PluginEvent, SlowImport, load_registry
-from benchbox.registry.loading import load_module, load_plugin
+from benchbox.registry.loading import HOOKS, first_line, load_module, load_plugin
+from benchbox.registry.quarantine import TRIAL_S, answer_each, try_each
 
 __all__ = [
+    "HOOKS",
+    "TRIAL_S",
     "Broken",
     "Entry",
     "Importing",
     "PluginEvent",
     "Registry",
     "SlowImport",
+    "answer_each",
+    "first_line",
     "load_module",
     "load_plugin",
     "load_registry",
+    "try_each",
 ]

@@ -176,6 +176,10 @@ def _problem(cls: Any, base: type, hook: str) -> tuple[str, str] | None:
         return f"{hook}: {cls.__name__} has no summary", "add the class attribute summary = '...'"
     try:
         options_of(cls)
+        if issubclass(cls, Dataset):
+            cls()  # every command that opens data does so
     except BenchboxError as error:
         return error.message, error.hint
+    except Exception as error:
+        return f"{hook}: {cls.__name__}() raised {first_line(error)}", "store only options in the constructor"
     return None

@@ -13,11 +13,10 @@ from benchbox.api.errors import BenchboxError
 from benchbox.api.version import DISTRIBUTION, __version__
 from benchbox.records.run import Provider
 from benchbox.registry.catalogue import Broken, Registry
-from benchbox.registry.quarantine import try_imports
+from benchbox.registry.quarantine import TRIAL_S, try_imports
 from benchbox.system.program import killing_new_children
 
 GROUP = "benchbox"
-IMPORT_S = 120.0
 SLOW_S = 5.0
 """Imports that take longer are reported."""
 
@@ -45,7 +44,7 @@ def load_registry(
     folders: Iterable[Path] = (),
     *,
     forgiving: bool = False,
-    timeout_s: float = IMPORT_S,
+    timeout_s: float = TRIAL_S,
     on_event: Callable[[PluginEvent], None] = lambda event: None,
 ) -> Registry:
     """Load all built-in and installed plugins, plugin `files`, and the plugin files in `folders`.
@@ -55,9 +54,7 @@ def load_registry(
     """
     named = [_provider_of(file) for file in files]
     providers = [*_installed(), *(provider for folder in folders for provider in _providers_in(folder)), *named]
-    third_party = [
-        provider for provider in providers if provider.kind == "file" or provider.distribution != DISTRIBUTION
-    ]
+    third_party = [provider for provider in providers if provider.third_party]
     tested = try_imports(third_party, timeout_s, lambda provider: on_event(Importing(provider)))
     registry = Registry()
     for provider in providers:

@@ -13,7 +13,7 @@ from benchbox.api.threads import threads
 from benchbox.builtin.datasets.sample import Sample
 from benchbox.builtin.seeding import add_noise
 from benchbox.engine.environment import environment
-from benchbox.engine.plan import plan_noise
+from benchbox.engine.plan import plan_noises
 from benchbox.engine.shard import check_denoised, known_sigma, make_noise
 from benchbox.records.run import Protocol
 from benchbox.registry import load_registry
@@ -61,7 +61,7 @@ class NoisyFaces:
         BenchboxError
             The noise is unknown.
         """
-        drawn = plan_noise(noise, load_registry())
+        (drawn,) = plan_noises([noise], load_registry())
         sample = Sample().load(None)
         positions = np.arange(count)
         clean = sample.stack(positions % len(sample))

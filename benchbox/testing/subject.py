@@ -13,7 +13,7 @@ from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
 from benchbox.builtin.datasets.sample import Sample
 from benchbox.builtin.seeding import add_noise
-from benchbox.engine.plan import plan_noise
+from benchbox.engine.plan import plan_noises
 from benchbox.engine.shard import known_sigma, make_noise
 from benchbox.records.run import Protocol, Provider
 from benchbox.records.specs import Configured
@@ -55,7 +55,7 @@ class Bench:
 
     def __init__(self, subject: Subject, noise: str = NOISE, timeout_s: float = TIMEOUT_S) -> None:
         self.subject = subject
-        self.noise = plan_noise(noise, load_registry())
+        (self.noise,) = plan_noises([noise], load_registry())
         self.timeout_s = timeout_s
         self.use = subject.cls.capabilities.sigma
         self.least = subject.cls.capabilities.min_size

@@ -21,13 +21,43 @@ Plugin = Callable[[str, str], Path]
 
 LEAVES = """
 import subprocess
-print("printed while it is imported")
-subprocess.Popen(["sleep", "4246"])
-if not os.fork():
-    os.setsid()
+from benchbox import Dataset
+
+
+def leave():
+    print("printed while it is imported")
+    subprocess.Popen(["sleep", "4246"])
     if not os.fork():
-        subprocess.run(["sleep", "4246"])
-    os._exit(0)
+        os.setsid()
+        if not os.fork():
+            subprocess.run(["sleep", "4246"])
+        os._exit(0)
+
+
+class Nothing(Dataset):
+    name = "nothing"
+    summary = "takes no path"
+
+    def __init__(self):
+        leave()
+
+    def recognises(self, path):
+        return False
+
+    def load(self, path, split="", *, skip_bad=False):
+        raise AssertionError
+
+
+@hookimpl
+def benchbox_datasets():
+    return [Nothing]
+
+
+leave()
+"""
+CONSTRUCTOR = """
+    def __init__(self, *, size: int = 3):
+        leave()
 """
 
 
@@ -37,9 +67,9 @@ def left_behind() -> list[psutil.Process]:
 
 @pytest.fixture
 def leaves(plugin: Plugin) -> Path:
-    """A denoiser whose module leaves a child and a daemon behind and prints, each time it is imported."""
+    """A module that leaves a child and a daemon behind and prints, each time it is imported or constructs anything."""
     file = plugin("leaves", "return noisy")
-    file.write_text(file.read_text() + LEAVES)
+    file.write_text(file.read_text().replace("\n    def denoise", CONSTRUCTOR + "\n    def denoise") + LEAVES)
     return file
 
 
@@ -85,7 +115,7 @@ ours = []
 thread = threading.Thread(target=lambda: ours.append(subprocess.Popen(["sleep", "60"])))
 thread.start(); thread.join()
 ours.append(subprocess.Popen(["sleep", "60"]))
-frames = benchbox.run(["leaves"], plugins=[{str(leaves)!r}], limit=4, timing=False)
+frames = benchbox.run(["leaves:size=5"], plugins=[{str(leaves)!r}], limit=4, timing=False)
 assert list(frames.leaderboard.status) == ["ok"], frames.leaderboard
 assert all(one.poll() is None for one in ours)
 for one in ours: one.kill()

@@ -1,4 +1,4 @@
-"""Files that a denoiser depends on, such as weights, are a part of its identity: scores of two contents never mix."""
+"""What planning learns by constructing plugins: their faults, and the content of the files that identify them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from benchbox import BenchboxError
-from benchbox.engine.plan import plan_denoisers
+from benchbox.engine.construction import construct
+from benchbox.engine.plan import plan_denoisers, plan_metrics, plan_noises
+from benchbox.engine.tune import make_candidates
 from benchbox.records.run import DenoiserRecord
 from benchbox.registry import load_registry
 from benchbox.store import RunStore, find_run, list_runs
@@ -124,3 +127,94 @@ def test_the_bundled_denoisers_name_their_files(tmp_path: Path) -> None:
         script.write_text(text)
         contents.add(planned(f'command:run="sh {script} {{in}} {{out}}"').plugin.content)
     assert len(contents) == 2
+
+
+CONSTRUCTORS = """
+import os, signal, subprocess
+from benchbox import Denoiser, hookimpl
+class Base(Denoiser):
+    summary = "has a fault in its constructor"
+    def denoise(self, noisy, sigma):
+        return noisy
+def denoiser(name, fault):
+    def __init__(self, *, size: int = 3):
+        if size > 3:
+            fault(self)
+    return type(name, (Base,), {"name": name, "__init__": __init__})
+def loop(self):
+    while True: pass
+def leave(self):
+    subprocess.Popen(["sleep", "4249"], start_new_session=True)
+def refuse(self):
+    raise ValueError("size is at most 3")
+def break_down(self):
+    raise RuntimeError("no licence")
+@hookimpl
+def benchbox_denoisers():
+    return [
+        denoiser("loops", loop),
+        denoiser("exits", lambda self: os._exit(3)),
+        denoiser("killed", lambda self: os.kill(os.getpid(), signal.SIGKILL)),
+        denoiser("leaves", leave),
+        denoiser("refuses", refuse),
+        denoiser("breaks", break_down),
+    ]
+"""
+
+
+@pytest.fixture
+def constructors(tmp_path: Path) -> Path:
+    """A plugin whose denoisers have a fault in their constructors, where they get an option."""
+    plugin = tmp_path / "constructors.py"
+    plugin.write_text(CONSTRUCTORS)
+    return plugin
+
+
+@pytest.mark.process
+def test_a_constructor_that_hangs_or_exits_costs_itself_alone(constructors: Path) -> None:
+    registry = load_registry([constructors])
+    names = ("loops", "exits", "killed", "leaves", "breaks")
+    made = construct([registry.denoiser(f"{name}:5") for name in names], timeout_s=4)
+    assert [one.fault for one in made] == [
+        "constructing it took longer than 4 s",
+        "while constructing it, its process ended with exit code 3",
+        "while constructing it, its process was ended by SIGKILL",
+        "",
+        "RuntimeError: no licence",
+    ]
+    assert [process for process in psutil.process_iter(["cmdline"]) if "4249" in process.info["cmdline"]] == []
+    # Planning goes on: the worker that repeats it gives the row its status.
+    planned = plan_denoisers(["exits:5", "breaks:5", "identity"], registry)
+    assert [row.plugin.content for row in planned] == ["", "", ""]
+    with pytest.raises(BenchboxError, match="refuses: size is at most 3"):
+        plan_denoisers(["exits:5", "refuses:5"], registry)
+    with pytest.raises(BenchboxError, match="refuses: size is at most 3"):
+        make_candidates("refuses", (("size", ("3", "5")),), registry)
+
+
+@pytest.mark.process
+def test_a_constructor_that_hangs_costs_its_time_once(constructors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = load_registry([constructors]).denoiser("loops:7")
+    first = construct([entry], timeout_s=1)
+    monkeypatch.setattr(subprocess, "Popen", None)
+    assert construct([entry], timeout_s=1) == first
+    assert construct([load_registry().denoiser("median:5")], timeout_s=1)[0].fault == "", "bundled ones are trusted"
+
+
+@pytest.mark.process
+def test_a_metric_or_noise_that_cannot_be_constructed_is_an_error(tmp_path: Path) -> None:
+    plugin = tmp_path / "rulers.py"
+    plugin.write_text(
+        "import os\nfrom dataclasses import dataclass\nfrom benchbox import Metric, NoiseModel, hookimpl\n"
+        "class Lost(Metric):\n    name, title, summary = 'lost', 'Lost', 'exits'\n"
+        "    def __init__(self): os._exit(3)\n    def __call__(self, clean, denoised): pass\n"
+        "@dataclass(frozen=True)\nclass Loud(NoiseModel):\n    name, summary, formula = 'loud', 'exits', 'x'\n"
+        "    level: float = 0.1\n"
+        "    def __post_init__(self): os._exit(4)\n    def apply(self, clean, rng): return clean\n"
+        "@hookimpl\ndef benchbox_metrics(): return [Lost]\n@hookimpl\ndef benchbox_noise_models(): return [Loud]\n"
+    )
+    registry = load_registry([plugin])
+    with pytest.raises(BenchboxError, match=r"lost of .*rulers.py: while constructing it, .* exit code 3"):
+        plan_metrics(["psnr", "lost"], registry)
+    with pytest.raises(BenchboxError, match=r"loud:0.2 of .*rulers.py: while constructing it, .* exit code 4"):
+        plan_noises(["gaussian:0.1+loud:0.2"], registry)

@@ -1,0 +1,117 @@
+"""Constructs plugins for planning: are their values valid, and which files, such as weights, do they depend on?
+
+The content of these files is part of a row's identity. Third-party constructors run in a separate process, so one that
+hangs or exits does no harm here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchbox.api.denoiser import Denoiser
+from benchbox.api.errors import BenchboxError
+from benchbox.records.run import PluginSpec, RunRecord
+from benchbox.registry import HOOKS, Entry, Registry, answer_each, first_line, load_plugin, try_each
+
+
+@dataclass(frozen=True)
+class Construction:
+    """What came of constructing a plugin."""
+
+    content: str = ""  # digest of the files that it depends on
+    refused: BenchboxError | None = None  # a value is wrong, or a file cannot be read
+    fault: str = ""  # it hangs, exits or raises something else
+
+
+def construct(entries: Iterable[Entry[Any]], timeout_s: float) -> list[Construction]:
+    """Construct plugins, each within `timeout_s` seconds; those that are not bundled in a separate process."""
+    entries = list(entries)
+    tasks = [(_hook_of(entry.cls), entry.plugin) for entry in entries]
+    foreign = [task for task in dict.fromkeys(tasks) if task[1].provider.third_party]
+    tried = try_each("benchbox.engine.construction", foreign, timeout_s, "constructing") if foreign else {}
+    made: list[Construction] = []
+    for task, entry in zip(tasks, entries, strict=True):
+        trial = tried.get(task)
+        if trial is None:
+            made.append(_construct(entry))
+        else:
+            made.append(Construction(fault=trial.reason) if trial.reason else trial.answer)
+    return made
+
+
+def require_constructed(entries: Iterable[Entry[Any]], timeout_s: float) -> None:
+    """Raise `BenchboxError` for the first plugin that cannot be constructed."""
+    entries = list(entries)
+    for entry, made in zip(entries, construct(entries, timeout_s), strict=True):
+        if made.refused:
+            raise made.refused
+        if made.fault:
+            raise BenchboxError(f"{entry.label} of {entry.provider.label}: {made.fault}", hint="fix its constructor")
+
+
+def main() -> None:
+    """Construct the plugins that the parent names."""
+    answer_each(lambda task: _construct(task[1], hook=task[0]))
+
+
+def _construct(given: Entry[Any] | PluginSpec, hook: str = "") -> Construction:
+    try:
+        made = (load_plugin(given, hook) if isinstance(given, PluginSpec) else given).make()
+        return Construction(content_digest(made) if isinstance(made, Denoiser) else "")
+    except BenchboxError as error:
+        return Construction(refused=error)
+    except (Exception, SystemExit) as error:
+        return Construction(fault=first_line(error))
+
+
+def _hook_of(cls: type) -> str:
+    return next(hook for hook, base in HOOKS.items() if issubclass(cls, base))
+
+
+def content_digest(denoiser: Denoiser) -> str:
+    """Digest of a denoiser's files, 16 hex digits; empty if it has none. It need not be set up."""
+    whole = hashlib.blake2b(digest_size=8)
+    try:
+        # Call through the class, because an instance may have an unrelated attribute of that name.
+        files = type(denoiser).files(denoiser)
+        for path in files:
+            with Path(path).open("rb") as file:
+                whole.update(hashlib.file_digest(file, "blake2b").digest())
+    except BenchboxError:
+        raise
+    except Exception as error:
+        raise BenchboxError(
+            f"{denoiser.name}: cannot read the files it depends on: {type(error).__name__}: {error}",
+            hint="check their paths and permissions",
+        ) from error
+    return whole.hexdigest() if files else ""
+
+
+def changed_files(record: RunRecord, registry: Registry) -> dict[str, str]:
+    """Messages about denoisers with files that have changed since the run began, by canonical specification."""
+    rows = [
+        denoiser
+        for denoiser in record.denoisers
+        if denoiser.plugin.content and denoiser.plugin.name in registry.denoisers
+    ]
+    changed = {}
+    made = construct([registry.denoiser(row.plugin.spec) for row in rows], record.options.timeout_s)
+    for row, now in zip(rows, made, strict=True):
+        if now.content == row.plugin.content:
+            continue
+        reason = now.refused.message if now.refused else now.fault or "its files, such as weights, have changed"
+        changed[row.spec] = f"'{row.label}' differs from when run {record.run_id} began: {reason}"
+    return changed
+
+
+def require_same_content(plugin: PluginSpec, denoiser: Denoiser) -> None:
+    """Raise `BenchboxError` if a denoiser has loaded other files than its row was planned with."""
+    if plugin.content and content_digest(denoiser) != plugin.content:
+        raise BenchboxError(
+            f"the files of '{plugin.spec}' (its weights) have changed since the run began",
+            hint="restore them, or start a new run",
+        )
