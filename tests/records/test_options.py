@@ -24,7 +24,7 @@ from benchbox.store import RunStore, find_run
 Command = Callable[..., CompletedProcess[str]]
 
 NAMES = [field.name for field in fields(RunOptions)]
-ONLY_SHOWN = {"sort", "page", "resume"}
+ONLY_SHOWN = {"gates", "sort", "page", "resume"}
 """Options of the command that change what is shown of a run, not the run."""
 OTHERS: dict[str, Any] = {
     "denoisers": ("identity", "median:size=5"),
