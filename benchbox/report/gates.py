@@ -197,6 +197,8 @@ def _breach(gate: Gate, row: ComparedRow) -> str:
     if gate.significant and not (change_of_metric is not None and change_of_metric.apart):
         return ""
     before, after = values
+    if gate.figure in SPEED_FIGURES and math.isnan(before):
+        return f"no {gate.figure}, which needs 100 latency samples"
     if math.isnan(after):
         return f"{gate.figure} was {before:.4g} and is now missing"
     change = relative(before, after) if gate.relative else after - before

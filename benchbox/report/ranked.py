@@ -207,7 +207,10 @@ def _marked(rows: Sequence[Row], metrics: Mapping[str, MetricColumn], sort: Metr
     values["latency_normalised"] = {
         row.denoiser: -row.latency_normalised for row in rows if row.latency_normalised is not None and not row.is_floor
     }
-    best = {column: max(by_row.values(), default=math.nan) for column, by_row in values.items()}
+    best = {
+        column: max((value for value in by_row.values() if not math.isnan(value)), default=math.nan)
+        for column, by_row in values.items()
+    }
     sign = 1 if sort.higher_is_better else -1
     front = pareto_front(
         [sign * row.scores[sort.label].mean for row in timed],

@@ -35,7 +35,7 @@ class Latency:
     # linear interpolation between samples
     p50: float
     p90: float
-    p99: float
+    p99: float  # NaN for fewer than 100 samples, which have none in their slowest hundredth
     samples: int
     within: float  # half the width of the 95 % interval of p50, relative to p50; NaN for fewer than 6 samples
 
@@ -92,7 +92,7 @@ def latency_of(samples_ms: Sequence[float]) -> Latency:
     p50, p90, p99 = np.percentile(ordered, (50, 90, 99))
     first = median_rank(len(ordered))
     within = float(ordered[-first] - ordered[first - 1]) / 2 / float(p50) if first else math.nan
-    return Latency(float(p50), float(p90), float(p99), len(ordered), within)
+    return Latency(float(p50), float(p90), float(p99) if len(ordered) >= 100 else math.nan, len(ordered), within)
 
 
 @functools.cache

@@ -333,7 +333,7 @@ def test_latencies_of_two_machines_compare_through_the_calibration_kernel(machin
     ("gate", "failing"),
     [
         ("latency_p50 > +10%", {"wiener": "+25 %"}),
-        ("latency_p99 > +26%", {}),
+        ("latency_p90 > +26%", {}),
         ("throughput < -10%", {"wiener": "-20 %"}),
         ("throughput < -21%", {}),
     ],
@@ -344,6 +344,13 @@ def test_gates_on_speed_hold_over_machines_what_is_normalised(
     breaches = check_gates([parse_gate(gate, machines)], machines)
     found = {name: f"{words}, normalised by the calibration kernel" for name, words in failing.items()}
     assert {one.denoiser: one.found for one in breaches} == found
+
+
+def test_a_gate_on_p99_fails_without_the_samples_for_it(machines: RunComparison) -> None:
+    breaches = check_gates([parse_gate("latency_p99 > +26%", machines)], machines)
+    assert {one.denoiser: one.found for one in breaches} == dict.fromkeys(
+        ("median", "wiener"), "no latency_p99, which needs 100 latency samples"
+    )
 
 
 @pytest.mark.parametrize("gate", ["latency_p50 > 1 ms", "cold_start > +10%", "peak_memory > +10%"])

@@ -52,6 +52,8 @@ def test_latency_quantiles_are_those_of_numpy() -> None:
     latency = latency_of(samples.tolist())
     assert [latency.p50, latency.p90, latency.p99] == pytest.approx(np.quantile(samples, [0.5, 0.9, 0.99]).tolist())
     assert latency.samples == 501
+    assert np.isnan(latency_of(samples[:99].tolist()).p99)
+    assert np.isfinite(latency_of(samples[:100].tolist()).p99)
 
 
 def test_resampled_means_spread_as_theory_says() -> None:
