@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from benchbox.report.board import Block, Header, Leaderboard, MetricColumn, Mismatch, Row, Summary, SummaryRow
+from benchbox.stats.bootstrap import FEWEST_IMAGES as FEWEST_FOR_INTERVAL
 from benchbox.stats.separation import FEWEST_IMAGES
 from benchbox.stats.summaries import PERFECT_DB
 
@@ -300,6 +301,8 @@ def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[st
             notes.append(f"images without a finite {title}, excluded from the mean: {', '.join(undefined)}")
     if sum(row.rank is not None for row in block.rows) > 1:
         notes.append(ranks_note(block))
+    if 0 < block.compared < FEWEST_FOR_INTERVAL:
+        notes.append(f"no 95 % interval of a mean: {count(block.compared, 'image')} of at least {FEWEST_FOR_INTERVAL}")
     if "trained_on" not in shown:
         trained = _grouped((row.trained_on, row.denoiser) for row in block.rows)
         notes += [f"trained on {words}: {names}" for words, names in trained]
