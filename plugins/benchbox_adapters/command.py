@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import signal
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchbox import BenchboxError, Capabilities, Image, ImageDenoiser, describe_exit
 
+_KNOWN = ("{in}", "{out}", "{sigma}")
+# A whole word or a value, as in --weights={file}; braces elsewhere may be a part of a script.
+_PLACEHOLDER = re.compile(r"(^|=)\{\w+\}$")
 _EXAMPLE = 'command:run="./mydenoise {in} {out} {sigma}"'
 
 
@@ -29,7 +34,8 @@ class Command(ImageDenoiser):
         ``{sigma}`` by the noise standard deviation on the [0, 1] scale.
     format : {'npy', 'png'}
         ``npy``: float32, shape (H, W), C order, on the [0, 1] scale, possibly beyond it; the result may have any float
-        type. ``png``: 8-bit grey; images are clipped to [0, 1] and rounded.
+        type, or unsigned integers up to their largest value. ``png``: 8-bit grey; images are clipped to [0, 1] and
+        rounded. The result may have further axes of length 1, or three equal channels last.
     timeout : float
         Maximum time for one image, in seconds.
     """
@@ -47,6 +53,9 @@ class Command(ImageDenoiser):
             raise ValueError(f"run={run}: {error}") from error
         if run and not ("{in}" in run and "{out}" in run):
             raise ValueError(f"run={run} lacks {{in}} or {{out}}; write for example {_EXAMPLE}")
+        unknown = [word for word in self.words if _PLACEHOLDER.search(word) and not word.endswith(_KNOWN)]
+        if unknown:
+            raise ValueError(f"run={run}: {unknown[0]} is unknown; placeholders are {{in}}, {{out}} and {{sigma}}")
         if not timeout > 0:
             raise ValueError(f"timeout must be greater than 0, got {timeout}")
         self.format = format
@@ -140,15 +149,31 @@ class Command(ImageDenoiser):
             )
         try:
             if self.format == "npy":
-                return np.ascontiguousarray(np.load(file, allow_pickle=False), dtype=np.float32)
+                return _grey(np.load(file, allow_pickle=False))
             import cv2
 
             image = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
             if image is None:
                 raise ValueError("not an image")
-            return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)  # type: ignore[no-any-return]
+            return _grey(image)
         except (ValueError, OSError) as error:
             raise BenchboxError(
                 f"{self.words[0]} wrote an invalid .{self.format} file: {error}",
                 hint="make it write that format, or change the option format",
             ) from error
+
+
+def _grey(array: NDArray[Any]) -> Image:
+    """A result as float32 on the [0, 1] scale, without axes of length 1 and with one of three equal channels.
+
+    Raises `ValueError` for a type without a scale, such as signed integers.
+    """
+    if array.ndim > 2:
+        array = array[tuple(0 if length == 1 else slice(None) for length in array.shape)]
+    if array.ndim == 3 and array.shape[-1] == 3 and (array == array[..., :1]).all():
+        array = array[..., 0]
+    if array.dtype.kind == "u":
+        return np.ascontiguousarray(array, dtype=np.float32) / np.float32(np.iinfo(array.dtype).max)
+    if array.dtype.kind != "f":
+        raise ValueError(f"its type is {array.dtype}, but unsigned integers or floats have a scale")
+    return np.ascontiguousarray(array, dtype=np.float32)

@@ -273,8 +273,32 @@ class TestCommand:
         np.testing.assert_allclose(program.denoise(images, None), expected, atol=1e-7)
 
     @pytest.mark.parametrize(
+        "change", ["a[None, None]", "a[..., None]", "np.stack([a] * 3, axis=-1)", "a.astype('f8')"]
+    )
+    def test_other_shapes_of_one_grey_image_are_accepted(self, change: str) -> None:
+        images = noisy(1)
+        program = Program(run=python(f"a = np.load(i); np.save(o, {change})"))
+        np.testing.assert_array_equal(program.denoise(images, None), images)
+
+    @pytest.mark.parametrize(("kind", "largest"), [("u1", 255), ("u2", 65535)])
+    def test_unsigned_integers_are_scaled_by_their_type(self, kind: str, largest: int) -> None:
+        program = Program(run=python(f"np.save(o, np.full((48, 48), {largest} // 5, dtype='{kind}'))"))
+        np.testing.assert_allclose(program.denoise(noisy(1), None), 0.2, rtol=1e-6)
+
+    def test_an_unknown_placeholder_is_refused(self) -> None:
+        for word in ("{level}", "--noise={noise}"):
+            with pytest.raises(ValueError, match=r"is unknown; placeholders are \{in\}, \{out\} and \{sigma\}"):
+                Program(run=f"./mine {{in}} {{out}} {word}")
+        assert Program(run="./mine {in} --out={out} --sigma={sigma} -e '{ print }'").words[-1] == "{ print }"
+
+    @pytest.mark.parametrize(
         ("run", "message"),
         [
+            (
+                python("np.save(o, np.zeros((48, 48), dtype='i4'))"),
+                "its type is int32, but unsigned integers or floats",
+            ),
+            (python("np.save(o, np.arange(6912.0).reshape(48, 48, 3))"), r"shape \(48, 48, 3\) for an input of"),
             ("no-such-program {in} {out}", "cannot start no-such-program"),
             ("false {in} {out}", "ended with exit code 1"),
             ("true {in} {out}", "did not write {out}"),
