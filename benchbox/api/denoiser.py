@@ -154,7 +154,7 @@ class Denoiser(ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
     reference: ClassVar[str] = ""
-    capabilities: ClassVar[Capabilities] = Capabilities()
+    capabilities: Capabilities = Capabilities()
     notice: ClassVar[str] = ""
     starts_programs: ClassVar[bool] = False
     is_floor: ClassVar[bool] = False

@@ -58,6 +58,8 @@ class Command(ImageDenoiser):
             raise ValueError(f"run={run}: {unknown[0]} is unknown; placeholders are {{in}}, {{out}} and {{sigma}}")
         if not timeout > 0:
             raise ValueError(f"timeout must be greater than 0, got {timeout}")
+        if "{sigma}" not in run:
+            self.capabilities = Capabilities(sigma="unused")
         self.format = format
         self.timeout = timeout
 

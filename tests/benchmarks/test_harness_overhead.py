@@ -69,8 +69,9 @@ def bare_seconds(csv: Path) -> float:
 
 def measured_run(csv: Path, folder: Path) -> dict[str, float]:
     """Wall and CPU seconds and peak memory of the command with all its processes."""
-    command = [str(Path(sys.executable).with_name("benchbox")), "run", *DENOISERS, "--no-timing", "--data", str(csv)]
-    command += ["--previews", "0"]  # pictures for the report are no part of the work that it is compared with
+    command = [str(Path(sys.executable).with_name("benchbox")), "run", *DENOISERS, "--no-timing", "--fresh"]
+    # Pictures for the report are no part of the work that it is compared with.
+    command += ["--data", str(csv), "--previews", "0"]
     command += [part for noise in NOISES for part in ("--noise", noise)]
     begun = time.perf_counter()
     process = psutil.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -285,6 +285,10 @@ class TestCommand:
         program = Program(run=python(f"np.save(o, np.full((48, 48), {largest} // 5, dtype='{kind}'))"))
         np.testing.assert_allclose(program.denoise(noisy(1), None), 0.2, rtol=1e-6)
 
+    def test_a_program_without_the_level_is_blind(self) -> None:
+        assert Program(run="cp {in} {out}").capabilities.sigma == "unused"
+        assert Program(run="./mine {in} {out} {sigma}").capabilities.sigma == "optional"
+
     def test_an_unknown_placeholder_is_refused(self) -> None:
         for word in ("{level}", "--noise={noise}"):
             with pytest.raises(ValueError, match=r"is unknown; placeholders are \{in\}, \{out\} and \{sigma\}"):
