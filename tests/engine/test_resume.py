@@ -276,7 +276,7 @@ def test_thirty_deaths_lose_nothing(benchbox: Command, whole: Path, tmp_path: Pa
     results = tmp_path / "killed"
     command = [str(Path(sys.executable).with_name("benchbox")), "run", "--results", str(results)]
     begun = time.monotonic()
-    benchbox("run", *ASKED)
+    benchbox("run", *ASKED, "--fresh")
     takes_s = time.monotonic() - begun
     torn = 0
     for _ in range(30):
@@ -285,6 +285,8 @@ def test_thirty_deaths_lose_nothing(benchbox: Command, whole: Path, tmp_path: Pa
         process = subprocess.Popen(
             [*command, *arguments], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
+        while not list_runs(results) and process.poll() is None:  # there is nothing to lose before there is a run
+            time.sleep(0.01)
         time.sleep(draw.uniform(0.2 * takes_s, 0.8 * takes_s))
         torn += process.poll() is None
         process.send_signal(signal.SIGKILL)
