@@ -17,7 +17,7 @@ from benchbox.report.export import escape, jsonable, table_of
 from benchbox.report.gates import Breach
 from benchbox.report.terminal import FACT_INDENT, fitting, hanging, lay_out, widths_of
 from benchbox.report.words import NONE, Column, count, metric_title, score, three_digits
-from benchbox.stats.separation import FEWEST_IMAGES
+from benchbox.stats.summaries import FEWEST_IMAGES
 
 
 @dataclass(frozen=True)

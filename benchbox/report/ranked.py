@@ -1,4 +1,4 @@
-"""Ranks the rows of all noises, with confidence intervals and marks for the best values."""
+"""Ranks the rows of all noises and marks the best values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.report.board import Block, Complement, MetricColumn, Row, Step
-from benchbox.stats.bootstrap import FEWEST_IMAGES, intervals, resampled_means
 from benchbox.stats.ranking import Comparison, rank_rows
 from benchbox.stats.summaries import Mean, complements, oracle, pareto_front
 
@@ -52,27 +51,9 @@ def rank_blocks(
     within_ms: float | None,
     rank_leaky: bool,
 ) -> tuple[Block, ...]:
-    """Rank the rows of every block.
-
-    All columns of all blocks are resampled together, with the same draw of images.
-    """
-    plans = [_plan(block, metrics[sort], within_ms, rank_leaky) for block in blocks]
-    columns = [plan.block.scores[row.denoiser][label] for plan in plans for row in plan.completed for label in metrics]
-    low = high = np.full(len(columns), np.nan)
-    if columns and len(columns[0]) >= FEWEST_IMAGES:
-        finite = np.array([np.isfinite(column).sum() for column in columns])
-        low, high = intervals(resampled_means(np.column_stack(columns)), finite)
-    place, ranked = 0, []
-    for plan in plans:
-        rows = {}
-        for row in plan.completed:
-            scores = {}
-            for label in metrics:
-                scores[label] = replace(row.scores[label], low=float(low[place]), high=float(high[place]))
-                place += 1
-            rows[row.denoiser] = replace(row, scores=scores)
-        ranked.append(_ranked(plan, rows, metrics))
-    return tuple(ranked)
+    """Rank the rows of every block."""
+    plans = (_plan(block, metrics[sort], within_ms, rank_leaky) for block in blocks)
+    return tuple(_ranked(plan, metrics) for plan in plans)
 
 
 @dataclass(frozen=True)
@@ -84,7 +65,6 @@ class _Plan:
 
     block: Unranked
     sort: MetricColumn
-    completed: tuple[Row, ...]
     compared: tuple[Row, ...]
     unranked: tuple[Row, ...]
     signed: Values
@@ -105,7 +85,7 @@ def _plan(block: Unranked, sort: MetricColumn, within_ms: float | None, rank_lea
     ordered = sorted(
         (row for row in unranked if reasons[row.denoiser]), key=lambda row: _unranked_order(row, sort.label, sign)
     )
-    return _Plan(block, sort, completed, compared, tuple(ordered), signed)
+    return _Plan(block, sort, compared, tuple(ordered), signed)
 
 
 def _unranked_order(row: Row, sort: str, sign: float) -> tuple[bool, float]:
@@ -140,7 +120,7 @@ def _why_not(
     return f"p50 {row.speed.latency_p50_ms:.3g} ms exceeds the limit of {within_ms:g} ms"
 
 
-def _ranked(plan: _Plan, rows: dict[str, Row], metrics: Mapping[str, MetricColumn]) -> Block:
+def _ranked(plan: _Plan, metrics: Mapping[str, MetricColumn]) -> Block:
     sign = 1.0 if plan.sort.higher_is_better else -1.0
     names = [row.denoiser for row in plan.compared]
     block = Block(plan.block.noise, plan.block.spec, plan.block.noisy_psnr, (), compared=len(plan.signed))
@@ -154,7 +134,7 @@ def _ranked(plan: _Plan, rows: dict[str, Row], metrics: Mapping[str, MetricColum
         ):
             ordered.append(
                 replace(
-                    rows[names[column]],
+                    plan.compared[column],
                     rank=best if ranking.tested else place,
                     rank_to=worst if ranking.tested else None,
                     to_best=_oriented(comparison, sign),
@@ -175,12 +155,7 @@ def _ranked(plan: _Plan, rows: dict[str, Row], metrics: Mapping[str, MetricColum
             )[:3],
         )
     marked = _marked(ordered, metrics, plan.sort)
-    return replace(block, rows=(*marked, *(_with_scores(row, rows) for row in plan.unranked)))
-
-
-def _with_scores(row: Row, rows: Mapping[str, Row]) -> Row:
-    """Add the intervals of a row that was completed but is unranked."""
-    return replace(row, scores=rows[row.denoiser].scores) if row.denoiser in rows else row
+    return replace(block, rows=(*marked, *plan.unranked))
 
 
 def _oriented(comparison: Comparison, sign: float) -> Comparison:

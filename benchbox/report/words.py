@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from benchbox.report.board import Block, Header, Leaderboard, MetricColumn, Mismatch, Row, Summary, SummaryRow
-from benchbox.stats.bootstrap import FEWEST_IMAGES as FEWEST_FOR_INTERVAL
-from benchbox.stats.separation import FEWEST_IMAGES
-from benchbox.stats.summaries import PERFECT_DB
+from benchbox.stats.summaries import FEWEST_IMAGES, PERFECT_DB
 
 NONE = "-"
 LEAKY = "!"
@@ -174,7 +172,8 @@ def ranks_note(block: Block | Summary) -> str:
     images = count(block.compared, "image")
     if all(row.rank_to is None for row in block.rows):
         are = "is" if block.compared == 1 else "are"
-        return f"# is only the order of the means, because {images} {are} too few to test (minimum {FEWEST_IMAGES})"
+        few = f"because {images} {are} too few (minimum {FEWEST_IMAGES})"
+        return f"# is only the order of the means, neither tested nor with an interval, {few}"
     return (
         f"# is the range of possible ranks: below all significantly better rows, above all significantly worse ones "
         f"({images}, family-wise error 5 %)"
@@ -301,8 +300,6 @@ def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[st
             notes.append(f"images without a finite {title}, excluded from the mean: {', '.join(undefined)}")
     if sum(row.rank is not None for row in block.rows) > 1:
         notes.append(ranks_note(block))
-    if 0 < block.compared < FEWEST_FOR_INTERVAL:
-        notes.append(f"no 95 % interval of a mean: {count(block.compared, 'image')} of at least {FEWEST_FOR_INTERVAL}")
     if "trained_on" not in shown:
         trained = _grouped((row.trained_on, row.denoiser) for row in block.rows)
         notes += [f"trained on {words}: {names}" for words, names in trained]

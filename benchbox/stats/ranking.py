@@ -9,7 +9,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox.stats.separation import FEWEST_IMAGES, separate
+from benchbox.stats.separation import separate
+from benchbox.stats.summaries import FEWEST_IMAGES
 
 Values: TypeAlias = NDArray[np.float64]
 

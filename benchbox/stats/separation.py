@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from benchbox.stats.summaries import FEWEST_IMAGES
+
 Values = NDArray[np.float64]
 
-FEWEST_IMAGES = 6
-"""Nothing is tested with fewer images: five have 16 sign patterns up to symmetry, so no p-value is below 1/16."""
 LEVEL = 0.95
 RESAMPLES = 5_000
 ROOM = 0.7

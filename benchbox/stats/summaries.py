@@ -23,7 +23,7 @@ class Mean:
     images: int  # images scored
     perfect: int = 0  # images at or above `PERFECT_DB`, each counted as `PERFECT_DB`
     undefined: int = 0  # images without a value, left out of the mean
-    # 95 % bootstrap interval of the mean; NaN for fewer than 10 images
+    # 95 % confidence interval of the mean; NaN for fewer than 6 images
     low: float = math.nan
     high: float = math.nan
 
@@ -39,6 +39,10 @@ class Latency:
     samples: int
     within: float  # half the width of the 95 % interval of p50, relative to p50; NaN for fewer than 6 samples
 
+
+FEWEST_IMAGES = 6
+"""With fewer images no difference is tested and no interval given: five have 16 sign patterns up to symmetry, so no
+p-value is below 1/16, and the interval of a skewed mean would cover it too seldom."""
 
 PERFECT_DB = 100.0
 """Upper limit of scores in dB: an RMS error of 1e-5, or 1/400 of an 8-bit grey level."""
@@ -57,15 +61,48 @@ def counted(scores: NDArray[Any], unit: str) -> Values:
 
 
 def mean_of(scores: NDArray[Any], unit: str = "") -> Mean:
-    """Mean of the finite scores, after `counted`."""
+    """Mean of the finite scores, after `counted`, with its confidence interval."""
     values = counted(scores, unit)
-    finite = np.isfinite(values)
+    finite = values[np.isfinite(values)]
+    low, high = interval_of_mean(finite)
     return Mean(
-        mean=float(values[finite].mean()) if finite.any() else math.nan,
+        mean=float(finite.mean()) if len(finite) else math.nan,
         images=len(values),
         perfect=int((values == PERFECT_DB).sum()) if unit == "dB" else 0,
-        undefined=int((~finite).sum()),
+        undefined=len(values) - len(finite),
+        low=low,
+        high=high,
     )
+
+
+def interval_of_mean(values: Values, level: float = 0.95) -> tuple[float, float]:
+    """Confidence interval of the mean of N values: the union of Student's interval and that of Hall's transformed *t*.
+
+    Student's interval covers the mean too seldom if values are skewed (in 88 to 90 % for 10 exponential values); the
+    bootstrap's percentiles are no better with so few. Hall's transformation removes the effect of skewness on *t*,
+    but is too narrow for symmetric values with heavy tails, for which Student's interval is right. In simulations the
+    union covered normal, heavy-tailed (Student, 3 degrees of freedom) and exponential means in 94 to 97 % from 6
+    values to 200, and lognormal ones (sigma 1) in 90 to 96 %. NaN for fewer than `FEWEST_IMAGES` values.
+
+    References
+    ----------
+    Hall 1992, doi:10.1111/j.2517-6161.1992.tb01872.x (removal of skewness by transformation).
+    """
+    from scipy.special import stdtrit
+
+    count = len(values)
+    if count < FEWEST_IMAGES:
+        return math.nan, math.nan
+    mean, deviation = float(values.mean()), float(values.std())
+    error = deviation / math.sqrt(count - 1)
+    student = float(stdtrit(count - 1, (1 + level) / 2))
+    low, high = -student, student
+    if deviation > 1e-9 * abs(mean):
+        skewness = float((((values - mean) / deviation) ** 3).mean()) * math.sqrt(count * (count - 1)) / (count - 2)
+        slope = skewness / math.sqrt(count) / 3
+        if abs(slope) > 1e-6:
+            low, high = ((np.cbrt(1 + 3 * slope * (t - slope / 2)) - 1) / slope for t in (low, high))
+    return mean - error * max(student, float(high)), mean + error * max(student, -float(low))
 
 
 def average_repeats(columns: Mapping[str, NDArray[Any]], repeats: int) -> dict[str, NDArray[Any]]:
