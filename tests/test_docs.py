@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import pytest
 
 from benchbox import BenchboxError
 from benchbox.api import hookspecs
 from benchbox.cli.main import cli
 from benchbox.records.specs import configure
+from benchbox.registry import load_registry
 from benchbox.testing import check_denoiser
 from benchbox.testing.check import PROBES
 from benchbox.testing.process_probes import PROCESS_PROBES
@@ -172,8 +174,14 @@ def test_the_snippet_of_options_is_read_as_the_manual_says() -> None:
     assert "did you mean 'mirror'" in caught.value.message
 
 
+def test_the_function_of_the_manual_is_a_plugin(tmp_path: Path) -> None:
+    (tmp_path / "shrink.py").write_text(snippet("return 0.9 * (noisy"))
+    denoiser = load_registry([tmp_path / "shrink.py"]).denoiser("shrink").make()
+    assert denoiser.denoise(np.full((1, 2, 2), 0.25, np.float32), None)[0, 0, 0] == pytest.approx(0.275)
+
+
 def test_the_snippet_of_capabilities_stands() -> None:
-    assert defined(snippet("capabilities ="))["capabilities"].sigma == "required"
+    assert defined(snippet('sigma="required"'))["capabilities"].sigma == "required"
 
 
 def test_the_entry_point_of_the_manual_is_that_of_a_new_package(tmp_path: Path) -> None:
@@ -196,7 +204,15 @@ def test_the_manual_lists_every_probe_in_its_words() -> None:
 
 
 def test_every_snippet_of_the_manual_is_run_by_a_test() -> None:
-    words = ("class Box", "ImageDenoiser", "class Window", "capabilities =", "check_denoiser", "benchmark_denoiser")
+    words = (
+        "class Box",
+        "return 0.9 * (noisy",
+        "ImageDenoiser",
+        "class Window",
+        'sigma="required"',
+        "check_denoiser",
+        "benchmark_denoiser",
+    )
     assert len(blocks(MANUAL, "python")) == len(words) + 1, "and the hooks, whose signatures are compared"
     assert len({snippet(word) for word in words}) == len(words)
 

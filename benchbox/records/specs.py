@@ -326,6 +326,8 @@ def _option(cls: type, parameter: inspect.Parameter, hint: Any) -> Option:
     if parameter.default is parameter.empty:
         raise BenchboxError(f"{where} has no default", hint="every option needs one, so that the bare name works")
     if hint is None:
+        hint = type(parameter.default)
+    if hint is type(None):
         raise BenchboxError(f"{where} has no type", hint="annotate it with bool, int, float, str, Path or Literal")
     members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     optional = type(None) in members
@@ -356,7 +358,8 @@ def _value(option: Option, text: str, name: str) -> Any:
             return int(text)
         if option.type is float:
             return _number(text)
-        return option.type(text)
+        # Absolute, so that a run can be repeated from any folder.
+        return Path(text).expanduser().absolute() if option.type is Path else text
     except (ValueError, KeyError, ZeroDivisionError) as error:
         reason = f"; {error}" if option.choices else ""
         raise BenchboxError(

@@ -108,6 +108,8 @@ class Registry:
             name = getattr(cls, "name", "")
             self.broken.append(Broken(provider, *problem, offers=name if isinstance(name, str) else ""))
             return
+        if not isinstance(getattr(cls, "summary", None), str):
+            cls.summary = next(iter((cls.__dict__.get("__doc__") or "").strip().splitlines()), cls.name)
         entries = self._entries_of(hook)
         if cls.name in entries and entries[cls.name].provider != provider:
             self.clashes[cls.name] = (entries[cls.name].provider, provider)
@@ -146,6 +148,10 @@ class Registry:
         for name in vars(module):
             if name.startswith("benchbox_") and name not in HOOKS and hasattr(getattr(module, name), "benchbox_impl"):
                 self.broken.append(Broken(provider, f"there is no hook '{name}'", did_you_mean(name, HOOKS)))
+            if name in HOOKS and not hasattr(getattr(module, name), "benchbox_impl"):
+                self.broken.append(
+                    Broken(provider, f"{name} is not marked as a hook", "write @benchbox.hookimpl above its def")
+                )
         for hook, classes in call_hooks(module).items():
             if isinstance(classes, BaseException):
                 self.broken.append(Broken(provider, f"{hook}: {first_line(classes)}", "fix the hook"))
@@ -172,8 +178,6 @@ def _problem(cls: Any, base: type, hook: str) -> tuple[str, str] | None:
     if inspect.isabstract(cls):
         missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
         return f"{hook}: {cls.__name__} lacks {missing}", f"implement {missing}"
-    if not isinstance(getattr(cls, "summary", None), str):
-        return f"{hook}: {cls.__name__} has no summary", "add the class attribute summary = '...'"
     try:
         options_of(cls)
         if issubclass(cls, Dataset):

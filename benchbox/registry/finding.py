@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import importlib.metadata
@@ -13,6 +14,7 @@ from benchbox.api.errors import BenchboxError
 from benchbox.api.version import DISTRIBUTION, __version__
 from benchbox.records.run import Provider
 from benchbox.registry.catalogue import Broken, Registry
+from benchbox.registry.loading import module_beside
 from benchbox.registry.quarantine import TRIAL_S, try_imports
 from benchbox.system.program import killing_new_children
 
@@ -78,8 +80,29 @@ def load_registry(
 def _provider_of(file: Path) -> Provider:
     if not file.is_file():
         raise BenchboxError(f"plugin {file}: no such file", hint="check --plugin")
-    content = hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest()
-    return Provider("file", str(file.resolve()), version=content)
+    content = hashlib.blake2b(digest_size=8)
+    for source in _sources(file.resolve()):
+        content.update(source.read_bytes())
+    return Provider("file", str(file.resolve()), version=content.hexdigest())
+
+
+def _sources(file: Path) -> list[Path]:
+    """A plugin file and the modules beside it that it imports, directly or through each other."""
+    sources, waiting = [file], [file]
+    while waiting:
+        try:
+            tree = list(ast.walk(ast.parse(waiting.pop().read_bytes())))
+        except (SyntaxError, ValueError):
+            continue  # importing it says so
+        imported = [alias.name for node in tree if isinstance(node, ast.Import) for alias in node.names]
+        imported += [node.module for node in tree if isinstance(node, ast.ImportFrom) and node.module]
+        for name in dict.fromkeys(name.partition(".")[0] for name in imported):
+            module = module_beside(file.parent, name)
+            parts = sorted(module.parent.rglob("*.py")) if module and module.name == "__init__.py" else [module]
+            new = [part for part in parts if part and part not in sources]
+            sources += new
+            waiting += new
+    return sources
 
 
 def _providers_in(folder: Path) -> list[Provider]:

@@ -6,8 +6,10 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import os
 import random
+import re
 import signal
 import sys
 import threading
@@ -20,7 +22,7 @@ import pluggy
 
 from benchbox.api import hookspecs
 from benchbox.api.dataset import Dataset
-from benchbox.api.denoiser import Denoiser
+from benchbox.api.denoiser import Capabilities, Denoiser, ImageDenoiser
 from benchbox.api.errors import BenchboxError
 from benchbox.api.metric import Metric
 from benchbox.api.noise import NoiseModel
@@ -125,12 +127,38 @@ def load_module(provider: Provider) -> ModuleType:
         raise BenchboxError(f"plugin {path}: not a Python file", hint="a plugin file ends in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    _let_import_from(path.parent)
     try:
         spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
     return module
+
+
+def _let_import_from(folder: Path) -> None:
+    """Let a plugin file import modules that lie beside it, which come after all installed ones.
+
+    Plugin files in different folders may have modules of one name beside them, so a module of another folder is
+    forgotten; what imported it earlier keeps it.
+    """
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        beside = file is not None and str(Path(file).parent) in _plugin_folders
+        if beside and Path(str(file)).parent != folder and module_beside(folder, name) is not None:
+            del sys.modules[name]
+    sys.path[:] = [entry for entry in sys.path if entry not in _plugin_folders] + [str(folder)]
+    _plugin_folders.add(str(folder))
+    importlib.invalidate_caches()
+
+
+_plugin_folders: set[str] = set()
+
+
+def module_beside(folder: Path, name: str) -> Path | None:
+    """The file of a module in a folder, or of a package there; None if there is none."""
+    candidates = folder / f"{name}.py", folder / name / "__init__.py"
+    return next((file for file in candidates if file.is_file()), None)
 
 
 def is_loaded(provider: Provider) -> bool:
@@ -154,6 +182,8 @@ def call_hooks(module: ModuleType) -> dict[str, Any]:
     except pluggy.PluginValidationError as error:
         return {"hooks": BenchboxError(str(error).strip().splitlines()[-1])}
     results: dict[str, Any] = {}
+    if not any(name in HOOKS for name in vars(module)):
+        return {"benchbox_denoisers": denoisers_without_hook(module)}
     for hook in HOOKS:
         for implementation in getattr(manager.hook, hook).get_hookimpls():
             try:
@@ -162,6 +192,44 @@ def call_hooks(module: ModuleType) -> dict[str, Any]:
             except (Exception, SystemExit) as error:
                 results[hook] = error
     return results
+
+
+def denoisers_without_hook(module: ModuleType) -> list[type[Denoiser]]:
+    """Denoisers of a plugin without hooks: the classes that it defines, or its function `denoise` or `denoise_image`.
+
+    A function takes (noisy, sigma) as the method of that name; without the second parameter it is blind.
+    """
+    own = [value for value in vars(module).values() if getattr(value, "__module__", "") == module.__name__]
+    classes = [cls for cls in own if isinstance(cls, type) and issubclass(cls, Denoiser)]
+    if classes:
+        return [cls for cls in classes if not inspect.isabstract(cls)] or classes
+    for method, base in (("denoise", Denoiser), ("denoise_image", ImageDenoiser)):
+        function = getattr(module, method, None)
+        if inspect.isfunction(function) and function in own:
+            return [_class_of(function, method, base, module)]  # type: ignore[type-abstract]
+    return []
+
+
+def _class_of(function: Any, method: str, base: type[Denoiser], module: ModuleType) -> type[Denoiser]:
+    """A denoiser that calls a function; the module keeps it, so that another process finds it there."""
+    if not hasattr(module, "FunctionDenoiser"):
+        informed = len(inspect.signature(function).parameters) > 1
+
+        def call(self: Denoiser, noisy: Any, sigma: Any) -> Any:
+            return function(noisy, sigma) if informed else function(noisy)
+
+        stem = re.sub("[^a-z0-9]+", "_", Path(str(module.__file__)).stem.lower()).strip("_")
+        body = {
+            "__module__": module.__name__,
+            "__qualname__": "FunctionDenoiser",
+            "__doc__": function.__doc__,
+            "name": stem if stem[:1].isalpha() else f"plugin_{stem}",
+            "capabilities": Capabilities(sigma="optional" if informed else "unused"),
+            method: call,
+        }
+        module.__dict__["FunctionDenoiser"] = type("FunctionDenoiser", (base,), body)
+    made: type[Denoiser] = vars(module)["FunctionDenoiser"]
+    return made
 
 
 def first_line(error: BaseException) -> str:

@@ -7,14 +7,16 @@ from collections.abc import Iterator, Sequence
 from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.testing.card import HealthCard, Probe, Verdict
-from benchbox.testing.output_probes import QUALITY_PROBES, RESULT_PROBES
+from benchbox.testing.output_probes import QUALITY_PROBES, RESULT_PROBES, STARTS
 from benchbox.testing.process_probes import PROCESS_PROBES
 from benchbox.testing.repeat_probes import REPEAT_PROBES
 from benchbox.testing.subject import NOISE, Bench, Subject, find_subject
 
 PROBES: dict[str, Probe] = {
-    probe.name: probe for probe in (*RESULT_PROBES, *REPEAT_PROBES, *QUALITY_PROBES, *PROCESS_PROBES)
+    probe.name: probe for probe in (STARTS, *RESULT_PROBES, *REPEAT_PROBES, *QUALITY_PROBES, *PROCESS_PROBES)
 }
+
+NOT_STARTED = "not run, because it does not start"
 
 
 def check_denoiser(
@@ -61,9 +63,13 @@ def examine(denoiser: str | type[Denoiser], *, noise: str = NOISE, probes: Seque
 
 
 def verdicts(subject: Subject, noise: str, probes: Sequence[str]) -> Iterator[Verdict]:
-    """Run the named probes in order."""
+    """Run the named probes in order; after one that it does not start, the others are skipped."""
     bench = Bench(subject, noise)
+    reason = ""
     for name in probes:
         if name not in PROBES:
             raise BenchboxError(f"there is no probe '{name}'", hint=did_you_mean(name, PROBES))
-        yield PROBES[name].verdict(bench)
+        verdict = Verdict(name, PROBES[name].asks, "skip", reason) if reason else PROBES[name].verdict(bench)
+        if verdict.probe == STARTS.name and verdict.mark == "fail":
+            reason = NOT_STARTED
+        yield verdict

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 import random
 import sys
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,9 @@ _CALLS = 5, 60
 _WARM_UPS = 3
 _WATCH_S = 1.0
 _LONG_S, _MOST = 0.02, 32
+_CODE = {".py", ".pyc", ".pyi", ".so", ".nbi", ".nbc"}
+_SETTINGS = {".json", ".cfg", ".ini", ".toml", ".yaml", ".yml"}
+_SYSTEM = "/proc", "/sys", "/dev", "/etc", "/usr", "/lib"
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,8 @@ class FreshReport:
     The times are processor seconds: importing and constructing, `setup`, the first call, and the median of later calls
     with one image. `running` is the typical number of running threads during calls with the whole stack, `threads` the
     number of threads left alive. `memory_mb` is the resident memory added in MiB, `grown_mb` the part of it added
-    from the fifth of `calls` calls on. `alone` and `denoised` are the results for one image and for the stack.
+    from the fifth of `calls` calls on. `unnamed` are data files that it read and does not name in `files`. `alone` and
+    `denoised` are the results for one image and for the stack.
     """
 
     make_s: float
@@ -62,6 +68,7 @@ class FreshReport:
     grown_mb: float
     calls: int
     random_changed: tuple[str, ...]
+    unnamed: tuple[str, ...]
     alone: Any
     denoised: Any
 
@@ -69,6 +76,9 @@ class FreshReport:
 def observe(task: FreshTask) -> FreshReport:
     """Construct the denoiser and call it as timing does: many times, one image at a time, then the stack."""
     process = psutil.Process()
+    opened: set[str] = set()
+    sys.addaudithook(lambda event, arguments: _note_read(event, arguments, opened))
+    begun = time.time()
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002 - a denoiser must not change it
     threads, memory = process.num_threads(), process.memory_info().rss
     first_image = task.noisy[:1], None if task.sigma is None else task.sigma[:1]
@@ -87,6 +97,8 @@ def observe(task: FreshTask) -> FreshReport:
     settled, stack_s, grown, denoised = _repeat(denoiser, task.noisy, task.sigma, process)
     running = _running_threads(denoiser, task.noisy, task.sigma, float(np.median(stack_s)))
 
+    named = {file.absolute().resolve() for file in denoiser.files()}
+    read = [file for file in map(Path, sorted(opened)) if _holds_data(file, begun)]
     changed = []
     if not _same_state(numpy_state, np.random.get_state()):  # noqa: NPY002
         changed.append("numpy.random")
@@ -103,9 +115,25 @@ def observe(task: FreshTask) -> FreshReport:
         grown_mb=grown / _MIB,
         calls=len(stack_s),
         random_changed=tuple(changed),
+        unnamed=tuple(str(file) for file in read if file.resolve() not in named),
         alone=alone,
         denoised=denoised,
     )
+
+
+def _note_read(event: str, arguments: tuple[Any, ...], opened: set[str]) -> None:
+    """Note the files that Python opens for reading; libraries in C open theirs unseen."""
+    if event == "open" and isinstance(arguments[0], str | os.PathLike) and "r" in (arguments[1] or "r"):
+        opened.add(str(Path(arguments[0]).absolute()))
+
+
+def _holds_data(file: Path, begun: float) -> bool:
+    """Whether a file that was read is neither code nor a part of Python or the system, nor written meanwhile."""
+    if file.suffix in _SETTINGS and any(part.startswith(".") for part in file.parts):
+        return False  # of a library, such as ~/.keras/keras.json
+    if file.suffix in _CODE or "site-packages" in file.parts or not file.is_file() or file.stat().st_mtime > begun:
+        return False
+    return not any(file.is_relative_to(folder) for folder in (sys.prefix, sys.base_prefix, *_SYSTEM))
 
 
 def _make(task: FreshTask) -> Denoiser:

@@ -10,7 +10,8 @@ from benchbox.records.run import Provider
 from benchbox.registry import Broken, Registry
 from benchbox.system.program import Child, ChildDied, ChildHangs, parent_connection
 from benchbox.testing.card import HealthCard, Verdict
-from benchbox.testing.check import PROBES
+from benchbox.testing.check import NOT_STARTED, PROBES
+from benchbox.testing.output_probes import STARTS
 from benchbox.testing.subject import TIMEOUT_S, Bench, find_subject
 
 _DEATHS = 2
@@ -91,7 +92,10 @@ class _Server:
                 continue
             self._child.send((spec, probe.name))
             try:
-                yield self._child.receive(self._task.timeout_s)
+                verdict: Verdict = self._child.receive(self._task.timeout_s)
+                if probe is STARTS and verdict.mark == "fail":
+                    ended = NOT_STARTED
+                yield verdict
             except (ChildDied, ChildHangs) as error:
                 yield Verdict(probe.name, probe.asks, "fail", str(error), "find the call that hangs or exits")
                 deaths += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import traceback
 import weakref
 from typing import Any
 
@@ -54,6 +55,26 @@ QUALITY_PROBES = (
 
 
 _FAR = 0.5
+
+
+def _starts(bench: Bench) -> str:
+    try:
+        bench.denoiser  # noqa: B018 - constructs it and sets it up
+    except Exception as error:
+        # Frames of the plugin only: it raised, not the probe.
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/benchbox/" not in frame.filename]
+        where = "".join(f"\n{line.rstrip()}" for line in traceback.format_list(frames))
+        lines = str(error).strip().splitlines()
+        raise Failed(f"raised {type(error).__name__}" + (f": {lines[0]}" if lines else "") + where) from error
+    return "can be constructed and set up"
+
+
+STARTS = Probe(
+    "starts",
+    "it can be constructed and set up",
+    "mend this first; the other probes need it",
+    _starts,
+)
 
 
 def _shape(bench: Bench) -> str:

@@ -158,6 +158,13 @@ def _random(bench: Bench) -> str:
     return "numpy.random and random unchanged"
 
 
+def _files(bench: Bench) -> str:
+    unnamed = _report(bench).unnamed
+    if unnamed:
+        raise Failed(f"read {', '.join(unnamed[:3])}, which files() does not name")
+    return "every data file that it was seen to read is named by files()"
+
+
 PROCESS_PROBES = (
     Probe(
         "spawn",
@@ -180,5 +187,11 @@ PROCESS_PROBES = (
         "does not change the global random states",
         "use numpy.random.default_rng(seed) instead of numpy.random.seed and random.seed",
         _random,
+    ),
+    Probe(
+        "files",
+        "names the data files that its results depend on, such as weights",
+        "return them from files(), so that a run notices when one changes",
+        _files,
     ),
 )

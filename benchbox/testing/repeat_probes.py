@@ -67,6 +67,7 @@ def _order(bench: Bench) -> str:
 
 def _sigma_array(bench: Bench) -> str:
     if bench.use == "unused":
+        _ignores_sigma(bench)
         raise Skipped("the denoiser uses no noise level")
     _needs_order(bench)
     levels = np.linspace(0.02, 0.3, len(bench.clean)).astype(np.float32)
@@ -74,6 +75,20 @@ def _sigma_array(bench: Bench) -> str:
     together = bench.denoise(noisy, sigma)
     alone = np.concatenate([bench.denoise(noisy[i : i + 1], sigma[i : i + 1]) for i in range(len(noisy))])
     return _agree(together, alone, f"levels {levels[0]:.2f} to {levels[-1]:.2f} in one stack and each alone")
+
+
+def _ignores_sigma(bench: Bench) -> None:
+    """Find out whether a denoiser that declares no use of the noise level takes it nevertheless."""
+    try:
+        answers = [bench.denoise(bench.noisy, np.full(len(bench.noisy), level, np.float32)) for level in (0.02, 0.3)]
+    except Exception:
+        return  # it never gets a level, so what it does with one does not matter
+    apart = difference(*answers)
+    if apart > 0 and bench.deterministic:
+        raise Failed(
+            f"takes sigma but does not declare it, so it never gets one: results differ by up to {apart:.2g} with it",
+            "add capabilities = Capabilities(sigma='optional') to the class, or 'required'",
+        )
 
 
 def _sigma_none(bench: Bench) -> str:

@@ -66,7 +66,9 @@ class Command(ImageDenoiser):
     def files(self) -> list[Path]:
         """The program, and those of its arguments that are files, such as a script or weights."""
         program = shutil.which(self.words[0]) if self.words else None
-        return [file for word in (program, *self.words[1:]) if word and (file := Path(word)).is_file()]
+        # A file may follow the name of an option, as in --weights=net.bin.
+        words = [part for word in self.words[1:] for part in (word, word.partition("=")[2])]
+        return [file for word in (program, *words) if word and (file := Path(word)).is_file()]
 
     def setup(self, shape: tuple[int, int, int]) -> None:
         """Check that there is a program; it is started for each image."""

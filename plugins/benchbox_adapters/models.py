@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from abc import abstractmethod
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -11,6 +12,7 @@ import numpy as np
 from benchbox import BenchboxError, Capabilities, Denoiser, Images, Sigma, TrainingCard
 from benchbox_adapters import runtimes
 from benchbox_adapters.fitting import Fit, fit
+from benchbox_adapters.model_files import external_data, is_architecture, refusal_of
 from benchbox_adapters.runtimes import Opened
 
 _CHUNK_PIXELS = 16 * 48 * 48
@@ -23,7 +25,8 @@ class ModelFile(Denoiser):
     ----------
     path : Path
         The model file, which maps one grey or colour image to one of the same size. A training card is read from the
-        file with the same name and the suffix ``.json``, if there is one.
+        file with the same name and the suffix ``.json``, if there is one; the architecture of a Keras model there is
+        no card.
     residual : bool, optional
         Whether the model returns the noise instead of the image.
     range : float, optional
@@ -40,6 +43,8 @@ class ModelFile(Denoiser):
     capabilities = Capabilities(sigma="unused")
     default_rows: ClassVar[tuple[str, ...]] = ()
     example: ClassVar[str]
+    package: ClassVar[tuple[str, str]]
+    """Package that runs the model, and the command that installs it."""
 
     def __init__(
         self,
@@ -49,8 +54,10 @@ class ModelFile(Denoiser):
         range: float | None = None,
         layout: Literal["nhwc", "nchw"] | None = None,
     ) -> None:
-        if path is not None and not path.is_file():
-            raise ValueError(f"path={path}: no such file")
+        if path is not None and (refused := refusal_of(path, self.name)):
+            raise ValueError(f"path={path}: {refused}")
+        if path is not None and importlib.util.find_spec(self.package[0]) is None:
+            raise ValueError(f"the package {self.package[0]} is missing; install it: {self.package[1]}")
         if range is not None and not range > 0:
             raise ValueError(f"range must be greater than 0, got {range}")
         self.path = path
@@ -80,22 +87,28 @@ class ModelFile(Denoiser):
         return np.concatenate([self.fit.apply(self._opened, noisy[at : at + count]) for at in starts])
 
     def files(self) -> list[Path]:
-        """The model file."""
-        return [self.path] if self.path else []
+        """The model file and, of an ONNX model, the files beside it that hold its weights."""
+        return [self.path, *external_data(self.path)] if self.path else []
 
     def card(self) -> TrainingCard | None:
         """Training card next to the model, if there is one."""
         file = self.path.with_suffix(".json") if self.path else None
-        return TrainingCard.load(file) if file and file.is_file() else None
+        if file is None or not file.is_file():
+            return None
+        if is_architecture(file):
+            notes = f"There is no training card: {file.name} describes the architecture."
+            return TrainingCard("unknown", "", "", 0, "unknown", 0, 0.0, "", notes=notes)
+        return TrainingCard.load(file)
 
 
 class Keras(ModelFile):
-    """A ``.keras`` file, loaded in safe mode, which runs no code from the file."""
+    """A ``.keras`` or ``.h5`` file, loaded in safe mode, which runs no code from the file."""
 
     name = "keras"
-    summary = "a trained Keras model in a .keras file"
+    summary = "a trained Keras model in a .keras or .h5 file"
     reference = "https://keras.io"
     example = "model.keras"
+    package = "keras", "pip install keras tensorflow"
     open = staticmethod(runtimes.open_keras)
 
 
@@ -106,6 +119,7 @@ class Onnx(ModelFile):
     summary = "a trained model in an .onnx file"
     reference = "https://onnxruntime.ai"
     example = "model.onnx"
+    package = "onnxruntime", 'pip install "benchbox-denoise[onnx]"'
     open = staticmethod(runtimes.open_onnx)
 
 
@@ -116,4 +130,5 @@ class LiteRT(ModelFile):
     summary = "a trained model in a .tflite file"
     reference = "https://ai.google.dev/edge/litert"
     example = "model.tflite"
+    package = "ai_edge_litert", "pip install ai-edge-litert"
     open = staticmethod(runtimes.open_litert)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox import BenchboxError, threads
+from benchbox_adapters.model_files import is_architecture, unsafe_layers
 
 Tensor = NDArray[Any]
 Side = int | None
@@ -32,14 +34,18 @@ class Opened:
 
 
 def open_keras(path: Path) -> Opened:
-    """Open a ``.keras`` file in safe mode, which runs no code from the file."""
-    if path.suffix != ".keras":
-        raise BenchboxError(f"{path}: only .keras files are loaded", hint="save it with model.save('model.keras')")
+    """Open a ``.keras`` file in safe mode, or a ``.h5`` file; neither runs code from the file."""
     state = random.getstate()
     try:
         import keras
 
-        model: Any = keras.models.load_model(path, compile=False, safe_mode=True)
+        model: Any = (
+            keras.models.load_model(path, compile=False, safe_mode=True)
+            if path.suffix == ".keras"
+            else _read_hdf5(path)
+        )
+    except BenchboxError:
+        raise
     except Exception as error:
         raise _unreadable(path, "keras", error) from error
     finally:
@@ -56,14 +62,40 @@ def open_keras(path: Path) -> Opened:
     return Opened(tuple(tensor.shape), np.dtype(tensor.dtype), "nhwc", lambda x: np.asarray(forward(x)))
 
 
+def _read_hdf5(path: Path) -> Any:
+    """Read a model in the older format of Keras, or weights with ``model.to_json()`` beside them.
+
+    Keras ignores its safe mode in this format, so the layers are looked at first.
+    """
+    import h5py
+    import keras
+
+    with h5py.File(path) as file:
+        text = file.attrs.get("model_config")
+    beside = path.parent / f"{path.name.removesuffix('.h5').removesuffix('.weights')}.json"
+    weights_only = text is None
+    if weights_only:
+        if not (beside.is_file() and is_architecture(beside)):
+            raise BenchboxError(
+                f"{path} holds weights without the layers", hint=f"write model.to_json() to {beside.name} beside it"
+            )
+        text = beside.read_text("utf-8")
+    if unsafe := unsafe_layers(json.loads(text)):
+        raise BenchboxError(
+            f"{path} has layers that hold code or do not belong to Keras: {', '.join(unsafe)}",
+            hint="save the model with layers of Keras only",
+        )
+    if not weights_only:
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    model = keras.models.model_from_json(text)
+    model.load_weights(path)
+    return model
+
+
 def open_onnx(path: Path) -> Opened:
     """Open an ONNX file on the processor."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise BenchboxError(
-            "onnx needs the package onnxruntime", hint='install it: pip install "benchbox-denoise[onnx]"'
-        ) from error
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads()
     options.inter_op_num_threads = 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -226,9 +227,40 @@ class TestKerasAndLiteRT:
         with pytest.raises(BenchboxError, match=r"(?i)lambda") as caught:
             ready(Keras(path=tmp_path / "m.keras"))
         assert "is not loaded" in caught.value.hint
-        (tmp_path / "m.h5").write_bytes(b"")
-        with pytest.raises(BenchboxError, match=r"only \.keras files"):
+        (tmp_path / "m.h5").unlink(missing_ok=True)
+        keras().Model(x, layers.Lambda(lambda y: y)(x)).save(tmp_path / "m.h5")
+        with pytest.raises(BenchboxError, match="layers that hold code or do not belong to Keras: Lambda"):
             ready(Keras(path=tmp_path / "m.h5"))
+
+    def test_the_older_format_is_read_whole_or_with_its_layers_beside_it(self, tmp_path: Path) -> None:
+        model = keras().models.load_model(save_keras(tmp_path / "m.keras"))
+        model.save(tmp_path / "whole.h5")
+        model.save_weights(tmp_path / "m.weights.h5")
+        (tmp_path / "m.keras").unlink()
+        with pytest.raises(BenchboxError, match="holds weights without the layers") as caught:
+            ready(Keras(path=tmp_path / "m.weights.h5"))
+        assert "m.json" in caught.value.hint
+        (tmp_path / "m.json").write_text(model.to_json())
+        for name in ("whole.h5", "m.weights.h5"):
+            denoiser = ready(Keras(path=tmp_path / name))
+            np.testing.assert_allclose(denoiser.denoise(noisy(), None), mean3(noisy()), atol=1e-6)
+
+    def test_an_architecture_beside_a_model_is_no_card(self, tmp_path: Path) -> None:
+        file = save_keras(tmp_path / "m.keras")
+        (tmp_path / "m.json").write_text(keras().models.load_model(file).to_json())
+        card = Keras(path=file).card()
+        assert card is not None
+        assert card.dataset == "unknown"
+        assert card.notes == "There is no training card: m.json describes the architecture."
+
+    def test_a_saved_model_is_refused_with_the_command_that_converts_it(self, tmp_path: Path) -> None:
+        keras().models.load_model(save_keras(tmp_path / "m.keras")).export(tmp_path / "saved", verbose=False)
+        with pytest.raises(ValueError, match="a SavedModel, which can hold code and is not loaded") as caught:
+            Keras(path=tmp_path / "saved")
+        command = shlex.split(str(caught.value).partition("litert:path=model.tflite: ")[2])
+        subprocess.run([sys.executable, *command[1:]], cwd=tmp_path, check=True, capture_output=True)
+        denoiser = ready(LiteRT(path=tmp_path / "model.tflite"))
+        np.testing.assert_allclose(denoiser.denoise(noisy(), None), mean3(noisy()), atol=1e-6)
 
     @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["keras", "litert"])
@@ -247,9 +279,60 @@ def test_a_model_that_is_missing_or_broken_is_an_error_with_a_hint(cls: type[Mod
         cls(path=tmp_path / "missing")
     broken = tmp_path / f"broken{Path(cls.example).suffix}"
     broken.write_bytes(b"no model")
+    with pytest.raises(ValueError, match=f"not a {cls.name} model"):
+        cls(path=broken)
+    broken.write_bytes({"keras": b"PK", "litert": b"0000TFL3", "onnx": b"\x08"}[cls.name] + b"no model")
     with pytest.raises(BenchboxError, match="cannot be opened") as caught:
         ready(cls(path=broken))
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", "m.onnx", "a Git LFS pointer"),
+        (b"0000TFL3", "m.onnx", "a model for 'litert'; write litert:path="),
+        (b"PK\x03\x04", "m.keras", "a model for 'keras'; write keras:path="),
+        (b"PK\x03\x04", "m.pth", "a PyTorch file"),
+        (b"\x80\x02", "m.pt", "a PyTorch file"),
+        (b"text", "m.onnx", "not a onnx model"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused_before_the_run(
+    content: bytes, name: str, message: str, tmp_path: Path, benchbox: Command
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        Onnx(path=tmp_path / name)
+    assert message in benchbox("run", f"onnx:path={name}", "--limit", "2", code=2).stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_weights_beside_an_onnx_model_are_part_of_its_identity(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(save_onnx(tmp_path / "m.onnx"))
+    options = {"location": "deep/m.onnx.data", "size_threshold": 0, "convert_attribute": True}
+    (tmp_path / "deep").mkdir()
+    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, **options)
+    weights = tmp_path / "deep/m.onnx.data"
+    assert Onnx(path=tmp_path / "m.onnx").files() == [tmp_path / "m.onnx", weights]
+    before = planned(f"onnx:path={tmp_path / 'm.onnx'}")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    assert planned(f"onnx:path={tmp_path / 'm.onnx'}") != before
+
+
+def test_a_path_is_absolute_and_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_onnx(tmp_path / "m.onnx")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    specs = {load_registry().denoiser(f"onnx:path={path}").spec for path in ("m.onnx", "~/m.onnx")}
+    assert specs == {f"onnx:path={tmp_path / 'm.onnx'}"}
+
+
+def planned(spec: str) -> str:
+    """The digest of the files of a row."""
+    (record,) = plan_denoisers([spec], load_registry())
+    return record.plugin.content
 
 
 def python(script: str) -> str:

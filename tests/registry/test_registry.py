@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import subprocess
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchbox import BenchboxError
@@ -63,13 +65,6 @@ BROKEN = {
         "name = 'a'",
     ),
     "no denoise": (CLASS.format(body="class A(Denoiser): name, summary = 'a', ''", offer="[A]"), "lacks denoise", ""),
-    "no summary": (
-        CLASS.format(
-            body="class A(Denoiser):\n    name = 'a'\n    def denoise(self, noisy, sigma): return noisy", offer="[A]"
-        ),
-        "has no summary",
-        "",
-    ),
     "invalid name": (
         CLASS.format(
             body="class A(Denoiser):\n    name = summary = '../A'\n    def denoise(self, noisy, sigma): return noisy",
@@ -98,12 +93,17 @@ BROKEN = {
     ),
     "option without type": (
         CLASS.format(
-            body="class A(Denoiser):\n    name = summary = 'a'\n    def __init__(self, *, size=3): ...\n"
+            body="class A(Denoiser):\n    name = summary = 'a'\n    def __init__(self, *, size=None): ...\n"
             "    def denoise(self, noisy, sigma): return noisy",
             offer="[A]",
         ),
         "has no type",
         "annotate it",
+    ),
+    "hook without its mark": (
+        "from benchbox import Denoiser\ndef benchbox_denoisers():\n    return []",
+        "benchbox_denoisers is not marked as a hook",
+        "@benchbox.hookimpl",
     ),
     "exits on import": ("raise SystemExit(0)", "SystemExit", ""),
     "hook exits": (CLASS.format(body="", offer="exit(3)"), "SystemExit", ""),
@@ -235,3 +235,64 @@ def test_a_package_of_somebody_else_is_found_and_used(benchbox: Command, tmp_pat
     for word in ("shrink:strength=2", "dead:0.2", "worst"):
         assert word in board
     assert "0 fail" in benchbox("plugins", "check", "shrink", **here).stdout
+
+
+@pytest.mark.parametrize(
+    ("code", "summary"),
+    [
+        ('class A(Denoiser):\n    """Mean of a square.\n\n    More."""\n    name = "a"\n', "Mean of a square."),
+        ('class A(Denoiser):\n    name = "a"\n', "a"),
+    ],
+)
+def test_a_class_without_hook_and_summary_is_a_plugin(code: str, summary: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(f"from benchbox import Denoiser\n{code}    def denoise(self, noisy, sigma): return noisy\n")
+    assert load_registry([file]).denoisers["a"].cls.summary == summary
+
+
+def test_an_option_without_annotation_has_the_type_of_its_default(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from benchbox import Denoiser\nclass A(Denoiser):\n    name = 'a'\n"
+        "    def __init__(self, *, size=3): self.size = size\n    def denoise(self, noisy, sigma): return noisy\n"
+    )
+    registry = load_registry([file])
+    assert registry.denoiser("a:size=5").values == {"size": 5}
+    with pytest.raises(BenchboxError, match="size=x is not int"):
+        registry.denoiser("a:size=x")
+
+
+@pytest.mark.parametrize(
+    ("code", "sigma"),
+    [
+        ("def denoise(noisy, sigma):\n    return noisy - sigma[:, None, None]", "optional"),
+        ("def denoise_image(noisy, sigma=None):\n    return noisy - sigma", "optional"),
+        ("def denoise(noisy):\n    return noisy - 0.25", "unused"),
+    ],
+)
+def test_a_function_is_a_plugin(code: str, sigma: str, tmp_path: Path) -> None:
+    file = tmp_path / "My-Filter 2.py"
+    file.write_text(f"from numpy import *\n{code}\n")
+    entry = load_registry([file]).denoiser("my_filter_2")
+    assert entry.cls.capabilities.sigma == sigma
+    levels = np.full(2, 0.25, np.float32)
+    denoised = entry.make().denoise(np.ones((2, 3, 4), np.float32), levels)
+    assert np.array_equal(denoised, np.full((2, 3, 4), 0.75))
+    again = load_plugin(entry.plugin, "benchbox_denoisers").make()
+    assert pickle.loads(pickle.dumps(again)).__class__ is entry.cls
+
+
+def test_modules_beside_a_plugin_file_are_its_own_and_part_of_its_identity(tmp_path: Path) -> None:
+    plugin = "import helper, sys\ndef denoise(noisy): return noisy * helper.FACTOR\n"
+    versions = set()
+    for folder, factor in (("one", 2), ("two", 3)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "helper.py").write_text(f"FACTOR = {factor}\n")
+        file = tmp_path / folder / f"plugin_{folder}.py"
+        file.write_text(plugin)
+        entry = load_registry([file]).denoiser(f"plugin_{folder}")
+        assert entry.make().denoise(np.ones((1, 2, 2), np.float32), None).max() == factor
+        versions.add(entry.provider.version)
+    (tmp_path / "one" / "helper.py").write_text("FACTOR = 4\n")
+    versions.add(load_registry([tmp_path / "one/plugin_one.py"]).denoiser("plugin_one").provider.version)
+    assert len(versions) == 3

@@ -95,6 +95,9 @@ def test_a_probe_finds_its_fault(name: str) -> None:
         ("spawn", "cannot be pickled after construction"),
         ("quiet", "denoising"),
         ("random_state_python", "changed the global state of random"),
+        ("starts", "in setup\n    raise FileNotFoundError"),
+        ("sigma_array_undeclared", "takes sigma but does not declare it"),
+        ("files", "benchbox-shrink/pyproject.toml, which files() does not name"),
     ],
 )
 def test_a_verdict_says_what_was_seen(name: str, seen: str) -> None:
@@ -116,6 +119,12 @@ class Halves(Denoiser):
 
     def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
         return np.float32(0.5) * noisy + np.float32(0.25)
+
+
+def test_a_denoiser_that_does_not_start_fails_once() -> None:
+    first, *others = verdicts(faulty()["starts"], NOISE, tuple(PROBES))
+    assert (first.probe, first.mark) == ("starts", "fail")
+    assert {verdict.mark for verdict in others} == {"skip"}
 
 
 def test_a_failed_check_is_an_assertion_with_the_words_of_the_card() -> None:
@@ -182,7 +191,7 @@ def test_a_plugin_that_hangs_or_dies_gets_a_card(body: str, seen: str, benchbox:
     result = benchbox("plugins", "check", plugin("broken", body), "--format", "json", "--timeout", "3", code=1)
     (card,) = json.loads(result.stdout)
     assert [one["probe"] for one in card["verdicts"]] == list(PROBES)
-    assert seen in card["verdicts"][0]["seen"]
+    assert seen in card["verdicts"][1]["seen"]
     assert card["verdicts"][-1]["mark"] == "skip"
     assert "not run, because" in card["verdicts"][-1]["seen"]
 
