@@ -144,7 +144,7 @@ def test_a_run_goes_on_without_a_plugin_that_dies_and_says_so(benchbox: Command,
 def test_a_worker_that_cannot_import_it_is_a_row(benchbox: Command, plugin: Callable[[str, str], Path]) -> None:
     """What happens only in a worker, where nothing else runs, is a row of the results like any other fault."""
     file = plugin("moody", "return noisy")
-    guard = "import sys\nif 'benchbox.engine.worker' in sys.modules and 'click' not in sys.modules: {}\n"
+    guard = "import sys\nif 'benchbox.engine.forkserver' in sys.modules and 'click' not in sys.modules: {}\n"
     for fault, words in (("raise ImportError('not here')", "ImportError: not here"), ("sys.exit(5)", "SystemExit: 5")):
         text = file.read_text()
         file.write_text(guard.format(fault) + text)

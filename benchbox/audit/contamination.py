@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from benchbox.api.dataset import Dataset, ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError
 from benchbox.audit.duplicates import group, links_between, links_within, match_hashes
-from benchbox.records.outcomes import Outcome
-from benchbox.records.run import DataRecord
+from benchbox.records.run import DataRecord, Outcome
 
 HASHED = (
     "compared with ten-byte hashes of {fitted}, not with its images; on PublicTest of FER2013 this misses 3 % of "

@@ -3,8 +3,8 @@
 Two images are **identical** if all their pixels are. They are **near duplicates** if they show the same photograph with
 different compression, brightness or contrast, with or without a stamp, mirrored, or cropped differently.
 
-1. Each picture is averaged to 48x48 pixels and described by 80 numbers that survive a crop (`descriptors`). Pairs whose
-   descriptors have a cosine of at least `PROMISING` are candidates; `CANDIDATES` of each image at most.
+1. Each picture is averaged to 48x48 pixels and described by 80 numbers that survive a crop (`descriptors_of`). Pairs
+   whose descriptors have a cosine of at least `PROMISING` are candidates; `CANDIDATES` of each image at most.
 2. Each candidate pair is aligned (`alignment`); the details that a Gaussian blur of 1 pixel leaves and one of 3 pixels
    removes are correlated over the overlap. `similarity` is 5/8 of this correlation and 3/8 of the cosine, because two
    faces that look alike may agree in one of them, but seldom in both. Near duplicates reach at least `SIMILAR`.
@@ -32,11 +32,21 @@ from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images
 from benchbox.api.dataset import ImageSet
+from benchbox.api.errors import BenchboxError
 from benchbox.api.threads import threads
-from benchbox.audit.descriptors import SIDE, Descriptors, Thumbnails, descriptors_of, likeness_to_hashes, read_hashes
 from benchbox.records.run import digest
 from benchbox.system.cache import CacheFolder
 
+SIDE = 48
+SIZE = 80
+HASH_BYTES = SIZE // 8
+NETWORK = Path(__file__).with_name("descriptor.onnx")
+
+_BLOCK = 256
+
+Thumbnails = NDArray[np.float16] | NDArray[np.float32]
+Descriptors = NDArray[np.float32]
+Hashes = NDArray[np.uint8]
 PROMISING = 0.65
 CANDIDATES = 16
 SIMILAR = 0.86
@@ -44,14 +54,56 @@ LIKE_A_HASH = 0.66
 """Cosine of a descriptor and the signs in a hash from which an image counts as seen."""
 FAINT = 2
 """Standard deviation of details, in grey levels, below which pictures are too empty to compare."""
-
 EXACT, NEAR, MIRRORED = range(3)
-
 _FORMAT = 2
 _BLOCK_PIXELS = 2**20
 _ROWS = 512
 _BATCH = 256
 _SHARE = 32
+
+
+def descriptors_of(thumbnails: Thumbnails) -> Descriptors:
+    """Describe pictures of shape (N, 48, 48) with values in [0, 1] by rows of length 1, shape (N, 80).
+
+    The product of two rows is their cosine, which is high if both pictures show the same.
+    """
+    import cv2
+
+    network = cv2.dnn.readNetFromONNX(str(NETWORK))
+    descriptors = np.empty((len(thumbnails), SIZE), dtype=np.float32)
+    for start in range(0, len(thumbnails), _BLOCK):
+        part = 255 * thumbnails[start : start + _BLOCK].astype(np.float32)
+        mean, deviation = part.mean((1, 2), keepdims=True), part.std((1, 2), ddof=1, keepdims=True)
+        network.setInput(np.ascontiguousarray(((part - mean) / (deviation + 4))[:, None]))
+        descriptors[start : start + _BLOCK] = network.forward()
+    unit: Descriptors = descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True)
+    return unit
+
+
+def hashes_of(descriptors: Descriptors) -> Hashes:
+    """Signs of the descriptors, uint8, shape (N, 10)."""
+    return np.packbits(descriptors > 0, axis=1)
+
+
+def likeness_to_hashes(descriptors: Descriptors, hashes: Hashes) -> NDArray[np.float32]:
+    """Highest cosine, shape (N,), of each descriptor (N, 80) with the signs in any hash (M, 10) of other pictures."""
+    signs = (np.unpackbits(hashes, axis=1).astype(np.float32) * 2 - 1) / np.float32(np.sqrt(SIZE))
+    best = np.full(len(descriptors), -1, dtype=np.float32)
+    if len(hashes):
+        for start in range(0, len(descriptors), _BLOCK):
+            best[start : start + _BLOCK] = (descriptors[start : start + _BLOCK] @ signs.T).max(axis=1)
+    return best
+
+
+def read_hashes(path: Path) -> Hashes:
+    """Read hashes written by `numpy.save`, without unpickling; raises `BenchboxError` for any other content."""
+    try:
+        hashes = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise BenchboxError(f"hashes {path}: {error}", hint="install benchbox again") from error
+    if not isinstance(hashes, np.ndarray) or hashes.dtype != np.uint8 or hashes.shape[1:] != (HASH_BYTES,):
+        raise BenchboxError(f"hashes {path}: not rows of {HASH_BYTES} bytes", hint="install benchbox again")
+    return hashes
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,7 @@ def _print_rows(rows: list[dict[str, Any]], form: str, example: str) -> None:
 
 if TYPE_CHECKING:
     from benchbox.records.run import Provider
-    from benchbox.testing.card import HealthCard
+    from benchbox.testing.subject import HealthCard
 
 _COLOURS = {"pass": "green", "fail": "red", "skip": "yellow"}
 
@@ -229,7 +229,7 @@ def plugins_check(
     """
     from benchbox.engine.plan import plan_noises
     from benchbox.registry import load_registry
-    from benchbox.testing.isolated import examine_isolated
+    from benchbox.testing.check import examine_isolated
 
     plan_noises([noise], load_registry(plugins, plugin_folders))  # refuse an unknown noise before anything runs
     provider, spec = _find(target, plugins, plugin_folders, timeout)

@@ -12,10 +12,9 @@ import xxhash
 from benchbox.api.dataset import Dataset, ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.audit.contamination import is_trained_beside, seen_in_training, without_seen
-from benchbox.builtin.datasets.sniff import read_head, refuse_known_mistakes, require_exists
+from benchbox.builtin.datasets.headers import read_head, refuse_known_mistakes, require_exists
 from benchbox.engine.events import Event, StageStarted
-from benchbox.records.outcomes import Outcome
-from benchbox.records.run import DataRecord, DataRequest
+from benchbox.records.run import DataRecord, DataRequest, Outcome
 from benchbox.registry import Registry
 from benchbox.store import RunStore
 

@@ -1,7 +1,8 @@
-"""The server process that forks workers. It has imported the engine and its kernels, but no plugin.
+"""The server process that forks workers, and what a worker does.
 
-A fork of it is ready in milliseconds, has one thread per library, and never runs the user's main module. As the parent
-of all workers only the server learns their exit codes, and it kills what they leave behind.
+The server has imported the engine and its kernels, but no plugin. A fork of it is ready in milliseconds, has one thread
+per library, and never runs the user's main module. As the parent of all workers only the server learns their exit
+codes, and it kills what they leave behind.
 """
 
 from __future__ import annotations
@@ -9,21 +10,24 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import pickle
 import signal
 import socket
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
+from typing import Any
 
 import numpy as np
 
 from benchbox.builtin.metrics import METRICS
 from benchbox.builtin.sigma import estimate_sigma
-from benchbox.engine import worker
-from benchbox.engine.workers import HELD_BACK, NUMBER
-from benchbox.system.guardian import adopt_orphans, children, end_children
+from benchbox.engine.shard import ImagesLost, failure_of
+from benchbox.engine.workers import HELD_BACK, NUMBER, WorkerSettings
+from benchbox.system.guardian import adopt_orphans, children, end_children, end_with_parent
 
 _MOST_FILES = 3
 _WAKE_UP = 4096
@@ -57,7 +61,7 @@ def main(control: int) -> None:
     if (files := server.serve()) is not None:
         code = 0  # from here on this is the forked worker
         try:
-            worker.main(*files)
+            work(*files)
         except BaseException:
             traceback.print_exc()
             code = 1
@@ -176,3 +180,43 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
     for handle in files:
         os.set_inheritable(handle, False)
     return request, files
+
+
+def work(connection: int, output: int | None = None) -> None:
+    """In a worker: read the settings, then answer one call at a time, until the connection is closed.
+
+    `connection` and `output` are file descriptors. The worker leads its own process group and adopts orphans, so that
+    everything a plugin starts can be killed with it.
+    """
+    end_with_parent()
+    adopt_orphans()
+    os.setpgrp()
+    if output is not None:
+        for stream in (1, 2):
+            os.dup2(output, stream)
+        os.close(output)
+    pipe: Connection[Any, Any] = Connection(connection)
+    with pipe:
+        try:
+            settings: WorkerSettings = pipe.recv()
+            settings.enter()
+            while True:
+                function, arguments = pipe.recv()
+                pipe.send_bytes(_answer(function, arguments))
+        except EOFError:
+            return
+
+
+def _answer(function: Callable[..., object], arguments: tuple[Any, ...]) -> bytes:
+    """Pickled value of a call: a `Failure` if it raises, an exception if the run must stop."""
+    value: object
+    try:
+        value = function(*arguments)
+    except ImagesLost as error:
+        value = error
+    except BaseException as error:  # BaseException: a plugin may call sys.exit()
+        value = failure_of(error)
+    try:
+        return pickle.dumps(value)
+    except Exception as error:  # a plugin may break the classes of a value, and pickling with them
+        return pickle.dumps(error)

@@ -12,11 +12,10 @@ import numpy as np
 
 from benchbox.api.dataset import ImageSet
 from benchbox.api.errors import BenchboxError
-from benchbox.engine.calibration import calibrate
 from benchbox.engine.ceiling import make_ceilings
 from benchbox.engine.construction import changed_files
 from benchbox.engine.data import describe_data, note_overlaps, open_data
-from benchbox.engine.environment import environment
+from benchbox.engine.environment import calibrate, environment
 from benchbox.engine.events import CellsReused, Event, FileSetAside, RunStarted, ScoresDone, TimingDone, TimingStarted
 from benchbox.engine.plan import Limits, Shard, cell_key, make_plan, make_shards
 from benchbox.engine.previews import make_previews
@@ -189,7 +188,7 @@ def _time_all(
     left = [denoiser for denoiser in record.denoisers if denoiser.spec in noises and denoiser.spec not in finished]
     calibration = None
     if left:
-        calibration = calibrate(record.options.threads, limits, store.log_file("calibration", "timing"))
+        calibration = calibrate(record.options.threads, limits.timeout_s, store.log_file("calibration", "timing"))
     for denoiser in left:
         on_event(TimingStarted(denoiser.label))
         timing, detail = time_denoiser(

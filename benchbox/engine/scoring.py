@@ -17,8 +17,7 @@ from benchbox.engine.plan import Limits, Shard
 from benchbox.engine.shard import Condition, ShardScores, ShardTask, compute_shard
 from benchbox.engine.work_loop import WorkLoop, WorkQueue
 from benchbox.engine.workers import WorkerContext
-from benchbox.records.outcomes import Failure, Knowledge, Outcome
-from benchbox.records.run import Cell, PluginSpec
+from benchbox.records.run import Cell, Failure, Knowledge, Outcome, PluginSpec
 from benchbox.store import RunStore
 
 MOST_KEPT_PIXELS = 2**26

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import traceback
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,9 +21,13 @@ from benchbox.builtin.noise import Composed
 from benchbox.builtin.seeding import add_noise, apply_protocol
 from benchbox.builtin.sigma import estimate_sigma
 from benchbox.engine.construction import require_same_content
-from benchbox.records.run import DataRequest, Knowledge, NoiseRecord, PluginSpec, Protocol, decode
+from benchbox.records.run import DataRequest, Failure, Knowledge, NoiseRecord, PluginSpec, Protocol, Status, decode
 from benchbox.registry import load_plugin
 from benchbox.store import IMAGE
+
+_REASON = 500
+_DETAIL = 2**20
+"""Characters kept of an exception, because a plugin may put a whole image stack into its message."""
 
 
 @dataclass(frozen=True)
@@ -217,3 +222,22 @@ def _open(request: DataRequest, dataset: PluginSpec, fingerprint: str) -> ImageS
             hint="restore them, or start a new run",
         )
     return images
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Status, first useful line and traceback of an exception."""
+    status: Status = "contract" if isinstance(error, ContractError) else "failed"
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:  # __str__ of a foreign exception may raise
+        lines = []
+    if isinstance(error, BenchboxError):
+        reason = error.message + (f" ({error.hint})" if error.hint else "")
+    else:
+        reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    detail = "".join(traceback.format_exception(error))
+    return Failure(status, _cut(reason, _REASON), _cut(detail, _DETAIL))
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[:length]} [{len(text) - length:,} more characters]"

@@ -17,8 +17,7 @@ from benchbox.api.errors import BenchboxError, describe_exit
 from benchbox.api.threads import thread_environment
 from benchbox.engine.plan import Limits, Shard
 from benchbox.engine.shard import Condition, draw, known_sigma
-from benchbox.records.outcomes import Failure, Timing
-from benchbox.records.run import DenoiserRecord, decode
+from benchbox.records.run import DenoiserRecord, Failure, Timing, decode
 from benchbox.system.files import TEMPORARY_HINT, temporary_folder
 from benchbox.system.program import GuardedProgram, MemoryLimitPassed, OutputKeeper, TimeLimitPassed, timeout_reason
 

@@ -18,10 +18,9 @@ from typing import Generic, TypeVar
 
 from benchbox.api.errors import describe_exit
 from benchbox.engine.plan import Limits
-from benchbox.engine.shard import ImagesLost
-from benchbox.engine.worker import failure_of
+from benchbox.engine.shard import ImagesLost, failure_of
 from benchbox.engine.workers import Stopped, Worker, WorkerContext, WorkerDied
-from benchbox.records.outcomes import Failure
+from benchbox.records.run import Failure
 from benchbox.system.program import MemoryLimitPassed, TimeLimitPassed, timeout_reason
 
 _POLL_S = 0.2

@@ -7,9 +7,8 @@ run does with a plugin, and importing third-party code must not change the state
 from __future__ import annotations
 
 from benchbox.registry.catalogue import Broken, Entry, Registry
-from benchbox.registry.finding import Importing, PluginEvent, SlowImport, load_registry
+from benchbox.registry.finding import TRIAL_S, Importing, PluginEvent, SlowImport, answer_each, load_registry, try_each
 from benchbox.registry.loading import HOOKS, first_line, load_module, load_plugin
-from benchbox.registry.quarantine import TRIAL_S, answer_each, try_each
 
 __all__ = [
     "HOOKS",

@@ -1,4 +1,4 @@
-"""Finds plugins: built in, entry points, plugin folders and plugin files."""
+"""Finds plugins (built in, entry points, folders, files), and tries those of third parties in another process first."""
 
 from __future__ import annotations
 
@@ -6,21 +6,34 @@ import ast
 import contextlib
 import hashlib
 import importlib.metadata
-from collections.abc import Callable, Iterable
+import os
+import sys
+import time
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from benchbox.api.errors import BenchboxError
 from benchbox.api.version import DISTRIBUTION, __version__
 from benchbox.records.run import Provider
 from benchbox.registry.catalogue import Broken, Registry
-from benchbox.registry.loading import module_beside
-from benchbox.registry.quarantine import TRIAL_S, try_imports
-from benchbox.system.program import killing_new_children
+from benchbox.registry.loading import call_hooks, is_loaded, load_module, module_beside
+from benchbox.system.program import (
+    Child,
+    ChildDied,
+    ChildHangs,
+    killing_new_children,
+    parent_connection,
+    timeout_reason,
+)
 
 GROUP = "benchbox"
 SLOW_S = 5.0
 """Imports that take longer are reported."""
+T = TypeVar("T", bound=Hashable)
+TRIAL_S = 120.0
+"""Time limit of one trial where the user can set none."""
 
 
 @dataclass(frozen=True)
@@ -122,3 +135,92 @@ def _installed() -> Iterable[Provider]:
             distribution.name if distribution else "",
             distribution.version if distribution else "",
         )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How a trial ended."""
+
+    reason: str  # why the plugin must not be used here; empty if it may be
+    seconds: float
+    answer: Any = None
+
+
+_failed: dict[tuple[str, Hashable, float], Trial] = {}
+
+
+def try_imports(
+    providers: Sequence[Provider], timeout_s: float, on_begin: Callable[[Provider], None]
+) -> dict[Provider, Trial]:
+    """Import plugins that this process has not imported yet, call their hooks and construct their data sets.
+
+    An ordinary exception counts as success, because importing the plugin here raises it again, where it is reported.
+    `timeout_s` limits each plugin; `on_begin` is called before each.
+    """
+    wanted = [provider for provider in dict.fromkeys(providers) if not is_loaded(provider)]
+    return try_each("benchbox.registry.finding", wanted, timeout_s, "importing", on_begin)
+
+
+def try_each(
+    module: str,
+    items: Sequence[T],
+    timeout_s: float,
+    step: str,
+    on_begin: Callable[[T], None] = lambda item: None,
+) -> dict[T, Trial]:
+    """Let ``main()`` of a module, which calls `answer_each`, answer for each item in a new process.
+
+    `step` is what it does to an item, such as ``importing``; `timeout_s` limits it. After a hang or a death, a new
+    process goes on with the next item.
+    """
+    # A search makes many runs, and a plugin that hangs should cost its time only once. A provider has its version.
+    done = {item: _failed[step, item, timeout_s] for item in items if (step, item, timeout_s) in _failed}
+    while remaining := [item for item in items if item not in done]:
+        done |= _try_some(module, remaining, timeout_s, step, on_begin)
+    _failed.update({(step, item, timeout_s): trial for item, trial in done.items() if trial.reason})
+    return done
+
+
+def _try_some(
+    module: str, items: Sequence[T], timeout_s: float, step: str, on_begin: Callable[[T], None]
+) -> dict[T, Trial]:
+    """Try items up to and including the first one that hangs or dies."""
+    done: dict[T, Trial] = {}
+    with Child(module) as child:
+        child.send((sys.path, items))
+        for item in items:
+            on_begin(item)
+            begun = time.monotonic()
+            answer, reason = None, ""
+            try:
+                answer = child.receive(timeout_s)  # the first one includes the start of the interpreter
+            except ChildHangs:
+                reason = timeout_reason(f"{step} it", timeout_s)
+            except ChildDied as error:
+                reason = f"while {step} it, {error}"
+            done[item] = Trial(reason, time.monotonic() - begun, answer)
+            if reason:
+                break
+    return done
+
+
+def answer_each(answer: Callable[[Any], Any]) -> None:
+    """In the new process: answer for each item that the parent sends."""
+    connection = parent_connection()
+    path, items = connection.recv()
+    sys.path[:] = path
+    for item in items:
+        connection.send(answer(item))
+    # Exit without waiting for threads that a plugin started.
+    os._exit(0)
+
+
+def main() -> None:
+    """Import the plugins that the parent names."""
+    answer_each(_import)
+
+
+def _import(provider: Provider) -> None:
+    with contextlib.suppress(Exception, SystemExit):
+        for cls in call_hooks(load_module(provider)).get("benchbox_datasets", ()):
+            cls()  # as every command that opens data does

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError, did_you_mean
-from benchbox.records.outcomes import Outcome, Timing
-from benchbox.records.run import Cell, RunRecord
+from benchbox.records.run import Cell, Outcome, RunRecord, Timing
 from benchbox.report.advice import advise
 from benchbox.report.board import Block, Leaderboard, MetricColumn, Mismatch, Row, Summary, SummaryRow
 from benchbox.report.ranked import Unranked, rank_blocks

@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError, did_you_mean
-from benchbox.records.outcomes import Timing
-from benchbox.records.run import Cell, RunRecord
+from benchbox.records.run import Cell, RunRecord, Timing
 from benchbox.report.board import MetricColumn, Speed
 from benchbox.report.rows import column_of, image_scores, speed_of
-from benchbox.stats.separation import separate
+from benchbox.stats.ranking import separate
 from benchbox.store import IMAGE, RunStore
 
 
@@ -30,7 +29,7 @@ class Change:
     difference : float
         Mean paired difference, after minus before.
     low, high : float
-        Simultaneous 95 % interval of the difference, see `benchbox.stats.separation.separate`; NaN for fewer than six
+        Simultaneous 95 % interval of the difference, see `benchbox.stats.ranking.separate`; NaN for fewer than six
         images.
     p : float
         Adjusted for the number of rows in the comparison.

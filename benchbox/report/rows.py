@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from benchbox.api.denoiser import UNKNOWN
 from benchbox.api.errors import BenchboxError
 from benchbox.audit.contamination import is_trained_beside, shares_split, training_overlap
-from benchbox.records.outcomes import Outcome, Timing
-from benchbox.records.run import Cell, DataRecord, DenoiserRecord, MetricRecord, RunRecord
+from benchbox.records.run import Cell, DataRecord, DenoiserRecord, MetricRecord, Outcome, RunRecord, Timing
 from benchbox.records.specs import parse_composition
 from benchbox.report.board import Advice, Header, MetricColumn, Row, Speed
 from benchbox.stats.summaries import average_repeats, counted, latency_of, mean_of

@@ -18,8 +18,8 @@ from rich.text import Text
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.report.board import Block, Leaderboard
 from benchbox.report.figures.axes import charts_style, looks_of, save_figure
+from benchbox.report.figures.charts import noise_charts, read_noise, run_charts
 from benchbox.report.figures.gallery import CROPPED_NOTE, StoredPictures, common_scale, read_pictures, scores_of
-from benchbox.report.figures.inputs import noise_charts, read_noise, run_charts
 from benchbox.report.terminal import line
 from benchbox.report.words import count
 from benchbox.store import RunStore

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError
-from benchbox.store.layout import ASIDE, FOLDERS, IMAGE, OURS, SHARD
+from benchbox.store.layout import ASIDE, FOLDERS, IMAGE, OURS, SHARD, read_table
 from benchbox.store.run import PARTS, RunStore
-from benchbox.store.tables import read_table
 from benchbox.system.files import explain_errors, read_json
 
 Planned = Mapping[tuple[int, int], tuple[NDArray[np.intp], int]]

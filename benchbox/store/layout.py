@@ -1,14 +1,20 @@
-"""File names used inside a run folder, and the search for a run by name."""
+"""The files of a run folder: their names, the search for a run, and tables in Parquet (exact, checked, bounded)."""
 
 from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError
 from benchbox.records.run import digest
+from benchbox.system.files import UnboundedFile, read_bounded
 
 FORMAT = 1
 IMAGE = "image"
@@ -24,6 +30,11 @@ KEY = re.compile(r"[0-9a-f]{16}")
 SHARD = re.compile(r"([0-9]{8})-([0-9]{8})\.parquet")
 _NOT_A_NAME = re.compile(r"[^a-z0-9_-]")
 _LONGEST = 64
+Columns = Mapping[str, NDArray[Any]]
+_MOST_VALUES = 1 << 28
+_MOST_BYTES = 4 << 30
+_BATCH_BYTES = 1 << 28
+_ABOUT = "benchbox"
 
 
 def new_run_id() -> str:
@@ -75,3 +86,97 @@ def find_run(results: Path, name: str = "") -> Path:
         raise BenchboxError(f"there is no run '{name}' in {results}", hint=f"the newest is {runs[-1].name}")
     missing = f", and no folder '{name}'" if name else ""
     raise BenchboxError(f"there is no run in {results}{missing}", hint="start one: benchbox run --noise gaussian:0.1")
+
+
+def table_bytes(columns: Columns, about: str = "") -> bytes:
+    """Columns of equal length as the bytes of a Parquet file; `about` is stored as metadata, such as a cell's key."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    arrays = {key: _to_arrow(values) for key, values in columns.items()}
+    table = pa.table(arrays, metadata={_ABOUT: about} if about else None)
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def read_table(path: Path, types: Mapping[str, str] = {}, others: str = "", about: str = "") -> dict[str, NDArray[Any]]:
+    """Read columns of shape (N,) from a Parquet file.
+
+    `types` names the required columns with their allowed `dtype.kind` letters (``iu`` for integers, ``f``, ``O`` for
+    text or bytes); `others` gives those of all other columns, empty for any. If the file says what it is about, that
+    must equal `about`. Raises `BenchboxError` for a missing or damaged file, wrong columns, or an implausible size.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        # Given a path, pyarrow would guess a data set and its partitions from folder names.
+        content = read_bounded(path, _MOST_BYTES)
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        stored = (file.schema_arrow.metadata or {}).get(_ABOUT.encode())
+        if about and stored not in (None, about.encode()):
+            raise ValueError(f"it belongs to {stored!r}, not to {about}")
+        table = _bounded(file)
+        columns = {name: _from_arrow(table.column(place)) for place, name in enumerate(table.column_names)}
+        for name in {*types, *columns}:
+            wanted = types.get(name, others)
+            if name not in columns:
+                raise ValueError(f"column {name!r} is missing")
+            if wanted and columns[name].dtype.kind not in wanted:
+                raise ValueError(f"column {name!r} is of type {columns[name].dtype}")
+        return columns
+    except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
+        lines = (str(error.strerror) if isinstance(error, UnboundedFile) else str(error)).splitlines()
+        raise BenchboxError(
+            f"cannot read {path}: {lines[0] if lines else type(error).__name__}",
+            hint="delete the damaged file and run again",
+        ) from error
+
+
+def _bounded(file: Any) -> Any:
+    """Read a table in small batches up to a size limit, because a small file can unpack to any size."""
+    import pyarrow as pa
+
+    meta = file.metadata
+    if meta.num_rows < 0 or meta.num_rows * max(1, meta.num_columns) > _MOST_VALUES:
+        raise ValueError(f"it declares {meta.num_rows:,} rows of {meta.num_columns} columns")
+    groups = [meta.row_group(place) for place in range(meta.num_row_groups)]
+    if any(not 0 <= group.total_byte_size <= _MOST_BYTES for group in groups):
+        raise ValueError("it unpacks to more bytes than a table of a run has")
+    # Dictionary encoding may repeat the longest text, at most as long as its chunk, in every row of a batch.
+    longest = max((group.total_byte_size for group in groups), default=0)
+    batches, total = [], 0
+    for batch in file.iter_batches(batch_size=max(1, min(1 << 16, _BATCH_BYTES // max(1, longest)))):
+        total += batch.nbytes
+        if total > _MOST_BYTES:
+            raise ValueError("it unpacks to more bytes than a table of a run has")
+        batches.append(batch)
+    # A file stores its number of rows several times, none of them under a checksum.
+    if {meta.num_rows} != {sum(batch.num_rows for batch in batches), sum(group.num_rows for group in groups)}:
+        raise ValueError("its number of rows is not the one it declares")
+    return pa.Table.from_batches(batches, file.schema_arrow)
+
+
+def _to_arrow(values: NDArray[Any]) -> Any:
+    """Arrow array of numbers, text or bytes; `pyarrow.array` would import pandas to check for its types."""
+    import pyarrow as pa
+
+    if values.dtype.kind in "iuf":
+        kind = pa.from_numpy_dtype(values.dtype)
+        return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
+    texts = [value if isinstance(value, bytes) else str(value).encode("utf-8", "backslashreplace") for value in values]
+    kind = pa.binary() if len(values) and isinstance(values[0], bytes) else pa.string()
+    offsets = np.cumsum([0, *map(len, texts)], dtype=np.int32)
+    return pa.Array.from_buffers(kind, len(texts), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))])
+
+
+def _from_arrow(column: Any) -> NDArray[Any]:
+    """NumPy column of numbers or objects; `to_numpy` would import pandas."""
+    import pyarrow as pa
+
+    if (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)) and not column.null_count:
+        parts = [np.from_dlpack(chunk) for chunk in column.chunks]
+        return np.concatenate(parts) if parts else np.empty(0, dtype=column.type.to_pandas_dtype())
+    return np.array(column.to_pylist(), dtype=object)

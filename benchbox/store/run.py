@@ -15,8 +15,18 @@ from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError
 from benchbox.records.run import Outcome, RunRecord, Timing, decode
-from benchbox.store.layout import FORMAT, IMAGE, KEY, PICTURES, SHARD, noise_key, timing_key
-from benchbox.store.tables import Columns, read_table, table_bytes
+from benchbox.store.layout import (
+    FORMAT,
+    IMAGE,
+    KEY,
+    PICTURES,
+    SHARD,
+    Columns,
+    noise_key,
+    read_table,
+    table_bytes,
+    timing_key,
+)
 from benchbox.system.files import damaged_file, explain_errors, read_bounded, read_json, write_whole
 
 T = TypeVar("T")

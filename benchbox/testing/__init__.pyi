@@ -1,6 +1,6 @@
 from .benchmarking import BenchmarkDenoiser, Faces, NoisyFaces
-from .card import HealthCard, Verdict
 from .check import check_denoiser, examine
+from .subject import HealthCard, Verdict
 
 __all__ = [
     "BenchmarkDenoiser",

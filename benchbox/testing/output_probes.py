@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchbox.api.arrays import Images
-from benchbox.testing.card import Failed, Probe, Skipped
-from benchbox.testing.subject import Bench, gaussian, pictures, psnr
+from benchbox.testing.subject import Bench, Failed, Probe, Skipped, gaussian, pictures, psnr
 
 _LEVELS = (0.05, 0.1, 0.2, 0.4)
 

@@ -10,10 +10,9 @@ from typing import Any
 from benchbox.api.threads import thread_environment
 from benchbox.engine.timing import TASK_VARIABLE
 from benchbox.system.program import Child, ChildDied, ChildHangs
-from benchbox.testing.card import Failed, Probe, Skipped
 from benchbox.testing.fresh import FreshReport, FreshTask
 from benchbox.testing.repeat_probes import SAME, difference
-from benchbox.testing.subject import Bench, stack_like
+from benchbox.testing.subject import Bench, Failed, Probe, Skipped, stack_like
 
 _DEAR_S = 1.0
 _MOST_RUNNING = 1.5

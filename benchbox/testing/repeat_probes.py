@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchbox.api.arrays import Images
-from benchbox.testing.card import Failed, Probe, Skipped
-from benchbox.testing.subject import Bench, gaussian
+from benchbox.testing.subject import Bench, Failed, Probe, Skipped, gaussian
 
 SAME = 1e-5
 """Largest difference that a different order of rounding explains; PSNR then agrees to 0.001 dB."""

@@ -143,7 +143,7 @@ class Folder:
 
     def save_history(self, history: list[EpochDone]) -> None:
         """Write ``history.csv`` and ``curves.png``."""
-        from benchbox.training.pictures import curves
+        from benchbox.training.validation import curves
 
         text = io.StringIO(newline="")
         table = csv.DictWriter(text, [field.name for field in fields(EpochDone)], lineterminator="\n")

@@ -18,13 +18,11 @@ from benchbox.api.errors import BenchboxError
 from benchbox.api.trainable import Recipe, TrainableDenoiser, Trainer
 from benchbox.engine.environment import environment
 from benchbox.registry import load_registry
-from benchbox.training.batches import Batches
+from benchbox.training.batches import Batches, Mixture
 from benchbox.training.checkpoint import PICTURES, Folder, Progress
 from benchbox.training.config import TrainConfig, find_recipe, find_trainable, open_splits
 from benchbox.training.events import BatchDone, EpochDone, Event, TrainingStarted
-from benchbox.training.mixture import Mixture
-from benchbox.training.pictures import faces
-from benchbox.training.validation import Validation
+from benchbox.training.validation import Validation, faces
 
 WARM_UP = 300
 """Warm-up steps of a cosine schedule; at most a tenth of all steps."""

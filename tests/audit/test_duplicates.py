@@ -17,8 +17,20 @@ from benchbox.api.arrays import Images
 from benchbox.audit import duplicates
 from benchbox.audit.alignment import ZOOMS, align_pairs
 from benchbox.audit.contamination import open_splits, without_seen
-from benchbox.audit.descriptors import HASH_BYTES, descriptors_of, hashes_of, likeness_to_hashes, read_hashes
-from benchbox.audit.duplicates import EXACT, MIRRORED, NEAR, SIMILAR, bands_of, find_duplicates, links_between
+from benchbox.audit.duplicates import (
+    EXACT,
+    HASH_BYTES,
+    MIRRORED,
+    NEAR,
+    SIMILAR,
+    bands_of,
+    descriptors_of,
+    find_duplicates,
+    hashes_of,
+    likeness_to_hashes,
+    links_between,
+    read_hashes,
+)
 from benchbox.builtin.datasets.fer2013 import Fer2013
 from benchbox.builtin.datasets.images import ImageFolder
 from benchbox.builtin.datasets.sample import Sample, _shrunken

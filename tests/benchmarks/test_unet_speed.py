@@ -19,9 +19,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from benchbox import threads
 from benchbox.registry import load_registry
 from benchbox.training import TrainConfig
-from benchbox.training.batches import AHEAD, Batch, Batches
+from benchbox.training.batches import AHEAD, Batch, Batches, Mixture
 from benchbox.training.config import open_splits
-from benchbox.training.mixture import Mixture
 
 pytestmark = pytest.mark.slow
 

@@ -23,11 +23,10 @@ from numpy.typing import NDArray
 
 from benchbox import BenchboxError, ImageSet
 from benchbox.builtin.datasets import image_files, images
+from benchbox.builtin.datasets.headers import UnreadableImage, read_head, read_header
 from benchbox.builtin.datasets.image_files import decode
-from benchbox.builtin.datasets.image_headers import UnreadableImage, read_header
 from benchbox.builtin.datasets.images import ImageFolder
 from benchbox.builtin.datasets.sample import Sample
-from benchbox.builtin.datasets.sniff import read_head
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 

@@ -9,8 +9,7 @@ import pytest
 from scipy.ndimage import correlate
 
 from benchbox.builtin.kernels.pixels import smooth
-from benchbox.engine.calibration import SAMPLES, calibrate
-from benchbox.engine.plan import Limits
+from benchbox.engine.environment import SAMPLES, calibrate
 from benchbox.records.run import Calibration
 
 pytestmark = pytest.mark.process
@@ -31,7 +30,7 @@ def test_it_is_timed_in_a_fresh_process_that_imports_nothing_from_here(
 ) -> None:
     (tmp_path / "numpy.py").write_text("raise ImportError('not this one')")
     monkeypatch.chdir(tmp_path)
-    calibration = calibrate(1, Limits(), tmp_path / "log")
+    calibration = calibrate(1, 600.0, tmp_path / "log")
     assert calibration is not None
     assert calibration.threads == 1
     assert len(calibration.stencil_ms) == len(calibration.product_ms) == SAMPLES
@@ -40,7 +39,7 @@ def test_it_is_timed_in_a_fresh_process_that_imports_nothing_from_here(
 
 
 def test_a_failure_is_told_in_the_log(tmp_path: Path) -> None:
-    assert calibrate(1, Limits(timeout_s=0.001), tmp_path / "log") is None
+    assert calibrate(1, 0.001, tmp_path / "log") is None
     assert "no answer within 0.001 s" in (tmp_path / "log").read_text()
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import psutil
 import pytest
 
-from benchbox.engine.worker import failure_of
+from benchbox.engine.shard import failure_of
 from benchbox.engine.workers import worker_context
 from benchbox.records.run import Outcome
 from benchbox.store import RunStore, find_run

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from benchbox.engine.sampling import CHUNKS, SIZES, Sampling
+from benchbox.engine.timing_case import CHUNKS, SIZES, Sampling
 from benchbox.stats.summaries import latency_of, median_rank
 
 

@@ -16,8 +16,7 @@ from PIL import Image
 from benchbox import BenchboxError
 from benchbox.cli.train import tune as command
 from benchbox.engine.events import Event
-from benchbox.engine.halving import Budget, Pace, Trial, search
-from benchbox.engine.tune import TuneConfig, make_candidates, parse_space, tune
+from benchbox.engine.tune import Budget, Pace, Trial, TuneConfig, make_candidates, parse_space, search, tune
 from benchbox.records.run import DataRequest, Protocol
 from benchbox.records.specs import Spec, parse_spec
 from benchbox.records.tuned import TunedOptions, apply_tuned

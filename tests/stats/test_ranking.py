@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from benchbox.stats.ranking import rank_rows
-from benchbox.stats.separation import separate
+from benchbox.stats.ranking import rank_rows, separate
 
 Values = NDArray[np.float64]
 

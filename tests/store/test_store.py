@@ -29,8 +29,8 @@ from benchbox import BenchboxError, TrainingCard
 from benchbox.engine.environment import environment
 from benchbox.notebook import run
 from benchbox.records.run import Calibration, Outcome, Timing
-from benchbox.store import RunStore, find_run, list_runs, set_aside_foreign_files, tables
-from benchbox.store.tables import read_table, table_bytes
+from benchbox.store import RunStore, find_run, layout, list_runs, set_aside_foreign_files
+from benchbox.store.layout import read_table, table_bytes
 
 CARDS = st.builds(
     lambda noise, epochs, validation: replace(CARD, noise=noise, epochs=epochs, validation=validation),
@@ -403,7 +403,7 @@ def test_a_table_that_unpacks_without_bound_is_refused(tmp_path: Path, monkeypat
     assert file.stat().st_size < 2**20
     with pytest.raises(BenchboxError, match="it declares 536,870,912 rows"):
         read_table(file)
-    monkeypatch.setattr(tables, "_MOST_BYTES", 2**26)
+    monkeypatch.setattr(layout, "_MOST_BYTES", 2**26)
     pq.write_table(pa.table({"a": pa.array(["x" * 2**16] * 2**13)}), file)
     assert file.stat().st_size < 2**20
     tracemalloc.start()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchbox.training.events import EpochDone
-from benchbox.training.pictures import curves, faces
+from benchbox.training.validation import curves, faces
 
 ORANGE = (0xD5, 0x5E, 0x00)
 

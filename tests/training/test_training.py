@@ -23,9 +23,8 @@ from benchbox.builtin.datasets.fer2013 import Fer2013
 from benchbox.builtin.metrics import Accuracy
 from benchbox.registry import load_registry
 from benchbox.training import BatchDone, EpochDone, Event, TrainConfig, TrainingStarted, TrainResult, train
-from benchbox.training.batches import Batches
+from benchbox.training.batches import Batches, Mixture
 from benchbox.training.config import find_recipe, find_trainable, open_splits
-from benchbox.training.mixture import Mixture
 from benchbox.training.validation import Validation
 
 PLUGIN = '''

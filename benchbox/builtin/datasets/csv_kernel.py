@@ -12,7 +12,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from benchbox.builtin.datasets.csv_report import (
+from benchbox.builtin.datasets.csv_reader import (
     BAD_EMOTION,
     BAD_PIXEL,
     BAD_USAGE,

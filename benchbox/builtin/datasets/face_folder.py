@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError
-from benchbox.builtin.datasets.face_cache import FaceCache
-from benchbox.builtin.datasets.faces import EMOTIONS, PIXELS, SIDE, SPLITS, UNNAMED_TEST, Faces, Rows
+from benchbox.builtin.datasets.faces import EMOTIONS, PIXELS, SIDE, SPLITS, UNNAMED_TEST, FaceCache, Faces, Rows
+from benchbox.builtin.datasets.headers import UnreadableImage, read_header
 from benchbox.builtin.datasets.image_files import (
     HEADER_BYTES,
     Picture,
@@ -22,7 +22,6 @@ from benchbox.builtin.datasets.image_files import (
     is_image_name,
     is_other_image_name,
 )
-from benchbox.builtin.datasets.image_headers import UnreadableImage, read_header
 from benchbox.system.files import open_regular
 from benchbox.system.text import filename_text, unique_ids
 

@@ -15,7 +15,6 @@ from benchbox.api.dataset import Dataset, ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.builtin.datasets import face_folder
 from benchbox.builtin.datasets.csv_reader import CsvReader, looks_like_header, read_header
-from benchbox.builtin.datasets.face_cache import FaceCache
 from benchbox.builtin.datasets.faces import (
     BOTH_TESTS,
     EMOTION_NAMES,
@@ -23,12 +22,13 @@ from benchbox.builtin.datasets.faces import (
     SIDE,
     SPLITS,
     UNNAMED_TEST,
+    FaceCache,
     Faces,
     codes_of,
 )
+from benchbox.builtin.datasets.headers import read_head, require_exists
 from benchbox.builtin.datasets.image_files import unread_note
 from benchbox.builtin.datasets.packed_csv import ARCHIVES, open_csv
-from benchbox.builtin.datasets.sniff import read_head, require_exists
 
 _WHITE = np.float32(255)
 _DEFAULT_NOTES = {
@@ -79,7 +79,7 @@ class Fer2013(Dataset):
         """Open a split, by default the first of `splits` there is, or both tests that are not told apart.
 
         The label 'emotion' has positions in `EMOTION_NAMES`; there is no label if no face has an emotion. Parsed faces
-        are cached, so that only the first call reads the file; see `face_cache.FaceCache`. The cache takes 83 MB for
+        are cached, so that only the first call reads the file; see `faces.FaceCache`. The cache takes 83 MB for
         the whole data set and may be deleted at any time. Raises `BenchboxError` if the data are missing or damaged or
         lack the split.
         """

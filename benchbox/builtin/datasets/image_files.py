@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.threads import threads
-from benchbox.builtin.datasets.image_headers import UnreadableImage, is_whole_jpeg, read_header, unsupported_tiff
+from benchbox.builtin.datasets.headers import UnreadableImage, is_whole_jpeg, read_header, unsupported_tiff
 from benchbox.system.files import read_bounded
 
 _SUFFIXES = frozenset({

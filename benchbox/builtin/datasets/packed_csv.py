@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from benchbox.api.errors import BenchboxError
-from benchbox.builtin.datasets.sniff import DOWNLOAD_AGAIN, read_head
+from benchbox.builtin.datasets.headers import DOWNLOAD_AGAIN, read_head
 
 ARCHIVES = (".zip", ".gz", ".tgz", ".tar")
 _ZIP, _GZIP = b"PK\x03\x04", b"\x1f\x8b"

@@ -11,9 +11,7 @@ import numpy as np
 from benchbox.api.arrays import Image
 from benchbox.api.noise import NoiseModel
 from benchbox.builtin.noise.additive import Correlated, Gaussian, Stripe, Uniform
-from benchbox.builtin.noise.coding import Jpeg, Quantize
-from benchbox.builtin.noise.impulsive import Impulse, SaltPepper
-from benchbox.builtin.noise.signal_dependent import Poisson, PoissonGaussian, Speckle
+from benchbox.builtin.noise.non_additive import Impulse, Jpeg, Poisson, PoissonGaussian, Quantize, SaltPepper, Speckle
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The charts of a report as matplotlib figures, for the page and as SVG or PDF for a paper."""
+"""The charts of a report as matplotlib figures (for the page, and as SVG or PDF), and the stored data behind them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from benchbox.report.figures.axes import (
     INK,
     RULE,
     Look,
+    charts_style,
     label_points,
     latencies_along,
     legend_below,
@@ -25,8 +26,11 @@ from benchbox.report.figures.axes import (
     short,
     unit_of,
 )
-from benchbox.report.rows import noise_family
+from benchbox.report.figures.error_analysis import ErrorAnalysis, analyse_errors, frequencies
+from benchbox.report.figures.gallery import StoredPictures, read_pictures
+from benchbox.report.rows import image_scores, noise_family
 from benchbox.report.words import metric_title, rank_range, score, three_digits
+from benchbox.store import RunStore
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -301,3 +305,63 @@ def rms_of(block: Block) -> float:
 
 def _has_score(row: Row, label: str) -> bool:
     return label in row.scores and math.isfinite(row.scores[label].mean)
+
+
+@dataclass(frozen=True)
+class NoiseData:
+    """Stored data of one noise.
+
+    Attributes
+    ----------
+    columns : dict of str to dict of str to ndarray, each of shape (N,)
+        Scores of completed rows by denoiser, one per image.
+    stored : StoredPictures or None
+        Pictures, if the run kept any.
+    errors : dict of str to ErrorAnalysis
+        By denoiser.
+    """
+
+    block: Block
+    columns: dict[str, dict[str, NDArray[Any]]]
+    stored: StoredPictures | None
+    errors: dict[str, ErrorAnalysis]
+
+    def scores(self, metric: str) -> dict[str, NDArray[np.float64]]:
+        """Per-image scores in one metric, by denoiser."""
+        return {name: columns[metric].astype(np.float64) for name, columns in self.columns.items()}
+
+
+def read_noise(store: RunStore, block: Block) -> NoiseData:
+    """Read the stored data of a noise."""
+    cells = {cell.denoiser: cell for cell in store.record.cells if cell.noise == block.spec and cell.sigma_factor == 1}
+    columns = {row.denoiser: image_scores(store, cells[row.spec]) for row in block.rows if row.scores}
+    stored = read_pictures(store, block)
+    made = stored.denoised if stored else {}
+    errors = {
+        name: analyse_errors(stored.clean, stored.noisy, pictures, stored.images)
+        for name, pictures in made.items()
+        if stored
+    }
+    return NoiseData(block, columns, stored, errors)
+
+
+def noise_charts(board: Leaderboard, noise: NoiseData, looks: Mapping[str, Look]) -> list[Chart]:
+    """The charts of one noise that have something to show."""
+    block = noise.block
+    remaining = {name: analysis.remaining_db for name, analysis in noise.errors.items()}
+    with charts_style():
+        made = (
+            front_chart(board, block, looks),
+            differences_chart(board, block, noise.scores(board.sort), looks),
+            mismatch_chart(board, block, looks),
+            spectrum_chart(block, frequencies(), remaining, looks) if remaining else None,
+        )
+    return [chart for chart in made if chart is not None]
+
+
+def run_charts(board: Leaderboard, looks: Mapping[str, Look]) -> list[Chart]:
+    """The charts over all noises that have something to show."""
+    with charts_style():
+        made = [levels_chart(board, family, blocks, looks) for family, blocks in noise_families(board)]
+        latency = latency_chart(board, looks)
+    return made if latency is None else [*made, latency]

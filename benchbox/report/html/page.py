@@ -15,10 +15,9 @@ from markupsafe import Markup
 from benchbox.records.run import RunRecord
 from benchbox.report.board import Block, Leaderboard, Row
 from benchbox.report.figures.axes import Look, looks_of
-from benchbox.report.figures.charts import Chart
+from benchbox.report.figures.charts import Chart, NoiseData, noise_charts, read_noise, run_charts
 from benchbox.report.figures.gallery import Gallery, make_gallery
 from benchbox.report.figures.images import inline_svg, scale_css
-from benchbox.report.figures.inputs import NoiseData, noise_charts, read_noise, run_charts
 from benchbox.report.html.tables import (
     Groups,
     Table,
