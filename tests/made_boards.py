@@ -112,11 +112,13 @@ def rows_of(board: Leaderboard, block: int = 0) -> dict[str, Row]:
     return {row.denoiser: row for row in board.blocks[block].rows}
 
 
-def shown(board: Leaderboard, width: int, *, terminal: bool = True, color: str | None = None) -> str:
+def shown(
+    board: Leaderboard, width: int, *, terminal: bool = True, color: str | None = None, verbose: bool = True
+) -> str:
     """Print a leaderboard at a width, in a terminal without colour unless asked, or piped."""
     sink = io.StringIO()
     console = Console(
         file=sink, width=width, force_terminal=terminal, color_system=None if color is None else "truecolor"
     )
-    console.print(TerminalLeaderboard(board), crop=False)
+    console.print(TerminalLeaderboard(board, verbose), crop=False)
     return sink.getvalue()

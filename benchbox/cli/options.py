@@ -241,6 +241,9 @@ def output_option(help_text: str = "Write the output to this file.", **attribute
     return click.option("-o", "--output", help=help_text, **_OUTPUT | attributes)
 
 
+verbose_option = click.option(
+    "-v", "--verbose", is_flag=True, help="Show all facts, notes and checks below the table.", **_OUTPUT
+)
 sort_option = click.option(
     "--sort",
     default="",

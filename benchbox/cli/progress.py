@@ -69,8 +69,8 @@ class _WithTable(Progress):
 class Display:
     """Shows the current work, its progress, speed and remaining time on standard error."""
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._console = Console(stderr=True, quiet=quiet)
         self._progress = _WithTable(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -80,7 +80,7 @@ class Display:
             console=self._console,
             transient=True,
             refresh_per_second=4,  # little work beside the denoisers that are timed
-            disable=not self._console.is_terminal,
+            disable=quiet or not self._console.is_terminal,
         )
         self._printed_at = time.monotonic()
         self._stage: TaskID | None = None
@@ -130,9 +130,9 @@ class Display:
 class RunProgress(Display):
     """Shows the events of one run after another."""
 
-    def __init__(self, sort: str | None = None) -> None:
+    def __init__(self, sort: str | None = None, *, quiet: bool = False) -> None:
         """Show the leaderboard, by the metric `sort`, as soon as it has scores; None for never."""
-        super().__init__()
+        super().__init__(quiet=quiet)
         self._sort = sort
         self._board: Leaderboard | None = None
         self._begun = time.monotonic()

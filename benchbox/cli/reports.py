@@ -20,6 +20,7 @@ from benchbox.cli.options import (
     run_options,
     sort_option,
     typed_command,
+    verbose_option,
 )
 
 if TYPE_CHECKING:
@@ -31,12 +32,15 @@ if TYPE_CHECKING:
 @click.argument("run", default="")
 @format_option("table", "markdown", "csv", "json", "latex")
 @output_option()
+@verbose_option
 @sort_option
 @click.option(
     "--within", type=Duration(bare=False), help="Rank only denoisers whose latency is at most this: 5ms, 0.2s."
 )
 @results_option
-def leaderboard(run: str, form: str, sort: str, within: float | None, output: Path | None, results: Path) -> None:
+def leaderboard(
+    run: str, form: str, verbose: bool, sort: str, within: float | None, output: Path | None, results: Path
+) -> None:
     """Show the leaderboard of RUN, or write it to a file.
 
     Without RUN, the newest run is used.
@@ -54,17 +58,17 @@ def leaderboard(run: str, form: str, sort: str, within: float | None, output: Pa
     store = RunStore.open(find_run(results, run))
     leaderboard = build_leaderboard(store, sort=sort, within_ms=limit)
     with printing_to(output):
-        _print_board(leaderboard, form)
+        print_board(leaderboard, form, verbose=verbose)
 
 
-def _print_board(board: Leaderboard, form: str) -> None:
+def print_board(board: Leaderboard, form: str, *, verbose: bool = False) -> None:
     """Print a leaderboard in one of its formats."""
     if form == "table":
         from rich.console import Console
 
         from benchbox.report.terminal import TerminalLeaderboard
 
-        Console().print(TerminalLeaderboard(board), crop=False)
+        Console().print(TerminalLeaderboard(board, verbose), crop=False)
     else:
         from benchbox.report import render
 
@@ -221,7 +225,7 @@ def merge(runs: tuple[str, ...], form: str, output: Path | None, results: Path) 
     stores = [RunStore.open(find_run(results, run)) for run in runs]
     merged = merge_runs(stores, output or results, typed_command())
     board = build_leaderboard(merged)
-    _print_board(board, form)
+    print_board(board, form)
     echo(f"results: {merged.folder}\nmarkdown: {write_leaderboard(merged, board)}", err=True)
 
 

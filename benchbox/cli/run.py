@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,23 +18,60 @@ from benchbox.cli.options import (
     GroupedOption,
     chosen,
     echo,
+    format_option,
+    output_option,
+    printing_to,
     run_options,
     sort_option,
     typed_command,
+    verbose_option,
 )
-from benchbox.records.options import OUTPUT
+from benchbox.records.options import OUTPUT, RunOptions
 
 if TYPE_CHECKING:
     from benchbox.cli.progress import RunProgress
     from benchbox.report.gates import Breach
     from benchbox.store import RunStore
 
-_WITH_RESUME = ("resume", "results", "jobs", "timing", "timeout_s", "memory_gb", "sort", "gates", "page", "plugins")
+_WITH_RESUME = {"results", "jobs", "timing", "timeout_s", "memory_gb", "plugins"}
+"""Options of a run that may differ when it goes on."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the end of a run shows, and where."""
+
+    sort: str = ""
+    gates: tuple[str, ...] = ()
+    form: str = "table"
+    output: Path | None = None
+    page: bool = False
+    verbose: bool = False
+    quiet: bool = False
+    print_run_id: bool = False
 
 
 @click.command("run", cls=Command)
 @run_options()
 @sort_option
+@verbose_option
+@click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    cls=GroupedOption,
+    group=OUTPUT,
+    help="Show errors and failed gates only, no table and no progress.",
+)
+@format_option("table", "markdown", "csv", "json", "latex")
+@output_option("Write the leaderboard to this file, instead of showing it.")
+@click.option(
+    "--print-run-id",
+    is_flag=True,
+    cls=GroupedOption,
+    group=OUTPUT,
+    help="Write the id of the run, and nothing else, to standard output.",
+)
 @click.option(
     "--fail-if",
     "gates",
@@ -52,7 +90,7 @@ _WITH_RESUME = ("resume", "results", "jobs", "timing", "timeout_s", "memory_gb",
     group=OUTPUT,
     help="Continue an interrupted run: compute only what is missing, with --no-timing no latencies.",
 )
-def command(sort: str, gates: tuple[str, ...], page: bool, resume: str, **values: Any) -> None:
+def command(resume: str, **values: Any) -> None:
     """Score DENOISERS on noisy images and show the leaderboard.
 
     With no DENOISERS, every installed denoiser is run. Set options as in
@@ -67,29 +105,31 @@ def command(sort: str, gates: tuple[str, ...], page: bool, resume: str, **values
     from benchbox.engine.workers import worker_context
 
     worker_context()  # first, because it loads the fork server while this process imports the rest
+    shown = Shown(**{field.name: values.pop(field.name) for field in fields(Shown)})
     if resume:
-        _finish(_resume(resume, values, sort), sort, gates, page)
+        _finish(_resume(resume, values, shown), shown)
     from benchbox.api.errors import BenchboxError, did_you_mean
 
     options = chosen(values)
     scored = [metric.partition(":")[0] for metric in options.metrics]
+    sort = shown.sort
     if sort and sort.partition(":")[0] not in scored:
         raise BenchboxError(f"--sort {sort}: the run does not compute metric '{sort}'", hint=did_you_mean(sort, scored))
     options.check()
-    if gates:
+    if shown.gates:
         from benchbox.builtin.metrics import METRICS
         from benchbox.report.gates import parse_limit
 
         units = {cls.name: cls.unit for cls in METRICS}
-        for gate in gates:  # before the run, which may take long
+        for gate in shown.gates:  # before the run, which may take long
             parse_limit(gate, {name: units.get(name) for name in options.metrics}, timing=options.timing)
     from benchbox.engine.run import execute
 
-    store = _watched(lambda progress: execute(options, progress, typed_command()), Path(options.results), sort)
-    _finish(store, sort, gates, page)
+    store = _watched(lambda progress: execute(options, progress, typed_command()), Path(options.results), shown)
+    _finish(store, shown)
 
 
-def _resume(run: str, values: dict[str, Any], sort: str) -> RunStore:
+def _resume(run: str, values: dict[str, Any], shown: Shown) -> RunStore:
     """Continue a run with the options in its folder; reject options that would change them."""
     from benchbox.engine.run import resume
     from benchbox.store import find_run
@@ -101,7 +141,7 @@ def _resume(run: str, values: dict[str, Any], sort: str) -> RunStore:
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     }
     for param in context.command.params:
-        if param.name in typed and param.name not in _WITH_RESUME:
+        if param.name in typed and param.name in RunOptions.__dataclass_fields__ and param.name not in _WITH_RESUME:
             word = param.opts[0] if isinstance(param, click.Option) else param.make_metavar(context)
             raise click.UsageError(f"--resume uses the options of the run itself; omit {word}")
     results: Path = values["results"]
@@ -116,16 +156,16 @@ def _resume(run: str, values: dict[str, Any], sort: str) -> RunStore:
             plugin_files=values["plugins"],
         ),
         results,
-        sort,
+        shown,
     )
 
 
-def _watched(work: Callable[[RunProgress], RunStore], results: Path, sort: str) -> RunStore:
+def _watched(work: Callable[[RunProgress], RunStore], results: Path, shown: Shown) -> RunStore:
     """Show progress; if the work ends early, print the command that continues it."""
     from benchbox.api.errors import BenchboxError
     from benchbox.cli.progress import RunProgress
 
-    progress = RunProgress(sort)
+    progress = RunProgress(shown.sort, quiet=shown.quiet)
 
     def continuation() -> str:
         where = [] if results == Path("results") else ["--results", str(results)]
@@ -145,22 +185,27 @@ def _watched(work: Callable[[RunProgress], RunStore], results: Path, sort: str) 
         raise
 
 
-def _finish(store: RunStore, sort: str, gates: tuple[str, ...], page: bool) -> NoReturn:
+def _finish(store: RunStore, shown: Shown) -> NoReturn:
     """Print the leaderboard and the paths of its files; the exit code says if a requested cell or a gate failed."""
-    from rich.console import Console
-
+    from benchbox.cli.reports import print_board
     from benchbox.report import write_leaderboard
     from benchbox.report.build import build_leaderboard
-    from benchbox.report.terminal import TerminalLeaderboard
 
-    board = build_leaderboard(store, sort=sort)
-    Console().print(TerminalLeaderboard(board), crop=False)
+    board = build_leaderboard(store, sort=shown.sort)
+    if shown.output or not (shown.quiet or shown.print_run_id):
+        with printing_to(shown.output):
+            print_board(board, shown.form, verbose=shown.verbose)
     written = write_leaderboard(store, board)
-    echo(f"results: {store.folder}\nmarkdown: {written}", err=True)
-    if page:
+    if not shown.quiet:
+        echo(f"results: {store.folder}; all notes: {written.name} there, or --verbose", err=True)
+    if shown.page:
         from benchbox.report.html import write_html
 
-        echo(f"report: {write_html(store, board)}", err=True)
+        page = write_html(store, board)
+        if not shown.quiet:
+            echo(f"report: {page}", err=True)
+    if shown.print_run_id:
+        echo(store.record.run_id)
     outcomes = store.outcomes()
     failed = (
         any(outcomes[cell.key].status not in ("ok", "skipped") for cell in store.record.cells)
@@ -168,11 +213,11 @@ def _finish(store: RunStore, sort: str, gates: tuple[str, ...], page: bool) -> N
         or any(timing.status != "ok" for timing in store.timings().values())
     )
     breaches: tuple[Breach, ...] = ()
-    if gates:
+    if shown.gates:
         from benchbox.report.gates import check_limits, parse_limit
 
         units = {metric.label: metric.unit for metric in board.metrics}
-        breaches = check_limits([parse_limit(gate, units, timing=board.timing) for gate in gates], board)
+        breaches = check_limits([parse_limit(gate, units, timing=board.timing) for gate in shown.gates], board)
         for breach in breaches:
             echo(f"gate failed: {breach}", err=True)
     sys.exit(1 if failed else GATE_FAILED if breaches else 0)

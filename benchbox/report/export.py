@@ -18,13 +18,16 @@ from benchbox.report.words import (
     Column,
     R,
     advice_of,
+    brief_of,
     columns_of,
     facts_of,
     has_normalised,
     insights_of,
     legend_of,
+    main_columns,
     mismatch_columns,
     notes_of,
+    short_facts_of,
     summary_columns,
     summary_title,
     title_of,
@@ -35,28 +38,39 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$@])")
 
 
 def render_markdown(board: Leaderboard) -> str:
-    """Render a leaderboard as markdown."""
+    """Render a leaderboard as markdown: tables of eight columns, then all columns, facts and notes, folded."""
+    columns = main_columns(columns_of(board))
+    lines = ["# Leaderboard", "", *(f"- {word}: {escape(value)}" for word, value in short_facts_of(board))]
+    for block in board.blocks:
+        lines += ["", f"## {escape(title_of(board, block))}", "", *table_of(columns, block.rows)]
+    if board.summary is not None:
+        lines += ["", f"## {escape(summary_title(board, board.summary))}", ""]
+        lines += table_of(summary_columns(board, board.summary), board.summary.rows)
+    lines += ["", *(f"- {escape(note)}" for note in brief_of(board, "below"))]
+    # The blank lines let GitHub render what is between the tags.
+    lines += ["", "<details>", "<summary>All columns, facts and notes</summary>", "", *_details_of(board)]
+    return "\n".join([*lines, "", "</details>", ""])
+
+
+def _details_of(board: Leaderboard) -> list[str]:
+    """Lines of what the tables of eight columns leave out."""
     columns = columns_of(board)
-    lines = ["# Leaderboard", ""]
-    lines += [f"- {word}: {escape(value)}" for word, value in facts_of(board)]
+    lines = [f"- {word}: {escape(value)}" for word, value in facts_of(board)]
     versions = ", ".join(f"{name} {version}" for name, version in board.header.versions.items())
     if versions:
         lines.append(f"- versions: {escape(versions)}")
     if board.header.command:
         lines += ["", "Command", "", *_fenced(board.header.command)]
     for block in board.blocks:
-        lines += ["", f"## {escape(title_of(board, block))}", "", *table_of(columns, block.rows)]
+        lines += ["", f"### {escape(title_of(board, block))}", "", *table_of(columns, block.rows)]
         notes = (*notes_of(board, block, [column.key for column in columns]), *insights_of(board, block))
         lines += ["", *(f"- {escape(note)}" for note in notes)] if notes else []
         if block.mismatch:
-            lines += ["", f"### {MISMATCH_TITLE}, {escape(block.noise)}", ""]
+            lines += ["", f"#### {MISMATCH_TITLE}, {escape(block.noise)}", ""]
             lines += table_of(mismatch_columns(board, block.mismatch), block.mismatch)
-    if board.summary is not None:
-        lines += ["", f"## {escape(summary_title(board, board.summary))}", ""]
-        lines += table_of(summary_columns(board, board.summary), board.summary.rows)
     if board.advice:
-        lines += ["", "## What to check", "", *(f"- {escape(advice)}" for advice in advice_of(board))]
-    return "\n".join([*lines, "", escape(legend_of(board)).replace("\\* best", "**bold** best"), ""])
+        lines += ["", "### What to check", "", *(f"- {escape(advice)}" for advice in advice_of(board))]
+    return [*lines, "", escape(legend_of(board)).replace("\\* best", "**bold** best")]
 
 
 def escape(text: str) -> str:

@@ -18,12 +18,14 @@ from benchbox.report.words import (
     Column,
     R,
     advice_of,
+    brief_of,
     columns_of,
     facts_of,
     insights_of,
     legend_of,
     mismatch_columns,
     notes_of,
+    short_facts_of,
     summary_columns,
     summary_title,
     title_of,
@@ -34,22 +36,23 @@ GAP = 1
 FACT_INDENT = 9
 NARROWEST_NAME = 18
 PIPED_WIDTH = 100
-INSIGHTS_FROM = 100
 
 
 @dataclass(frozen=True)
 class TerminalLeaderboard:
     """A leaderboard that rich can print.
 
-    Print it with ``crop=False``: in a pipe, long names lengthen the lines and are never folded.
+    Print it with ``crop=False``: in a pipe, long names lengthen the lines and are never folded. The tables come with a
+    few lines; `verbose` adds all facts, notes and checks.
     """
 
     board: Leaderboard
+    verbose: bool = False
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Lay the tables out for the available width."""
         width, text_width = widths_of(console, options)
-        for word, value in facts_of(self.board):
+        for word, value in facts_of(self.board) if self.verbose else short_facts_of(self.board):
             yield hanging(f"{word:<{FACT_INDENT}}", value, text_width)
         rows = [row for block in self.board.blocks for row in block.rows]
         everything = columns_of(self.board)
@@ -59,11 +62,9 @@ class TerminalLeaderboard:
             yield Text()
             yield hanging("", title_of(self.board, block), text_width, style="bold")
             yield from lay_out(columns, block.rows, rows, console, options, width)
-            notes = notes_of(self.board, block, shown)
-            if width >= INSIGHTS_FROM:
-                notes += insights_of(self.board, block, full=False)
-            for note in notes:
-                yield hanging("- ", note, text_width)
+            if self.verbose:
+                for note in (*notes_of(self.board, block, shown), *insights_of(self.board, block)):
+                    yield hanging("- ", note, text_width)
             if block.mismatch:
                 yield Text()
                 yield hanging("", f"{MISMATCH_TITLE}, {block.noise}", text_width, style="bold")
@@ -75,15 +76,16 @@ class TerminalLeaderboard:
             yield hanging("", summary_title(self.board, summary), text_width, style="bold")
             kept = fitting(summary_columns(self.board, summary), summary.rows, width)
             yield from lay_out(kept, summary.rows, summary.rows, console, options, width)
-        for advice in advice_of(self.board):
-            yield Text()
-            yield hanging("check: ", advice, text_width, style="yellow")
         yield Text()
+        if not self.verbose:
+            for note in brief_of(self.board):
+                yield one_line(note, text_width)
+            return
+        for advice in advice_of(self.board):
+            yield hanging("check: ", advice, text_width, style="yellow")
         yield hanging("", legend_of(self.board), text_width, style="dim")
         # Notes replace these two columns, so they do not count as hidden.
         hidden = [column.title for column in everything if column.key not in (*shown, "trained_on", "tuned_on")]
-        if width < INSIGHTS_FROM:
-            hidden.append("notes on significance and speed")
         if hidden:
             words = f"hidden at this width: {', '.join(hidden)} (use --format markdown to see everything)"
             yield hanging("", words, text_width, style="dim")
@@ -166,6 +168,12 @@ def _cell(column: Column[R], row: R) -> Text:
 def line(text: str, style: str = "") -> Text:
     """One line of untrusted text, with control characters made harmless."""
     return Text(printable(text), style=style)
+
+
+def one_line(text: str, width: int) -> Text:
+    """Text that ends with an ellipsis where the line is too short for it; the verbose form has it whole."""
+    text = printable(text)
+    return Text(text if len(text) <= width else f"{text[: width - 1].rstrip()}…", no_wrap=True, overflow="ignore")
 
 
 def hanging(start: str, text: str, width: int, style: str = "") -> Text:

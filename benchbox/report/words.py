@@ -88,9 +88,9 @@ def columns_of(board: Leaderboard) -> tuple[Column[Row], ...]:
         Column("rank", "#", "", lambda row: rank_range(row) + (LEAKY if row.leak and row.rank else "")),
         Column("denoiser", "denoiser", "", lambda row: row.denoiser, text=True),
     ]
-    shown = [metric.label for metric in board.metrics if metric.shown]
+    shown = [metric.label for metric in board.metrics if metric.shown and metric.label != board.sort]
     for metric in board.metrics:
-        keep = 0 if metric.label == board.sort else min(1 + shown.index(metric.label), 3) if metric.shown else 20
+        keep = 0 if metric.label == board.sort else min(1 + 4 * shown.index(metric.label), 9) if metric.shown else 20
         columns.append(Column(metric.label, metric_title(metric), metric.unit, _score_cell(metric), keep))
         if metric.label == board.sort:
             columns += _significance_columns(board, metric)
@@ -99,24 +99,30 @@ def columns_of(board: Leaderboard) -> tuple[Column[Row], ...]:
         normalised.append(Column("latency_normalised", "p50 normalised", "", _normalised_cell, 26))
     if board.timing:
         columns += [
-            _speed_column("latency_p50_ms", "p50", "ms", 4),
+            _speed_column("latency_p50_ms", "latency", "ms", 2),
             *normalised,
             _speed_column("latency_p90_ms", "p90", "ms", 21),
             _speed_column("latency_p99_ms", "p99", "ms", 22),
-            _speed_column("throughput", "images/s", "", 5),
+            _speed_column("throughput", "images/s", "", 3),
             _speed_column("cold_start_s", "cold start", "s", 23),
             _speed_column("peak_mb", "memory", "MiB", 24),
             Column("threads", "threads", "", lambda row: str(row.speed.threads) if row.speed else NONE, 25),
         ]
     else:
         columns += normalised
-    columns.append(Column("knew", "sigma", "", lambda row: row.knew or NONE, 3, text=True))
+    columns.append(Column("knew", "sigma", "", lambda row: row.knew or NONE, 2, text=True))
     rows = [row for block in board.blocks for row in block.rows]
     if any(row.trained_on for row in rows):
         columns.append(Column("trained_on", "trained on", "", lambda row: row.trained_on or NONE, 6, text=True))
     if any(row.tuned_on for row in rows):
         columns.append(Column("tuned_on", "tuned on", "", lambda row: row.tuned_on or NONE, 11, text=True))
     return tuple(columns)
+
+
+def main_columns(columns: Sequence[Column[R]], most: int = 8) -> tuple[Column[R], ...]:
+    """The most important columns, in the order of the table."""
+    kept = sorted(columns, key=lambda column: column.keep)[:most]
+    return tuple(column for column in columns if column in kept)
 
 
 def has_normalised(board: Leaderboard) -> bool:
@@ -200,7 +206,8 @@ def _significance_columns(board: Leaderboard, metric: MetricColumn) -> list[Colu
         mean = row.scores.get(metric.label)
         if mean is None or math.isnan(mean.low):
             return NONE
-        return f"{score(mean.low, metric)} to {score(mean.high, metric)}"
+        # The longer half: the interval of skewed scores is not symmetric.
+        return f"±{score(max(mean.mean - mean.low, mean.high - mean.mean), metric)}"
 
     def to_best(row: Row) -> str:
         if row.to_best is None or row.to_best.low == row.to_best.high == 0:
@@ -210,9 +217,9 @@ def _significance_columns(board: Leaderboard, metric: MetricColumn) -> list[Colu
         low, high = (score(value, metric, signed=True) for value in (row.to_best.low, row.to_best.high))
         return f"{score(row.to_best.difference, metric, signed=True)} ({low} to {high})"
 
-    columns = [Column("to_best", "Δ to best", metric.unit, to_best, 8)]
+    columns = [Column("to_best", "Δ to best", metric.unit, to_best, 4)]
     if any(not math.isnan(row.scores[metric.label].low) for row in rows if row.scores):
-        columns.insert(0, Column("interval", "95 % interval", metric.unit, interval, 30))
+        columns.insert(0, Column("interval", "95 %", metric.unit, interval, 1))
     return columns
 
 
@@ -241,12 +248,28 @@ def summary_title(board: Leaderboard, summary: Summary) -> str:
     return f"All {len(summary.noises)} noises, ranked by mean {metric_title(board.sort_metric)}"
 
 
+def short_facts_of(board: Leaderboard) -> tuple[tuple[str, str], ...]:
+    """What was measured, as (name, value) pairs that fit into a line each."""
+    header = board.header
+    images = count(header.images, "image")
+    if header.left_out:
+        images = f"{header.images:,} of {count(header.source_images, 'image')}"
+    return (
+        ("data", f"{_data(header)}, {images}, {header.sizes}"),
+        ("protocol", f"{header.protocol}; seed {header.seed}"),
+        ("run", header.run_id),
+    )
+
+
+def _data(header: Header) -> str:
+    return " ".join(part for part in (header.dataset, header.split) if part)
+
+
 def facts_of(board: Leaderboard) -> tuple[tuple[str, str], ...]:
     """Facts about the whole run, as (name, value) pairs."""
     header = board.header
-    data = " ".join(part for part in (header.dataset, header.split) if part)
     facts = [
-        ("data", f"{data}, {_images(header)}"),
+        ("data", f"{_data(header)}, {_images(header)}"),
         ("protocol", f"{header.protocol}; seed {header.seed}"),
         ("timing", header.timing),
         ("machine", header.machine),
@@ -268,16 +291,57 @@ def _images(header: Header) -> str:
     )
 
 
-def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[str, ...]:
-    """Notes below a block: failures, exact restorations, ranks, and training if no column in `shown` states it."""
-    shown = set(shown)
-    said = [
-        (row.denoiser, f"{'not ranked' if row.status == 'ok' else row.status}: {row.reason}")
+def brief_of(board: Leaderboard, rest: str = "with --verbose") -> tuple[str, ...]:
+    """What a reader must know below the tables, at most five lines: ranks, what was left out, training, speed, a note.
+
+    `rest` says where all notes are. The note is the first of: rows without a rank, findings of the checks, remarks on
+    rows, remarks on the data.
+    """
+    header, lines = board.header, []
+    noted = next((block for block in board.blocks if sum(row.rank is not None for row in block.rows) > 1), None)
+    if noted is not None:
+        tested = any(row.rank_to is not None for row in noted.rows)
+        images = count(noted.compared, "image")
+        lines.append(
+            f"# gives the ranks that a row may have, all rows at 95 % confidence ({images})"
+            if tested
+            else ranks_note(noted)
+        )
+    if header.left_out:
+        lines.append(f"{header.left_out:,} images left out for all rows: probable duplicates of training images")
+    rows = [row for block in board.blocks for row in block.rows]
+    trained = _grouped(dict.fromkeys((row.trained_on, row.denoiser) for row in rows))
+    if trained:
+        lines.append("; ".join(f"trained on {words}: {names}" for words, names in trained))
+    front = list(dict.fromkeys(row.denoiser for row in rows if row.on_front))
+    if front:
+        lines.append(f"Pareto front of {board.sort_metric.title} and latency: {', '.join(front)}")
+    remarks = [note for block in board.blocks for note in _remarks(board, block)]
+    unranked = [note for block in board.blocks for note in _unranked(block)]
+    warnings = list(dict.fromkeys((*unranked, *(advice.saw for advice in board.advice), *remarks, *header.notes)))
+    if warnings:
+        which = f"note (1 of {len(warnings)}, all {rest})" if len(warnings) > 1 else "note"
+        lines.append(f"{which}: {warnings[0]}")
+    return tuple(lines)
+
+
+def _unranked(block: Block) -> list[str]:
+    """Why rows have no rank."""
+    said = (
+        (f"{'not ranked' if row.status == 'ok' else row.status}: {row.reason}", row.denoiser)
         for row in block.rows
         if row.rank is None
-    ]
-    said += [
-        (row.denoiser, f"no timing: {row.speed_status}: {row.speed_reason}" if row.speed_status else "no timing yet")
+    )
+    return [f"{names}: {words}" for words, names in _grouped(said)]
+
+
+def _remarks(board: Leaderboard, block: Block) -> list[str]:
+    """What readers must know about rows that have a rank or a score."""
+    said = [
+        (
+            row.denoiser,
+            ": ".join(part for part in ("no timing", row.speed_status or "not yet", row.speed_reason) if part),
+        )
         for row in block.rows
         if board.timing and row.speed is None and row.status == "ok"
     ]
@@ -285,8 +349,13 @@ def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[st
     said += [(row.denoiser, caution) for row in block.rows for caution in row.cautions]
     notes = [f"{names}: {words}" for words, names in _grouped((words, name) for name, words in said)]
     worse = [row.denoiser for row in block.rows if row.worse_than_nothing]
-    if worse:
-        notes.append(f"worse than doing nothing: {', '.join(worse)}")
+    return [*notes, *([f"worse than doing nothing: {', '.join(worse)}"] if worse else [])]
+
+
+def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[str, ...]:
+    """Notes below a block: failures, exact restorations, ranks, and training if no column in `shown` states it."""
+    shown = set(shown)
+    notes = [*_unranked(block), *_remarks(board, block)]
     for metric in board.metrics:
         means = {row.denoiser: row.scores[metric.label] for row in block.rows if row.scores}
         exact = [f"{name} {mean.perfect:,}" for name, mean in means.items() if mean.perfect]
@@ -309,7 +378,7 @@ def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[st
     return tuple(notes)
 
 
-def insights_of(board: Leaderboard, block: Block, *, full: bool = True) -> tuple[str, ...]:
+def insights_of(board: Leaderboard, block: Block) -> tuple[str, ...]:
     """Findings beyond the table: statistical power, oracle scores, complementary rows, the Pareto front."""
     metric = board.sort_metric
     unit = f" {metric.unit}" if metric.unit else ""
@@ -329,7 +398,7 @@ def insights_of(board: Leaderboard, block: Block, *, full: bool = True) -> tuple
         notes.append(f"more images needed to tell apart: {words}")
     if block.oracle is not None:
         notes.append(f"oracle (best row for each image): {score(block.oracle, metric)}{unit}")
-    if full and block.oracle_wiener is not None:
+    if block.oracle_wiener is not None:
         notes.append(
             f"best linear filter: {score(block.oracle_wiener, metric)}{unit} (Wiener filter given each clean "
             "spectrum; not an upper bound, because adaptive denoisers can do better)"
@@ -361,7 +430,7 @@ def legend_of(board: Leaderboard) -> str:
     if board.timing:
         batches = sorted({row.speed.batch for block in board.blocks for row in block.rows if row.speed})
         batch = f" with {batches[0]} per call" if len(batches) == 1 else ""
-        parts.append(f"p50, p90, p99: latency of one image; images/s{batch}")
+        parts.append(f"latency: p50 of one image, as p90 and p99; images/s{batch}")
     if has_normalised(board):
         parts.append("p50 normalised: p50 divided by the time of the calibration kernel")
     parts.append("sigma: noise level given, estimated from the noisy image, or not used (blind)")

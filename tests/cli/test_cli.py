@@ -98,7 +98,19 @@ def test_looking_at_a_run_writes_nothing(benchbox: Command, finished_run: Path) 
 def test_output_is_plain_when_piped(benchbox: Command) -> None:
     result = benchbox("run", "identity", "median", "--no-timing", "--limit", "5")
     assert "\x1b" not in result.stdout + result.stderr
-    assert result.stderr.splitlines()[-1].startswith("markdown: ")
+    assert result.stderr.splitlines()[-1].endswith("all notes: leaderboard.md there, or --verbose")
+
+
+def test_a_script_gets_what_it_asks_for_and_nothing_else(benchbox: Command, tmp_path: Path) -> None:
+    asked = "run", "identity", "median", "--no-timing", "--limit", "5"
+    quiet = benchbox(*asked, "-q")
+    assert (quiet.stdout, quiet.stderr) == ("", "")
+    named = benchbox(*asked, "--print-run-id", "-q", "--format", "json", "-o", "board.json")
+    board = json.loads((tmp_path / "board.json").read_text())
+    assert named.stdout == f"{board['header']['run_id']}\n"
+    assert named.stderr == ""
+    rows = benchbox(*asked, "--format", "csv").stdout.splitlines()
+    assert [row.split(",")[3] for row in rows] == ["denoiser", "median", "identity"]
 
 
 def test_the_package_runs_as_a_module(benchbox: Command, tmp_path: Path) -> None:

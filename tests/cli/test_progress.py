@@ -29,7 +29,7 @@ def test_every_part_of_a_run_has_its_line(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("benchbox.engine.scoring.MOST_KEPT_PIXELS", 0)  # so that images are denoised again
     screen = io.StringIO()
     monkeypatch.setattr(
-        "benchbox.cli.progress.Console", lambda stderr: Console(file=screen, force_terminal=True, width=120)
+        "benchbox.cli.progress.Console", lambda stderr, quiet: Console(file=screen, force_terminal=True, width=120)
     )
     config = RunOptions(
         denoisers=("identity", "wiener"),
@@ -68,7 +68,7 @@ def test_scores_stand_on_the_screen_before_latencies(tmp_path: Path, monkeypatch
     screen = io.StringIO()
     monkeypatch.setattr(
         "benchbox.cli.progress.Console",
-        lambda stderr: Console(file=screen, force_terminal=True, width=120, height=60),
+        lambda stderr, quiet: Console(file=screen, force_terminal=True, width=120, height=60),
     )
     options = RunOptions(("identity", "median"), limit=12, previews=0, results=str(tmp_path))
     seen: list[tuple[Event, str]] = []
@@ -104,7 +104,7 @@ def test_a_run_that_is_not_timed_never_speaks_of_timing(
     monkeypatch.setattr("benchbox.engine.scoring.MOST_KEPT_PIXELS", 0)  # so that images are denoised again
     screen = io.StringIO()
     monkeypatch.setattr(
-        "benchbox.cli.progress.Console", lambda stderr: Console(file=screen, force_terminal=terminal, width=120)
+        "benchbox.cli.progress.Console", lambda stderr, quiet: Console(file=screen, force_terminal=terminal, width=120)
     )
     monkeypatch.setattr("benchbox.cli.progress.EVERY_S", 0.0)
     options = RunOptions(("identity",), limit=8, metrics=("psnr",), timing=False, previews=2, results=str(tmp_path))

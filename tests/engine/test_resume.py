@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchbox import BenchboxError
-from benchbox.cli.run import _finish
+from benchbox.cli.run import Shown, _finish
 from benchbox.store import RunStore, find_run, list_runs
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -169,7 +169,7 @@ def test_a_row_without_its_scores_fails_the_run(whole: Path, tmp_path: Path) -> 
     for folder, code in ((whole, 0), (copy, 1)):
         shutil.rmtree(copy / "scores" / store.record.cells[0].key, ignore_errors=True)
         with pytest.raises(SystemExit) as ended:
-            _finish(RunStore.open(folder), "psnr", (), page=False)
+            _finish(RunStore.open(folder), Shown("psnr"))
         assert ended.value.code == code
 
 

@@ -142,7 +142,7 @@ def test_every_number_of_the_leaderboards_is_the_mean_of_the_stored_scores(store
 
 def test_whatever_is_shown_has_a_value_to_sort_by(parsed: Page) -> None:
     shown = {head[0] for table in leaderboards(parsed) for head in table[0]}
-    assert {"#", "PSNR dB", "95 % interval dB", "p50 ms", "p50 normalised", "images/s", "threads", "sigma"} <= shown
+    assert {"#", "PSNR dB", "95 % dB", "latency ms", "p50 normalised", "images/s", "threads", "sigma"} <= shown
     sortable = [table for table in parsed.tables if all(value is not None for row in table[1:] for _, value in row)]
     # Leaderboard, mismatch, causes and groups of each noise; the summary and the speed.
     assert len(sortable) == 2 * 4 + 2
