@@ -50,15 +50,6 @@ def make_record(
         data=DataRecord(
             "fer2013", "PublicTest", images, "48x48", "0123456789abcdef", source="5050505050505050", fitted="Training"
         ),
-        environment={
-            "cpu": "Example CPU",
-            "cores": 2,
-            "memory_gb": 24.0,
-            "system": "Linux",
-            "python": "3.11.7",
-            "versions": {"numpy": "2.4.6"},
-            "load": 0.1,
-        },
         jobs=2,
     )
     rows = [

@@ -11,6 +11,7 @@ from benchbox.records.run import (
     Cell,
     DataRecord,
     DenoiserRecord,
+    Environment,
     MetricRecord,
     NoiseRecord,
     PluginSpec,
@@ -23,6 +24,8 @@ from benchbox.store import FORMAT
 
 CARD = TrainingCard("fer2013", "Training", "fedcba9876543210", 1000, "gaussian:0.1", 0, 20.0, "benchbox train unet")
 BUILT_IN = Provider("built in", "benchbox.builtin", "benchbox-denoise", "0.1.0")
+
+ENVIRONMENT = Environment("Example CPU", 2, 24.0, "Linux", "3.11.7", {"numpy": "2.4.6"}, 0.1)
 
 
 def metric(spec: str, unit: str = "", digits: int | None = None, *, higher: bool = True) -> MetricRecord:
@@ -58,7 +61,7 @@ def make_record(
             for label in denoisers
         ),
         cells=tuple(Cell(digest([label, noise]), label, noise) for label in denoisers for noise in noises),
-        environment={"cpu": "Example CPU", "cores": 2},
+        environment=ENVIRONMENT,
     )
     return changed(record, **changes)
 

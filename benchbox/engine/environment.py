@@ -16,7 +16,7 @@ import numpy as np
 
 from benchbox.api.threads import cgroup_memory, thread_environment, usable_cores
 from benchbox.api.version import DISTRIBUTION, __version__
-from benchbox.records.run import Calibration, decode
+from benchbox.records.run import Calibration, Environment, decode
 from benchbox.system.program import Child, ChildDied, ChildHangs, parent_connection
 
 _PACKAGES = (
@@ -37,23 +37,19 @@ SAMPLES = 101
 _WARM_UPS = 10
 
 
-def environment() -> dict[str, Any]:
-    """Describe this machine and its software.
-
-    ``cores`` and ``memory_gb`` are those that this process may use; ``load`` is the average number of runnable
-    processes in the last minute, before the run.
-    """
+def environment() -> Environment:
+    """Describe this machine and its software."""
     import psutil
 
-    return {
-        "cpu": _cpu(),
-        "cores": usable_cores(),
-        "memory_gb": round((cgroup_memory() or psutil.virtual_memory().total) / 2**30, 1),
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "python": platform.python_version(),
-        "versions": {DISTRIBUTION: __version__} | {name: version for name in _PACKAGES if (version := _version(name))},
-        "load": round(psutil.getloadavg()[0], 2),
-    }
+    return Environment(
+        cpu=_cpu(),
+        cores=usable_cores(),
+        memory_gb=round((cgroup_memory() or psutil.virtual_memory().total) / 2**30, 1),
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        python=platform.python_version(),
+        versions={DISTRIBUTION: __version__} | {name: version for name in _PACKAGES if (version := _version(name))},
+        load=round(psutil.getloadavg()[0], 2),
+    )
 
 
 def _cpu() -> str:

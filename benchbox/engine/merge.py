@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError
-from benchbox.records.run import Cell, DenoiserRecord, NoiseRecord, Outcome, RunRecord
+from benchbox.records.run import Cell, DenoiserRecord, Environment, NoiseRecord, Outcome, RunRecord
 from benchbox.store import IMAGE, RunStore, new_run_id, noise_key
 
 Previews = tuple[dict[str, NDArray[Any]], dict[str, list[NDArray[np.float32]]]]
@@ -105,6 +105,7 @@ def _list_of_metrics(record: RunRecord) -> str:
     return ", ".join(sorted(metric.spec for metric in record.metrics))
 
 
+T = TypeVar("T")
 L = TypeVar("L", DenoiserRecord, NoiseRecord)
 
 
@@ -229,9 +230,9 @@ def _completed(outcome: Outcome | None) -> bool:
 
 def _timing_of(store: RunStore) -> tuple[object, ...]:
     """Everything that latencies depend on besides the denoiser."""
-    record, environment = store.record, store.record.environment
+    record = store.record
     return (
-        *(environment.get(key) for key in ("cpu", "cores")),
+        record.environment.machine,
         record.options.timing,
         record.options.batch,
         _timed_task(store),
@@ -247,24 +248,20 @@ def _timed_task(store: RunStore) -> tuple[object, ...]:
     )
 
 
-def _environment(stores: Sequence[RunStore]) -> dict[str, Any]:
+def _environment(stores: Sequence[RunStore]) -> Environment:
     """Common environment of all runs; values that differ are joined by slashes."""
-    environments = [store.record.environment for store in stores]
-    keys = dict.fromkeys(key for environment in environments for key in environment)
-    merged: dict[str, Any] = {}
-    for key in keys:
-        values = [environment.get(key) for environment in environments]
-        if all(value == values[0] for value in values):
-            merged[key] = values[0]
-        elif key == "versions":
-            packages = dict.fromkeys(name for versions in values for name in versions or {})
-            merged[key] = {name: _joined([(versions or {}).get(name) for versions in values]) for name in packages}
-        elif key == "load":
-            merged[key] = max(value for value in values if value is not None)
-        else:
-            merged[key] = _joined(values)
-    return merged
+    all_of = [store.record.environment for store in stores]
+    packages = dict.fromkeys(name for one in all_of for name in one.versions)
+    return Environment(
+        cpu=_joined([one.cpu for one in all_of]),
+        cores=_joined([one.cores for one in all_of]),
+        memory_gb=_joined([one.memory_gb for one in all_of]),
+        system=_joined([one.system for one in all_of]),
+        python=_joined([one.python for one in all_of]),
+        versions={name: _joined([one.versions[name] for one in all_of if name in one.versions]) for name in packages},
+        load=max(one.load for one in all_of),
+    )
 
 
-def _joined(values: Sequence[Any]) -> str:
-    return " / ".join(dict.fromkeys(str(value) for value in values if value is not None))
+def _joined(values: Sequence[T]) -> T | str:
+    return values[0] if len(set(values)) == 1 else " / ".join(dict.fromkeys(map(str, values)))

@@ -76,7 +76,7 @@ def _machine() -> list[Any]:
         for pattern in ("*.dist-info", "*.egg-info")
         for folder in (Path(entry).glob(pattern) if entry else ())
     }
-    return [platform.python_version(), platform.machine(), environment()["cpu"], sorted(packages)]
+    return [platform.python_version(), platform.machine(), environment().cpu, sorted(packages)]
 
 
 def reuse_cells(store: RunStore, results: Path) -> dict[str, RunStore]:
@@ -170,10 +170,10 @@ def _copy_timings(store: RunStore, sources: Mapping[str, RunStore]) -> None:
 def _is_timed_alike(store: RunStore, source: RunStore) -> bool:
     mine, other = store.record, source.record
     return all(getattr(mine.options, name) == getattr(other.options, name) for name in _SAME_TIMING) and all(
-        mine.environment.get(name) == other.environment.get(name) for name in _SAME_MACHINE
+        getattr(mine.environment, name) == getattr(other.environment, name) for name in _SAME_MACHINE
     )
 
 
 def _was_idle(source: RunStore) -> bool:
-    load, cores = (source.record.environment.get(name) for name in ("load", "cores"))
-    return isinstance(load, int | float) and isinstance(cores, int) and load <= MOST_LOAD * cores
+    load, cores = source.record.environment.load, source.record.environment.cores
+    return isinstance(cores, int) and load <= MOST_LOAD * cores

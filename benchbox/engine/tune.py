@@ -236,7 +236,7 @@ def tune(config: TuneConfig, on_event: Callable[[Event], None]) -> TuneResult:
         candidates=len(candidates),
         run=record.run_id,
         command=config.command,
-        versions={DISTRIBUTION: record.environment["versions"][DISTRIBUTION]}
+        versions={DISTRIBUTION: record.environment.versions[DISTRIBUTION]}
         | ({provider.distribution: provider.version} if provider.distribution else {}),
     )
     notes = record.data.notes

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from benchbox.api.errors import BenchboxError
 from benchbox.api.threads import cgroup_memory, usable_cores
@@ -39,11 +41,11 @@ class Protocol:
         Noise draws per image.
     """
 
-    seed: int = 0
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
     clip: bool = False
     quantize: bool = False
     sigma: SigmaPolicy = "given"
-    repeats: int = 1
+    repeats: Annotated[int, msgspec.Meta(ge=1)] = 1
 
     @property
     def label(self) -> str:
@@ -234,7 +236,9 @@ class RunOptions:
             most=100,
         ),
     )
-    repeats: int = field(default=1, metadata=_shown("--repeats", NOISE, "Noise draws per image.", metavar="N", least=1))
+    repeats: int = field(
+        default=1, metadata=_shown("--repeats", NOISE, "Noise draws per image.", metavar="N", least=1, most=1000)
+    )
     jobs: int | None = field(
         default=None,
         metadata=_shown(
@@ -365,8 +369,6 @@ class RunOptions:
         BenchboxError
             Names the option.
         """
-        import msgspec
-
         try:
             msgspec.convert(asdict(self), RunOptions, strict=True)
         except msgspec.ValidationError as error:

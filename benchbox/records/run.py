@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -16,19 +17,31 @@ from benchbox.records.options import DataRequest, Protocol, RunOptions, SigmaPol
 
 Status = Literal["ok", "failed", "timeout", "died", "out of memory", "contract", "skipped"]
 Knowledge = Literal["given", "estimated", "blind"]
+
+# What a record may hold is checked where it is read, so that a damaged file is an error that names its place.
+Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+Positive = Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0, lt=2.0**53)]
+Milliseconds = Annotated[float, msgspec.Meta(gt=0, lt=2.0**53)]
+Named = Annotated[str, msgspec.Meta(min_length=1)]
+Key = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{16}\Z")]
 T = TypeVar("T")
 __all__ = [
     "Calibration",
     "Cell",
+    "Count",
     "DataRecord",
     "DataRequest",
     "DenoiserRecord",
+    "Environment",
     "Failure",
     "Knowledge",
     "MetricRecord",
+    "Named",
     "NoiseRecord",
     "Outcome",
     "PluginSpec",
+    "Positive",
     "Protocol",
     "Provider",
     "RunOptions",
@@ -58,9 +71,9 @@ class Outcome:
     reason: str = ""
     knew: Knowledge | Literal[""] = ""  # empty if the denoiser was never called
     card: TrainingCard | None = None  # None if the denoiser was not trained
-    images: int = 0  # images scored
+    images: Count = 0  # images scored
     # scored images with a duplicate in its training split; None if unknown
-    overlap: int | None = None
+    overlap: Count | None = None
     reused: str = ""  # id of the run that computed it; empty for this one
 
     @property
@@ -73,10 +86,10 @@ class Outcome:
 class Calibration:
     """Times of a fixed workload in a fresh process, with the thread settings of the timing pass."""
 
-    threads: int  # threads it was allowed
-    # milliseconds of a compiled 3x3 stencil and of a product of two float32 matrices: all samples
-    stencil_ms: list[float]
-    product_ms: list[float]
+    threads: Positive  # threads it was allowed
+    # a compiled 3x3 stencil, and a product of two float32 matrices: all samples
+    stencil_ms: Annotated[list[Milliseconds], msgspec.Meta(min_length=1)]
+    product_ms: Annotated[list[Milliseconds], msgspec.Meta(min_length=1)]
 
     @property
     def time_ms(self) -> float:
@@ -90,17 +103,17 @@ class Timing:
 
     status: Status
     reason: str = ""
-    shape: tuple[int, int] = (0, 0)  # height and width of the timed images
+    shape: tuple[Count, Count] = (0, 0)  # height and width of the timed images
     noise: str = ""  # canonical noise of the timed images
-    threads: int = 1  # threads it was allowed
-    batch: int = 1  # images per call when measuring throughput
+    threads: Positive = 1  # threads it was allowed
+    batch: Positive = 1  # images per call when measuring throughput
     # parts of the cold start: importing the plugin and constructing the denoiser, `setup`, first call
-    import_s: float = 0.0
-    setup_s: float = 0.0
-    first_s: float = 0.0
-    peak_mb: float = 0.0  # peak resident memory beyond that of the bare process, in MiB
-    threads_used: int = 1  # threads alive after timing, beyond those of the bare process, plus one
-    samples_ms: dict[int, list[float]] = field(default_factory=dict)  # all samples per call, by batch size
+    import_s: NotNegative = 0.0
+    setup_s: NotNegative = 0.0
+    first_s: NotNegative = 0.0
+    peak_mb: NotNegative = 0.0  # peak resident memory beyond that of the bare process, in MiB
+    threads_used: Positive = 1  # threads alive after timing, beyond those of the bare process, plus one
+    samples_ms: dict[Positive, list[Milliseconds]] = field(default_factory=dict)  # all samples per call, by batch size
     calibration: Calibration | None = None  # before denoisers were timed; None if it failed
     reused: str = ""  # id of the run that measured it; empty for this one
 
@@ -113,9 +126,28 @@ class Timing:
 def decode(kind: type[T], values: Any) -> T:
     """Make a record from JSON values.
 
-    Every field must have exactly its type. Otherwise `ValueError` names its path, such as ``$.cells[3].skipped``.
+    Every field must be known, have exactly its type, and lie in its range. Otherwise `ValueError` names its path, such
+    as ``$.cells[3].skipped``.
     """
-    return msgspec.convert(values, kind, strict=True, str_keys=True)
+    record = msgspec.convert(values, kind, strict=True, str_keys=True)
+    if unknown := _unknown(values, msgspec.to_builtins(record, str_keys=True)):
+        raise ValueError(f"Object contains unknown field - at `${unknown}`")
+    return record
+
+
+def _unknown(values: Any, known: Any) -> str:
+    """Path of the first field that a record does not have; empty if it has all."""
+    if isinstance(values, dict):
+        for key, value in values.items():
+            if str(key) not in known:
+                return f".{key}"
+            if inner := _unknown(value, known[str(key)]):
+                return f".{key}{inner}"
+    elif isinstance(values, list | tuple):
+        for place, (value, decoded) in enumerate(zip(values, known, strict=True)):
+            if inner := _unknown(value, decoded):
+                return f"[{place}]{inner}"
+    return ""
 
 
 def digest(value: Any) -> str:
@@ -130,13 +162,13 @@ class DataRecord:
 
     dataset: str
     split: str
-    images: int  # number of images scored
+    images: Positive  # number of images scored
     sizes: str  # ``'48x48'``, or the range of sizes, height x width
     fingerprint: str
     notes: tuple[str, ...] = ()
     source: str = ""  # fingerprint of all images, before `--limit` or left-out duplicates
-    source_images: int = 0  # number of these images
-    left_out: int = 0  # how many of them were left out because a denoiser may have seen them in training
+    source_images: Count = 0  # number of these images
+    left_out: Count = 0  # how many of them were left out because a denoiser may have seen them in training
     label_names: dict[str, tuple[str, ...]] = field(default_factory=dict)  # names of label values
     caveat: str = ""  # what readers of results on this data set must know
     # the data set's splits for training, validation and the final comparison; empty if it has none
@@ -173,7 +205,7 @@ class PluginSpec:
     """What to load from which plugin, with its options, sufficient to make it again in another process."""
 
     provider: Provider
-    spec: str  # canonical specification
+    spec: Named  # canonical specification
     # digest of the files that it depends on besides its code; empty if there are none
     content: str = field(default="", kw_only=True)
 
@@ -187,8 +219,8 @@ class PluginSpec:
 class NoiseRecord:
     """A noise of a run."""
 
-    label: str  # as typed; shown everywhere
-    parts: tuple[PluginSpec, ...]  # applied from left to right
+    label: Named  # as typed; shown everywhere
+    parts: Annotated[tuple[PluginSpec, ...], msgspec.Meta(min_length=1)]  # applied from left to right
     level_title: str = ""  # what its level means, such as 'peak photons'
     white: bool = False  # zero mean and independent between pixels, in all its parts
 
@@ -202,11 +234,11 @@ class NoiseRecord:
 class MetricRecord:
     """A metric, with everything a report needs, because its plugin may not be installed."""
 
-    label: str  # as typed
+    label: Named  # as typed
     plugin: PluginSpec
     title: str  # heading of its column
     unit: str
-    digits: int | None  # decimals shown; None for three significant digits
+    digits: Annotated[int, msgspec.Meta(ge=0, le=15)] | None  # decimals shown; None for three significant digits
     higher_is_better: bool
     shown: bool  # whether narrow tables keep its column
     summary: str
@@ -221,11 +253,11 @@ class MetricRecord:
 class DenoiserRecord:
     """A row of the results, before it has scores."""
 
-    label: str  # as typed; shown everywhere
+    label: Named  # as typed; shown everywhere
     plugin: PluginSpec
     summary: str
     sigma_use: SigmaUse  # capability: ``required``, ``optional`` or ``unused``
-    min_size: int
+    min_size: Count
     deterministic: bool
     tuned_on: str
     options: dict[str, str] = field(default_factory=dict)  # every option with its value
@@ -242,13 +274,31 @@ class DenoiserRecord:
 class Cell:
     """One denoiser on one noise, the unit that has a status."""
 
-    key: str  # digest of denoiser, version, noise, data, protocol and metrics, in any order
+    key: Key  # digest of denoiser, version, noise, data, protocol and metrics, in any order
     # canonical specifications
     denoiser: str
     noise: str
     skipped: str = ""  # why it is not run; empty if it is
-    sigma_factor: float = 1.0  # factor on the given noise level
+    sigma_factor: Annotated[float, msgspec.Meta(gt=0, lt=100)] = 1.0  # factor on the given noise level
     code: str = ""  # digest of the code and machine that compute it; empty if it must be computed in every run
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The machine and software of a run; values that differ between merged runs are texts, joined by slashes."""
+
+    cpu: str
+    cores: Positive | str  # that the run may use
+    memory_gb: NotNegative | str  # that the run may use, in GiB
+    system: str
+    python: str
+    versions: dict[str, str]  # of the packages that scores and latencies depend on
+    load: NotNegative  # mean number of runnable processes in the minute before the run
+
+    @property
+    def machine(self) -> tuple[str, int | str]:
+        """What latencies depend on."""
+        return self.cpu, self.cores
 
 
 @dataclass(frozen=True)
@@ -261,11 +311,30 @@ class RunRecord:
     command: str  # as typed; `benchbox.run(...)` from Python
     options: RunOptions  # with data set, path and split as detected
     data: DataRecord
-    noises: tuple[NoiseRecord, ...]
-    metrics: tuple[MetricRecord, ...]
-    denoisers: tuple[DenoiserRecord, ...]
-    cells: tuple[Cell, ...]
-    environment: dict[str, Any]  # processor, cores, memory, threads, versions
+    noises: Annotated[tuple[NoiseRecord, ...], msgspec.Meta(min_length=1)]
+    metrics: Annotated[tuple[MetricRecord, ...], msgspec.Meta(min_length=1)]
+    denoisers: Annotated[tuple[DenoiserRecord, ...], msgspec.Meta(min_length=1)]
+    cells: Annotated[tuple[Cell, ...], msgspec.Meta(min_length=1)]
+    environment: Environment
+
+    def check(self) -> None:
+        """Reject what no single field shows: names that are not unique, and cells without a denoiser or a noise.
+
+        Raises
+        ------
+        ValueError
+            Names the path of the field.
+        """
+        for name in ("noises", "metrics", "denoisers"):
+            for what in ("label", "spec"):
+                _require_unique(name, [getattr(item, what) for item in getattr(self, name)])
+        _require_unique("cells", [cell.key for cell in self.cells])
+        _require_unique("cells", [(cell.denoiser, cell.noise, cell.sigma_factor) for cell in self.cells])
+        for what, known in (("denoiser", self.denoisers), ("noise", self.noises)):
+            specs = {item.spec for item in known}
+            for place, cell in enumerate(self.cells):
+                if getattr(cell, what) not in specs:
+                    raise ValueError(f"{getattr(cell, what)!r} is no {what} of the run - at `$.cells[{place}].{what}`")
 
     @property
     def request(self) -> DataRequest:
@@ -294,3 +363,9 @@ class RunRecord:
         """Readable name of a cell."""
         wrong = "" if cell.sigma_factor == 1 else f" given {cell.sigma_factor:g} sigma"
         return f"{self.denoiser_label(cell.denoiser)} @ {self.noise_label(cell.noise)}{wrong}"
+
+
+def _require_unique(name: str, values: Sequence[object]) -> None:
+    if len(set(values)) < len(values):
+        place = next(place for place, value in enumerate(values) if value in values[:place])
+        raise ValueError(f"{values[place]!r} occurs twice - at `$.{name}[{place}]`")

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+import msgspec
 
 from benchbox.api.errors import BenchboxError
-from benchbox.records.run import Protocol, decode
+from benchbox.records.run import Count, Named, Positive, Protocol, decode
 from benchbox.records.specs import Spec
 
 _MARK = "@"
@@ -17,20 +20,21 @@ _MARK = "@"
 class TunedOptions:
     """Best options found by a search."""
 
-    denoiser: str  # name of the denoiser
+    denoiser: Named  # name of the denoiser
     options: dict[str, str]  # as a user writes them; empty if the defaults were best
     # images that the options were fitted to
     dataset: str
     split: str
-    images: int  # number of images
+    images: Positive  # number of images
     fingerprint: str  # of the images, see `ImageSet`
-    noises: tuple[str, ...]  # canonical specifications; the score is the mean over them
+    # canonical specifications; the score is the mean over them
+    noises: Annotated[tuple[Named, ...], msgspec.Meta(min_length=1)]
     protocol: Protocol
     metric: str  # canonical specification of the optimised metric
     score: float | None  # mean of the metric with these options; None if no image has a value
     # with the initial options, on the same images; None if no image has a value
     start_score: float | None
-    candidates: int  # number of combinations tried
+    candidates: Count  # number of combinations tried
     run: str  # id of the run with the scores of the last round
     command: str = ""  # as typed; `benchbox.run(...)` from Python
     versions: dict[str, str] = field(default_factory=dict)  # versions of benchbox and of the plugin

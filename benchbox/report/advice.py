@@ -43,8 +43,8 @@ def advise(record: RunRecord, blocks: Sequence[Unranked], timings: Mapping[str, 
 
 
 def _load(record: RunRecord) -> Iterator[Advice]:
-    load, cores = record.environment.get("load"), record.environment.get("cores")
-    if record.options.timing and isinstance(load, int | float) and isinstance(cores, int) and load > BUSY_SHARE * cores:
+    load, cores = record.environment.load, record.environment.cores
+    if record.options.timing and isinstance(cores, int) and load > BUSY_SHARE * cores:
         yield Advice(
             f"{load:g} processes were running on {cores} cores before the run",
             "Other programs shared the processor, so latencies are longer and less stable",

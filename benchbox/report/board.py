@@ -201,7 +201,7 @@ class Header:
     seed: int
     machine: str
     versions: dict[str, str]
-    load: float | None
+    load: float
     timing: str
 
 

@@ -358,7 +358,7 @@ def _machines_caveat(first: RunStore, second: RunStore) -> str:
     for store in (first, second):
         if not store.record.options.timing:
             return f"run {store.record.run_id} has latencies from different machines"
-    machines = [tuple(store.record.environment.get(key) for key in ("cpu", "cores")) for store in (first, second)]
+    machines = [store.record.environment.machine for store in (first, second)]
     if machines[0] == machines[1]:
         return ""
     return "the machines differ: " + " and ".join(f"{cpu}, {cores} cores" for cpu, cores in machines)

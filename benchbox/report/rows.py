@@ -165,15 +165,6 @@ def normalised_latency(timing: Timing | None) -> float | None:
 def make_header(record: RunRecord, timings: Mapping[str, Timing]) -> Header:
     """Facts about the whole run."""
     environment = record.environment
-    parts = (
-        str(environment.get("cpu", "")),
-        f"{environment['cores']} cores" if "cores" in environment else "",
-        f"{environment['memory_gb']} GiB" if "memory_gb" in environment else "",
-        str(environment.get("system", "")),
-    )
-    versions = {"python": str(environment["python"])} if "python" in environment else {}
-    versions |= {str(name): str(version) for name, version in environment.get("versions", {}).items()}
-    load = environment.get("load")
     return Header(
         run_id=record.run_id,
         created=record.created,
@@ -189,9 +180,9 @@ def make_header(record: RunRecord, timings: Mapping[str, Timing]) -> Header:
         notes=(*record.data.notes, *_level_notes(record)),
         protocol=record.protocol.label,
         seed=record.protocol.seed,
-        machine=", ".join(part for part in parts if part),
-        versions=versions,
-        load=float(load) if isinstance(load, int | float) else None,
+        machine=f"{environment.cpu}, {environment.cores} cores, {environment.memory_gb} GiB, {environment.system}",
+        versions={"python": environment.python} | environment.versions,
+        load=environment.load,
         timing=_timing_words(record, timings),
     )
 

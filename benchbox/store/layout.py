@@ -26,7 +26,6 @@ OURS = re.compile(
 )
 ASIDE = "set-aside"
 FOLDERS = re.compile(rf"logs|outcomes|timing|previews|ceiling|scores(?:/[0-9a-f]{{16}})?|{ASIDE}")
-KEY = re.compile(r"[0-9a-f]{16}")
 SHARD = re.compile(r"([0-9]{8})-([0-9]{8})\.parquet")
 _NOT_A_NAME = re.compile(r"[^a-z0-9_-]")
 _LONGEST = 64

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from msgspec import to_builtins
 from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError
@@ -18,7 +19,6 @@ from benchbox.records.run import Outcome, RunRecord, Timing, decode
 from benchbox.store.layout import (
     FORMAT,
     IMAGE,
-    KEY,
     PICTURES,
     SHARD,
     Columns,
@@ -43,6 +43,13 @@ class RunStore:
     @classmethod
     def create(cls, results: Path, record: RunRecord, images: Columns) -> RunStore:
         """Create the folder of a new run; `images` has the columns id, height, width and labels, of shape (N,)."""
+        try:
+            _checked(to_builtins(record))
+        except ValueError as error:
+            raise BenchboxError(
+                f"the record of the run would not be readable: {error}",
+                hint="correct what a plugin says of itself",
+            ) from error
         folder = results / record.run_id
         with explain_errors(folder):
             folder.mkdir(parents=True)
@@ -64,21 +71,7 @@ class RunStore:
                 hint="read it with the version of benchbox that wrote it",
             )
         try:
-            record = decode(RunRecord, values)
-            # Keys and specifications become file names, so they are checked before anything is opened by them.
-            if invalid := [cell.key for cell in record.cells if not KEY.fullmatch(cell.key)]:
-                raise ValueError(f"{invalid[0]!r} is not a valid cell key")
-            denoisers = {denoiser.spec for denoiser in record.denoisers}
-            noises = {noise.spec for noise in record.noises}
-            for cell in record.cells:
-                if cell.denoiser not in denoisers or cell.noise not in noises:
-                    raise ValueError(f"the denoiser or the noise of cell {record.cell_label(cell)} is missing")
-            for named in (record.denoisers, record.noises, record.metrics):
-                _require_unique([item.label for item in named])
-                _require_unique([item.spec for item in named])
-            if not record.metrics:
-                raise ValueError("the list of metrics is empty")
-            return cls(folder, record)
+            return cls(folder, _checked(values))
         except ValueError as error:
             raise BenchboxError(f"{folder / 'run.json'}: {error}", hint="the file is damaged; run again") from error
 
@@ -196,6 +189,8 @@ class RunStore:
             if not file.is_file():
                 continue
             values = read_json(file)
+            if values.pop("denoiser", "") != denoiser.spec:
+                raise damaged_file(file, f"it is not of {denoiser.spec} - at `$.denoiser`")
             values["samples_ms"] = {}
             if file.with_suffix(".parquet").is_file():
                 table = read_table(file.with_suffix(".parquet"), {"batch": "iu", "latency_ms": "f"})
@@ -204,9 +199,6 @@ class RunStore:
                 for batch in np.unique(table["batch"]):
                     values["samples_ms"][int(batch)] = table["latency_ms"][table["batch"] == batch].tolist()
             timing = self._record(Timing, file, values)
-            samples = (timing.calibration.stencil_ms, timing.calibration.product_ms) if timing.calibration else ()
-            if not all(times and min(times) > 0 for times in samples):
-                raise damaged_file(file, "the calibration is not a list of positive numbers")
             if timing.status == "ok" and not {1, timing.batch} <= timing.samples_ms.keys():
                 raise damaged_file(file, "its samples are missing")
             timings[denoiser.spec] = timing
@@ -301,6 +293,12 @@ class RunStore:
         write_whole(self.folder / name, content)
 
 
-def _require_unique(words: Sequence[str]) -> None:
-    if len(set(words)) < len(words):
-        raise ValueError(f"{next(word for word in words if words.count(word) > 1)!r} appears in it twice")
+def _checked(values: dict[str, Any]) -> RunRecord:
+    """Decode and check a record; raises `ValueError` that names the path of a wrong field."""
+    record = decode(RunRecord, values)
+    record.check()
+    try:
+        record.options.check()
+    except BenchboxError as error:
+        raise ValueError(f"{error.message} - at `$.options`") from error
+    return record

@@ -129,7 +129,7 @@ def damaged_file(path: Path, what: str) -> BenchboxError:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; raises `BenchboxError` if the file is missing, too large or something else."""
     try:
-        values = json.loads(read_bounded(path, _MOST_JSON).decode("utf-8"))
+        values = json.loads(read_bounded(path, _MOST_JSON).decode("utf-8"), parse_constant=_refuse_constant)
     except UnboundedFile as error:
         raise BenchboxError(f"{path}: {error.strerror}", hint="remove it: benchbox did not write it") from error
     except OSError as error:
@@ -139,3 +139,7 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise BenchboxError(f"{path} is not a JSON object", hint="the file is damaged; run again")
     return values
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -137,6 +138,6 @@ class BenchmarkDenoiser:
         )
         if self._benchmark.stats:  # None when benchmarks are disabled
             median_s = self._benchmark.stats.stats.median
-            machine = environment() | {"threads": threads()}
+            machine = asdict(environment()) | {"threads": threads()}
             self._benchmark.extra_info |= {"images_per_s": round(batch / median_s, 1), "environment": machine}
         return denoised

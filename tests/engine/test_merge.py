@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from made_records import BUILT_IN, MSE, PSNR, changed, make_record
+from made_records import BUILT_IN, ENVIRONMENT, MSE, PSNR, changed, make_record
 from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError
@@ -28,7 +28,7 @@ IMAGES = 30
 def make_run(
     folder: Path, number: int, gains: dict[str, float], noises: tuple[str, ...] = NOISES, **changes: Any
 ) -> RunStore:
-    environment = {"cpu": "Example CPU", "cores": 2, "load": 0.1 * number, "versions": {"numpy": f"2.{number}"}}
+    environment = replace(ENVIRONMENT, load=0.1 * number, versions={"numpy": f"2.{number}"})
     record = make_record(
         gains, noises, images=IMAGES, run_id=f"2026010{number}-030405-000abcd", environment=environment
     )
@@ -177,7 +177,9 @@ def test_what_does_not_compare_is_refused(tmp_path: Path, changes: dict[str, Any
         merge_runs(stores, tmp_path, "")
 
 
-@pytest.mark.parametrize("changes", [{"environment": {"cpu": "Other", "cores": 2}}, {"batch": 8}, {"timing": False}])
+@pytest.mark.parametrize(
+    "changes", [{"environment": replace(ENVIRONMENT, cpu="Other")}, {"batch": 8}, {"timing": False}]
+)
 def test_latencies_that_do_not_compare_are_left_out(tmp_path: Path, changes: dict[str, Any]) -> None:
     stores = [make_run(tmp_path, 1, {"median": 4.0}), make_run(tmp_path, 2, {"wiener": 4.0}, **changes)]
     board = build_leaderboard(merge_runs(stores, tmp_path, ""))
@@ -188,8 +190,8 @@ def test_latencies_that_do_not_compare_are_left_out(tmp_path: Path, changes: dic
 @pytest.mark.parametrize(
     ("changes", "kept"),
     [
-        ({"environment": {"cpu": "Other", "cores": 8}}, True),
-        ({"environment": {"cpu": "Other", "cores": 8}, "threads": 4}, False),
+        ({"environment": replace(ENVIRONMENT, cpu="Other", cores=8)}, True),
+        ({"environment": replace(ENVIRONMENT, cpu="Other", cores=8), "threads": 4}, False),
         ({}, True),
     ],
 )

@@ -45,7 +45,7 @@ def test_the_first_command_of_a_newcomer(benchbox: Command, tmp_path: Path) -> N
         assert timing.cold_start_s > 0
     assert [path.name for path in tmp_path.iterdir()] == ["results"]  # nothing else is left behind
     page = (store.folder / "leaderboard.md").read_text()
-    for fact in ("sample", "142", "gaussian:0.1", "unclipped", "seed", str(store.record.environment["cpu"]), "numpy"):
+    for fact in ("sample", "142", "gaussian:0.1", "unclipped", "seed", str(store.record.environment.cpu), "numpy"):
         assert fact in page
 
 

@@ -24,7 +24,7 @@ from benchbox.store import RunStore, find_run
 Command = Callable[..., CompletedProcess[str]]
 
 NAMES = [field.name for field in fields(RunOptions)]
-ONLY_SHOWN = {"gates", "sort", "page", "resume"}
+ONLY_SHOWN = {"form", "gates", "output", "page", "print_run_id", "quiet", "resume", "sort", "verbose"}
 """Options of the command that change what is shown of a run, not the run."""
 OTHERS: dict[str, Any] = {
     "denoisers": ("identity", "median:size=5"),

@@ -187,9 +187,9 @@ def test_clipped_noise_is_not_held_to_its_formula(tmp_path: Path) -> None:
 
 def test_a_busy_machine_is_reported(tmp_path: Path) -> None:
     record = make_record()
-    store = make_run(tmp_path / "busy", replace(record, environment=record.environment | {"load": 2.4}))
+    store = make_run(tmp_path / "busy", replace(record, environment=replace(record.environment, load=2.4)))
     assert advised(store) == "2.4 processes were running on 2 cores before the run"
-    store = make_run(tmp_path / "free", replace(record, environment=record.environment | {"load": 1.8}))
+    store = make_run(tmp_path / "free", replace(record, environment=replace(record.environment, load=1.8)))
     assert advised(store) == ""
 
 

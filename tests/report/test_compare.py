@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from made_records import MSE, PSNR, changed, make_record
+from made_records import ENVIRONMENT, MSE, PSNR, changed, make_record
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -288,10 +288,10 @@ def test_a_row_that_is_new_fails_no_gate(tmp_path: Path) -> None:
     ("changes", "reason"),
     [
         (
-            {"environment": {"cpu": "Another CPU", "cores": 2}},
+            {"environment": replace(ENVIRONMENT, cpu="Another CPU")},
             "the machines differ: Example CPU, 2 cores and Another CPU, 2 cores",
         ),
-        ({"environment": {"cpu": "Example CPU", "cores": 4}}, "the machines differ"),
+        ({"environment": replace(ENVIRONMENT, cores=4)}, "the machines differ"),
     ],
 )
 def test_latencies_of_two_machines_are_not_compared(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
@@ -304,7 +304,7 @@ def test_latencies_of_two_machines_are_not_compared(tmp_path: Path, changes: dic
     assert parse_gate("psnr < 0", comparison).figure == "psnr"
 
 
-ANOTHER = {"cpu": "Another CPU", "cores": 2}
+ANOTHER = replace(ENVIRONMENT, cpu="Another CPU")
 
 
 @pytest.fixture

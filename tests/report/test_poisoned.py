@@ -17,7 +17,7 @@ from made_boards import METRICS, make_record, make_run, shown
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from benchbox.records.run import Outcome, RunRecord
+from benchbox.records.run import Environment, Outcome, RunRecord
 from benchbox.report import render
 from benchbox.report.board import Leaderboard
 from benchbox.report.build import build_leaderboard
@@ -57,7 +57,7 @@ def poisoned_record() -> RunRecord:
         denoisers=tuple(
             replace(row, summary=POISON, tuned_on=f"tuned{POISON}", notice=POISON) for row in record.denoisers
         ),
-        environment={"cpu": POISON, "cores": 2, "python": POISON, "versions": {f"numpy{POISON}": POISON}},
+        environment=Environment(POISON, 2, 24.0, POISON, POISON, {f"numpy{POISON}": POISON}, 0.1),
     )
 
 
