@@ -136,6 +136,8 @@ class Dataset(ABC):
         Splits used to fit, to validate in training, and for the final comparison; empty if the data have none for it.
     caveat : str
         A sentence that readers of results on this data set must know; empty if there is none.
+    named_by_path : bool
+        Whether results call the data after their folder or file, as for a folder of any pictures.
     label_names : mapping of str to tuple of str
         Meaning of each label value (``{'emotion': ('angry', ...)}``).
     """
@@ -148,6 +150,7 @@ class Dataset(ABC):
     validated: ClassVar[str] = ""
     tested: ClassVar[str] = ""
     caveat: ClassVar[str] = ""
+    named_by_path: ClassVar[bool] = False
     label_names: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def training_hashes(self) -> Path | None:

@@ -196,7 +196,7 @@ def _facts(kind: Dataset, images: ImageSet) -> dict[str, Any]:
 
     from benchbox.engine.data import describe_data
 
-    record = describe_data(images, type(kind))
+    record = describe_data(images, type(kind), None)
     labels = {}
     for label, values in images.labels.items():
         names = kind.label_names.get(label)

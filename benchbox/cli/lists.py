@@ -149,7 +149,7 @@ def runs(results: Path, form: str, output: Path | None) -> None:
         rows.append(
             {
                 "name": record.run_id,
-                "summary": f"{record.data.images} images of {record.data.dataset} {record.data.split}".rstrip(),
+                "summary": f"{record.data.images} images of {record.data.label} {record.data.split}".rstrip(),
                 "noises": ", ".join(noise.label for noise in record.noises),
                 "denoisers": ", ".join(denoiser.label for denoiser in record.denoisers),
                 "cells completed": f"{done} of {len(record.cells)}",

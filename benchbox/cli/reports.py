@@ -146,8 +146,8 @@ def show(run: str, noise: str, image: str, form: str, output: Path, sort: str, r
 
 
 @click.command("compare", cls=Command)
-@click.argument("before")
-@click.argument("after")
+@click.argument("before", default="")
+@click.argument("after", default="")
 @click.option("--metric", default="", metavar="METRIC", help="Metric to show.  [default: the first one of BEFORE]")
 @click.option(
     "--fail-if",
@@ -172,21 +172,33 @@ def compare(
 ) -> None:
     """Compare the runs BEFORE and AFTER, image by image.
 
+    AFTER is the newest run by default, and BEFORE the one before it. A row with a
+    name of its own, as in "mine=median:size=5", is compared with the row of that
+    name.
+
     With --fail-if, the exit code is 3 if a change exceeds its limit. A limit is in
     the unit of the figure or in %, for a metric or one of latency_p50, latency_p90,
     latency_p99, throughput, cold_start and peak_memory.
 
     \b
     Examples:
-      benchbox compare 20260131-1200 20260202-0900
+      benchbox compare
+      benchbox compare 20260131-1200 latest
       benchbox compare 20260131 20260202 --fail-if "psnr < -0.05 dB"
     """
+    from benchbox.api.errors import BenchboxError
     from benchbox.report.compare import compare_runs
     from benchbox.report.compare_export import TerminalComparison, render_comparison
     from benchbox.report.gates import check_gates, parse_gate
-    from benchbox.store import RunStore, find_run
+    from benchbox.store import RunStore, find_run, list_runs
 
-    stores = [RunStore.open(find_run(results, run)) for run in (before, after)]
+    names = (before, after)
+    if not before:
+        newest = list_runs(results)[-2:]
+        if len(newest) < 2:
+            raise BenchboxError(f"there are not two runs in {results} to compare", hint="name them, or run once more")
+        names = (str(newest[0]), str(newest[1]))
+    stores = [RunStore.open(find_run(results, run)) for run in names]
     comparison = compare_runs(stores[0], stores[1], metric=metric)
     breaches = check_gates([parse_gate(gate, comparison) for gate in gates], comparison)
     with printing_to(output):

@@ -107,8 +107,8 @@ def open_data(request: DataRequest, datasets: Mapping[str, Dataset]) -> ImageSet
     )
 
 
-def describe_data(images: ImageSet, kind: type[Dataset]) -> DataRecord:
-    """Describe the opened images for the record of a run."""
+def describe_data(images: ImageSet, kind: type[Dataset], path: Path | None) -> DataRecord:
+    """Describe the images opened from `path` for the record of a run."""
     sizes = np.unique(images.shapes, axis=0)
     first, last = (f"{height}x{width}" for height, width in (sizes[0], sizes[-1]))
     return DataRecord(
@@ -126,6 +126,7 @@ def describe_data(images: ImageSet, kind: type[Dataset]) -> DataRecord:
         fitted=kind.fitted,
         validated=kind.validated,
         tested=kind.tested,
+        folder=path.resolve().name if path and kind.named_by_path else "",
     )
 
 

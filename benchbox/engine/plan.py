@@ -18,7 +18,7 @@ from benchbox.engine.construction import construct, require_constructed
 from benchbox.engine.reuse import code_of
 from benchbox.records.options import RunOptions
 from benchbox.records.run import Cell, DenoiserRecord, MetricRecord, NoiseRecord, Protocol, digest
-from benchbox.records.specs import parse_spec
+from benchbox.records.specs import parse_spec, split_name
 from benchbox.records.tuned import TunedOptions, apply_tuned
 from benchbox.registry import TRIAL_S, Entry, Registry
 from benchbox.system.program import resident_mb
@@ -143,7 +143,8 @@ def plan_denoisers(texts: Sequence[str], registry: Registry, timeout_s: float = 
     if not texts:
         rows = {name: entry.cls.default_rows for name, entry in sorted(registry.denoisers.items())}
         texts = [row for name, own in rows.items() for row in ((name,) if own is None else own)]
-    tuned = [apply_tuned(parse_spec(text)) for text in texts]
+    named = [split_name(text) for text in texts]
+    tuned = [apply_tuned(parse_spec(text)) for _, text in named]
     entries = [registry.denoiser(spec) for spec, _ in tuned]
     telling = [entry for entry in entries if entry.values or entry.cls.files is not Denoiser.files]
     contents: dict[str, str] = {}
@@ -151,11 +152,16 @@ def plan_denoisers(texts: Sequence[str], registry: Registry, timeout_s: float = 
         if made.refused and entry.values:
             raise made.refused
         contents[entry.spec] = made.content
-    return _once(
+    records = _once(
         # The name of a file of tuned options says nothing about the row, but the options do.
-        _plan_denoiser(entry, entry.spec if source else text.strip(), contents.get(entry.spec, ""), source)
-        for text, (_, source), entry in zip(texts, tuned, entries, strict=True)
+        _plan_denoiser(entry, name or (entry.spec if source else text.strip()), contents.get(entry.spec, ""), source)
+        for (name, text), (_, source), entry in zip(named, tuned, entries, strict=True)
     )
+    labels = [record.label for record in records]
+    for record in records:
+        if labels.count(record.label) > 1:
+            raise BenchboxError(f"two rows are called '{record.label}'", hint="give one of them another name")
+    return records
 
 
 def plan_noises(texts: Sequence[str], registry: Registry, timeout_s: float = TRIAL_S) -> tuple[NoiseRecord, ...]:

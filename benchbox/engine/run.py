@@ -51,7 +51,7 @@ def execute(options: RunOptions, on_event: Callable[[Event], None], command: str
     plan = make_plan(options, registry, images)
     remember_trusted(registry, plan.denoisers)
     opened = replace(options.opened(_pin(options.request, images)), jobs=options.workers)
-    described = describe_data(images, registry.dataset(images.dataset).cls)
+    described = describe_data(images, registry.dataset(images.dataset).cls, Path(opened.data) if opened.data else None)
     record = RunRecord(
         format=FORMAT,
         run_id=new_run_id(),

@@ -175,6 +175,12 @@ class DataRecord:
     fitted: str = ""
     validated: str = ""
     tested: str = ""
+    folder: str = ""  # name of the folder or file, if results call the data after it
+
+    @property
+    def label(self) -> str:
+        """What results call the data."""
+        return self.folder or self.dataset
 
 
 @dataclass(frozen=True)
@@ -253,7 +259,7 @@ class MetricRecord:
 class DenoiserRecord:
     """A row of the results, before it has scores."""
 
-    label: Named  # as typed; shown everywhere
+    label: Named  # as typed, or the row's own name; shown everywhere
     plugin: PluginSpec
     summary: str
     sigma_use: SigmaUse  # capability: ``required``, ``optional`` or ``unused``
@@ -268,6 +274,11 @@ class DenoiserRecord:
     def spec(self) -> str:
         """Canonical specification: the identity of the row."""
         return self.plugin.spec
+
+    @property
+    def across_runs(self) -> str:
+        """What identifies the row in another run: its own name if it has one, else its canonical specification."""
+        return self.spec if self.label.partition(":")[0] == self.plugin.name else self.label
 
 
 @dataclass(frozen=True)

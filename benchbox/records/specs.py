@@ -77,6 +77,24 @@ def parse_spec(text: str) -> Spec:
     return Spec(head, value, tuple(options))
 
 
+def split_name(text: str) -> tuple[str, str]:
+    """Split the name of a row from its specification: ``'DnCNN (ours)=onnx:path=dncnn.onnx'``.
+
+    The name is what precedes the first ``=`` if no colon comes before that; it is empty if there is none.
+
+    Raises
+    ------
+    BenchboxError
+        The name is empty.
+    """
+    name, equals, rest = text.partition("=")
+    if not equals or ":" in name:
+        return "", text
+    if not name.strip():
+        raise BenchboxError(f"'{text}': the name before = is empty", hint='write "my name=median:size=5"')
+    return name.strip(), rest
+
+
 def parse_composition(text: str) -> tuple[Spec, ...]:
     """Read specifications joined by ``+``, applied from left to right.
 

@@ -148,9 +148,10 @@ def compare_runs(first: RunStore, second: RunStore, *, metric: str = "") -> RunC
     if metric not in metrics:
         raise BenchboxError(f"metric '{metric}' is not in both runs", hint=did_you_mean(metric, metrics))
     places = _common_images(first, second)
+    rows_of = [{row.spec: row.across_runs for row in store.record.denoisers} for store in (first, second)]
     cells = [
-        {(cell.noise, cell.denoiser): cell for cell in store.record.cells if cell.sigma_factor == 1}
-        for store in (first, second)
+        {(cell.noise, rows_of[side][cell.denoiser]): cell for cell in store.record.cells if cell.sigma_factor == 1}
+        for side, store in enumerate((first, second))
     ]
     names = [*cells[0], *(name for name in cells[1] if name not in cells[0])]
     reasons = {name: _why_not(first, second, cells[0].get(name), cells[1].get(name)) for name in names}
@@ -169,7 +170,10 @@ def compare_runs(first: RunStore, second: RunStore, *, metric: str = "") -> RunC
             hint="compare runs of the same denoisers and noises",
         )
     changes = _changes(paired, metrics)
-    timings = [_timings(store) for store in (first, second)]
+    timings = [
+        {rows_of[side][spec]: timing for spec, timing in _timings(store).items()}
+        for side, store in enumerate((first, second))
+    ]
     speeds = [{label: speed_of(timing) for label, timing in side.items()} for side in timings]
     kernels = [
         {label: timing.calibration.time_ms for label, timing in side.items() if timing.calibration is not None}
@@ -198,7 +202,7 @@ def compare_runs(first: RunStore, second: RunStore, *, metric: str = "") -> RunC
     return RunComparison(
         first=first.record.run_id,
         second=second.record.run_id,
-        data=f"{data.dataset} {data.split}".strip(),
+        data=f"{data.label} {data.split}".strip(),
         protocol=f"{first.record.protocol.label}; seed {first.record.protocol.seed}",
         images=len(places[0]),
         metrics=tuple(metrics.values()),
@@ -230,7 +234,7 @@ def _labels(first: RunRecord, second: RunRecord) -> dict[str, str]:
     """Label of each denoiser and noise, by canonical specification."""
     labels: dict[str, str] = {}
     for run in (second, first):
-        labels |= {denoiser.spec: denoiser.label for denoiser in run.denoisers}
+        labels |= {denoiser.across_runs: denoiser.label for denoiser in run.denoisers}
         labels |= {noise.spec: noise.label for noise in run.noises}
     return labels
 
@@ -339,11 +343,11 @@ def _changes(
 
 
 def _refitted(first: RunRecord, second: RunRecord) -> tuple[str, ...]:
-    before = {denoiser.spec: denoiser for denoiser in first.denoisers}
+    before = {denoiser.across_runs: denoiser for denoiser in first.denoisers}
     return tuple(
-        before[after.spec].label
+        after.label
         for after in second.denoisers
-        if after.spec in before and before[after.spec].plugin.content != after.plugin.content
+        if (same := before.get(after.across_runs)) and same.plugin.content != after.plugin.content
     )
 
 

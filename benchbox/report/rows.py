@@ -170,7 +170,7 @@ def make_header(record: RunRecord, timings: Mapping[str, Timing]) -> Header:
         created=record.created,
         command=record.command,
         format=record.format,
-        dataset=record.data.dataset,
+        dataset=record.data.label,
         split=record.data.split,
         sizes=record.data.sizes,
         fingerprint=record.data.fingerprint,

@@ -18,6 +18,7 @@ from benchbox.system.files import UnboundedFile, read_bounded
 
 FORMAT = 1
 IMAGE = "image"
+LATEST = "latest"
 PICTURES = ("clean", "noisy", "denoised")
 RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9]{3}[0-9a-f]{4}")
 OURS = re.compile(
@@ -62,8 +63,9 @@ def list_runs(results: Path) -> list[Path]:
 def find_run(results: Path, name: str = "") -> Path:
     """Find a run by its id, a unique prefix of it, or the path of its folder or of one that holds only this run.
 
-    Without a name, it is the newest run.
+    Without a name, and for ``latest``, it is the newest run.
     """
+    name = "" if name == LATEST else name
     if name and (Path(name) / "run.json").is_file():
         return Path(name)
     runs = list_runs(results)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
+import cv2
+import numpy as np
 import pytest
 
 from benchbox.cli.main import cli
@@ -289,3 +291,24 @@ def shell(command: str) -> subprocess.CompletedProcess[str]:
     """Run a shell command; the exit code is that of the first command of a pipe."""
     whole = ["bash", "-c", f"{command}; exit ${{PIPESTATUS[0]}}"]
     return subprocess.run(whole, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_rows_data_and_runs_have_names(benchbox: Command, tmp_path: Path, finished_run: Path) -> None:
+    """A row keeps its own name, data are called after their folder, and runs by age."""
+    folder = tmp_path / "Set3"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for place in range(3):
+        cv2.imwrite(str(folder / f"{place}.png"), rng.integers(0, 256, (32, 32), dtype=np.uint8))
+    for size in (3, 5):
+        benchbox("run", f"ours (v1)=median:size={size}", "median:size=7", "--data", folder, "--no-timing", "--limit", 3)
+    board = benchbox("leaderboard", "latest").stdout
+    assert "ours (v1)" in board
+    assert "data     Set3, 3 images, 32x32" in board
+    table = benchbox("compare").stdout
+    assert "data     Set3, 3 shared images" in table
+    changed = {line.split()[0]: line for line in table.splitlines() if line.startswith(("ours", "median"))}
+    assert "0.00" in changed["median:size=7"]
+    assert "0.00 " not in changed["ours"].partition("(v1)")[2]
+    twice = benchbox("run", "a=median", "a=wiener", "--limit", 2, "--no-timing", code=2)
+    assert "two rows are called 'a'" in twice.stderr

@@ -18,6 +18,7 @@ from benchbox.records.specs import (
     parse_composition,
     parse_spec,
     quote,
+    split_name,
 )
 
 
@@ -212,3 +213,22 @@ def test_an_option_needs_a_type_and_a_default() -> None:
     for cls, word in ((NoDefault, "no default"), (NoType, "no type"), (OddType, "list"), (Any, "named")):
         with pytest.raises(BenchboxError, match=word):
             options_of(cls)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("DnCNN (ours)=onnx:path=dncnn.onnx", ("DnCNN (ours)", "onnx:path=dncnn.onnx")),
+        ("mine = median", ("mine", " median")),
+        ("median:size=5", ("", "median:size=5")),
+        ("median", ("", "median")),
+        ('command:run="a=b {in} {out}"', ("", 'command:run="a=b {in} {out}"')),
+    ],
+)
+def test_the_name_of_a_row_comes_before_its_specification(text: str, expected: tuple[str, str]) -> None:
+    assert split_name(text) == expected
+
+
+def test_an_empty_name_is_refused() -> None:
+    with pytest.raises(BenchboxError, match="the name before = is empty"):
+        split_name("=median")
