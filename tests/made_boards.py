@@ -90,7 +90,7 @@ def make_run(folder: Path, record: RunRecord | None = None) -> RunStore:
         columns["noisy_mse"] = np.full(images, 0.01)
         write_cell(store, cell, columns)
         card = made_records.CARD if cell.denoiser == "unet" else None
-        store.write_outcome(cell.key, Outcome("ok", knew="given", card=card, images=images, overlap=0))
+        store.write_outcome(cell.key, Outcome("ok", noise_level="given", card=card, images=images, overlap=0))
     for place, denoiser in enumerate(record.denoisers, start=1):
         rng = np.random.default_rng(place)
         samples = {1: rng.gamma(20, 0.05 * place, 200).tolist(), 64: rng.gamma(20, 0.9 * place, 40).tolist()}

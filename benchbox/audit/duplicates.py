@@ -80,12 +80,12 @@ def descriptors_of(thumbnails: Thumbnails) -> Descriptors:
     return unit
 
 
-def hashes_of(descriptors: Descriptors) -> Hashes:
+def hash_descriptors(descriptors: Descriptors) -> Hashes:
     """Signs of the descriptors, uint8, shape (N, 10)."""
     return np.packbits(descriptors > 0, axis=1)
 
 
-def likeness_to_hashes(descriptors: Descriptors, hashes: Hashes) -> NDArray[np.float32]:
+def similarity_to_hashes(descriptors: Descriptors, hashes: Hashes) -> NDArray[np.float32]:
     """Highest cosine, shape (N,), of each descriptor (N, 80) with the signs in any hash (M, 10) of other pictures."""
     signs = (np.unpackbits(hashes, axis=1).astype(np.float32) * 2 - 1) / np.float32(np.sqrt(SIZE))
     best = np.full(len(descriptors), -1, dtype=np.float32)
@@ -164,7 +164,7 @@ def match_hashes(images: ImageSet, path: Path) -> NDArray[np.bool_]:
     entry = f"{digest([_FORMAT, LIKE_A_HASH, contents])}.json"
     places = cache.read_json(entry)
     if places is None:
-        likeness = likeness_to_hashes(_Pictures(images).descriptors, hashes)
+        likeness = similarity_to_hashes(_Pictures(images).descriptors, hashes)
         places = np.flatnonzero(likeness >= LIKE_A_HASH).tolist()
         cache.write_json(entry, places)
     matches = np.zeros(len(images), dtype=np.bool_)

@@ -159,10 +159,10 @@ def denoise_previews(task: PreviewTask) -> dict[str, Any]:
             _, noisy, sigma_true = draw(task.condition, group, repeat)
             shape = noisy.shape
             denoiser = make_denoiser(task.denoiser, shape)
-            sigma_told, _ = known_sigma(
+            sigma_given, _ = known_sigma(
                 denoiser.capabilities.sigma, task.condition.protocol, noisy, sigma_true, task.condition.noise.white
             )
-            denoised = check_denoised(denoiser.denoise(noisy, sigma_told), shape)
+            denoised = check_denoised(denoiser.denoise(noisy, sigma_given), shape)
             kept += [(int(index), repeat, _crop(picture)) for index, picture in zip(group, denoised, strict=True)]
     return _ordered(kept, task.indices)
 

@@ -32,7 +32,7 @@ class _CellWork:
     condition: Condition
     left: int
     failure: Failure | None = None
-    knew: Knowledge | Literal[""] = ""
+    noise_level: Knowledge | Literal[""] = ""
     card: TrainingCard | None = None
     images: int = 0
 
@@ -119,7 +119,7 @@ class QualityPass:
                 work.failure = result
             else:
                 work.left -= 1
-                work.knew, work.card = result.knew, result.card
+                work.noise_level, work.card = result.noise_level, result.card
                 work.images += len(shard.indices)
                 if result.denoised is not None:
                     places = ((int(index), shard.repeat) for index in shard.indices)
@@ -132,7 +132,7 @@ class QualityPass:
             outcome = Outcome(work.failure.status, work.failure.reason, images=work.images)
             self._finish(work.cell, outcome, work.failure.detail)
         else:
-            self._finish(work.cell, Outcome("ok", "", work.knew, work.card, work.images))
+            self._finish(work.cell, Outcome("ok", "", work.noise_level, work.card, work.images))
 
     def _finish(self, cell: Cell, outcome: Outcome, detail: str = "") -> None:
         self._store.write_outcome(cell.key, outcome, detail)

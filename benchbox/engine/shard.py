@@ -61,7 +61,7 @@ class ShardScores:
     # Each of shape (M,): positions of the images, repeat number, MSE of the noisy images, mean of the clean images,
     # share of clipped pixels, one column per metric, true and received noise level (NaN if there is none).
     columns: dict[str, NDArray[Any]]
-    knew: Knowledge
+    noise_level: Knowledge
     card: TrainingCard | None = None
     denoised: NDArray[np.float16] | None = None  # as precise as a picture of the report
 
@@ -75,14 +75,14 @@ def compute_shard(task: ShardTask) -> ShardScores:
     clean, noisy, sigma_true = draw(task.condition, task.indices, task.repeat)
     denoiser = make_denoiser(task.denoiser, noisy.shape)
     condition = task.condition
-    sigma_told, knew = known_sigma(
+    sigma_given, noise_level = known_sigma(
         denoiser.capabilities.sigma, condition.protocol, noisy, sigma_true, condition.noise.white
     )
-    if sigma_told is not None and knew == "given":
-        sigma_told *= np.float32(condition.sigma_factor)
+    if sigma_given is not None and noise_level == "given":
+        sigma_given *= np.float32(condition.sigma_factor)
     shape = noisy.shape
     noisy_mse = np.square(noisy - clean).mean(axis=(1, 2), dtype=np.float64)
-    raw = denoiser.denoise(noisy, sigma_told)
+    raw = denoiser.denoise(noisy, sigma_given)
     denoised = check_denoised(raw, shape)
     repeat = np.full(len(clean), task.repeat, dtype=np.int32)
     columns: dict[str, NDArray[Any]] = {IMAGE: task.indices.astype(np.int32), "repeat": repeat, "noisy_mse": noisy_mse}
@@ -92,8 +92,8 @@ def compute_shard(task: ShardTask) -> ShardScores:
         columns[metric.spec] = score(metric, clean, denoised)
     unknown = np.full(len(clean), np.nan, dtype=np.float32)
     columns["sigma_true"] = unknown if sigma_true is None else sigma_true
-    columns["sigma_told"] = unknown if sigma_told is None else sigma_told
-    return ShardScores(columns, knew, _card_of(denoiser), denoised.astype(np.float16) if task.keep else None)
+    columns["sigma_given"] = unknown if sigma_given is None else sigma_given
+    return ShardScores(columns, noise_level, _card_of(denoiser), denoised.astype(np.float16) if task.keep else None)
 
 
 def _card_of(denoiser: Denoiser) -> TrainingCard | None:

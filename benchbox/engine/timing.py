@@ -68,16 +68,16 @@ def time_denoiser(
 ) -> tuple[Timing, str]:
     """Time one denoiser on images from `choose_images`; returns its timing and details of a failure."""
     _, noisy, sigma = draw(condition, np.asarray(indices))
-    sigma_told, _ = known_sigma(denoiser.sigma_use, condition.protocol, noisy, sigma, condition.noise.white)
+    sigma_given, _ = known_sigma(denoiser.sigma_use, condition.protocol, noisy, sigma, condition.noise.white)
     with temporary_folder() as folder:
         result, noisy_file, sigma_file = (folder / name for name in ("timing.json", "noisy.npy", "sigma.npy"))
-        level = str(sigma_file) if sigma_told is not None else ""
+        level = str(sigma_file) if sigma_given is not None else ""
         task = TimingTask(denoiser, condition.noise.spec, str(noisy_file), level, batch, threads, budget_s, str(result))
         task_file, scratch = folder / "task.json", folder / "t"
         try:
             np.save(noisy_file, noisy)
-            if sigma_told is not None:
-                np.save(sigma_file, sigma_told)
+            if sigma_given is not None:
+                np.save(sigma_file, sigma_given)
             task_file.write_text(json.dumps(asdict(task)), encoding="utf-8")
             scratch.mkdir()
         except OSError as error:

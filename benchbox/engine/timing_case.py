@@ -110,7 +110,7 @@ class _Subject:
         self.task = task
         self.samples_ms: dict[int, list[float]] = {}
         self.noisy: Images = np.load(task.noisy, allow_pickle=False)
-        self.sigma_told: Sigma | None = np.load(task.sigma, allow_pickle=False) if task.sigma else None
+        self.sigma_given: Sigma | None = np.load(task.sigma, allow_pickle=False) if task.sigma else None
         first, level = self.stack(1)
         self.bare_mb, self.bare_threads = _peak_mb(), _threads()
         start = time.perf_counter()
@@ -128,7 +128,7 @@ class _Subject:
 
     def stack(self, batch: int) -> tuple[Images, Sigma | None]:
         """A private copy of the first images, and of the noise level that the denoiser receives."""
-        return self.noisy[:batch].copy(), None if self.sigma_told is None else self.sigma_told[:batch].copy()
+        return self.noisy[:batch].copy(), None if self.sigma_given is None else self.sigma_given[:batch].copy()
 
     def timing(self) -> Timing:
         """Everything that was measured."""

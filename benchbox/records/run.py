@@ -69,7 +69,7 @@ class Outcome:
 
     status: Status
     reason: str = ""
-    knew: Knowledge | Literal[""] = ""  # empty if the denoiser was never called
+    noise_level: Knowledge | Literal[""] = ""  # empty if the denoiser was never called
     card: TrainingCard | None = None  # None if the denoiser was not trained
     images: Count = 0  # images scored
     # scored images with a duplicate in its training split; None if unknown

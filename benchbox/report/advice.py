@@ -197,4 +197,4 @@ def _any_scores(block: Unranked) -> Scores | None:
 
 
 def _metrics(scores: Scores) -> set[str]:
-    return set(scores) - {"image", "noisy_mse", "clipped", "sigma_true", "sigma_told"}
+    return set(scores) - {"image", "noisy_mse", "clipped", "sigma_true", "sigma_given"}

@@ -258,9 +258,9 @@ class Row:
         By metric; empty unless the row was completed.
     speed_status, speed_reason : str
         Why there is no `speed`; empty if timing was off.
-    knew : str
+    noise_level : str
         ``given``, ``estimated`` or ``blind``.
-    leak : str
+    contamination : str
         How its training data overlap the scored images; empty if no overlap is known.
     cautions : tuple of str
         Other warnings about its training.
@@ -290,10 +290,10 @@ class Row:
     speed: Speed | None
     speed_status: str
     speed_reason: str
-    knew: str
+    noise_level: str
     trained_on: str
     tuned_on: str
-    leak: str = ""
+    contamination: str = ""
     cautions: tuple[str, ...] = ()
     best: tuple[str, ...] = ()
     to_best: Comparison | None = None

@@ -15,7 +15,7 @@ from benchbox.report.advice import advise
 from benchbox.report.board import Block, Leaderboard, MetricColumn, Mismatch, Row, Summary, SummaryRow
 from benchbox.report.ranked import Unranked, rank_blocks
 from benchbox.report.rows import (
-    advise_on_leaks,
+    advise_on_contamination,
     column_of,
     image_scores,
     make_header,
@@ -126,7 +126,7 @@ def build_leaderboard(store: RunStore, *, sort: str = "", within_ms: float | Non
     Raises `BenchboxError` for an unknown metric, a latency limit without timing, or a damaged run.
     """
     record = store.record
-    rank_leaky = record.options.keep_duplicates
+    keep = record.options.keep_duplicates
     metrics = {metric.spec: column_of(metric) for metric in record.metrics}
     sort = _sort_metric(sort, record)
     outcomes, timings = store.outcomes(), store.timings()
@@ -170,7 +170,7 @@ def build_leaderboard(store: RunStore, *, sort: str = "", within_ms: float | Non
             level_title=noise.level_title,
         )
         for block, mismatch, noise in zip(
-            rank_blocks(blocks, metrics, sort, within_ms, rank_leaky), curves, record.noises, strict=True
+            rank_blocks(blocks, metrics, sort, within_ms, keep), curves, record.noises, strict=True
         )
     )
     return Leaderboard(
@@ -181,7 +181,10 @@ def build_leaderboard(store: RunStore, *, sort: str = "", within_ms: float | Non
         blocks=ranked,
         summary=summarise(ranked, {block.noise: block.scores for block in blocks}, metrics[sort]),
         within_ms=within_ms,
-        advice=(*(() if rank_leaky else advise_on_leaks(record, outcomes)), *advise(record, blocks, timings)),
+        advice=(
+            *(() if keep else advise_on_contamination(record, outcomes)),
+            *advise(record, blocks, timings),
+        ),
     )
 
 

@@ -124,7 +124,7 @@ def render_csv(board: Leaderboard) -> str:
     speed = [*SPEED_COLUMNS, "latency_p50_within", "samples", "threads", "batch"] if board.timing else []
     scores = [f"{metric.label}{part}" for metric in board.metrics for part in ("", "_low", "_high")]
     versus = ["to_best", "to_best_low", "to_best_high", "to_best_p"]
-    texts = ["knew", "trained_on", "tuned_on", "leak", "status", "reason"]
+    texts = ["noise_level", "trained_on", "tuned_on", "contamination", "status", "reason"]
     normalised = ["latency_normalised"] if has_normalised(board) else []
     head = ["noise", "rank", "rank_to", "denoiser", *scores, *versus, *speed, *normalised, *texts]
     header = board.header
@@ -166,7 +166,7 @@ def render_json(board: Leaderboard) -> str:
 
 def render_latex(board: Leaderboard) -> str:
     """Render one table per noise, for a document that uses the packages booktabs and fontenc (T1)."""
-    main = {"rank", "denoiser", "latency_p50_ms", "throughput", "knew", "trained_on"}
+    main = {"rank", "denoiser", "latency_p50_ms", "throughput", "noise_level", "trained_on"}
     main |= {metric.label for metric in board.metrics}
     columns = [column for column in columns_of(board) if column.key in main]
     facts = "; ".join(f"{word}: {value}" for word, value in facts_of(board))

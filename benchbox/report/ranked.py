@@ -49,10 +49,10 @@ def rank_blocks(
     metrics: Mapping[str, MetricColumn],
     sort: str,
     within_ms: float | None,
-    rank_leaky: bool,
+    rank_contaminated: bool,
 ) -> tuple[Block, ...]:
     """Rank the rows of every block."""
-    plans = (_plan(block, metrics[sort], within_ms, rank_leaky) for block in blocks)
+    plans = (_plan(block, metrics[sort], within_ms, rank_contaminated) for block in blocks)
     return tuple(_ranked(plan, metrics) for plan in plans)
 
 
@@ -70,12 +70,13 @@ class _Plan:
     signed: Values
 
 
-def _plan(block: Unranked, sort: MetricColumn, within_ms: float | None, rank_leaky: bool) -> _Plan:
+def _plan(block: Unranked, sort: MetricColumn, within_ms: float | None, rank_contaminated: bool) -> _Plan:
     completed = tuple(row for row in block.rows if row.status == "ok")
     scored = {row.denoiser: block.scores[row.denoiser][sort.label] for row in completed}
     valued = np.any([np.isfinite(scores) for scores in scored.values()], axis=0) if scored else np.zeros(0, bool)
     reasons = {
-        row.denoiser: _why_not(row, scored.get(row.denoiser), valued, sort, within_ms, rank_leaky) for row in block.rows
+        row.denoiser: _why_not(row, scored.get(row.denoiser), valued, sort, within_ms, rank_contaminated)
+        for row in block.rows
     }
     unranked = tuple(row if row.reason else replace(row, reason=reasons[row.denoiser]) for row in block.rows)
     compared = tuple(row for row in completed if not reasons[row.denoiser])
@@ -100,7 +101,7 @@ def _why_not(
     valued: NDArray[np.bool_],
     sort: MetricColumn,
     within_ms: float | None,
-    rank_leaky: bool,
+    rank_contaminated: bool,
 ) -> str:
     if row.status != "ok" or scores is None:
         return row.reason or row.status
@@ -111,8 +112,8 @@ def _why_not(
     if missing:
         images = "1 image" if missing == 1 else f"{missing:,} images"
         return f"it has no finite {sort.label} on {images} where other rows have one"
-    if row.leak and not rank_leaky:
-        return row.leak
+    if row.contamination and not rank_contaminated:
+        return row.contamination
     if within_ms is None or (row.speed is not None and row.speed.latency_p50_ms <= within_ms):
         return ""
     if row.speed is None:

@@ -52,18 +52,18 @@ def cautions_of(data: DataRecord, outcome: Outcome) -> tuple[str, ...]:
     return tuple(cautions)
 
 
-def advise_on_leaks(record: RunRecord, outcomes: Mapping[str, Outcome]) -> Iterator[Advice]:
+def advise_on_contamination(record: RunRecord, outcomes: Mapping[str, Outcome]) -> Iterator[Advice]:
     """Explain why rows are unranked because of training overlap, and how to rank them."""
-    leaky = dict.fromkeys(
+    contaminated = dict.fromkeys(
         record.denoiser_label(cell.denoiser)
         for cell in record.cells
         if cell.key in outcomes
         and outcomes[cell.key].status == "ok"
         and training_overlap(record.data, outcomes[cell.key])
     )
-    if leaky:
+    if contaminated:
         yield Advice(
-            f"not ranked, because they may have seen the scored images in training: {', '.join(leaky)}",
+            f"not ranked, because they may have seen the scored images in training: {', '.join(contaminated)}",
             "Scores on images seen in training are too high",
             "Score images that they were not trained on (try another --split), or rank them anyway with "
             "--keep-duplicates",
@@ -122,10 +122,10 @@ def make_row(
         speed=speed,
         speed_status=timing.status if timing else "",
         speed_reason=timing.reason if timing else "",
-        knew=outcome.knew if outcome else "",
+        noise_level=outcome.noise_level if outcome else "",
         trained_on=outcome.trained_on if outcome else "",
         tuned_on=denoiser.tuned_on,
-        leak=training_overlap(record.data, outcome) if outcome else "",
+        contamination=training_overlap(record.data, outcome) if outcome else "",
         cautions=(
             *([denoiser.notice] if denoiser.notice else ()),
             *([f"{timing.reason}, but its p50 was known by then"] if speed and timing and timing.reason else ()),

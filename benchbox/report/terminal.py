@@ -68,8 +68,8 @@ class TerminalLeaderboard:
             if block.mismatch:
                 yield Text()
                 yield hanging("", f"{MISMATCH_TITLE}, {block.noise}", text_width, style="bold")
-                told = mismatch_columns(self.board, block.mismatch)
-                yield from lay_out(told, block.mismatch, block.mismatch, console, options, width)
+                given = mismatch_columns(self.board, block.mismatch)
+                yield from lay_out(given, block.mismatch, block.mismatch, console, options, width)
         summary = self.board.summary
         if summary is not None:
             yield Text()

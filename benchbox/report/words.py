@@ -12,7 +12,7 @@ from benchbox.report.board import Block, Header, Leaderboard, MetricColumn, Mism
 from benchbox.stats.summaries import FEWEST_IMAGES, PERFECT_DB
 
 NONE = "-"
-LEAKY = "!"
+CONTAMINATED = "!"
 """Behind the rank of a row that may have seen scored images in training."""
 
 
@@ -85,7 +85,7 @@ class Column(Generic[R]):
 def columns_of(board: Leaderboard) -> tuple[Column[Row], ...]:
     """All columns of a block, in the order of the table."""
     columns: list[Column[Row]] = [
-        Column("rank", "#", "", lambda row: rank_range(row) + (LEAKY if row.leak and row.rank else "")),
+        Column("rank", "#", "", lambda row: rank_range(row) + (CONTAMINATED if row.contamination and row.rank else "")),
         Column("denoiser", "denoiser", "", lambda row: row.denoiser, text=True),
     ]
     shown = [metric.label for metric in board.metrics if metric.shown and metric.label != board.sort]
@@ -110,7 +110,7 @@ def columns_of(board: Leaderboard) -> tuple[Column[Row], ...]:
         ]
     else:
         columns += normalised
-    columns.append(Column("knew", "sigma", "", lambda row: row.knew or NONE, 2, text=True))
+    columns.append(Column("noise_level", "sigma", "", lambda row: row.noise_level or NONE, 2, text=True))
     rows = [row for block in board.blocks for row in block.rows]
     if any(row.trained_on for row in rows):
         columns.append(Column("trained_on", "trained on", "", lambda row: row.trained_on or NONE, 6, text=True))
@@ -159,7 +159,7 @@ def mismatch_columns(board: Leaderboard, curves: Sequence[Mismatch]) -> tuple[Co
     return (
         Column("denoiser", "denoiser", "", lambda curve: curve.denoiser, text=True),
         *(
-            Column(f"told {factor:g}", f"{factor:g} sigma", metric.unit, mean(factor))
+            Column(f"given {factor:g}", f"{factor:g} sigma", metric.unit, mean(factor))
             for factor in sorted({factor for curve in curves for factor in curve.factors})
         ),
         Column("loss", "mean loss", metric.unit, lambda curve: score(curve.loss, metric)),
@@ -345,7 +345,8 @@ def _remarks(board: Leaderboard, block: Block) -> list[str]:
         for row in block.rows
         if board.timing and row.speed is None and row.status == "ok"
     ]
-    said += [(row.denoiser, f"marked {LEAKY} because {row.leak}") for row in block.rows if row.leak and row.rank]
+    contaminated = [row for row in block.rows if row.contamination and row.rank]
+    said += [(row.denoiser, f"marked {CONTAMINATED} because {row.contamination}") for row in contaminated]
     said += [(row.denoiser, caution) for row in block.rows for caution in row.cautions]
     notes = [f"{names}: {words}" for words, names in _grouped((words, name) for name, words in said)]
     worse = [row.denoiser for row in block.rows if row.worse_than_nothing]

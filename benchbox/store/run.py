@@ -88,7 +88,7 @@ class RunStore:
     def scores(self, cell: str) -> dict[str, NDArray[Any]]:
         """Per-image scores of a cell, ordered by image: columns of shape (M,), see `docs/results-format.md`.
 
-        ``image`` is a position in the images' table; ``sigma_true`` and ``sigma_told`` are NaN if undefined. Raises
+        ``image`` is a position in the images' table; ``sigma_true`` and ``sigma_given`` are NaN if undefined. Raises
         `BenchboxError` if a file is damaged.
         """
         tables = [self.shard(cell, start, stop) for start, stop in self.finished_shards(cell)]

@@ -30,7 +30,7 @@ def _monotone(bench: Bench) -> str:
     scores = []
     for level in _LEVELS:
         noisy, sigma = gaussian(bench.clean, level)
-        scores.append(float(psnr(bench.clean, bench.denoise(noisy, bench.told(sigma))).mean()))
+        scores.append(float(psnr(bench.clean, bench.denoise(noisy, bench.given(sigma))).mean()))
     seen = ", ".join(f"{score:.2f} dB at {level:g}" for level, score in zip(_LEVELS, scores, strict=True))
     if not all(stronger < weaker for weaker, stronger in itertools.pairwise(scores)):
         raise Failed(seen)
@@ -99,7 +99,7 @@ def _dtype(bench: Bench) -> str:
 
 def _finite(bench: Bench) -> str:
     noisy, levels = gaussian(bench.clean, 0.5)
-    for stack, denoised in ((bench.noisy, bench.answer), (noisy, bench.denoise(noisy, bench.told(levels)))):
+    for stack, denoised in ((bench.noisy, bench.answer), (noisy, bench.denoise(noisy, bench.given(levels)))):
         bad = int((~np.isfinite(denoised)).sum())
         if bad:
             raise Failed(
@@ -125,7 +125,7 @@ def _edges(bench: Bench) -> str:
     images: dict[str, Any] = {"black": 0.0, "white": 1.0, "grey": 0.5, "a white border": border}
     stack = np.stack([np.broadcast_to(np.float32(value), (side, side)) for value in images.values()])
     for level in (0.0, 0.1):
-        denoised = bench.denoise(stack, bench.told(np.full(len(stack), level, dtype=np.float32)))
+        denoised = bench.denoise(stack, bench.given(np.full(len(stack), level, dtype=np.float32)))
         for name, image in zip(images, denoised, strict=True):
             if not np.isfinite(image).all():
                 rows, columns = np.nonzero(~np.isfinite(image))
@@ -144,7 +144,7 @@ def _sizes(bench: Bench) -> str:
         for count in (2, 1):
             stack = noisy[:count]
             try:
-                denoised = bench.denoise(stack, bench.told(levels[:count]))
+                denoised = bench.denoise(stack, bench.given(levels[:count]))
             except Exception as error:
                 raise Failed(f"{count} of {height}x{width}: {type(error).__name__}: {error}") from error
             if not np.isfinite(denoised).all():

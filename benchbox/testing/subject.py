@@ -101,7 +101,7 @@ class Bench:
         """Denoise a copy of the arrays; return a copy of the result after checking its shape."""
         return stack_like(self.denoiser.denoise(noisy.copy(), None if sigma is None else sigma.copy()), noisy)
 
-    def told(self, levels: Sigma) -> Sigma | None:
+    def given(self, levels: Sigma) -> Sigma | None:
         """These levels, or None if the denoiser uses none."""
         return None if self.use == "unused" else levels
 

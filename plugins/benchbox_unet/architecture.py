@@ -10,7 +10,7 @@ ENCODER = ((32, 1), (64, 3), (128, 3), (256, 3))
 """Filters and kernel size of the two convolutions of each encoder level, top to bottom; the top one is 1x1."""
 DECODER = (128, 64, 32)
 """Filters of the two 3x3 convolutions of each decoder level, bottom to top."""
-PARAMETERS = 1_937_857
+PARAMETER_COUNT = 1_937_857
 STRIDE = 2 ** (len(ENCODER) - 1)
 """Height and width must be a multiple of this: three poolings by two."""
 RADIUS = 48

@@ -26,10 +26,10 @@ from benchbox.audit.duplicates import (
     bands_of,
     descriptors_of,
     find_duplicates,
-    hashes_of,
-    likeness_to_hashes,
+    hash_descriptors,
     links_between,
     read_hashes,
+    similarity_to_hashes,
 )
 from benchbox.builtin.datasets.fer2013 import Fer2013
 from benchbox.builtin.datasets.images import ImageFolder
@@ -256,11 +256,11 @@ def test_a_whole_shift_is_found_to_the_pixel(down: int, right: int) -> None:
 def test_hashes_are_the_signs_of_the_descriptors(tiles: Faces) -> None:
     descriptors = descriptors_of(as_float(tiles))
     assert np.linalg.norm(descriptors, axis=1) == pytest.approx(1, abs=1e-5)
-    hashes = hashes_of(descriptors)
+    hashes = hash_descriptors(descriptors)
     assert hashes.shape == (len(tiles), HASH_BYTES)
     signs = np.where(descriptors > 0, 1, -1) / math.sqrt(80)
     expected = (descriptors @ signs[5:9].T).max(axis=1)
-    assert likeness_to_hashes(descriptors, hashes[5:9]) == pytest.approx(expected, abs=1e-5)
+    assert similarity_to_hashes(descriptors, hashes[5:9]) == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("content", [b"", b"no array", np.zeros((3, 9), np.uint8), np.zeros((3, 10))])
@@ -366,7 +366,7 @@ def test_hashes_decide_whatever_splits_the_data_hold(csv: Path, tmp_path: Path, 
         def training_hashes(self) -> Path:
             return tmp_path / "hashes.npy"
 
-    np.save(tmp_path / "hashes.npy", hashes_of(descriptors_of(as_float(tiles[:12]))))
+    np.save(tmp_path / "hashes.npy", hash_descriptors(descriptors_of(as_float(tiles[:12]))))
     test = [line for line in csv.read_text().splitlines()[1:] if line.endswith("PublicTest")]
     other = write_csv(tmp_path / "other.csv", [("Training", tiles[20:24]), ("PrivateTest", tiles[30:31])])
     other.write_text(other.read_text() + "\n".join([*test, ""]), encoding="ascii")

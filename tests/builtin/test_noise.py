@@ -90,17 +90,17 @@ def test_moments_follow_the_formula_in_dark_middle_and_bright_areas(
 
 
 @pytest.mark.parametrize(("model", "mean", "mean_square"), FORMULAS, ids=lambda value: getattr(value, "name", ""))
-def test_told_sigma_is_the_measured_standard_deviation(model: NoiseModel, mean: Formula, mean_square: Formula) -> None:
+def test_stated_sigma_is_measured(model: NoiseModel, mean: Formula, mean_square: Formula) -> None:
     clean = photograph()
-    told = model.sigma_of(clean)
+    stated = model.sigma_of(clean)
     if isinstance(model, noise.SaltPepper | noise.Impulse):
-        assert told is None
+        assert stated is None
         return
-    assert told is not None
-    assert told == pytest.approx(math.sqrt(float(mean_square(clean.astype(np.float64)).mean())), rel=1e-6)
+    assert stated is not None
+    assert stated == pytest.approx(math.sqrt(float(mean_square(clean.astype(np.float64)).mean())), rel=1e-6)
     variance = float(draws_of(model, clean).var(axis=0, ddof=1).mean())
     # Stripes have the fewest independent values, 600 draws of 80 columns: a standard error of 1 / sqrt(2 * 48000).
-    assert math.sqrt(variance) == pytest.approx(told, rel=5 / math.sqrt(2 * 48_000))
+    assert math.sqrt(variance) == pytest.approx(stated, rel=5 / math.sqrt(2 * 48_000))
 
 
 def test_variance_is_the_same_at_the_border_and_inside() -> None:

@@ -1,4 +1,4 @@
-"""Repeats and wrong noise levels: what is drawn, told, kept and shown."""
+"""Repeats and wrong noise levels: what is drawn, given, kept and shown."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def test_a_wrong_level_is_told_and_the_loss_is_shown(benchbox: Command, tmp_path
     assert "wiener " in told_wrong
     assert "identity" not in told_wrong
     store = RunStore.open(find_run(tmp_path / "results"))
-    told = {
-        (cell.denoiser, cell.sigma_factor): float(store.scores(cell.key)["sigma_told"].mean())
+    given = {
+        (cell.denoiser, cell.sigma_factor): float(store.scores(cell.key)["sigma_given"].mean())
         for cell in store.record.cells
     }
-    assert set(told) == {("identity", 1), ("wiener", 1), ("wiener", 0.5), ("wiener", 2)}
+    assert set(given) == {("identity", 1), ("wiener", 1), ("wiener", 0.5), ("wiener", 2)}
     for factor in (0.5, 1, 2):
-        assert told["wiener", factor] == pytest.approx(0.1 * factor)
+        assert given["wiener", factor] == pytest.approx(0.1 * factor)
     (curve,) = json.loads(benchbox("leaderboard", "--format", "json").stdout)["blocks"][0]["mismatch"]
     half, true, double = curve["means"]
     assert true > max(half, double)
@@ -88,23 +88,23 @@ def test_only_a_level_that_is_stated_and_given_can_be_told_wrong(benchbox: Comma
 
 @pytest.mark.slow
 def test_what_is_told_follows_the_policy(benchbox: Command, tmp_path: Path) -> None:
-    knew = {}
+    level = {}
     for policy in ("given", "estimated", "none"):
         arguments = ["identity", "median", "wiener", "--noise", "gaussian:0.1", "--noise", "salt-pepper:0.05"]
         benchbox("run", *arguments, "--no-timing", "--limit", "5", "--sigma", policy)
         store = RunStore.open(find_run(tmp_path / "results"))
         outcomes = store.outcomes()
         for cell in store.record.cells:
-            knew[policy, cell.noise.partition(":")[0], cell.denoiser] = outcomes[cell.key].knew
-    assert {knew[policy, noise, "identity"] for policy, noise, _ in knew} == {"blind"}
+            level[policy, cell.noise.partition(":")[0], cell.denoiser] = outcomes[cell.key].noise_level
+    assert {level[policy, noise, "identity"] for policy, noise, _ in level} == {"blind"}
     # Wiener needs a level: where none is given or defined it is estimated, and the row says so.
-    assert knew["given", "gaussian", "wiener"] == "given"
-    assert {knew[key] for key in knew if key[2] == "wiener" and key[:2] != ("given", "gaussian")} == {"estimated"}
-    # The median only uses one: it goes without where none is told.
-    assert knew["given", "gaussian", "median"] == "given"
-    assert knew["given", "salt-pepper", "median"] == "blind"
-    assert knew["estimated", "salt-pepper", "median"] == "blind"
-    assert knew["none", "gaussian", "median"] == "blind"
+    assert level["given", "gaussian", "wiener"] == "given"
+    assert {level[key] for key in level if key[2] == "wiener" and key[:2] != ("given", "gaussian")} == {"estimated"}
+    # The median only uses one: it goes without where none is given.
+    assert level["given", "gaussian", "median"] == "given"
+    assert level["given", "salt-pepper", "median"] == "blind"
+    assert level["estimated", "salt-pepper", "median"] == "blind"
+    assert level["none", "gaussian", "median"] == "blind"
 
 
 def test_the_share_of_clipped_pixels_is_kept(
@@ -127,12 +127,12 @@ def test_where_noise_is_not_white_only_denoisers_that_need_a_level_get_an_estima
     names = ("median", "wiener", "--no-timing", "--limit", "30", "--noise", "salt-pepper:0.05")
     benchbox("run", *names)
     blind = RunStore.open(find_run(tmp_path / "results"))
-    board = benchbox("run", *names, "--sigma", "estimated", "--noise", "gaussian:0.1")
+    board = benchbox("run", *names, "--sigma", "estimated", "--noise", "gaussian:0.1", "--verbose")
     assert "salt-pepper:0.05: not white noise, so its level is not estimated" in " ".join(board.stdout.split())
     estimated = RunStore.open(find_run(tmp_path / "results"))
-    knew = {(cell.noise, cell.denoiser): estimated.outcomes()[cell.key].knew for cell in estimated.record.cells}
-    assert knew["salt-pepper:0.05", "median"] == "blind"
-    assert knew["gaussian:0.1", "median"] == knew["salt-pepper:0.05", "wiener"] == "estimated"
+    level = {(cell.noise, cell.denoiser): estimated.outcomes()[cell.key].noise_level for cell in estimated.record.cells}
+    assert level["salt-pepper:0.05", "median"] == "blind"
+    assert level["gaussian:0.1", "median"] == level["salt-pepper:0.05", "wiener"] == "estimated"
     own = next(cell for cell in estimated.record.cells if (cell.noise, cell.denoiser) == ("salt-pepper:0.05", "median"))
     same = next(cell for cell in blind.record.cells if cell.denoiser == "median")
     np.testing.assert_array_equal(estimated.scores(own.key)["psnr"], blind.scores(same.key)["psnr"])

@@ -42,7 +42,7 @@ def make_run(
         }
         columns |= {"noisy_mse": np.full(IMAGES, 0.01), "psnr": psnr}
         store.write_shard(cell.key, 0, IMAGES, columns)
-        store.write_outcome(cell.key, Outcome("ok", knew="blind", images=IMAGES))
+        store.write_outcome(cell.key, Outcome("ok", noise_level="blind", images=IMAGES))
     for label in gains if record.options.timing else ():
         samples = {1: [2.0 + number] * 40, 64: [50.0] * 20}
         store.write_timing(label, Timing("ok", "", (48, 48), noises[0], 1, 64, 0.1, 0.1, 0.1, 10.0, 1, samples))

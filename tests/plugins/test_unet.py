@@ -11,7 +11,7 @@ import benchbox_unet
 import numpy as np
 import pytest
 from benchbox_unet import network, tiling
-from benchbox_unet.architecture import PARAMETERS
+from benchbox_unet.architecture import PARAMETER_COUNT
 from benchbox_unet.ffdnet import FFDNet
 from benchbox_unet.noise import TruncatedGaussian
 from benchbox_unet.trainer import TrainableNetwork
@@ -118,14 +118,14 @@ class TestShippedWeights:
 
 
 def test_the_unet_has_the_published_number_of_parameters() -> None:
-    assert PARAMETERS == 1_937_857
-    assert sum(value.size for value in read_weights(UNet.path("gaussian")).values()) == PARAMETERS
+    assert PARAMETER_COUNT == 1_937_857
+    assert sum(value.size for value in read_weights(UNet.path("gaussian")).values()) == PARAMETER_COUNT
 
 
 @pytest.mark.slow
 def test_the_model_has_the_published_number_of_parameters() -> None:
     model = UNet.build()
-    assert model.count_params() == PARAMETERS
+    assert model.count_params() == PARAMETER_COUNT
     assert [layer.name for layer in model.layers if "conv" in layer.name][:2] == ["encoder1_conv1", "encoder1_conv2"]
     assert model.get_layer("encoder1_conv1").kernel.shape == (1, 1, 1, 32)
     assert model.get_layer("encoder4_conv2").kernel.shape == (3, 3, 256, 256)

@@ -58,7 +58,7 @@ def make_run(
                 np.full(len(ids), repeat, np.int32),
             )
             store.write_shard(cell.key, repeat * len(ids), (repeat + 1) * len(ids), columns)
-        store.write_outcome(cell.key, Outcome("ok", knew="blind", images=len(ids)))
+        store.write_outcome(cell.key, Outcome("ok", noise_level="blind", images=len(ids)))
     for label in gains:
         samples = {1: [2.0 * speed] * 40, 64: [50.0 * speed] * 20}
         kernel = Calibration(1, [kernel_ms / 4] * 9, [kernel_ms * 4] * 9) if kernel_ms else None

@@ -333,7 +333,7 @@ def test_a_page_of_twelve_denoisers_and_six_noises_stays_below_eight_megabytes(t
         columns |= {"noisy_mse": np.full(images, 0.01)}
         columns |= {"sigma_true": np.full(images, 0.1, dtype=np.float32)}
         store.write_shard(cell.key, 0, images, columns)
-        store.write_outcome(cell.key, Outcome("ok", knew="given", images=images))
+        store.write_outcome(cell.key, Outcome("ok", noise_level="given", images=images))
         if cell.sigma_factor == 1:
             store.write_previews(cell.key, rows, {"denoised": pictures()})
     for noise in noises:
@@ -487,8 +487,8 @@ def opened(browser: Chrome, page: Path, width: int = 1280) -> Chrome:
 def rows_of(browser: Chrome, table: int = 0) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = browser.execute_script(
         "return [...document.querySelectorAll('table.leaderboard')[arguments[0]].tBodies[0].rows]"
-        ".filter((row) => !row.hidden).map((row) => ({denoiser: row.dataset.denoiser, knew: row.dataset.knew,"
-        " front: row.dataset.front, psnr: Number(row.cells[2].dataset.value)}))",
+        ".filter((row) => !row.hidden).map((row) => ({denoiser: row.dataset.denoiser,"
+        " noise_level: row.dataset.noiseLevel, front: row.dataset.front, psnr: Number(row.cells[2].dataset.value)}))",
         table,
     )
     return found
@@ -543,9 +543,9 @@ def test_filters_hide_rows_of_every_leaderboard(browser: Chrome, page: Path) -> 
     assert [row["denoiser"] for row in rows_of(browser, 1)] == ["wiener"]
     assert browser.find_element(By.ID, "filter-count").text == "2 of 8 rows"
     browser.find_element(By.ID, "filter-text").clear()
-    Select(browser.find_element(By.ID, "filter-knew")).select_by_value("blind")
-    assert rows_of(browser) == [row for row in everything if row["knew"] == "blind"]
-    Select(browser.find_element(By.ID, "filter-knew")).select_by_value("")
+    Select(browser.find_element(By.ID, "filter-noise-level")).select_by_value("blind")
+    assert rows_of(browser) == [row for row in everything if row["noise_level"] == "blind"]
+    Select(browser.find_element(By.ID, "filter-noise-level")).select_by_value("")
     press(browser, "#filter-front")
     assert rows_of(browser) == [row for row in everything if row["front"] == "yes"]
     assert 0 < len(rows_of(browser)) < len(everything)

@@ -123,7 +123,7 @@ def test_without_timing_its_columns_are_left_out(tmp_path: Path) -> None:
     store = RunStore.create(tmp_path, changed(make_record(), timing=False), {"id": np.arange(IMAGES)})
     for cell in store.record.cells:
         write_cell(store, cell, scores_of(DENOISERS[cell.denoiser]))
-        store.write_outcome(cell.key, Outcome("ok", knew="given"))
+        store.write_outcome(cell.key, Outcome("ok", noise_level="given"))
     board = build_leaderboard(store)
     text = shown(board, 160)
     assert not board.timing
@@ -507,7 +507,7 @@ def test_a_run_in_which_everything_failed_still_says_why(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("card", "leaky"),
+    ("card", "contaminated"),
     [
         (CARD, False),
         (replace(CARD, split="PublicTest"), True),
@@ -518,23 +518,23 @@ def test_a_run_in_which_everything_failed_still_says_why(tmp_path: Path) -> None
     ],
 )
 def test_a_row_that_was_trained_on_the_scored_images_is_not_ranked(
-    tmp_path: Path, card: TrainingCard | None, leaky: bool
+    tmp_path: Path, card: TrainingCard | None, contaminated: bool
 ) -> None:
     store = make_run(tmp_path)
     cell = next(cell for cell in store.record.cells if cell.denoiser == "unet")
-    store.write_outcome(cell.key, Outcome("ok", knew="blind", card=card, images=IMAGES))
+    store.write_outcome(cell.key, Outcome("ok", noise_level="blind", card=card, images=IMAGES))
     row = rows_of(build_leaderboard(store))["unet"]
     assert row.scores["psnr"].mean > 20
-    assert row.rank == (None if leaky else 1)
+    assert row.rank == (None if contaminated else 1)
     words = f"it was trained on images that are scored here: {card.label if card else ''}"
-    assert (f"unet: not ranked: {words}" in shown(build_leaderboard(store), 120)) == leaky
+    assert (f"unet: not ranked: {words}" in shown(build_leaderboard(store), 120)) == contaminated
 
 
 def test_a_run_that_keeps_duplicates_ranks_and_marks_who_has_seen_them(tmp_path: Path) -> None:
     record = make_record()
     store = make_run(tmp_path, replace(record, options=replace(record.options, keep_duplicates=True)))
     cell = next(cell for cell in store.record.cells if cell.denoiser == "unet")
-    store.write_outcome(cell.key, Outcome("ok", knew="blind", card=CARD, images=IMAGES, overlap=9))
+    store.write_outcome(cell.key, Outcome("ok", noise_level="blind", card=CARD, images=IMAGES, overlap=9))
     board = build_leaderboard(store)
     assert rows_of(board)["unet"].rank == 1
     words = f"unet: marked ! because 9 of {IMAGES} scored images have a duplicate in its training data"
@@ -543,8 +543,8 @@ def test_a_run_that_keeps_duplicates_ranks_and_marks_who_has_seen_them(tmp_path:
         assert "1!" in text
     assert "2!" not in shown(board, 120)
     lines = {line["denoiser"]: line for line in csv.DictReader(io.StringIO(render(board, "csv")))}
-    assert lines["unet"]["leak"] == words.partition("because ")[2] + f", {CARD.label}"
-    assert lines["median"]["leak"] == ""
+    assert lines["unet"]["contamination"] == words.partition("because ")[2] + f", {CARD.label}"
+    assert lines["median"]["contamination"] == ""
 
 
 @pytest.mark.parametrize(("images", "more"), [(40, ""), (30, "; the 30 are drawn from the other 40")])

@@ -209,12 +209,12 @@ def test_texts_and_bytes_are_read_back(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(), st.sampled_from(["given", "estimated", "blind", ""]), st.integers(0, 10**6), st.none() | CARDS)
 def test_an_outcome_is_read_back(
-    folder: Path, reason: str, knew: Literal["given", ""], images: int, card: TrainingCard | None
+    folder: Path, reason: str, noise_level: Literal["given", ""], images: int, card: TrainingCard | None
 ) -> None:
     store = RunStore.open(folder)
     key = store.record.cells[0].key
     before = store.outcomes()[key]
-    outcome = Outcome("failed", reason, knew, card=card, images=images)
+    outcome = Outcome("failed", reason, noise_level, card=card, images=images)
     store.write_outcome(key, outcome, detail=reason)
     assert store.outcomes()[key] == outcome
     store.write_outcome(key, before)
@@ -316,7 +316,7 @@ def test_timings_that_no_run_writes_are_named(folder: Path) -> None:
     [
         (("status",), 42, "$.status"),
         (("status",), "well", "$.status"),
-        (("knew",), "all", "$.knew"),
+        (("noise_level",), "all", "$.noise_level"),
         (("images",), "142", "$.images"),
         (("images",), True, "$.images"),
         (("overlap",), 1.5, "$.overlap"),

@@ -142,7 +142,7 @@ def test_no_number_is_infinite(number: str, finished_run: Path, record: Any) -> 
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("images", -3), ("overlap", -1), ("surprise", 1), ("knew", "guessed"), ("status", 42)]
+    ("field", "value"), [("images", -3), ("overlap", -1), ("surprise", 1), ("noise_level", "guessed"), ("status", 42)]
 )
 def test_a_wrong_field_of_an_outcome_stops_the_leaderboard(field: str, value: object, finished_run: Path) -> None:
     file = next((finished_run / "outcomes").iterdir())

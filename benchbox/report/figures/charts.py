@@ -85,7 +85,7 @@ def front_chart(board: Leaderboard, block: Block, looks: Looks) -> Chart | None:
         point.set_gid(f"point{number}")
         titles[f"point{number}"] = (
             f"{row.denoiser}: {metric_title(board.sort_metric)} {score(mean.mean, metric)} {metric.unit}, "
-            f"p50 {three_digits(latency)} ms, rank {rank_range(row)}, sigma {row.knew}"
+            f"p50 {three_digits(latency)} ms, rank {rank_range(row)}, sigma {row.noise_level}"
         )
         points.append((latency, mean.mean, row.denoiser))
     front = sorted((latency, row.scores[board.sort].mean) for row, latency in timed if row.on_front)

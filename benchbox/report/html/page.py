@@ -73,9 +73,9 @@ def reliability_of(board: Leaderboard, record: RunRecord) -> tuple[str, ...]:
         )
     if record.data.caveat:
         statements.append(record.data.caveat)
-    leaks = sorted({row.denoiser for block in board.blocks for row in block.rows if row.leak})
-    if leaks:
-        statements.append(f"Trained on scored images or duplicates of them: {', '.join(leaks)}.")
+    contaminated = sorted({row.denoiser for block in board.blocks for row in block.rows if row.contamination})
+    if contaminated:
+        statements.append(f"Trained on scored images or duplicates of them: {', '.join(contaminated)}.")
     missing = sum(row.status != "ok" for block in board.blocks for row in block.rows)
     if missing:
         statements.append(f"{count(missing, 'table row')} without a result; see Failures for the reasons.")
@@ -190,7 +190,7 @@ def _section(store: RunStore, board: Leaderboard, block: Block, key: str, looks:
 def _columns(board: Leaderboard) -> tuple[Column[Row], ...]:
     """The columns of a leaderboard, with sigma and training next to the metric that ranks, where they are visible."""
     columns = columns_of(board)
-    knowledge = [column for column in columns if column.key in ("knew", "trained_on")]
+    knowledge = [column for column in columns if column.key in ("noise_level", "trained_on")]
     others = [column for column in columns if column not in knowledge]
     place = max(place for place, column in enumerate(others) if column.key in (board.sort, "interval", "to_best"))
     return (*others[: place + 1], *knowledge, *others[place + 1 :])

@@ -35,12 +35,12 @@
   const rows = [...document.querySelectorAll("table.leaderboard tbody tr")];
   const apply = () => {
     const text = byId("filter-text").value.trim().toLowerCase();
-    const knew = byId("filter-knew").value;
+    const level = byId("filter-noise-level").value;
     const front = byId("filter-front");
     let shown = 0;
     for (const row of rows) {
       const fits = row.dataset.denoiser.toLowerCase().includes(text)
-        && (!knew || row.dataset.knew === knew)
+        && (!level || row.dataset.noiseLevel === level)
         && (!byId("filter-ranked").checked || row.dataset.ranked === "yes")
         && (!front || !front.checked || row.dataset.front === "yes");
       row.hidden = !fits;

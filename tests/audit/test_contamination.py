@@ -35,7 +35,7 @@ def outcome(card: TrainingCard | None = CARD, overlap: int | None = None) -> Out
 
 
 @pytest.mark.parametrize(
-    ("data", "changes", "leak"),
+    ("data", "changes", "reason"),
     [
         (DATA, {}, ""),
         (DATA, {"split": "PublicTest"}, SEEN),
@@ -50,12 +50,14 @@ def outcome(card: TrainingCard | None = CARD, overlap: int | None = None) -> Out
         (replace(FOLDER, source="", fingerprint="", split=""), {"dataset": "images", "split": "", "source": ""}, ""),
     ],
 )
-def test_a_leak_is_told_from_split_and_fingerprints(data: DataRecord, changes: dict[str, Any], leak: str) -> None:
+def test_contamination_follows_from_split_and_fingerprints(
+    data: DataRecord, changes: dict[str, Any], reason: str
+) -> None:
     card = replace(CARD, **changes)
-    assert training_overlap(data, outcome(card)) == (leak + card.label if leak else "")
+    assert training_overlap(data, outcome(card)) == (reason + card.label if reason else "")
 
 
-def test_a_card_that_does_not_say_which_folder_counts_as_a_leak() -> None:
+def test_a_card_that_does_not_say_which_folder_counts_as_contamination() -> None:
     card = replace(CARD, dataset="images", split="", fingerprint="")
     assert training_overlap(FOLDER, outcome(card)).startswith("it may have been trained on images that are scored here")
 
@@ -66,14 +68,14 @@ def test_what_was_not_trained_has_seen_nothing() -> None:
 
 
 @pytest.mark.parametrize("overlap", [1, 499, 1000])
-def test_any_number_of_duplicates_is_a_leak(overlap: int) -> None:
+def test_any_number_of_duplicates_is_contamination(overlap: int) -> None:
     one = outcome(overlap=overlap)
     words = f"{overlap:,} of 1,000 scored images have a duplicate in its training data, fer2013 Training"
     assert training_overlap(DATA, one) == words
     assert cautions_of(DATA, one) == ()
 
 
-def test_no_duplicate_is_no_leak() -> None:
+def test_no_duplicate_is_no_contamination() -> None:
     assert training_overlap(DATA, outcome(overlap=0)) == ""
     assert cautions_of(DATA, outcome(overlap=0)) == ()
 
@@ -160,17 +162,17 @@ def run(benchbox: Command, files: tuple[Path, Path], *arguments: str) -> tuple[s
 def test_a_row_that_has_seen_the_images_does_not_choose_those_that_are_shown(
     benchbox: Command, files: tuple[Path, Path]
 ) -> None:
-    leaky = "fitted:split=PublicTest"
-    _, store = run(benchbox, files, "identity", leaky, "--previews", "4")
+    contaminated = "fitted:split=PublicTest"
+    _, store = run(benchbox, files, "identity", contaminated, "--previews", "4")
     block = build_leaderboard(store).blocks[0]
-    assert {row.denoiser: row.rank for row in block.rows} == {"identity": 1, leaky: None}
+    assert {row.denoiser: row.rank for row in block.rows} == {"identity": 1, contaminated: None}
     means = {row.denoiser: row.scores["psnr"].mean for row in block.rows}
-    assert means[leaky] > means["identity"]
+    assert means[contaminated] > means["identity"]
     chosen = store.previews(noise_key(block.noise))[0]["why"].tolist()
     assert chosen == ["median of identity", "worst of identity", "best of identity", "50 % of identity"]
     assert all(store.previews(cell.key)[0] for cell in store.record.cells)
-    _, alone = run(benchbox, files, leaky, "--previews", "1")
-    assert alone.previews(noise_key(block.noise))[0]["why"].tolist() == [f"median of {leaky}"]
+    _, alone = run(benchbox, files, contaminated, "--previews", "1")
+    assert alone.previews(noise_key(block.noise))[0]["why"].tolist() == [f"median of {contaminated}"]
 
 
 @pytest.mark.slow
