@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -25,11 +25,13 @@ from benchbox.stats.summaries import average_repeats, counted
 from benchbox.store import IMAGE, RunStore, noise_key
 
 SIDE = 96
-"""Side of a picture in pixels; larger images are cropped to their centre."""
+"""Side of a picture in pixels; larger images are cropped to where they have most detail, see `crop_corner`."""
 MOST_REPEATS = 8
 Denoised = Mapping[tuple[int, int], NDArray[np.float16]]
 """Denoised images by position and repeat."""
 Kept = list[tuple[int, int, NDArray[np.float32]]]
+Corners = Mapping[int, tuple[int, int]]
+"""Top and left of the crop of each image, by position in the image set."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class PreviewTask:
 
     denoiser: PluginSpec
     condition: Condition
-    indices: tuple[int, ...]  # positions in the image set
+    corners: Corners
     repeats: int  # noises per image
 
 
@@ -78,14 +80,14 @@ def make_previews(
             if cell.noise == noise and cell.sigma_factor == 1 and outcomes[cell.key].status == "ok"
         ]
         clear = [cell for cell in cells if not training_overlap(store.record.data, outcomes[cell.key])]
-        indices = _inputs(store, condition, clear or cells, repeats)
+        corners = _inputs(store, condition, clear or cells, repeats)
         for cell in cells:
-            if _write_kept(store, cell, denoised.get(cell.key, {}), [(i, r) for i in indices for r in range(repeats)]):
+            if _write_kept(store, cell, denoised.get(cell.key, {}), corners, repeats):
                 continue
             if cell.key in sources and reuse_previews(store, cell, sources[cell.key]):
                 continue
-            if indices and not store.previews(cell.key)[0]:
-                task = PreviewTask(denoisers[cell.denoiser].plugin, condition, indices, repeats)
+            if corners and not store.previews(cell.key)[0]:
+                task = PreviewTask(denoisers[cell.denoiser].plugin, condition, corners, repeats)
                 if cell.denoiser not in queues:
                     log = store.log_file(cell.denoiser, "previews")
                     label = store.record.denoiser_label(cell.denoiser)
@@ -154,7 +156,7 @@ def choose_images(
 def denoise_previews(task: PreviewTask) -> dict[str, Any]:
     """Denoise the chosen images again; returns their columns and pictures."""
     kept: Kept = []
-    for group in _by_size(task.condition, task.indices):
+    for group in _by_size(task.condition, list(task.corners)):
         for repeat in range(task.repeats):
             _, noisy, sigma_true = draw(task.condition, group, repeat)
             shape = noisy.shape
@@ -163,26 +165,29 @@ def denoise_previews(task: PreviewTask) -> dict[str, Any]:
                 denoiser.capabilities.sigma, task.condition.protocol, noisy, sigma_true, task.condition.noise.white
             )
             denoised = check_denoised(denoiser.denoise(noisy, sigma_given), shape)
-            kept += [(int(index), repeat, _crop(picture)) for index, picture in zip(group, denoised, strict=True)]
-    return _ordered(kept, task.indices)
+            kept += _cropped(zip(group.tolist(), denoised, strict=True), repeat, task.corners)
+    return _ordered(kept, list(task.corners))
 
 
-def _write_kept(store: RunStore, cell: Cell, denoised: Denoised, places: Sequence[tuple[int, int]]) -> bool:
+def _write_kept(store: RunStore, cell: Cell, denoised: Denoised, corners: Corners, repeats: int) -> bool:
     """Write the pictures of a cell from the images that were scored; returns whether all of them are there."""
-    if not places or not denoised.keys() >= set(places):
+    if not corners or not denoised.keys() >= {(index, repeat) for index in corners for repeat in range(repeats)}:
         return False
-    kept = [(*place, _crop(denoised[place].astype(np.float32))) for place in places]
-    table = _ordered(kept, list(dict.fromkeys(index for index, _ in places)))
+    kept: Kept = []
+    for repeat in range(repeats):
+        kept += _cropped(((index, denoised[index, repeat].astype(np.float32)) for index in corners), repeat, corners)
+    table = _ordered(kept, list(corners))
     store.write_previews(cell.key, {IMAGE: table[IMAGE], "repeat": table["repeat"]}, {"denoised": table["pictures"]})
     return True
 
 
-def _inputs(store: RunStore, condition: Condition, cells: Sequence[Cell], repeats: int) -> tuple[int, ...]:
-    """Choose the images of a noise, unless done, and store them clean and noisy; returns their positions."""
+def _inputs(store: RunStore, condition: Condition, cells: Sequence[Cell], repeats: int) -> Corners:
+    """Choose the images of a noise, unless done, and store them clean and noisy; returns the corners of their crops."""
     key = noise_key(condition.noise.spec)
     columns, _ = store.previews(key)
-    if columns:
-        return tuple(dict.fromkeys(columns[IMAGE].tolist()))
+    if {"top", "left"} <= columns.keys():
+        stored = zip(columns["top"].tolist(), columns["left"].tolist(), strict=True)
+        return dict(zip(columns[IMAGE].tolist(), stored, strict=True))
     record = store.record
     metric = record.main_metric
     scores = {}
@@ -191,21 +196,25 @@ def _inputs(store: RunStore, condition: Condition, cells: Sequence[Cell], repeat
         scores[record.denoiser_label(cell.denoiser)] = average_repeats(column, record.protocol.repeats)[metric.spec]
     higher = metric.higher_is_better
     chosen = dict(choose_images(scores, store.record.options.previews, higher_is_better=higher))
-    if not chosen:
-        return ()
-    indices = tuple(chosen)
+    found: dict[int, tuple[int, int]] = {}
     clean: Kept = []
     noisy: Kept = []
-    for group in _by_size(condition, indices):
+    for group in _by_size(condition, list(chosen)) if chosen else []:
         for repeat in range(repeats):
             both = draw(condition, group, repeat)[:2]
+            found |= {index: crop_corner(image) for index, image in zip(group.tolist(), both[0], strict=True)}
             for kept, stack in zip((clean, noisy), both, strict=True):
-                kept += [(int(index), repeat, _crop(picture)) for index, picture in zip(group, stack, strict=True)]
-    table = _ordered(clean, indices)
-    why = np.array([chosen[int(index)] for index in table[IMAGE]], dtype=object)
-    pictures = {"clean": table["pictures"], "noisy": _ordered(noisy, indices)["pictures"]}
-    store.write_previews(key, {IMAGE: table[IMAGE], "repeat": table["repeat"], "why": why}, pictures)
-    return indices
+                kept += _cropped(zip(group.tolist(), stack, strict=True), repeat, found)
+    corners = {index: found[index] for index in chosen}
+    if corners:
+        table = _ordered(clean, list(corners))
+        places = np.array([corners[index] for index in table[IMAGE].tolist()], dtype=np.int32)
+        why = np.array([chosen[index] for index in table[IMAGE].tolist()], dtype=object)
+        made = {IMAGE: table[IMAGE], "repeat": table["repeat"], "why": why, "top": places[:, 0], "left": places[:, 1]}
+        store.write_previews(
+            key, made, {"clean": table["pictures"], "noisy": _ordered(noisy, list(corners))["pictures"]}
+        )
+    return corners
 
 
 def _by_size(condition: Condition, indices: Sequence[int]) -> list[NDArray[np.intp]]:
@@ -216,11 +225,31 @@ def _by_size(condition: Condition, indices: Sequence[int]) -> list[NDArray[np.in
     return [np.asarray(indices, dtype=np.intp)[groups == group] for group in range(groups.max() + 1)]
 
 
-def _crop(image: Images) -> NDArray[np.float32]:
-    """The centre of an image, if it is larger than `SIDE`."""
-    height, width = image.shape
-    top, left = max(0, (height - SIDE) // 2), max(0, (width - SIDE) // 2)
-    return image[top : top + SIDE, left : left + SIDE].copy()
+def crop_corner(clean: Images) -> tuple[int, int]:
+    """Top and left of the part of an image that a picture shows: where smoothing changes the clean image most.
+
+    Denoisers err most there: on photographs with Gaussian noise this window has nearly the largest error of all, while
+    the centre may be sky. It depends on no denoiser and no noise, so that pictures of one image always match.
+    """
+    height, width = (min(side, SIDE) for side in clean.shape)
+    if clean.shape == (height, width):
+        return 0, 0
+    import cv2
+
+    lost = np.square(cv2.GaussianBlur(clean, (0, 0), 1.5) - clean)
+    table = cv2.integral(lost)
+    sums = table[height:, width:] - table[:-height, width:] - table[height:, :-width] + table[:-height, :-width]
+    top, left = np.unravel_index(int(np.argmax(sums)), sums.shape)
+    return int(top), int(left)
+
+
+def _cropped(pictures: Iterable[tuple[int, Images]], repeat: int, corners: Corners) -> Kept:
+    """Crop pictures, given with the positions of their images."""
+    kept = []
+    for index, picture in pictures:
+        top, left = corners[index]
+        kept.append((index, repeat, picture[top : top + SIDE, left : left + SIDE].copy()))
+    return kept
 
 
 def _ordered(kept: Kept, indices: Sequence[int]) -> dict[str, Any]:

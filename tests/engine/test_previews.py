@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchbox.engine.previews import SIDE, choose_images
+from benchbox.engine.previews import SIDE, choose_images, crop_corner
 from benchbox.report.build import build_leaderboard
 from benchbox.report.html import write_html
 from benchbox.report.show import draw_grid, read_shown
@@ -42,6 +42,18 @@ def test_an_image_without_a_finite_score_is_not_chosen() -> None:
     assert sorted(index for index, _ in choose_images(scores, 4, higher_is_better=True)) == [1, 3]
     nothing = {"a": np.array([np.inf, 1.0]), "b": np.array([1.0, np.inf])}
     assert [index for index, _ in choose_images(nothing, 4, higher_is_better=True)] == [0, 1]
+
+
+def test_a_crop_shows_detail_and_not_the_sky_in_the_centre() -> None:
+    photograph = np.full((300, 500), 0.5, dtype=np.float32)
+    photograph[200:290, 20:110] = np.random.default_rng(0).random((90, 90), dtype=np.float32)
+    top, left = crop_corner(photograph)
+    assert 194 <= top <= 200
+    assert 14 <= left <= 20
+    assert crop_corner(photograph[:50, :40]) == (0, 0)
+    assert crop_corner(photograph[:SIDE]) == (0, 0)
+    assert crop_corner(photograph[190:250])[0] == 0
+    assert 14 <= crop_corner(photograph[190:250])[1] <= 20
 
 
 def mse(store: RunStore, noise: str, key: str) -> dict[int, float]:
@@ -110,6 +122,8 @@ def test_large_images_of_several_sizes_are_cut(benchbox: Command, tmp_path: Path
     (tmp_path / "photographs").mkdir()
     for number, shape in enumerate([(120, 40), (200, 300), (64, 64)]):
         picture = np.random.default_rng(number).integers(0, 256, shape, dtype=np.uint8)
+        if number == 1:
+            picture[:, :190] //= 4  # as noisy as the rest, but darker
         cv2.imwrite(str(tmp_path / "photographs" / f"{number}.png"), picture)
     benchbox("run", "identity", "--data", tmp_path / "photographs", "--no-timing")
     store = RunStore.open(find_run(tmp_path / "results"))
@@ -119,12 +133,18 @@ def test_large_images_of_several_sizes_are_cut(benchbox: Command, tmp_path: Path
     whole = cv2.imread(str(tmp_path / "photographs" / "1.png"), cv2.IMREAD_GRAYSCALE)
     assert whole is not None
     place = columns["image"].tolist().index(1)
-    np.testing.assert_allclose(pictures["clean"][place], whole[52:148, 102:198] / 255, atol=5e-4)
+    top, left = int(columns["top"][place]), int(columns["left"][place])
+    assert (top, left) == crop_corner(whole.astype(np.float32) / 255)
+    assert left >= 190
+    np.testing.assert_allclose(pictures["clean"][place], whole[top : top + SIDE, left : left + SIDE] / 255, atol=5e-4)
+    (cell,) = store.record.cells
+    for noisy, unchanged in zip(pictures["noisy"], store.previews(cell.key)[1]["denoised"], strict=True):
+        np.testing.assert_array_equal(np.clip(noisy, 0, 1), unchanged)
     board = build_leaderboard(store)
     page = write_html(store, board).read_text(encoding="utf-8")
-    words = "Large images are cropped to their centre; their scores cover the whole image."
+    words = "Large images are cropped to where they have most detail; their scores cover the whole image."
     assert page.count(words) == 1
     assert "Based on the stored pictures of only 3 images" in page
-    assert "Large images are cropped to their centre; the leaderboard scores the whole image." in page
+    assert "Large images are cropped to where they have most detail; the leaderboard scores the whole image." in page
     assert words in benchbox("show").stdout
     assert words in draw_grid(read_shown(store, board, "", "")).texts[0].get_text().replace("\n", " ")

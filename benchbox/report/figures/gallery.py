@@ -18,7 +18,7 @@ from benchbox.store import IMAGE, RunStore, noise_key
 
 Picture = NDArray[np.float32]
 
-CROPPED_NOTE = "Large images are cropped to their centre; their scores cover the whole image."
+CROPPED_NOTE = "Large images are cropped to where they have most detail; their scores cover the whole image."
 
 _CAPTIONED = 2
 """Number of metrics in the caption of a picture."""
@@ -37,7 +37,7 @@ class StoredPictures:
     denoised : dict of str to list of ndarray
         By denoiser, best first.
     cropped : bool
-        Whether a picture shows only the centre of its image.
+        Whether a picture shows only a part of its image.
     floors : frozenset of str
         Denoisers that return their input unchanged.
     """

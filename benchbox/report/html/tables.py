@@ -207,7 +207,7 @@ def failures_of(store: RunStore, board: Leaderboard) -> list[tuple[str, str, str
 
 
 def error_table(by_denoiser: Mapping[str, ErrorAnalysis], images: int, *, cropped: bool) -> Table:
-    """Error analysis of the pictures of `images` images; `cropped` if some show only the centre."""
+    """Error analysis of the pictures of `images` images; `cropped` if some show only a part."""
     repeated = any(not math.isnan(analysis.bias) for analysis in by_denoiser.values())
     heads = ("denoiser", *(f"{name} (dB)" for name in REGIONS), "residual correlation")
     heads += ("bias", "spread") if repeated else ()
@@ -226,7 +226,7 @@ def error_table(by_denoiser: Mapping[str, ErrorAnalysis], images: int, *, croppe
         "uncorrelated residual: the closer the residual correlation is to 0, the less image content was removed."
     )
     if cropped:
-        note += " Large images are cropped to their centre; the leaderboard scores the whole image."
+        note += " Large images are cropped to where they have most detail; the leaderboard scores the whole image."
     if repeated:
         note += " Bias is the error common to all repeats, spread the part that varies with the noise (both RMS)."
     return Table("Regions and residual", heads, tuple(rows), note)
