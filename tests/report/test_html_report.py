@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from made_boards import make_run
 from made_records import make_record, metric
 from numpy.typing import NDArray
 
@@ -24,10 +25,12 @@ from benchbox.engine.run import execute
 from benchbox.records.run import Calibration, Cell, DataRecord, Outcome, RunOptions, Timing, digest
 from benchbox.report.board import Row
 from benchbox.report.build import build_leaderboard
-from benchbox.report.figures.charts import noise_families
+from benchbox.report.figures.axes import looks_of
+from benchbox.report.figures.charts import noise_families, spectrum_chart
 from benchbox.report.figures.error_analysis import BANDS, analyse_errors, frequencies, regions_of
 from benchbox.report.html import write_html
-from benchbox.report.html.tables import group_table, groups_of, with_label_names
+from benchbox.report.html.statements import answer_of
+from benchbox.report.html.tables import group_table, groups_of, summary_table, with_label_names
 from benchbox.stats.summaries import Mean
 from benchbox.store import RunStore, noise_key
 
@@ -187,7 +190,8 @@ def test_pictures_have_words_and_tables_have_heads(parsed: Page) -> None:
     assert all(image["alt"] for image in pictures)
     assert all(head.get("scope") in ("col", "row") for head in parsed.of("th"))
     charts = parsed.of("svg")
-    assert len(charts) == 2 * 4 + 2
+    # Front, differences, mismatch and spectrum of each noise; front of the mean, levels and latency.
+    assert len(charts) == 2 * 4 + 3
     assert all(chart["role"] == "img" and len(chart["aria-label"] or "") > 40 for chart in charts)
     names = Counter(attributes["id"] for _, attributes in parsed.tags if "id" in attributes)
     assert max(names.values()) == 1
@@ -247,6 +251,84 @@ def test_a_curve_over_the_level_joins_noises_of_one_kind_alone(store: RunStore) 
         "gaussian+salt-pepper": ["gaussian:0.05+salt-pepper:0.1", "gaussian:0.1+salt-pepper:0.1"],
         "correlated (width=3)": ["correlated:0.1,width=3", "correlated:0.2,width=3"],
     }
+
+
+def test_the_page_opens_with_the_answer(store: RunStore, page: Path, parsed: Page) -> None:
+    text = page.read_text(encoding="utf-8")
+    board = build_leaderboard(store)
+    assert board.summary is not None
+    first, second, *_ = board.summary.rows
+    apart = first.mean - second.mean
+    names = (name.replace("_", "_<wbr>") for name in (first.denoiser, second.denoiser))
+    begin = f'<p class="answer">Over 2 noises, {next(names)} leads'
+    assert begin in text
+    assert f"{apart:.2f} dB" in text[text.index(begin) :].partition("</p>")[0]
+    parts = [
+        'class="answer"',
+        'id="all-columns"',
+        'id="summary"',
+        "-front-",
+        'id="trust"',
+        'id="environment"',
+        "Gallery",
+    ]
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
+    folded = re.findall(r"<details[^>]*>\s*<summary><h2 id=\"(\w+)\"", text)
+    assert {"trust", "environment"} <= set(folded)
+    # Rows by noises: the mean of each, coloured by the distance to the best row.
+    head, *rows = parsed.tables[0]
+    assert [title for title, _ in head[3:5]] == list(NOISES)
+    for row in rows:
+        for (_, value), block in zip(row[3:5], board.blocks, strict=True):
+            mean = next(one for one in block.rows if one.denoiser == row[1][1]).scores["psnr"].mean
+            assert float(value or "nan") == mean
+    table = summary_table(board, board.summary)
+    for place in (3, 4):
+        heats = [cells[place].heat for cells in table.rows]
+        scores = [float(cells[place].value) for cells in table.rows]
+        assert max(heats) == heats[int(np.argmax(scores))] == 1
+        assert min(heats) == heats[int(np.argmin(scores))]
+
+
+def test_the_answer_says_who_leads_and_what_is_nearly_as_good(tmp_path: Path) -> None:
+    store = make_run(tmp_path)
+    board = build_leaderboard(store)
+    (block,) = board.blocks
+    best, second, third, *rest = block.rows
+    first = best.scores["psnr"].mean
+
+    def answer(*rows: Row, **changes: Any) -> str:
+        return answer_of(replace(board, blocks=(replace(block, rows=rows),), **changes))
+
+    def behind(row: Row, difference: float, latency_ms: float, rank: int = 2) -> Row:
+        assert row.speed is not None
+        mean = replace(row.scores["psnr"], mean=first - difference)
+        speed = replace(row.speed, latency_p50_ms=latency_ms)
+        return replace(row, rank=rank, rank_to=rank + 1, scores=row.scores | {"psnr": mean}, speed=speed)
+
+    best = behind(best, 0, 100, rank=1)
+    near, far = behind(second, 0.31, 2.5), behind(third, 0.62, 0.1)
+    assert answer(best, near, far) == (
+        f"{best.denoiser} leads by 0.31 dB; fastest within 0.5 dB: {near.denoiser} (2.50 ms instead of 100)."
+    )
+    assert answer(best, far) == f"{best.denoiser} leads by 0.62 dB; no other row is within 0.5 dB."
+    assert answer(best, behind(second, 0.31, 200)).endswith("; no row within 0.5 dB is faster.")
+    tied = answer(best, replace(near, rank=1, speed=None))
+    assert tied.startswith(f"{best.denoiser} leads, but {near.denoiser}, 0.31 dB behind, may be as good;")
+    few = answer(*(replace(row, rank_to=None) for row in (best, near)), header=replace(board.header, images=5))
+    assert few.startswith(f"{best.denoiser} leads by 0.31 dB, but 5 images are too few to test that; fastest")
+    assert answer(*(replace(row, speed=None) for row in (best, near))) == f"{best.denoiser} leads by 0.31 dB."
+    assert answer(best) == f"{best.denoiser} is the only ranked row, with {first:.2f} dB."
+    assert answer(*(replace(row, rank=None) for row in (best, *rest))) == "No denoiser has a rank."
+
+
+def test_a_spectrum_has_at_most_six_lines(store: RunStore) -> None:
+    board = build_leaderboard(store)
+    names = [f"d{number}" for number in range(9)]
+    spectrum = spectrum_chart(board.blocks[0], frequencies(), dict.fromkeys(names, np.zeros(BANDS)), looks_of(names))
+    assert [title.partition(":")[0] for title in spectrum.titles.values()] == names[:6]
+    assert spectrum.title.endswith("; the best 6 of 9 rows")
 
 
 def test_axes_are_labelled_with_plain_numbers(page: Path) -> None:
@@ -538,7 +620,10 @@ def test_filters_hide_rows_of_every_leaderboard(browser: Chrome, page: Path) -> 
 
     opened(browser, page)
     everything = rows_of(browser)
+    press(browser, "#filter-fold summary")
     browser.find_element(By.ID, "filter-text").send_keys("WIEN")
+    left = "return [...document.querySelectorAll('#summary tbody tr')].filter((row) => !row.hidden).length"
+    assert browser.execute_script(left) == 1
     assert [row["denoiser"] for row in rows_of(browser)] == ["wiener"]
     assert [row["denoiser"] for row in rows_of(browser, 1)] == ["wiener"]
     assert browser.find_element(By.ID, "filter-count").text == "2 of 8 rows"
@@ -552,21 +637,23 @@ def test_filters_hide_rows_of_every_leaderboard(browser: Chrome, page: Path) -> 
 
 
 @pytest.mark.slow
-def test_a_picture_opens_over_the_noisy_one(browser: Chrome, page: Path) -> None:
+def test_a_picture_opens_over_the_clean_or_the_noisy_one(browser: Chrome, page: Path) -> None:
     opened(browser, page)
     press(browser, ".gallery .picture[data-name=wiener]")
     state = browser.execute_script(
         "const byId = (id) => document.getElementById(id);"
         "const before = byId('zoom-over').style.clipPath;"
         "byId('zoom-slider').value = 80; byId('zoom-slider').dispatchEvent(new Event('input'));"
-        "const noisy = document.querySelector('.gallery .picture[data-name=noisy]');"
-        "const over = byId('zoom-over');"
+        "const tile = (name) => document.querySelector(`.gallery .picture[data-name=${name}]`);"
+        "const over = byId('zoom-over'), clean = byId('zoom-under').src === tile('clean').src;"
+        "byId('zoom-with').value = 'noisy'; byId('zoom-with').dispatchEvent(new Event('change'));"
         "return {open: byId('zoom').open, before, after: over.style.clipPath, width: over.clientWidth,"
-        " under: byId('zoom-under').src === noisy.src, scores: byId('zoom-scores').textContent,"
+        " clean, noisy: byId('zoom-under').src === tile('noisy').src, scores: byId('zoom-scores').textContent,"
         " rendering: getComputedStyle(over).imageRendering}"
     )
     assert state["open"]
-    assert state["under"]
+    assert state["clean"]
+    assert state["noisy"]
     assert (state["before"], state["after"]) == ("inset(0px 0px 0px 50%)", "inset(0px 0px 0px 80%)")
     assert state["rendering"] == "pixelated"
     assert state["width"] > 300
@@ -582,6 +669,28 @@ def test_the_page_is_no_wider_than_the_window(browser: Chrome, page: Path, width
     inner, needed = browser.execute_script("return [innerWidth, document.documentElement.scrollWidth]")
     assert inner == width
     assert needed <= width
+
+
+@pytest.mark.slow
+def test_a_switch_shows_all_columns_and_names_stay_whole(browser: Chrome, page: Path) -> None:
+    opened(browser, page, 400)
+    visible = (
+        "return [...document.querySelectorAll('table.leaderboard')[0].tHead.rows[0].cells]"
+        ".filter((head) => head.offsetWidth).map((head) => head.textContent.trim())"
+    )
+    assert browser.execute_script(visible) == [
+        "#", "denoiser", "PSNR dB", "95 % dB", "sigma", "SSIM", "latency ms", "images/s",
+    ]  # fmt: skip
+    press(browser, "#all-columns")
+    assert {"cold start s", "MSE", "Δ to best dB"} <= set(browser.execute_script(visible))
+    left, height = browser.execute_script(
+        "const name = document.querySelector('table.leaderboard tr[data-denoiser=gaussian_blur] th');"
+        "const scroll = name.closest('.scroll');"
+        "scroll.scrollLeft = 300;"
+        "return [name.getBoundingClientRect().left - scroll.getBoundingClientRect().left, name.clientHeight]"
+    )
+    assert left == 0
+    assert height < 40
 
 
 @pytest.mark.slow

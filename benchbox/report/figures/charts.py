@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox.report.board import Block, Leaderboard, Row
+from benchbox.report.board import Block, Leaderboard, Row, Summary
 from benchbox.report.figures.axes import (
     HEIGHT,
     INK,
@@ -30,12 +30,15 @@ from benchbox.report.figures.error_analysis import ErrorAnalysis, analyse_errors
 from benchbox.report.figures.gallery import StoredPictures, read_pictures
 from benchbox.report.rows import image_scores, noise_family
 from benchbox.report.words import metric_title, rank_range, score, three_digits
+from benchbox.stats.summaries import Mean, pareto_front
 from benchbox.store import RunStore
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BINS = 60
+MOST_SPECTRA = 6
+"""Lines of a spectrum: more cannot be told apart."""
 Looks = Mapping[str, Look]
 
 
@@ -92,11 +95,16 @@ def front_chart(board: Leaderboard, block: Block, looks: Looks) -> Chart | None:
     axes.plot(*zip(*front, strict=True), color=INK, linewidth=1, linestyle=":", drawstyle="steps-post", zorder=1)
     latencies_along(axes)
     axes.margins(x=0.12, y=0.12)
-    floor = next((row for row in rows if row.is_floor), None)
-    if floor is not None:
-        axes.axhline(floor.scores[board.sort].mean, color=RULE, linewidth=1, linestyle="--")
+    for floor in (row for row in rows if row.is_floor):
+        level, name = floor.scores[board.sort].mean, short(floor.denoiser)
+        low, high = axes.get_ylim()
+        place: tuple[float, str] = (level, "data")
+        if low < level < high:
+            axes.axhline(level, color=RULE, linewidth=1, linestyle="--")
+        else:  # far below: its line would squeeze the rows into a part of the chart
+            place, name = (0, "axes fraction"), f"{name}: {score(level, metric)}, not shown"
         axes.annotate(
-            short(floor.denoiser), (1, floor.scores[board.sort].mean), xycoords=("axes fraction", "data"),
+            name, (1, place[0]), xycoords=("axes fraction", place[1]),
             xytext=(0, 2), textcoords="offset points", ha="right", fontsize=8,
         )  # fmt: skip
     axes.set_xlabel("p50 latency of one image in ms (lower is better)")
@@ -129,14 +137,13 @@ def differences_chart(
     if not high > low:
         return None
     edges = np.linspace(low, high, BINS + 1)
-    middles = (edges[1:] + edges[:-1]) / 2
     figure, axes = new_axes(height=0.9 + 0.34 * len(others))
     titles = {}
     for number, row in enumerate(others):
         values, look = differences[row.denoiser], looks[row.denoiser]
         place = -number
         counts, _ = np.histogram(np.clip(values, low, high), edges)
-        axes.fill_between(middles, place, place + 0.8 * counts / counts.max(), step="mid", color=look.colour, alpha=0.5)
+        axes.stairs(place + 0.8 * counts / counts.max(), edges, baseline=place, fill=True, color=look.colour, alpha=0.5)
         p5, p50, p95 = np.percentile(values, (5, 50, 95))
         axes.plot([p5, p95], [place, place], color=look.colour, linewidth=2)
         (median,) = axes.plot(p50, place, marker="|", color=INK, markersize=9, markeredgewidth=2)
@@ -263,10 +270,10 @@ def latency_chart(board: Leaderboard, looks: Looks) -> Chart | None:
 def spectrum_chart(
     block: Block, frequencies: NDArray[np.float64], remaining: Mapping[str, NDArray[np.float64]], looks: Looks
 ) -> Chart:
-    """Power of the error relative to the noise, in dB, over radial frequency."""
+    """Power of the error relative to the noise, in dB, over radial frequency; `remaining` has the best row first."""
     figure, axes = new_axes(height=HEIGHT + 0.8)
     titles = {}
-    for number, (denoiser, decibels) in enumerate(remaining.items()):
+    for number, (denoiser, decibels) in enumerate(list(remaining.items())[:MOST_SPECTRA]):
         (line,) = axes.plot(frequencies, decibels, label=short(denoiser), **(looks[denoiser].line | {"markersize": 3}))
         line.set_gid(f"line{number}")
         lowest, highest = float(decibels[0]), float(decibels[-1])
@@ -279,7 +286,8 @@ def spectrum_chart(
     legend_below(figure, axes)
     return Chart(
         "spectrum",
-        "Remaining error by frequency, relative to the noise (0 dB)",
+        "Remaining error by frequency, relative to the noise (0 dB)"
+        + (f"; the best {MOST_SPECTRA} of {len(remaining)} rows" if len(remaining) > MOST_SPECTRA else ""),
         f"Line chart of the error over radial frequency for {block.noise}. "
         + " ".join(f"{title}." for title in titles.values()),
         figure,
@@ -362,6 +370,31 @@ def noise_charts(board: Leaderboard, noise: NoiseData, looks: Mapping[str, Look]
 def run_charts(board: Leaderboard, looks: Mapping[str, Look]) -> list[Chart]:
     """The charts over all noises that have something to show."""
     with charts_style():
-        made = [levels_chart(board, family, blocks, looks) for family, blocks in noise_families(board)]
-        latency = latency_chart(board, looks)
-    return made if latency is None else [*made, latency]
+        made = (
+            front_chart(board, _mean_block(board, board.summary), looks) if board.summary is not None else None,
+            *(levels_chart(board, family, blocks, looks) for family, blocks in noise_families(board)),
+            latency_chart(board, looks),
+        )
+    return [chart for chart in made if chart is not None]
+
+
+def _mean_block(board: Leaderboard, summary: Summary) -> Block:
+    """The ranked rows of the summary as if all noises were one; a mean over noises has no interval."""
+    sign = 1 if board.sort_metric.higher_is_better else -1
+    known = {row.denoiser: row for row in board.blocks[0].rows}
+    rows = [
+        replace(
+            known[row.denoiser],
+            rank=row.rank,
+            rank_to=row.rank_to,
+            scores={board.sort: Mean(row.mean, summary.compared)},
+            on_front=False,
+        )
+        for row in summary.rows
+        if row.rank is not None
+    ]
+    timed = [(row, row.speed.latency_p50_ms) for row in rows if row.speed and not row.is_floor]
+    front = pareto_front([sign * row.scores[board.sort].mean for row, _ in timed], [latency for _, latency in timed])
+    on_front = {row.denoiser for (row, _), is_on in zip(timed, front, strict=True) if is_on}
+    rows = [replace(row, on_front=row.denoiser in on_front) for row in rows]
+    return Block(f"the mean over {len(summary.noises)} noises", "", None, tuple(rows))

@@ -67,8 +67,14 @@ def _palette() -> list[int]:
 
 _START = re.compile(r".*?<svg ", re.DOTALL)
 _SIZE = re.compile(r' (?:height|width)="[0-9.]+pt"')
-_FONT = re.compile(r"font: ([0-9.]+px) [^;\"]*")
+_FONT = re.compile(r"(font: [0-9.]+px|font-family:) [^;\"]*")
+_INDENT = re.compile(r">\n +<")
+_UNUSED_ID = re.compile(r'(<g) id="[A-Za-z0-9.]+_\d+"')
+"""matplotlib numbers every group, and refers to none of them."""
 _METADATA = re.compile(r"\s*<metadata>.*?</metadata>", re.DOTALL)
+_PATH = re.compile(r' d="[^"]+"')
+_DECIMALS = re.compile(r"(\.\d\d)\d+")
+"""Of six decimals, two are a hundredth of a pixel."""
 _COMMENT = re.compile(r"<!--.*?-->\s*", re.DOTALL)
 
 
@@ -83,11 +89,12 @@ def inline_svg(figure: Figure, prefix: str, alt: str, titles: Mapping[str, str])
     text = _COMMENT.sub("", _METADATA.sub("", sink.getvalue()))
     text = _START.sub("", text, count=1)
     text = text.replace(INK, "currentColor")
-    text = _FONT.sub(r"font: \1 sans-serif", text)
+    text = _UNUSED_ID.sub(r"\1", _INDENT.sub(">\n<", _FONT.sub(r"\1 sans-serif", text)))
     head, separator, body = text.partition(">")
     head = _SIZE.sub("", head)
     body = re.sub(r'(<[a-zA-Z]+ id=")', rf"\g<1>{prefix}-", body)
     body = body.replace("url(#", f"url(#{prefix}-").replace('xlink:href="#', f'xlink:href="#{prefix}-')
+    body = _PATH.sub(lambda path: _DECIMALS.sub(r"\1", path[0]), body)
     for gid, title in titles.items():
         mark = f'<g id="{prefix}-{gid}">'
         body = body.replace(

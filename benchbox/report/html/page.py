@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import statistics
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from benchbox.records.run import RunRecord
 from benchbox.report.board import Block, Leaderboard, Row
 from benchbox.report.figures.axes import Look, looks_of
 from benchbox.report.figures.charts import Chart, NoiseData, noise_charts, read_noise, run_charts
 from benchbox.report.figures.gallery import Gallery, make_gallery
 from benchbox.report.figures.images import inline_svg, scale_css
+from benchbox.report.html.statements import answer_of, reliability_of
 from benchbox.report.html.tables import (
     Groups,
     Table,
@@ -35,61 +35,22 @@ from benchbox.report.html.tables import (
 from benchbox.report.words import (
     Column,
     advice_of,
+    brief_of,
     columns_of,
     count,
     facts_of,
     insights_of,
     legend_of,
-    metric_title,
+    main_columns,
     notes_of,
     title_of,
 )
 from benchbox.store import RunStore
 from benchbox.system.text import printable
 
-FEW_IMAGES = 30
-
-
-def reliability_of(board: Leaderboard, record: RunRecord) -> tuple[str, ...]:
-    """State how far the figures of a run can be trusted, in one or two sentences each."""
-    protocol = record.protocol
-    statements = [
-        f"Every denoiser saw the same noise. It depends only on seed {protocol.seed}, the noise model and the name of "
-        "the image, not on order, batches or processes. Every result was clipped to [0, 1] and scored by the same code."
-    ]
-    detectable = [step.detectable for block in board.blocks for step in block.steps]
-    unit = f" {board.sort_metric.unit}".rstrip()
-    images = count(board.header.images, "image")
-    if detectable:
-        statements.append(
-            f"Intervals and ranks are based on {images}; rows with overlapping ranks may not differ. "
-            f"Adjacent rows {statistics.median(detectable):.2g}{unit} apart can be told apart (80 % power, median)."
-        )
-    if board.header.images < FEW_IMAGES:
-        statements.append(f"With only {images}, treat this as a trial run, not as a result.")
-    if protocol.sigma == "given":
-        statements.append(
-            "Denoisers that take a noise level were given the true one, which is unknown for real photographs."
-        )
-    if record.data.caveat:
-        statements.append(record.data.caveat)
-    contaminated = sorted({row.denoiser for block in board.blocks for row in block.rows if row.contamination})
-    if contaminated:
-        statements.append(f"Trained on scored images or duplicates of them: {', '.join(contaminated)}.")
-    missing = sum(row.status != "ok" for block in board.blocks for row in block.rows)
-    if missing:
-        statements.append(f"{count(missing, 'table row')} without a result; see Failures for the reasons.")
-    if board.timing:
-        statements.append("Latencies apply to this machine and number of threads; compare them only within this run.")
-    else:
-        statements.append("This run was not timed.")
-    if board.advice:
-        statements.append("Automatic checks found something suspicious; see What to check.")
-    else:
-        statements.append("Automatic checks found nothing suspicious.")
-    return tuple(statements)
-
-
+LONG_NAME = 16
+"""Characters from which a name may take several lines."""
+_BREAKS = re.compile(r"(?<=[_:/,=+])(?=[^\s_:/,=+])")
 MAX_PICTURE_BYTES = 5_500_000
 """Budget for pictures, out of 8 MB for a page."""
 
@@ -112,10 +73,10 @@ class Section:
     title: str
     rows: tuple[tuple[Row, tuple[TableCell, ...]], ...]
     notes: tuple[str, ...]
+    front: InlineChart | None
     charts: tuple[InlineChart, ...]
     gallery: Gallery | None
     errors: Table | None
-    spectrum: InlineChart | None
     mismatch: Table | None
     mismatch_chart: InlineChart | None
     groups: tuple[Table, ...]
@@ -131,20 +92,28 @@ def render_page(store: RunStore, board: Leaderboard) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = _breakable
     script = _resource("script.js")
     looks = looks_of([denoiser.label for denoiser in store.record.denoisers])
     run_level = [_inline(chart, f"k{number}") for number, chart in enumerate(run_charts(board, looks))]
-    summary = board.summary
+    columns = _columns(board)
     return environment.get_template("page.html.j2").render(
         board=board,
-        ranked_by=metric_title(board.sort_metric),
+        answer=answer_of(board),
+        lead=_lead(board),
         facts=facts_of(board),
         trust=reliability_of(board, store.record),
         advice=advice_of(board),
         legend=legend_of(board).removeprefix("* best ranked row in the column; "),
-        columns=_columns(board),
-        sections=[_section(store, board, block, f"n{number}", looks) for number, block in enumerate(board.blocks)],
-        summary=summary_table(board, summary) if summary is not None else None,
+        brief=brief_of(board, "below"),
+        columns=columns,
+        long_name=LONG_NAME,
+        main=[column.key for column in main_columns(columns)],
+        sections=[
+            _section(store, board, block, f"n{number}", looks, columns) for number, block in enumerate(board.blocks)
+        ],
+        summary=summary_table(board, board.summary) if board.summary is not None else None,
+        front=next((chart for chart in run_level if chart.name == "front"), None),
         levels=[chart for chart in run_level if chart.name == "levels"],
         latency=next((chart for chart in run_level if chart.name == "latency"), None),
         speed=speed_table(store),
@@ -163,8 +132,26 @@ def _printable(value: object) -> object:
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _section(store: RunStore, board: Leaderboard, block: Block, key: str, looks: Mapping[str, Look]) -> Section:
-    columns = _columns(board)
+def _breakable(text: str) -> Markup:
+    """Escape text and let lines break after the punctuation in a name, so that no word has to be broken."""
+    return Markup("<wbr>").join(escape(part) for part in _BREAKS.split(printable(text)))
+
+
+def _lead(board: Leaderboard) -> str:
+    """What was compared, in one line."""
+    header = board.header
+    rows = count(len(board.blocks[0].rows), "denoiser")
+    return f"{rows} on {count(header.images, 'image')}, {header.sizes}; run {header.run_id}"
+
+
+def _section(
+    store: RunStore,
+    board: Leaderboard,
+    block: Block,
+    key: str,
+    looks: Mapping[str, Look],
+    columns: Sequence[Column[Row]],
+) -> Section:
     shown = [column.key for column in columns]
     noise = read_noise(store, block)
     drawn = [_inline(chart, key) for chart in noise_charts(board, noise, looks)]
@@ -175,12 +162,12 @@ def _section(store: RunStore, board: Leaderboard, block: Block, key: str, looks:
         title=title_of(board, block),
         rows=tuple((row, tuple(leaderboard_cell(column, row, board.sort) for column in columns)) for row in block.rows),
         notes=(*notes_of(board, block, shown), *insights_of(board, block)),
-        charts=tuple(chart for chart in drawn if chart.name not in ("spectrum", "mismatch")),
+        front=next((chart for chart in drawn if chart.name == "front"), None),
+        charts=tuple(chart for chart in drawn if chart.name in ("differences", "spectrum")),
         gallery=make_gallery(store, block, stored, MAX_PICTURE_BYTES // len(board.blocks))
         if stored and errors
         else None,
         errors=error_table(errors, len(set(stored.images)), cropped=stored.cropped) if stored and errors else None,
-        spectrum=next((chart for chart in drawn if chart.name == "spectrum"), None),
         mismatch=mismatch_table(board, block) if block.mismatch else None,
         mismatch_chart=next((chart for chart in drawn if chart.name == "mismatch"), None),
         groups=tuple(group_table(board, block, groups) for groups in _groups(store, noise, board.sort)),

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox.report.board import Block, Leaderboard, Row, Summary
+from benchbox.report.board import Block, Leaderboard, Row, Summary, SummaryRow
 from benchbox.report.figures.error_analysis import REGIONS, ErrorAnalysis
 from benchbox.report.words import (
     MISMATCH_TITLE,
     NONE,
     Column,
     count,
+    metric_title,
     score,
     summary_columns,
     summary_title,
@@ -93,21 +94,29 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 @dataclass(frozen=True)
 class TableCell:
-    """A cell: its text, the value to sort by, and whether it is the best in its column."""
+    """A cell: its text, the value to sort by, whether it is the best in its column, and its colour from 0 to 1."""
 
     text: str
     value: str
     best: bool = False
+    heat: float = 0.0
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table; the first column names the rows."""
+    """A table.
+
+    Attributes
+    ----------
+    optional : int
+        Number of columns at the end that are only shown on request.
+    """
 
     title: str
     head: tuple[str, ...]
     rows: tuple[tuple[TableCell, ...], ...]
     note: str = ""
+    optional: int = 0
 
 
 def leaderboard_cell(column: Column[Row], row: Row, sort: str) -> TableCell:
@@ -143,24 +152,53 @@ def _row(name: str, values: Iterable[float], texts: Iterable[str]) -> tuple[Tabl
 
 
 def summary_table(board: Leaderboard, summary: Summary) -> Table:
-    """The summary of all denoisers over all noises."""
+    """All denoisers by all noises: the score on each noise, coloured by how far it is from the best row there."""
     columns = summary_columns(board, summary)
-    numbers = {"rank", "mean", "wins", "completed"}
+    place = [column.key for column in columns].index("mean") + 1
+    blocks = [block for block in board.blocks if block.noise in summary.noises]
+    cells = [_noise_cells(board, block) for block in blocks]
     rows = []
     for row in summary.rows:
-        values = {"worst": _number(row.worst_difference), "denoiser": row.denoiser}
-        rows.append(
-            tuple(
-                TableCell(
-                    column.cell(row),
-                    _number(getattr(row, column.key)) if column.key in numbers else values[column.key],
-                    column.key in row.best,
-                )
-                for column in columns
-            )
-        )
+        own = tuple(_summary_cell(column, row) for column in columns)
+        missing = TableCell(NONE, "")
+        rows.append((*own[:place], *(by_row.get(row.denoiser, missing) for by_row in cells), *own[place:]))
     heads = tuple(f"{column.title} ({column.unit})" if column.unit else column.title for column in columns)
-    return Table(summary_title(board, summary), heads, tuple(rows))
+    noises = tuple(block.noise for block in blocks)
+    note = (
+        f"{metric_title(board.sort_metric)} by noise: the closer to the best ranked row of the noise, the stronger the "
+        "colour, down to none at twice the median difference"
+    )
+    return Table(
+        summary_title(board, summary),
+        (*heads[:place], *noises, *heads[place:]),
+        tuple(rows),
+        note,
+        optional=len(columns) - place,
+    )
+
+
+def _summary_cell(column: Column[SummaryRow], row: SummaryRow) -> TableCell:
+    values = {"worst": _number(row.worst_difference), "denoiser": row.denoiser}
+    value = values.get(column.key)
+    return TableCell(
+        column.cell(row), _number(getattr(row, column.key)) if value is None else value, column.key in row.best
+    )
+
+
+def _noise_cells(board: Leaderboard, block: Block) -> dict[str, TableCell]:
+    """Cells of the completed rows of a noise, by denoiser."""
+    behind = {row.denoiser: abs(row.to_best.difference) for row in block.rows if row.to_best is not None}
+    typical = float(np.median(list(behind.values()))) if behind else 0.0
+    return {
+        row.denoiser: TableCell(
+            score(row.scores[board.sort].mean, board.sort_metric),
+            _number(row.scores[board.sort].mean),
+            board.sort in row.best,
+            max(0.0, 1 - behind[row.denoiser] / (2 * typical)) if typical and row.denoiser in behind else 0.0,
+        )
+        for row in block.rows
+        if row.scores
+    }
 
 
 def speed_table(store: RunStore) -> Table | None:

@@ -30,7 +30,7 @@
     });
   }
 
-  // Filtering: one form for all leaderboards.
+  // Filtering: one form for all leaderboards; the table over all noises has the denoisers that are left in any.
   const form = byId("filter");
   const rows = [...document.querySelectorAll("table.leaderboard tbody tr")];
   const apply = () => {
@@ -46,23 +46,38 @@
       row.hidden = !fits;
       shown += fits;
     }
+    const names = new Set(rows.filter((row) => !row.hidden).map((row) => row.dataset.denoiser));
+    for (const row of document.querySelectorAll("#summary tbody tr")) {
+      row.hidden = !names.has(row.querySelector("th").dataset.value);
+    }
     byId("filter-count").value = shown === rows.length ? "" : `${shown} of ${rows.length} rows`;
   };
   for (const event of ["input", "change"]) form.addEventListener(event, apply);
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.hidden = rows.length === 0;
+  byId("filter-fold").hidden = rows.length === 0;
 
-  // Enlarging: a picture over its noisy input, with a slider between the two.
+  // What is folded is printed, too.
+  addEventListener("beforeprint", () => {
+    for (const fold of document.querySelectorAll("main details")) fold.open = true;
+  });
+
+  // Enlarging: a picture over the clean or the noisy one, with a slider between the two.
   const zoom = byId("zoom");
   const slide = () => {
     const share = byId("zoom-slider").value;
     byId("zoom-over").style.clipPath = `inset(0 0 0 ${share}%)`;
     byId("zoom-line").style.left = `${share}%`;
   };
+  let shown;
+  const compareWith = () => {
+    const under = shown.closest("tr").querySelector(`[data-name="${byId("zoom-with").value}"]`);
+    byId("zoom-under").src = under.src;
+    byId("zoom-under").alt = under.alt;
+  };
   const open = (picture) => {
-    const noisy = picture.closest("tr").querySelector('[data-name="noisy"]');
-    byId("zoom-under").src = noisy.src;
-    byId("zoom-under").alt = noisy.alt;
+    shown = picture;
+    byId("zoom-with").value = picture.dataset.name === "clean" ? "noisy" : "clean";
+    compareWith();
     byId("zoom-over").src = picture.src;
     byId("zoom-over").alt = picture.alt;
     byId("zoom-title").textContent = picture.alt;
@@ -86,6 +101,7 @@
     });
   }
   byId("zoom-slider").addEventListener("input", slide);
+  byId("zoom-with").addEventListener("change", compareWith);
   byId("zoom-close").addEventListener("click", () => zoom.close());
   zoom.addEventListener("click", (event) => {
     if (event.target === zoom) zoom.close();
