@@ -201,6 +201,7 @@ class OutputKeeper:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Read the rest of the output, and note in the log how much was discarded."""
+        os.write(self._stop, b".")  # closing it does not suffice: a daemon that a plugin forked here holds it open, too
         os.close(self._stop)
         self._thread.join()
         self.flush()
