@@ -15,6 +15,8 @@ from hypothesis import settings
 from made_faces import USAGES, Faces, row, write
 
 from benchbox.builtin.datasets.sample import Sample
+from benchbox.cli.main import _run
+from benchbox.engine.workers import worker_context
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -23,7 +25,7 @@ settings.register_profile("quick", max_examples=20, deadline=None, derandomize=T
 settings.register_profile("thorough", max_examples=300, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
-NEEDS = {"process": {"benchbox", "finished_run"}, "browser": {"browser"}}
+NEEDS = {"process": {"benchbox", "process", "finished_run"}, "browser": {"browser"}}
 """Fixtures that say what a test needs; a test that starts processes without them is marked `process` itself."""
 
 
@@ -60,9 +62,41 @@ def command_in(folder: Path) -> Command:
 
 
 @pytest.fixture
-def benchbox(tmp_path: Path) -> Command:
-    """Run the command in an empty folder."""
+def process(tmp_path: Path) -> Command:
+    """Run the command in an empty folder, as a process of its own."""
     return command_in(tmp_path)
+
+
+@pytest.fixture
+def benchbox(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run the command in an empty folder, in this process, which has everything imported and keeps its fork server.
+
+    Workers and guarded programs are processes as ever. What a test says about exits, signals, streams, imports or
+    variables that Python reads when it starts needs `process`.
+    """
+
+    def run(*arguments: str | Path, code: int | None = 0, **variables: str) -> subprocess.CompletedProcess[str]:
+        worker_context()  # before the command, which kills what it has started itself
+        command = ["benchbox", *map(str, arguments)]
+        modules = set(sys.modules)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(tmp_path)
+            patch.setattr(sys, "argv", command)
+            patch.setattr(sys, "path", [*sys.path])
+            for name, value in {"COLUMNS": "120", "MPLBACKEND": "agg", **variables}.items():
+                patch.setenv(name, value)
+            before = capfd.readouterr()
+            ended = int(_run())
+            printed = capfd.readouterr()
+        for name in set(sys.modules) - modules:  # a test may write its plugin again
+            if Path(getattr(sys.modules[name], "__file__", None) or "/").is_relative_to(tmp_path):
+                del sys.modules[name]
+        print(*before, *printed, sep="")  # for the report of a failure
+        if code is not None:
+            assert ended == code, printed.out + printed.err
+        return subprocess.CompletedProcess(command, ended, printed.out, printed.err)
+
+    return run
 
 
 @pytest.fixture(scope="session")

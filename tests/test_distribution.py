@@ -43,21 +43,21 @@ def site(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_stranger_that_hides_the_package_is_named(benchbox: Command, site: Path) -> None:
-    said = benchbox("--version", code=2, PYTHONPATH=str(site)).stderr
+def test_a_stranger_that_hides_the_package_is_named(process: Command, site: Path) -> None:
+    said = process("--version", code=2, PYTHONPATH=str(site)).stderr
     assert f"error: the package 'benchbox' in {site / 'benchbox'} belongs to another project" in said
     assert "hint: pip uninstall benchbox" in said
     assert "Traceback" not in said
 
 
 @pytest.mark.slow
-def test_a_stranger_whose_files_are_among_ours_is_named(benchbox: Command, site: Path) -> None:
+def test_a_stranger_whose_files_are_among_ours_is_named(process: Command, site: Path) -> None:
     shutil.copytree(ROOT / "benchbox", site / "benchbox", dirs_exist_ok=True)
-    said = benchbox("--version", code=2, PYTHONPATH=str(site)).stderr
+    said = process("--version", code=2, PYTHONPATH=str(site)).stderr
     assert "another project, benchbox 0.4.2, has installed its files among those of benchbox-denoise" in said
 
 
-def test_a_package_of_which_a_part_is_left_is_no_package(benchbox: Command, tmp_path: Path) -> None:
+def test_a_package_of_which_a_part_is_left_is_no_package(process: Command, tmp_path: Path) -> None:
     (tmp_path / "site" / "benchbox" / "cli").mkdir(parents=True)
     assert "missing or incomplete" in run_isolated(tmp_path / "site")
 

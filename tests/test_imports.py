@@ -123,32 +123,32 @@ def test_a_slow_import_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_without_a_plugin_that_dies_and_says_so(benchbox: Command, tmp_path: Path) -> None:
+def test_a_run_goes_on_without_a_plugin_that_dies_and_says_so(process: Command, tmp_path: Path) -> None:
     folder = tmp_path / "plugins"
     folder.mkdir()
     (folder / "bad.py").write_text(BAD["dies"][0])
     (folder / "hangs.py").write_text(BAD["loops"][0])
     (folder / "good.py").write_text(GOOD)
     asked = ("run", "box3", "identity", "--plugins-dir", folder, "--no-timing", "--limit", "8", "--timeout", "8")
-    done = benchbox(*asked)
+    done = process(*asked)
     assert "box3" in done.stdout
     words = " ".join(done.stderr.split())
     assert "bad.py: while importing it, its process was ended by SIGKILL" in words
     assert "hangs.py: importing it took longer than 8 s" in words
-    listed = benchbox("plugins", "list", "--plugin", folder / "bad.py", "--plugin", folder / "good.py").stdout
+    listed = process("plugins", "list", "--plugin", folder / "bad.py", "--plugin", folder / "good.py").stdout
     assert f"broken: {folder}/bad.py: while importing it, its process was ended by SIGKILL" in listed
     assert "denoisers: box3" in listed
 
 
 @pytest.mark.slow
-def test_a_worker_that_cannot_import_it_is_a_row(benchbox: Command, plugin: Callable[[str, str], Path]) -> None:
+def test_a_worker_that_cannot_import_it_is_a_row(process: Command, plugin: Callable[[str, str], Path]) -> None:
     """What happens only in a worker, where nothing else runs, is a row of the results like any other fault."""
     file = plugin("moody", "return noisy")
     guard = "import sys\nif 'benchbox.engine.forkserver' in sys.modules and 'click' not in sys.modules: {}\n"
     for fault, words in (("raise ImportError('not here')", "ImportError: not here"), ("sys.exit(5)", "SystemExit: 5")):
         text = file.read_text()
         file.write_text(guard.format(fault) + text)
-        done = benchbox("run", "moody", "identity", "--plugin", file, "--no-timing", "--limit", "8", code=1)
+        done = process("run", "moody", "identity", "--plugin", file, "--no-timing", "--limit", "8", code=1)
         assert words in " ".join(done.stdout.split())
         file.write_text(text)
 

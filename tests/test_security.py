@@ -33,7 +33,7 @@ SHORT = ("--no-timing", "--limit", "8")
 
 
 @pytest.mark.slow
-def test_nothing_is_imported_from_the_working_folder_or_the_results(benchbox: Command, tmp_path: Path) -> None:
+def test_nothing_is_imported_from_the_working_folder_or_the_results(process: Command, tmp_path: Path) -> None:
     """Decoys of all that a process of a run imports; one that ran would leave its name and end the process."""
     found = tmp_path / "found.txt"
     results = tmp_path / "results"
@@ -53,9 +53,9 @@ def test_nothing_is_imported_from_the_working_folder_or_the_results(benchbox: Co
         folder.mkdir(exist_ok=True)
         for name in names:
             (folder / f"{name}.py").write_text(f"open({str(found)!r}, 'a').write(__name__)\nraise SystemExit")
-    benchbox("run", "identity", "median", "--limit", "8")
-    benchbox("leaderboard")
-    benchbox("replay", find_run(results).name)
+    process("run", "identity", "median", "--limit", "8")
+    process("leaderboard")
+    process("replay", find_run(results).name)
     assert not found.exists()
 
 
@@ -72,13 +72,13 @@ sys.addaudithook(refuse)
 
 
 @pytest.mark.slow
-def test_a_run_opens_no_connection(benchbox: Command, tmp_path: Path) -> None:
+def test_a_run_opens_no_connection(process: Command, tmp_path: Path) -> None:
     """In every process of a run, the workers' and the timed ones' too: unix sockets between them are all it needs."""
     site, log = tmp_path / "site", tmp_path / "connections.txt"
     site.mkdir()
     (site / "sitecustomize.py").write_text(NO_NETWORK.format(log=str(log)))
     asked = ("run", "identity", "median", "unet", "--limit", "8", "--report")
-    benchbox(*asked, PYTHONPATH=str(site))
+    process(*asked, PYTHONPATH=str(site))
     assert not log.exists(), log.read_text()
     probe = "import socket; socket.create_connection(('127.0.0.1', 9))"
     refused = subprocess.run(
@@ -309,11 +309,11 @@ def test_the_import_of_a_plugin_changes_nothing_of_the_process(plugin: Plugin, t
     "line", ["threading.Thread(target=time.sleep, args=(3000,)).start()", "atexit.register(time.sleep, 3000)"]
 )
 def test_a_command_ends_whatever_a_plugin_has_started(
-    line: str, plugin: Plugin, benchbox: Command, tmp_path: Path
+    line: str, plugin: Plugin, process: Command, tmp_path: Path
 ) -> None:
     file = plugin("lasting", "return noisy")
     file.write_text(file.read_text() + f"import atexit, threading\n{line}\n")
-    done = benchbox("list", "denoisers", "--plugin", file)
+    done = process("list", "denoisers", "--plugin", file)
     assert "lasting" in done.stdout
     assert "left something running" in done.stderr
 

@@ -97,8 +97,8 @@ def test_looking_at_a_run_writes_nothing(benchbox: Command, finished_run: Path) 
     assert files() == before
 
 
-def test_output_is_plain_when_piped(benchbox: Command) -> None:
-    result = benchbox("run", "identity", "median", "--no-timing", "--limit", "5")
+def test_output_is_plain_when_piped(process: Command) -> None:
+    result = process("run", "identity", "median", "--no-timing", "--limit", "5")
     assert "\x1b" not in result.stdout + result.stderr
     assert result.stderr.splitlines()[-1].endswith("all notes: leaderboard.md there, or --verbose")
 
@@ -115,10 +115,10 @@ def test_a_script_gets_what_it_asks_for_and_nothing_else(benchbox: Command, tmp_
     assert [row.split(",")[3] for row in rows] == ["denoiser", "median", "identity"]
 
 
-def test_the_package_runs_as_a_module(benchbox: Command, tmp_path: Path) -> None:
+def test_the_package_runs_as_a_module(process: Command, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchbox", "list", "metrics"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout == benchbox("list", "metrics").stdout
+    assert done.stdout == process("list", "metrics").stdout
 
 
 def test_output_takes_what_would_be_printed(benchbox: Command, tmp_path: Path) -> None:
@@ -198,12 +198,12 @@ def test_misuse_is_an_error_and_a_hint_of_one_line_each(words: tuple[str, ...], 
     [{"BENCHBOX_CACHE_DIR": "/dev/null/cache"}, {"BENCHBOX_CACHE_DIR": "", "HOME": "/dev/null", "XDG_CACHE_HOME": ""}],
 )
 def test_a_cache_that_cannot_be_written_is_a_warning(
-    benchbox: Command, csv: Path, tmp_path: Path, variables: dict[str, str]
+    process: Command, csv: Path, tmp_path: Path, variables: dict[str, str]
 ) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    done = benchbox("data", "info", csv, TMPDIR=str(temporary), **variables)
-    assert done.stdout == benchbox("data", "info", csv).stdout
+    done = process("data", "info", csv, TMPDIR=str(temporary), **variables)
+    assert done.stdout == process("data", "info", csv).stdout
     assert done.stderr.count("warning:") == 1
     assert "/dev/null is not a folder" in done.stderr
     assert "set BENCHBOX_CACHE_DIR" in done.stderr
@@ -230,15 +230,15 @@ def test_a_user_id_without_a_home_folder_gets_a_temporary_cache(monkeypatch: pyt
 
 
 @pytest.mark.slow
-def test_charts_are_drawn_quietly_without_a_home_folder(benchbox: Command, finished_run: Path, tmp_path: Path) -> None:
+def test_charts_are_drawn_quietly_without_a_home_folder(process: Command, finished_run: Path, tmp_path: Path) -> None:
     for variables in ({"BENCHBOX_CACHE_DIR": ""}, {"BENCHBOX_CACHE_DIR": str(tmp_path / "cache")}):
         variables |= {"HOME": "/dev/null", "XDG_CACHE_HOME": "", "XDG_CONFIG_HOME": "", "MPLCONFIGDIR": ""}
         for words in (("report",), ("show", "--format", "svg")):
-            assert benchbox(*words, **variables).stderr == ""
+            assert process(*words, **variables).stderr == ""
 
 
-def test_a_notebooks_backend_for_charts_does_no_harm(benchbox: Command) -> None:
-    benchbox("run", "identity", "--limit", "2", "--no-timing", "--report", MPLBACKEND="module://not_installed.backend")
+def test_a_notebooks_backend_for_charts_does_no_harm(process: Command) -> None:
+    process("run", "identity", "--limit", "2", "--no-timing", "--report", MPLBACKEND="module://not_installed.backend")
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
@@ -247,8 +247,8 @@ def test_no_line_of_a_help_page_is_wider_than_a_terminal(path: tuple[str, ...]) 
     assert [line for line in COMMANDS[path].get_help(context).splitlines() if len(line) > 80] == []
 
 
-def test_output_that_is_not_unicode_shows_every_character_in_some_form(benchbox: Command, finished_run: Path) -> None:
-    shown = benchbox("leaderboard", finished_run, PYTHONIOENCODING="ascii")
+def test_output_that_is_not_unicode_shows_every_character_in_some_form(process: Command, finished_run: Path) -> None:
+    shown = process("leaderboard", finished_run, PYTHONIOENCODING="ascii")
     assert "\\u0394 to best" in shown.stdout
 
 

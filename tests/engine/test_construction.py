@@ -114,11 +114,12 @@ def test_the_bundled_denoisers_name_their_files(tmp_path: Path) -> None:
         assert planned(label).plugin.content
     assert planned("unet").plugin.content != planned("unet:weights=mixed").plugin.content
     assert planned("median").plugin.content == ""
-    for name, ending in (("keras", "keras"), ("onnx", "onnx"), ("litert", "tflite")):
+    kinds = (("keras", "keras", b"PK\x03\x04"), ("onnx", "onnx", b"\x08\x08"), ("litert", "tflite", b"0000TFL3"))
+    for name, ending, start in kinds:
         model = tmp_path / f"model.{ending}"
         contents = set()
-        for text in ("one", "two", "one"):
-            model.write_text(text)
+        for text in (b"one", b"two", b"one"):
+            model.write_bytes(start + text)
             contents.add(planned(f"{name}:path={model}").plugin.content)
         assert len(contents) == 2
     script = tmp_path / "denoise.sh"

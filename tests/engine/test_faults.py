@@ -272,9 +272,9 @@ def rows_of(store: RunStore) -> dict[str, Outcome]:
 
 @pytest.mark.slow
 def test_every_fault_is_a_row_with_its_reason_and_touches_nobody(
-    benchbox: Command, plugin: Plugin, tmp_path: Path
+    process: Command, plugin: Plugin, tmp_path: Path
 ) -> None:
-    benchbox("run", "identity", "median", "--no-timing")
+    process("run", "identity", "median", "--no-timing")
     alone = RunStore.open(find_run(tmp_path / "results"))
     folder, calls = tmp_path / "plugins", tmp_path / "calls"
     folder.mkdir()
@@ -294,9 +294,7 @@ def test_every_fault_is_a_row_with_its_reason_and_touches_nobody(
     shared = shared_memory()
     specs = {name + ":size=5" * name.startswith("constructor"): fault for name, fault in FAULTS.items()}
     limits = ("--timeout", str(TIMEOUT_S), "--memory", "0.3", "--no-timing", "--previews", "0", "--fresh")
-    done = benchbox(
-        "run", "identity", *specs, "median", "--plugins-dir", folder, *limits, code=1, TMPDIR=str(temporary)
-    )
+    done = process("run", "identity", *specs, "median", "--plugins-dir", folder, *limits, code=1, TMPDIR=str(temporary))
     assert left_behind(tmp_path) == []
     temporary.rmdir()  # which is empty again
     assert memory_left_behind(shared) == set()
@@ -320,7 +318,7 @@ def test_every_fault_is_a_row_with_its_reason_and_touches_nobody(
         assert f"{name}.py: " in words
         assert fault.reason in words
         ended[name] = ("", 1)
-        assert fault.reason in benchbox(
+        assert fault.reason in process(
             "run", name, "--plugins-dir", folder, "--timeout", "3", code=2
         ).stderr or name == ("import_takes_60_s")
     for cell in alone.record.cells:
@@ -336,12 +334,12 @@ def test_every_fault_is_a_row_with_its_reason_and_touches_nobody(
 
 @pytest.mark.slow
 def test_nothing_is_left_of_what_is_started_when_it_is_imported_or_timed(
-    benchbox: Command, plugin: Plugin, tmp_path: Path
+    process: Command, plugin: Plugin, tmp_path: Path
 ) -> None:
     temporary = Path(tempfile.mkdtemp(prefix="b"))
     file = plugin("leaves", f"{CHILD.replace('return noisy', '')}\n{DAEMON}\n{FILES.replace('os.mkdir', '#')}")
     file.write_text(file.read_text() + CHILD.replace("return noisy", "") + DAEMON)
-    benchbox("run", "leaves", "--plugin", file, "--limit", "4", "--batch", "2", TMPDIR=str(temporary))
+    process("run", "leaves", "--plugin", file, "--limit", "4", "--batch", "2", TMPDIR=str(temporary))
     assert left_behind(tmp_path) == []
     temporary.rmdir()
     store = RunStore.open(find_run(tmp_path / "results"))
@@ -383,7 +381,7 @@ def test_some_faults_beside_a_sound_row(benchbox: Command, plugin: Plugin, tmp_p
     for name in names:
         plugin(name, FAULTS[name].body)
     files = [word for name in names for word in ("--plugin", f"{name}.py")]
-    done = benchbox("run", *names, "identity", *files, "--no-timing", "--fresh", code=1)
+    done = benchbox("run", *names, "identity", *files, "--no-timing", "--fresh", "--verbose", code=1)
     store = RunStore.open(find_run(tmp_path / "results"))
     for name, outcome in rows_of(store).items():
         assert outcome.status == (FAULTS[name].status if name in names else "ok")

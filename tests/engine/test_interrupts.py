@@ -151,7 +151,7 @@ def test_a_second_interrupt_ends_at_once(start: Callable[..., Started]) -> None:
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_of_an_interrupt_is_no_failure(benchbox: Command, plugin: Plugin, tmp_path: Path) -> None:
+def test_a_worker_that_dies_of_an_interrupt_is_no_failure(process: Command, plugin: Plugin, tmp_path: Path) -> None:
     """A terminal or a scheduler signals every process of a run; a worker may be gone before the run has heard of it."""
     body = (
         "import os, psutil, signal\nserver, run = psutil.Process().parents()[:2]\n"
@@ -159,7 +159,7 @@ def test_a_worker_that_dies_of_an_interrupt_is_no_failure(benchbox: Command, plu
         "if not os.fork():\n    os.setsid()\n    import time; time.sleep(0.3); run.resume(); os._exit(0)\n"
         "os._exit(1)"
     )
-    said = benchbox("run", "identity", "gone", "--plugin", plugin("gone", body), "--jobs", "1", code=130).stderr
+    said = process("run", "identity", "gone", "--plugin", plugin("gone", body), "--jobs", "1", code=130).stderr
     assert "Continue with" in said
     assert outcomes(tmp_path) == ["ok"]
 
@@ -245,19 +245,19 @@ def photographs(folder: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_images_that_vanish_stop_the_run_and_it_can_go_on(benchbox: Command, plugin: Plugin, tmp_path: Path) -> None:
+def test_images_that_vanish_stop_the_run_and_it_can_go_on(process: Command, plugin: Plugin, tmp_path: Path) -> None:
     data = photographs(tmp_path / "photographs")
     kept = shutil.copytree(data, tmp_path / "kept")
     file = plugin("thief", f"import pathlib\npathlib.Path({str(data / '1.png')!r}).unlink()\nreturn noisy")
     asked = ("identity", "thief", "median", "--plugin", file, "--data", data, "--jobs", "1", "--no-timing")
-    stopped = benchbox("run", *asked, code=2).stderr
+    stopped = process("run", *asked, code=2).stderr
     folder = find_run(tmp_path / "results")
     assert "photographs have changed since this run began" in stopped
     assert f"then continue with: benchbox run --resume {folder.name}" in stopped
     assert outcomes(tmp_path) == ["ok", "ok"]
-    assert "have changed since run" in benchbox("run", "--resume", folder.name, code=2).stderr
+    assert "have changed since run" in process("run", "--resume", folder.name, code=2).stderr
     shutil.copy(kept / "1.png", data / "1.png")
-    benchbox("run", "--resume", folder.name, "--jobs", "2")
+    process("run", "--resume", folder.name, "--jobs", "2")
     assert outcomes(tmp_path) == ["ok", "ok", "ok"]
 
 
@@ -287,7 +287,7 @@ def test_a_read_only_folder_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(benchbox: Command, tmp_path: Path) -> None:
+def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(process: Command, tmp_path: Path) -> None:
     """Filled up after the first finished shards, by a file of somebody else."""
     fill = (
         "while ! ls mount/results/*/scores/*/*.parquet; do sleep 0.05; done >/dev/null 2>&1;"
@@ -309,7 +309,7 @@ def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(benchbox: Co
     codes = [line for line in done.stdout.splitlines() if line.startswith("code ")]
     assert codes == ["code 2", "code 0"]
     asked = ("identity", "median", "wiener", "--noise", "gaussian:0.1", "--noise", "poisson:30", "--no-timing")
-    benchbox("run", *asked)
+    process("run", *asked)
     stores = [RunStore.open(find_run(tmp_path / name)) for name in ("copied", "results")]
     for one, other in zip(stores[0].record.cells, stores[1].record.cells, strict=True):
         left, right = stores[0].scores(one.key), stores[1].scores(other.key)
@@ -360,19 +360,26 @@ def test_a_clock_that_is_set_back_mixes_nothing(tmp_path: Path, monkeypatch: pyt
 
 
 def test_no_duration_is_taken_from_the_wall_clock() -> None:
-    """The cache compares the age of files with it; nothing else asks what time it is, but for the name of a run."""
+    """The cache and the health check compare the age of files with it; else it only names a run."""
     root = Path(__file__).parents[2] / "benchbox"
     found: dict[str, list[int]] = {}
     for file in root.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("time.time", "datetime.now", "time.time_ns"):
                 found.setdefault(file.relative_to(root).as_posix().removesuffix(".py"), []).append(node.lineno)
-    assert found.keys() <= {"system/cache", "engine/run", "engine/merge", "store/layout", "training/loop"}
+    assert found.keys() <= {
+        "system/cache",
+        "engine/run",
+        "engine/merge",
+        "store/layout",
+        "training/loop",
+        "testing/fresh",
+    }
 
 
-def test_a_folder_for_temporary_files_may_lie_deep(benchbox: Command, tmp_path: Path) -> None:
+def test_a_folder_for_temporary_files_may_lie_deep(process: Command, tmp_path: Path) -> None:
     """Deeper than the path of a socket may be."""
     deep = tmp_path / ("deep" * 30)
     deep.mkdir()
-    benchbox("run", "identity", "--limit", "4", TMPDIR=str(deep))
+    process("run", "identity", "--limit", "4", TMPDIR=str(deep))
     assert list(deep.iterdir()) == []

@@ -29,11 +29,9 @@ def latest(folder: Path) -> RunStore:
     return RunStore.open(find_run(folder / "results"))
 
 
-def test_the_first_command_of_a_newcomer(benchbox: Command, tmp_path: Path) -> None:
-    result = benchbox("run", "identity", "median", "gaussian_blur", "--noise", "gaussian:0.1")
+def test_the_first_command_of_a_newcomer(process: Command, tmp_path: Path) -> None:
+    result = process("run", "identity", "median", "gaussian_blur", "--noise", "gaussian:0.1")
     assert "gaussian:0.1" in result.stdout
-    assert "built-in sample" in result.stdout
-    assert "--data fer2013.csv" in result.stdout
     ranks = re.findall(r"^(\d) +(\w+)", result.stdout, flags=re.MULTILINE)
     assert ranks == [("1", "gaussian_blur"), ("2", "median"), ("3", "identity")]
     store = latest(tmp_path)
@@ -45,6 +43,8 @@ def test_the_first_command_of_a_newcomer(benchbox: Command, tmp_path: Path) -> N
         assert timing.cold_start_s > 0
     assert [path.name for path in tmp_path.iterdir()] == ["results"]  # nothing else is left behind
     page = (store.folder / "leaderboard.md").read_text()
+    assert "built-in sample" in page  # below the table stand only the first notes, which may be of a busy machine
+    assert "--data fer2013.csv" in page
     for fact in ("sample", "142", "gaussian:0.1", "unclipped", "seed", str(store.record.environment.cpu), "numpy"):
         assert fact in page
 

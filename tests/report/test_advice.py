@@ -145,6 +145,8 @@ def test_what_is_suspicious_is_said_with_a_reason_and_a_remedy(
     assert advice.do in render(board, "markdown").replace("\\", "")  # brackets are escaped there
 
 
+@pytest.mark.process
+@pytest.mark.slow
 def test_the_innocent_are_not_named(board: Leaderboard) -> None:
     assert not [one.saw for one in board.advice if "gaussian_blur" in one.saw and "latency" not in one.saw]
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Command
 
 from benchbox.api.errors import BenchboxError
 from benchbox.records.tuned import TunedOptions
 from benchbox.report.build import build_leaderboard
 from benchbox.store import RunStore
 
+Command = Callable[..., subprocess.CompletedProcess[str]]
 Place = tuple[str | int, ...]
 
 
