@@ -258,7 +258,7 @@ def test_a_plugin_file_that_a_foreign_run_names_is_not_imported(
     benchbox("run", "mine", "identity", "--plugin", file, *SHORT, **theirs)
     run = find_run(tmp_path / "results")
     ran = tmp_path / "ran"
-    file.write_text(f"open({str(ran)!r}, 'w')\n" + file.read_text())
+    file.write_text(f"import pathlib; pathlib.Path({str(ran)!r}).touch()\n" + file.read_text())
     for arguments in (("replay", run.name), ("run", "--resume", run.name)):
         refused = benchbox(*arguments, code=2, **ours).stderr
         assert f"the plugin file {file}, which you have not run on this machine" in refused

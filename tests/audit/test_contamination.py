@@ -154,7 +154,7 @@ def run(benchbox: Command, files: tuple[Path, Path], *arguments: str) -> tuple[s
     cache = {"BENCHBOX_CACHE_DIR": str(csv.parent / "cache")}
     common = ("--plugin", plugin, "--data", csv, "--no-timing", "--jobs", "1", "--metric", "psnr", "--previews", "0")
     done = benchbox("run", *common, *arguments, COLUMNS="180", **cache)
-    folder = Path(re.search(r"results: (\S+)", done.stderr)[1])  # type: ignore[index]
+    folder = Path(re.search(r"results: ([^\s;]+)", done.stderr)[1])  # type: ignore[index]
     return done.stdout, RunStore.open(csv.parent / folder)
 
 

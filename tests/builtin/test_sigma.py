@@ -54,8 +54,9 @@ def test_the_estimate_of_noise_that_depends_on_brightness(faces: Images, noise: 
 
 @pytest.mark.parametrize(("side", "error"), [(11, 0.06), (48, 0.03), (256, 0.02)])
 def test_the_estimate_of_noise_alone_is_nearly_unbiased(side: int, error: float) -> None:
-    estimates = estimate_sigma(noisy(np.full((200, side, side), 0.5, dtype=np.float32), 0.1))
-    assert estimates.dtype == np.float32 and estimates.shape == (200,)
+    number = 200 if side < 100 else 20  # the mean over so many pixels is as sure
+    estimates = estimate_sigma(noisy(np.full((number, side, side), 0.5, dtype=np.float32), 0.1))
+    assert estimates.dtype == np.float32 and estimates.shape == (number,)
     assert float(estimates.mean()) == pytest.approx(0.1, rel=error)
 
 

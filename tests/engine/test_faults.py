@@ -293,7 +293,19 @@ def test_every_fault_is_a_row_with_its_reason_and_touches_nobody(
         (folder / f"{name}.py").write_text(fault.body)
     shared = shared_memory()
     specs = {name + ":size=5" * name.startswith("constructor"): fault for name, fault in FAULTS.items()}
-    limits = ("--timeout", str(TIMEOUT_S), "--memory", "0.3", "--no-timing", "--previews", "0", "--fresh")
+    # Most of the time somebody hangs, which others need not wait for.
+    limits = (
+        "--jobs",
+        "4",
+        "--timeout",
+        str(TIMEOUT_S),
+        "--memory",
+        "0.3",
+        "--no-timing",
+        "--previews",
+        "0",
+        "--fresh",
+    )
     done = process("run", "identity", *specs, "median", "--plugins-dir", folder, *limits, code=1, TMPDIR=str(temporary))
     assert left_behind(tmp_path) == []
     temporary.rmdir()  # which is empty again

@@ -270,27 +270,27 @@ def test_two_runs_at_once_never_mix(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_thirty_deaths_lose_nothing(benchbox: Command, whole: Path, tmp_path: Path) -> None:
+def test_thirty_deaths_lose_nothing(process: Command, whole: Path, tmp_path: Path) -> None:
     """Kill a run by SIGKILL at 30 random moments, resume each time, and compare with the run nobody interrupted."""
     draw = random.Random(7)
     results = tmp_path / "killed"
     command = [str(Path(sys.executable).with_name("benchbox")), "run", "--results", str(results)]
     begun = time.monotonic()
-    benchbox("run", *ASKED, "--fresh")
+    process("run", *ASKED, "--fresh")
     takes_s = time.monotonic() - begun
     torn = 0
     for _ in range(30):
         runs = list_runs(results)
         arguments = ["--resume", runs[0].name] if runs else list(ASKED)
-        process = subprocess.Popen(
+        one = subprocess.Popen(
             [*command, *arguments], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        while not list_runs(results) and process.poll() is None:  # there is nothing to lose before there is a run
+        while not list_runs(results) and one.poll() is None:  # there is nothing to lose before there is a run
             time.sleep(0.01)
         time.sleep(draw.uniform(0.2 * takes_s, 0.8 * takes_s))
-        torn += process.poll() is None
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        torn += one.poll() is None
+        one.send_signal(signal.SIGKILL)
+        one.wait()
         runs = list_runs(results)
         if runs and len(RunStore.open(runs[0]).outcomes()) == len(RunStore.open(runs[0]).record.cells):
             # All is done: all but one cell begin anew, so that there is work left to lose.
@@ -299,5 +299,5 @@ def test_thirty_deaths_lose_nothing(benchbox: Command, whole: Path, tmp_path: Pa
                 (runs[0] / "outcomes" / f"{cell.key}.json").unlink()
     assert torn >= 10, "many of the runs were still at work when they were killed"
     (killed,) = list_runs(results)
-    benchbox("run", "--results", results, "--resume", killed.name)
+    process("run", "--results", results, "--resume", killed.name)
     assert_same(killed, whole)
