@@ -153,7 +153,7 @@ def run(benchbox: Command, files: tuple[Path, Path], *arguments: str) -> tuple[s
     csv, plugin = files
     cache = {"BENCHBOX_CACHE_DIR": str(csv.parent / "cache")}
     common = ("--plugin", plugin, "--data", csv, "--no-timing", "--jobs", "1", "--metric", "psnr", "--previews", "0")
-    done = benchbox("run", *common, *arguments, COLUMNS="180", **cache)
+    done = benchbox("run", *common, *arguments, "--verbose", COLUMNS="180", **cache)
     folder = Path(re.search(r"results: ([^\s;]+)", done.stderr)[1])  # type: ignore[index]
     return done.stdout, RunStore.open(csv.parent / folder)
 
@@ -219,7 +219,7 @@ def test_a_run_leaves_out_what_a_row_may_have_seen_and_ranks_every_row(
     assert ranked(benchbox, kept) == set(rows)
     assert kept.record.request.keep_duplicates
     assert kept.record.data.fingerprint == store.record.data.source
-    arguments = ("run", "--resume", kept.record.run_id)
+    arguments = ("run", "--resume", kept.record.run_id, "--verbose")
     resumed = benchbox(*arguments, BENCHBOX_CACHE_DIR=str(csv.parent / "cache"), COLUMNS="180").stdout
     assert "fitted:split=PublicTest: marked ! because" in " ".join(resumed.split())
 
