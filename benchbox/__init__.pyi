@@ -8,7 +8,7 @@ from .api.noise import NoiseModel
 from .api.threads import threads
 from .api.trainable import Recipe, TrainableDenoiser, Trainer
 from .api.version import __version__
-from .notebook import RunFrames, load_run, run
+from .notebook import Run, load_run, run
 
 __all__ = [
     "BenchboxError",
@@ -22,7 +22,7 @@ __all__ = [
     "Metric",
     "NoiseModel",
     "Recipe",
-    "RunFrames",
+    "Run",
     "Scores",
     "Sigma",
     "TrainableDenoiser",

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+import nbclient
+import nbformat
 import numpy as np
 import pytest
 
@@ -160,6 +162,21 @@ def test_the_snippet_of_the_contract_keeps_it() -> None:
     here = set(PROBES) - {probe.name for probe in PROCESS_PROBES}
     card = check_denoiser(shrink, probes=sorted(here))
     assert {verdict.mark for verdict in card.verdicts} <= {"pass", "skip"}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the Jupyter packages
+def test_the_notebook_runs(tmp_path: Path) -> None:
+    notebook = nbformat.read(ROOT / "docs/notebook.ipynb", as_version=4)  # type: ignore[no-untyped-call]
+    assert all(not cell.get("outputs") for cell in notebook.cells), "it is stored without results"
+    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = [output.data for cell in notebook.cells for output in cell.get("outputs", ()) if "data" in output]
+    kinds = [next(kind for kind in ("image/png", "text/html", "text/plain") if kind in data) for data in shown]
+    assert kinds.count("image/png") == 2, "the chart and the pictures"
+    assert kinds.count("text/html") >= 4, "the board and three frames"
+    (board,) = [data["text/html"] for data in shown if "ranked by PSNR" in data.get("text/html", "")]
+    assert board.count("<tr>") == 4
+    assert "smooth" in board
 
 
 def test_the_snippet_of_options_is_read_as_the_manual_says() -> None:

@@ -23,6 +23,10 @@ class BenchboxError(Exception):
         self.message = message
         self.hint = hint
 
+    def __str__(self) -> str:
+        """Message and hint, which is what a traceback shows."""
+        return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
+
     def __reduce__(self) -> tuple[object, ...]:
         """Keep the hint when the error crosses a process boundary."""
         return _rebuild, (type(self), self.message, self.hint)

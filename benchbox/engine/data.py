@@ -126,7 +126,7 @@ def describe_data(images: ImageSet, kind: type[Dataset], path: Path | None) -> D
         fitted=kind.fitted,
         validated=kind.validated,
         tested=kind.tested,
-        folder=path.resolve().name if path and kind.named_by_path else "",
+        folder=(path.resolve().stem if path.is_file() else path.resolve().name) if path and kind.named_by_path else "",
     )
 
 

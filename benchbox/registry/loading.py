@@ -206,30 +206,30 @@ def denoisers_without_hook(module: ModuleType) -> list[type[Denoiser]]:
     for method, base in (("denoise", Denoiser), ("denoise_image", ImageDenoiser)):
         function = getattr(module, method, None)
         if inspect.isfunction(function) and function in own:
-            return [_class_of(function, method, base, module)]  # type: ignore[type-abstract]
+            stem = re.sub("[^a-z0-9]+", "_", Path(str(module.__file__)).stem.lower()).strip("_")
+            name = stem if stem[:1].isalpha() else f"plugin_{stem}"
+            if not hasattr(module, "FunctionDenoiser"):  # the module keeps it, so that another process finds it there
+                made = function_denoiser(function, name, method, base)  # type: ignore[type-abstract]
+                made.__module__ = module.__name__
+                module.__dict__["FunctionDenoiser"] = made
+            return [vars(module)["FunctionDenoiser"]]
     return []
 
 
-def _class_of(function: Any, method: str, base: type[Denoiser], module: ModuleType) -> type[Denoiser]:
-    """A denoiser that calls a function; the module keeps it, so that another process finds it there."""
-    if not hasattr(module, "FunctionDenoiser"):
-        informed = len(inspect.signature(function).parameters) > 1
+def function_denoiser(function: Any, name: str, method: str, base: type[Denoiser]) -> type[Denoiser]:
+    """A denoiser whose method `denoise` or `denoise_image` calls a function of (noisy, sigma), or of (noisy)."""
+    informed = len(inspect.signature(function).parameters) > 1
 
-        def call(self: Denoiser, noisy: Any, sigma: Any) -> Any:
-            return function(noisy, sigma) if informed else function(noisy)
+    def call(self: Denoiser, noisy: Any, sigma: Any) -> Any:
+        return function(noisy, sigma) if informed else function(noisy)
 
-        stem = re.sub("[^a-z0-9]+", "_", Path(str(module.__file__)).stem.lower()).strip("_")
-        body = {
-            "__module__": module.__name__,
-            "__qualname__": "FunctionDenoiser",
-            "__doc__": function.__doc__,
-            "name": stem if stem[:1].isalpha() else f"plugin_{stem}",
-            "capabilities": Capabilities(sigma="optional" if informed else "unused"),
-            method: call,
-        }
-        module.__dict__["FunctionDenoiser"] = type("FunctionDenoiser", (base,), body)
-    made: type[Denoiser] = vars(module)["FunctionDenoiser"]
-    return made
+    body = {
+        "__doc__": function.__doc__,
+        "name": name,
+        "capabilities": Capabilities(sigma="optional" if informed else "unused"),
+        method: call,
+    }
+    return type("FunctionDenoiser", (base,), body)
 
 
 def first_line(error: BaseException) -> str:

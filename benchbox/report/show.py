@@ -107,7 +107,7 @@ def read_shown(store: RunStore, board: Leaderboard, noise: str, image: str) -> S
     `noise` is a label or canonical specification; empty means the first noise. `image` is a name or a unique part;
     empty means every stored image. Raises `BenchboxError` if the run has no such noise or pictures.
     """
-    block = _block(board, noise)
+    block = find_block(board, noise)
     stored = read_pictures(store, block)
     if stored is None or not stored.denoised:
         raise BenchboxError(
@@ -144,7 +144,7 @@ def read_shown(store: RunStore, board: Leaderboard, noise: str, image: str) -> S
 
 def has_pictures(store: RunStore, board: Leaderboard, noise: str) -> bool:
     """Whether the run kept pictures of a noise; those of the first noise if it is empty."""
-    stored = read_pictures(store, _block(board, noise))
+    stored = read_pictures(store, find_block(board, noise))
     return stored is not None and bool(stored.denoised)
 
 
@@ -233,7 +233,8 @@ def shrink(picture: Picture, width: int) -> Picture:
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
 
 
-def _block(board: Leaderboard, noise: str) -> Block:
+def find_block(board: Leaderboard, noise: str) -> Block:
+    """The block of a noise, given by label or canonical specification; the first if it is empty."""
     if not noise:
         return board.blocks[0]
     blocks = {block.spec: block for block in board.blocks} | {block.noise: block for block in board.blocks}

@@ -118,7 +118,7 @@ thread = threading.Thread(target=lambda: ours.append(subprocess.Popen(["sleep", 
 thread.start(); thread.join()
 ours.append(subprocess.Popen(["sleep", "60"]))
 frames = benchbox.run(["leaves:size=5"], plugins=[{str(leaves)!r}], limit=4, timing=False)
-assert list(frames.leaderboard.status) == ["ok"], frames.leaderboard
+assert list(frames.frame(all=True).status) == ["ok"], frames.frame(all=True)
 assert all(one.poll() is None for one in ours)
 for one in ours: one.kill()
 """

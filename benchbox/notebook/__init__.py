@@ -1,0 +1,5 @@
+"""The Python interface: `run()`, `load_run()` and the `Run` that they return, for scripts and notebooks."""
+
+from benchbox.notebook.interface import Run, load_run, run
+
+__all__ = ["Run", "load_run", "run"]

@@ -1,0 +1,461 @@
+"""`run()` and `load_run()`, with results as tables, pictures and charts."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchbox.api.denoiser import Denoiser
+from benchbox.api.errors import BenchboxError
+from benchbox.engine.events import CellDone, Event, RunStarted, ShardDone, TimingDone, TimingStarted
+from benchbox.engine.run import execute
+from benchbox.engine.workers import worker_context
+from benchbox.notebook.given import hand_over, save_array
+from benchbox.records.options import DEFAULT_METRICS, DEFAULT_NOISE, RunOptions, SigmaPolicy
+from benchbox.store import IMAGE, RunStore, find_run
+from benchbox.system.cache import usable_cache
+from benchbox.system.program import killing_new_children
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike
+    from tqdm import tqdm
+
+    from benchbox.report.board import Leaderboard
+
+Given = str | type[Denoiser] | Denoiser | Callable[..., Any]
+
+_TIDY = {
+    "latency_p50_ms": "latency_ms",
+    "throughput": "images_per_s",
+    "knew": "sigma",
+}
+
+
+class Run:
+    """A finished run; a notebook shows it as its leaderboard.
+
+    Attributes
+    ----------
+    store : RunStore
+        The run's folder.
+    """
+
+    def __init__(self, store: RunStore) -> None:
+        self.store = store
+
+    def __repr__(self) -> str:
+        """Return the id, and the first row of each noise."""
+        best = ", ".join(f"{block.rows[0].denoiser} leads on {block.noise}" for block in self._board.blocks)
+        return f"<Run {self.store.record.run_id}: {best}>"
+
+    def _repr_html_(self) -> str:
+        """Return the leaderboard as HTML, which a notebook shows."""
+        from benchbox.report.html.board import board_html
+
+        return board_html(self._board)
+
+    def frame(self, *, all: bool = False) -> pd.DataFrame:
+        """Return the leaderboard, one row per denoiser and noise.
+
+        Parameters
+        ----------
+        all : bool
+            Every column of ``benchbox leaderboard --format csv``, instead of ten.
+
+        Returns
+        -------
+        pandas.DataFrame
+            By default: noise, rank, denoiser, the metric that ranks with the ends of its 95 % interval, the next
+            metric, latency_ms (p50), images_per_s, and sigma (how the noise level was known). Without timing, the
+            columns of speed are missing.
+        """
+        import pandas as pd
+
+        from benchbox.report import render
+
+        frame = pd.read_csv(io.StringIO(render(self._board, "csv")), keep_default_na=False, na_values=[""])
+        if all:
+            return frame
+        main = self._board.sort
+        other = next((metric.label for metric in self._board.metrics if metric.label != main), None)
+        names = ["noise", "rank", "denoiser", main, f"{main}_low", f"{main}_high", other, *_TIDY]
+        return frame[[name for name in names if name in frame]].rename(columns=_TIDY)
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """Scores per image: denoiser, noise, image id, size and labels, noise levels, one column per metric."""
+        import pandas as pd
+
+        images = pd.DataFrame(self.store.images())
+        frames = []
+        for cell in self.store.record.cells:
+            columns = self.store.scores(cell.key)
+            if columns:
+                frame = images.iloc[columns[IMAGE]].reset_index(drop=True)
+                frame.insert(0, "denoiser", self.store.record.denoiser_label(cell.denoiser))
+                frame.insert(1, "noise", self.store.record.noise_label(cell.noise))
+                frame.insert(2, "sigma_factor", cell.sigma_factor)
+                frames.append(frame.assign(**{name: values for name, values in columns.items() if name != IMAGE}))
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    @cached_property
+    def latencies(self) -> pd.DataFrame:
+        """All latency samples: denoiser, batch, latency_ms."""
+        import pandas as pd
+
+        rows = [
+            (self.store.record.denoiser_label(denoiser), batch, sample)
+            for denoiser, timing in self.store.timings().items()
+            for batch, samples in timing.samples_ms.items()
+            for sample in samples
+        ]
+        return pd.DataFrame(rows, columns=["denoiser", "batch", "latency_ms"])
+
+    def report(self) -> Path:
+        """Write the HTML report into the run's folder.
+
+        Returns
+        -------
+        pathlib.Path
+            The page.
+        """
+        from benchbox.report.html import write_html
+
+        return write_html(self.store, self._board)
+
+    def show(self, image: str = "", *, noise: str = "") -> Figure:
+        """Draw denoised images above their errors.
+
+        Parameters
+        ----------
+        image : str
+            Id of an image or a unique part of it; empty for all images with stored pictures.
+        noise : str
+            Noise to show; empty for the first.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        BenchboxError
+            The run has no such noise or image, or no pictures.
+        """
+        from benchbox.report.show import draw_grid, read_shown
+
+        _let_figures_show()
+        return draw_grid(read_shown(self.store, self._board, noise, image))
+
+    def plot(self, *, noise: str = "") -> Axes:
+        """Draw quality against latency, with the Pareto front.
+
+        Parameters
+        ----------
+        noise : str
+            Noise to show; empty for the first.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        BenchboxError
+            The run has no such noise, or fewer than two denoisers were timed.
+        """
+        from benchbox.report.figures.axes import charts_style, looks_of
+        from benchbox.report.figures.charts import front_chart
+        from benchbox.report.show import find_block
+
+        block = find_block(self._board, noise)
+        with charts_style():
+            chart = front_chart(self._board, block, looks_of([row.denoiser for row in block.rows]))
+        if chart is None:
+            raise BenchboxError(
+                "a chart of quality against latency needs two denoisers with latencies", hint="run without timing=False"
+            )
+        if _let_figures_show():
+            from IPython.display import display
+
+            display(chart.figure)  # type: ignore[no-untyped-call]
+        axes: Axes = chart.figure.axes[0]
+        return axes
+
+    def compare(self, other: Run) -> pd.DataFrame:
+        """Compare with a later run, image by image.
+
+        Parameters
+        ----------
+        other : Run
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per noise, denoiser and metric: before, after, difference (after minus before) with the ends of its
+            simultaneous 95 % interval, adjusted p, significant, images.
+
+        Raises
+        ------
+        BenchboxError
+            The runs differ in data or protocol, or share no row.
+        """
+        import pandas as pd
+
+        from benchbox.report.compare import Change, compare_runs
+
+        rows = [
+            {"noise": row.noise, "denoiser": row.denoiser, "metric": metric, **dataclasses.asdict(change)}
+            for row in compare_runs(self.store, other.store).rows
+            for metric, change in row.changes.items()
+        ]
+        columns = ["noise", "denoiser", "metric", *(field.name for field in dataclasses.fields(Change))]
+        return pd.DataFrame(rows, columns=columns).drop(columns="lost").rename(columns={"apart": "significant"})
+
+    @cached_property
+    def _board(self) -> Leaderboard:
+        from benchbox.report.build import build_leaderboard
+
+        return build_leaderboard(self.store)
+
+
+def _let_figures_show() -> Any:
+    """In a notebook, let a figure that a cell returns appear; returns the shell, None elsewhere."""
+    if "IPython" not in sys.modules:
+        return None
+    from IPython import get_ipython
+    from IPython.core.pylabtools import select_figure_formats
+
+    shell = get_ipython()
+    if shell is not None:
+        select_figure_formats(shell, {"png"})  # type: ignore[no-untyped-call]
+    return shell
+
+
+class _Progress:
+    """Bars of a run: images scored, then denoisers timed. Nothing is shown if standard error is a file or a pipe."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] | None = None
+        self._timed = 0
+        self._timing = False
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        from tqdm.auto import tqdm
+
+        match event:
+            case RunStarted(record, done, timed):
+                self._record, self._timed = record, timed
+                cells = sum(not cell.skipped for cell in record.cells)
+                total = cells * record.data.images * record.protocol.repeats
+                self._bar = tqdm(total=total, initial=done, desc="scoring", unit=" images", disable=None)
+            case ShardDone(_, images) if self._bar is not None:
+                self._bar.update(images)
+            case CellDone(cell, outcome) if outcome.status not in ("ok", "skipped"):
+                tqdm.write(f"{outcome.status}: {self._record.cell_label(cell)}: {outcome.reason}", file=sys.stderr)
+            case TimingStarted(label):
+                if self._bar is None or not self._timing:
+                    self.close()
+                    self._timing = True
+                    total = len(self._record.denoisers)
+                    self._bar = tqdm(total=total, initial=self._timed, unit=" denoisers", disable=None)
+                self._bar.set_description(f"timing {label}")
+            case TimingDone() if self._bar is not None:
+                self._bar.update()
+
+    def close(self) -> None:
+        """End the bar, which stays visible."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def run(
+    denoisers: Given | Sequence[Given] = (),
+    *,
+    noise: str | Sequence[str] = (DEFAULT_NOISE,),
+    metrics: str | Sequence[str] = DEFAULT_METRICS,
+    data: str | Path | ArrayLike = "",
+    dataset: str = "",
+    split: str = "",
+    limit: int | None = None,
+    skip_bad: bool = False,
+    keep_duplicates: bool = False,
+    white: int | None = None,
+    seed: int = 0,
+    clip: bool = False,
+    quantize: bool = False,
+    sigma: SigmaPolicy = "given",
+    sigma_errors: float | Sequence[float] = (),
+    repeats: int = 1,
+    jobs: int | None = None,
+    timing: bool = True,
+    threads: int = 1,
+    batch: int = 64,
+    timing_budget_s: float = 10.0,
+    timeout_s: float = 600.0,
+    memory_gb: float | None = None,
+    previews: int = 4,
+    fresh: bool = False,
+    results: str | Path = "results",
+    plugins: str | Path | Sequence[str | Path] = (),
+    plugin_folders: str | Path | Sequence[str | Path] = (),
+    progress: bool = True,
+) -> Run:
+    """Score and time denoisers, as ``benchbox run`` does.
+
+    A single value may be given instead of a sequence.
+
+    Parameters
+    ----------
+    denoisers : str, Denoiser, function, or sequence of these
+        Denoisers with their options, such as ``'median:size=5'``; classes or instances of `Denoiser`; functions
+        ``f(noisy, sigma)`` of stacks, as `Denoiser.denoise`. All installed denoisers by default.
+    noise : str or sequence of str
+        Noise models, such as ``'gaussian:0.1'``; compose models with ``+``.
+    metrics : str or sequence of str
+        Metrics to compute; all built-in ones by default.
+    data : path or array_like, shape (N, H, W)
+        FER2013 (the csv or its folder of images), any folder of images, or an array: uint8, uint16, or floating-point
+        values in [0, 1]. The built-in sample by default.
+    dataset : str
+        Dataset type, if it cannot be detected from the files.
+    split : str
+        Split of the data set, as in `benchbox list datasets`; by default the test split, if there is one.
+    limit : int, optional
+        Number of images to sample from the split, using `seed`.
+    skip_bad : bool
+        Skip and count images that cannot be decoded.
+    keep_duplicates : bool
+        Also score images that a denoiser may have seen in training; its row is ranked, with a mark.
+    white : int, optional
+        Grey level of white in 16-bit images, such as 4095 for 12-bit data; 65535 by default.
+    seed : int
+        Random seed for noise and sampling.
+    clip, quantize : bool
+        Clip noisy images to [0, 1]; round them to 8 bits, which implies clipping.
+    sigma : {'given', 'estimated', 'none'}
+        Noise level that denoisers get: the true one, an estimate, or none.
+    sigma_errors : float or sequence of float
+        Also run with the given noise level multiplied by these factors.
+    repeats : int
+        Noise draws per image.
+    jobs : int, optional
+        Worker processes; by default one more than there are cores, fewer in a container with little memory.
+    timing : bool
+        Time each denoiser alone.
+    threads : int
+        Threads a denoiser may use while timed.
+    batch : int
+        Images per call when measuring throughput, at most; large or slow ones go in smaller batches.
+    timing_budget_s : float
+        Longest time in seconds for timing one denoiser after its cold start; it ends sooner if p50 is precise.
+    timeout_s : float
+        Time limit in seconds for one shard of images, or for timing one denoiser.
+    memory_gb : float, optional
+        Memory limit for a denoiser's process, in GiB; by default 80 % of a container's memory.
+    previews : int
+        Images per noise whose pictures are kept for the report.
+    fresh : bool
+        Compute everything anew, instead of reusing equal cells of earlier runs.
+    results : path
+        Folder that holds all runs.
+    plugins : path or sequence of path
+        Plugin files to load.
+    plugin_folders : path or sequence of path
+        Folders of plugin files to load.
+    progress : bool
+        Show bars in a notebook or a terminal.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    BenchboxError
+        An option has a wrong value or type, a name is unknown, the data cannot be opened, or the results cannot be
+        written.
+    """
+    several = isinstance(denoisers, Sequence) and not isinstance(denoisers, str)
+    specs, own_plugins = hand_over(denoisers if several else (denoisers,), Path(results))  # type: ignore[arg-type]
+    options = RunOptions(
+        denoisers=specs,
+        noise=_words("noise", noise),
+        metrics=_words("metrics", metrics),
+        data=str(data if isinstance(data, str | Path) else save_array(data, Path(results))),
+        dataset=dataset,
+        split=split,
+        limit=limit,
+        skip_bad=skip_bad,
+        keep_duplicates=keep_duplicates,
+        white=white,
+        seed=seed,
+        clip=clip,
+        quantize=quantize,
+        sigma=sigma,
+        sigma_errors=tuple(sigma_errors) if isinstance(sigma_errors, Sequence) else (sigma_errors,),
+        repeats=repeats,
+        jobs=jobs,
+        timing=timing,
+        threads=threads,
+        batch=batch,
+        timing_budget_s=timing_budget_s,
+        timeout_s=timeout_s,
+        memory_gb=memory_gb,
+        previews=previews,
+        fresh=fresh,
+        results=str(results),
+        plugins=(*_words("plugins", plugins), *own_plugins),
+        plugin_folders=_words("plugin_folders", plugin_folders),
+    )
+    with usable_cache() as warning:
+        if warning:
+            warnings.warn(warning, stacklevel=2)
+        worker_context()  # started before the block, so that it outlives it and serves the next run
+        shown = _Progress()
+        # A plugin that runs in this process, such as a data set, may start others.
+        with killing_new_children(of_this_thread=True):
+            try:
+                return Run(execute(options, shown if progress else lambda event: None, "benchbox.run(...)"))
+            finally:
+                shown.close()
+
+
+def _words(name: str, value: Any) -> tuple[str, ...]:
+    """One value or several as a tuple of strings; raises `BenchboxError` for anything else."""
+    values = (value,) if isinstance(value, str | Path) else value
+    if not isinstance(values, Sequence) or not all(isinstance(word, str | Path) for word in values):
+        raise BenchboxError(f"{name}={value!r} is not text", hint=f"give a string or a list of strings for {name}")
+    return tuple(map(str, values))
+
+
+def load_run(name: str = "", *, results: str | Path = "results") -> Run:
+    """Load a run from disk.
+
+    Parameters
+    ----------
+    name : str
+        Run id, a unique prefix of it, or the path of its folder; empty for the newest run.
+    results : path
+        Folder that holds all runs.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    BenchboxError
+        There is no such run.
+    """
+    return Run(RunStore.open(find_run(Path(results), name)))
