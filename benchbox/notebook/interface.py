@@ -36,7 +36,7 @@ Given = str | type[Denoiser] | Denoiser | Callable[..., Any]
 _TIDY = {
     "latency_p50_ms": "latency_ms",
     "throughput": "images_per_s",
-    "knew": "sigma",
+    "noise_level": "sigma",
 }
 
 

@@ -124,8 +124,8 @@ def test_the_bundled_denoisers_name_their_files(tmp_path: Path) -> None:
         assert len(contents) == 2
     script = tmp_path / "denoise.sh"
     contents = set()
-    for text in ("cp $1 $2", "cat $1 > $2"):
-        script.write_text(text)
+    for commands in ("cp $1 $2", "cat $1 > $2"):
+        script.write_text(commands)
         contents.add(planned(f'command:run="sh {script} {{in}} {{out}}"').plugin.content)
     assert len(contents) == 2
 
