@@ -118,8 +118,8 @@ def test_the_bundled_denoisers_name_their_files(tmp_path: Path) -> None:
     for name, ending, start in kinds:
         model = tmp_path / f"model.{ending}"
         contents = set()
-        for text in (b"one", b"two", b"one"):
-            model.write_bytes(start + text)
+        for weights in (b"one", b"two", b"one"):
+            model.write_bytes(start + weights)
             contents.add(planned(f"{name}:path={model}").plugin.content)
         assert len(contents) == 2
     script = tmp_path / "denoise.sh"
