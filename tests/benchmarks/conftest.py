@@ -1,4 +1,4 @@
-"""Benchmarks are switched off in the project's settings; --benchmark-only switches them on."""
+"""Speeds are measured by `just bench`; without its --benchmark-enable each benchmark shows in small that it works."""
 
 from __future__ import annotations
 
@@ -9,3 +9,9 @@ import pytest
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("benchmark_only", default=False):
         config.option.benchmark_disable = False
+
+
+@pytest.fixture(scope="session")
+def measured(pytestconfig: pytest.Config) -> bool:
+    """Whether speeds are measured, at full size and often enough to be compared."""
+    return bool(pytestconfig.getoption("benchmark_enable") or pytestconfig.getoption("benchmark_only"))

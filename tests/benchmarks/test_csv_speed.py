@@ -1,7 +1,7 @@
 """A full-size FER2013 csv: compiled cold parse and warm start beside the usual loop, each alone in a fresh process.
 
 ``BENCHBOX_FER2013_CSV`` names a csv to use; otherwise one of 35,887 faces is written, made of the sample's tiles.
-Run with ``pytest tests/benchmarks/test_csv_speed.py -m slow -s``.
+Run with ``just bench -k csv_speed``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 COUNTS = {"Training": 28_709, "PublicTest": 3_589, "PrivateTest": 3_589}
 
 PIXELS = 48 * 48
-SHORT_REPEATS = 5
+DISTINCT = 1000
 
 _MEASURE = """
 import json, os, sys, time
@@ -81,16 +81,19 @@ def csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     given = os.environ.get("BENCHBOX_FER2013_CSV")
     if given:
         return Path(given)
-    images = Sample().load(None)
-    tiles = np.rint(images.stack(np.arange(len(images))) * 255).astype(np.int64)
+    sample = Sample().load(None)
+    tiles = np.rint(sample.stack(np.arange(len(sample))) * 255).astype(np.int64)
     path = tmp_path_factory.mktemp("full") / "fer2013.csv"
     generator = np.random.default_rng(0)
     with path.open("w", newline="\n") as file:
         file.write("emotion,pixels,Usage\n")
+        images = [
+            np.clip(tiles[index % len(tiles)] + generator.integers(-8, 9, (48, 48)), 0, 255)
+            for index in range(DISTINCT)
+        ]
+        pixels = [" ".join(map(str, image.ravel().tolist())) for image in images]
         for usage, count in COUNTS.items():
-            for index in range(count):
-                image = np.clip(tiles[index % len(tiles)] + generator.integers(-8, 9, (48, 48)), 0, 255)
-                file.write(f"{index % 7},{' '.join(map(str, image.ravel().tolist()))},{usage}\n")
+            file.writelines(f"{index % 7},{pixels[index % DISTINCT]},{usage}\n" for index in range(count))
     return path
 
 
@@ -110,11 +113,11 @@ def measure(way: str, csv: Path, cache: Path) -> tuple[float, float, int, int]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads peak memory from /proc")
-def test_csv_speed(csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_csv_speed(csv: Path, tmp_path: Path, measured: bool, capsys: pytest.CaptureFixture[str]) -> None:
     measure("cold", csv, tmp_path / "warm")  # compiles the kernel where nothing has yet, and fills a cache
     found = {}
     for way in WAYS:
-        repeats = 1 if way.startswith("pandas") else SHORT_REPEATS
+        repeats = 5 if measured and not way.startswith("pandas") else 1
         caches = [tmp_path / ("warm" if way == "warm" else f"{way} {repeat}") for repeat in range(repeats)]
         found[way] = min(measure(way, csv, cache) for cache in caches)
     size, loop = csv.stat().st_size, found["pandas, split and int"]
@@ -123,7 +126,7 @@ def test_csv_speed(csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     with capsys.disabled():
         print(
             f"\n{csv.name}, {size / 1e6:.0f} MB, {pixel_bytes / 1e6:.0f} MB of pixels; "
-            f"best of {SHORT_REPEATS}, the loop once"
+            f"best of {5 if measured else 1}, the loop once"
         )
         for way, (wall, processor, peak, _) in found.items():
             print(

@@ -1,4 +1,4 @@
-"""Non-local means beside scikit-image and OpenCV; ``pytest -m slow -s tests/benchmarks/test_nlm_speed.py``."""
+"""Non-local means beside scikit-image and OpenCV; ``just bench -k nlm_speed``."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ def by(denoiser: Denoiser) -> Callable[[Images], Images]:
 
 
 @pytest.mark.parametrize("size", ["faces", "photograph"])
-def test_beside_scikit_image(size: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beside_scikit_image(size: str, measured: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCHBOX_THREADS", "1")
+    side = 256 if measured else 96
     photograph = (data.camera() / 255).astype(np.float32)
     tiles = photograph[:480, :480].reshape(10, 48, 10, 48).swapaxes(1, 2).reshape(FACES, 48, 48)
-    clean = np.ascontiguousarray(tiles[: FACES // 5]) if size == "faces" else photograph[None, :256, :256]
+    clean = np.ascontiguousarray(tiles[: 20 if measured else 4]) if size == "faces" else photograph[None, :side, :side]
     noisy = (clean + SIGMA * np.random.default_rng(0).standard_normal(clean.shape)).astype(np.float32)
     same = NLMeans(patch_size=PATCH, patch_distance=DISTANCE, strength=STRENGTH)
     methods = {
@@ -48,7 +49,7 @@ def test_beside_scikit_image(size: str, monkeypatch: pytest.MonkeyPatch) -> None
     cpu, psnr = {}, {}
     for name, method in methods.items():
         times = []
-        for _ in range(1 if name == "scikit-image" else 5):
+        for _ in range(1 if name == "scikit-image" or not measured else 5):
             start = time.process_time()
             denoised = method(noisy)
             times.append(time.process_time() - start)

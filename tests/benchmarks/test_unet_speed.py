@@ -136,7 +136,7 @@ def test_denoising(benchmark: BenchmarkFixture, model: Any, way: str, batch: int
         benchmark.extra_info["ms_a_face"] = round(1000 * benchmark.stats.stats.median / batch, 3)
 
 
-def test_cold_start() -> None:
+def test_cold_start(measured: bool) -> None:
     """From a bare interpreter with numpy and benchbox to the first denoised face."""
     code = (
         "import time, numpy, benchbox; start = time.perf_counter(); from benchbox_unet.unet import UNet; d = UNet();"
@@ -144,12 +144,12 @@ def test_cold_start() -> None:
     )
     took = [
         float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-        for _ in range(3)
+        for _ in range(3 if measured else 1)
     ]
     print(f"cold start {min(took):.3f} s")
 
 
-def test_the_training_loop_keeps_up_with_its_step() -> None:
+def test_the_training_loop_keeps_up_with_its_step(measured: bool) -> None:
     """Batches are made in a thread beside the step: images a second of the loop, over the same steps without it."""
     registry = load_registry()
     recipe = replace(UNet.recipes["default"], batch_size=8)  # the built-in sample holds 128 images to fit
@@ -166,7 +166,7 @@ def test_the_training_loop_keeps_up_with_its_step() -> None:
     ready = [batches.make(np.arange(recipe.batch_size), epoch) for epoch in range(STEPS)]
     speed(ready)
     shares = []
-    for epoch in range(REPEATS):  # in turns, so that what else the machine does meets both alike
+    for epoch in range(REPEATS if measured else 1):  # in turns, so that what else the machine does meets both alike
         made = batches.epoch(epoch)
         for _ in range(AHEAD + 1):  # with as many ahead as in the middle of an epoch, each step waits for one more
             next(made)
