@@ -50,7 +50,9 @@ from benchbox.system.text import printable
 
 LONG_NAME = 16
 """Characters from which a name may take several lines."""
-_BREAKS = re.compile(r"(?<=[_:/,=+])(?=[^\s_:/,=+])")
+_BREAKS = re.compile(r"(?<=[:/,+])(?=[^\s:/,+])")
+_LONG_WORD = re.compile(r"[^\s\0]{20,}")
+_BREAKS_OF_LONG = re.compile(r"(?<=[_=.-])(?=[^_=.-])")
 MAX_PICTURE_BYTES = 5_500_000
 """Budget for pictures, out of 8 MB for a page."""
 
@@ -92,7 +94,7 @@ def render_page(store: RunStore, board: Leaderboard) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["breakable"] = _breakable
+    environment.filters["breakable"] = breakable
     script = _resource("script.js")
     looks = looks_of([denoiser.label for denoiser in store.record.denoisers])
     run_level = [_inline(chart, f"k{number}") for number, chart in enumerate(run_charts(board, looks))]
@@ -132,9 +134,11 @@ def _printable(value: object) -> object:
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _breakable(text: str) -> Markup:
-    """Escape text and let lines break after the punctuation in a name, so that no word has to be broken."""
-    return Markup("<wbr>").join(escape(part) for part in _BREAKS.split(printable(text)))
+def breakable(text: str) -> Markup:
+    """Escape text and let lines break between the options of a name, and in long ones, so that no word is broken."""
+    parts = _BREAKS.sub("\0", printable(text))  # printable text has no NUL
+    parts = _LONG_WORD.sub(lambda word: _BREAKS_OF_LONG.sub("\0", word[0]), parts)
+    return Markup("<wbr>").join(escape(part) for part in parts.split("\0"))
 
 
 def _lead(board: Leaderboard) -> str:
