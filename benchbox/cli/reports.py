@@ -11,6 +11,7 @@ from benchbox.cli.options import (
     GATE_FAILED,
     Command,
     Duration,
+    GroupedOption,
     echo,
     format_option,
     output_option,
@@ -22,6 +23,7 @@ from benchbox.cli.options import (
     typed_command,
     verbose_option,
 )
+from benchbox.records.options import OUTPUT
 
 if TYPE_CHECKING:
     from benchbox.engine.replay import CellReplayed, Replay
@@ -29,8 +31,17 @@ if TYPE_CHECKING:
 
 
 @click.command("leaderboard", cls=Command)
-@click.argument("run", default="")
+@click.argument("runs", nargs=-1, metavar="[RUN]...")
 @format_option("table", "markdown", "csv", "json", "latex")
+@click.option(
+    "--layout",
+    type=click.Choice(("all", "paper")),
+    default="all",
+    show_default=True,
+    help="LaTeX table: every figure, or as in a paper, with methods down and data sets and noises across.",
+    cls=GroupedOption,
+    group=OUTPUT,
+)
 @output_option()
 @verbose_option
 @sort_option
@@ -39,26 +50,47 @@ if TYPE_CHECKING:
 )
 @results_option
 def leaderboard(
-    run: str, form: str, verbose: bool, sort: str, within: float | None, output: Path | None, results: Path
+    runs: tuple[str, ...],
+    form: str,
+    layout: str,
+    verbose: bool,
+    sort: str,
+    within: float | None,
+    output: Path | None,
+    results: Path,
 ) -> None:
     """Show the leaderboard of RUN, or write it to a file.
 
-    Without RUN, the newest run is used.
+    Without RUN, the newest run is used. With --format latex --layout paper, several
+    runs make one table, for example of several data sets.
 
     \b
     Examples:
       benchbox leaderboard
       benchbox leaderboard --within 5ms
       benchbox leaderboard 20260131-1200 --format latex --sort ssim -o table.tex
+      benchbox leaderboard 20260131-1200 latest --format latex --layout paper
     """
+    from benchbox.api.errors import BenchboxError
     from benchbox.report.build import build_leaderboard
     from benchbox.store import RunStore, find_run
 
+    if layout == "paper" and form != "latex":
+        raise BenchboxError("--layout paper is a layout of LaTeX tables", hint="add --format latex")
+    if len(runs) > 1 and layout != "paper":
+        raise BenchboxError(
+            "only the layout of a paper shows several runs", hint="add --format latex --layout paper, or merge the runs"
+        )
     limit = None if within is None else within * 1e3
-    store = RunStore.open(find_run(results, run))
-    leaderboard = build_leaderboard(store, sort=sort, within_ms=limit)
+    stores = [RunStore.open(find_run(results, run)) for run in runs or ("",)]
+    boards = [build_leaderboard(store, sort=sort, within_ms=limit) for store in stores]
     with printing_to(output):
-        print_board(leaderboard, form, verbose=verbose)
+        if layout == "paper":
+            from benchbox.report.latex import render_paper
+
+            print_text(render_paper(boards))
+        else:
+            print_board(boards[0], form, verbose=verbose)
 
 
 def print_board(board: Leaderboard, form: str, *, verbose: bool = False) -> None:

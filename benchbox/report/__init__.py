@@ -20,13 +20,13 @@ REPORT = "leaderboard.md"
 
 def render(board: Leaderboard, format: str) -> str:
     """Render a leaderboard in one of `FORMATS`."""
-    from benchbox.report import export
+    from benchbox.report import export, latex
 
     renderers = {
         "markdown": export.render_markdown,
         "csv": export.render_csv,
         "json": export.render_json,
-        "latex": export.render_latex,
+        "latex": latex.render_latex,
     }
     if format in renderers:
         return renderers[format](board)

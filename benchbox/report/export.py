@@ -1,4 +1,4 @@
-"""A leaderboard as markdown, csv, JSON and LaTeX."""
+"""A leaderboard as markdown, csv and JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from benchbox.report.board import Leaderboard, Row
+from benchbox.report.board import Leaderboard
 from benchbox.report.ranked import SPEED_COLUMNS
 from benchbox.report.words import (
     MISMATCH_TITLE,
@@ -98,24 +98,6 @@ def _fenced(text: str) -> list[str]:
     return [f"{fence}sh", text, fence]
 
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-}
-
-
 def render_csv(board: Leaderboard) -> str:
     """Render one line per noise and denoiser at full precision, repeating the facts of the run on every line.
 
@@ -162,44 +144,6 @@ def render_csv(board: Leaderboard) -> str:
 def render_json(board: Leaderboard) -> str:
     """Render everything in a leaderboard; NaN becomes null, infinity ``"inf"``."""
     return json.dumps(jsonable(dataclasses.asdict(board)), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
-
-
-def render_latex(board: Leaderboard) -> str:
-    """Render one table per noise, for a document that uses the packages booktabs and fontenc (T1)."""
-    main = {"rank", "denoiser", "latency_p50_ms", "throughput", "noise_level", "trained_on"}
-    main |= {metric.label for metric in board.metrics}
-    columns = [column for column in columns_of(board) if column.key in main]
-    facts = "; ".join(f"{word}: {value}" for word, value in facts_of(board))
-    lines = ["% Needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}."]
-    for block in board.blocks:
-        notes = [*notes_of(board, block, [column.key for column in columns]), facts]
-        lines += [
-            "\\begin{table}",
-            "  \\centering",
-            f"  \\caption{{{escape_latex(title_of(board, block))}. {escape_latex('; '.join(notes))}.}}",
-            f"  \\begin{{tabular}}{{{''.join('l' if column.text else 'r' for column in columns)}}}",
-            "    \\toprule",
-            "    "
-            + " & ".join(
-                escape_latex(f"{column.title} ({column.unit})" if column.unit else column.title) for column in columns
-            ),
-        ]
-        lines[-1] += r" \\"
-        lines.append("    \\midrule")
-        for row in block.rows:
-            cells = (_latex_cell(escape_latex(column.cell(row)), column.key, row) for column in columns)
-            lines.append("    " + " & ".join(cells) + r" \\")
-        lines += ["    \\bottomrule", "  \\end{tabular}", "\\end{table}"]
-    return "\n".join(lines) + "\n"
-
-
-def escape_latex(text: str) -> str:
-    """Escape TeX syntax; non-ASCII characters stay, because TeX reads UTF-8 by default."""
-    return "".join(_LATEX.get(character, character) for character in printable(text))
-
-
-def _latex_cell(text: str, key: str, row: Row) -> str:
-    return f"\\textbf{{{text}}}" if key in row.best else text
 
 
 def _unformula(text: str) -> str:

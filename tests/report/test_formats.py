@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import re
+import shutil
+import subprocess
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from benchbox.records.run import (
 from benchbox.report import render, write_leaderboard
 from benchbox.report.board import Leaderboard
 from benchbox.report.build import build_leaderboard
+from benchbox.report.latex import escape_latex, render_paper
 from benchbox.report.words import three_digits
 from benchbox.system.text import printable
 
@@ -132,6 +135,46 @@ def test_markdown_renders_names_as_they_are(evil: Leaderboard) -> None:
     texts = ["".join(child.content for child in token.children or ()) for token in page if token.type == "inline"]
     assert printable(EVIL) in texts
     assert sum(token.type == "table_open" for token in page) == 2
+
+
+def paper_runs(tmp_path: Path) -> list[Leaderboard]:
+    """Two runs of two noises: one on FER2013, one on a folder, without the U-Net."""
+    noises = ("gaussian:25/255", "poisson:30")
+    record = make_record(noises=noises)
+    small = make_record(("identity", "median:size=5"), noises=noises)
+    small = replace(small, data=replace(small.data, folder="Set_12"))
+    return [build_leaderboard(make_run(tmp_path / name, one)) for name, one in (("a", record), ("b", small))]
+
+
+def test_the_table_of_a_paper_has_methods_down_and_settings_across(tmp_path: Path) -> None:
+    boards = paper_runs(tmp_path)
+    lines = render_paper(boards).splitlines()
+    assert r"    & \multicolumn{2}{c}{fer2013 PublicTest} & \multicolumn{2}{c}{Set\_12 PublicTest} \\" in lines
+    assert r"    Method & $\sigma = 25/255$ & poisson:30 & $\sigma = 25/255$ & poisson:30 \\" in lines
+    body = lines[lines.index("    \\midrule") + 1 : lines.index("    \\bottomrule")]
+    cells = {name.strip(): rest for name, *rest in (line.removesuffix(r" \\").split(" & ") for line in body)}
+    assert next(iter(cells)) == "identity"
+    assert set(cells) == {escape_latex(name) for name in (*DENOISERS, "median:size=5")}
+    assert cells["unet"][2:] == ["--", "--"]
+    for column, block in enumerate(boards[0].blocks):
+        ranked = sorted((row for row in block.rows if not row.is_floor), key=lambda row: -row.scores["psnr"].mean)
+        for row, mark in zip(ranked, (r"\textbf{{{}}}", r"\underline{{{}}}", "{}"), strict=False):
+            psnr = mark.format(f"{row.scores['psnr'].mean:.2f}")
+            assert cells[escape_latex(row.denoiser)][column].startswith(f"{psnr}/")
+    assert sum(line.startswith("% benchbox 0.") for line in lines) == 2
+    assert r"  \label{tab:denoising}" in lines
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="TeX is not installed")
+def test_both_layouts_compile(evil: Leaderboard, tmp_path: Path) -> None:
+    tables = [render(evil, "latex").replace("\u202e", ""), render_paper([evil]), render_paper(paper_runs(tmp_path))]
+    packages = r"\usepackage{booktabs}\usepackage[T1]{fontenc}\usepackage{textcomp}"
+    body = "\n".join(tables).replace("Δ", "d").replace("±", r"\textpm ")
+    (tmp_path / "t.tex").write_text(rf"\documentclass{{article}}{packages}\begin{{document}}{body}\end{{document}}")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, errors="replace")
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "undefined" not in done.stdout.lower()
 
 
 def test_names_cannot_break_latex(evil: Leaderboard) -> None:
