@@ -226,6 +226,8 @@ def test_charts_carry_their_details_as_tooltips(store: RunStore, page: Path) -> 
         if row.denoiser not in ("identity", HOSTILE) and row.speed:
             mean, latency = row.scores["psnr"].mean, row.speed.latency_p50_ms
             assert re.search(rf"<title>{row.denoiser}: PSNR {mean:.2f} dB, p50 {latency:.2f} ms, rank {row.rank}", text)
+    floor = next(row for row in board.blocks[1].rows if row.is_floor)
+    assert f">identity: {floor.scores['psnr'].mean:.2f}, not shown</text>" in text
 
 
 def test_a_curve_over_the_level_joins_noises_of_one_kind_alone(store: RunStore) -> None:
