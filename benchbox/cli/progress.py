@@ -105,6 +105,12 @@ class Display:
         self.end_stage()
         self._stage = self._add(_safe(name), steps)
 
+    def advance_stage(self) -> None:
+        """Count a step of the stage."""
+        if self._stage is not None:
+            self._progress.update(self._stage, advance=1)
+        self._print_line()
+
     def end_stage(self) -> None:
         """Remove the line of the stage."""
         if self._stage is not None:
@@ -190,8 +196,7 @@ class RunProgress(Display):
             case StageStarted(name, steps):
                 self.begin_stage(name, steps)
             case StageAdvanced():
-                if self._stage is not None:
-                    self._progress.update(self._stage, advance=1)
+                self.advance_stage()
             case ScoresDone(store):
                 self.end_stage()
                 # The live table is for the wait; elsewhere, it is printed once, when it is complete.

@@ -281,6 +281,11 @@ class Child:
         self._process.end()
         self._stack.close()
 
+    @property
+    def pid(self) -> int:
+        """PID of the guardian of the process, whose descendants it and all that it starts are."""
+        return self._process.pid
+
     def send(self, value: object) -> None:
         """Send a picklable value."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # `receive` will report how the process ended

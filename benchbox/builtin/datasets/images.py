@@ -87,7 +87,7 @@ class ImageFolder(Dataset):
         """Whether `path` is an image or a folder with at least one, at any depth, even in a format that is not read."""
         if path.is_file():
             return _is_image(path.name)
-        return next(_list_images(path), None) is not None
+        return next(list_images(path), None) is not None
 
     def load(self, path: Path | None, *, split: str = "", skip_bad: bool = False) -> ImageSet:
         """Open a folder or a single image; it has no splits."""
@@ -99,7 +99,7 @@ class ImageFolder(Dataset):
             )
         require_exists(path)
         root = path if path.is_dir() else path.parent
-        found = sorted(_list_images(path)) if path.is_dir() else [_entry_of(path, path.name)]
+        found = sorted(list_images(path)) if path.is_dir() else [_entry_of(path, path.name)]
         others = [name for name, *_ in found if is_other_image_name(name.rpartition("/")[2])]
         files = [file for file in found if file[0] not in {*others}]
         if not files and others:
@@ -187,7 +187,7 @@ def _is_image(name: str) -> bool:
     return is_image_name(name) or is_other_image_name(name)
 
 
-def _list_images(
+def list_images(
     folder: Path, prefix: str = "", parents: frozenset[tuple[int, int]] = frozenset()
 ) -> Iterator[tuple[str, int, int, int]]:
     """Relative path, size and timestamps of each image, without hidden folders and symbolic links to a parent."""
@@ -200,7 +200,7 @@ def _list_images(
             for entry in entries:
                 if entry.is_dir():
                     if not entry.name.startswith("."):
-                        yield from _list_images(Path(entry.path), f"{prefix}{entry.name}/", parents | {identity})
+                        yield from list_images(Path(entry.path), f"{prefix}{entry.name}/", parents | {identity})
                 elif _is_image(entry.name):
                     yield _entry_of(Path(entry.path), prefix + entry.name)
     except OSError as error:
