@@ -23,7 +23,8 @@ def noisy(height: int = 60, width: int = 70, channels: int = 1, depth: int = 8) 
     """A slope with Gaussian noise of 0.1."""
     slope = np.linspace(0.3, 0.7, width)[None, :, None] * np.ones((height, 1, channels))
     image = (slope + np.random.default_rng(0).normal(0, 0.1, slope.shape)).clip(0, 1)
-    return np.squeeze(np.rint(image * (2**depth - 1)).astype(np.uint8 if depth == 8 else np.uint16))
+    pixels: NDArray[Any] = np.squeeze(np.rint(image * (2**depth - 1)).astype(np.uint8 if depth == 8 else np.uint16))
+    return pixels
 
 
 def roughness(pixels: NDArray[Any]) -> float:
@@ -56,7 +57,7 @@ def test_each_channel_gets_its_own_estimate_and_alpha_is_kept(benchbox: Command,
     source[..., 1] = 128  # green is clean, so that its estimate is zero
     cv2.imwrite(str(tmp_path / "a.png"), source)
     result = benchbox("denoise", "a.png", "-o", "out")
-    planes = np.moveaxis(source[..., :3], 2, 0).astype(np.float32) / 255
+    planes = np.moveaxis(source[..., :3], 2, 0).astype(np.float32) / np.float32(255)
     assert f"sigma {estimate_sigma(planes).mean():.4g}, 3 channels" in result.stdout
     denoised = cv2.imread(str(tmp_path / "out/a.png"), cv2.IMREAD_UNCHANGED)
     assert denoised is not None
