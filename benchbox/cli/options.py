@@ -46,8 +46,13 @@ def printing_to(output: Path | None) -> Iterator[None]:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         yield
+    write_output(output, printed.getvalue())
+
+
+def write_output(output: Path, text: str) -> None:
+    """Write a text to the file of ``--output``."""
     try:
-        output.write_text(printed.getvalue(), encoding="utf-8")
+        output.write_text(text, encoding="utf-8")
     except OSError as error:
         from benchbox.api.errors import BenchboxError
 

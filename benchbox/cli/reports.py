@@ -22,6 +22,7 @@ from benchbox.cli.options import (
     sort_option,
     typed_command,
     verbose_option,
+    write_output,
 )
 from benchbox.records.options import OUTPUT
 
@@ -109,11 +110,12 @@ def print_board(board: Leaderboard, form: str, *, verbose: bool = False) -> None
 
 @click.command("report", cls=Command)
 @click.argument("run", default="")
+@output_option("Write the page to this file.  [default: report.html in the folder of RUN]")
 @sort_option
 @click.option("--open", "show", is_flag=True, help="Open the report in the web browser.")
 @results_option
-def report(run: str, sort: str, show: bool, results: Path) -> None:
-    """Write a report of RUN as a web page into its folder.
+def report(run: str, output: Path | None, sort: str, show: bool, results: Path) -> None:
+    """Write a report of RUN as a web page.
 
     The page is self-contained and loads nothing from the network. Without RUN, the
     newest run is used.
@@ -122,13 +124,19 @@ def report(run: str, sort: str, show: bool, results: Path) -> None:
     Examples:
       benchbox report
       benchbox report 20260131-120000-0421a2b --open
+      benchbox report /mnt/archive/20260131-120000-0421a2b -o report.html
     """
     from benchbox.report.build import build_leaderboard
-    from benchbox.report.html import write_html
+    from benchbox.report.html import render_page, write_html
     from benchbox.store import RunStore, find_run
 
     store = RunStore.open(find_run(results, run))
-    page = write_html(store, build_leaderboard(store, sort=sort))
+    board = build_leaderboard(store, sort=sort)
+    if output is None:
+        page = write_html(store, board)
+    else:
+        page = output
+        write_output(page, render_page(store, board))
     echo(page)
     if show:
         click.launch(str(page))
@@ -247,10 +255,10 @@ def compare(
 @click.command("merge", cls=Command)
 @click.argument("runs", nargs=-1, required=True)
 @format_option("table", "markdown", "csv", "json", "latex")
-@output_option("Folder for the new run.  [default: --results]", type=click.Path(path_type=Path, file_okay=False))
+@output_option("Write the leaderboard to this file, instead of showing it.")
 @results_option
 def merge(runs: tuple[str, ...], form: str, output: Path | None, results: Path) -> None:
-    """Merge RUNS, given by id or folder, into a new run.
+    """Merge RUNS, given by id or folder, into a new run in --results.
 
     Runs with different images, metrics, seeds or protocols are refused.
 
@@ -267,9 +275,10 @@ def merge(runs: tuple[str, ...], form: str, output: Path | None, results: Path) 
     from benchbox.store import RunStore, find_run
 
     stores = [RunStore.open(find_run(results, run)) for run in runs]
-    merged = merge_runs(stores, output or results, typed_command())
+    merged = merge_runs(stores, results, typed_command())
     board = build_leaderboard(merged)
-    print_board(board, form)
+    with printing_to(output):
+        print_board(board, form)
     echo(f"results: {merged.folder}\nmarkdown: {write_leaderboard(merged, board)}", err=True)
 
 

@@ -112,9 +112,9 @@ def explain_errors(path: Path) -> Iterator[None]:
             errno.ENOSPC: "the disk is full: free some space; finished work is kept",
             errno.EDQUOT: "the quota is used up: free some space; finished work is kept",
             errno.EFBIG: "the file size limit is reached: raise it (ulimit -f); finished work is kept",
-            errno.EROFS: "the disk is read-only: choose another folder with --results",
+            errno.EROFS: "the disk is read-only: choose another folder with --results, or a file with --output",
             errno.EISDIR: "a folder has the name of a file: move it away",
-            errno.EACCES: "choose a writable folder with --results",
+            errno.EACCES: "choose a writable folder with --results, or a file with --output",
             errno.EEXIST: "another run has just created it: run again",
         }
         hint = hints.get(error.errno or 0, "choose another folder with --results")

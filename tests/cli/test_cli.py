@@ -143,6 +143,27 @@ def every_command() -> Iterator[tuple[tuple[str, ...], click.Command]]:
     return walk((), cli)
 
 
+def test_a_report_goes_elsewhere_where_its_run_cannot_be_changed(benchbox: Command, finished_run: Path) -> None:
+    before = {file.name for file in finished_run.iterdir()}
+    assert benchbox("report", finished_run, "-o", "elsewhere.html").stdout == "elsewhere.html\n"
+    assert {file.name for file in finished_run.iterdir()} == before
+    assert benchbox("report", finished_run).stdout.strip() == str(finished_run / "report.html")
+    page = finished_run.parents[1] / "elsewhere.html"
+    assert page.read_text() == (finished_run / "report.html").read_text()
+    assert "error: cannot write missing/x.html" in benchbox("report", "-o", "missing/x.html", code=2).stderr
+
+
+def test_a_merged_leaderboard_goes_to_a_file(benchbox: Command, tmp_path: Path) -> None:
+    for name in ("identity", "median"):
+        benchbox("run", name, "--no-timing", "--limit", "5", "-q")
+    runs = [folder.name for folder in sorted((tmp_path / "results").iterdir())]
+    done = benchbox("merge", *runs, "--format", "json", "-o", "board.json")
+    board = json.loads((tmp_path / "board.json").read_text())
+    assert done.stdout == ""
+    assert (tmp_path / "results" / board["header"]["run_id"] / "run.json").is_file()
+    assert {row["denoiser"] for row in board["blocks"][0]["rows"]} == {"identity", "median"}
+
+
 COMMANDS = dict(every_command())
 
 

@@ -20,8 +20,13 @@ if TYPE_CHECKING:
 REPORT = "report.html"
 
 
+def render_page(store: RunStore, board: Leaderboard) -> str:
+    """Render the page."""
+    from benchbox.report.html import page
+
+    return page.render_page(store, board)
+
+
 def write_html(store: RunStore, board: Leaderboard) -> Path:
     """Write ``report.html`` into the folder of a run and return its path."""
-    from benchbox.report.html.page import render_page
-
     return store.write_report(REPORT, render_page(store, board))
