@@ -85,12 +85,12 @@ def test_scores_stand_on_the_screen_before_latencies(tmp_path: Path, monkeypatch
     first = next(text for event, text in seen if isinstance(event, TimingStarted))
     assert "ranked by SSIM" in first
     assert first.index("1 median") < first.index("2 identity")
-    assert "p50" not in first
+    assert "latency" not in first
     after = [text for event, text in seen if isinstance(event, TimingDone)]
-    assert all("p50" in text for text in after)
+    assert all("latency" in text for text in after)
     rows = [next(line for line in text.splitlines() if " median " in line and "given" in line) for text in after]
     assert [row.split().count("-") for row in rows] == [3, 1]  # p50 and images/s of median, which is timed last
-    assert "median: no timing yet" in after[0]
+    assert "median: no timing: not yet" in after[0]
     assert "no timing" not in after[1]
     with RunProgress() as progress:  # where an earlier run has timed one of them already
         progress(RunStarted(RunStore.open(find_run(tmp_path)).record, 24, 1))

@@ -89,8 +89,8 @@ def test_a_run_can_be_finished_without_timing(benchbox: Command, tmp_path: Path)
     for file in (copy / "timing").glob("median-*"):
         file.unlink()
     (copy / "outcomes" / f"{store.record.cells[1].key}.json").unlink()
-    board = benchbox("run", "--resume", copy, "--no-timing").stdout
-    assert "median: no timing yet" in board
+    board = benchbox("run", "--resume", copy, "--no-timing", "--verbose").stdout
+    assert "median: no timing: not yet" in board
     assert all(outcome.status == "ok" for outcome in store.outcomes().values())
     assert list(store.timings()) == ["identity"]
     benchbox("run", "--resume", copy)

@@ -101,7 +101,7 @@ def test_what_a_plugin_prints_goes_to_its_log(benchbox: Command, plugin: Plugin,
 @pytest.mark.slow
 def test_a_denoiser_that_fails_only_when_timed_is_a_failure(benchbox: Command, plugin: Plugin, tmp_path: Path) -> None:
     file = plugin("moody", "if len(noisy) == 1: raise RuntimeError('not alone')\nreturn noisy")
-    result = benchbox("run", "moody", "--plugin", file, code=1)
+    result = benchbox("run", "moody", "--plugin", file, "-v", code=1)
     assert "not alone" in result.stdout
     assert latest(tmp_path).timings()["moody"].status == "failed"
 
@@ -109,8 +109,8 @@ def test_a_denoiser_that_fails_only_when_timed_is_a_failure(benchbox: Command, p
 @pytest.mark.slow
 def test_what_is_known_of_a_latency_outlives_the_time_limit(benchbox: Command, plugin: Plugin, tmp_path: Path) -> None:
     file = plugin("moody", "if len(noisy) == 8: time.sleep(60)\nreturn noisy")
-    page = benchbox("run", "moody", "--plugin", file, "--timeout", "5", "--previews", "0", "-v").stdout
-    assert "took longer than 5 s (--timeout), but its p50 was known by then" in page.replace("\n", " ")
+    page = benchbox("run", "moody", "--plugin", file, "--timeout", "10", "--previews", "0", "-v").stdout
+    assert "took longer than 10 s (--timeout), but its p50 was known by then" in page.replace("\n", " ")
     timing = latest(tmp_path).timings()["moody"]
     assert (timing.status, timing.batch, sorted(timing.samples_ms)) == ("ok", 64, [1, 64])
     assert len(timing.samples_ms[1]) >= 100

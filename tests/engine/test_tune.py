@@ -362,7 +362,7 @@ def test_what_was_found_goes_into_a_run_whose_row_says_where(
     assert f"try: benchbox run wiener:@{out}" in said
     found = TunedOptions.load(out)
     assert found.options == {"strength": "1", "window_sigma": "2"}
-    assert "tuned on" in benchbox("run", "wiener", f"wiener:@{out}", "--no-timing", *conditions).stdout
+    assert "tuned on" in benchbox("run", "wiener", f"wiener:@{out}", "--no-timing", "-v", *conditions).stdout
     table = benchbox("leaderboard", "--results", tmp_path / "results", "--format", "csv").stdout
     rows = {row["denoiser"]: row for row in csv.DictReader(table.splitlines())}
     assert rows["wiener"]["tuned_on"] == "FER2013 Training + scikit-image photographs"

@@ -221,20 +221,20 @@ def unpack(package: Path, target: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_package_of_somebody_else_is_found_and_used(benchbox: Command, tmp_path: Path) -> None:
+def test_a_package_of_somebody_else_is_found_and_used(process: Command, tmp_path: Path) -> None:
     """Its denoiser, its noise and its metric, by the entry point that its metadata name."""
     (tmp_path / "site").mkdir()
     unpack(FIXTURES / "benchbox-shrink", tmp_path / "site")
     here = {"PYTHONPATH": str(tmp_path / "site")}
-    found = json.loads(benchbox("plugins", "list", "--format", "json", **here).stdout)
+    found = json.loads(process("plugins", "list", "--format", "json", **here).stdout)
     (one,) = [plugin for plugin in found["plugins"] if plugin["from"] == "benchbox-shrink 1.2 (benchbox_shrink)"]
     assert one["offers"] == {"denoisers": ["shrink"], "noises": ["dead"], "metrics": ["worst"]}
     arguments = "--noise", "dead:0.2", "--metric", "psnr", "--metric", "worst", "--limit", "5", "--no-timing"
-    benchbox("run", "shrink:strength=2", "identity", *arguments, **here)
-    board = benchbox("leaderboard", "--format", "json", **here).stdout
+    process("run", "shrink:strength=2", "identity", *arguments, **here)
+    board = process("leaderboard", "--format", "json", **here).stdout
     for word in ("shrink:strength=2", "dead:0.2", "worst"):
         assert word in board
-    assert "0 fail" in benchbox("plugins", "check", "shrink", **here).stdout
+    assert "0 fail" in process("plugins", "check", "shrink", **here).stdout
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_without_a_true_difference_few_runs_separate_any_rows(kind: str, images:
     [
         (6, 2, 1500), (8, 2, 1500), (12, 2, 1500), (20, 2, 1500), (100, 2, 600),
         (6, 6, 400), (12, 6, 400), (30, 6, 400), (30, 8, 200), (12, 20, 100),
-        (60, 20, 100), (3589, 2, 100), (3589, 20, 20),
+        (60, 20, 100), (1000, 2, 100), (3589, 20, 20),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("kind", KINDS)
