@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from benchbox.cli.config import read_config, write_config
 from benchbox.cli.containment import interruptible
 from benchbox.cli.options import (
     GATE_FAILED,
@@ -52,6 +53,18 @@ class Shown:
 
 
 @click.command("run", cls=Command)
+@click.option(
+    "-c",
+    "--config",
+    is_eager=True,
+    expose_value=False,
+    callback=read_config,
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    cls=GroupedOption,
+    group=OUTPUT,
+    help="Take options from this TOML file; those of the command line win.",
+)
 @run_options()
 @sort_option
 @verbose_option
@@ -81,6 +94,14 @@ class Shown:
     group=OUTPUT,
     help='Exit with code 3 if a row passes this limit: "psnr < 26 dB", "latency_p50 > 5 ms". Repeatable.',
 )
+@click.option(
+    "--save-config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    cls=GroupedOption,
+    group=OUTPUT,
+    help="Write the given options to this file, for --config.",
+)
 @click.option("--report", "page", is_flag=True, cls=GroupedOption, group=OUTPUT, help="Also write the HTML report.")
 @click.option(
     "--resume",
@@ -90,7 +111,7 @@ class Shown:
     group=OUTPUT,
     help="Continue an interrupted run: compute only what is missing, with --no-timing no latencies.",
 )
-def command(resume: str, **values: Any) -> None:
+def command(resume: str, save_config: Path | None, **values: Any) -> None:
     """Score DENOISERS on noisy images and show the leaderboard.
 
     With no DENOISERS, every installed denoiser is run. Set options as in
@@ -116,6 +137,8 @@ def command(resume: str, **values: Any) -> None:
     if sort and sort.partition(":")[0] not in scored:
         raise BenchboxError(f"--sort {sort}: the run does not compute metric '{sort}'", hint=did_you_mean(sort, scored))
     options.check()
+    if save_config:
+        write_config(click.get_current_context(), save_config)
     if shown.gates:
         from benchbox.builtin.metrics import METRICS
         from benchbox.report.gates import parse_limit
@@ -135,6 +158,8 @@ def _resume(run: str, values: dict[str, Any], shown: Shown) -> RunStore:
     from benchbox.store import find_run
 
     context = click.get_current_context()
+    if context.default_map:
+        raise click.UsageError("--resume uses the options of the run itself; omit --config")
     typed = {
         name: value
         for name, value in context.params.items()

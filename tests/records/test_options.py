@@ -14,9 +14,10 @@ import click
 import pytest
 
 import benchbox as package
-from benchbox import BenchboxError, notebook
+from benchbox import BenchboxError
 from benchbox.cli.options import chosen
 from benchbox.cli.run import command
+from benchbox.notebook import interface
 from benchbox.records.options import RunOptions, option_of
 from benchbox.records.run import decode
 from benchbox.store import RunStore, find_run
@@ -24,7 +25,19 @@ from benchbox.store import RunStore, find_run
 Command = Callable[..., CompletedProcess[str]]
 
 NAMES = [field.name for field in fields(RunOptions)]
-ONLY_SHOWN = {"form", "gates", "output", "page", "print_run_id", "quiet", "resume", "sort", "verbose"}
+ONLY_SHOWN = {
+    "form",
+    "gates",
+    "output",
+    "page",
+    "print_run_id",
+    "quiet",
+    "resume",
+    "sort",
+    "verbose",
+    "config",
+    "save_config",
+}
 """Options of the command that change what is shown of a run, not the run."""
 OTHERS: dict[str, Any] = {
     "denoisers": ("identity", "median:size=5"),
@@ -99,16 +112,16 @@ def test_python_has_each_option(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     def execute(options: RunOptions, *_: object) -> None:
         asked.append(options)
 
-    monkeypatch.setattr(notebook, "execute", execute)
-    notebook.run(**{name: OTHERS[name]})
-    notebook.run()
+    monkeypatch.setattr(interface, "execute", execute)
+    interface.run(**{name: OTHERS[name]})
+    interface.run()
     assert asked == [replace(RunOptions(), **{name: OTHERS[name]}), RunOptions()]
 
 
 def test_python_has_the_same_defaults_and_documents_each_option() -> None:
     parameters = inspect.signature(package.run).parameters
-    assert {name: one.default for name, one in parameters.items()} == asdict(RunOptions())
-    assert set(get_type_hints(package.run)) == {*NAMES, "return"}
+    assert {name: one.default for name, one in parameters.items()} == asdict(RunOptions()) | {"progress": True}
+    assert set(get_type_hints(package.run)) == {*NAMES, "progress", "return"}
     documented = (package.run.__doc__ or "").partition("Parameters")[2]
     assert [name for name in NAMES if name not in documented] == []
 
