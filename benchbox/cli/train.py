@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from benchbox.cli.options import (
     typed_command,
 )
 from benchbox.records.options import DEFAULT_METRICS
+from benchbox.records.specs import quote
 
 if TYPE_CHECKING:
     from benchbox.engine.tune import TuneResult
@@ -125,9 +127,17 @@ def train(
     with interruptible(continuation), progress:
         result = train(config, progress)
     best = next(row for row in reversed(result.history) if row.best)
-    click.echo(f"stopped: {result.stopped}; best epoch {best.epoch}, validation PSNR {best.val_psnr:.2f} dB")
+    click.echo(
+        f"stopped: {result.stopped}; best epoch {best.epoch}, validation PSNR {best.val_psnr:.2f} dB, "
+        f"{result.unchanged_psnr:.2f} dB without denoising"
+    )
+    if best.val_psnr < result.unchanged_psnr:
+        click.secho("worse than doing nothing: train longer, with more --epochs or --budget", fg="yellow")
     echo(f"weights: {result.weights}\ncard: {result.weights.with_suffix('.json')}")
-    echo(f"try: benchbox run {denoiser}:weights={result.weights}")
+    words = [f"{denoiser}:weights={quote(str(result.weights))}", "identity"]
+    words += [word for file in plugins for word in ("--plugin", str(file))]
+    words += ["--data", str(data)] if data else []
+    echo(f"try: benchbox run {shlex.join(words)}")
 
 
 _SHOWN = 10

@@ -35,12 +35,13 @@ TRAINED_ON = "noise as trained on"
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The weights file, its card, the history, and why the training ended."""
+    """The weights file, its card, the history, why the training ended, and the validation PSNR without denoising."""
 
     weights: Path
     card: TrainingCard
     history: list[EpochDone]
     stopped: str
+    unchanged_psnr: float
 
 
 def train(config: TrainConfig, progress: Callable[[Event], None]) -> TrainResult:
@@ -94,6 +95,7 @@ class _Run:
         self._validating, self._validated_on = len(validating), validating.split
         self._batches = Batches(training, mixture, recipe, config.seed)
         self._validation = Validation(validating, mixture, recipe, config.seed)
+        self._between_s = 0.0  # what an epoch takes besides its steps, known after the first
 
     def all_epochs(self) -> TrainResult:
         """Train until the last epoch, the time limit, or the end of the patience."""
@@ -107,7 +109,8 @@ class _Run:
         if state.best is None:
             raise BenchboxError("no epoch was trained", hint="increase --epochs or --budget")
         weights = self._folder.path / state.weights
-        return TrainResult(weights, self._last_card(weights), state.history, stopped)
+        unchanged = self._validation.score(_identity, self._trainer.importance)[1]
+        return TrainResult(weights, self._last_card(weights), state.history, stopped, unchanged)
 
     def _last_card(self, weights: Path) -> TrainingCard:
         """Add the PSNR of the best weights at single noise levels, loaded from the file as a run does."""
@@ -160,6 +163,7 @@ class _Run:
         )
         state.history.append(row)
         self._keep(row)
+        self._between_s = time.perf_counter() - begun - steps_s
         self._progress(row)
 
     def _require_finite(self, loss: float, what: str) -> None:
@@ -229,11 +233,13 @@ class _Run:
         return 0.0 if self._config.budget_s is None else self._state.seconds / self._config.budget_s
 
     def _time_is_over(self) -> bool:
-        return self._time_share() >= 1
+        budget = self._config.budget_s
+        return budget is not None and self._state.seconds + self._between_s >= budget
 
     def _left(self, steps: int, took: float) -> float:
         """Seconds until the end, estimated from the speed of this epoch."""
-        left = (self._batches.steps * (self._recipe.epochs - self._state.epoch) - steps) * took / steps
+        epochs = self._recipe.epochs - self._state.epoch
+        left = (self._batches.steps * epochs - steps) * took / steps + epochs * self._between_s
         return left if self._config.budget_s is None else min(left, self._config.budget_s - self._state.seconds)
 
     def _reason(self) -> str:

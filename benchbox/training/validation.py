@@ -109,7 +109,7 @@ def curves(history: Sequence[EpochDone]) -> bytes:
                 label=f"lowest validation loss, epoch {epochs[best]}",
             )  # fmt: skip
         axes.grid(visible=True, which="both", alpha=0.3)
-        axes.legend(loc="upper right" if axes is losses else "lower right")
+        axes.legend(loc="best")
     losses.set(yscale="log", ylabel="mean squared error (grey values in [0, 1])")
     psnr.set(ylabel="PSNR (dB)", xlabel="epoch", xlim=(epochs[0] - 0.5, epochs[-1] + 0.5))
     psnr.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import errno
 import importlib.util
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -479,6 +481,12 @@ def test_the_command_trains_resumes_and_explains(
 ) -> None:
     plugin = ("--plugin", config.plugin_files[0])
     trained = benchbox("train", "shrink", *plugin, "--output", "mine", "--epochs", 2)
+    found = re.search(r"validation PSNR ([0-9.]+) dB, ([0-9.]+) dB without denoising", trained.stdout)
+    assert found
+    said = "worse than doing nothing: train longer" in trained.stdout
+    assert said == (float(found[1]) < float(found[2]))
+    (tried,) = re.findall(r"^try: benchbox (.*)$", trained.stdout, flags=re.MULTILINE)
+    assert "identity" in benchbox(*shlex.split(tried), "--no-timing", "--limit", "4").stdout
     assert "best epoch" in trained.stdout and "mine/weights.npy" in trained.stdout
     assert "epoch 2: loss" in trained.stderr
     again = benchbox("train", "shrink", *plugin, "--output", "mine", code=2)
