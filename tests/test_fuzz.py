@@ -1,6 +1,6 @@
 """Mutated csv files and run folders: each is read as it was, or refused by name; no crash, no hang, no wrong number.
 
-``BENCHBOX_FUZZ_S`` gives the seconds for each (20 by default), ``BENCHBOX_FUZZ_SEED`` where to begin.
+``BENCHBOX_FUZZ_S`` gives the seconds for each (8 by default), ``BENCHBOX_FUZZ_SEED`` where to begin.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from benchbox.store import RunStore, set_aside_foreign_files
 
 pytestmark = pytest.mark.slow
 
-SECONDS = float(os.environ.get("BENCHBOX_FUZZ_S", "20"))
+SECONDS = float(os.environ.get("BENCHBOX_FUZZ_S", "8"))
 SEED = int(os.environ.get("BENCHBOX_FUZZ_SEED", "0"))
 HANGS_S = 30
 WORDS = [

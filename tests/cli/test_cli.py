@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +15,6 @@ import pytest
 
 from benchbox.cli.main import cli
 from benchbox.cli.options import Duration, Misuse
-from benchbox.system.cache import usable_cache
 
 pytestmark = pytest.mark.process
 
@@ -212,42 +210,6 @@ def test_misuse_is_an_error_and_a_hint_of_one_line_each(words: tuple[str, ...], 
     error, hint = benchbox(*words, code=2).stderr.splitlines()
     assert error.startswith("error: ")
     assert hint.startswith("hint: ")
-
-
-@pytest.mark.parametrize(
-    "variables",
-    [{"BENCHBOX_CACHE_DIR": "/dev/null/cache"}, {"BENCHBOX_CACHE_DIR": "", "HOME": "/dev/null", "XDG_CACHE_HOME": ""}],
-)
-def test_a_cache_that_cannot_be_written_is_a_warning(
-    process: Command, csv: Path, tmp_path: Path, variables: dict[str, str]
-) -> None:
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    done = process("data", "info", csv, TMPDIR=str(temporary), **variables)
-    assert done.stdout == process("data", "info", csv).stdout
-    assert done.stderr.count("warning:") == 1
-    assert "/dev/null is not a folder" in done.stderr
-    assert "set BENCHBOX_CACHE_DIR" in done.stderr
-    assert not list(temporary.iterdir())
-
-
-def test_a_user_id_without_a_home_folder_gets_a_temporary_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a container that is started with a user id of its own."""
-
-    def unknown(*arguments: object) -> Path:
-        raise RuntimeError("could not determine the home directory")
-
-    monkeypatch.setattr("platformdirs.user_cache_path", unknown)
-    monkeypatch.setattr(Path, "home", unknown)
-    for name in ("BENCHBOX_CACHE_DIR", "MPLCONFIGDIR"):
-        monkeypatch.delenv(name, raising=False)
-    with usable_cache() as warning:
-        assert "(there is no home folder)" in warning
-        folder = Path(os.environ["BENCHBOX_CACHE_DIR"])
-        assert folder.is_dir()
-        assert Path(os.environ["MPLCONFIGDIR"]) == folder / "matplotlib"
-    assert "BENCHBOX_CACHE_DIR" not in os.environ
-    assert "MPLCONFIGDIR" not in os.environ
 
 
 @pytest.mark.slow

@@ -468,7 +468,7 @@ def test_within_a_tenth_of_a_decibel_of_the_reference(name: str, level: int) -> 
     bm3d = pytest.importorskip("bm3d", reason="pip install benchbox-denoise[dev]")
     from skimage import data
 
-    clean = (getattr(data, name)() / 255).astype(np.float32)
+    clean = (getattr(data, name)()[:256, :256] / 255).astype(np.float32)
     noisy, sigma = add_noise(clean, level / 255), np.full(1, level / 255, np.float32)
     ours = BM3DLite().denoise(noisy[None].copy(), sigma)[0]
     assert psnr(clean, ours) > psnr(clean, bm3d.bm3d(noisy, level / 255).astype(np.float32)) - 0.1
