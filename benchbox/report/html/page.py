@@ -51,7 +51,7 @@ from benchbox.system.text import printable
 LONG_NAME = 16
 """Characters from which a name may take several lines."""
 _BREAKS = re.compile(r"(?<=[:/,+])(?=[^\s:/,+])")
-_LONG_WORD = re.compile(r"[^\s\0]{20,}")
+_LONG_WORD = re.compile(r"[^\s\0]{10,}")
 _BREAKS_OF_LONG = re.compile(r"(?<=[_=.-])(?=[^_=.-])")
 MAX_PICTURE_BYTES = 5_500_000
 """Budget for pictures, out of 8 MB for a page."""
