@@ -53,9 +53,10 @@ FAULTS = sorted(name for name in faulty() if not name.startswith("sound"))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BUNDLED)
-def test_every_bundled_plugin_keeps_the_contract(name: str) -> None:
+def test_every_bundled_plugin_keeps_the_contract(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "bm3d_reference":
         pytest.importorskip("bm3d")
+        monkeypatch.setattr("benchbox.testing.subject.COUNT", 2)  # an image takes the package a third of a second
     card = check_denoiser(name)
     assert {verdict.probe for verdict in card.verdicts} == set(PROBES)
 
@@ -182,12 +183,12 @@ def test_the_card_as_json_holds_every_probe(benchbox: Command, plugin: Plugin) -
 @pytest.mark.parametrize(
     ("body", "seen"),
     [
-        ("while True: time.sleep(1)", "no answer within 3 s"),
+        ("while True: time.sleep(1)", "no answer within 6 s"),
         ("sys.exit('no licence')", "ended with exit code 1: no licence"),
     ],
 )
 def test_a_plugin_that_hangs_or_dies_gets_a_card(body: str, seen: str, benchbox: Command, plugin: Plugin) -> None:
-    result = benchbox("plugins", "check", plugin("broken", body), "--format", "json", "--timeout", "3", code=1)
+    result = benchbox("plugins", "check", plugin("broken", body), "--format", "json", "--timeout", "6", code=1)
     (card,) = json.loads(result.stdout)
     assert [one["probe"] for one in card["verdicts"]] == list(PROBES)
     assert seen in card["verdicts"][1]["seen"]
@@ -243,13 +244,13 @@ def wait_for(condition: Callable[[], bool]) -> None:
     [
         ("import no_such_module", "ModuleNotFoundError"),
         ("import os; os.abort()", "SIGABRT"),
-        ("import time; time.sleep(60)", "no answer within 3 s"),
+        ("import time; time.sleep(60)", "no answer within 6 s"),
         ("x = 1", "the plugin offers no denoiser"),
     ],
 )
 def test_a_file_that_does_not_load_gets_a_card(text: str, seen: str, benchbox: Command, tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text(text)
-    result = benchbox("plugins", "check", "bad.py", "--timeout", "3", code=1)
+    result = benchbox("plugins", "check", "bad.py", "--timeout", "6", code=1)
     assert "fail  loads" in result.stdout
     assert seen in result.stdout
 
