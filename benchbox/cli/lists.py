@@ -289,24 +289,31 @@ def _show_card(card: HealthCard) -> None:
     type=click.Path(path_type=Path, file_okay=False),
     default=Path(),
 )
-def plugins_new(name: str, output: Path) -> None:
+@click.option(
+    "--template",
+    type=click.Choice(("filter", "torch", "onnx", "metric", "noise")),
+    default="filter",
+    show_default=True,
+    help="Kind of plugin: a denoiser as a filter, a PyTorch network or an ONNX model; a metric; a noise model.",
+)
+def plugins_new(name: str, output: Path, template: str) -> None:
     """Create a plugin package called NAME.
 
-    It contains a working denoiser, its entry point, tests of the contract and of
-    speed, and a README.
+    It contains a working plugin, its entry point, tests, and a README.
 
     \b
-    Example:
+    Examples:
       benchbox plugins new my-denoiser
+      benchbox plugins new my-metric --template metric
     """
-    from benchbox.testing.scaffold import write_package
+    from benchbox.testing.scaffold import commands_of, write_package
 
-    folder = write_package(name, output)
+    folder = write_package(name, output, template)
     word = folder.name.replace("-", "_")
-    click.echo(f"wrote {folder}; the denoiser is in {word}.py\n\nNext:")
+    click.echo(f"wrote {folder}; the plugin is in {word}.py\n\nNext:")
     click.echo(f'  pip install -e "{folder}"')
-    click.echo(f"  benchbox run {word} identity --noise gaussian:0.1")
-    click.echo(f"  benchbox plugins check {word}")
+    for command in commands_of(template, word):
+        click.echo(f"  {command}")
     click.echo(f'  cd "{folder}" && pytest')
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -45,6 +46,22 @@ def test_a_new_package_is_clean_and_keeps_the_contract(benchbox: Command, tmp_pa
     run(sys.executable, "-m", "ruff", "format", "--check", folder, cwd=tmp_path)
     card = benchbox("plugins", "check", folder / "my_denoiser.py").stdout
     assert "0 fail, 0 skip" in card
+
+
+@pytest.mark.parametrize("template", ["torch", "onnx", "metric", "noise"])
+def test_every_template_is_clean_and_passes_its_tests(template: str, benchbox: Command, tmp_path: Path) -> None:
+    printed = benchbox("plugins", "new", "my-plugin", "--template", template).stdout
+    folder = tmp_path / "my-plugin"
+    tomllib.loads((folder / "pyproject.toml").read_text())
+    run(sys.executable, "-m", "ruff", "check", folder, cwd=tmp_path)
+    run(sys.executable, "-m", "ruff", "format", "--check", folder, cwd=tmp_path)
+    if template != "torch" or importlib.util.find_spec("torch"):
+        done = run(sys.executable, "-m", "pytest", "-q", "-W", "error", cwd=folder, PYTHONPATH=str(folder))
+        assert "passed" in done
+    if template in ("metric", "noise"):
+        (command,) = [line.split()[1:] for line in printed.splitlines() if line.startswith("  benchbox run")]
+        board = benchbox(*command, "--plugin", folder / "my_plugin.py", "--limit", "6", "--no-timing", "-v").stdout
+        assert "my-plugin:0.1" in board if template == "noise" else "my_plugin" in board
 
 
 @pytest.mark.parametrize(
