@@ -92,8 +92,9 @@ def test_the_quick_start_and_the_plugin_of_the_readme_run(benchbox: Command, tmp
 def test_the_commands_of_getting_started_run(benchbox: Command, csv: Path, tmp_path: Path) -> None:
     if csv != tmp_path / "fer2013.csv":
         shutil.copy(csv, tmp_path / "fer2013.csv")
-    (tmp_path / "photos").mkdir()
-    PIL.Image.fromarray(np.full((32, 32), 99, np.uint8)).save(tmp_path / "photos/one.png")
+    for folder in ("photos", "Set12", "BSD68"):
+        (tmp_path / folder).mkdir()
+        PIL.Image.fromarray(np.full((32, 32), 99, np.uint8)).save(tmp_path / folder / "one.png")
     for arguments in commands_of("docs/getting-started.md"):
         extra = ("--limit", "6", "--batch", "2") if arguments[0] == "run" else ()
         benchbox(*[word for word in arguments if word != "--open"], *extra)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,14 +63,15 @@ def leaderboard(
 ) -> None:
     """Show the leaderboard of RUN, or write it to a file.
 
-    Without RUN, the newest run is used. With --format latex --layout paper, several
-    runs make one table, for example of several data sets.
+    Without RUN, the newest run is used. Several runs, for example of several data
+    sets, make one table with a mean over them; as LaTeX, it is the table of a paper.
 
     \b
     Examples:
       benchbox leaderboard
       benchbox leaderboard --within 5ms
       benchbox leaderboard 20260131-1200 --format latex --sort ssim -o table.tex
+      benchbox leaderboard 20260131-1200 latest
       benchbox leaderboard 20260131-1200 latest --format latex --layout paper
     """
     from benchbox.api.errors import BenchboxError
@@ -78,20 +80,46 @@ def leaderboard(
 
     if layout == "paper" and form != "latex":
         raise BenchboxError("--layout paper is a layout of LaTeX tables", hint="add --format latex")
-    if len(runs) > 1 and layout != "paper":
-        raise BenchboxError(
-            "only the layout of a paper shows several runs", hint="add --format latex --layout paper, or merge the runs"
-        )
+    if len(runs) > 1:
+        require_across(form)
     limit = None if within is None else within * 1e3
     stores = [RunStore.open(find_run(results, run)) for run in runs or ("",)]
     boards = [build_leaderboard(store, sort=sort, within_ms=limit) for store in stores]
     with printing_to(output):
-        if layout == "paper":
-            from benchbox.report.latex import render_paper
-
-            print_text(render_paper(boards))
+        if len(boards) > 1 or layout == "paper":
+            print_across(boards, form)
         else:
             print_board(boards[0], form, verbose=verbose)
+
+
+def require_across(form: str) -> None:
+    """Raise if a format cannot show several runs at once."""
+    from benchbox.api.errors import BenchboxError
+    from benchbox.report.across import FORMATS
+
+    if form not in FORMATS:
+        raise BenchboxError(
+            f"--format {form} shows one run only",
+            hint=f"use {', '.join(FORMATS)}, or write each run by benchbox leaderboard RUN --format {form}",
+        )
+
+
+def print_across(boards: Sequence[Leaderboard], form: str) -> None:
+    """Print several leaderboards side by side."""
+    if form == "latex":
+        from benchbox.report.latex import render_paper
+
+        print_text(render_paper(boards))
+        return
+    from benchbox.report.across import put_across, render_across
+
+    across = put_across(boards)
+    if form == "markdown":
+        print_text(render_across(across))
+    else:
+        from rich.console import Console
+
+        Console().print(across, crop=False)
 
 
 def print_board(board: Leaderboard, form: str, *, verbose: bool = False) -> None:

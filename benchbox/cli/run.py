@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -27,15 +28,18 @@ from benchbox.cli.options import (
     typed_command,
     verbose_option,
 )
-from benchbox.records.options import OUTPUT, RunOptions
+from benchbox.records.options import OUTPUT, RunOptions, option_of
 
 if TYPE_CHECKING:
     from benchbox.cli.progress import RunProgress
+    from benchbox.report.board import Leaderboard
     from benchbox.report.gates import Breach
     from benchbox.store import RunStore
 
 _WITH_RESUME = {"results", "jobs", "timing", "timeout_s", "memory_gb", "plugins"}
 """Options of a run that may differ when it goes on."""
+
+_DATA_HELP = f"{option_of('data').help} Repeatable: one run each.  [default: {option_of('data').otherwise}]"
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Shown:
     group=OUTPUT,
     help="Take options from this TOML file; those of the command line win.",
 )
-@run_options()
+@run_options(data={"multiple": True, "help": _DATA_HELP})
 @sort_option
 @verbose_option
 @click.option(
@@ -116,6 +120,7 @@ def command(resume: str, save_config: Path | None, **values: Any) -> None:
 
     With no DENOISERS, every installed denoiser is run. Set options as in
     median:size=5; a denoiser may appear several times with different options.
+    With several --data, each data set has a run of its own, and a table shows all.
 
     \b
     Examples:
@@ -128,9 +133,10 @@ def command(resume: str, save_config: Path | None, **values: Any) -> None:
     worker_context()  # first, because it loads the fork server while this process imports the rest
     shown = Shown(**{field.name: values.pop(field.name) for field in fields(Shown)})
     if resume:
-        _finish(_resume(resume, values, shown), shown)
+        _finish([lambda: _resume(resume, values, shown)], shown)
     from benchbox.api.errors import BenchboxError, did_you_mean
 
+    data = _distinct(values.pop("data"), shown)
     options = chosen(values)
     scored = [metric.partition(":")[0] for metric in options.metrics]
     sort = shown.sort
@@ -148,8 +154,26 @@ def command(resume: str, save_config: Path | None, **values: Any) -> None:
             parse_limit(gate, {name: units.get(name) for name in options.metrics}, timing=options.timing)
     from benchbox.engine.run import execute
 
-    store = _watched(lambda progress: execute(options, progress, typed_command()), Path(options.results), shown)
-    _finish(store, shown)
+    def run(path: str) -> RunStore:
+        one = replace(options, data=path)
+        return _watched(lambda progress: execute(one, progress, typed_command()), Path(one.results), shown)
+
+    _finish([partial(run, path) for path in data], shown)
+
+
+def _distinct(paths: tuple[Path, ...], shown: Shown) -> list[str]:
+    """The data of each run; what is wrong with several of them is said before the first run, which may take long."""
+    if len(paths) > 1:
+        from benchbox.api.errors import BenchboxError
+        from benchbox.builtin.datasets.headers import require_exists
+        from benchbox.cli.reports import require_across
+
+        require_across(shown.form)
+        for place, path in enumerate(paths):
+            require_exists(path)
+            if path.resolve() in (earlier.resolve() for earlier in paths[:place]):
+                raise BenchboxError(f"--data {path} appears twice", hint="remove one of them")
+    return [str(path) for path in paths] or [""]
 
 
 def _resume(run: str, values: dict[str, Any], shown: Shown) -> RunStore:
@@ -210,16 +234,39 @@ def _watched(work: Callable[[RunProgress], RunStore], results: Path, shown: Show
         raise
 
 
-def _finish(store: RunStore, shown: Shown) -> NoReturn:
-    """Print the leaderboard and the paths of its files; the exit code says if a requested cell or a gate failed."""
+def _finish(runs: Sequence[Callable[[], RunStore]], shown: Shown) -> NoReturn:
+    """Do runs and show each; the exit code says if a requested cell or a gate failed in any of them."""
+    from benchbox.cli.reports import print_across
+
+    printing = shown.output is not None or not (shown.quiet or shown.print_run_id)
+    boards: list[Leaderboard] = []
+    codes, ids = [], []
+    with printing_to(shown.output):
+        for run in runs:
+            store = run()
+            each = printing and (len(runs) == 1 or shown.form == "table")
+            if each and boards:
+                echo("")
+            board, code = _show(store, shown, printing=each)
+            boards.append(board)
+            codes.append(code)
+            ids.append(store.record.run_id)
+        if len(boards) > 1 and printing:
+            print_across(boards, shown.form)
+    if shown.print_run_id:
+        echo("\n".join(ids))
+    sys.exit(1 if 1 in codes else max(codes))
+
+
+def _show(store: RunStore, shown: Shown, *, printing: bool) -> tuple[Leaderboard, int]:
+    """Print the leaderboard of a run and the paths of its files."""
     from benchbox.cli.reports import print_board
     from benchbox.report import write_leaderboard
     from benchbox.report.build import build_leaderboard
 
     board = build_leaderboard(store, sort=shown.sort)
-    if shown.output or not (shown.quiet or shown.print_run_id):
-        with printing_to(shown.output):
-            print_board(board, shown.form, verbose=shown.verbose)
+    if printing:
+        print_board(board, shown.form, verbose=shown.verbose)
     written = write_leaderboard(store, board)
     if not shown.quiet:
         echo(f"results: {store.folder}; all notes: {written.name} there, or --verbose", err=True)
@@ -229,8 +276,6 @@ def _finish(store: RunStore, shown: Shown) -> NoReturn:
         page = write_html(store, board)
         if not shown.quiet:
             echo(f"report: {page}", err=True)
-    if shown.print_run_id:
-        echo(store.record.run_id)
     outcomes = store.outcomes()
     failed = (
         any(outcomes[cell.key].status not in ("ok", "skipped") for cell in store.record.cells)
@@ -245,4 +290,4 @@ def _finish(store: RunStore, shown: Shown) -> NoReturn:
         breaches = check_limits([parse_limit(gate, units, timing=board.timing) for gate in shown.gates], board)
         for breach in breaches:
             echo(f"gate failed: {breach}", err=True)
-    sys.exit(1 if failed else GATE_FAILED if breaches else 0)
+    return board, 1 if failed else GATE_FAILED if breaches else 0

@@ -125,6 +125,11 @@ def _is_local(module: ModuleType) -> bool:
 
 def save_array(array: Any, results: Path) -> Path:
     """Save an array of images, or return the file that holds it already; raises `BenchboxError` if it is none."""
+    if isinstance(array, list | tuple) and any(isinstance(item, str | Path) for item in array):
+        raise BenchboxError(
+            "data: a run has one data set, not a list of paths",
+            hint="give one for each run; benchbox leaderboard RUN RUN shows runs side by side",
+        )
     stack = check_stack(np.asarray(array), "data")
     header = f"{stack.dtype.str} {stack.shape}".encode()
     file = results / FOLDER / f"array-{_digest(header + stack.tobytes())}.npy"

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from benchbox.api.version import __version__
+from benchbox.report.across import settings_of
 from benchbox.report.board import Block, Leaderboard, MetricColumn, Row
 from benchbox.report.words import columns_of, facts_of, notes_of, score, short_facts_of, title_of
 from benchbox.system.text import printable
@@ -106,10 +107,10 @@ def render_paper(boards: Sequence[Leaderboard]) -> str:
     former over all settings, the worst first, as is usual; a denoiser that does nothing comes first. What a reader must
     know to repeat the figures is a comment. It needs the packages booktabs and fontenc (T1).
     """
+    metrics = [_two_metrics(board) for board in boards for _ in board.blocks]
     settings = [
-        _Setting(" ".join(filter(None, (board.header.dataset, board.header.split))), block, _two_metrics(board))
-        for board in boards
-        for block in board.blocks
+        _Setting(setting.data, setting.block, shown)
+        for setting, shown in zip(settings_of(boards), metrics, strict=True)
     ]
     titles = "/".join(metric.title for metric in settings[0].metrics)
     groups = [(data, len(list(group))) for data, group in itertools.groupby(settings, lambda setting: setting.data)]

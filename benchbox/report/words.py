@@ -310,9 +310,8 @@ def brief_of(board: Leaderboard, rest: str = "with --verbose") -> tuple[str, ...
     if header.left_out:
         lines.append(f"{header.left_out:,} images left out for all rows: probable duplicates of training images")
     rows = [row for block in board.blocks for row in block.rows]
-    trained = _grouped(dict.fromkeys((row.trained_on, row.denoiser) for row in rows))
-    if trained:
-        lines.append("; ".join(f"trained on {words}: {names}" for words, names in trained))
+    if trained := training_of(rows):
+        lines.append(trained)
     front = list(dict.fromkeys(row.denoiser for row in rows if row.on_front))
     if front:
         lines.append(f"Pareto front of {board.sort_metric.title} and latency: {', '.join(front)}")
@@ -323,6 +322,12 @@ def brief_of(board: Leaderboard, rest: str = "with --verbose") -> tuple[str, ...
         which = f"note (1 of {len(warnings)}, all {rest})" if len(warnings) > 1 else "note"
         lines.append(f"{which}: {warnings[0]}")
     return tuple(lines)
+
+
+def training_of(rows: Iterable[Row]) -> str:
+    """What rows were trained on, in one line; empty if none was trained."""
+    trained = _grouped(dict.fromkeys((row.trained_on, row.denoiser) for row in rows))
+    return "; ".join(f"trained on {words}: {names}" for words, names in trained)
 
 
 def _unranked(block: Block) -> list[str]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,7 @@ def test_a_row_without_its_scores_fails_the_run(whole: Path, tmp_path: Path) -> 
     for folder, code in ((whole, 0), (copy, 1)):
         shutil.rmtree(copy / "scores" / store.record.cells[0].key, ignore_errors=True)
         with pytest.raises(SystemExit) as ended:
-            _finish(RunStore.open(folder), Shown("psnr"))
+            _finish([partial(RunStore.open, folder)], Shown("psnr"))
         assert ended.value.code == code
 
 

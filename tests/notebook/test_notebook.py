@@ -122,6 +122,7 @@ def test_grey_levels_of_an_array_are_scaled_by_their_type(dtype: Any, tmp_path: 
         ({"metrics": [3]}, "metrics=[3] is not text"),
         ({"denoisers": [int]}, "int is no denoiser"),
         ({"denoisers": 3}, "int is no denoiser"),
+        ({"data": ["Set12", "BSD68"]}, "a run has one data set, not a list of paths"),
         ({"data": 2 * stack()}, "are not in [0, 1]"),
         ({"data": np.zeros((2, 3, 4, 3))}, "an array of shape (2, 3, 4, 3) is no stack of grey images"),
         ({"data": np.zeros((2, 3, 4), np.int64)}, "values of type int64 have no scale"),

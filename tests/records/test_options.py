@@ -90,7 +90,8 @@ def typed(name: str, value: Any) -> list[str]:
 
 def read(*words: str) -> RunOptions:
     with command.make_context("run", list(words)) as context:
-        return chosen(context.params)
+        data = context.params.pop("data")  # one run each
+        return replace(chosen(context.params), data=str(data[0]) if data else "")
 
 
 @pytest.mark.parametrize("name", NAMES)
