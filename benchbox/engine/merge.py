@@ -73,6 +73,7 @@ def merge_runs(stores: Sequence[RunStore], folder: Path, command: str) -> RunSto
             denoisers=tuple(denoisers),
             noise=tuple(noises),
             timing=timed_alike,
+            save_images=False,
             previews=max(store.record.options.previews for store in stores),
         ),
     )

@@ -132,7 +132,9 @@ def _as_now(record: RunRecord, registry: Registry) -> tuple[RunRecord, tuple[str
         record,
         denoisers=tuple(denoiser for denoiser in record.denoisers if denoiser.spec in denoisers),
         noises=tuple(noise for noise in record.noises if noise.spec in noises),
-        options=replace(record.options, jobs=min(record.options.workers, threads()), timing=False, previews=0),
+        options=replace(
+            record.options, jobs=min(record.options.workers, threads()), timing=False, previews=0, save_images=False
+        ),
     )
     current: dict[PluginSpec, Provider] = {}
     warnings = []

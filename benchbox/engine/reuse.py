@@ -129,7 +129,7 @@ def _earlier_runs(results: Path, run_id: str, wanted: Mapping[str, Cell]) -> Ite
 
 
 def _copy_cell(source: RunStore, store: RunStore, cell: Cell) -> bool:
-    """Copy the scores of a cell, if it was completed and they are whole."""
+    """Copy the scores of a cell, if it was completed and they are whole, with its images if they are to be saved."""
     try:
         outcome = source.outcomes().get(cell.key)
         if outcome is None or outcome.status != "ok":
@@ -141,7 +141,17 @@ def _copy_cell(source: RunStore, store: RunStore, cell: Cell) -> bool:
     images = np.repeat(np.arange(record.data.images), record.protocol.repeats)
     if not np.array_equal(scores.get(IMAGE, ()), images) or any(metric.spec not in scores for metric in record.metrics):
         return False
-    store.write_shard(cell.key, 0, len(images), scores)
+    if record.options.save_images:
+        shards = source.finished_shards(cell.key)
+        try:
+            stacks = [source.denoised(cell.key, *shard) for shard in shards]
+        except BenchboxError:
+            return False
+        for shard, stack in zip(shards, stacks, strict=True):
+            store.write_denoised(cell.key, *shard, stack)
+            store.write_shard(cell.key, *shard, source.shard(cell.key, *shard))
+    else:
+        store.write_shard(cell.key, 0, len(images), scores)
     store.write_outcome(cell.key, replace(outcome, reused=outcome.reused or source.record.run_id))
     return True
 

@@ -70,6 +70,7 @@ class QualityPass:
         pixels = sum(len(shard.indices) * shard.size[0] * shard.size[1] for shard in shards)
         wanted = len(store.record.cells) if store.record.options.previews else 0
         self._keeps = 0 < wanted * pixels <= MOST_KEPT_PIXELS
+        self._saves = store.record.options.save_images
         self._metrics = tuple(metric.plugin for metric in store.record.metrics)
         self._queues: list[WorkQueue[_ShardWork]] = []
         finished = store.outcomes()
@@ -101,8 +102,12 @@ class QualityPass:
         loop.run(context, self._queues, self._store.record.options.workers)
 
     def _task(self, work: _ShardWork) -> ShardTask:
-        keep = self._keeps and work.cell.cell.sigma_factor == 1
+        keep: Literal["", "float16", "float32"] = "float32" if self._saves else "float16" if self._shows(work) else ""
         return ShardTask(work.denoiser, work.cell.condition, self._metrics, work.shard.indices, work.shard.repeat, keep)
+
+    def _shows(self, work: _ShardWork) -> bool:
+        """Whether the report may show these images."""
+        return self._keeps and work.cell.cell.sigma_factor == 1
 
     def _report_worker(self, queue: WorkQueue[_ShardWork]) -> None:
         with self._lock:
@@ -111,6 +116,8 @@ class QualityPass:
     def _keep(self, shard_work: _ShardWork, result: ShardScores | Failure) -> None:
         work, shard = shard_work.cell, shard_work.shard
         if isinstance(result, ShardScores):
+            if self._saves and result.denoised is not None:
+                self._store.write_denoised(work.cell.key, shard.start, shard.stop, result.denoised.astype(np.float32))
             self._store.write_shard(work.cell.key, shard.start, shard.stop, result.columns)
         with self._lock:
             if work.failure is not None:
@@ -121,10 +128,10 @@ class QualityPass:
                 work.left -= 1
                 work.noise_level, work.card = result.noise_level, result.card
                 work.images += len(shard.indices)
-                if result.denoised is not None:
+                if result.denoised is not None and self._shows(shard_work):
                     places = ((int(index), shard.repeat) for index in shard.indices)
                     kept = self.denoised.setdefault(work.cell.key, {})
-                    kept.update(zip(places, result.denoised, strict=True))
+                    kept.update(zip(places, result.denoised.astype(np.float16), strict=True))
                 self._on_event(ShardDone(work.cell, len(shard.indices)))
             if work.failure is None and work.left:
                 return

@@ -6,7 +6,7 @@ import functools
 import json
 import traceback
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,7 @@ class ShardTask:
     metrics: tuple[PluginSpec, ...]
     indices: NDArray[np.intp]  # shape (M,); positions in the image set; images of one size
     repeat: int = 0  # repeat number of the noise, from 0
-    keep: bool = False  # whether the denoised images are returned
+    keep: Literal["", "float16", "float32"] = ""  # precision of the denoised images that are returned
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class ShardScores:
     columns: dict[str, NDArray[Any]]
     noise_level: Knowledge
     card: TrainingCard | None = None
-    denoised: NDArray[np.float16] | None = None  # as precise as a picture of the report
+    denoised: NDArray[np.float16 | np.float32] | None = None
 
 
 class ImagesLost(BenchboxError):
@@ -93,7 +93,7 @@ def compute_shard(task: ShardTask) -> ShardScores:
     unknown = np.full(len(clean), np.nan, dtype=np.float32)
     columns["sigma_true"] = unknown if sigma_true is None else sigma_true
     columns["sigma_given"] = unknown if sigma_given is None else sigma_given
-    return ShardScores(columns, noise_level, _card_of(denoiser), denoised.astype(np.float16) if task.keep else None)
+    return ShardScores(columns, noise_level, _card_of(denoiser), denoised.astype(task.keep) if task.keep else None)
 
 
 def _card_of(denoiser: Denoiser) -> TrainingCard | None:

@@ -306,6 +306,7 @@ def run(
     timeout_s: float = 600.0,
     memory_gb: float | None = None,
     previews: int = 4,
+    save_images: bool = False,
     fresh: bool = False,
     results: str | Path = "results",
     plugins: str | Path | Sequence[str | Path] = (),
@@ -366,6 +367,8 @@ def run(
         Memory limit for a denoiser's process, in GiB; by default 80 % of a container's memory.
     previews : int
         Images per noise whose pictures are kept for the report.
+    save_images : bool
+        Keep every denoised image in the run's folder, 4 bytes per pixel.
     fresh : bool
         Compute everything anew, instead of reusing equal cells of earlier runs.
     results : path
@@ -414,6 +417,7 @@ def run(
         timeout_s=timeout_s,
         memory_gb=memory_gb,
         previews=previews,
+        save_images=save_images,
         fresh=fresh,
         results=str(results),
         plugins=(*_words("plugins", plugins), *own_plugins),

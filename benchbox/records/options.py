@@ -304,6 +304,10 @@ class RunOptions:
             most=32,
         ),
     )
+    save_images: bool = field(
+        default=False,
+        metadata=_shown("--save-images", OUTPUT, "Keep every denoised image in the run's folder, 4 bytes per pixel."),
+    )
     fresh: bool = field(
         default=False,
         metadata=_shown("--fresh", OUTPUT, "Compute everything anew, instead of reusing equal cells of earlier runs."),

@@ -38,7 +38,10 @@ def set_aside_foreign_files(store: RunStore, planned: Planned) -> list[str]:
     store.keep_record()  # run.json may have been a link that has just been moved
     outcomes = store.outcomes()
     keys = {cell.key for cell in store.record.cells}
-    moved += [_move(folder, f"scores/{path.name}") for path in sorted(folder.glob("scores/*")) if path.name not in keys]
+    for part in ("scores", "denoised"):
+        moved += [
+            _move(folder, f"{part}/{path.name}") for path in sorted(folder.glob(f"{part}/*")) if path.name not in keys
+        ]
     for cell in store.record.cells:
         outcome = outcomes.get(cell.key)
         foreign = _foreign_shards(store, cell.key, planned, outcome.status if outcome else "")
@@ -81,11 +84,13 @@ def _is_whole(file: Path) -> bool:
 
 
 def _foreign_shards(store: RunStore, cell: str, planned: Planned, status: str) -> Iterator[str]:
-    """Score files of a cell that are damaged or do not match a planned shard."""
+    """Score files of a cell that are damaged, do not match a planned shard, or lack their denoised images."""
     ranges = store.finished_shards(cell)
     for start, stop in ranges:
         try:
             pairs = _pairs(store.shard(cell, start, stop))
+            if store.record.options.save_images:
+                store.denoised(cell, start, stop)
         except BenchboxError:
             yield f"{start:08d}-{stop:08d}.parquet"
             continue

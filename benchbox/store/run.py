@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ import numpy as np
 from msgspec import to_builtins
 from numpy.typing import NDArray
 
+from benchbox.api.arrays import Images
 from benchbox.api.errors import BenchboxError
 from benchbox.records.run import Outcome, RunRecord, Timing, decode
 from benchbox.store.layout import (
@@ -122,6 +124,27 @@ class RunStore:
         if rows not in (None, len(images)) or ((images < 0) | (images >= self.record.data.images)).any():
             raise damaged_file(file, f"its {len(images)} rows are not of images of this run")
         return table
+
+    def write_denoised(self, cell: str, start: int, stop: int, images: Images) -> None:
+        """Write the denoised images of one shard, shape (M, H, W), before its scores, which mark the shard as done."""
+        with explain_errors(self.folder / "denoised"):
+            (self.folder / "denoised").mkdir(exist_ok=True)
+        content = io.BytesIO()
+        np.save(content, images, allow_pickle=False)
+        self._write(f"denoised/{cell}/{start:08d}-{stop:08d}.npy", content.getvalue())
+
+    def denoised(self, cell: str, start: int, stop: int) -> Images:
+        """Denoised images of one shard, in the order of its scores; raises `BenchboxError` if missing or damaged."""
+        file = self.folder / "denoised" / cell / f"{start:08d}-{stop:08d}.npy"
+        try:
+            images = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise damaged_file(file, str(error)) from error
+        if not isinstance(images, np.ndarray) or images.dtype != np.float32 or images.ndim != 3:
+            raise damaged_file(file, "it is not a stack of float32 images")
+        if len(images) != stop - start:
+            raise damaged_file(file, f"it has {len(images)} images, not {stop - start}")
+        return images
 
     def keep_record(self) -> None:
         """Write the record, unless one is there."""

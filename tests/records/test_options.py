@@ -64,6 +64,7 @@ OTHERS: dict[str, Any] = {
     "timeout_s": 90.0,
     "memory_gb": 1.5,
     "previews": 1,
+    "save_images": True,
     "fresh": True,
     "results": "elsewhere",
     "plugins": ("one.py", "two.py"),

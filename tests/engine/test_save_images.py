@@ -1,0 +1,84 @@
+"""`--save-images` keeps what was scored: the scores can be computed from the images, also after a reuse or a resume."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchbox import BenchboxError
+from benchbox.api.dataset import ImageSet
+from benchbox.engine.data import open_data
+from benchbox.registry import load_registry
+from benchbox.store import RunStore, list_runs
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+ASKED = ("run", "identity", "median", "--no-timing", "--metric", "mse", "--limit", "6")
+
+
+def newest(tmp_path: Path) -> RunStore:
+    return RunStore.open(list_runs(tmp_path / "results")[-1])
+
+
+def files(store: RunStore) -> dict[str, bytes]:
+    return {
+        file.relative_to(store.folder).as_posix(): file.read_bytes() for file in store.folder.glob("denoised/*/*.npy")
+    }
+
+
+def images_of(store: RunStore) -> ImageSet:
+    datasets = {name: entry.cls() for name, entry in load_registry().datasets.items()}
+    return open_data(store.record.request, datasets)
+
+
+def assert_images_have_the_scores(store: RunStore) -> None:
+    images = images_of(store)
+    for cell in store.record.cells:
+        shards = store.finished_shards(cell.key)
+        assert sum(stop - start for start, stop in shards) == store.record.data.images
+        for shard in shards:
+            rows, denoised = store.shard(cell.key, *shard), store.denoised(cell.key, *shard)
+            error = np.square(denoised - images.stack(rows["image"])).mean(axis=(1, 2), dtype=np.float64)
+            np.testing.assert_allclose(error, rows["mse"], rtol=1e-5)
+
+
+def test_every_image_is_kept_as_it_was_scored_and_reused(benchbox: Command, tmp_path: Path) -> None:
+    benchbox(*ASKED)
+    assert not (newest(tmp_path).folder / "denoised").exists()
+    first = benchbox(*ASKED, "--save-images")
+    assert "reused" not in first.stderr  # the earlier run has the scores, but no images
+    saved = newest(tmp_path)
+    assert_images_have_the_scores(saved)
+    assert "reused 2 of 2 cells" in benchbox(*ASKED, "--save-images").stderr
+    again = newest(tmp_path)
+    assert again.folder != saved.folder
+    assert files(again) == files(saved) != {}
+    assert "reused 2 of 2 cells" in benchbox(*ASKED).stderr
+    assert not files(newest(tmp_path))
+
+
+def test_a_resumed_run_makes_the_images_that_are_missing_or_damaged(benchbox: Command, tmp_path: Path) -> None:
+    benchbox(*ASKED, "--save-images")
+    store = newest(tmp_path)
+    whole = files(store)
+    names = sorted(whole)
+    (store.folder / names[0]).unlink()
+    (store.folder / names[-1]).write_bytes(whole[names[-1]][:-1])
+    (store.folder / "denoised" / "mine.npy").write_bytes(b"")
+    benchbox("run", "--resume", store.folder)
+    assert files(store) == whole
+    assert_images_have_the_scores(store)
+    assert not (store.folder / "denoised" / "mine.npy").exists()
+    benchbox("run", "--resume", store.folder)
+    assert files(store) == whole
+
+
+def test_images_that_are_missing_are_named(benchbox: Command, tmp_path: Path) -> None:
+    benchbox("run", "identity", "--no-timing", "--limit", "2")
+    store = newest(tmp_path)
+    with pytest.raises(BenchboxError, match=r"denoised/.*\.npy"):
+        store.denoised(store.record.cells[0].key, 0, 2)
