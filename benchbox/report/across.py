@@ -38,7 +38,7 @@ class AcrossRow:
     mean : float
         Mean of `scores`, each setting with the same weight; NaN unless it is ranked in each of them.
     wins : int
-        Settings in which no row is significantly better.
+        Settings in which its best possible rank is 1.
     """
 
     denoiser: str
@@ -144,8 +144,7 @@ def _notes(across: Across) -> list[str]:
     rows = [row for setting in across.settings for row in setting.block.rows]
     seen = dict.fromkeys(row.denoiser for row in rows if row.contamination and row.rank is not None)
     notes = [
-        "in order of the mean, in which each column counts the same (not tested); wins: columns in which no row is "
-        "significantly better",
+        "in order of the mean, each column with equal weight (not tested); wins: columns where rank 1 is possible",
         training_of(rows),
         f"ranked, but may have seen scored images in training: {', '.join(seen)}" if seen else "",
     ]
