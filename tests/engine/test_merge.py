@@ -228,11 +228,14 @@ def test_a_timing_is_kept_in_whatever_order_runs_merge(tmp_path: Path, order: tu
 def test_the_command_merges_and_shows(tmp_path: Path) -> None:
     for number, denoiser in ((1, "median"), (2, "wiener")):
         make_run(tmp_path / "results", number, {denoiser: float(number)})
-    words = ["20260101", "20260102", "--results", str(tmp_path / "results"), "-o", str(tmp_path / "shared")]
+    words = ["20260101", "20260102", "--results", str(tmp_path / "results")]
     result = CliRunner().invoke(command, words, catch_exceptions=False)
     assert result.exit_code == 0
     assert "1 wiener" in result.output
     assert "2 median" in result.output
-    (folder,) = (tmp_path / "shared").iterdir()
+    (folder,) = [run for run in (tmp_path / "results").iterdir() if not run.name.startswith(("20260101", "20260102"))]
     assert (folder / "leaderboard.md").is_file()
+    written = CliRunner().invoke(command, [*words, "-o", str(tmp_path / "board.txt")], catch_exceptions=False)
+    assert "1 wiener" not in written.output
+    assert "1 wiener" in (tmp_path / "board.txt").read_text()
     assert CliRunner().invoke(command, words[:1]).exit_code == 2

@@ -82,7 +82,7 @@ def test_runs_are_found_by_id_start_path_or_as_the_newest(folder: Path) -> None:
         assert find_run(results, name) == folder
     with pytest.raises(BenchboxError, match="no run 'nothing'"):
         find_run(results, "nothing")
-    with pytest.raises(BenchboxError, match=r"there is no run in .*logs$"):
+    with pytest.raises(BenchboxError, match=r"there is no run in .*logs\n"):
         find_run(folder / "logs")
 
 
