@@ -41,7 +41,8 @@ _SAMPLES = 100  # as many as p99 needs
 _SETTLED_S = 0.05  # shorter samples may lie in one good moment of the machine
 _WORTH_S = 0.5  # after which p50 alone suffices, without the samples for p99
 _WHILE_S = 1.0
-_LEAST = 3  # samples of a batch, whose many images even out what disturbs them
+_LEAST = 3  # samples of a batch, whose many images even out what disturbs them, and of very long calls
+_FEWEST = 6  # samples for which p50 has an interval
 _WORTH_BATCH_S = 0.1  # after which these suffice, however precise they are
 _BATCH_S = 1.0  # longest call of a batch
 _WARM_UPS = 3
@@ -99,7 +100,9 @@ class Sampling:
         if size == "one":
             settled = len(samples) >= _SAMPLES and sampled_s > _SETTLED_S
             precise = within <= _NARROW and (settled or sampled_s > _WORTH_S)
-            return precise or (within <= _BEARABLE and sampled_s > _WHILE_S)
+            # Calls so long that the time is up before p50 has an interval: more of them would tell nothing new.
+            endless = _FEWEST * sampled_s / len(samples) > _SHARE[size] * self.budget_s
+            return precise or (within <= _BEARABLE and sampled_s > _WHILE_S) or (endless and len(samples) >= _LEAST)
         return len(samples) >= _LEAST and (within <= _BEARABLE or sampled_s > _WORTH_BATCH_S)
 
 

@@ -63,6 +63,12 @@ def test_the_budget_is_kept_even_if_nothing_is_steady(latency_s: float) -> None:
     assert spent_s < 10 + 2 * latency_s
 
 
+@pytest.mark.parametrize(("latency_s", "calls"), [(0.9, 6), (1.1, 3), (1.9, 3)])
+def test_calls_of_which_six_do_not_fit_are_timed_three_times(latency_s: float, calls: int) -> None:
+    samples, _, _ = sample(lambda images, call: latency_s * images, pixels=1024 * 768)
+    assert len(samples[1]) == calls
+
+
 def test_one_call_that_exceeds_the_budget_is_still_timed() -> None:
     samples, _, _ = sample(lambda images, call: 60.0 * images)
     assert samples == {1: [60_000.0]}
