@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -17,6 +19,7 @@ from benchbox.store import RunStore, list_runs
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
+MANUAL = Path(__file__).parents[2] / "docs" / "results-format.md"
 ASKED = ("run", "identity", "median", "--no-timing", "--metric", "mse", "--limit", "6")
 
 
@@ -75,6 +78,21 @@ def test_a_resumed_run_makes_the_images_that_are_missing_or_damaged(benchbox: Co
     assert not (store.folder / "denoised" / "mine.npy").exists()
     benchbox("run", "--resume", store.folder)
     assert files(store) == whole
+
+
+def test_the_lines_of_the_manual_write_pictures(
+    benchbox: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    benchbox("run", "identity", "--no-timing", "--limit", "2", "--save-images")
+    store = newest(tmp_path)
+    (lines,) = re.findall(r"```python\n(.*?)```", MANUAL.read_text(encoding="utf-8"), flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(lines.replace("results/RUN", str(store.folder)), {})
+    written = [cv2.imread(str(file), cv2.IMREAD_UNCHANGED) for file in sorted(tmp_path.glob("*.png"))]
+    assert len(written) == 2
+    assert {picture.shape for picture in written if picture is not None} == set(
+        map(tuple, np.column_stack([store.images()["height"], store.images()["width"]]).tolist())
+    )
 
 
 def test_images_that_are_missing_are_named(benchbox: Command, tmp_path: Path) -> None:
