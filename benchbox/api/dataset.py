@@ -138,6 +138,10 @@ class Dataset(ABC):
         A sentence that readers of results on this data set must know; empty if there is none.
     named_by_path : bool
         Whether results call the data after their folder or file, as for a folder of any pictures.
+    built_in : bool
+        Whether it is opened without a path, and by a run that names no data.
+    catch_all : bool
+        Whether it recognises what another data set may recognise more exactly, so that it is asked last.
     label_names : mapping of str to tuple of str
         Meaning of each label value (``{'emotion': ('angry', ...)}``).
     """
@@ -151,6 +155,8 @@ class Dataset(ABC):
     tested: ClassVar[str] = ""
     caveat: ClassVar[str] = ""
     named_by_path: ClassVar[bool] = False
+    built_in: ClassVar[bool] = False
+    catch_all: ClassVar[bool] = False
     label_names: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def training_hashes(self) -> Path | None:

@@ -18,10 +18,6 @@ from benchbox.records.run import DataRecord, DataRequest, Outcome
 from benchbox.registry import Registry
 from benchbox.store import RunStore
 
-BUILT_IN = "sample"
-GENERIC = "images"
-"""Accepts any folder with pictures, so it is tried last."""
-
 
 def open_images(
     path: Path | None,
@@ -56,16 +52,14 @@ def choose_dataset(path: Path | None, dataset: str | None, datasets: Mapping[str
             raise BenchboxError(f"unknown data set '{dataset}'", hint=did_you_mean(dataset, datasets))
         return datasets[dataset]
     if path is None:
-        return datasets[BUILT_IN]
+        return next(found for found in datasets.values() if found.built_in)
     require_exists(path)
-    specific = [name for name in datasets if name != GENERIC]
-    takers = [name for name in specific if datasets[name].recognises(path)]
-    if len(takers) > 1:
-        raise BenchboxError(f"{path} may be {' or '.join(takers)}", hint=f"name one, such as --dataset {takers[0]}")
-    if takers:
-        return datasets[takers[0]]
-    if GENERIC in datasets and datasets[GENERIC].recognises(path):
-        return datasets[GENERIC]
+    for last in (False, True):
+        takers = [name for name, found in datasets.items() if found.catch_all == last and found.recognises(path)]
+        if len(takers) > 1:
+            raise BenchboxError(f"{path} may be {' or '.join(takers)}", hint=f"name one, such as --dataset {takers[0]}")
+        if takers:
+            return datasets[takers[0]]
     if path.is_file():
         refuse_known_mistakes(path, read_head(path))
     raise BenchboxError(

@@ -74,6 +74,7 @@ class ImageFolder(Dataset):
 
     name = "images"
     named_by_path = True
+    catch_all = True
     summary = "a folder of PNG, JPEG, TIFF, BMP, WebP or PNM files, 8 or 16 bit, grey or colour, any size"
 
     def __init__(self, white: int = _DEEP) -> None:

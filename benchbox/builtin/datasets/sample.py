@@ -56,6 +56,7 @@ class Sample(Dataset):
     """
 
     name = "sample"
+    built_in = True
     summary = "built-in 48x48 tiles of scikit-image's photographs, including the astronaut's face"
     caveat = "The data are the built-in sample of photographs, which is not an established benchmark."
     reference = "van der Walt et al. 2014, doi:10.7717/peerj.453"
