@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import re
@@ -376,8 +377,12 @@ def _value(option: Option, text: str, name: str) -> Any:
             return int(text)
         if option.type is float:
             return _number(text)
-        # Absolute, so that a run can be repeated from any folder.
-        return Path(text).expanduser().absolute() if option.type is Path else text
+        if option.type is not Path:
+            return text
+        path = Path(text)
+        with contextlib.suppress(RuntimeError):  # there is no such user, or no home folder
+            path = path.expanduser()
+        return path.absolute()  # so that a run can be repeated from any folder
     except (ValueError, KeyError, ZeroDivisionError) as error:
         reason = f"; {error}" if option.choices else ""
         raise BenchboxError(

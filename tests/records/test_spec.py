@@ -215,6 +215,10 @@ def test_an_option_needs_a_type_and_a_default() -> None:
             options_of(cls)
 
 
+def test_a_path_of_a_user_that_does_not_exist_is_a_path() -> None:
+    assert configure(Box, 'box:weights="~no-such-user/w"').values == {"weights": Path.cwd() / "~no-such-user/w"}
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
