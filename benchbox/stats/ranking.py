@@ -21,6 +21,8 @@ ROOM = 0.7
 _NORMAL_80 = 0.8416212335729143
 """Quantile of the normal distribution for a power of 80 %."""
 _CHUNK = 2**21
+_TAIL = 0.99
+"""Quantile of t at which pairs are compared."""
 _LEAST_VARIANCE = 1e-5
 """Variance relative to the mean square below which differences are constant up to the precision of float32."""
 
@@ -32,7 +34,7 @@ class Separation:
     difference: Values  # shape (P,); means
     error: Values  # shape (P,); standard errors of the means
     # differences of more than this many standard errors are significant; infinite if there are too few images
-    critical: float
+    critical: Values  # shape (P,)
     p: Values  # shape (P,); adjusted for all P tests; at most 5 % exactly if significant
 
     @property
@@ -44,7 +46,7 @@ class Separation:
     @property
     def half_width(self) -> Values:
         """Half the width of each simultaneous 95 % confidence interval; NaN if there are too few images."""
-        return np.full_like(self.error, np.nan) if math.isinf(self.critical) else self.critical * self.error
+        return np.where(np.isinf(self.critical), np.nan, self.critical) * self.error
 
 
 def separate(
@@ -67,7 +69,8 @@ def separate(
     References
     ----------
     Westfall & Young, Resampling-Based Multiple Testing, 1993, chapter 2. Romano & Wolf 2005,
-    doi:10.1198/016214504000000539. Hall & Wilson 1991, doi:10.2307/2532163 (studentise and centre the bootstrap).
+    doi:10.1198/016214504000000539. Beran 1988, Journal of the American Statistical Association 83, 679-686 (balance).
+    Hall & Wilson 1991, doi:10.2307/2532163 (studentise and centre the bootstrap).
     Bahadur & Savage 1956, doi:10.1214/aoms/1177728077.
     """
     images, pairs = len(values), len(first)
@@ -75,19 +78,33 @@ def separate(
     means = differences.mean(axis=0) if images else np.full(pairs, np.nan)
     error = differences.std(axis=0, ddof=1) / math.sqrt(images) if images > 1 else np.full(pairs, np.nan)
     if images < FEWEST_IMAGES or pairs == 0:
-        return Separation(means, error, math.inf, np.ones(pairs))
+        return Separation(means, error, np.full(pairs, np.inf), np.ones(pairs))
     size = np.sqrt((differences**2).mean(axis=0))
     observed = np.abs(_studentised(means, size**2, size, images))
     # Subtract what all columns share, so that float32 sums keep the digits that a small difference needs.
     values = values - values.mean(axis=1, keepdims=True)
     generator = np.random.default_rng(seed)
+    # A pair whose t strays far, for example because one image decides it, would widen the intervals of all others, so
+    # each pair is measured by its own tail.
     flipped, exact = _flipped(values, first, second, size, resamples, generator)
     drawn = _drawn(values, first, second, np.where(means < 0, -1.0, 1.0), resamples, generator)
     alpha = ROOM * (1 - LEVEL)
-    critical_flip, p_flip = _judge(flipped, observed, alpha, exact=exact)
-    critical_draw, p_draw = _judge(drawn, observed, alpha / 2, exact=False)
+    scale_flip, scale_draw = _scales(flipped, images, 2), _scales(drawn, images, 1)
+    critical_flip, p_flip = _judge((flipped / scale_flip).max(axis=1), observed / scale_flip, alpha, exact=exact)
+    largest = np.maximum((drawn / scale_draw).max(axis=1), 0.0)
+    critical_draw, p_draw = _judge(largest, observed / scale_draw, alpha / 2, exact=False)
     p = np.minimum(1.0, np.maximum(p_flip, 2 * p_draw) / ROOM)
-    return Separation(means, error, max(critical_flip, critical_draw), np.where(means != 0, p, 1.0))
+    critical = np.maximum(critical_flip * scale_flip, critical_draw * scale_draw)
+    return Separation(means, error, critical, np.where(means != 0, p, 1.0))
+
+
+def _scales(resampled: NDArray[np.float32], images: int, sides: int) -> Values:
+    """How much farther than Student's distribution the resampled t of each pair reach, at least 1; shape (P,)."""
+    from scipy.special import stdtrit
+
+    reach = np.quantile(resampled, _TAIL, axis=0)
+    scales: Values = np.maximum(1.0, reach / stdtrit(images - 1, 1 - (1 - _TAIL) / sides))
+    return scales
 
 
 def _studentised(mean: Values, square: Values, size: Values, images: int) -> Values:
@@ -104,14 +121,14 @@ def _flipped(
     size: Values,
     resamples: int,
     generator: np.random.Generator,
-) -> tuple[Values, bool]:
-    """Largest |t| of each sign flip, and whether all flips were enumerated (up to a global sign)."""
+) -> tuple[NDArray[np.float32], bool]:
+    """|t| of each sign flip and pair, and whether all flips were enumerated (up to a global sign)."""
     images = len(values)
     exact = 2 ** (images - 1) <= resamples
     total = 2 ** (images - 1) if exact else resamples
     kind = np.dtype(np.float64 if exact else np.float32)
     columns = values.astype(kind)
-    largest = np.empty(total)
+    absolute = np.empty((total, len(first)), dtype=np.float32)
     chunk = max(1, _CHUNK // images)
     for start in range(0, total, chunk):
         stop = min(start + chunk, total)
@@ -123,8 +140,8 @@ def _flipped(
         sums = ((1 - 2 * negative) @ columns).astype(np.float64) / images
         # Flips do not change the sum of squares.
         t = _studentised(sums[:, first] - sums[:, second], size**2, size, images)
-        largest[start:stop] = np.abs(t).max(axis=1)
-    return largest, exact
+        absolute[start:stop] = np.abs(t)
+    return absolute, exact
 
 
 def _drawn(
@@ -134,14 +151,14 @@ def _drawn(
     sign: Values,
     resamples: int,
     generator: np.random.Generator,
-) -> Values:
-    """Largest t, in the direction of the observed mean, of each resample of the centred differences."""
+) -> NDArray[np.float32]:
+    """T of each resample of the centred differences and each pair, in the direction of the observed mean."""
     images = len(values)
     centred = values - values.mean(axis=0)
     differences = centred[:, first] - centred[:, second]
     spread = differences.std(axis=0)
     columns = np.hstack((centred, differences**2)).astype(np.float32)
-    largest = np.empty(resamples)
+    directed = np.empty((resamples, len(first)), dtype=np.float32)
     chunk = max(1, _CHUNK // images)
     for start in range(0, resamples, chunk):
         stop = min(start + chunk, resamples)
@@ -149,9 +166,8 @@ def _drawn(
         counts = np.bincount(index.ravel(), minlength=(stop - start) * images).reshape(stop - start, images)
         moments = (counts.astype(np.float32) @ columns).astype(np.float64) / images
         sums, squares = moments[:, : values.shape[1]], moments[:, values.shape[1] :]
-        t = _studentised(sign * (sums[:, first] - sums[:, second]), squares, spread, images)
-        largest[start:stop] = np.maximum(t.max(axis=1), 0.0)
-    return largest
+        directed[start:stop] = _studentised(sign * (sums[:, first] - sums[:, second]), squares, spread, images)
+    return directed
 
 
 def _judge(largest: Values, observed: Values, alpha: float, *, exact: bool) -> tuple[float, Values]:
@@ -236,7 +252,7 @@ def rank_rows(scores: Values) -> Ranking:
             low, high = -difference - float(half[pair]), -difference + float(half[pair])
             to_best.append(Comparison(-difference, low, high, float(tests.p[pair]), is_apart))
         if below == above + 1 and images >= FEWEST_IMAGES:
-            detectable = (tests.critical + _NORMAL_80) * float(tests.error[pair])
+            detectable = float((tests.critical[pair] + _NORMAL_80) * tests.error[pair])
             further = None if difference == 0 else 0
             if difference > 0 and not is_apart:
                 further = max(1, math.ceil(images * (detectable / difference) ** 2) - images)
