@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import xxhash
@@ -52,6 +52,14 @@ class ImageSet:
         Number of images in that full set; 0 if they are the full set.
     left_out : int
         How many of that set are left out because a denoiser may have seen them in training.
+    channels : int
+        1 if the images are grey, 3 if they are RGB.
+    read_noisy : callable or None
+        ``read_noisy(indices) -> Images``: the noisy images that were recorded with the clean ones, same shapes; None
+        if noise is to be added.
+    scenes : tuple of str
+        Scene of each image, which is the unit of statistics: crops and frames of one scene are not independent. Empty
+        if every image is a scene of its own.
     """
 
     dataset: str
@@ -65,6 +73,9 @@ class ImageSet:
     source: str = ""
     source_images: int = 0
     left_out: int = 0
+    channels: int = 1
+    read_noisy: Callable[[NDArray[np.intp]], Images] | None = field(default=None, repr=False, compare=False)
+    scenes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -80,7 +91,7 @@ class ImageSet:
 
         Returns
         -------
-        ndarray of float32, shape (M, H, W), in [0, 1], C-contiguous
+        ndarray of float32, shape (M, H, W) or (M, H, W, 3), in [0, 1], C-contiguous
 
         Raises
         ------
@@ -106,7 +117,7 @@ class ImageSet:
         -------
         ImageSet
         """
-        read = self.read
+        read, read_noisy = self.read, self.read_noisy
         return replace(
             self,
             ids=tuple(self.ids[index] for index in indices),
@@ -115,6 +126,8 @@ class ImageSet:
             source=self.source or self.fingerprint,
             source_images=self.source_images or len(self),
             read=lambda inner: read(indices[inner]),
+            read_noisy=read_noisy and (lambda inner: read_noisy(indices[inner])),
+            scenes=tuple(self.scenes[index] for index in indices) if self.scenes else (),
             labels={key: values[indices] for key, values in self.labels.items()},
         )
 
@@ -181,6 +194,27 @@ class Dataset(ABC):
             The data set has a fixed grey level of white; this is the default.
         """
         raise BenchboxError(f"{self.name} has a fixed grey level of white", hint="omit --white")
+
+    def colored(self, color: Literal["auto", "grey", "rgb"]) -> Dataset:
+        """Return this data set with colour kept or turned into luminance, for data sets that may be in colour.
+
+        Parameters
+        ----------
+        color : {'auto', 'grey', 'rgb'}
+            Keep colour if all images have it; turn it into luminance; keep it and refuse grey images.
+
+        Returns
+        -------
+        Dataset
+
+        Raises
+        ------
+        BenchboxError
+            'rgb', but the data set is grey; this is the default.
+        """
+        if color == "rgb":
+            raise BenchboxError(f"{self.name} has no colour", hint="omit --color rgb")
+        return self
 
     @abstractmethod
     def recognises(self, path: Path) -> bool:

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import msgspec
 import numpy as np
 
-from benchbox.api.arrays import Image, Images, Sigma
+from benchbox.api.arrays import Channels, Image, Images, Sigma
 from benchbox.api.errors import BenchboxError
 
 UNKNOWN = "unknown"
@@ -114,12 +114,16 @@ class Capabilities:
     tuned_on : str
         Data that the default parameters were tuned on (``'FER2013 Training'``); empty if the defaults come from a
         paper or a library.
+    channels : {'grey', 'rgb', 'any'}
+        What `denoise` takes. A grey denoiser gets the three channels of colour images as three grey images, and its row
+        says "per channel"; an RGB denoiser is skipped on grey images.
     """
 
     sigma: SigmaUse = "unused"
     deterministic: bool = True
     min_size: int = 1
     tuned_on: str = ""
+    channels: Channels = "grey"
 
 
 class Denoiser(ABC):
@@ -160,13 +164,13 @@ class Denoiser(ABC):
     is_floor: ClassVar[bool] = False
     default_rows: ClassVar[tuple[str, ...] | None] = None
 
-    def setup(self, shape: tuple[int, int, int]) -> None:  # noqa: B027 - optional to override
+    def setup(self, shape: tuple[int, ...]) -> None:  # noqa: B027 - optional to override
         """Import libraries, load weights and warm up; timed separately, as the cold start.
 
         Parameters
         ----------
         shape : tuple of int
-            (N, H, W) of the first stack. Stacks of other sizes may follow.
+            Shape of the first stack: (N, H, W), or (N, H, W, 3) for colour. Stacks of other sizes may follow.
         """
 
     @abstractmethod
@@ -175,7 +179,7 @@ class Denoiser(ABC):
 
         Parameters
         ----------
-        noisy : ndarray of float32, shape (N, H, W)
+        noisy : ndarray of float32, shape (N, H, W) or (N, H, W, 3)
             A private, writable, C-contiguous copy. Values may be outside [0, 1], because noise is not clipped by
             default.
         sigma : ndarray of float32, shape (N,), or None
@@ -183,7 +187,7 @@ class Denoiser(ABC):
 
         Returns
         -------
-        ndarray of float32, shape (N, H, W)
+        ndarray of float32, same shape
             Finite values; benchbox clips them to [0, 1] outside the timed region.
         """
 
@@ -201,7 +205,7 @@ class Denoiser(ABC):
 
 
 class ImageDenoiser(Denoiser):
-    """Base class of denoisers that process one (H, W) image at a time; benchbox loops over the stack."""
+    """Base class of denoisers that process one image at a time; benchbox loops over the stack."""
 
     @abstractmethod
     def denoise_image(self, noisy: Image, sigma: float | None) -> Image:
@@ -209,14 +213,14 @@ class ImageDenoiser(Denoiser):
 
         Parameters
         ----------
-        noisy : ndarray of float32, shape (H, W)
+        noisy : ndarray of float32, shape (H, W) or (H, W, 3)
             A private, writable image.
         sigma : float or None
             Its noise standard deviation on the [0, 1] scale; None if it is not given.
 
         Returns
         -------
-        ndarray of float32, shape (H, W)
+        ndarray of float32, same shape
             Finite values.
         """
 
@@ -225,12 +229,12 @@ class ImageDenoiser(Denoiser):
 
         Parameters
         ----------
-        noisy : ndarray of float32, shape (N, H, W)
+        noisy : ndarray of float32, shape (N, H, W) or (N, H, W, 3)
         sigma : ndarray of float32, shape (N,), or None
 
         Returns
         -------
-        ndarray of float32, shape (N, H, W)
+        ndarray of float32, same shape
         """
         levels = [None] * len(noisy) if sigma is None else [float(level) for level in sigma]
         return np.stack([self.denoise_image(image, level) for image, level in zip(noisy, levels, strict=True)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from benchbox.api.arrays import Images, Scores
+from benchbox.api.arrays import Channels, Images, Scores
 
 
 class Metric(ABC):
@@ -31,6 +31,11 @@ class Metric(ABC):
         Paper or DOI.
     min_size : int
         Smallest height and width in pixels; images below it are not passed to the metric and have no score.
+    channels : {'grey', 'rgb', 'any'}
+        What it takes. The score of a grey metric on colour images is its mean over the three channels; an RGB metric
+        cannot score grey images.
+    color_title : str
+        Column heading on colour images, which names the variant; empty to use `title`.
     """
 
     name: ClassVar[str]
@@ -42,6 +47,8 @@ class Metric(ABC):
     shown: ClassVar[bool] = True
     reference: ClassVar[str] = ""
     min_size: ClassVar[int] = 1
+    channels: ClassVar[Channels] = "grey"
+    color_title: ClassVar[str] = ""
 
     @abstractmethod
     def __call__(self, clean: Images, denoised: Images) -> Scores:
@@ -49,8 +56,8 @@ class Metric(ABC):
 
         Parameters
         ----------
-        clean : ndarray of float32, shape (N, H, W), in [0, 1]
-        denoised : ndarray of float32, shape (N, H, W), in [0, 1]
+        clean : ndarray of float32, shape (N, H, W) or (N, H, W, 3), in [0, 1]
+        denoised : ndarray of float32, shape (N, H, W) or (N, H, W, 3), in [0, 1]
 
         Returns
         -------

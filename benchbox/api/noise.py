@@ -48,25 +48,25 @@ class NoiseModel(ABC):
 
         Parameters
         ----------
-        clean : ndarray of float32, shape (H, W)
+        clean : ndarray of float32, shape (H, W) or (H, W, 3)
             Values in [0, 1], or beyond if noises are composed. Must not be modified.
         rng : numpy.random.Generator
-            The only source of randomness.
+            The only source of randomness, for all channels.
 
         Returns
         -------
-        ndarray of float32, shape (H, W)
+        ndarray of float32, same shape
             A new array; not clipped, and not rounded unless rounding is what the model does.
         """
 
     def sigma_of(self, clean: Image) -> float | None:
         """Noise standard deviation on the [0, 1] scale.
 
-        For signal-dependent noise, return the square root of the variance averaged over the image.
+        For signal-dependent noise, return the square root of the variance averaged over the image and its channels.
 
         Parameters
         ----------
-        clean : ndarray of float32, shape (H, W)
+        clean : ndarray of float32, shape (H, W) or (H, W, 3)
 
         Returns
         -------

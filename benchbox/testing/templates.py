@@ -135,7 +135,7 @@ class $title(Denoiser):
         """Name the weights, so that a run notices when they change."""
         return [self.weights] if self.weights else []
 
-    def setup(self, shape: tuple[int, int, int]) -> None:
+    def setup(self, shape: tuple[int, ...]) -> None:
         """Load the network and run it once."""
         import torch
 
@@ -224,7 +224,7 @@ class $title(Denoiser):
         """Name the model, so that a run notices when it changes."""
         return [self.path] if self.path else []
 
-    def setup(self, shape: tuple[int, int, int]) -> None:
+    def setup(self, shape: tuple[int, ...]) -> None:
         """Open the model and run it once."""
         import onnxruntime
 

@@ -70,7 +70,7 @@ class Command(ImageDenoiser):
         words = [part for word in self.words[1:] for part in (word, word.partition("=")[2])]
         return [file for word in (program, *words) if word and (file := Path(word)).is_file()]
 
-    def setup(self, shape: tuple[int, int, int]) -> None:
+    def setup(self, shape: tuple[int, ...]) -> None:
         """Check that there is a program; it is started for each image."""
         if not self.words:
             raise BenchboxError("command needs a program to run", hint=f"give one, for example {_EXAMPLE}")

@@ -70,7 +70,7 @@ class ModelFile(Denoiser):
     def open(path: Path) -> Opened:
         """Open the file."""
 
-    def setup(self, shape: tuple[int, int, int]) -> None:
+    def setup(self, shape: tuple[int, ...]) -> None:
         """Open the model, detect the options that are not given, and run it once."""
         if self.path is None:
             raise BenchboxError(

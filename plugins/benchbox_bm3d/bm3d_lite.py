@@ -46,7 +46,7 @@ class BM3DLite(Denoiser):
         self.profile = profile
         self.vst = vst
 
-    def setup(self, shape: tuple[int, int, int]) -> None:
+    def setup(self, shape: tuple[int, ...]) -> None:
         """Compile the kernels, or load them from disk."""
         self._denoise(np.zeros((1, 16, 16), np.float32), np.full(1, 0.1, np.float32))
 

@@ -39,7 +39,7 @@ class DCT(Denoiser):
             raise ValueError(f"threshold must be greater than 0, got {threshold}")
         self.threshold = threshold
 
-    def setup(self, shape: tuple[int, int, int]) -> None:
+    def setup(self, shape: tuple[int, ...]) -> None:
         """Compile the kernels, or load them from disk."""
         self.denoise(np.zeros((1, 16, 16), np.float32), np.full(1, 0.1, np.float32))
 

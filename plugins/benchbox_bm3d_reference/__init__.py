@@ -29,7 +29,7 @@ class BM3DReference(ImageDenoiser):
     capabilities = Capabilities(sigma="required", min_size=16)
     default_rows: ClassVar[tuple[str, ...]] = ()  # run only by name, because of its licence
 
-    def setup(self, shape: tuple[int, int, int]) -> None:
+    def setup(self, shape: tuple[int, ...]) -> None:
         """Import the package and run it once."""
         self.denoise_image(np.zeros((16, 16), np.float32), 0.1)
 

@@ -36,7 +36,7 @@ class Wiener(Denoiser):
         positive("strength", strength)
         self.strength = strength
 
-    def setup(self, shape: tuple[int, int, int]) -> None:
+    def setup(self, shape: tuple[int, ...]) -> None:
         """Import OpenCV."""
         gaussian(np.zeros((1, 8, 8), np.float32), np.ones(1, np.float32))
 
@@ -94,7 +94,7 @@ class Wavelet(Denoiser):
         self.strength = positive("strength", strength)
         self._filters: Images | None = None
 
-    def setup(self, shape: tuple[int, int, int]) -> None:
+    def setup(self, shape: tuple[int, ...]) -> None:
         """Look up the wavelet, and compile the kernels or load them from numba's cache.
 
         Raises `BenchboxError` if there is no wavelet of that name or it is not orthogonal.

@@ -54,7 +54,7 @@ class GaussianBlur(Denoiser):
     def __init__(self, *, blur_sigma: float | None = None) -> None:
         self.blur_sigma = positive("blur_sigma", blur_sigma)
 
-    def setup(self, shape: tuple[int, int, int]) -> None:
+    def setup(self, shape: tuple[int, ...]) -> None:
         """Import OpenCV."""
         gaussian(np.zeros((1, 8, 8), np.float32), np.ones(1, np.float32))
 
@@ -96,7 +96,7 @@ class Median(Denoiser):
         self.size = size
         self.passes = passes
 
-    def setup(self, shape: tuple[int, int, int]) -> None:
+    def setup(self, shape: tuple[int, ...]) -> None:
         """Import the library that the window size needs."""
         self.denoise(np.zeros((1, 8, 8), np.float32), np.full(1, 0.1, np.float32))
 
@@ -154,7 +154,7 @@ class Bilateral(Denoiser):
         self.sigma_color = positive("sigma_color", sigma_color)
         self.sigma_space = positive("sigma_space", sigma_space)
 
-    def setup(self, shape: tuple[int, int, int]) -> None:
+    def setup(self, shape: tuple[int, ...]) -> None:
         """Import OpenCV."""
         self.denoise(np.zeros((1, 8, 8), np.float32), None)
 

@@ -39,7 +39,7 @@ class TVChambolle(Denoiser):
         self.eps = eps
         self.iterations = iterations
 
-    def setup(self, shape: tuple[int, int, int]) -> None:
+    def setup(self, shape: tuple[int, ...]) -> None:
         """Import numba and compile the kernel, or load it from numba's cache."""
         self.denoise(np.zeros((1, 8, 8), np.float32), None)
 

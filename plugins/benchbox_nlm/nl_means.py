@@ -73,7 +73,7 @@ class NLMeans(Denoiser):
         self.patch_distance = patch_distance
         self.strength = strength
 
-    def setup(self, shape: tuple[int, int, int]) -> None:
+    def setup(self, shape: tuple[int, ...]) -> None:
         """Compile the kernels, or load them from disk."""
         levels = np.array([0.02, 0.05, 0.1, 0.3], np.float32)
         self.denoise(np.zeros((len(levels), 8, 8), np.float32), levels)

@@ -41,7 +41,7 @@ class OpenCVNLM(Denoiser):
         self.patch_distance = patch_distance
         self.strength = strength
 
-    def setup(self, shape: tuple[int, int, int]) -> None:
+    def setup(self, shape: tuple[int, ...]) -> None:
         """Import OpenCV."""
         self.denoise(np.zeros((1, 8, 8), np.float32), np.full(1, 0.1, np.float32))
 

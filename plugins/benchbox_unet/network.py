@@ -47,7 +47,7 @@ class Network(Denoiser):
     def restore(cls, answer: Tensor, images: Images) -> Images:
         """Turn the model's output into denoised images."""
 
-    def setup(self, shape: tuple[int, int, int]) -> None:
+    def setup(self, shape: tuple[int, ...]) -> None:
         """Load the weights into the runtime and run it once."""
         self._network = self._load()
         self.denoise(np.zeros(shape, np.float32), np.full(shape[0], 0.1, np.float32))
