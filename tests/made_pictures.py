@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -23,8 +24,8 @@ def save(path: Path, pixels: Pixels) -> Path:
     return path
 
 
-def load(path: Path, *, skip_bad: bool = False) -> ImageSet:
-    return ImageFolder().load(path, skip_bad=skip_bad)
+def load(path: Path, *, skip_bad: bool = False, color: Literal["auto", "grey", "rgb"] = "grey") -> ImageSet:
+    return ImageFolder().colored(color).load(path, skip_bad=skip_bad)
 
 
 def one(found: ImageSet, index: int = 0) -> NDArray[np.float32]:
@@ -32,7 +33,7 @@ def one(found: ImageSet, index: int = 0) -> NDArray[np.float32]:
     return image
 
 
-def luminance(pixels: Pixels) -> NDArray[np.float64]:
+def luminance(pixels: Pixels | NDArray[np.float32]) -> NDArray[np.float64]:
     red, green, blue = (pixels[..., channel].astype(np.float64) for channel in range(3))
     return 0.299 * red + 0.587 * green + 0.114 * blue
 

@@ -50,7 +50,7 @@ def add_noise(
         levels.append(model.sigma_of(image))
     finite = np.isfinite(noisy)
     if not finite.all():
-        image_id = ids[int(np.argmin(finite.all(axis=(1, 2))))]
+        image_id = ids[int(np.argmin(finite.reshape(len(ids), -1).all(axis=1)))]
         raise ContractError(
             f"noise {canonical}: apply returned a value that is not finite for image '{image_id}'",
             hint="return only finite values from NoiseModel.apply",

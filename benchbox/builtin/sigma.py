@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images, Sigma
+from benchbox.builtin.channels import CHANNELS, channels_apart, is_colour
 
 # White noise of variance 1 exceeds this energy in 1 of 100 patches: the 0.99 quantile of the gamma distribution of
 # mean 8 and variance 12, which are the mean and variance of a patch's 16 squared central differences, summed.
@@ -33,17 +34,23 @@ def estimate_sigma(noisy: Images) -> Sigma:
     suits noise that depends on brightness, which is weakest in dark, flat patches: the darker and the brighter half of
     the patches are estimated apart, and their variances averaged.
 
+    Colour: the root mean square over the channels.
+
     It assumes white noise. It is too low for correlated noise and mistakes fine texture for noise. Images smaller than
     11 pixels on a side have too few patches; they get the wavelet estimate of `skimage.restoration.estimate_sigma`.
 
     Parameters
     ----------
-    noisy : ndarray of float32, shape (N, H, W)
+    noisy : ndarray of float32, shape (N, H, W) or (N, H, W, 3)
 
     Returns
     -------
     ndarray of float32, shape (N,)
     """
+    if is_colour(noisy):
+        apart = estimate_sigma(channels_apart(noisy)).reshape(-1, CHANNELS)
+        together: Sigma = np.sqrt(np.square(apart).mean(axis=1))
+        return together
     stack = np.ascontiguousarray(noisy, dtype=np.float32)
     count, height, width = stack.shape
     if min(height, width) < _SMALLEST:

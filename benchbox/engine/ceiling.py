@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images, Sigma
+from benchbox.builtin.channels import CHANNELS, channels_apart, channels_together, is_colour
 from benchbox.engine.events import Event, StageStarted
 from benchbox.engine.plan import Limits, Shard
 from benchbox.engine.shard import Condition, draw, score
@@ -93,7 +94,7 @@ def score_ceiling(task: CeilingTask) -> Columns | Failure:
 
 
 def oracle_wiener(clean: Images, noisy: Images, sigma: Sigma) -> Images:
-    """Filter images of shape (N, H, W) by the gain derived from their clean spectrum, ``|X|^2 / (|X|^2 + N)``.
+    """Filter images, each channel by itself, by the gain derived from their clean spectrum, ``|X|^2 / (|X|^2 + N)``.
 
     Among all gains that do not depend on the draw of the noise it minimises the expected squared error. X is the
     discrete Fourier transform of the clean image, and ``N = sigma^2 H W`` the expected power of white noise at each
@@ -103,6 +104,9 @@ def oracle_wiener(clean: Images, noisy: Images, sigma: Sigma) -> Images:
     ----------
     N. Wiener, Extrapolation, Interpolation, and Smoothing of Stationary Time Series, MIT Press 1949.
     """
+    if is_colour(clean):
+        planes, levels = channels_apart(noisy), np.repeat(sigma, CHANNELS)
+        return channels_together(oracle_wiener(channels_apart(clean), planes, levels))
     height, width = clean.shape[1:]
     spectrum = np.fft.rfft2(clean)
     power = np.square(spectrum.real) + np.square(spectrum.imag)

@@ -14,6 +14,7 @@ from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.audit.contamination import is_trained_beside, seen_in_training, without_seen
 from benchbox.builtin.datasets.headers import read_head, refuse_known_mistakes, require_exists
 from benchbox.engine.events import Event, StageStarted
+from benchbox.records.options import Color
 from benchbox.records.run import DataRecord, DataRequest, Outcome
 from benchbox.registry import Registry
 from benchbox.store import RunStore
@@ -30,15 +31,18 @@ def open_images(
     datasets: Mapping[str, Dataset],
     keep_duplicates: bool = False,
     white: int | None = None,
+    color: Color = "grey",
 ) -> ImageSet:
     """Open images, without a path those of the built-in sample; without `dataset` its type is detected.
 
     An empty `split` means the data set's default. `limit` images are drawn with `seed`, all if it is None.
     `keep_duplicates` keeps images that a denoiser may have seen in training. `white` is the grey level of white.
+    `color` says whether colour is kept.
     """
     chosen = choose_dataset(path, dataset, datasets)
     if white is not None:
         chosen = chosen.scaled(white)
+    chosen = chosen.colored(color)
     images = chosen.load(path, split=split, skip_bad=skip_bad)
     if not keep_duplicates:
         images = without_seen(images, chosen, path, skip_bad=skip_bad)
@@ -97,6 +101,7 @@ def open_data(request: DataRequest, datasets: Mapping[str, Dataset]) -> ImageSet
         skip_bad=request.skip_bad,
         keep_duplicates=request.keep_duplicates,
         white=request.white,
+        color=request.color,
         datasets=datasets,
     )
 
@@ -109,6 +114,7 @@ def describe_data(images: ImageSet, kind: type[Dataset], path: Path | None) -> D
         dataset=images.dataset,
         split=images.split,
         images=len(images),
+        channels=3 if images.channels == 3 else 1,
         sizes=first if len(sizes) == 1 else f"{len(sizes)} sizes from {first} to {last}",
         fingerprint=images.fingerprint,
         source=images.source or images.fingerprint,

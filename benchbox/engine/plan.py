@@ -101,6 +101,8 @@ def make_plan(options: RunOptions, registry: Registry, images: ImageSet) -> Plan
         if small := int((smallest < denoiser.min_size).sum()):
             few = f"{small:,} of {len(smallest):,} images are" if small > 1 else f"1 of {len(smallest):,} images is"
             skipped = f"needs images of at least {denoiser.min_size} pixels a side, but {few} smaller"
+        if denoiser.channels == "rgb" and images.channels == 1:
+            skipped = "needs colour images"
         starts_programs = registry.denoisers[denoiser.plugin.name].cls.starts_programs
         for noise, parts in ((record.spec, record.parts) for record in noises):
             others = [plugin.provider for plugin in (*parts, *(metric.plugin for metric in metrics))]
@@ -109,7 +111,14 @@ def make_plan(options: RunOptions, registry: Registry, images: ImageSet) -> Plan
                 specs = tuple(metric.spec for metric in metrics)
                 key = cell_key(denoiser, noise, images.fingerprint, options.protocol, specs, factor)
                 cells.append(Cell(key, denoiser.spec, noise, skipped, factor, code))
-    return Plan(denoisers, noises, metrics, tuple(cells), make_shards(images.shapes, options.protocol.repeats), notes)
+    return Plan(
+        denoisers,
+        noises,
+        metrics,
+        tuple(cells),
+        make_shards(images.shapes, options.protocol.repeats, images.channels),
+        notes,
+    )
 
 
 def cell_key(
@@ -203,8 +212,8 @@ def _states_level(noise: NoiseRecord, registry: Registry) -> bool:
     return all(part.cls.sigma_of is not NoiseModel.sigma_of for part in registry.noise(noise.spec))
 
 
-def make_shards(shapes: NDArray[np.int64], repeats: int = 1) -> tuple[Shard, ...]:
-    """Split images, by their shapes (N, 2), into stacks of one size and at most `SHARD_PIXELS` pixels.
+def make_shards(shapes: NDArray[np.int64], repeats: int = 1, channels: int = 1) -> tuple[Shard, ...]:
+    """Split images, by their shapes (N, 2), into stacks of one size and at most `SHARD_PIXELS` values.
 
     A stack has at least one image, and one of the `repeats` noises drawn for each.
     """
@@ -215,7 +224,7 @@ def make_shards(shapes: NDArray[np.int64], repeats: int = 1) -> tuple[Shard, ...
     for repeat in range(repeats):
         for group, (height, width) in enumerate(sizes):
             indices = np.flatnonzero(groups == group)
-            count = max(1, SHARD_PIXELS // int(height * width))
+            count = max(1, SHARD_PIXELS // int(height * width * channels))
             for first in range(0, len(indices), count):
                 part = indices[first : first + count]
                 shards.append(Shard(start, start + len(part), part, (int(height), int(width)), repeat))
@@ -243,6 +252,7 @@ def _plan_denoiser(entry: Entry[Denoiser], label: str, content: str, tuned: Tune
         options=entry.options,
         notice=entry.cls.notice,
         is_floor=entry.cls.is_floor,
+        channels=capabilities.channels,
     )
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox.api.arrays import Images
+from benchbox.api.arrays import Image
 from benchbox.audit.contamination import training_overlap
+from benchbox.builtin.channels import as_stack, as_taken
 from benchbox.engine.events import Event, StageAdvanced, StageStarted
 from benchbox.engine.plan import Limits
 from benchbox.engine.reuse import reuse_previews
@@ -166,7 +167,9 @@ def denoise_previews(task: PreviewTask) -> dict[str, Any]:
             sigma_given, _ = known_sigma(
                 denoiser.capabilities.sigma, task.condition.protocol, noisy, sigma_true, task.condition.noise.white
             )
-            denoised = check_denoised(denoiser.denoise(noisy, sigma_given), shape)
+            taken, level = as_taken(denoiser.capabilities.channels, noisy, sigma_given)
+            expected = taken.shape
+            denoised = as_stack(check_denoised(denoiser.denoise(taken, level), expected), shape)
             kept += _cropped(zip(group.tolist(), denoised, strict=True), repeat, task.corners)
     return _ordered(kept, list(task.corners))
 
@@ -227,26 +230,28 @@ def _by_size(condition: Condition, indices: Sequence[int]) -> list[NDArray[np.in
     return [np.asarray(indices, dtype=np.intp)[groups == group] for group in range(groups.max() + 1)]
 
 
-def crop_corner(clean: Images) -> tuple[int, int]:
+def crop_corner(clean: Image) -> tuple[int, int]:
     """Top and left of the part of an image that a picture shows: where a local Wiener filter would err most.
 
     Other denoisers err there, too: on 13 photographs with Gaussian noise of 0.05 to 0.2, the error of `bm3d_lite` and
     `nl_means` in this window is 71 to 100 % of that in their worst one (94 % on average), and 60 % in the centre. It
     depends on no denoiser and no noise of the run, so pictures of one image always match.
     """
-    height, width = (min(side, SIDE) for side in clean.shape)
-    if clean.shape == (height, width):
+    height, width = (min(side, SIDE) for side in clean.shape[:2])
+    if clean.shape[:2] == (height, width):
         return 0, 0
     import cv2
 
     variance = np.maximum(cv2.blur(np.square(clean), (5, 5)) - np.square(cv2.blur(clean, (5, 5))), 0)
+    if clean.ndim == 3:
+        variance = variance.sum(axis=2)
     table = cv2.integral(variance / (1 + variance / CROP_SIGMA**2))  # of a pixel, what the filter cannot restore
     sums = table[height:, width:] - table[:-height, width:] - table[height:, :-width] + table[:-height, :-width]
     top, left = np.unravel_index(int(np.argmax(sums)), sums.shape)
     return int(top), int(left)
 
 
-def _cropped(pictures: Iterable[tuple[int, Images]], repeat: int, corners: Corners) -> Kept:
+def _cropped(pictures: Iterable[tuple[int, Image]], repeat: int, corners: Corners) -> Kept:
     """Crop pictures, given with the positions of their images."""
     kept = []
     for index, picture in pictures:

@@ -17,6 +17,7 @@ from benchbox.api.denoiser import Denoiser, TrainingCard
 from benchbox.api.errors import BenchboxError, ContractError
 from benchbox.api.metric import Metric
 from benchbox.api.noise import NoiseModel
+from benchbox.builtin.channels import as_stack, as_taken, shape_taken
 from benchbox.builtin.noise import Composed
 from benchbox.builtin.seeding import add_noise, apply_protocol
 from benchbox.builtin.sigma import estimate_sigma
@@ -73,21 +74,26 @@ class ImagesLost(BenchboxError):
 def compute_shard(task: ShardTask) -> ShardScores:
     """Score one shard; raises `ContractError` for an invalid result, `ImagesLost` if the images have changed."""
     clean, noisy, sigma_true = draw(task.condition, task.indices, task.repeat)
-    denoiser = make_denoiser(task.denoiser, noisy.shape)
+    shape = noisy.shape
+    denoiser = make_denoiser(task.denoiser, shape)
     condition = task.condition
     sigma_given, noise_level = known_sigma(
         denoiser.capabilities.sigma, condition.protocol, noisy, sigma_true, condition.noise.white
     )
     if sigma_given is not None and noise_level == "given":
         sigma_given *= np.float32(condition.sigma_factor)
-    shape = noisy.shape
-    noisy_mse = np.square(noisy - clean).mean(axis=(1, 2), dtype=np.float64)
-    raw = denoiser.denoise(noisy, sigma_given)
-    denoised = check_denoised(raw, shape)
+    within = tuple(range(1, clean.ndim))  # the axes of an image
+    noisy_mse = np.square(noisy - clean).mean(axis=within, dtype=np.float64)
+    taken, level = as_taken(denoiser.capabilities.channels, noisy, sigma_given)
+    expected = taken.shape
+    raw = denoiser.denoise(taken, level)
+    clipped = check_denoised(raw, expected)
+    changed = (raw != clipped).reshape(len(clean), -1).mean(axis=1, dtype=np.float64)
+    denoised = as_stack(clipped, shape)
     repeat = np.full(len(clean), task.repeat, dtype=np.int32)
     columns: dict[str, NDArray[Any]] = {IMAGE: task.indices.astype(np.int32), "repeat": repeat, "noisy_mse": noisy_mse}
-    columns["clean_mean"] = clean.mean(axis=(1, 2), dtype=np.float64)
-    columns["clipped"] = (raw != denoised).mean(axis=(1, 2), dtype=np.float64)
+    columns["clean_mean"] = clean.mean(axis=within, dtype=np.float64)
+    columns["clipped"] = changed
     for metric in task.metrics:
         columns[metric.spec] = score(metric, clean, denoised)
     unknown = np.full(len(clean), np.nan, dtype=np.float32)
@@ -173,10 +179,10 @@ _ready: dict[PluginSpec, Denoiser] = {}
 
 
 def make_denoiser(plugin: PluginSpec, shape: tuple[int, ...]) -> Denoiser:
-    """Denoiser that is constructed and set up once per process, with the shape of its first stack."""
+    """Denoiser that is constructed and set up once per process, for the shape of its first stack of images."""
     if plugin not in _ready:
         denoiser = new_denoiser(plugin)
-        denoiser.setup((shape[0], shape[1], shape[2]))
+        denoiser.setup(shape_taken(denoiser.capabilities.channels, shape))
         require_same_content(plugin, denoiser)
         _ready[plugin] = denoiser
     return _ready[plugin]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import threading
@@ -19,6 +20,7 @@ import pytest
 
 from benchbox.api.arrays import Images, Sigma
 from benchbox.api.denoiser import Denoiser
+from benchbox.builtin.channels import as_taken, shape_taken
 from benchbox.engine.construction import require_same_content
 from benchbox.engine.plan import SHARD_PIXELS
 from benchbox.engine.shard import check_denoised, failure_of, new_denoiser
@@ -115,6 +117,7 @@ class _Subject:
         self.noisy: Images = np.load(task.noisy, allow_pickle=False)
         self.sigma_given: Sigma | None = np.load(task.sigma, allow_pickle=False) if task.sigma else None
         first, level = self.stack(1)
+        expected = first.shape
         self.bare_mb, self.bare_threads = _peak_mb(), _threads()
         start = time.perf_counter()
         self.denoiser: Denoiser = new_denoiser(task.denoiser.plugin)
@@ -123,19 +126,22 @@ class _Subject:
         ready = time.perf_counter()
         denoised = self.denoiser.denoise(first, level)
         done = time.perf_counter()
-        check_denoised(denoised, first.shape)
+        check_denoised(denoised, expected)
         require_same_content(task.denoiser.plugin, self.denoiser)
         self.cold = made - start, ready - made, done - ready
         self.ready = done
-        self.sampling = Sampling(self.noisy[0].size, task.batch, task.budget_s, done - ready, self.samples_ms)
+        self.sampling = Sampling(
+            math.prod(self.noisy.shape[1:3]), task.batch, task.budget_s, done - ready, self.samples_ms
+        )
 
     def stack(self, batch: int) -> tuple[Images, Sigma | None]:
-        """A private copy of the first images, and of the noise level that the denoiser receives."""
-        return self.noisy[:batch].copy(), None if self.sigma_given is None else self.sigma_given[:batch].copy()
+        """A private copy of the first images, and of the noise level, as the denoiser takes them."""
+        level = None if self.sigma_given is None else self.sigma_given[:batch].copy()
+        return as_taken(self.task.denoiser.channels, self.noisy[:batch].copy(), level)
 
     def timing(self) -> Timing:
         """Everything that was measured."""
-        height, width = self.noisy.shape[1:]
+        height, width = self.noisy.shape[1:3]
         import_s, setup_s, first_s = self.cold
         return Timing(
             status="ok",
@@ -179,7 +185,7 @@ def test_time(subject: _Subject, size: Size, chunk: int, benchmark: Any) -> None
             warmup_rounds=sampling.warm_ups(size, chunk),
             iterations=1,
         )
-        check_denoised(denoised, subject.noisy[:batch].shape)
+        check_denoised(denoised, shape_taken(subject.task.denoiser.channels, subject.noisy[:batch].shape))
     except BaseException as error:
         _write(subject.task, asdict(failure_of(error)))
         pytest.exit("the denoiser failed")

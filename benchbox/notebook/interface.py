@@ -19,7 +19,7 @@ from benchbox.engine.events import CellDone, Event, RunStarted, ShardDone, Timin
 from benchbox.engine.run import execute
 from benchbox.engine.workers import worker_context
 from benchbox.notebook.given import hand_over, save_array
-from benchbox.records.options import DEFAULT_METRICS, DEFAULT_NOISE, RunOptions, SigmaPolicy
+from benchbox.records.options import DEFAULT_METRICS, DEFAULT_NOISE, Color, RunOptions, SigmaPolicy
 from benchbox.store import IMAGE, RunStore, find_run
 from benchbox.system.cache import usable_cache
 from benchbox.system.program import killing_new_children
@@ -292,6 +292,7 @@ def run(
     skip_bad: bool = False,
     keep_duplicates: bool = False,
     white: int | None = None,
+    color: Color = "auto",
     seed: int = 0,
     clip: bool = False,
     quantize: bool = False,
@@ -341,6 +342,8 @@ def run(
         Also score images that a denoiser may have seen in training; its row is ranked, with a mark.
     white : int, optional
         Grey level of white in 16-bit images, such as 4095 for 12-bit data; 65535 by default.
+    color : {'auto', 'grey', 'rgb'}
+        Keep colour if all images have it; turn it into luminance; keep it and refuse grey images.
     seed : int
         Random seed for noise and sampling.
     clip, quantize : bool
@@ -403,6 +406,7 @@ def run(
         skip_bad=skip_bad,
         keep_duplicates=keep_duplicates,
         white=white,
+        color=color,
         seed=seed,
         clip=clip,
         quantize=quantize,

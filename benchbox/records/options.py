@@ -21,6 +21,7 @@ _WORKER_BYTES = 1 << 29
 """What a worker with a common library in it takes."""
 
 SigmaPolicy = Literal["given", "estimated", "none"]
+Color = Literal["auto", "grey", "rgb"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class DataRequest:
         Whether images stay that a denoiser may have seen in training.
     white : int or None
         Grey level that becomes 1.0 in 16-bit files; None for 65535.
+    color : {'auto', 'grey', 'rgb'}
+        Keep colour if all images have it; turn it into luminance; keep it and refuse grey images.
     """
 
     dataset: str = ""
@@ -87,6 +90,7 @@ class DataRequest:
     skip_bad: bool = False
     keep_duplicates: bool = False
     white: int | None = None
+    color: Color = "auto"
 
 
 @dataclass(frozen=True)
@@ -212,6 +216,14 @@ class RunOptions:
             least=1,
             most=65535,
             otherwise="65535",
+        ),
+    )
+    color: Color = field(
+        default="auto",
+        metadata=_shown(
+            "--color",
+            DATA,
+            "Keep colour if all images have it (auto), turn it into luminance (grey), or require it (rgb).",
         ),
     )
     seed: int = field(
@@ -344,6 +356,7 @@ class RunOptions:
             self.skip_bad,
             self.keep_duplicates,
             self.white,
+            self.color,
         )
 
     @property

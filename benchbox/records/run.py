@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
+from benchbox.api.arrays import Channels
 from benchbox.api.denoiser import SigmaUse, TrainingCard
 from benchbox.api.version import DISTRIBUTION
 from benchbox.records.options import DataRequest, Protocol, RunOptions, SigmaPolicy
@@ -176,11 +177,17 @@ class DataRecord:
     validated: str = ""
     tested: str = ""
     folder: str = ""  # name of the folder or file, if results call the data after it
+    channels: Literal[1, 3] = 1  # of each image: grey, or red, green and blue
 
     @property
     def label(self) -> str:
         """What results call the data."""
         return self.folder or self.dataset
+
+    @property
+    def is_colour(self) -> bool:
+        """Whether the images are in colour."""
+        return self.channels > 1
 
 
 @dataclass(frozen=True)
@@ -269,6 +276,7 @@ class DenoiserRecord:
     options: dict[str, str] = field(default_factory=dict)  # every option with its value
     notice: str = ""  # what readers of the row must know, such as a licence
     is_floor: bool = False  # whether it returns its input unchanged
+    channels: Channels = "grey"  # capability: the stacks that it takes
 
     @property
     def spec(self) -> str:

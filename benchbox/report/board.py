@@ -183,6 +183,8 @@ class Header:
         Runnable processes in the minute before the run.
     timing : str
         How latency was measured; empty if it was not.
+    colour : bool
+        Whether the images are in colour.
     """
 
     run_id: str
@@ -203,6 +205,7 @@ class Header:
     versions: dict[str, str]
     load: float
     timing: str
+    colour: bool = False
 
 
 @dataclass(frozen=True)
@@ -279,6 +282,8 @@ class Row:
         are too few images to test.
     is_floor : bool
         Whether it returns its input unchanged.
+    channels : str
+        On colour images, ``joint`` or, of a grey denoiser that gets their channels as grey images, ``per channel``.
     """
 
     rank: int | None
@@ -302,6 +307,7 @@ class Row:
     latency_normalised: float | None = None
     rank_to: int | None = None
     is_floor: bool = False
+    channels: str = ""
 
 
 @dataclass(frozen=True)

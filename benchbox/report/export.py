@@ -106,7 +106,8 @@ def render_csv(board: Leaderboard) -> str:
     speed = [*SPEED_COLUMNS, "latency_p50_within", "samples", "threads", "batch"] if board.timing else []
     scores = [f"{metric.label}{part}" for metric in board.metrics for part in ("", "_low", "_high")]
     versus = ["to_best", "to_best_low", "to_best_high", "to_best_p"]
-    texts = ["noise_level", "trained_on", "tuned_on", "contamination", "status", "reason"]
+    texts = ["channels"] if board.header.colour else []
+    texts += ["noise_level", "trained_on", "tuned_on", "contamination", "status", "reason"]
     normalised = ["latency_normalised"] if has_normalised(board) else []
     head = ["noise", "rank", "rank_to", "denoiser", *scores, *versus, *speed, *normalised, *texts]
     header = board.header

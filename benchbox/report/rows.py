@@ -132,6 +132,7 @@ def make_row(
             *(cautions_of(record.data, outcome) if outcome else ()),
         ),
         is_floor=denoiser.is_floor,
+        channels=("per channel" if denoiser.channels == "grey" else "joint") if record.data.is_colour else "",
     )
 
 
@@ -172,7 +173,8 @@ def make_header(record: RunRecord, timings: Mapping[str, Timing]) -> Header:
         format=record.format,
         dataset=record.data.label,
         split=record.data.split,
-        sizes=record.data.sizes,
+        sizes=f"{record.data.sizes} RGB" if record.data.is_colour else record.data.sizes,
+        colour=record.data.is_colour,
         fingerprint=record.data.fingerprint,
         images=record.data.images,
         source_images=record.data.source_images,

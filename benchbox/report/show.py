@@ -16,10 +16,12 @@ from rich.style import Style
 from rich.text import Text
 
 from benchbox.api.errors import BenchboxError, did_you_mean
+from benchbox.builtin.channels import CHANNELS, luminance
 from benchbox.report.board import Block, Leaderboard
 from benchbox.report.figures.axes import charts_style, looks_of, save_figure
 from benchbox.report.figures.charts import noise_charts, read_noise, run_charts
 from benchbox.report.figures.gallery import CROPPED_NOTE, StoredPictures, common_scale, read_pictures, scores_of
+from benchbox.report.figures.images import error_of
 from benchbox.report.terminal import line
 from benchbox.report.words import count
 from benchbox.store import RunStore
@@ -46,7 +48,7 @@ class Shown:
         Name and reason for the selection of each image.
     titles : tuple of str
         Column titles: clean, noisy, then denoisers, best first.
-    pictures : tuple of tuple of ndarray of float32, each of shape (H, W)
+    pictures : tuple of tuple of ndarray of float32, each of shape (H, W) or (H, W, 3)
         Pictures by image and column.
     captions : tuple of tuple of str
         Scores by image and column; may be empty.
@@ -68,7 +70,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class TerminalGallery:
-    """A gallery that rich can print: grey half blocks, or characters without colour.
+    """A gallery that rich can print: half blocks, or characters without colour.
 
     Several images are shrunk and show as many columns as fit; a single image shows all of them, pixel by pixel.
     """
@@ -165,11 +167,11 @@ def draw_grid(shown: Shown) -> Figure:
                 above, below = grid[2 * row][column], grid[2 * row + 1][column]
                 for axes in (above, below):
                     axes.set_axis_off()
-                above.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+                above.imshow(np.clip(picture, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
                 if row == 0:
                     above.set_title(titles[column], fontsize=6)
                 if column:
-                    error = np.abs(picture - clean)
+                    error = error_of(picture, clean)
                     below.imshow(error, cmap="cividis", vmin=0, vmax=shown.largest, interpolation="nearest")
                     below.text(0.5, -0.04, caption, fontsize=5, ha="center", va="top", transform=below.transAxes)
         note = f"{shown.noise}; below: absolute error from 0 (dark) to {shown.largest:g} or more (bright). {shown.note}"
@@ -224,7 +226,7 @@ def _write_figures(figures: Sequence[tuple[str, Figure]], folder: Path, form: st
 
 def shrink(picture: Picture, width: int) -> Picture:
     """Shrink a picture to at most `width` pixels wide, by averaging areas."""
-    height, before = picture.shape
+    height, before = picture.shape[:2]
     if before <= width:
         return picture
     import cv2
@@ -251,21 +253,27 @@ def _pictures(stored: StoredPictures, place: int) -> tuple[Picture, ...]:
 
 def _half_blocks(picture: Picture, colour: bool) -> list[Text]:
     """Two rows of pixels per line: the upper one in the foreground colour, the lower one in the background."""
+    if picture.ndim == 3 and not colour:
+        picture = luminance(picture)
     levels = np.rint(np.clip(picture, 0, 1) * 255).astype(int)
     if len(levels) % 2:
-        levels = np.vstack([levels, levels[-1:]])
+        levels = np.concatenate([levels, levels[-1:]])
+    if colour:
+        levels = np.broadcast_to(levels.reshape(*levels.shape[:2], -1), (*levels.shape[:2], CHANNELS))
     lines = []
     for upper, lower in zip(levels[::2].tolist(), levels[1::2].tolist(), strict=True):
         line = Text(no_wrap=True, overflow="ignore")
         for top, bottom in zip(upper, lower, strict=True):
             if colour:
-                line.append(
-                    "▀", Style(color=f"#{top:02x}{top:02x}{top:02x}", bgcolor=f"#{bottom:02x}{bottom:02x}{bottom:02x}")
-                )
+                line.append("▀", Style(color=_hex(top), bgcolor=_hex(bottom)))
             else:
                 line.append(_RAMP[(top + bottom) * (len(_RAMP) - 1) // 510])
         lines.append(line)
     return lines
+
+
+def _hex(pixel: Sequence[int]) -> str:
+    return "#" + "".join(f"{level:02x}" for level in pixel)
 
 
 def _beside(tiles: Sequence[list[Text]], width: int) -> list[Text]:

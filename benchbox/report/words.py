@@ -111,6 +111,8 @@ def columns_of(board: Leaderboard) -> tuple[Column[Row], ...]:
     else:
         columns += normalised
     columns.append(Column("noise_level", "sigma", "", lambda row: row.noise_level or NONE, 2, text=True))
+    if board.header.colour:
+        columns.append(Column("channels", "colour", "", lambda row: row.channels, 2, text=True))
     rows = [row for block in board.blocks for row in block.rows]
     if any(row.trained_on for row in rows):
         columns.append(Column("trained_on", "trained on", "", lambda row: row.trained_on or NONE, 6, text=True))
@@ -240,12 +242,14 @@ def title_of(board: Leaderboard, block: Block) -> str:
     if block.noisy_psnr is not None:
         noisy = f", noisy images {block.noisy_psnr.mean:.2f} dB"
     within = f" within {board.within_ms:g} ms" if board.within_ms is not None else ""
-    return f"{block.noise}{noisy}, ranked by {metric_title(board.sort_metric)}{within}"
+    colour = " on RGB" if board.header.colour else ""
+    return f"{block.noise}{colour}{noisy}, ranked by {metric_title(board.sort_metric)}{within}"
 
 
 def summary_title(board: Leaderboard, summary: Summary) -> str:
     """Title of the summary, with the metric that ranks."""
-    return f"All {len(summary.noises)} noises, ranked by mean {metric_title(board.sort_metric)}"
+    colour = " on RGB" if board.header.colour else ""
+    return f"All {len(summary.noises)} noises{colour}, ranked by mean {metric_title(board.sort_metric)}"
 
 
 def short_facts_of(board: Leaderboard) -> tuple[tuple[str, str], ...]:

@@ -126,7 +126,7 @@ class RunStore:
         return table
 
     def write_denoised(self, cell: str, start: int, stop: int, images: Images) -> None:
-        """Write the denoised images of one shard, shape (M, H, W), before its scores, which mark the shard as done."""
+        """Write the denoised images of one shard before its scores, which mark the shard as done."""
         with explain_errors(self.folder / "denoised"):
             (self.folder / "denoised").mkdir(exist_ok=True)
         content = io.BytesIO()
@@ -140,7 +140,7 @@ class RunStore:
             images = np.load(file, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise damaged_file(file, str(error)) from error
-        if not isinstance(images, np.ndarray) or images.dtype != np.float32 or images.ndim != 3:
+        if not isinstance(images, np.ndarray) or images.dtype != np.float32 or images.ndim not in (3, 4):
             raise damaged_file(file, "it is not a stack of float32 images")
         if len(images) != stop - start:
             raise damaged_file(file, f"it has {len(images)} images, not {stop - start}")
@@ -231,9 +231,9 @@ class RunStore:
         """Write pictures of M images in half precision, and their columns of shape (M,).
 
         `key` is a cell's key for denoised pictures, or `noise_key` for the inputs that all denoisers share. Pictures of
-        one image have the same size (H, W).
+        one image have the same shape (H, W) or (H, W, 3).
         """
-        sizes = np.array([picture.shape for picture in next(iter(pictures.values()))], dtype=np.int32).reshape(-1, 2)
+        sizes = np.array([picture.shape[:2] for picture in next(iter(pictures.values()))], np.int32).reshape(-1, 2)
         table = dict(columns) | {"height": sizes[:, 0], "width": sizes[:, 1]}
         for name, stack in pictures.items():
             table[name] = np.array([picture.astype("<f2").tobytes() for picture in stack], dtype=object)
@@ -248,13 +248,15 @@ class RunStore:
         columns = self._of_images(file, columns)
         if "denoised" not in columns and not {"clean", "noisy", "why"} <= columns.keys():
             raise damaged_file(file, "it has no pictures")
-        sizes = list(zip(columns.pop("height").tolist(), columns.pop("width").tolist(), strict=True))
+        last = (self.record.data.channels,) if self.record.data.is_colour else ()
+        sizes = zip(columns.pop("height").tolist(), columns.pop("width").tolist(), strict=True)
+        shapes = [(*size, *last) for size in sizes]
         pictures = {}
         try:
             for name in [name for name in PICTURES if name in columns]:
-                stack = zip(columns.pop(name), sizes, strict=True)
+                stack = zip(columns.pop(name), shapes, strict=True)
                 pictures[name] = [
-                    np.frombuffer(pixels, dtype="<f2").reshape(size).astype(np.float32) for pixels, size in stack
+                    np.frombuffer(pixels, dtype="<f2").reshape(shape).astype(np.float32) for pixels, shape in stack
                 ]
         except (ValueError, TypeError) as error:
             raise damaged_file(file, f"pictures of {name}: {error}") from error

@@ -124,7 +124,7 @@ def test_grey_levels_of_an_array_are_scaled_by_their_type(dtype: Any, tmp_path: 
         ({"denoisers": 3}, "int is no denoiser"),
         ({"data": ["Set12", "BSD68"]}, "a run has one data set, not a list of paths"),
         ({"data": 2 * stack()}, "are not in [0, 1]"),
-        ({"data": np.zeros((2, 3, 4, 3))}, "an array of shape (2, 3, 4, 3) is no stack of grey images"),
+        ({"data": np.zeros((2, 3, 4, 4))}, "an array of shape (2, 3, 4, 4) is no stack of images"),
         ({"data": np.zeros((2, 3, 4), np.int64)}, "values of type int64 have no scale"),
         ({"data": np.full((2, 3, 4), np.nan)}, "are not in [0, 1]"),
     ],

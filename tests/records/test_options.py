@@ -50,6 +50,7 @@ OTHERS: dict[str, Any] = {
     "skip_bad": True,
     "keep_duplicates": True,
     "white": 4095,
+    "color": "rgb",
     "seed": 3,
     "clip": True,
     "quantize": True,

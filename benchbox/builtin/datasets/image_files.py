@@ -42,9 +42,9 @@ class Picture:
     """One decoded image file."""
 
     grey: NDArray[np.uint8] | NDArray[np.uint16]
-    """Grey levels, shape (H, W)."""
-    colour: bool
-    """Whether `grey` is the luminance of a colour image."""
+    """Grey levels, shape (H, W); of a colour image, its luminance."""
+    rgb: NDArray[np.uint8] | NDArray[np.uint16] | None
+    """Red, green and blue, shape (H, W, 3); None if the image is grey."""
     alpha: bool
     """Whether a transparency channel was dropped."""
     paged: bool
@@ -110,7 +110,8 @@ def decode_file(path: Path) -> Picture:
 def decode(data: bytes) -> Picture:
     """Decode the bytes of an image file; raises `UnreadableImage`.
 
-    Colour is converted to luminance, Y = 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601), rounded to the file's depth.
+    Luminance is Y = 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601), rounded to the file's depth. Colour is as stored: no
+    colour profile is applied. Pixels are where the file has them: an orientation for display is ignored.
     """
     import cv2
 
@@ -148,8 +149,10 @@ def decode(data: bytes) -> Picture:
     white = header.white or int(np.iinfo(grey.dtype).max)
     if data[:2] in (b"P2", b"P3") and grey.dtype == np.uint8:
         white = 255  # OpenCV has scaled these itself
-    if grey.max() > white:
-        raise UnreadableImage(f"it has grey level {grey.max()}, above the {white} that its header states for white")
     # WebP and many programs store grey as three equal channels.
     colour = channels >= 3 and not (np.array_equal(grey, image[:, :, 0]) and np.array_equal(grey, image[:, :, 2]))
-    return Picture(grey, colour, channels in (2, 4), header.paged, white)
+    rgb = np.ascontiguousarray(image[:, :, 2::-1]) if colour else None
+    highest = (grey if rgb is None else rgb).max()
+    if highest > white:
+        raise UnreadableImage(f"it has grey level {highest}, above the {white} that its header states for white")
+    return Picture(grey, rgb, channels in (2, 4), header.paged, white)

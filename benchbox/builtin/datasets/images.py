@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +28,11 @@ from benchbox.system.cache import CacheFolder
 from benchbox.system.text import filename_text, unique_ids
 
 _KEPT_BYTES = 64 << 20
-_FORMAT = 2
+_FORMAT = 3
 _DEEP = 65535
 _DEPTHS = (8, 10, 12, 14)
 _FACE = (48, 48)
+_Pixels: TypeAlias = "NDArray[np.uint8] | NDArray[np.uint16]"
 _NOISY = frozenset({"noisy", "input", "input_crops", "lq", "real", "raw", "low"})
 _CLEAN = frozenset({"clean", "gt", "gt_crops", "target", "target_crops", "reference", "mean", "original", "hr"})
 
@@ -42,9 +44,11 @@ class _Scan:
     names: list[str] = field(default_factory=list)
     shapes: list[tuple[int, int]] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
+    """Digest of the grey levels."""
+    colours: list[str] = field(default_factory=list)
+    """Digest of the colours, empty if an image is grey."""
     peaks: list[int] = field(default_factory=list)
-    """Largest grey level of each 16-bit image, 0 of the others."""
-    colour: int = 0
+    """Largest level of each 16-bit image, 0 of the others."""
     alpha: int = 0
     paged: int = 0
     skipped: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -57,8 +61,8 @@ class _ImageFacts:
 
     shape: tuple[int, int]
     digest: str
+    colours: str
     peak: int
-    colour: bool
     alpha: bool
     paged: bool
 
@@ -67,9 +71,9 @@ class ImageFolder(Dataset):
     """One PNG, JPEG, TIFF, BMP, WebP, PGM, PPM or PBM file, or all of them in a folder and its subfolders.
 
     Grey levels are divided by 255 (8 bit), 65535 (16 bit), or what the header of a PGM or PPM file states; `white`
-    replaces 65535. Colour is converted to luminance, Y = 0.299 R + 0.587 G +
-    0.114 B (ITU-R BT.601). An image's id is its path relative to the folder. The first call decodes every image to find
-    damaged ones; the result of this check is cached, the pixels are not.
+    replaces 65535. Colour is kept if all images have it, and otherwise converted to luminance, Y = 0.299 R + 0.587 G +
+    0.114 B (ITU-R BT.601); `color` changes this. An image's id is its path relative to the folder. The first call
+    decodes every image to find damaged ones; the result of this check is cached, the pixels are not.
     """
 
     name = "images"
@@ -77,12 +81,17 @@ class ImageFolder(Dataset):
     catch_all = True
     summary = "a folder of PNG, JPEG, TIFF, BMP, WebP or PNM files, 8 or 16 bit, grey or colour, any size"
 
-    def __init__(self, white: int = _DEEP) -> None:
+    def __init__(self, white: int = _DEEP, color: Literal["auto", "grey", "rgb"] = "auto") -> None:
         self._white = white
+        self._color = color
 
     def scaled(self, white: int) -> ImageFolder:
         """See `Dataset.scaled`; for 16-bit files."""
-        return ImageFolder(white)
+        return ImageFolder(white, self._color)
+
+    def colored(self, color: Literal["auto", "grey", "rgb"]) -> ImageFolder:
+        """See `Dataset.colored`."""
+        return ImageFolder(self._white, color)
 
     def recognises(self, path: Path) -> bool:
         """Whether `path` is an image or a folder with at least one, at any depth, even in a format that is not read."""
@@ -115,6 +124,7 @@ class ImageFolder(Dataset):
         _refuse_pairs(root, [name for name, *_ in files])
         scan = _scan(root, files, skip_bad)
         self._require_white(root, scan)
+        rgb = self._is_rgb(root, scan)
         shapes = np.array(scan.shapes, dtype=np.int64)
         ids = unique_ids(scan.names)
         scale = (f"white: grey level {self._white} of 16-bit images (--white)",) if self._white != _DEEP else ()
@@ -123,10 +133,22 @@ class ImageFolder(Dataset):
             split="",
             ids=ids,
             shapes=shapes,
-            fingerprint=fingerprint_of(ids, [*scan.digests, *scale]),
-            read=_Reader(root, tuple(scan.names), shapes, self._white),
-            notes=(*_notes(scan, self._white), *scale, *((unread_note(others),) if others else ())),
+            fingerprint=fingerprint_of(ids, [*(scan.colours if rgb else scan.digests), *scale]),
+            read=_Reader(root, tuple(scan.names), shapes, self._white, rgb),
+            channels=3 if rgb else 1,
+            notes=(*_notes(scan, self._white, rgb), *scale, *((unread_note(others),) if others else ())),
         )
+
+    def _is_rgb(self, root: Path, scan: _Scan) -> bool:
+        """Whether colour is kept; raises `BenchboxError` if it is asked for and an image has none."""
+        grey = [name for name, colours in zip(scan.names, scan.colours, strict=True) if not colours]
+        if self._color == "rgb" and grey:
+            some = "it has" if len(grey) == 1 else f"{len(grey):,} of {len(scan.names):,} images have"
+            raise BenchboxError(
+                f"--color rgb: {root / grey[0]} is grey; {some} no colour",
+                hint="remove the grey images, or turn all into luminance with --color grey",
+            )
+        return self._color != "grey" and not grey
 
     def _require_white(self, root: Path, scan: _Scan) -> None:
         """Refuse a grey level of white that does not fit the files."""
@@ -146,41 +168,45 @@ class ImageFolder(Dataset):
 class _Reader:
     """Decodes images on demand and keeps the most recently used ones, up to `_KEPT_BYTES`."""
 
-    def __init__(self, root: Path, names: tuple[str, ...], shapes: NDArray[np.int64], white: int) -> None:
+    def __init__(self, root: Path, names: tuple[str, ...], shapes: NDArray[np.int64], white: int, rgb: bool) -> None:
         self._root = root
         self._white = white
         self._names = names
         self._shapes = shapes
-        self._kept: dict[int, Picture] = {}
+        self._rgb = rgb
+        self._kept: dict[int, tuple[_Pixels, int]] = {}
         self._bytes = 0
 
     def __call__(self, indices: NDArray[np.intp]) -> Images:
         """Return images of one size as float32 in [0, 1]."""
-        height, width = self._shapes[indices[0]] if len(indices) else (0, 0)
-        images = np.empty((len(indices), height, width), dtype=np.float32)
+        size = self._shapes[indices[0]] if len(indices) else (0, 0)
+        images = np.empty((len(indices), *size, 3) if self._rgb else (len(indices), *size), dtype=np.float32)
         for image, index in zip(images, indices.tolist(), strict=True):
-            picture = self._picture(index)
-            white = self._white if picture.white == _DEEP else picture.white
-            np.divide(picture.grey, np.float32(white), out=image, dtype=np.float32)
+            pixels, white = self._pixels(index)
+            np.divide(pixels, np.float32(self._white if white == _DEEP else white), out=image, dtype=np.float32)
         return images
 
-    def _picture(self, index: int) -> Picture:
-        picture = self._kept.pop(index, None)
-        if picture is None:
+    def _pixels(self, index: int) -> tuple[_Pixels, int]:
+        """Pixels of an image, and its grey level of white."""
+        kept = self._kept.pop(index, None)
+        if kept is None:
             path = self._root / self._names[index]
             try:
                 picture = decode_file(path)
                 if picture.grey.shape != tuple(self._shapes[index]):
                     raise UnreadableImage("its size has changed")
+                if self._rgb and picture.rgb is None:
+                    raise UnreadableImage("it has lost its colour")
             except UnreadableImage as problem:
                 raise BenchboxError(
                     f"{path}: {problem}", hint="the file changed during the run; start the run again"
                 ) from problem
-            self._bytes += picture.grey.nbytes
-        self._kept[index] = picture
+            kept = picture.rgb if self._rgb and picture.rgb is not None else picture.grey, picture.white
+            self._bytes += kept[0].nbytes
+        self._kept[index] = kept
         while self._bytes > _KEPT_BYTES and len(self._kept) > 1:
-            self._bytes -= self._kept.pop(next(iter(self._kept))).grey.nbytes
-        return picture
+            self._bytes -= self._kept.pop(next(iter(self._kept)))[0].nbytes
+        return kept
 
 
 def _is_image(name: str) -> bool:
@@ -260,26 +286,32 @@ def _first_scan(root: Path, names: list[str]) -> _Scan:
         scan.names.append(name)
         scan.shapes.append(facts.shape)
         scan.digests.append(facts.digest)
+        scan.colours.append(facts.colours)
         scan.peaks.append(facts.peak)
-        scan.colour += facts.colour
         scan.alpha += facts.alpha
         scan.paged += facts.paged
     return scan
 
 
 def _facts_of(picture: Picture) -> _ImageFacts:
+    height, width = picture.grey.shape
+    stored = picture.grey if picture.rgb is None else picture.rgb
+    peak = int(stored.max()) if picture.white == _DEEP else 0
+    colours = "" if picture.rgb is None else _content_of(picture.rgb, picture.white)
+    grey = _content_of(picture.grey, picture.white)
+    return _ImageFacts((height, width), grey, colours, peak, picture.alpha, picture.paged)
+
+
+def _content_of(pixels: _Pixels, white: int) -> str:
+    """Digest of an image's pixels, with all that decides what they mean."""
     import xxhash
 
-    grey = np.ascontiguousarray(picture.grey)
-    height, width = grey.shape
-    content = f"{grey.dtype} {height}x{width} {xxhash.xxh3_128_hexdigest(grey.data)}"
-    if picture.white not in (_DEEP, 255):
-        content += f" {picture.white}"
-    peak = int(grey.max()) if picture.white == _DEEP else 0
-    return _ImageFacts((height, width), content, peak, picture.colour, picture.alpha, picture.paged)
+    shape = "x".join(map(str, pixels.shape))
+    content = f"{pixels.dtype} {shape} {xxhash.xxh3_128_hexdigest(np.ascontiguousarray(pixels).data)}"
+    return content if white in (_DEEP, 255) else f"{content} {white}"
 
 
-def _notes(scan: _Scan, white: int) -> Iterator[str]:
+def _notes(scan: _Scan, white: int, rgb: bool) -> Iterator[str]:
     total = len(scan.names)
     highest = max(scan.peaks)
     depth = next((bits for bits in _DEPTHS if highest < 1 << bits), 0)
@@ -288,8 +320,12 @@ def _notes(scan: _Scan, white: int) -> Iterator[str]:
             f"dark: the largest grey level of the 16-bit images is {highest:,} of 65,535; "
             f"if they hold {depth}-bit data, score them with --white {(1 << depth) - 1}"
         )
-    if scan.colour:
-        yield f"colour: {scan.colour} of {total} images, converted to luminance (ITU-R BT.601)"
+    coloured = total - scan.colours.count("")
+    if coloured and not rgb:
+        first = next(name for name, colours in zip(scan.names, scan.colours, strict=True) if colours)
+        mixed = f" (first {filename_text(first)})", ", because the others are grey"
+        which, why = mixed if coloured < total else ("", "")
+        yield f"colour: {coloured:,} of {total:,} images{which}, converted to luminance (ITU-R BT.601){why}"
     if scan.alpha:
         yield f"transparency: {scan.alpha} of {total} images; it is ignored"
     if scan.paged:

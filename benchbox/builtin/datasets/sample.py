@@ -1,4 +1,4 @@
-"""The built-in sample: 48x48 tiles of photographs that ship with scikit-image."""
+"""The built-in sample: 48x48 tiles of photographs that ship with scikit-image, in grey or in colour."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,34 +32,43 @@ class _Photograph:
     """Corner of the first tile in the shrunken photograph."""
     rows: int
     columns: int
+    colour: bool = True
 
 
 _PHOTOGRAPHS = (
     _Photograph("astronaut.png", 3, 10, 51, 1, 1),  # her face
     _Photograph("astronaut.png", 2, 8, 8, 5, 5),
-    _Photograph("camera.png", 2, 8, 8, 5, 5),
+    _Photograph("camera.png", 2, 8, 8, 5, 5, colour=False),
     _Photograph("chelsea.png", 2, 3, 16, 3, 4),
     _Photograph("coffee.png", 2, 4, 6, 4, 6),
-    _Photograph("coins.png", 2, 3, 0, 3, 4),
+    _Photograph("coins.png", 2, 3, 0, 3, 4, colour=False),
     _Photograph("motorcycle_left.png", 2, 5, 17, 5, 7),
-    _Photograph("brick.png", 4, 16, 16, 2, 2),
-    _Photograph("gravel.png", 4, 16, 16, 2, 2),
+    _Photograph("brick.png", 4, 16, 16, 2, 2, colour=False),
+    _Photograph("gravel.png", 4, 16, 16, 2, 2, colour=False),
 )
 
 
 class Sample(Dataset):
     """48x48 tiles of eight photographs in scikit-image's wheel; the first is the astronaut's face.
 
-    Photographs are converted to luminance (ITU-R BT.601), averaged over blocks of 2x2 pixels (3x3 for the face, 4x4 for
-    the two textures), rounded to 8 bits and cut at fixed positions. The sample shows that benchbox works and roughly
-    how denoisers rank; use a real data set for results that you publish.
+    In colour, only tiles of colour photographs. Otherwise these are converted to luminance (ITU-R BT.601). Photographs
+    are averaged over blocks of 2x2 pixels (3x3 for the face, 4x4 for the two textures), rounded to 8 bits and cut at
+    fixed positions. The sample shows that benchbox works and roughly how denoisers rank; use a real data set for
+    results that you publish.
     """
 
     name = "sample"
     built_in = True
-    summary = "built-in 48x48 tiles of scikit-image's photographs, including the astronaut's face"
+    summary = "built-in 48x48 tiles of scikit-image's photographs, grey, or with --color rgb in colour"
     caveat = "The data are the built-in sample of photographs, which is not an established benchmark."
     reference = "van der Walt et al. 2014, doi:10.7717/peerj.453"
+
+    def __init__(self, color: Literal["auto", "grey", "rgb"] = "auto") -> None:
+        self._rgb = color == "rgb"
+
+    def colored(self, color: Literal["auto", "grey", "rgb"]) -> Sample:
+        """See `Dataset.colored`; 'auto' is grey, because some of the photographs are."""
+        return Sample(color)
 
     def recognises(self, path: Path) -> bool:
         """Return False: no path is the built-in sample."""
@@ -71,7 +80,7 @@ class Sample(Dataset):
             raise BenchboxError(f"sample is built in and does not read {path}", hint="omit --dataset or --data")
         if split:
             raise BenchboxError(f"sample has no split '{split}'", hint="omit --split")
-        ids, tiles = _tiles()
+        ids, tiles = _tiles(self._rgb)
 
         def read(indices: NDArray[np.intp]) -> Images:
             return np.divide(tiles[indices], _WHITE, dtype=np.float32)
@@ -85,20 +94,23 @@ class Sample(Dataset):
             shapes=np.full((len(ids), 2), SIDE, dtype=np.int64),
             fingerprint=fingerprint_of(ids, [xxhash.xxh3_128_hexdigest(tiles.tobytes())]),
             read=read,
+            channels=3 if self._rgb else 1,
             notes=(
-                f"built-in sample: {len(ids)} tiles of scikit-image's photographs; "
+                f"built-in sample: {len(ids)} {'colour ' if self._rgb else ''}tiles of scikit-image's photographs; "
                 "for the faces of FER2013 add --data fer2013.csv",
             ),
         )
 
 
 @functools.cache
-def _tiles() -> tuple[tuple[str, ...], NDArray[np.uint8]]:
-    """Ids and pixels; the pixels have shape (N, 48, 48)."""
+def _tiles(rgb: bool) -> tuple[tuple[str, ...], NDArray[np.uint8]]:
+    """Ids and pixels; the pixels have shape (N, 48, 48), or (N, 48, 48, 3) for the tiles in colour."""
     ids: list[str] = []
     tiles: list[NDArray[np.uint8]] = []
     for photograph in _PHOTOGRAPHS:
-        image = _shrunken(photograph.file, photograph.shrink)
+        if rgb and not photograph.colour:
+            continue
+        image = _shrunken(photograph.file, photograph.shrink, rgb)
         for row in range(photograph.rows):
             for column in range(photograph.columns):
                 top, left = photograph.top + row * SIDE, photograph.left + column * SIDE
@@ -108,8 +120,8 @@ def _tiles() -> tuple[tuple[str, ...], NDArray[np.uint8]]:
 
 
 @functools.cache
-def _shrunken(file: str, shrink: int) -> NDArray[np.uint8]:
-    """Luminance of a photograph averaged over blocks, in integer arithmetic so that it is the same on every machine."""
+def _shrunken(file: str, shrink: int, rgb: bool) -> NDArray[np.uint8]:
+    """Luminance or colour of a photograph averaged over blocks, in integers, so the same on every machine."""
     import cv2
 
     data = _data_folder() / file
@@ -121,9 +133,10 @@ def _shrunken(file: str, shrink: int) -> NDArray[np.uint8]:
             hint="reinstall scikit-image: pip install --force-reinstall scikit-image",
         ) from error
     blue, green, red = (image[:, :, channel].astype(np.int64) for channel in range(3))
-    thousandths = 299 * red + 587 * green + 114 * blue
-    height, width = (side // shrink for side in thousandths.shape)
-    blocks = thousandths[: height * shrink, : width * shrink].reshape(height, shrink, width, shrink).sum(axis=(1, 3))
+    thousandths = 1000 * np.stack([red, green, blue], axis=2) if rgb else 299 * red + 587 * green + 114 * blue
+    height, width = (side // shrink for side in thousandths.shape[:2])
+    whole_blocks = thousandths[: height * shrink, : width * shrink]
+    blocks = whole_blocks.reshape(height, shrink, width, shrink, *thousandths.shape[2:]).sum(axis=(1, 3))
     whole = 1000 * shrink * shrink
     shrunken: NDArray[np.uint8] = ((blocks + whole // 2) // whole).astype(np.uint8)
     return shrunken

@@ -33,7 +33,7 @@ class Composed(NoiseModel):
             raise ValueError(f"a composition needs two or more noise models, got {len(self.models)}")
 
     def apply(self, clean: Image, rng: np.random.Generator) -> Image:
-        """Draw one noisy image, shape (H, W); see `NoiseModel.apply`."""
+        """Draw one noisy image; see `NoiseModel.apply`."""
         noisy = clean
         for model, stream in zip(self.models, rng.spawn(len(self.models)), strict=True):
             noisy = model.apply(noisy, stream)

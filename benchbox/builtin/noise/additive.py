@@ -14,7 +14,7 @@ from benchbox.api.noise import NoiseModel
 
 @dataclass(frozen=True)
 class Gaussian(NoiseModel):
-    """White Gaussian noise: ``noisy = clean + sigma * n``, n standard normal and independent in each pixel.
+    """White Gaussian noise: ``noisy = clean + sigma * n``, n standard normal and independent in each pixel and channel.
 
     `sigma` is the standard deviation on the [0, 1] scale: ``25/255`` for 25 grey levels. Without clipping, the noisy
     image has a PSNR of ``-20 log10(sigma)`` dB: 20 dB at sigma 0.1.
@@ -34,7 +34,7 @@ class Gaussian(NoiseModel):
         check_sigma(self.sigma)
 
     def apply(self, clean: Image, rng: np.random.Generator) -> Image:
-        """Draw one noisy image, shape (H, W); see `NoiseModel.apply`."""
+        """Draw one noisy image; see `NoiseModel.apply`."""
         noisy: Image = rng.standard_normal(clean.shape, dtype=np.float32)
         noisy *= self.sigma
         noisy += clean
@@ -66,7 +66,7 @@ class Uniform(NoiseModel):
         check_sigma(self.sigma)
 
     def apply(self, clean: Image, rng: np.random.Generator) -> Image:
-        """Draw one noisy image, shape (H, W); see `NoiseModel.apply`."""
+        """Draw one noisy image; see `NoiseModel.apply`."""
         noisy: Image = rng.random(clean.shape, dtype=np.float32)
         noisy -= 0.5
         noisy *= 2 * math.sqrt(3) * self.sigma
@@ -86,7 +86,7 @@ class Correlated(NoiseModel):
     the filter in pixels. n is standard normal on an area that extends beyond the image by the filter's radius, so the
     noise is stationary up to the border. k is a separable Gaussian, cut off at 4 widths and scaled to
     ``sum(k**2) = 1``, so each pixel keeps the standard deviation `sigma`. The correlation of two pixels at distance r
-    is about ``exp(-r**2 / (4 * width**2))``.
+    is about ``exp(-r**2 / (4 * width**2))``. The noise of colour channels is independent.
     """
 
     name: ClassVar[str] = "correlated"
@@ -105,14 +105,14 @@ class Correlated(NoiseModel):
             raise ValueError(f"width={self.width:g} is outside (0, 64] pixels; for white noise use gaussian")
 
     def apply(self, clean: Image, rng: np.random.Generator) -> Image:
-        """Draw one noisy image, shape (H, W); see `NoiseModel.apply`."""
+        """Draw one noisy image; see `NoiseModel.apply`."""
         from scipy.ndimage import correlate1d
 
         radius = math.ceil(4 * self.width)
         taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / self.width) ** 2)
         taps /= math.sqrt(float(np.square(taps).sum()))
-        height, width = clean.shape
-        white = rng.standard_normal((height + 2 * radius, width + 2 * radius), dtype=np.float32)
+        height, width = clean.shape[:2]
+        white = rng.standard_normal((height + 2 * radius, width + 2 * radius, *clean.shape[2:]), dtype=np.float32)
         rows = correlate1d(white, taps, axis=0)[radius : radius + height]
         noisy: Image = correlate1d(rows, taps, axis=1)[:, radius : radius + width]
         noisy *= self.sigma
@@ -128,8 +128,8 @@ class Correlated(NoiseModel):
 class Stripe(NoiseModel):
     """Column noise: ``noisy[i, j] = clean[i, j] + sigma * n[j]``, one standard normal n[j] for each column.
 
-    Sensors whose columns have different offsets produce it. `sigma` is the standard deviation of the offsets on the
-    [0, 1] scale.
+    In colour, every channel of a column has an offset of its own. Sensors whose columns have different offsets produce
+    it. `sigma` is the standard deviation of the offsets on the [0, 1] scale.
     """
 
     name: ClassVar[str] = "stripe"
@@ -145,8 +145,8 @@ class Stripe(NoiseModel):
         check_sigma(self.sigma)
 
     def apply(self, clean: Image, rng: np.random.Generator) -> Image:
-        """Draw one noisy image, shape (H, W); see `NoiseModel.apply`."""
-        offsets = rng.standard_normal(clean.shape[1], dtype=np.float32)
+        """Draw one noisy image; see `NoiseModel.apply`."""
+        offsets = rng.standard_normal(clean.shape[1:], dtype=np.float32)
         offsets *= self.sigma
         noisy: Image = clean + offsets
         return noisy

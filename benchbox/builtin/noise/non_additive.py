@@ -35,7 +35,7 @@ class Poisson(NoiseModel):
         _check_peak(self.peak)
 
     def apply(self, clean: Image, rng: np.random.Generator) -> Image:
-        """Draw one noisy image, shape (H, W); see `NoiseModel.apply`."""
+        """Draw one noisy image; see `NoiseModel.apply`."""
         return _counts(clean, self.peak, rng)
 
     def sigma_of(self, clean: Image) -> float:
@@ -67,7 +67,7 @@ class PoissonGaussian(NoiseModel):
         check_sigma(self.sigma)
 
     def apply(self, clean: Image, rng: np.random.Generator) -> Image:
-        """Draw one noisy image, shape (H, W); see `NoiseModel.apply`."""
+        """Draw one noisy image; see `NoiseModel.apply`."""
         noisy = rng.standard_normal(clean.shape, dtype=np.float32)
         noisy *= self.sigma
         noisy += _counts(clean, self.peak, rng)
@@ -99,7 +99,7 @@ class Speckle(NoiseModel):
         check_sigma(self.sigma)
 
     def apply(self, clean: Image, rng: np.random.Generator) -> Image:
-        """Draw one noisy image, shape (H, W); see `NoiseModel.apply`."""
+        """Draw one noisy image; see `NoiseModel.apply`."""
         noisy: Image = rng.standard_normal(clean.shape, dtype=np.float32)
         noisy *= self.sigma
         noisy *= clean
@@ -131,13 +131,14 @@ def _check_peak(peak: float) -> None:
 class SaltPepper(NoiseModel):
     """Salt and pepper: a pixel becomes 0 or 1, each with probability ``amount / 2``; otherwise it is unchanged.
 
+    In colour, each channel of a pixel is hit independently.
     With x the clean value, the error has mean ``amount * (0.5 - x)`` and mean square
     ``amount * (x**2 + (1 - x)**2) / 2``. It is not additive noise with one standard deviation, so none is defined.
     `amount` is in [0, 1].
     """
 
     name: ClassVar[str] = "salt-pepper"
-    summary: ClassVar[str] = "random pixels set to black or white"
+    summary: ClassVar[str] = "random pixels set to black or white; in colour, each channel by itself"
     level_title: ClassVar[str] = "share of pixels"
     formula: ClassVar[str] = "noisy = 0 or 1 with probability amount/2 each, else clean"
     reference: ClassVar[str] = "Chan, Ho & Nikolova 2005, doi:10.1109/TIP.2005.852196"
@@ -149,7 +150,7 @@ class SaltPepper(NoiseModel):
         _check_amount(self.amount)
 
     def apply(self, clean: Image, rng: np.random.Generator) -> Image:
-        """Draw one noisy image, shape (H, W); see `NoiseModel.apply`."""
+        """Draw one noisy image; see `NoiseModel.apply`."""
         draw = rng.random(clean.shape)
         noisy = clean.copy()
         noisy[draw < self.amount] = 1
@@ -161,12 +162,13 @@ class SaltPepper(NoiseModel):
 class Impulse(NoiseModel):
     """Random-valued impulses: a pixel becomes a uniform draw from [0, 1) with probability `amount`.
 
+    In colour, each channel of a pixel is hit independently.
     With x the clean value, the error has mean ``amount * (0.5 - x)`` and mean square ``amount * (1/3 - x + x**2)``. It
     is not additive noise with one standard deviation, so none is defined. `amount` is in [0, 1].
     """
 
     name: ClassVar[str] = "impulse"
-    summary: ClassVar[str] = "random pixels replaced by random values"
+    summary: ClassVar[str] = "random pixels replaced by random values; in colour, each channel by itself"
     level_title: ClassVar[str] = "share of pixels"
     formula: ClassVar[str] = "noisy = u ~ U(0, 1) with probability amount, else clean"
     reference: ClassVar[str] = "Garnett, Huegerich, Chui & He 2005, doi:10.1109/TIP.2005.857261"
@@ -178,7 +180,7 @@ class Impulse(NoiseModel):
         _check_amount(self.amount)
 
     def apply(self, clean: Image, rng: np.random.Generator) -> Image:
-        """Draw one noisy image, shape (H, W); see `NoiseModel.apply`."""
+        """Draw one noisy image; see `NoiseModel.apply`."""
         hit = rng.random(clean.shape) < self.amount
         return np.where(hit, rng.random(clean.shape, dtype=np.float32), clean)
 
@@ -213,7 +215,7 @@ class Quantize(NoiseModel):
             raise ValueError(f"bits={self.bits} is outside 1 to 16")
 
     def apply(self, clean: Image, rng: np.random.Generator) -> Image:
-        """Round one image, shape (H, W); the generator is not used."""
+        """Round one image; the generator is not used."""
         levels = np.float32(2**self.bits - 1)
         noisy: Image = np.rint(clean * levels)
         noisy /= levels
@@ -224,9 +226,10 @@ class Quantize(NoiseModel):
 class Jpeg(NoiseModel):
     """JPEG: ``noisy = decode(encode(round(255 * clean), quality)) / 255`` with OpenCV's codec.
 
-    The codec stores 8 bits, so values are clipped to [0, 1] and rounded to multiples of 1/255 whatever the protocol
-    says. The error depends on the image and is correlated, so no standard deviation is defined. Its last bits depend on
-    the codec's version, which a run records. `quality` is 1 to 100 on the scale of the Independent JPEG Group; lower is
+    Colour is encoded as YCbCr with chroma at half the resolution (4:2:0), as most cameras and programs do. The codec
+    stores 8 bits, so values are clipped to [0, 1] and rounded to multiples of 1/255 whatever the protocol says. The
+    error depends on the image and is correlated, so no standard deviation is defined. Its last bits depend on the
+    codec's version, which a run records. `quality` is 1 to 100 on the scale of the Independent JPEG Group; lower is
     worse.
     """
 
@@ -248,12 +251,16 @@ class Jpeg(NoiseModel):
         import cv2
 
         pixels = np.rint(np.clip(clean, 0, 1) * np.float32(255)).astype(np.uint8)
-        written, code = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, self.quality])
+        settings = [cv2.IMWRITE_JPEG_QUALITY, self.quality]
+        if pixels.ndim == 3:
+            pixels = pixels[:, :, ::-1]  # OpenCV's order is blue, green, red
+            settings += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
+        written, code = cv2.imencode(".jpg", pixels, settings)
         if not written:
             raise ValueError(f"jpeg cannot encode an image of {clean.shape[0]} x {clean.shape[1]} pixels")
-        decoded = cv2.imdecode(code, cv2.IMREAD_GRAYSCALE)
+        decoded = cv2.imdecode(code, cv2.IMREAD_GRAYSCALE if clean.ndim == 2 else cv2.IMREAD_COLOR)
         if decoded is None:
             raise ValueError("jpeg cannot decode what it encoded")
-        noisy: Image = decoded.astype(np.float32)
+        noisy: Image = (decoded if clean.ndim == 2 else decoded[:, :, ::-1]).astype(np.float32)
         noisy /= 255
         return noisy

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from benchbox.builtin.channels import CHANNELS
+
 Values = NDArray[np.float64]
 Picture = NDArray[np.float32]
 
@@ -53,8 +55,13 @@ def analyse_errors(
 ) -> ErrorAnalysis:
     """Analyse the errors of a denoiser on a few pictures.
 
-    `images` holds the image index of each picture; an index that repeats has several noise realisations.
+    `images` holds the image index of each picture; an index that repeats has several noise realisations. The channels
+    of colour pictures count as pictures of their own.
     """
+    if clean and clean[0].ndim == 3:
+        places = [(image, channel) for image in images for channel in range(CHANNELS)]
+        numbers = [places.index(place) for place in places]
+        return analyse_errors(_planes(clean), _planes(noisy), _planes(denoised), numbers)
     errors = [result.astype(np.float64) - truth for result, truth in zip(denoised, clean, strict=True)]
     noises = [image.astype(np.float64) - truth for image, truth in zip(noisy, clean, strict=True)]
     # benchbox clips the results, so the noise that clipping removes is no achievement of the denoiser.
@@ -71,6 +78,10 @@ def analyse_errors(
         bias, spread = _bias_and_spread(errors, images)
         analysis = replace(analysis, bias=bias, spread=spread)
     return analysis
+
+
+def _planes(pictures: Sequence[Picture]) -> list[Picture]:
+    return [plane for picture in pictures for plane in np.moveaxis(picture, 2, 0)]
 
 
 def regions_of(clean: Picture) -> dict[str, NDArray[np.bool_]]:

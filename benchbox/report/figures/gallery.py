@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.report.board import Block, MetricColumn
-from benchbox.report.figures.images import data_address, error_png, grey_png
+from benchbox.report.figures.images import data_address, error_of, error_png, png_of
 from benchbox.report.rows import column_of
 from benchbox.report.words import metric_title, score
 from benchbox.store import IMAGE, RunStore, noise_key
@@ -178,7 +178,7 @@ def _cut(word: str) -> str:
 def common_scale(stored: StoredPictures) -> float:
     """Error shown in the brightest colour: the 99th percentile over all results, to two digits."""
     errors = [
-        np.abs(picture - stored.clean[place]).ravel()
+        error_of(picture, stored.clean[place]).ravel()
         for name, pictures in stored.denoised.items()
         if name not in stored.floors
         for place, picture in enumerate(pictures)
@@ -189,7 +189,7 @@ def common_scale(stored: StoredPictures) -> float:
 
 def _is_cropped(whole: Mapping[str, NDArray[Any]], images: Sequence[int], pictures: Sequence[Picture]) -> bool:
     """Whether a picture is smaller than its image, if image sizes are recorded."""
-    shapes = np.array([picture.shape for picture in pictures])
+    shapes = np.array([picture.shape[:2] for picture in pictures])
     return any(
         bool((shapes[:, axis] < whole[name][images]).any())
         for axis, name in enumerate(("height", "width"))
@@ -206,15 +206,15 @@ def _gallery_row(
 ) -> GalleryRow:
     clean, noisy, image = stored.clean[place], stored.noisy[place], stored.images[place]
     tiles = [_tile("clean", f"{name}, clean", clean, None, ())]
-    tiles.append(_tile("noisy", f"{name}, noisy", noisy, (noisy - clean, largest), ()))
+    tiles.append(_tile("noisy", f"{name}, noisy", noisy, (error_of(noisy, clean), largest), ()))
     for denoiser, pictures in stored.denoised.items():
         made = pictures[place]
         alt = f"{name}, denoised by {denoiser}"
-        tiles.append(_tile(denoiser, alt, made, (made - clean, largest), scores[denoiser][image]))
+        tiles.append(_tile(denoiser, alt, made, (error_of(made, clean), largest), scores[denoiser][image]))
     return GalleryRow(name, stored.why[place], tuple(tiles))
 
 
 def _tile(title: str, alt: str, picture: Picture, error: tuple[Picture, float] | None, scores: tuple[str, ...]) -> Tile:
-    height, width = picture.shape
+    height, width = picture.shape[:2]
     error_address = data_address(error_png(*error)) if error else ""
-    return Tile(title, alt, data_address(grey_png(picture)), error_address, scores, width, height)
+    return Tile(title, alt, data_address(png_of(picture)), error_address, scores, width, height)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from benchbox.api.dataset import ImageSet
 from benchbox.api.errors import BenchboxError
+from benchbox.builtin.channels import luminance
 from benchbox.report.figures.axes import INK, charts_style, save_figure
 from benchbox.system.text import printable
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 STEPS = 16
 
 
-def grey_png(picture: NDArray[np.float32]) -> bytes:
-    """Encode a greyscale image, clipped to [0, 1], as an 8-bit PNG."""
+def png_of(picture: NDArray[np.float32]) -> bytes:
+    """Encode an image, grey or RGB, clipped to [0, 1], as an 8-bit PNG."""
     from PIL import Image
 
     sink = io.BytesIO()
@@ -35,12 +36,18 @@ def grey_png(picture: NDArray[np.float32]) -> bytes:
     return sink.getvalue()
 
 
+def error_of(picture: NDArray[np.float32], clean: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Size of the error of each pixel, shape (H, W); in colour, the root mean square over the channels."""
+    error: NDArray[np.float32] = np.abs(picture - clean)
+    return error if error.ndim == 2 else np.sqrt(np.square(error).mean(axis=2))
+
+
 def error_png(error: NDArray[np.float32], largest: float) -> bytes:
     """Encode an error map from 0 (dark) to `largest` or more (bright) in the colour map cividis."""
     from PIL import Image
 
     sink = io.BytesIO()
-    step = np.minimum(np.abs(error) / largest * STEPS, STEPS - 1).astype(np.uint8)
+    step = np.minimum(error / largest * STEPS, STEPS - 1).astype(np.uint8)
     image = Image.fromarray(step, mode="P")
     image.putpalette(_palette())
     image.save(sink, format="PNG", optimize=True, bits=4)
@@ -146,7 +153,8 @@ def _thumbnail(sets: Sequence[ImageSet], place: int) -> NDArray[np.uint8]:
 
     for images in sets:
         if place < len(images):
-            image = images.stack(np.array([place]))[0]
+            stack = images.stack(np.array([place]))
+            image = (luminance(stack) if images.channels > 1 else stack)[0]
             scaled = cv2.resize(image, (THUMB, THUMB), interpolation=cv2.INTER_AREA)
             return np.asarray(np.rint(255 * np.clip(scaled, 0, 1)), dtype=np.uint8)
         place -= len(images)

@@ -181,7 +181,7 @@ def _section(
 def _columns(board: Leaderboard) -> tuple[Column[Row], ...]:
     """The columns of a leaderboard, with sigma and training next to the metric that ranks, where they are visible."""
     columns = columns_of(board)
-    knowledge = [column for column in columns if column.key in ("noise_level", "trained_on")]
+    knowledge = [column for column in columns if column.key in ("noise_level", "channels", "trained_on")]
     others = [column for column in columns if column not in knowledge]
     place = max(place for place, column in enumerate(others) if column.key in (board.sort, "interval", "to_best"))
     return (*others[: place + 1], *knowledge, *others[place + 1 :])

@@ -137,7 +137,7 @@ def _sort_value(key: str, row: Row, sort: str) -> str:
         value = row.to_best.difference if row.to_best else None
     elif hasattr(row.speed, key):
         value = float(getattr(row.speed, key))
-    elif key in ("denoiser", "noise_level", "trained_on", "tuned_on"):
+    elif key in ("denoiser", "noise_level", "trained_on", "tuned_on", "channels"):
         return str(getattr(row, key))
     return _number(value)
 
