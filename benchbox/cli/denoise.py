@@ -47,9 +47,9 @@ def command(
 ) -> None:
     """Denoise PICTURES (files or folders) at full size.
 
-    Format, size and depth (8 or 16 bits) stay the same. Each channel of a colour
-    picture is denoised by itself, an alpha channel is kept, metadata are not. The exit
-    code is 1 if a picture could not be denoised.
+    Format, size and depth (8 or 16 bits) stay the same. A denoiser for grey pictures gets
+    each channel of a colour picture by itself. An alpha channel is kept, metadata are
+    not. The exit code is 1 if a picture could not be denoised.
 
     \b
     Examples:
@@ -76,7 +76,7 @@ def command(
                 echo(f"failed: {done.task.source}: {done.reason}", err=True)
                 continue
             told = "blind" if done.sigma is None else f"sigma {done.sigma:.4g}"
-            channels = f", {done.channels} channels" if done.channels > 1 else ""
+            channels = f", {done.channels}" if done.channels else ""
             echo(f"{done.task.target}  {told}{channels}")
     if failed:
         echo(f"{failed} of {len(tasks)} pictures could not be denoised", err=True)

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchbox.api.arrays import Images, Sigma
 from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
+from benchbox.builtin.channels import as_stack, as_taken
 from benchbox.builtin.datasets.image_files import is_image_name
 from benchbox.builtin.datasets.images import list_images
 from benchbox.engine.construction import require_constructed
@@ -44,8 +46,8 @@ class Done:
     """What came of a picture."""
 
     task: Task
-    sigma: float | None = None  # noise level that the denoiser got, the mean over channels
-    channels: int = 1
+    sigma: float | None = None  # noise level that the denoiser got, the mean over channels if it got each by itself
+    channels: str = ""  # ``per channel`` if the denoiser got each channel of a colour picture by itself
     reason: str = ""  # why there is no result; empty if there is one
 
 
@@ -102,10 +104,10 @@ def denoise_files(
 ) -> Iterator[Done]:
     """Denoise pictures one after another and write the results; one that fails does not stop the others.
 
-    Every channel of a colour picture is denoised by itself; an alpha channel is kept. The depth of 8 or 16 bits is
-    kept too.
+    A denoiser that takes colour gets all channels of a colour picture, another one each channel by itself. An alpha
+    channel and the depth of 8 or 16 bits are kept.
     """
-    use = entry.cls.capabilities.sigma
+    use, takes = entry.cls.capabilities.sigma, entry.cls.capabilities.channels
     if use == "required" and sigma is None:
         raise BenchboxError(f"{entry.label} needs the noise level", hint="give or estimate it with --sigma")
     require_constructed([entry], limits.timeout_s)
@@ -118,18 +120,26 @@ def denoise_files(
                 white = np.iinfo(pixels.dtype).max
                 if min(pixels.shape[:2]) < least:
                     raise BenchboxError(f"smaller than {least} pixels, which {entry.label} needs")
+                levels_of = np.atleast_3d(pixels).astype(np.float32) / np.float32(white)
+                painted = levels_of[:, :, : 1 if levels_of.shape[2] == 2 else 3]  # without alpha
+                if painted.shape[2] == 1 and takes == "rgb":
+                    raise BenchboxError(f"grey, but {entry.label} takes colour only")
                 child = child or _start(entry)
-                planes = np.moveaxis(np.atleast_3d(pixels), 2, 0).astype(np.float32) / np.float32(white)
-                painted = planes[: 1 if len(planes) == 2 else 3]
-                child.send((painted, None if use == "unused" else sigma))
+                # OpenCV's order is blue, green, red.
+                child.send(
+                    (
+                        painted[:, :, 0] if painted.shape[2] == 1 else painted[:, :, ::-1],
+                        None if use == "unused" else sigma,
+                    )
+                )
                 answer = _answer(child, limits)
                 if isinstance(answer, str):
                     raise BenchboxError(answer)
-                denoised, levels = answer
-                result = np.concatenate([denoised, planes[len(painted) :]])
-                whole = np.rint(result.clip(0, 1) * white).astype(pixels.dtype)
-                _write(task.target, np.moveaxis(whole, 0, 2).reshape(pixels.shape))
-                yield Done(task, None if levels is None else float(np.mean(levels)), len(painted))
+                denoised, level = answer
+                in_order = np.atleast_3d(denoised)[:, :, ::-1]
+                result = np.concatenate([in_order, levels_of[:, :, in_order.shape[2] :]], axis=2)
+                _write(task.target, np.rint(result.clip(0, 1) * white).astype(pixels.dtype).reshape(pixels.shape))
+                yield Done(task, level, "per channel" if takes == "grey" and in_order.shape[2] > 1 else "")
             except BenchboxError as error:
                 yield Done(task, reason=error.message)
             except (ChildDied, ChildHangs) as error:
@@ -204,7 +214,7 @@ def _umask() -> int:
 
 
 def main() -> None:
-    """Denoise the planes that the parent sends, each of shape (C, H, W), with one denoiser."""
+    """Denoise the pictures that the parent sends, each of shape (H, W) or (H, W, 3), with one denoiser."""
     from benchbox.builtin.sigma import estimate_sigma
 
     pipe = parent_connection()
@@ -212,28 +222,32 @@ def main() -> None:
     ready = False
     while True:
         try:
-            planes, sigma = pipe.recv()
+            picture, sigma = pipe.recv()
         except EOFError:
             return
         try:
-            if not ready:
-                denoiser.setup((1, *planes.shape[1:]))
-                ready = True
+            noisy = picture[np.newaxis]
+            taken, _ = as_taken(denoiser.capabilities.channels, noisy, None)
             levels = None
             if sigma is not None:
-                levels = estimate_sigma(planes) if sigma == ESTIMATE else np.full(len(planes), sigma, np.float32)
-            pipe.send((np.concatenate([_denoise(denoiser, planes, levels, at) for at in range(len(planes))]), levels))
+                levels = estimate_sigma(taken) if sigma == ESTIMATE else np.full(len(taken), sigma, np.float32)
+            one_by_one = [taken[at : at + 1] for at in range(len(taken))]  # the channels would take the memory of three
+            if not ready:
+                denoiser.setup(one_by_one[0].shape)
+                ready = True
+            denoised = [
+                _denoise(denoiser, stack, None if levels is None else levels[at : at + 1])
+                for at, stack in enumerate(one_by_one)
+            ]
+            level = None if levels is None else float(levels.mean())
+            pipe.send((as_stack(np.concatenate(denoised), noisy.shape)[0], level))
         except Exception as error:
             lines = str(error).strip().splitlines()
             pipe.send(f"{type(error).__name__}" + (f": {lines[0]}" if lines else ""))
 
 
-def _denoise(
-    denoiser: Denoiser, planes: NDArray[np.float32], levels: NDArray[np.float32] | None, at: int
-) -> NDArray[np.float32]:
-    """One plane, as a stack of one image."""
-    noisy = planes[at : at + 1].copy()
-    denoised = np.asarray(denoiser.denoise(noisy, None if levels is None else levels[at : at + 1].copy()))
+def _denoise(denoiser: Denoiser, noisy: Images, level: Sigma | None) -> Images:
+    denoised = np.asarray(denoiser.denoise(noisy.copy(), None if level is None else level.copy()))
     if denoised.shape != noisy.shape or not np.isfinite(denoised).all():
         raise ValueError(f"the denoiser returned shape {denoised.shape} or values that are not finite")
     return denoised.astype(np.float32, copy=False)

@@ -172,7 +172,10 @@ def _running_threads(denoiser: Denoiser, noisy: Images, sigma: Sigma | None, cal
     """Typical number of running threads, on a stack so large that starting more threads would pay off."""
     often = max(1, min(_MOST, round(_LONG_S / max(call_s, 1e-6))))
     if often > 1:
-        noisy, sigma = np.tile(noisy, (often, 1, 1)), None if sigma is None else np.tile(sigma, often)
+        noisy, sigma = (
+            np.tile(noisy, (often, *[1] * (noisy.ndim - 1))),
+            None if sigma is None else np.tile(sigma, often),
+        )
         _call(denoiser, noisy, sigma)  # some libraries compile or plan for each new size
     until = time.perf_counter() + _WATCH_S
     with RunningThreads() as running:

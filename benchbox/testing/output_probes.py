@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from benchbox.api.arrays import Images
-from benchbox.testing.subject import Bench, Failed, Probe, Skipped, gaussian, pictures, psnr
+from benchbox.builtin.channels import CHANNELS
+from benchbox.testing.subject import Bench, Failed, Probe, Skipped, gaussian, psnr
 
 _LEVELS = (0.05, 0.1, 0.2, 0.4)
 
@@ -124,11 +125,13 @@ def _edges(bench: Bench) -> str:
     border[0] = border[-1] = border[:, 0] = border[:, -1] = 1
     images: dict[str, Any] = {"black": 0.0, "white": 1.0, "grey": 0.5, "a white border": border}
     stack = np.stack([np.broadcast_to(np.float32(value), (side, side)) for value in images.values()])
+    if bench.takes == "rgb":
+        stack = np.repeat(stack[..., np.newaxis], CHANNELS, axis=3)
     for level in (0.0, 0.1):
         denoised = bench.denoise(stack, bench.given(np.full(len(stack), level, dtype=np.float32)))
         for name, image in zip(images, denoised, strict=True):
             if not np.isfinite(image).all():
-                rows, columns = np.nonzero(~np.isfinite(image))
+                rows, columns, *_ = np.nonzero(~np.isfinite(image))
                 raise Failed(
                     f"{name}, sigma {level}: NaN or infinity in {len(rows)} pixels, first at ({rows[0]}, {columns[0]})"
                 )
@@ -140,7 +143,7 @@ def _sizes(bench: Bench) -> str:
     sides = [(47, 53), (1, 48), (48, 1), (31, 64), (bench.least, bench.least), (47, 53)]
     sizes = [(max(height, bench.least), max(width, bench.least)) for height, width in sides]
     for height, width in sizes:
-        noisy, levels = gaussian(pictures(2, height, width), 0.1)
+        noisy, levels = gaussian(bench.pictures(2, height, width), 0.1)
         for count in (2, 1):
             stack = noisy[:count]
             try:

@@ -62,12 +62,17 @@ class Bench:
         self.timeout_s = timeout_s
         self.use = subject.cls.capabilities.sigma
         self.least = subject.cls.capabilities.min_size
+        self.takes = subject.cls.capabilities.channels
         self.deterministic = subject.cls.capabilities.deterministic
 
     @functools.cached_property
     def clean(self) -> Images:
-        """Clean images, shape (COUNT, SIDE, SIDE), or larger if the denoiser needs it."""
-        return pictures(COUNT, max(SIDE, self.least), max(SIDE, self.least))
+        """Clean images, shape (COUNT, SIDE, SIDE), or larger if the denoiser needs it; RGB if it takes only that."""
+        return self.pictures(COUNT, max(SIDE, self.least), max(SIDE, self.least))
+
+    def pictures(self, count: int, height: int, width: int) -> Images:
+        """Clean images of a size, in colour if the denoiser takes nothing else."""
+        return pictures(count, height, width, rgb=self.takes == "rgb")
 
     @functools.cached_property
     def noisy(self) -> Images:
@@ -89,7 +94,7 @@ class Bench:
     def denoiser(self) -> Denoiser:
         """The denoiser, set up."""
         denoiser = self.subject.make()
-        denoiser.setup(_stack_shape(self.noisy.shape))
+        denoiser.setup(self.noisy.shape)
         return denoiser
 
     @functools.cached_property
@@ -118,27 +123,23 @@ def gaussian(clean: Images, sigma: float | NDArray[np.float32]) -> tuple[Images,
     """Add white Gaussian noise; every level scales the same draw, so that levels can be compared."""
     levels = np.broadcast_to(np.float32(sigma), len(clean)).copy()
     draw = np.random.default_rng(0).standard_normal(clean.shape, dtype=np.float32)
-    return clean + levels[:, np.newaxis, np.newaxis] * draw, levels
+    return clean + levels.reshape(-1, *[1] * (clean.ndim - 1)) * draw, levels
 
 
 def psnr(clean: Images, denoised: Images) -> Scores:
     """PSNR of each image in dB after clipping to [0, 1], as a run scores it."""
-    error = np.square(denoised.clip(0, 1).astype(np.float64) - clean).mean(axis=(1, 2))
+    error = np.square(denoised.clip(0, 1).astype(np.float64) - clean).reshape(len(clean), -1).mean(axis=1)
     scores: Scores = -10 * np.log10(np.maximum(error, 1e-12))
     return scores
 
 
-def pictures(count: int, height: int, width: int) -> Images:
-    """Tiles of photographs, extended by mirroring if necessary, shape (count, height, width)."""
-    sample = Sample().load(None)
+def pictures(count: int, height: int, width: int, *, rgb: bool = False) -> Images:
+    """Tiles of photographs, grey or RGB, extended by mirroring if necessary."""
+    sample = Sample("rgb" if rgb else "grey").load(None)
     tiles = sample.stack(np.linspace(0, len(sample) - 1, count).astype(np.intp))
     rows, columns = (max(0, side - tiles.shape[1]) for side in (height, width))
-    larger = np.pad(tiles, ((0, 0), (0, rows), (0, columns)), mode="symmetric")
+    larger = np.pad(tiles, ((0, 0), (0, rows), (0, columns), (0, 0))[: tiles.ndim], mode="symmetric")
     return np.ascontiguousarray(larger[:, :height, :width])
-
-
-def _stack_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    return shape[0], shape[1], shape[2]
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def test_every_bundled_plugin_keeps_the_contract(name: str, monkeypatch: pytest.
     assert {verdict.probe for verdict in card.verdicts} == set(PROBES)
 
 
-@pytest.mark.parametrize("name", ["sound", "sound_random"])
+@pytest.mark.parametrize("name", ["sound", "sound_random", "sound_rgb"])
 def test_a_sound_denoiser_passes(name: str) -> None:
     found = list(verdicts(faulty()[name], NOISE, tuple(PROBES)))
     assert [verdict for verdict in found if verdict.mark == "fail"] == []
@@ -97,6 +97,10 @@ def test_a_probe_finds_its_fault(name: str) -> None:
         ("random_state_python", "changed the global state of random"),
         ("starts", "in setup\n    raise FileNotFoundError"),
         ("sigma_array_undeclared", "takes sigma but does not declare it"),
+        ("colour", "returned (3, 48, 48) for noisy images of shape (3, 48, 48, 3)"),
+        ("channels", "of a flat image has mean 0.80, not 0.2"),
+        ("apart", "red: results differ by up to"),
+        ("colour_gain", "blue 20.54 to 20.54 dB"),
         ("files", "benchbox-shrink/pyproject.toml, which files() does not name"),
     ],
 )
