@@ -103,6 +103,12 @@ class ImageSet:
             raise ValueError("the images of a stack must all have the same size")
         return np.ascontiguousarray(self.read(indices), dtype=np.float32)
 
+    def noisy_stack(self, indices: NDArray[np.intp]) -> Images:
+        """Read the recorded noisy images at these positions, see `stack`; raises `ValueError` if there are none."""
+        if self.read_noisy is None:
+            raise ValueError(f"{self.dataset} has no noisy images")
+        return replace(self, read=self.read_noisy).stack(indices)
+
     def subset(self, indices: NDArray[np.intp], fingerprint: str) -> ImageSet:
         """Select images, in the order of `indices`.
 

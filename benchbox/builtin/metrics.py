@@ -164,6 +164,8 @@ METRICS: list[type[Metric]] = [Psnr, Ssim, Mse, Mae, Gmsd, Accuracy]
 
 def _prepare(metric: Metric, clean: Images, denoised: Images) -> tuple[Images, Images, Scores]:
     """Check two stacks, make them contiguous float32 and allocate the scores."""
+    if clean.ndim == 4:
+        clean, denoised = (x.reshape(*x.shape[:2], -1) for x in (clean, denoised))
     if clean.ndim != 3 or clean.shape != denoised.shape:
         raise ValueError(
             f"{metric.name} needs two stacks of the same shape (N, H, W), got {clean.shape} and {denoised.shape}"

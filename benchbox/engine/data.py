@@ -13,6 +13,8 @@ from benchbox.api.dataset import Dataset, ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.audit.contamination import is_trained_beside, seen_in_training, without_seen
 from benchbox.builtin.datasets.headers import read_head, refuse_known_mistakes, require_exists
+from benchbox.builtin.datasets.pair_layouts import is_noisy_name
+from benchbox.builtin.datasets.pairs import Pairs
 from benchbox.engine.events import Event, StageStarted
 from benchbox.records.options import Color
 from benchbox.records.run import DataRecord, DataRequest, Outcome
@@ -32,14 +34,15 @@ def open_images(
     keep_duplicates: bool = False,
     white: int | None = None,
     color: Color = "grey",
+    clean: Path | None = None,
 ) -> ImageSet:
     """Open images, without a path those of the built-in sample; without `dataset` its type is detected.
 
     An empty `split` means the data set's default. `limit` images are drawn with `seed`, all if it is None.
     `keep_duplicates` keeps images that a denoiser may have seen in training. `white` is the grey level of white.
-    `color` says whether colour is kept.
+    `color` says whether colour is kept. `clean` is the folder of the clean images if `path` has their noisy ones.
     """
-    chosen = choose_dataset(path, dataset, datasets)
+    chosen = Pairs(clean=clean) if clean else choose_dataset(path, dataset, datasets)
     if white is not None:
         chosen = chosen.scaled(white)
     chosen = chosen.colored(color)
@@ -102,6 +105,7 @@ def open_data(request: DataRequest, datasets: Mapping[str, Dataset]) -> ImageSet
         keep_duplicates=request.keep_duplicates,
         white=request.white,
         color=request.color,
+        clean=Path(request.clean) if request.clean else None,
         datasets=datasets,
     )
 
@@ -126,8 +130,14 @@ def describe_data(images: ImageSet, kind: type[Dataset], path: Path | None) -> D
         fitted=kind.fitted,
         validated=kind.validated,
         tested=kind.tested,
-        folder=(path.resolve().stem if path.is_file() else path.resolve().name) if path and kind.named_by_path else "",
+        folder=_name_of(path.resolve()) if path and kind.named_by_path else "",
     )
+
+
+def _name_of(path: Path) -> str:
+    """What results call the data of a folder or file; one that says only that it is noisy comes with its parent."""
+    name = path.stem if path.is_file() else path.name
+    return f"{path.parent.name}/{name}" if is_noisy_name(name) else name
 
 
 def note_overlaps(store: RunStore, registry: Registry, on_event: Callable[[Event], None]) -> None:

@@ -121,7 +121,7 @@ def _labelled(records: Mapping[str, L]) -> tuple[L, ...]:
 def _require_comparable(first: RunRecord, other: RunRecord) -> None:
     """Raise `BenchboxError` if protocol, images or metrics differ."""
     pairs: list[tuple[str, Any, Any]] = [
-        ("protocol", first.protocol.label, other.protocol.label),
+        ("protocol", first.protocol_label, other.protocol_label),
         ("seed", first.protocol.seed, other.protocol.seed),
         ("data set", f"{first.data.dataset} {first.data.split}", f"{other.data.dataset} {other.data.split}"),
         ("number of images", first.data.images, other.data.images),

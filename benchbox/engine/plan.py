@@ -16,7 +16,7 @@ from benchbox.api.noise import NoiseModel
 from benchbox.api.threads import cgroup_memory
 from benchbox.engine.construction import construct, require_constructed
 from benchbox.engine.reuse import code_of
-from benchbox.records.options import RunOptions
+from benchbox.records.options import RECORDED, RunOptions
 from benchbox.records.run import Cell, DenoiserRecord, MetricRecord, NoiseRecord, Protocol, digest
 from benchbox.records.specs import parse_spec, split_name
 from benchbox.records.tuned import TunedOptions, apply_tuned
@@ -175,6 +175,8 @@ def plan_denoisers(texts: Sequence[str], registry: Registry, timeout_s: float = 
 
 def plan_noises(texts: Sequence[str], registry: Registry, timeout_s: float = TRIAL_S) -> tuple[NoiseRecord, ...]:
     """Plan noises; raises `BenchboxError` if a part of one is unknown or has a wrong value."""
+    if RECORDED in texts:
+        return (NoiseRecord(RECORDED, ()),)
     noises = [registry.noise(text) for text in texts]
     require_constructed((part for parts in noises for part in parts), timeout_s)
     return tuple(
@@ -209,7 +211,9 @@ def plan_metrics(texts: Sequence[str], registry: Registry, timeout_s: float = TR
 
 def _states_level(noise: NoiseRecord, registry: Registry) -> bool:
     """Whether a noise defines its level, so that `--sigma-error` has something to misstate."""
-    return all(part.cls.sigma_of is not NoiseModel.sigma_of for part in registry.noise(noise.spec))
+    return not noise.is_recorded and all(
+        part.cls.sigma_of is not NoiseModel.sigma_of for part in registry.noise(noise.spec)
+    )
 
 
 def make_shards(shapes: NDArray[np.int64], repeats: int = 1, channels: int = 1) -> tuple[Shard, ...]:

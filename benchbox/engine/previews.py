@@ -165,7 +165,11 @@ def denoise_previews(task: PreviewTask) -> dict[str, Any]:
             shape = noisy.shape
             denoiser = make_denoiser(task.denoiser, shape)
             sigma_given, _ = known_sigma(
-                denoiser.capabilities.sigma, task.condition.protocol, noisy, sigma_true, task.condition.noise.white
+                denoiser.capabilities.sigma,
+                task.condition.protocol,
+                noisy,
+                sigma_true,
+                task.condition.noise.is_estimable,
             )
             taken, level = as_taken(denoiser.capabilities.channels, noisy, sigma_given)
             expected = taken.shape

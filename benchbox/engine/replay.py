@@ -94,7 +94,7 @@ def replay_run(
     with tempfile.TemporaryDirectory(prefix="benchbox-") as folder:
         made = RunStore.create(Path(folder), again, store.images())
         on_event(RunStarted(made.record, 0))
-        shards = make_shards(images.shapes, record.protocol.repeats)
+        shards = make_shards(images.shapes, record.protocol.repeats, images.channels)
         QualityPass(made, make_conditions(again, registry), shards, limits, on_event).run(context)
         ended = made.outcomes()
         metrics = [metric.spec for metric in record.metrics]

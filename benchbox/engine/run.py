@@ -48,10 +48,12 @@ def execute(options: RunOptions, on_event: Callable[[Event], None], command: str
         on_event=on_event,
     )
     images = open_data(options.request, {name: entry.cls() for name, entry in registry.datasets.items()})
+    options = options.settled(recorded=images.read_noisy is not None)
     plan = make_plan(options, registry, images)
     remember_trusted(registry, plan.denoisers)
     opened = replace(options.opened(_pin(options.request, images)), jobs=options.workers)
-    described = describe_data(images, registry.dataset(images.dataset).cls, Path(opened.data) if opened.data else None)
+    path = Path(opened.request.path) if opened.request.path else None
+    described = describe_data(images, registry.dataset(images.dataset).cls, path)
     record = RunRecord(
         format=FORMAT,
         run_id=new_run_id(),
@@ -116,7 +118,7 @@ def resume(
     _require_same_plan(record)
     images = reload_images(record, registry)
     with store.locked():
-        shards = make_shards(images.shapes, record.protocol.repeats)
+        shards = make_shards(images.shapes, record.protocol.repeats, images.channels)
         planned = {(shard.start, shard.stop): (shard.indices, shard.repeat) for shard in shards}
         for name in set_aside_foreign_files(store, planned):
             on_event(FileSetAside(name))
@@ -207,8 +209,8 @@ def _time_all(
 
 def _pin(request: DataRequest, images: ImageSet) -> DataRequest:
     """Fill in the detected data set, path and split, so that every process opens the same images."""
-    path = str(Path(request.path).resolve()) if request.path else ""
-    return replace(request, dataset=images.dataset, path=path, split=images.split)
+    path, clean = (str(Path(given).resolve()) if given else "" for given in (request.path, request.clean))
+    return replace(request, dataset=images.dataset, path=path, clean=clean, split=images.split)
 
 
 def make_conditions(record: RunRecord, registry: Registry) -> dict[str, Condition]:
@@ -222,5 +224,9 @@ def make_conditions(record: RunRecord, registry: Registry) -> dict[str, Conditio
 
 def _image_columns(images: ImageSet) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
     shapes = images.shapes.astype(np.int32)
-    columns = {"id": np.asarray(images.ids, dtype=object), "height": shapes[:, 0], "width": shapes[:, 1]}
+    columns: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = {
+        "id": np.asarray(images.ids, dtype=object),
+        "height": shapes[:, 0],
+        "width": shapes[:, 1],
+    }
     return columns | {f"label_{name}": np.asarray(values) for name, values in images.labels.items()}

@@ -78,7 +78,7 @@ def compute_shard(task: ShardTask) -> ShardScores:
     denoiser = make_denoiser(task.denoiser, shape)
     condition = task.condition
     sigma_given, noise_level = known_sigma(
-        denoiser.capabilities.sigma, condition.protocol, noisy, sigma_true, condition.noise.white
+        denoiser.capabilities.sigma, condition.protocol, noisy, sigma_true, condition.noise.is_estimable
     )
     if sigma_given is not None and noise_level == "given":
         sigma_given *= np.float32(condition.sigma_factor)
@@ -120,6 +120,8 @@ def draw(condition: Condition, indices: NDArray[np.intp], repeat: int = 0) -> tu
     try:
         images = image_set(condition)
         clean = images.stack(indices)
+        if condition.noise.is_recorded:
+            return clean, images.noisy_stack(indices), None
     except BenchboxError as error:
         raise ImagesLost(error.message, hint=error.hint) from error
     except OSError as error:
@@ -136,18 +138,18 @@ def image_set(condition: Condition) -> ImageSet:
 
 
 def known_sigma(
-    use: str, protocol: Protocol, noisy: Images, sigma_true: Sigma | None, white: bool
+    use: str, protocol: Protocol, noisy: Images, sigma_true: Sigma | None, estimable: bool
 ) -> tuple[Sigma | None, Knowledge]:
     """Noise level that a denoiser receives, and how it is known; `use` is the `sigma` of its capabilities.
 
     A denoiser that requires the level gets the common estimate if none is defined or given; its row says so. Others get
-    an estimate only if the noise is `white`: of salt and pepper, say, the estimator sees a misleading third.
+    an estimate only if the noise is `estimable`.
     """
     if use == "unused":
         return None, "blind"
     if protocol.sigma == "given" and sigma_true is not None:
         return sigma_true.copy(), "given"
-    if use == "required" or (protocol.sigma == "estimated" and white):
+    if use == "required" or (protocol.sigma == "estimated" and estimable):
         return estimate_sigma(noisy), "estimated"
     return None, "blind"
 

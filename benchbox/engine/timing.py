@@ -68,7 +68,7 @@ def time_denoiser(
 ) -> tuple[Timing, str]:
     """Time one denoiser on images from `choose_images`; returns its timing and details of a failure."""
     _, noisy, sigma = draw(condition, np.asarray(indices))
-    sigma_given, _ = known_sigma(denoiser.sigma_use, condition.protocol, noisy, sigma, condition.noise.white)
+    sigma_given, _ = known_sigma(denoiser.sigma_use, condition.protocol, noisy, sigma, condition.noise.is_estimable)
     with temporary_folder() as folder:
         result, noisy_file, sigma_file = (folder / name for name in ("timing.json", "noisy.npy", "sigma.npy"))
         level = str(sigma_file) if sigma_given is not None else ""

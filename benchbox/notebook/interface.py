@@ -19,7 +19,7 @@ from benchbox.engine.events import CellDone, Event, RunStarted, ShardDone, Timin
 from benchbox.engine.run import execute
 from benchbox.engine.workers import worker_context
 from benchbox.notebook.given import hand_over, save_array
-from benchbox.records.options import DEFAULT_METRICS, DEFAULT_NOISE, Color, RunOptions, SigmaPolicy
+from benchbox.records.options import DEFAULT_METRICS, Color, RunOptions, SigmaChoice
 from benchbox.store import IMAGE, RunStore, find_run
 from benchbox.system.cache import usable_cache
 from benchbox.system.program import killing_new_children
@@ -283,9 +283,11 @@ class _Progress:
 def run(
     denoisers: Given | Sequence[Given] = (),
     *,
-    noise: str | Sequence[str] = (DEFAULT_NOISE,),
+    noise: str | Sequence[str] = (),
     metrics: str | Sequence[str] = DEFAULT_METRICS,
     data: str | Path | ArrayLike = "",
+    noisy: str | Path = "",
+    clean: str | Path = "",
     dataset: str = "",
     split: str = "",
     limit: int | None = None,
@@ -296,7 +298,7 @@ def run(
     seed: int = 0,
     clip: bool = False,
     quantize: bool = False,
-    sigma: SigmaPolicy = "given",
+    sigma: SigmaChoice = "auto",
     sigma_errors: float | Sequence[float] = (),
     repeats: int = 1,
     jobs: int | None = None,
@@ -324,12 +326,15 @@ def run(
         Denoisers with their options, such as ``'median:size=5'``; classes or instances of `Denoiser`; functions
         ``f(noisy, sigma)`` of stacks, as `Denoiser.denoise`. All installed denoisers by default.
     noise : str or sequence of str
-        Noise models, such as ``'gaussian:0.1'``; compose models with ``+``.
+        Noise models, such as ``'gaussian:0.1'``, the default; compose models with ``+``. Omit it for images with
+        recorded noise.
     metrics : str or sequence of str
         Metrics to compute; all built-in ones by default.
     data : path or array_like, shape (N, H, W)
         FER2013 (the csv or its folder of images), any folder of images, or an array: uint8, uint16, or floating-point
         values in [0, 1]. The built-in sample by default.
+    noisy, clean : path
+        Folders of noisy images and of their clean ones, instead of `data`.
     dataset : str
         Dataset type, if it cannot be detected from the files.
     split : str
@@ -398,6 +403,8 @@ def run(
     options = RunOptions(
         denoisers=specs,
         noise=_words("noise", noise),
+        noisy=str(noisy),
+        clean=str(clean),
         metrics=_words("metrics", metrics),
         data=str(data if isinstance(data, str | Path) else save_array(data, Path(results))),
         dataset=dataset,

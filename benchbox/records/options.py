@@ -15,12 +15,15 @@ from benchbox.api.errors import BenchboxError
 from benchbox.api.threads import cgroup_memory, usable_cores
 
 DEFAULT_NOISE = "gaussian:0.1"
+RECORDED = "recorded"
+"""The noise of noisy images that were recorded with clean ones."""
 DEFAULT_METRICS = ("psnr", "ssim", "mse", "mae", "gmsd", "accuracy")
 
 _WORKER_BYTES = 1 << 29
 """What a worker with a common library in it takes."""
 
 SigmaPolicy = Literal["given", "estimated", "none"]
+SigmaChoice = Literal["auto", "given", "estimated", "none"]
 Color = Literal["auto", "grey", "rgb"]
 
 
@@ -80,6 +83,8 @@ class DataRequest:
         Grey level that becomes 1.0 in 16-bit files; None for 65535.
     color : {'auto', 'grey', 'rgb'}
         Keep colour if all images have it; turn it into luminance; keep it and refuse grey images.
+    clean : str
+        Folder of the clean images, if `path` is that of their noisy ones; empty otherwise.
     """
 
     dataset: str = ""
@@ -91,6 +96,7 @@ class DataRequest:
     keep_duplicates: bool = False
     white: int | None = None
     color: Color = "auto"
+    clean: str = ""
 
 
 @dataclass(frozen=True)
@@ -149,12 +155,13 @@ class RunOptions:
         default=(), metadata=_shown("DENOISERS", "", "Denoisers with their options, such as median:size=5.")
     )
     noise: tuple[str, ...] = field(
-        default=(DEFAULT_NOISE,),
+        default=(),
         metadata=_shown(
             "--noise",
             NOISE,
             "Noise model, as in 'benchbox list noises'; compose models with +. Repeatable.",
             metavar="NOISE",
+            otherwise=f"{DEFAULT_NOISE}, or what was recorded with the images",
         ),
     )
     metrics: tuple[str, ...] = field(
@@ -176,6 +183,20 @@ class RunOptions:
             path=True,
             otherwise="built-in sample",
         ),
+    )
+    noisy: str = field(
+        default="",
+        metadata=_shown(
+            "--noisy",
+            DATA,
+            "Folder of noisy images, instead of --data; with --clean.",
+            path=True,
+            metavar="FOLDER",
+        ),
+    )
+    clean: str = field(
+        default="",
+        metadata=_shown("--clean", DATA, "Folder of their clean images.", path=True, metavar="FOLDER"),
     )
     dataset: str = field(
         default="",
@@ -233,9 +254,14 @@ class RunOptions:
     quantize: bool = field(
         default=False, metadata=_shown("--quantize", NOISE, "Round noisy images to 8 bits; implies --clip.")
     )
-    sigma: SigmaPolicy = field(
-        default="given",
-        metadata=_shown("--sigma", NOISE, "Noise level that denoisers get: the true one, an estimate, or none."),
+    sigma: SigmaChoice = field(
+        default="auto",
+        metadata=_shown(
+            "--sigma",
+            NOISE,
+            "Noise level that denoisers get: the true one, an estimate, or none; auto estimates that of recorded noise "
+            "only.",
+        ),
     )
     sigma_errors: tuple[float, ...] = field(
         default=(),
@@ -349,7 +375,7 @@ class RunOptions:
         """Which images to open."""
         return DataRequest(
             self.dataset,
-            self.data,
+            self.noisy or self.data,
             self.split,
             self.limit,
             self.seed,
@@ -357,12 +383,14 @@ class RunOptions:
             self.keep_duplicates,
             self.white,
             self.color,
+            self.clean,
         )
 
     @property
     def protocol(self) -> Protocol:
         """The rules for every denoiser."""
-        return Protocol(self.seed, self.clip or self.quantize, self.quantize, self.sigma, self.repeats)
+        sigma = "given" if self.sigma == "auto" else self.sigma
+        return Protocol(self.seed, self.clip or self.quantize, self.quantize, sigma, self.repeats)
 
     @property
     def workers(self) -> int:
@@ -376,7 +404,43 @@ class RunOptions:
 
     def opened(self, request: DataRequest) -> RunOptions:
         """These options with the data set that was detected, so that every process opens the same images."""
-        return replace(self, dataset=request.dataset, data=request.path, split=request.split)
+        found = replace(self, dataset=request.dataset, split=request.split)
+        if request.clean:
+            return replace(found, noisy=request.path, clean=request.clean)
+        return replace(found, data=request.path)
+
+    def settled(self, *, recorded: bool) -> RunOptions:
+        """These options with a noise and a noise level, which images whose noise was `recorded` decide.
+
+        Raises
+        ------
+        BenchboxError
+            An option does not fit the images.
+        """
+        if not recorded:
+            if RECORDED in self.noise:
+                raise BenchboxError(
+                    f"--noise {RECORDED}: the images came without noisy ones",
+                    hint="give both with --noisy FOLDER --clean FOLDER, or name a noise model",
+                )
+            sigma = "given" if self.sigma == "auto" else self.sigma
+            return replace(self, noise=self.noise or (DEFAULT_NOISE,), sigma=sigma)
+        if self.noise not in ((), (RECORDED,)):
+            raise BenchboxError(
+                f"--noise {self.noise[0]}: the noise of these images was recorded, and none can be added",
+                hint="omit --noise, or give only the clean images with --data",
+            )
+        if self.sigma == "given":
+            raise BenchboxError(
+                "--sigma given: the level of recorded noise is not known", hint="use --sigma estimated or none"
+            )
+        for name in ("clip", "quantize", "repeats", "sigma_errors"):
+            if getattr(self, name) != self.__dataclass_fields__[name].default:
+                raise BenchboxError(
+                    f"{option_of(name).flag}: the noise of these images was recorded, and cannot be changed",
+                    hint=f"omit {option_of(name).flag}",
+                )
+        return replace(self, noise=(RECORDED,), sigma="estimated" if self.sigma == "auto" else self.sigma)
 
     def check(self) -> None:
         """Reject wrong types, numbers out of range, and options that exclude each other.
@@ -399,7 +463,11 @@ class RunOptions:
                 inside = option.least <= number <= option.most if whole else option.least < number < option.most
                 if not inside:
                     raise BenchboxError(f"{chosen.name} is {number}", hint=range_words(option, whole))
-        if self.sigma_errors and self.sigma != "given":
+        if bool(self.noisy) != bool(self.clean) or (self.noisy and self.data):
+            raise BenchboxError(
+                "noisy and clean images are two folders", hint="give --noisy FOLDER --clean FOLDER, without --data"
+            )
+        if self.sigma_errors and self.sigma not in ("auto", "given"):
             raise BenchboxError(
                 f"sigma errors need sigma 'given'; it is '{self.sigma}'",
                 hint="use sigma 'given', or omit the sigma errors",

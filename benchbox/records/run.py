@@ -14,7 +14,7 @@ import msgspec
 from benchbox.api.arrays import Channels
 from benchbox.api.denoiser import SigmaUse, TrainingCard
 from benchbox.api.version import DISTRIBUTION
-from benchbox.records.options import DataRequest, Protocol, RunOptions, SigmaPolicy
+from benchbox.records.options import RECORDED, DataRequest, Protocol, RunOptions, SigmaPolicy
 
 Status = Literal["ok", "failed", "timeout", "died", "out of memory", "contract", "skipped"]
 Knowledge = Literal["given", "estimated", "blind"]
@@ -233,14 +233,24 @@ class NoiseRecord:
     """A noise of a run."""
 
     label: Named  # as typed; shown everywhere
-    parts: Annotated[tuple[PluginSpec, ...], msgspec.Meta(min_length=1)]  # applied from left to right
+    parts: tuple[PluginSpec, ...]  # applied from left to right; none if the noise was recorded with the images
     level_title: str = ""  # what its level means, such as 'peak photons'
     white: bool = False  # zero mean and independent between pixels, in all its parts
 
     @property
     def spec(self) -> str:
         """Canonical specification: the identity of the noise, which seeds its draws."""
-        return "+".join(part.spec for part in self.parts)
+        return "+".join(part.spec for part in self.parts) or RECORDED
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether it was recorded with the images."""
+        return not self.parts
+
+    @property
+    def is_estimable(self) -> bool:
+        """Whether its level may be estimated: of salt and pepper, say, the estimator sees a misleading third."""
+        return self.white or self.is_recorded
 
 
 @dataclass(frozen=True)
@@ -364,6 +374,12 @@ class RunRecord:
     def protocol(self) -> Protocol:
         """The rules for every denoiser."""
         return self.options.protocol
+
+    @property
+    def protocol_label(self) -> str:
+        """The protocol in words, for the title of a table."""
+        recorded = all(noise.is_recorded for noise in self.noises)
+        return f"noise as recorded, sigma {self.protocol.sigma}" if recorded else self.protocol.label
 
     @property
     def main_metric(self) -> MetricRecord:

@@ -203,7 +203,7 @@ def compare_runs(first: RunStore, second: RunStore, *, metric: str = "") -> RunC
         first=first.record.run_id,
         second=second.record.run_id,
         data=f"{data.label} {data.split}".strip(),
-        protocol=f"{first.record.protocol.label}; seed {first.record.protocol.seed}",
+        protocol=f"{first.record.protocol_label}; seed {first.record.protocol.seed}",
         images=len(places[0]),
         metrics=tuple(metrics.values()),
         metric=metric,
@@ -217,7 +217,7 @@ def compare_runs(first: RunStore, second: RunStore, *, metric: str = "") -> RunC
 def _refuse(first: RunRecord, second: RunRecord) -> None:
     """Raise if protocol or data differ."""
     pairs = [
-        ("protocol", first.protocol.label, second.protocol.label),
+        ("protocol", first.protocol_label, second.protocol_label),
         ("seed", str(first.protocol.seed), str(second.protocol.seed)),
         ("data set", first.data.dataset, second.data.dataset),
         ("split", first.data.split, second.data.split),

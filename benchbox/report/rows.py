@@ -180,7 +180,7 @@ def make_header(record: RunRecord, timings: Mapping[str, Timing]) -> Header:
         source_images=record.data.source_images,
         left_out=record.data.left_out,
         notes=(*record.data.notes, *_level_notes(record)),
-        protocol=record.protocol.label,
+        protocol=record.protocol_label,
         seed=record.protocol.seed,
         machine=f"{environment.cpu}, {environment.cores} cores, {environment.memory_gb} GiB, {environment.system}",
         versions={"python": environment.python} | environment.versions,
@@ -211,7 +211,7 @@ def _timing_words(record: RunRecord, timings: Mapping[str, Timing]) -> str:
 def _level_notes(record: RunRecord) -> Iterator[str]:
     """What the noise level that denoisers get does not mean under this protocol."""
     protocol = record.protocol
-    others = [noise.label for noise in record.noises if not noise.white]
+    others = [noise.label for noise in record.noises if not noise.is_estimable]
     if protocol.sigma == "estimated" and others:
         yield (
             f"{', '.join(others)}: not white noise, so its level is not estimated, and only denoisers that require a "

@@ -114,7 +114,7 @@ class BenchmarkDenoiser:
         """
         subject = find_subject(denoiser)
         clean, noisy, true = self._faces(noise, batch)
-        sigma, _ = known_sigma(subject.cls.capabilities.sigma, Protocol(), noisy, true, white=True)
+        sigma, _ = known_sigma(subject.cls.capabilities.sigma, Protocol(), noisy, true, estimable=True)
         made = subject.make()
         made.setup((batch, *noisy.shape[1:]))
 

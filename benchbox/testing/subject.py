@@ -82,7 +82,7 @@ class Bench:
     @functools.cached_property
     def sigma(self) -> Sigma | None:
         """The noise levels that a run would tell the denoiser."""
-        levels, _ = known_sigma(self.use, Protocol(), *self._drawn, white=True)
+        levels, _ = known_sigma(self.use, Protocol(), *self._drawn, estimable=True)
         return levels
 
     @functools.cached_property

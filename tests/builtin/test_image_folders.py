@@ -386,18 +386,6 @@ def test_damaged_pictures_print_nothing(root: Path, photograph: NDArray[np.uint8
     assert done.stderr == ""
 
 
-def test_noisy_pictures_are_not_taken_for_clean_ones(root: Path, photograph: NDArray[np.uint8]) -> None:
-    for name in ("scene/Noisy/a.png", "scene/GT/a.png", "scene/other/a.png"):
-        save(root / name, photograph)
-    with pytest.raises(
-        BenchboxError, match=r"has both noisy images \(scene/Noisy/\) and clean images \(scene/GT/\)"
-    ) as caught:
-        load(root)
-    assert caught.value.hint.endswith(f"--data {root / 'scene' / 'GT'}")
-    assert len(load(root / "scene" / "GT")) == 1
-    assert len(load(root / "scene" / "Noisy")) == 1
-
-
 def test_pictures_of_the_size_of_faces_are_pointed_out(root: Path, photograph: NDArray[np.uint8]) -> None:
     for name in ("a.png", "FER2013Train/b.png"):
         save(root / name, photograph[:48, :48])

@@ -44,6 +44,8 @@ OTHERS: dict[str, Any] = {
     "noise": ("poisson:30", "gaussian:25/255"),
     "metrics": ("psnr", "ssim"),
     "data": "pictures",
+    "noisy": "noisy",
+    "clean": "clean",
     "dataset": "images",
     "split": "PrivateTest",
     "limit": 7,
@@ -151,6 +153,7 @@ def test_run_json_keeps_each_option(tmp_path: Path, benchbox: Command) -> None:
         limit=6,
         sigma_errors=(2.0,),
         repeats=2,
+        sigma="given",
         dataset="sample",
         results=str(tmp_path / "results"),
     )
@@ -175,6 +178,8 @@ def test_run_json_keeps_each_option(tmp_path: Path, benchbox: Command) -> None:
         ({"sigma_errors": ("0.5",)}, r"\$\.sigma_errors"),
         ({"sigma_errors": (0.5,), "sigma": "none"}, "sigma errors need sigma 'given'"),
         ({"sigma_errors": (0.0,)}, r"sigma_errors is 0\.0"),
+        ({"noisy": "a"}, "noisy and clean images are two folders"),
+        ({"noisy": "a", "clean": "b", "data": "c"}, "noisy and clean images are two folders"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_name(wrong: dict[str, Any], words: str) -> None:
@@ -185,7 +190,7 @@ def test_a_wrong_value_is_refused_with_its_name(wrong: dict[str, Any], words: st
 
 def test_the_defaults_pass_the_check_and_the_command_line_refuses_the_same_numbers() -> None:
     RunOptions().check()
-    replace(RunOptions(), **OTHERS | {"sigma": "given"}).check()
+    replace(RunOptions(), **OTHERS | {"sigma": "given", "data": ""}).check()
     for words in (
         ("--limit", "0"),
         ("--previews", "33"),

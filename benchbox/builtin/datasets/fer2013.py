@@ -29,6 +29,7 @@ from benchbox.builtin.datasets.faces import (
 from benchbox.builtin.datasets.headers import read_head, require_exists
 from benchbox.builtin.datasets.image_files import unread_note
 from benchbox.builtin.datasets.packed_csv import ARCHIVES, open_csv
+from benchbox.builtin.datasets.pair_layouts import is_pairs_csv
 
 _WHITE = np.float32(255)
 _DEFAULT_NOTES = {
@@ -73,7 +74,8 @@ class Fer2013(Dataset):
             return face_folder.recognises(path)
         if not path.is_file():
             return False
-        return path.name.lower().endswith((".csv", *ARCHIVES)) or looks_like_header(read_head(path))
+        named = path.name.lower().endswith((".csv", *ARCHIVES)) and not is_pairs_csv(path)
+        return named or looks_like_header(read_head(path))
 
     def load(self, path: Path | None, *, split: str = "", skip_bad: bool = False) -> ImageSet:
         """Open a split, by default the first of `splits` there is, or both tests that are not told apart.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -38,7 +38,7 @@ _CLEAN = frozenset({"clean", "gt", "gt_crops", "target", "target_crops", "refere
 
 
 @dataclass
-class _Scan:
+class Scan:
     """Result of the first pass over all images; lists have one entry per image that decodes."""
 
     names: list[str] = field(default_factory=list)
@@ -109,7 +109,7 @@ class ImageFolder(Dataset):
             )
         require_exists(path)
         root = path if path.is_dir() else path.parent
-        found = sorted(list_images(path)) if path.is_dir() else [_entry_of(path, path.name)]
+        found = sorted(list_images(path)) if path.is_dir() else [entry_of(path, path.name)]
         others = [name for name, *_ in found if is_other_image_name(name.rpartition("/")[2])]
         files = [file for file in found if file[0] not in {*others}]
         if not files and others:
@@ -121,8 +121,11 @@ class ImageFolder(Dataset):
             raise BenchboxError(
                 f"{path}: no image in this folder or its subfolders", hint=f"give a folder with {READ} files"
             )
-        _refuse_pairs(root, [name for name, *_ in files])
-        scan = _scan(root, files, skip_bad)
+        images = self.open_scan(root, scan_images(root, files, skip_bad))
+        return replace(images, notes=(*images.notes, unread_note(others))) if others else images
+
+    def open_scan(self, root: Path, scan: Scan) -> ImageSet:
+        """Open the images of a scan."""
         self._require_white(root, scan)
         rgb = self._is_rgb(root, scan)
         shapes = np.array(scan.shapes, dtype=np.int64)
@@ -136,10 +139,10 @@ class ImageFolder(Dataset):
             fingerprint=fingerprint_of(ids, [*(scan.colours if rgb else scan.digests), *scale]),
             read=_Reader(root, tuple(scan.names), shapes, self._white, rgb),
             channels=3 if rgb else 1,
-            notes=(*_notes(scan, self._white, rgb), *scale, *((unread_note(others),) if others else ())),
+            notes=(*_notes(scan, self._white, rgb), *scale),
         )
 
-    def _is_rgb(self, root: Path, scan: _Scan) -> bool:
+    def _is_rgb(self, root: Path, scan: Scan) -> bool:
         """Whether colour is kept; raises `BenchboxError` if it is asked for and an image has none."""
         grey = [name for name, colours in zip(scan.names, scan.colours, strict=True) if not colours]
         if self._color == "rgb" and grey:
@@ -150,7 +153,7 @@ class ImageFolder(Dataset):
             )
         return self._color != "grey" and not grey
 
-    def _require_white(self, root: Path, scan: _Scan) -> None:
+    def _require_white(self, root: Path, scan: Scan) -> None:
         """Refuse a grey level of white that does not fit the files."""
         if self._white == _DEEP:
             return
@@ -229,30 +232,18 @@ def list_images(
                     if not entry.name.startswith("."):
                         yield from list_images(Path(entry.path), f"{prefix}{entry.name}/", parents | {identity})
                 elif _is_image(entry.name):
-                    yield _entry_of(Path(entry.path), prefix + entry.name)
+                    yield entry_of(Path(entry.path), prefix + entry.name)
     except OSError as error:
         raise BenchboxError(f"{folder}: {error.strerror}", hint="check the folder and its permissions") from error
 
 
-def _entry_of(path: Path, name: str) -> tuple[str, int, int, int]:
+def entry_of(path: Path, name: str) -> tuple[str, int, int, int]:
+    """A file for `scan_images`: its name, size and timestamps."""
     status = path.stat(follow_symlinks=True) if path.exists() else path.lstat()
     return name, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _refuse_pairs(root: Path, names: list[str]) -> None:
-    """Refuse a folder of noisy and clean images, because benchbox would add noise to the noisy ones."""
-    folders = {name.rpartition("/")[0] for name in names if "/" in name}
-    noisy, clean = (
-        sorted(folder for folder in folders if folder.rpartition("/")[2].lower() in words) for words in (_NOISY, _CLEAN)
-    )
-    if noisy and clean:
-        raise BenchboxError(
-            f"{root} has both noisy images ({filename_text(noisy[0])}/) and clean images ({filename_text(clean[0])}/)",
-            hint=f"give only the clean images: --data {root / clean[0]}",
-        )
-
-
-def _scan(root: Path, files: list[tuple[str, int, int, int]], skip_bad: bool) -> _Scan:
+def scan_images(root: Path, files: list[tuple[str, int, int, int]], skip_bad: bool) -> Scan:
     """Decode every image once, or load the cached result of an earlier pass over the same, unchanged files."""
     import xxhash
 
@@ -262,7 +253,7 @@ def _scan(root: Path, files: list[tuple[str, int, int, int]], skip_bad: bool) ->
     cache = CacheFolder("images")
     entry = f"{hasher.hexdigest()}.json"
     cached = cache.read_json(entry)
-    scan = _Scan(**cached) if cached is not None else _first_scan(root, [name for name, *_ in files])
+    scan = Scan(**cached) if cached is not None else _first_scan(root, [name for name, *_ in files])
     if cached is None:
         cache.write_json(entry, asdict(scan))
     if scan.skipped and not skip_bad:
@@ -277,8 +268,8 @@ def _scan(root: Path, files: list[tuple[str, int, int, int]], skip_bad: bool) ->
     return scan
 
 
-def _first_scan(root: Path, names: list[str]) -> _Scan:
-    scan = _Scan()
+def _first_scan(root: Path, names: list[str]) -> Scan:
+    scan = Scan()
     for name, facts in decode_files(root, names, _facts_of):
         if isinstance(facts, UnreadableImage):
             scan.skipped[name] = (str(facts), facts.remedy)
@@ -311,7 +302,7 @@ def _content_of(pixels: _Pixels, white: int) -> str:
     return content if white in (_DEEP, 255) else f"{content} {white}"
 
 
-def _notes(scan: _Scan, white: int, rgb: bool) -> Iterator[str]:
+def _notes(scan: Scan, white: int, rgb: bool) -> Iterator[str]:
     total = len(scan.names)
     highest = max(scan.peaks)
     depth = next((bits for bits in _DEPTHS if highest < 1 << bits), 0)

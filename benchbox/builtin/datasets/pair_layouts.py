@@ -1,0 +1,258 @@
+"""Which noisy picture belongs to which clean one: by folders, by words in their names, or by a csv file."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from benchbox.api.errors import BenchboxError
+from benchbox.system.text import filename_text
+
+NOISY = ("noisy", "input", "input_crops", "lq", "real", "raw", "low")
+CLEAN = (
+    "clean", "gt", "gt_crops", "target", "target_crops", "reference", "mean", "original", "original_png", "hr",
+)  # fmt: skip
+_AVERAGED = re.compile(r"avg\d+")  # of a microscope: the mean of so many frames
+_STRENGTH = re.compile(r"[ _-]?\d+$")  # as in noisy50
+# In a file name, a word stands between characters that are no letters: 0001_NOISY_SRGB_010, IMG_4783Noisy.
+_WORD = re.compile(rf"(?i)(?<![a-z])(?:({'|'.join(NOISY)})|({'|'.join(CLEAN)}))(?![a-z])")
+_SEPARATORS = re.compile(r"[ _.-]+")
+_CROP = re.compile(r"(?:[ _.-]?(?:crop|patch|tile|block|frame)[ _.-]?\d+|[ _.-]s\d+|[ _.-]x\d+[ _.-]?y\d+)$")
+_COUNTED = re.compile(r"[ _.-]\d+$")
+# What is before the number says nothing but the camera, so that the number tells pictures apart, not crops of one.
+_CAMERA = re.compile(r"[ _.\d-]*(?:img|image|dsc|dscn|dscf|photo|picture|pic|p|scene|sample|test)?[ _.\d-]*|.*iso\d*")
+_TREE = "raw"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A noisy picture and its clean one, by their names relative to a common folder."""
+
+    noisy: str
+    clean: str
+    scene: str
+
+
+@dataclass
+class Pairing:
+    """All pairs below a folder."""
+
+    pairs: list[Pair] = field(default_factory=list)
+    orphans: list[str] = field(default_factory=list)
+    """Noisy pictures without a clean one, and clean ones without a noisy one."""
+    others: list[str] = field(default_factory=list)
+    """Pictures whose names say neither, such as somebody's results."""
+    unused: list[str] = field(default_factory=list)
+    """Folders of the same pictures with less noise."""
+
+
+def find_pairs(root: Path, names: Sequence[str]) -> Pairing | None:
+    """Pair pictures below a folder, by the names of their folders or else by their own; None if neither says it.
+
+    Raises `BenchboxError` if the pairing is ambiguous.
+    """
+    places = _folders_of_pairs(names)
+    if not places:
+        found = _by_names(root, names)
+        return found if found.pairs else None
+    pairing = Pairing()
+    for parent, (noisy, clean) in sorted(places.items()):
+        where = root / parent
+        chosen = noisy if len(noisy) == 1 else [folder for folder in noisy if _last(folder).lower() == _TREE]
+        if len(clean) > 1 or len(chosen) != 1:
+            kind, several = ("clean", clean) if len(clean) > 1 else ("noisy", noisy)
+            listed = ", ".join(filename_text(_last(folder)) for folder in several)
+            raise BenchboxError(
+                f"{where} has several {kind} folders: {listed}",
+                hint=f"name two with --noisy {root / chosen[0] if chosen else root / noisy[0]} --clean "
+                f"{root / clean[0]}",
+            )
+        pairing.unused += [folder for folder in noisy if folder not in chosen]
+        found = pair_folders(root, names, chosen[0], clean[0])
+        pairing.pairs += found.pairs
+        pairing.orphans += found.orphans
+    return pairing
+
+
+def pair_folders(root: Path, names: Sequence[str], noisy: str, clean: str) -> Pairing:
+    """Pair the pictures of a noisy folder with those of a clean one, both relative to `root`.
+
+    A clean picture has the same name, except for its suffix, its case and a word such as noisy or clean; or it is the
+    only one in the folder of that name; or it has the name of the folder that holds its noisy frames.
+    """
+    truths: dict[tuple[str, str], list[str]] = defaultdict(list)
+    by_folder: dict[str, list[str]] = defaultdict(list)
+    for name in _below(names, clean):
+        folder, key = _split(name.removeprefix(f"{clean}/"))
+        truths[folder, key].append(name)
+        by_folder[folder].append(name)
+    pairing, used = Pairing(), set()
+    for name in _below(names, noisy):
+        folder, key = _split(name.removeprefix(f"{noisy}/"))
+        above, _, own = folder.rpartition("/")
+        alone = by_folder.get(folder, []) if folder else []
+        found = truths.get((folder, key)) or (alone if len(alone) == 1 else []) or truths.get((above, _key(own)), [])
+        if len(found) > 1:
+            _refuse_two(root, name, found)
+        if found:
+            used.add(found[0])
+            pairing.pairs.append(Pair(name, found[0], ""))
+        else:
+            pairing.orphans.append(name)
+    pairing.orphans += sorted({name for names in truths.values() for name in names} - used)
+    pairing.pairs = _with_scenes(pairing.pairs, _CROP)
+    return pairing
+
+
+def _by_names(root: Path, names: Sequence[str]) -> Pairing:
+    """Pair pictures of one folder whose names differ by one word."""
+    folders: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        folders[name.rpartition("/")[0]].append(name)
+    pairing = Pairing()
+    for inside in folders.values():
+        kinds: dict[str, dict[str, list[str]]] = {"noisy": defaultdict(list), "clean": defaultdict(list)}
+        others = []
+        for name in inside:
+            kind = _kind_of(PurePosixPath(name).stem)
+            if kind:
+                kinds[kind][_split(name)[1]].append(name)
+            else:
+                others.append(name)
+        noisy, clean = kinds["noisy"], kinds["clean"]
+        if not noisy or not clean:
+            continue
+        truths = [name for found in clean.values() for name in found]
+        used = set()
+        for key, frames in noisy.items():
+            found = clean.get(key) or (truths if len(truths) == 1 else [])
+            for name in frames:
+                if len(found) > 1:
+                    _refuse_two(root, name, found)
+                if found:
+                    pairing.pairs.append(Pair(name, found[0], ""))
+                    used.add(found[0])
+                else:
+                    pairing.orphans.append(name)
+        pairing.orphans += [name for name in truths if name not in used]
+        pairing.others += others
+    pairing.pairs = _with_scenes(pairing.pairs, _COUNTED)
+    return pairing
+
+
+def read_pairs(file: Path) -> list[Pair]:
+    """Read a csv file with the columns noisy, clean and perhaps scene; paths are relative to its folder."""
+    pairs: list[Pair] = []
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            table = csv.DictReader(lines)
+            columns = table.fieldnames or []
+            for row in table:
+                values = {name: (row.get(name) or "").strip() for name in ("noisy", "clean", "scene")}
+                where = f"{file}, line {table.line_num}"
+                for name in ("noisy", "clean"):
+                    if not (file.parent / values[name]).is_file():
+                        raise BenchboxError(
+                            f"{where}, column {name}: '{values[name]}' is no file",
+                            hint=f"give paths relative to {file.parent}",
+                        )
+                if "scene" in columns and not values["scene"]:
+                    raise BenchboxError(f"{where}: no scene", hint="give each pair its scene, or omit the column")
+                noisy, clean = (os.path.normpath(values[name]) for name in ("noisy", "clean"))
+                pairs.append(Pair(noisy, clean, values["scene"]))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BenchboxError(f"{file}: {error}", hint="write it as UTF-8 text with the columns noisy, clean") from error
+    if not pairs:
+        raise BenchboxError(f"{file}: no pair below its header", hint="give a line for each pair: noisy,clean[,scene]")
+    seen: dict[str, str] = {}
+    for pair in pairs:
+        if seen.setdefault(pair.noisy, pair.clean) != pair.clean:
+            _refuse_two(file.parent, pair.noisy, [seen[pair.noisy], pair.clean])
+    pairs = list(dict.fromkeys(pairs))
+    return pairs if "scene" in columns else _with_scenes(pairs, _CROP)
+
+
+def is_pairs_csv(file: Path) -> bool:
+    """Whether the first line of a csv file names the columns noisy and clean."""
+    try:
+        with file.open(encoding="utf-8-sig", errors="replace") as lines:
+            head = next(csv.reader([lines.readline(4096)]), [])
+    except (OSError, csv.Error):
+        return False
+    return {"noisy", "clean"} <= {name.strip() for name in head}
+
+
+def _folders_of_pairs(names: Iterable[str]) -> Mapping[str, tuple[list[str], list[str]]]:
+    """Noisy and clean folders by the folder that holds both."""
+    found: dict[str, tuple[set[str], set[str]]] = defaultdict(lambda: (set(), set()))
+    for name in names:
+        parts = name.split("/")[:-1]
+        for depth, part in enumerate(parts):
+            folder = "/".join(parts[: depth + 1])
+            if {part.lower(), _STRENGTH.sub("", part.lower())} & {*CLEAN}:
+                found["/".join(parts[:depth])][1].add(folder)
+                break
+            if is_noisy_name(part):
+                found["/".join(parts[:depth])][0].add(folder)
+                break
+    return {parent: (sorted(noisy), sorted(clean)) for parent, (noisy, clean) in found.items() if noisy and clean}
+
+
+def is_noisy_name(folder: str) -> bool:
+    """Whether the name of a folder says only that its pictures are noisy, such as noisy50 or avg2."""
+    word = folder.lower()
+    return bool({word, _STRENGTH.sub("", word)} & {*NOISY}) or bool(_AVERAGED.fullmatch(word))
+
+
+def _below(names: Iterable[str], folder: str) -> list[str]:
+    return [name for name in names if name.startswith(f"{folder}/")]
+
+
+def _last(folder: str) -> str:
+    return folder.rpartition("/")[2]
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Folder of a picture, and its name without suffix, case and the word that says what it is."""
+    path = PurePosixPath(name)
+    return name.rpartition("/")[0].lower(), _key(path.stem)
+
+
+def _key(stem: str) -> str:
+    words = list(_WORD.finditer(stem))
+    if words:
+        last = words[-1]
+        stem = f"{stem[: last.start()]}_{stem[last.end() :]}"
+    return _SEPARATORS.sub("_", stem.lower()).strip("_")
+
+
+def _kind_of(stem: str) -> str:
+    words = list(_WORD.finditer(stem))
+    return "" if not words else "noisy" if words[-1][1] else "clean"
+
+
+def _with_scenes(pairs: Sequence[Pair], numbers: re.Pattern[str]) -> list[Pair]:
+    """Give each pair its scene: the name of its clean picture without what counts crops.
+
+    Numbers that leave no name of a picture, or the same one for all, count pictures.
+    """
+    whole = ["/".join(filter(None, _split(pair.clean))) for pair in pairs]
+    bare = []
+    for name in whole:
+        folder, _, key = name.rpartition("/")
+        short = numbers.sub("", key)
+        bare.append(name if _CAMERA.fullmatch(short) else f"{folder}/{short}".strip("/"))
+    scenes = whole if len(set(bare)) == 1 else bare
+    return [Pair(pair.noisy, pair.clean, scene) for pair, scene in zip(pairs, scenes, strict=True)]
+
+
+def _refuse_two(root: Path, noisy: str, clean: Sequence[str]) -> None:
+    names = " and ".join(filename_text(name) for name in clean[:2])
+    raise BenchboxError(
+        f"{root / noisy} has {len(clean)} clean pictures: {names}", hint="remove one, or list the pairs in a csv file"
+    )
