@@ -1,19 +1,56 @@
-"""The built-in metrics: PSNR, SSIM, MSE, MAE, GMSD and accuracy, one score per image."""
+"""The built-in metrics, one score per image, and how a metric of any plugin scores colour.
+
+On RGB images, PSNR, MSE, MAE and accuracy are joint over pixels and channels, SSIM is the mean over channels, and GMSD
+that of the luminance. Other variants have names of their own.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from benchbox.api.arrays import Images, Scores
+from benchbox.api.arrays import Channels, Images, Scores
+from benchbox.api.errors import BenchboxError
 from benchbox.api.metric import Metric
+from benchbox.builtin.channels import CHANNELS, channels_apart, is_colour, luminance
+
+
+def heading(metric: type[Metric], channels: int) -> str:
+    """Column heading of a metric on images of 1 or 3 channels."""
+    return (metric.color_title if channels == CHANNELS else "") or metric.title or metric.name
+
+
+def require_channels(metric: Metric | type[Metric], channels: int) -> None:
+    """Raise `BenchboxError` if a metric cannot score images of 1 or 3 channels."""
+    if metric.channels == "rgb" and channels != CHANNELS:
+        raise BenchboxError(
+            f"{metric.name} scores colour images, but these are grey",
+            hint=f"omit {metric.name}, or use colour images with --color auto",
+        )
+
+
+def score_stack(metric: Metric, clean: Images, denoised: Images) -> Scores:
+    """Score a stack with any metric; the score of a grey one on colour images is its mean over their channels.
+
+    Raises
+    ------
+    BenchboxError
+        The metric is for colour and the images are grey.
+    """
+    if is_colour(clean) and metric.channels == "grey":
+        apart = metric(channels_apart(clean), channels_apart(denoised))
+        means: Scores = apart.reshape(len(clean), CHANNELS).mean(axis=1)
+        return means
+    require_channels(metric, CHANNELS if is_colour(clean) else 1)
+    return metric(clean, denoised)
 
 
 @dataclass(frozen=True)
 class Psnr(Metric):
-    """Peak signal-to-noise ratio: ``10 log10(1 / mse)``, for a data range of 1.
+    """Peak signal-to-noise ratio: ``10 log10(1 / mse)``, for a data range of 1; in colour over all three channels.
 
     A perfectly restored image scores ``inf``, which counts as 100 dB in means and tests, because one ``inf`` would hide
     all others; a note gives the number of such images. The mean PSNR is the mean of the per-image scores, not the PSNR
@@ -22,6 +59,8 @@ class Psnr(Metric):
 
     name: ClassVar[str] = "psnr"
     title: ClassVar[str] = "PSNR"
+    color_title: ClassVar[str] = "PSNR RGB"
+    channels: ClassVar[Channels] = "any"
     digits: ClassVar[int | None] = 2
     summary: ClassVar[str] = "peak signal-to-noise ratio with a data range of 1; inf for a perfect image"
     unit: ClassVar[str] = "dB"
@@ -30,9 +69,7 @@ class Psnr(Metric):
 
     def __call__(self, clean: Images, denoised: Images) -> Scores:
         """Score a stack, see `Metric.__call__`; in dB."""
-        with np.errstate(divide="ignore"):
-            scores: Scores = 10 * np.log10(1 / Mse()(clean, denoised))
-        return scores
+        return _decibels(Mse()(clean, denoised))
 
 
 @dataclass(frozen=True)
@@ -43,10 +80,15 @@ class Ssim(Metric):
     K1 = 0.01 and K2 = 0.03, averaged over all positions where the window is inside the image. Equal to
     ``skimage.metrics.structural_similarity(clean, denoised, data_range=1, gaussian_weights=True, sigma=1.5,
     use_sample_covariance=False)`` computed in float64. Images smaller than the window raise `ValueError`.
+
+    In colour the mean over the three channels, as with ``channel_axis=-1``. It is computed in float32: within 1e-7 on
+    photographs with noise, within 1e-5 on all images from 12 x 12 pixels that were tried.
     """
 
     name: ClassVar[str] = "ssim"
     title: ClassVar[str] = "SSIM"
+    color_title: ClassVar[str] = "SSIM RGB mean"
+    channels: ClassVar[Channels] = "any"
     digits: ClassVar[int | None] = 4
     summary: ClassVar[str] = "structural similarity with an 11 x 11 Gaussian window, sigma 1.5, population covariance"
     higher_is_better: ClassVar[bool] = True
@@ -56,18 +98,25 @@ class Ssim(Metric):
     def __call__(self, clean: Images, denoised: Images) -> Scores:
         """Score a stack, see `Metric.__call__`; in [-1, 1]."""
         clean, denoised, scores = _prepare(self, clean, denoised)
-        from benchbox.builtin.kernels import ssim
+        if is_colour(clean):
+            from benchbox.builtin.kernels import ssim_rgb
 
-        ssim.ssim(clean, denoised, scores)
+            ssim_rgb.ssim_rgb(_flat(clean), _flat(denoised), False, scores)
+        else:
+            from benchbox.builtin.kernels import ssim
+
+            ssim.ssim(clean, denoised, scores)
         return scores
 
 
 @dataclass(frozen=True)
 class Mse(Metric):
-    """Mean squared error: ``mean((clean - denoised)**2)`` on the [0, 1] scale; 0 for a perfect image."""
+    """Mean squared error: ``mean((clean - denoised)**2)`` on the [0, 1] scale, in colour over all three channels."""
 
     name: ClassVar[str] = "mse"
     title: ClassVar[str] = "MSE"
+    color_title: ClassVar[str] = "MSE RGB"
+    channels: ClassVar[Channels] = "any"
     summary: ClassVar[str] = "mean squared error on the [0, 1] scale"
     higher_is_better: ClassVar[bool] = False
     reference: ClassVar[str] = "Gonzalez & Woods, Digital Image Processing, section 8.1"
@@ -77,16 +126,18 @@ class Mse(Metric):
         clean, denoised, scores = _prepare(self, clean, denoised)
         from benchbox.builtin.kernels import pixels
 
-        pixels.mean_squared(clean, denoised, scores)
+        pixels.mean_squared(_flat(clean), _flat(denoised), scores)
         return scores
 
 
 @dataclass(frozen=True)
 class Mae(Metric):
-    """Mean absolute error: ``mean(|clean - denoised|)`` on the [0, 1] scale; 0 for a perfect image."""
+    """Mean absolute error: ``mean(|clean - denoised|)`` on the [0, 1] scale, in colour over all three channels."""
 
     name: ClassVar[str] = "mae"
     title: ClassVar[str] = "MAE"
+    color_title: ClassVar[str] = "MAE RGB"
+    channels: ClassVar[Channels] = "any"
     shown: ClassVar[bool] = False
     summary: ClassVar[str] = "mean absolute error on the [0, 1] scale"
     higher_is_better: ClassVar[bool] = False
@@ -97,7 +148,7 @@ class Mae(Metric):
         clean, denoised, scores = _prepare(self, clean, denoised)
         from benchbox.builtin.kernels import pixels
 
-        pixels.mean_absolute(clean, denoised, scores)
+        pixels.mean_absolute(_flat(clean), _flat(denoised), scores)
         return scores
 
 
@@ -108,11 +159,13 @@ class Gmsd(Metric):
     As in the authors' code: average 2 x 2 blocks, take Prewitt gradients scaled by 1/3 with zeros beyond the border,
     compute ``(2 g1 g2 + c) / (g1**2 + g2**2 + c)`` for each pixel, and take the sample standard deviation over this
     map. Their c = 170 for images in [0, 255] becomes ``170 / 255**2 = 0.0026``. Images smaller than 6 x 6 pixels, which
-    have no complete gradient after halving, raise `ValueError`.
+    have no complete gradient after halving, raise `ValueError`. In colour, that of the luminance (ITU-R BT.601).
     """
 
     name: ClassVar[str] = "gmsd"
     title: ClassVar[str] = "GMSD"
+    color_title: ClassVar[str] = "GMSD Y"
+    channels: ClassVar[Channels] = "any"
     digits: ClassVar[int | None] = 4
     shown: ClassVar[bool] = False
     summary: ClassVar[str] = "gradient magnitude similarity deviation"
@@ -125,7 +178,7 @@ class Gmsd(Metric):
         clean, denoised, scores = _prepare(self, clean, denoised)
         from benchbox.builtin.kernels import pixels
 
-        pixels.gmsd(clean, denoised, scores)
+        pixels.gmsd(_grey(clean), _grey(denoised), scores)
         return scores
 
 
@@ -134,10 +187,12 @@ class Accuracy(Metric):
     """Share of pixels restored to within a tolerance: ``mean(255 * |clean - denoised| <= tolerance)``.
 
     The tolerance is in grey levels of 1/255, from 0 to 255. The default of 8 is 3 % of the range, about a third of the
-    standard deviation of ``gaussian:0.1``.
+    standard deviation of ``gaussian:0.1``. In colour, each channel of a pixel counts by itself.
     """
 
     name: ClassVar[str] = "accuracy"
+    color_title: ClassVar[str] = "accuracy RGB"
+    channels: ClassVar[Channels] = "any"
     digits: ClassVar[int | None] = 4
     shown: ClassVar[bool] = False
     summary: ClassVar[str] = "share of pixels restored to within a tolerance in grey levels"
@@ -155,22 +210,84 @@ class Accuracy(Metric):
         from benchbox.builtin.kernels import pixels
 
         # Rounding to float32 changes a difference by up to 3e-5 grey levels; an error equal to the tolerance counts.
-        pixels.share_within(clean, denoised, (self.tolerance + 1e-4) / 255, scores)
+        pixels.share_within(_flat(clean), _flat(denoised), (self.tolerance + 1e-4) / 255, scores)
         return scores
 
 
-METRICS: list[type[Metric]] = [Psnr, Ssim, Mse, Mae, Gmsd, Accuracy]
+@dataclass(frozen=True)
+class PsnrY(Metric):
+    """PSNR of the luminance of RGB images, in the variants of ITU-R BT.601, Y not rounded to 8 bits.
+
+    With the limited range, the default, Y goes from 16/255 to 235/255, as MATLAB's ``rgb2ycbcr`` computes it and papers
+    on super-resolution and denoising report it: ``Y = (65.481 R + 128.553 G + 24.966 B + 16) / 255``. Its peak still
+    counts as 1, so scores are ``20 log10(255 / 219) = 1.32 dB`` above those of the full range,
+    ``Y = 0.299 R + 0.587 G + 0.114 B``. (For 8-bit images, MATLAB also rounds Y to integers.)
+    """
+
+    name: ClassVar[str] = "psnr_y"
+    title: ClassVar[str] = "PSNR Y"
+    channels: ClassVar[Channels] = "rgb"
+    digits: ClassVar[int | None] = 2
+    summary: ClassVar[str] = "PSNR of the luminance of RGB images (ITU-R BT.601), limited range (16 to 235) or full"
+    unit: ClassVar[str] = "dB"
+    higher_is_better: ClassVar[bool] = True
+    reference: ClassVar[str] = "ITU-R Recommendation BT.601-7, sections 2.5.1 and 2.5.3"
+
+    range: Literal["limited", "full"] = "limited"
+
+    def __call__(self, clean: Images, denoised: Images) -> Scores:
+        """Score a stack, see `Metric.__call__`; in dB."""
+        clean, denoised, scores = _prepare(self, clean, denoised)
+        from benchbox.builtin.kernels import pixels
+
+        full = self.range == "full"
+        weights = np.array([0.299, 0.587, 0.114]) if full else np.array([65.481, 128.553, 24.966]) / 255
+        pixels.mean_squared_sum(_flat(clean), _flat(denoised), weights, scores)
+        return _decibels(scores)
+
+
+@dataclass(frozen=True)
+class Ssim3d(Metric):
+    """SSIM of RGB images as a volume of height x width x 3, as MATLAB's ``ssim`` computes it for such an array.
+
+    As `Ssim`, but the Gaussian window also covers the third axis (11 x 11 x 11, standard deviation 1.5), values beyond
+    all borders repeat those at the border, and the mean is over all positions. The window thus mixes the channels: at
+    red it weighs red with 0.63, green with 0.21 and blue with 0.15. Papers on SIDD report this variant. Computed in
+    float32 like `Ssim` in colour.
+    """
+
+    name: ClassVar[str] = "ssim_3d"
+    title: ClassVar[str] = "SSIM 3D"
+    channels: ClassVar[Channels] = "rgb"
+    digits: ClassVar[int | None] = 4
+    summary: ClassVar[str] = "SSIM with an 11 x 11 x 11 window over height, width and channels, as MATLAB's ssim of RGB"
+    higher_is_better: ClassVar[bool] = True
+    reference: ClassVar[str] = "Wang, Bovik, Sheikh & Simoncelli 2004, doi:10.1109/TIP.2003.819861"
+
+    def __call__(self, clean: Images, denoised: Images) -> Scores:
+        """Score a stack, see `Metric.__call__`; in [-1, 1]."""
+        clean, denoised, scores = _prepare(self, clean, denoised)
+        from benchbox.builtin.kernels import ssim_rgb
+
+        border = ((0, 0), (5, 5), (5, 5), (0, 0))
+        clean, denoised = np.pad(clean, border, mode="edge"), np.pad(denoised, border, mode="edge")
+        ssim_rgb.ssim_rgb(_flat(clean), _flat(denoised), True, scores)
+        return scores
+
+
+METRICS: list[type[Metric]] = [Psnr, Ssim, Mse, Mae, Gmsd, Accuracy, PsnrY, Ssim3d]
 
 
 def _prepare(metric: Metric, clean: Images, denoised: Images) -> tuple[Images, Images, Scores]:
     """Check two stacks, make them contiguous float32 and allocate the scores."""
-    if clean.ndim == 4:
-        clean, denoised = (x.reshape(*x.shape[:2], -1) for x in (clean, denoised))
-    if clean.ndim != 3 or clean.shape != denoised.shape:
+    colour = is_colour(clean) and clean.shape[3] == CHANNELS
+    grey = clean.ndim == 3 and metric.channels != "rgb"
+    if not (colour or grey) or clean.shape != denoised.shape:
+        shapes = "(N, H, W, 3)" if metric.channels == "rgb" else "(N, H, W) or (N, H, W, 3)"
         raise ValueError(
-            f"{metric.name} needs two stacks of the same shape (N, H, W), got {clean.shape} and {denoised.shape}"
+            f"{metric.name} needs two stacks of the same shape {shapes}, got {clean.shape} and {denoised.shape}"
         )
-    height, width = clean.shape[1:]
+    height, width = clean.shape[1:3]
     if min(height, width) < metric.min_size:
         smallest = f"{metric.min_size} x {metric.min_size}"
         raise ValueError(f"{metric.name} needs images of at least {smallest} pixels, got {height} x {width}")
@@ -179,3 +296,18 @@ def _prepare(metric: Metric, clean: Images, denoised: Images) -> tuple[Images, I
         np.ascontiguousarray(denoised, dtype=np.float32),
         np.empty(len(clean), dtype=np.float64),
     )
+
+
+def _flat(images: Images) -> Images:
+    """View RGB images (N, H, W, 3) as (N, H, 3 W); grey ones stay as they are."""
+    return images.reshape(*images.shape[:2], math.prod(images.shape[2:]))
+
+
+def _grey(images: Images) -> Images:
+    return luminance(images) if is_colour(images) else images
+
+
+def _decibels(errors: Scores) -> Scores:
+    with np.errstate(divide="ignore"):
+        scores: Scores = 10 * np.log10(1 / errors)
+    return scores

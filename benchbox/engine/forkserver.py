@@ -73,10 +73,11 @@ def main(control: int) -> None:
 
 def _load_ruler() -> None:
     """Call each metric once, so that forked workers inherit the compiled kernels."""
-    images = np.zeros((1, 32, 32), dtype=np.float32)
+    grey, colour = np.zeros((1, 32, 32), dtype=np.float32), np.zeros((1, 32, 32, 3), dtype=np.float32)
     for metric in METRICS:
-        metric()(images, images)
-    estimate_sigma(images)
+        for images in (colour,) if metric.channels == "rgb" else (grey, colour):
+            metric()(images, images)
+    estimate_sigma(grey)
 
 
 class _Server:

@@ -14,6 +14,7 @@ from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
 from benchbox.api.noise import NoiseModel
 from benchbox.api.threads import cgroup_memory
+from benchbox.builtin.metrics import heading, require_channels
 from benchbox.engine.construction import construct, require_constructed
 from benchbox.engine.reuse import code_of
 from benchbox.records.options import RECORDED, RunOptions
@@ -86,7 +87,7 @@ def make_plan(options: RunOptions, registry: Registry, images: ImageSet) -> Plan
     """Plan the cells of a run; raises `BenchboxError` if a name or an option is unknown."""
     denoisers = plan_denoisers(options.denoisers, registry, options.timeout_s)
     noises = _once(plan_noises(options.noise, registry, options.timeout_s))
-    metrics = _once(plan_metrics(options.metrics, registry, options.timeout_s))
+    metrics = _once(plan_metrics(options.metrics, registry, options.timeout_s, images.channels))
     notes = tuple(_size_notes(metrics, registry, images.shapes))
     smallest = images.shapes.min(axis=1)
     levelled = {noise.spec for noise in noises if _states_level(noise, registry)}
@@ -190,15 +191,19 @@ def plan_noises(texts: Sequence[str], registry: Registry, timeout_s: float = TRI
     )
 
 
-def plan_metrics(texts: Sequence[str], registry: Registry, timeout_s: float = TRIAL_S) -> tuple[MetricRecord, ...]:
-    """Plan metrics; raises `BenchboxError` if one is unknown or has a wrong value."""
+def plan_metrics(
+    texts: Sequence[str], registry: Registry, timeout_s: float = TRIAL_S, channels: int = 1
+) -> tuple[MetricRecord, ...]:
+    """Plan metrics; raises `BenchboxError` if one is unknown, has a wrong value or cannot score these channels."""
     entries = [registry.metric(text) for text in texts]
+    for entry in entries:
+        require_channels(entry.cls, channels)
     require_constructed(entries, timeout_s)
     return tuple(
         MetricRecord(
             entry.label,
             entry.plugin,
-            entry.label.replace(entry.name, entry.cls.title or entry.name, 1),
+            entry.label.replace(entry.name, heading(entry.cls, channels), 1),
             entry.cls.unit,
             entry.cls.digits,
             entry.cls.higher_is_better,

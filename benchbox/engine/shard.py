@@ -18,6 +18,7 @@ from benchbox.api.errors import BenchboxError, ContractError
 from benchbox.api.metric import Metric
 from benchbox.api.noise import NoiseModel
 from benchbox.builtin.channels import as_stack, as_taken, shape_taken
+from benchbox.builtin.metrics import score_stack
 from benchbox.builtin.noise import Composed
 from benchbox.builtin.seeding import add_noise, apply_protocol
 from benchbox.builtin.sigma import estimate_sigma
@@ -208,7 +209,7 @@ def score(plugin: PluginSpec, clean: Images, denoised: Images) -> Scores:
     metric = make_metric(plugin)
     if min(clean.shape[1:3]) < metric.min_size:
         return np.full(len(clean), np.nan)
-    return metric(clean, denoised)
+    return score_stack(metric, clean, denoised)
 
 
 @functools.cache

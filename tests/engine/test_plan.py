@@ -49,7 +49,7 @@ def test_cells_are_denoisers_times_noises() -> None:
 
 
 def test_images_too_small_for_a_denoiser_are_counted() -> None:
-    options = RunOptions(("identity", "dct"))
+    options = RunOptions(("identity", "dct"), ("gaussian:0.1",))
     for shapes, reason in (
         ([(48, 7), (8, 8)], "needs images of at least 8 pixels a side, but 1 of 2 images is smaller"),
         ([(48, 7), (7, 48), (8, 8)], "needs images of at least 8 pixels a side, but 2 of 3 images are smaller"),
@@ -68,12 +68,27 @@ def test_images_too_small_for_a_metric_are_noted() -> None:
     assert not make_plan(RunOptions(("identity",)), load_registry(), images([(11, 12)])).notes
 
 
+def test_headings_on_colour_images_name_the_variant() -> None:
+    options = RunOptions(("identity",), metrics=("psnr", "ssim", "psnr_y", "psnr_y:full", "ssim_3d", "accuracy:4"))
+    plan = make_plan(options, load_registry(), replace(images([(48, 48)]), channels=3))
+    headings = ["PSNR RGB", "SSIM RGB mean", "PSNR Y", "PSNR Y:full", "SSIM 3D", "accuracy RGB:4"]
+    assert [metric.title for metric in plan.metrics] == headings
+    assert [metric.spec for metric in plan.metrics[2:4]] == ["psnr_y", "psnr_y:range=full"]
+
+
+@pytest.mark.parametrize("metric", ["psnr_y", "ssim_3d"])
+def test_a_metric_for_colour_is_refused_on_grey_images(metric: str) -> None:
+    with pytest.raises(BenchboxError, match=f"{metric} scores colour images, but these are grey") as caught:
+        make_plan(RunOptions(("identity",), metrics=("psnr", metric)), load_registry(), images([(48, 48)]))
+    assert caught.value.hint == f"omit {metric}, or use colour images with --color auto"
+
+
 def test_a_cell_is_known_by_its_content_and_never_by_order() -> None:
     registry = load_registry()
     one = make_plan(RunOptions(("identity", "median"), ("gaussian:0.1", "poisson:30")), registry, images([(48, 48)]))
     other = make_plan(RunOptions(("median", "identity"), ("poisson:30", "gaussian:0.1")), registry, images([(48, 48)]))
     assert {cell.key for cell in one.cells} == {cell.key for cell in other.cells}
-    median = RunOptions(("median",))
+    median = RunOptions(("median",), ("gaussian:0.1",))
     for options in (
         replace(median, seed=1),
         replace(median, clip=True),

@@ -23,6 +23,29 @@ def mean_squared(clean: NDArray[np.float32], denoised: NDArray[np.float32], scor
         scores[index] = total / (height * width)
 
 
+@compiled(f"void({STACK}, {STACK}, float64[::1], float64[::1])")
+def mean_squared_sum(
+    clean: NDArray[np.float32],
+    denoised: NDArray[np.float32],
+    weights: NDArray[np.float64],
+    scores: NDArray[np.float64],
+) -> None:
+    """Fill `scores`, shape (N,), with the mean squared error of the weighted sum of channels, shape (N, H, 3 W)."""
+    count, height, width = clean.shape
+    red, green, blue = weights
+    for index in range(count):
+        total = 0.0
+        for i in range(height):
+            for j in range(0, width, 3):
+                error = (
+                    red * (np.float64(clean[index, i, j]) - np.float64(denoised[index, i, j]))
+                    + green * (np.float64(clean[index, i, j + 1]) - np.float64(denoised[index, i, j + 1]))
+                    + blue * (np.float64(clean[index, i, j + 2]) - np.float64(denoised[index, i, j + 2]))
+                )
+                total += error * error
+        scores[index] = 3 * total / (height * width)
+
+
 @compiled(f"void({STACK}, {STACK}, float64[::1])")
 def mean_absolute(clean: NDArray[np.float32], denoised: NDArray[np.float32], scores: NDArray[np.float64]) -> None:
     """Fill `scores`, shape (N,), with the mean absolute error of each image."""
