@@ -88,20 +88,21 @@ def settings_of(boards: Sequence[Leaderboard]) -> tuple[Setting, ...]:
 def put_across(boards: Sequence[Leaderboard]) -> Across:
     """Put runs side by side that are ranked by the same metric."""
     metrics = list(dict.fromkeys(board.sort_metric for board in boards))
-    if len(metrics) > 1:
-        words = " and ".join(metric.title for metric in metrics)
+    words = " and ".join(dict.fromkeys(metric.title for metric in metrics))
+    if len({metric.label for metric in metrics}) > 1:
         raise BenchboxError(f"these runs are ranked by different metrics: {words}", hint="choose one with --sort")
+    metric = replace(metrics[0], title=words)  # grey and colour runs have different titles
     settings = settings_of(boards)
     by_name = [{row.denoiser: row for row in setting.block.rows if row.scores} for setting in settings]
     names = dict.fromkeys(row.denoiser for setting in settings for row in setting.block.rows)
-    rows = [_row(name, [rows.get(name) for rows in by_name], metrics[0].label) for name in names]
+    rows = [_row(name, [rows.get(name) for rows in by_name], metric.label) for name in names]
     means = [row.mean for row in rows if not math.isnan(row.mean)]
-    sign = 1 if metrics[0].higher_is_better else -1
+    sign = 1 if metric.higher_is_better else -1
     if means:
         top = max(means, key=lambda mean: sign * mean)
         rows = [replace(row, best=(*row.best, "mean")) if row.mean == top else row for row in rows]
     rows.sort(key=lambda row: (math.isnan(row.mean), 0.0 if math.isnan(row.mean) else -sign * row.mean))
-    return Across(metrics[0], settings, tuple(rows))
+    return Across(metric, settings, tuple(rows))
 
 
 def _row(name: str, rows: Sequence[Row | None], label: str) -> AcrossRow:

@@ -112,7 +112,7 @@ def render_paper(boards: Sequence[Leaderboard]) -> str:
         _Setting(setting.data, setting.block, shown)
         for setting, shown in zip(settings_of(boards), metrics, strict=True)
     ]
-    titles = "/".join(metric.title for metric in settings[0].metrics)
+    titles = " and ".join(dict.fromkeys("/".join(metric.title for metric in setting.metrics) for setting in settings))
     groups = [(data, len(list(group))) for data, group in itertools.groupby(settings, lambda setting: setting.data)]
     rules, first = [], 2
     for _, count in groups:

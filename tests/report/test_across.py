@@ -18,6 +18,7 @@ from benchbox import BenchboxError
 from benchbox.report.across import put_across, render_across
 from benchbox.report.board import Leaderboard
 from benchbox.report.build import build_leaderboard
+from benchbox.report.latex import render_paper
 from benchbox.store import RunStore, list_runs
 
 Command = Callable[..., CompletedProcess[str]]
@@ -57,6 +58,16 @@ def test_a_metric_for_which_less_is_better(tmp_path: Path) -> None:
     mixed = [build_leaderboard(stores[0]), build_leaderboard(stores[1], sort="ssim")]
     with pytest.raises(BenchboxError, match="different metrics: PSNR and SSIM"):
         put_across(mixed)
+
+
+def test_grey_and_colour_runs_share_a_table_that_names_both_headings(tmp_path: Path) -> None:
+    grey, other = boards(tmp_path)
+    titles = {"PSNR": "PSNR RGB", "SSIM": "SSIM RGB mean"}
+    colour = replace(other, metrics=tuple(replace(m, title=titles.get(m.title, m.title)) for m in other.metrics))
+    across = put_across([grey, colour])
+    assert across.metric.title == "PSNR and PSNR RGB"
+    assert across.rows == put_across([grey, other]).rows
+    assert "Mean PSNR/SSIM and PSNR RGB/SSIM RGB mean of each method" in render_paper([grey, colour])
 
 
 @pytest.mark.parametrize("width", [40, 80, 160])
