@@ -119,6 +119,7 @@ def describe_data(images: ImageSet, kind: type[Dataset], path: Path | None) -> D
         split=images.split,
         images=len(images),
         channels=3 if images.channels == 3 else 1,
+        scenes=scenes if (scenes := len(set(images.scenes))) < len(images) else 0,
         sizes=first if len(sizes) == 1 else f"{len(sizes)} sizes from {first} to {last}",
         fingerprint=images.fingerprint,
         source=images.source or images.fingerprint,

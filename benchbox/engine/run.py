@@ -229,4 +229,6 @@ def _image_columns(images: ImageSet) -> dict[str, np.ndarray[tuple[int, ...], np
         "height": shapes[:, 0],
         "width": shapes[:, 1],
     }
+    if images.scenes:
+        columns["scene"] = np.asarray(images.scenes, dtype=object)
     return columns | {f"label_{name}": np.asarray(values) for name, values in images.labels.items()}

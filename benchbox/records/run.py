@@ -178,6 +178,7 @@ class DataRecord:
     tested: str = ""
     folder: str = ""  # name of the folder or file, if results call the data after it
     channels: Literal[1, 3] = 1  # of each image: grey, or red, green and blue
+    scenes: Count = 0  # which the images show; 0 if every image is a scene of its own
 
     @property
     def label(self) -> str:

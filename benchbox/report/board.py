@@ -18,6 +18,8 @@ class Step:
         Denoisers.
     difference, detectable : float
         In the unit of the metric that ranks, positive.
+    further_images : int or None
+        Images, or scenes where several images show one, that would tell them apart.
     """
 
     better: str
@@ -116,11 +118,14 @@ class Summary:
         By mean; unranked rows last.
     compared : int
         Number of images behind the ranks.
+    scenes : int
+        Number of their scenes, which the tests count; 0 if every image is a scene of its own.
     """
 
     noises: tuple[str, ...]
     rows: tuple[SummaryRow, ...]
     compared: int
+    scenes: int = 0
 
 
 @dataclass(frozen=True)
@@ -185,6 +190,8 @@ class Header:
         How latency was measured; empty if it was not.
     colour : bool
         Whether the images are in colour.
+    scenes : int
+        Scenes that the images show; 0 if every image is a scene of its own.
     """
 
     run_id: str
@@ -206,6 +213,7 @@ class Header:
     load: float
     timing: str
     colour: bool = False
+    scenes: int = 0
 
 
 @dataclass(frozen=True)
@@ -326,6 +334,8 @@ class Block:
         Ranked rows, best first; then unranked ones; then those without a result.
     compared : int
         Number of compared images: those on which any row has a score.
+    scenes : int
+        Number of their scenes, which the tests count; 0 if every image is a scene of its own.
     oracle : float or None
         Mean score of the best ranked row for each image.
     oracle_wiener : float or None
@@ -343,6 +353,7 @@ class Block:
     noisy_psnr: Mean | None
     rows: tuple[Row, ...]
     compared: int = 0
+    scenes: int = 0
     steps: tuple[Step, ...] = ()
     oracle: float | None = None
     oracle_wiener: float | None = None

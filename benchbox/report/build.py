@@ -21,9 +21,11 @@ from benchbox.report.rows import (
     make_header,
     make_row,
     normalised_latency,
+    scenes_of,
     speed_of,
 )
 from benchbox.stats.ranking import rank_rows
+from benchbox.stats.scenes import Scenes, by_scene
 from benchbox.stats.summaries import Mean, average_repeats, counted, mean_of
 from benchbox.store import IMAGE, RunStore
 
@@ -56,12 +58,16 @@ def mismatch_curves(
 
 
 def summarise(
-    blocks: Sequence[Block], scores: Mapping[str, Mapping[str, Columns]], sort: MetricColumn
+    blocks: Sequence[Block],
+    scores: Mapping[str, Mapping[str, Columns]],
+    sort: MetricColumn,
+    scenes: Scenes | None = None,
 ) -> Summary | None:
     """Rank denoisers by their mean over several noises; None if fewer than two noises have a ranked row.
 
     An image is scored by its mean over the noises, so images remain the unit of every test, and neither the order nor
-    the mean of two rows depends on the other rows. `scores` is keyed by noise and denoiser.
+    the mean of two rows depends on the other rows. `scores` is keyed by noise and denoiser; `scenes` are those of the
+    images.
     """
     blocks = [block for block in blocks if any(row.rank is not None for row in block.rows)]
     if len(blocks) < 2:
@@ -78,17 +84,21 @@ def summarise(
     columns = [np.mean([scores[block.noise][name][sort.label] for block in blocks], axis=0) for name in names]
     # If a ranked row has no value on an image, no row of that noise has one.
     table = np.column_stack(columns) if columns else np.empty((0, 0))
-    table = table[np.isfinite(table).all(axis=1)]
+    valued = np.isfinite(table).all(axis=1)
+    table = table[valued]
+    own = scenes[valued] if scenes is not None and names else None
     ranked = []
     if names:
-        ranking = rank_rows(sign * table)
+        ranking = rank_rows(by_scene(sign * table, own))
         for place, (column, (best, worst)) in enumerate(zip(ranking.order, ranking.ranks, strict=True), start=1):
             ranks = (best, worst) if ranking.tested else (place, None)
             mean = float(table[:, column].mean())
             ranked.append(replace(rows[names[column]], rank=ranks[0], rank_to=ranks[1], mean=mean))
         ranked = [replace(row, best=_best(row, ranked, sign)) for row in ranked]
     rest = [row for denoiser, row in rows.items() if denoiser not in names]
-    return Summary(tuple(block.noise for block in blocks), (*ranked, *rest), len(table))
+    return Summary(
+        tuple(block.noise for block in blocks), (*ranked, *rest), len(table), 0 if own is None else len(np.unique(own))
+    )
 
 
 def _row(denoiser: str, cells: Sequence[tuple[Block, Row]], sort: str, sign: float) -> SummaryRow:
@@ -137,6 +147,7 @@ def build_leaderboard(store: RunStore, *, sort: str = "", within_ms: float | Non
             hint="run again without --no-timing",
         )
     denoisers = {denoiser.spec: denoiser for denoiser in record.denoisers}
+    scenes = scenes_of(store)
     blocks, curves = [], []
     for noise in record.noises:
         cells = [cell for cell in record.cells if cell.noise == noise.spec and cell.sigma_factor == 1]
@@ -150,6 +161,7 @@ def build_leaderboard(store: RunStore, *, sort: str = "", within_ms: float | Non
                     outcomes.get(cell.key),
                     scores[denoisers[cell.denoiser].label],
                     timings,
+                    scenes,
                 ),
                 latency_normalised=normalised_latency(all_timings.get(cell.denoiser)),
             )
@@ -161,7 +173,7 @@ def build_leaderboard(store: RunStore, *, sort: str = "", within_ms: float | Non
             for cell in wrong
         ]
         curves.append(mismatch_curves(scores, wrong_scores, metrics[sort]))
-        blocks.append(Unranked(noise.label, noise.spec, _noisy_psnr(scores), tuple(rows), scores))
+        blocks.append(Unranked(noise.label, noise.spec, _noisy_psnr(scores), tuple(rows), scores, scenes))
     ranked = tuple(
         replace(
             block,
@@ -179,7 +191,7 @@ def build_leaderboard(store: RunStore, *, sort: str = "", within_ms: float | Non
         sort=sort,
         timing=record.options.timing and bool(timings),
         blocks=ranked,
-        summary=summarise(ranked, {block.noise: block.scores for block in blocks}, metrics[sort]),
+        summary=summarise(ranked, {block.noise: block.scores for block in blocks}, metrics[sort], scenes),
         within_ms=within_ms,
         advice=(
             *(() if keep else advise_on_contamination(record, outcomes)),

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.records.run import Cell, RunRecord, Timing
 from benchbox.report.board import MetricColumn, Speed
-from benchbox.report.rows import column_of, image_scores, speed_of
+from benchbox.report.rows import column_of, image_scores, scenes_of, speed_of
 from benchbox.stats.ranking import separate
+from benchbox.stats.scenes import Scenes, by_scene
 from benchbox.store import IMAGE, RunStore
 
 
@@ -98,6 +99,8 @@ class RunComparison:
         Labels of what both runs share.
     images : int
         Number of shared images.
+    scenes : int
+        Number of their scenes, which the tests count; 0 if every image is a scene of its own.
     metrics : tuple of MetricColumn
         Shared metrics.
     metric : str
@@ -123,6 +126,7 @@ class RunComparison:
     speed_caveat: str
     refitted: tuple[str, ...] = ()
     normalised: bool = False
+    scenes: int = 0
 
 
 def relative(before: float, after: float) -> float:
@@ -169,7 +173,8 @@ def compare_runs(first: RunStore, second: RunStore, *, metric: str = "") -> RunC
             f"runs {first.record.run_id} and {second.record.run_id} have no row in common ({listed})",
             hint="compare runs of the same denoisers and noises",
         )
-    changes = _changes(paired, metrics)
+    scenes = scenes_of(first)
+    changes = _changes(paired, metrics, None if scenes is None else scenes[places[0]])
     timings = [
         {rows_of[side][spec]: timing for spec, timing in _timings(store).items()}
         for side, store in enumerate((first, second))
@@ -205,6 +210,7 @@ def compare_runs(first: RunStore, second: RunStore, *, metric: str = "") -> RunC
         data=f"{data.label} {data.split}".strip(),
         protocol=f"{first.record.protocol_label}; seed {first.record.protocol.seed}",
         images=len(places[0]),
+        scenes=0 if scenes is None else len(np.unique(scenes[places[0]])),
         metrics=tuple(metrics.values()),
         metric=metric,
         rows=tuple(rows),
@@ -312,6 +318,7 @@ def _paired(
 def _changes(
     paired: Mapping[tuple[str, str], tuple[Mapping[str, Values], Mapping[str, Values]]],
     metrics: Mapping[str, MetricColumn],
+    scenes: Scenes | None,
 ) -> dict[tuple[str, str], dict[str, Change]]:
     """Paired differences of all rows; the rows of a metric are tested together, on the same images."""
     changes: dict[tuple[str, str], dict[str, Change]] = {name: {} for name in paired}
@@ -324,7 +331,11 @@ def _changes(
             continue
         differences = [sides[name][1][kept] - sides[name][0][kept] for name in names]
         table = np.column_stack([*differences, np.zeros(kept.sum())])
-        tests = separate(table, np.arange(len(names)), np.full(len(names), len(names)))
+        tests = separate(
+            by_scene(table, None if scenes is None else scenes[kept]),
+            np.arange(len(names)),
+            np.full(len(names), len(names)),
+        )
         for row, name in enumerate(names):
             before, after = sides[name]
             difference, half = float(tests.difference[row]), float(tests.half_width[row])

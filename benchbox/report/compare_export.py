@@ -148,7 +148,7 @@ def _notes(comparison: RunComparison) -> list[str]:
 def _marks(comparison: RunComparison) -> str:
     tested = [change for row in comparison.rows for change in row.changes.values()]
     if tested and all(math.isnan(change.low) for change in tested):
-        images = count(comparison.images, "image")
-        are = "is" if comparison.images == 1 else "are"
+        images = count(comparison.scenes or comparison.images, "scene" if comparison.scenes else "image")
+        are = "is" if images.startswith("1 ") else "are"
         return f"no change is marked, because {images} {are} too few to test (minimum {FEWEST_IMAGES})"
     return "marked changes are significant: their 95 % interval, adjusted for the number of rows, excludes zero"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from benchbox.report.board import Block, Complement, MetricColumn, Row, Step
 from benchbox.stats.ranking import Comparison, rank_rows
+from benchbox.stats.scenes import Scenes, by_scene
 from benchbox.stats.summaries import Mean, complements, oracle, pareto_front
 
 Values = NDArray[np.float64]
@@ -35,6 +36,8 @@ class Unranked:
     ----------
     scores : dict of str to dict of str to ndarray, each of shape (N,)
         Scores by denoiser and metric, as `counted`; empty for a row that was not completed.
+    scenes : ndarray of int, shape (N,), or None
+        Scene of each image; None if every image is a scene of its own.
     """
 
     noise: str
@@ -42,6 +45,7 @@ class Unranked:
     noisy_psnr: Mean | None
     rows: tuple[Row, ...]
     scores: Mapping[str, Mapping[str, NDArray[Any]]]
+    scenes: Scenes | None = None
 
 
 def rank_blocks(
@@ -60,7 +64,8 @@ def rank_blocks(
 class _Plan:
     """Which rows of a block are ranked, and by which scores.
 
-    `signed` holds the scores of the `compared` rows, higher is better, on the images on which any row has a value.
+    `signed` holds the scores of the `compared` rows, higher is better, on the images on which any row has a value;
+    `scenes` are theirs.
     """
 
     block: Unranked
@@ -68,6 +73,7 @@ class _Plan:
     compared: tuple[Row, ...]
     unranked: tuple[Row, ...]
     signed: Values
+    scenes: Scenes | None
 
 
 def _plan(block: Unranked, sort: MetricColumn, within_ms: float | None, rank_contaminated: bool) -> _Plan:
@@ -86,7 +92,8 @@ def _plan(block: Unranked, sort: MetricColumn, within_ms: float | None, rank_con
     ordered = sorted(
         (row for row in unranked if reasons[row.denoiser]), key=lambda row: _unranked_order(row, sort.label, sign)
     )
-    return _Plan(block, sort, compared, tuple(ordered), signed)
+    scenes = None if block.scenes is None or not columns else block.scenes[valued]
+    return _Plan(block, sort, compared, tuple(ordered), signed, scenes)
 
 
 def _unranked_order(row: Row, sort: str, sign: float) -> tuple[bool, float]:
@@ -124,10 +131,11 @@ def _why_not(
 def _ranked(plan: _Plan, metrics: Mapping[str, MetricColumn]) -> Block:
     sign = 1.0 if plan.sort.higher_is_better else -1.0
     names = [row.denoiser for row in plan.compared]
-    block = Block(plan.block.noise, plan.block.spec, plan.block.noisy_psnr, (), compared=len(plan.signed))
+    scenes = 0 if plan.scenes is None else len(np.unique(plan.scenes))
+    block = Block(plan.block.noise, plan.block.spec, plan.block.noisy_psnr, (), len(plan.signed), scenes)
     ordered = []
     if names:
-        ranking = rank_rows(plan.signed)
+        ranking = rank_rows(by_scene(plan.signed, plan.scenes))
         means = plan.signed.mean(axis=0)
         floor = next((float(means[place]) for place, row in enumerate(plan.compared) if row.is_floor), None)
         for place, (column, (best, worst), comparison) in enumerate(

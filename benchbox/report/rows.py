@@ -14,8 +14,10 @@ from benchbox.audit.contamination import is_trained_beside, shares_split, traini
 from benchbox.records.run import Cell, DataRecord, DenoiserRecord, MetricRecord, Outcome, RunRecord, Timing
 from benchbox.records.specs import parse_composition
 from benchbox.report.board import Advice, Header, MetricColumn, Row, Speed
+from benchbox.stats.scenes import Scenes, numbered
 from benchbox.stats.summaries import average_repeats, counted, latency_of, mean_of
 from benchbox.store import RunStore
+from benchbox.system.files import damaged_file
 
 
 def noise_family(noise: str) -> str:
@@ -92,6 +94,16 @@ def image_scores(store: RunStore, cell: Cell) -> dict[str, NDArray[Any]]:
     return average_repeats(columns | metrics, record.protocol.repeats)
 
 
+def scenes_of(store: RunStore) -> Scenes | None:
+    """Number of each image's scene, shape (N,); None if every image is a scene of its own."""
+    if not store.record.data.scenes:
+        return None
+    images = store.images()
+    if "scene" not in images:
+        raise damaged_file(store.folder / "images.parquet", "it has no column scene")
+    return numbered(images["scene"])
+
+
 def make_row(
     record: RunRecord,
     denoiser: DenoiserRecord,
@@ -99,8 +111,9 @@ def make_row(
     outcome: Outcome | None,
     scores: Mapping[str, NDArray[Any]],
     timings: Mapping[str, Timing],
+    scenes: Scenes | None,
 ) -> Row:
-    """Make the row of a cell; `scores` is empty if it was not completed."""
+    """Make the row of a cell; `scores` is empty if it was not completed, `scenes` are those of the images."""
     status: str
     if outcome is None and cell.skipped:
         status, reason = "skipped", cell.skipped
@@ -118,7 +131,9 @@ def make_row(
         spec=denoiser.spec,
         status=status,
         reason=reason,
-        scores={metric.spec: mean_of(scores[metric.spec], metric.unit) for metric in record.metrics} if scores else {},
+        scores={metric.spec: mean_of(scores[metric.spec], metric.unit, scenes) for metric in record.metrics}
+        if scores
+        else {},
         speed=speed,
         speed_status=timing.status if timing else "",
         speed_reason=timing.reason if timing else "",
@@ -175,6 +190,7 @@ def make_header(record: RunRecord, timings: Mapping[str, Timing]) -> Header:
         split=record.data.split,
         sizes=f"{record.data.sizes} RGB" if record.data.is_colour else record.data.sizes,
         colour=record.data.is_colour,
+        scenes=record.data.scenes,
         fingerprint=record.data.fingerprint,
         images=record.data.images,
         source_images=record.data.source_images,

@@ -175,16 +175,22 @@ def rank_range(row: Row | SummaryRow) -> str:
     return str(row.rank) if row.rank_to in (None, row.rank) else f"{row.rank}-{row.rank_to}"
 
 
+def compared_images(block: Block | Summary) -> str:
+    """``97 images``, or ``1,280 images of 40 scenes``, of which the scenes count."""
+    images = count(block.compared, "image")
+    return f"{images} of {count(block.scenes, 'scene')}" if block.scenes else images
+
+
 def ranks_note(block: Block | Summary) -> str:
     """Explain the ranks of a block in one sentence."""
-    images = count(block.compared, "image")
+    images = compared_images(block)
     if all(row.rank_to is None for row in block.rows):
-        are = "is" if block.compared == 1 else "are"
+        are = "is" if block.compared == 1 and not block.scenes else "are"
         few = f"because {images} {are} too few (minimum {FEWEST_IMAGES})"
         return f"# is only the order of the means, neither tested nor with an interval, {few}"
     return (
         f"# is the range of possible ranks: below all significantly better rows, above all significantly worse ones "
-        f"({images}, family-wise error 5 %)"
+        f"({images}, {'tested by scene, ' if block.scenes else ''}family-wise error 5 %)"
     )
 
 
@@ -258,6 +264,8 @@ def short_facts_of(board: Leaderboard) -> tuple[tuple[str, str], ...]:
     images = count(header.images, "image")
     if header.left_out:
         images = f"{header.images:,} of {count(header.source_images, 'image')}"
+    if header.scenes:
+        images += f" of {count(header.scenes, 'scene')}"
     return (
         ("data", f"{_data(header)}, {images}, {header.sizes}"),
         ("protocol", f"{header.protocol}; seed {header.seed}"),
@@ -286,7 +294,8 @@ def facts_of(board: Leaderboard) -> tuple[tuple[str, str], ...]:
 def _images(header: Header) -> str:
     """``2,424 of 3,589 images, 48x48; 1,165 left out: ...``; where nothing was left out, the images that are scored."""
     if not header.left_out:
-        return f"{count(header.images, 'image')}, {header.sizes}"
+        scenes = f" of {count(header.scenes, 'scene')}, which intervals and tests count" if header.scenes else ""
+        return f"{count(header.images, 'image')}{scenes}, {header.sizes}"
     rest = header.source_images - header.left_out
     drawn = f"; the {header.images:,} are drawn from the other {rest:,}" if header.images < rest else ""
     return (
@@ -305,7 +314,7 @@ def brief_of(board: Leaderboard, rest: str = "with --verbose") -> tuple[str, ...
     noted = next((block for block in board.blocks if sum(row.rank is not None for row in block.rows) > 1), None)
     if noted is not None:
         tested = any(row.rank_to is not None for row in noted.rows)
-        images = count(noted.compared, "image")
+        images = compared_images(noted)
         lines.append(
             f"# gives the ranks that a row may have, all rows at 95 % confidence ({images})"
             if tested
@@ -396,7 +405,7 @@ def insights_of(board: Leaderboard, block: Block) -> tuple[str, ...]:
     if block.steps:
         detectable = statistics.median(step.detectable for step in block.steps)
         notes.append(
-            f"with {count(block.compared, 'image')}, adjacent rows {detectable:.2g}{unit} apart can be told apart "
+            f"with {compared_images(block)}, adjacent rows {detectable:.2g}{unit} apart can be told apart "
             "(80 % power, median)"
         )
     needs = (
@@ -405,7 +414,7 @@ def insights_of(board: Leaderboard, block: Block) -> tuple[str, ...]:
         if step.further_images
     )
     if words := ", ".join(needs):
-        notes.append(f"more images needed to tell apart: {words}")
+        notes.append(f"more {'scenes' if block.scenes else 'images'} needed to tell apart: {words}")
     if block.oracle is not None:
         notes.append(f"oracle (best row for each image): {score(block.oracle, metric)}{unit}")
     if block.oracle_wiener is not None:

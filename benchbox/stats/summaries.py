@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchbox.stats.scenes import Scenes, by_scene
+
 Values = NDArray[np.float64]
 
 
@@ -23,7 +25,7 @@ class Mean:
     images: int  # images scored
     perfect: int = 0  # images at or above `PERFECT_DB`, each counted as `PERFECT_DB`
     undefined: int = 0  # images without a value, left out of the mean
-    # 95 % confidence interval of the mean; NaN for fewer than 6 images
+    # 95 % confidence interval of the mean; NaN for fewer than 6 images or scenes
     low: float = math.nan
     high: float = math.nan
 
@@ -60,11 +62,12 @@ def counted(scores: NDArray[Any], unit: str) -> Values:
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def mean_of(scores: NDArray[Any], unit: str = "") -> Mean:
-    """Mean of the finite scores, after `counted`, with its confidence interval."""
+def mean_of(scores: NDArray[Any], unit: str = "", scenes: Scenes | None = None) -> Mean:
+    """Mean of the finite scores, after `counted`, with its confidence interval, for which scenes are independent."""
     values = counted(scores, unit)
-    finite = values[np.isfinite(values)]
-    low, high = interval_of_mean(finite)
+    valued = np.isfinite(values)
+    finite = values[valued]
+    low, high = interval_of_mean(by_scene(finite, None if scenes is None else scenes[valued]))
     return Mean(
         mean=float(finite.mean()) if len(finite) else math.nan,
         images=len(values),

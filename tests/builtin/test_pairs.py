@@ -18,6 +18,8 @@ from benchbox.api.dataset import ImageSet
 from benchbox.api.errors import BenchboxError
 from benchbox.builtin.datasets.fer2013 import Fer2013
 from benchbox.builtin.datasets.pairs import SIDD, Pairs
+from benchbox.stats.summaries import mean_of
+from benchbox.store import RunStore
 
 Command = Callable[..., CompletedProcess[str]]
 Pixels = NDArray[np.uint8]
@@ -261,3 +263,31 @@ def test_a_run_on_pairs(root: Path, benchbox: Command, tmp_path: Path) -> None:
     row = json.loads(again.stdout)["blocks"][0]["rows"][0]
     assert row["scores"]["mse"]["mean"] == rows["identity"]["scores"]["mse"]["mean"]
     assert "identical" in benchbox("replay", "latest").stdout
+
+
+def test_scenes_are_the_unit_of_a_run(root: Path, benchbox: Command, tmp_path: Path) -> None:
+    lines = ["noisy,clean,scene"]
+    for place in range(14):
+        pair(root, f"a/{place}.png", f"b/{place}.png", place)
+        lines.append(f"a/{place}.png,b/{place}.png,s{place // 2}")
+    (root / "pairs.csv").write_text("\n".join(lines))
+    words = ["identity", "gaussian_blur", "--data", "set/pairs.csv", "--metric", "psnr", "--no-timing"]
+    text = benchbox("run", *words, "-v").stdout
+    assert "data     pairs, 14 images of 7 scenes, which intervals and tests count, 48x48 RGB" in text
+    assert "(14 images of 7 scenes, tested by scene, family-wise error 5 %)" in text
+    board = json.loads(benchbox("leaderboard", "latest", "--format", "json").stdout)
+    (store,) = (tmp_path / "results").iterdir()
+    (row,) = [row for row in board["blocks"][0]["rows"] if row["denoiser"] == "identity"]
+    run = RunStore.open(store)
+    assert run.images()["scene"].tolist() == [f"s{place // 2}" for place in range(14)]
+    (cell,) = [cell for cell in run.record.cells if cell.denoiser == "identity"]
+    scores = run.scores(cell.key)["psnr"]
+    expected = mean_of(scores.reshape(7, 2).mean(axis=1))
+    found = row["scores"]["psnr"]
+    assert [found["mean"], found["low"], found["high"]] == pytest.approx(
+        [expected.mean, expected.low, expected.high], abs=1e-9
+    )
+    assert found["images"] == 14
+    # Four scenes are too few, however many images they have.
+    (root / "pairs.csv").write_text("\n".join([lines[0], *(line[:-1] + str(int(line[-1]) % 4) for line in lines[1:])]))
+    assert "14 images of 4 scenes are too few (minimum 6)" in benchbox("run", *words).stdout
