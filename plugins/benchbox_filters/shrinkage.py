@@ -6,6 +6,7 @@ import numpy as np
 
 from benchbox import BenchboxError, Capabilities, Denoiser, Images, Sigma
 from benchbox_filters.levels import TUNED_ON, keep_clean, positive, required
+from benchbox_filters.opponent import from_opponent, to_opponent
 from benchbox_filters.smoothing import gaussian
 
 _MARGIN = 8
@@ -29,7 +30,7 @@ class Wiener(Denoiser):
     name = "wiener"
     summary = "local adaptive Wiener filter over a Gaussian window"
     reference = "Lee, IEEE TPAMI 2(2), 1980, doi:10.1109/TPAMI.1980.4766994"
-    capabilities = Capabilities(sigma="required", tuned_on=TUNED_ON)
+    capabilities = Capabilities(sigma="required", tuned_on=TUNED_ON, channels="any")
 
     def __init__(self, *, window_sigma: float | None = None, strength: float = 1.8) -> None:
         self.window_sigma = positive("window_sigma", window_sigma)
@@ -41,8 +42,10 @@ class Wiener(Denoiser):
         gaussian(np.zeros((1, 8, 8), np.float32), np.ones(1, np.float32))
 
     def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
-        """Filter the stack."""
+        """Filter the stack, colour in an opponent space."""
         sigma = required(self.name, sigma)
+        if noisy.ndim == 4:
+            return keep_clean(from_opponent(self.denoise(to_opponent(noisy), np.repeat(sigma, 3))), noisy, sigma)
         widths = 0.81 + 3.8 * sigma if self.window_sigma is None else np.full(len(noisy), self.window_sigma, np.float32)
         mean = gaussian(noisy, widths)
         variance = gaussian(noisy * noisy, widths)
@@ -79,7 +82,7 @@ class Wavelet(Denoiser):
     name = "wavelet"
     summary = "undecimated wavelet shrinkage with spatially adaptive BayesShrink thresholds"
     reference = "Chang, Yu and Vetterli, IEEE TIP 9(9), 2000, doi:10.1109/83.862630"
-    capabilities = Capabilities(sigma="required", tuned_on=TUNED_ON)
+    capabilities = Capabilities(sigma="required", tuned_on=TUNED_ON, channels="any")
 
     def __init__(
         self, *, wavelet: str = "db2", level: int = 4, window: int | None = None, strength: float | None = None
@@ -114,10 +117,12 @@ class Wavelet(Denoiser):
         self.denoise(np.zeros((1, 8, 8), np.float32), np.full(1, 0.1, np.float32))
 
     def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
-        """Shrink the stack."""
+        """Shrink the stack, colour in an opponent space."""
         from benchbox_filters.undecimated import shrink_undecimated
 
         sigma = required(self.name, sigma)
+        if noisy.ndim == 4:
+            return keep_clean(from_opponent(self.denoise(to_opponent(noisy), np.repeat(sigma, 3))), noisy, sigma)
         if self._filters is None:
             self.setup(noisy.shape)
         # Images without noise get arbitrary valid parameters and are restored afterwards.

@@ -15,7 +15,7 @@ class Identity(Denoiser):
 
     name = "identity"
     summary = "returns its input unchanged; the floor of every leaderboard"
-    capabilities = Capabilities(sigma="unused")
+    capabilities = Capabilities(sigma="unused", channels="any")
     is_floor = True
 
     def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
@@ -49,7 +49,7 @@ class GaussianBlur(Denoiser):
     name = "gaussian_blur"
     summary = "Gaussian blur whose width follows the noise level"
     reference = "Gonzalez and Woods, Digital Image Processing, chapter 3"
-    capabilities = Capabilities(sigma="optional", tuned_on=TUNED_ON)
+    capabilities = Capabilities(sigma="optional", tuned_on=TUNED_ON, channels="any")
 
     def __init__(self, *, blur_sigma: float | None = None) -> None:
         self.blur_sigma = positive("blur_sigma", blur_sigma)
@@ -86,7 +86,7 @@ class Median(Denoiser):
     name = "median"
     summary = "median filter with a small square window, repeated at high noise"
     reference = "Tukey, Exploratory Data Analysis, 1977"
-    capabilities = Capabilities(sigma="optional", tuned_on=TUNED_ON)
+    capabilities = Capabilities(sigma="optional", tuned_on=TUNED_ON, channels="any")
 
     def __init__(self, *, size: int | None = None, passes: int = 1) -> None:
         if size is not None and (size < 1 or size % 2 == 0):
@@ -114,7 +114,8 @@ class Median(Denoiser):
 
             # OpenCV filters float images only with windows up to 5x5.
             for _ in range(self.passes):
-                result = ndimage.median_filter(result, (1, self.size, self.size), mode="nearest")
+                window = (1, self.size, self.size, 1)[: result.ndim]
+                result = ndimage.median_filter(result, window, mode="nearest")
         else:
             import cv2
 
@@ -122,6 +123,10 @@ class Median(Denoiser):
                 for _ in range(passes if size > 1 else 0):
                     cv2.medianBlur(out, size, dst=out)
         return result if sigma is None else keep_clean(result, noisy, sigma)
+
+
+_COLOUR = 1.8
+"""Factor on the grey-level scale of colour, because OpenCV sums the absolute differences of the channels."""
 
 
 def _window(sigma: float) -> tuple[int, int]:
@@ -148,7 +153,7 @@ class Bilateral(Denoiser):
     name = "bilateral"
     summary = "bilateral filter: average of pixels close in position and grey level"
     reference = "Tomasi and Manduchi, ICCV 1998, doi:10.1109/ICCV.1998.710815"
-    capabilities = Capabilities(sigma="optional", tuned_on=TUNED_ON)
+    capabilities = Capabilities(sigma="optional", tuned_on=TUNED_ON, channels="any")
 
     def __init__(self, *, sigma_color: float | None = None, sigma_space: float | None = None) -> None:
         self.sigma_color = positive("sigma_color", sigma_color)
@@ -166,6 +171,7 @@ class Bilateral(Denoiser):
         result = noisy.copy()
         for image, out, level in zip(noisy, result, sigma.tolist(), strict=True):
             color = (2.2 + 8.8 * level) * level if self.sigma_color is None else self.sigma_color
+            color *= 1 if image.ndim == 2 else _COLOUR
             space = 0.87 + 4.3 * level if self.sigma_space is None else self.sigma_space
             if level > 0:
                 cv2.bilateralFilter(

@@ -66,6 +66,14 @@ def _add(weights: FLOATS, first: FLOATS, second: FLOATS, first_sum: FLOATS, seco
 
 
 @compiled
+def _add_channel(weights: FLOATS, first: FLOATS, second: FLOATS, first_sum: FLOATS, second_sum: FLOATS) -> None:
+    for x in range(len(weights)):
+        first_sum[x] += weights[x] * second[x]
+    for x in range(len(weights)):
+        second_sum[x] += weights[x] * first[x]
+
+
+@compiled
 def filter_tiles(
     padded: FLOATS,
     tiles: INTS,
@@ -83,8 +91,8 @@ def filter_tiles(
 
     Parameters
     ----------
-    padded : ndarray of float32, shape (N, H + P - 1, W + P - 1)
-        Noisy images with a margin of half a patch, P // 2 pixels.
+    padded : ndarray of float32, shape (N, C, H + P - 1, W + P - 1)
+        Channels of noisy images with a margin of half a patch, P // 2 pixels.
     tiles : ndarray of int64, shape (T, 5)
         Image index, first and last row, first and last column, the last ones excluded.
     first, last : int
@@ -92,20 +100,20 @@ def filter_tiles(
     window : tuple of P float32
         Separable weights of the squared differences in a patch; they sum to 1.
     scales : ndarray of float32, shape (N,)
-        Factor from weighted squared difference to distance, for each image.
+        Factor from weighted squared difference, summed over channels, to distance, for each image.
     noises : ndarray of float32, shape (N,)
         Expected distance of equal patches due to noise, for each image.
     reach : int
         Rows and columns to search on either side.
-    result : ndarray of float32, shape (N, H, W)
+    result : ndarray of float32, shape (N, C, H, W)
     """
-    _, height, width = result.shape
+    _, channels, height, width = result.shape
     side = len(window)
     most_y, most_x = 0, 0
     for t in range(first, last):
         most_y, most_x = max(most_y, tiles[t, 2] - tiles[t, 1]), max(most_x, tiles[t, 4] - tiles[t, 3])
     most_y, most_x = most_y + 2 * reach, most_x + 2 * reach
-    sums = np.empty((most_y, most_x), np.float32)
+    sums = np.empty((channels, most_y, most_x), np.float32)
     totals = np.empty((most_y, most_x), np.float32)
     square = np.empty(most_x + side, np.float32)
     lines = np.empty((most_y + side, most_x), np.float32)
@@ -119,7 +127,9 @@ def filter_tiles(
         itself = weights[0]
         for y in range(top, bottom):
             for x in range(left, right):
-                sums[y - top + reach, x - left + reach] = itself * image[y + half, x + half]
+                for channel in range(channels):
+                    value = itself * image[channel, y + half, x + half]
+                    sums[channel, y - top + reach, x - left + reach] = value
                 totals[y - top + reach, x - left + reach] = itself
         for down in range(reach + 1):
             for across in range(-reach if down else 1, reach + 1):
@@ -131,22 +141,35 @@ def filter_tiles(
                 if y_last <= y_first or span <= 0:
                     continue
                 for y in range(y_first, y_last + side - 1):
-                    line = image[y, x_first : x_last + side - 1]
-                    shifted = image[y + down, x_first + across : x_last + across + side - 1]
+                    line = image[0, y, x_first : x_last + side - 1]
+                    shifted = image[0, y + down, x_first + across : x_last + across + side - 1]
                     for x in range(span + side - 1):
                         error = line[x] - shifted[x]
                         square[x] = error * error
+                    for channel in range(1, channels):
+                        line = image[channel, y, x_first : x_last + side - 1]
+                        shifted = image[channel, y + down, x_first + across : x_last + across + side - 1]
+                        for x in range(span + side - 1):
+                            error = line[x] - shifted[x]
+                            square[x] += error * error
                     _blur_line(square, window, scale, lines[y - y_first, :span])
                 for y in range(y_first, y_last):
                     _weigh(lines, y - y_first, window, noise, bits[:span])
                     row, start = y - top + reach, x_first - left + reach
                     low, right_start = row + down, start + across
                     _add(
-                        weights[:span], image[y + half, x_first + half :],
-                        image[y + half + down, x_first + across + half :], sums[row, start:], sums[low, right_start:],
-                        totals[row, start:], totals[low, right_start:],
+                        weights[:span], image[0, y + half, x_first + half :],
+                        image[0, y + half + down, x_first + across + half :], sums[0, row, start:],
+                        sums[0, low, right_start:], totals[row, start:], totals[low, right_start:],
                     )  # fmt: skip
+                    for channel in range(1, channels):
+                        _add_channel(
+                            weights[:span], image[channel, y + half, x_first + half :],
+                            image[channel, y + half + down, x_first + across + half :], sums[channel, row, start:],
+                            sums[channel, low, right_start:],
+                        )  # fmt: skip
         for y in range(top, bottom):
             for x in range(left, right):
                 place = y - top + reach, x - left + reach
-                result[index, y, x] = sums[place] / totals[place]
+                for channel in range(channels):
+                    result[index, channel, y, x] = sums[channel, place[0], place[1]] / totals[place]

@@ -2,34 +2,51 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from benchbox import BenchboxError, Capabilities, Denoiser, Images, Sigma
 
 _STRONG = 0.15
+# Patch size and strength below and above that level, tuned on photographs in colour.
+_GREY = (3, 1.2), (5, 0.95)
+_COLOUR = (3, 1.1), (3, 0.9)
 
 
 class OpenCVNLM(Denoiser):
     """OpenCV's non-local means (`cv2.fastNlMeansDenoising`); images are clipped to [0, 1] and rounded to 8 bits.
 
+    In colour, the distance of patches is over all channels.
+
     Parameters
     ----------
     patch_size : int, optional
-        Side of a patch in pixels, odd. By default 3 below ``sigma = 0.15``, then 5.
+        Side of a patch in pixels, odd. By default 3 below ``sigma = 0.15``, then 5; in colour always 3.
     patch_distance : int
         Rows and columns to search on either side of a pixel, at least 1.
     strength : float, optional
         Scale on which weights decrease with the patch distance, divided by `sigma`; greater than 0. By default 1.2
-        below ``sigma = 0.15``, then 0.95.
+        below ``sigma = 0.15``, then 0.95; in colour 1.1, then 0.9.
+    space : {'rgb', 'lab'}
+        Colour space. 'lab' is `cv2.fastNlMeansDenoisingColored`, which rounds Lab to 8 bits: on photographs it is 1 to
+        2 dB below 'rgb' at ``sigma`` up to 0.1, and equal at 0.2.
     """
 
     name = "opencv_nlm"
     summary = "OpenCV's non-local means, on images rounded to 8 bits"
     reference = "Buades et al., IPOL 2011, doi:10.5201/ipol.2011.bcm_nlm"
-    capabilities = Capabilities(sigma="required", tuned_on="FER2013 Training + scikit-image photographs")
+    capabilities = Capabilities(
+        sigma="required", tuned_on="FER2013 Training + scikit-image photographs", channels="any"
+    )
 
     def __init__(
-        self, *, patch_size: int | None = None, patch_distance: int = 5, strength: float | None = None
+        self,
+        *,
+        patch_size: int | None = None,
+        patch_distance: int = 5,
+        strength: float | None = None,
+        space: Literal["rgb", "lab"] = "rgb",
     ) -> None:
         if patch_size is not None and (patch_size < 1 or patch_size % 2 == 0):
             raise ValueError(f"patch_size must be odd and at least 1, got {patch_size}")
@@ -40,6 +57,7 @@ class OpenCVNLM(Denoiser):
         self.patch_size = patch_size
         self.patch_distance = patch_distance
         self.strength = strength
+        self.space = space
 
     def setup(self, shape: tuple[int, ...]) -> None:
         """Import OpenCV."""
@@ -57,12 +75,16 @@ class OpenCVNLM(Denoiser):
         result = noisy.copy()
         for out, image, level in zip(result, noisy, sigma.tolist(), strict=True):
             if level > 0:
-                grey = np.rint(image.clip(0, 1) * 255).astype(np.uint8)
-                patch_size, strength = (3, 1.2) if level < _STRONG else (5, 0.95)
+                pixels = np.rint(image.clip(0, 1) * 255).astype(np.uint8)
+                patch_size, strength = (_GREY if image.ndim == 2 else _COLOUR)[level >= _STRONG]
                 patch_size = patch_size if self.patch_size is None else self.patch_size
-                strength = strength if self.strength is None else self.strength
-                filtered = cv2.fastNlMeansDenoising(
-                    grey, None, 255 * level * strength, patch_size, 2 * self.patch_distance + 1
-                )
+                scale = 255 * level * (strength if self.strength is None else self.strength)
+                search = 2 * self.patch_distance + 1
+                if image.ndim == 3 and self.space == "lab":
+                    blue_first = np.ascontiguousarray(pixels[:, :, ::-1])
+                    filtered = cv2.fastNlMeansDenoisingColored(blue_first, None, scale, scale, patch_size, search)
+                    filtered = filtered[:, :, ::-1]
+                else:
+                    filtered = cv2.fastNlMeansDenoising(pixels, None, scale, patch_size, search)
                 out[:] = filtered / np.float32(255)
         return result
