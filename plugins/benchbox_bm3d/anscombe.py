@@ -23,19 +23,19 @@ def stabilized(denoise: Callable[[Images, Sigma], Images], noisy: Images, peaks:
     ----------
     denoise : callable
         Takes a stack and its noise levels.
-    noisy : ndarray of float32, shape (N, H, W)
+    noisy : ndarray of float32, shape (N, H, W) or (N, H, W, 3)
     peaks : ndarray of float64, shape (N,)
         Expected photon count of a white pixel, greater than zero.
 
     Returns
     -------
-    ndarray of float32, shape (N, H, W)
+    ndarray of float32, same shape
     """
-    scale = peaks[:, None, None]
+    scale = peaks.reshape(-1, *(1,) * (noisy.ndim - 1))
     # White stays 1, so that parameters that depend on the noise level see the scale they were tuned for.
     span = 2 * np.sqrt(scale + _SHIFT)
     stable = 2 * np.sqrt(np.maximum(noisy * scale + _SHIFT, 0)) / span
-    denoised = denoise(stable.astype(np.float32), (1 / span[:, 0, 0]).astype(np.float32))
+    denoised = denoise(stable.astype(np.float32), (1 / span.ravel()).astype(np.float32))
     return (unbiased_inverse(denoised * span) / scale).astype(np.float32)
 
 
@@ -45,7 +45,7 @@ def peaks_of(noisy: Images, sigma: Sigma) -> NDArray[np.float64]:
     Poisson noise has variance ``clean / peak``, so the peak follows from the mean variance ``sigma**2``, which must be
     greater than 0.
     """
-    means = noisy.mean((1, 2), dtype=np.float64)
+    means = noisy.mean(tuple(range(1, noisy.ndim)), dtype=np.float64)
     peaks: NDArray[np.float64] = np.maximum(means, 0) / sigma.astype(np.float64) ** 2
     return peaks
 

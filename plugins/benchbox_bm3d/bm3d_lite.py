@@ -16,6 +16,8 @@ _SMALLEST = 8
 class BM3DLite(Denoiser):
     """Block matching and 3D filtering in two stages: a hard threshold, then an empirical Wiener filter [1]_ [2]_.
 
+    Colour images are filtered in opponent channels, in groups that are matched on luminance [4]_.
+
     Parameters
     ----------
     profile : {'fast', 'normal', 'high'}
@@ -35,12 +37,17 @@ class BM3DLite(Denoiser):
        2012, doi:10.5201/ipol.2012.l-bm3d
     .. [3] M. Makitalo and A. Foi, Optimal inversion of the Anscombe transformation in low-count Poisson image
        denoising, IEEE Transactions on Image Processing 20(1), 2011, doi:10.1109/TIP.2010.2056693
+    .. [4] K. Dabov, A. Foi, V. Katkovnik and K. Egiazarian, Color image denoising via sparse 3D collaborative
+       filtering with grouping constraint in luminance-chrominance space, IEEE International Conference on Image
+       Processing, 2007, doi:10.1109/ICIP.2007.4378954
     """
 
     name = "bm3d_lite"
     summary = "block matching and 3D filtering, compiled for whole stacks"
     reference = "Dabov et al., IEEE TIP 2007, doi:10.1109/TIP.2007.901238"
-    capabilities = Capabilities(sigma="required", min_size=_SMALLEST, tuned_on="FER2013 Training + photographs")
+    capabilities = Capabilities(
+        sigma="required", min_size=_SMALLEST, tuned_on="FER2013 Training + photographs", channels="any"
+    )
 
     def __init__(self, *, profile: Effort = "normal", vst: Literal["none", "anscombe", "auto"] = "none") -> None:
         self.profile = profile
@@ -57,8 +64,8 @@ class BM3DLite(Denoiser):
         """
         if sigma is None:
             raise BenchboxError("bm3d_lite needs the noise level", hint="give or estimate it, or use a blind denoiser")
-        if min(noisy.shape[1:]) < _SMALLEST:
-            height, width = noisy.shape[1:]
+        if min(noisy.shape[1:3]) < _SMALLEST:
+            height, width = noisy.shape[1:3]
             raise BenchboxError(
                 f"bm3d_lite needs images of at least {_SMALLEST}x{_SMALLEST} pixels, got {height}x{width}",
                 hint="use another denoiser, for example nl_means",
@@ -82,7 +89,8 @@ class BM3DLite(Denoiser):
         from benchbox_bm3d import pipeline
 
         result = noisy.copy()
-        profiles = [choose(noisy.shape[1], noisy.shape[2], float(level), self.profile) for level in sigma]
+        _, height, width, *channels = noisy.shape
+        profiles = [choose(height, width, float(level), self.profile, colour=bool(channels)) for level in sigma]
         for profile in dict.fromkeys(profiles):
             members = np.array([candidate == profile for candidate in profiles]) & (sigma > 0)
             if members.any():

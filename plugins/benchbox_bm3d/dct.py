@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchbox import BenchboxError, Capabilities, Denoiser, Images, Sigma, threads
+from benchbox_bm3d import transforms
 
 _SIDE = 8
 
@@ -12,7 +13,8 @@ _SIDE = 8
 class DCT(Denoiser):
     """Hard threshold on the DCT of every 8x8 patch; all estimates of a pixel are averaged [1]_.
 
-    Patches that keep fewer coefficients get more weight [2]_.
+    Patches that keep fewer coefficients get more weight [2]_. The opponent channels of colour images are filtered as
+    grey images.
 
     Parameters
     ----------
@@ -31,7 +33,7 @@ class DCT(Denoiser):
     summary = "hard threshold on the DCT of every 8x8 patch"
     reference = "Yu and Sapiro, IPOL 2011, doi:10.5201/ipol.2011.ys-dct"
     capabilities = Capabilities(
-        sigma="required", min_size=_SIDE, tuned_on="FER2013 Training + scikit-image photographs"
+        sigma="required", min_size=_SIDE, tuned_on="FER2013 Training + scikit-image photographs", channels="any"
     )
 
     def __init__(self, *, threshold: float = 2.6) -> None:
@@ -50,8 +52,8 @@ class DCT(Denoiser):
         """
         if sigma is None:
             raise BenchboxError("dct needs the noise level", hint="give or estimate it, or use a blind denoiser")
-        if min(noisy.shape[1:]) < _SIDE:
-            height, width = noisy.shape[1:]
+        if min(noisy.shape[1:3]) < _SIDE:
+            height, width = noisy.shape[1:3]
             raise BenchboxError(
                 f"dct needs images of at least {_SIDE}x{_SIDE} pixels, got {height}x{width}",
                 hint="use another denoiser, for example nl_means",
@@ -59,7 +61,11 @@ class DCT(Denoiser):
         result = noisy.copy()
         chosen = np.flatnonzero(sigma > 0)
         if len(chosen):
-            result[chosen] = _filter(noisy[chosen], self.threshold * sigma[chosen])
+            planes = transforms.split(noisy[chosen])
+            count, channels, height, width = planes.shape
+            thresholds = np.repeat(self.threshold * sigma[chosen], channels)
+            filtered = _filter(planes.reshape(count * channels, height, width), thresholds)
+            result[chosen] = transforms.join(filtered.reshape(planes.shape))
         return result
 
 
@@ -68,19 +74,21 @@ def _filter(noisy: Images, thresholds: Sigma) -> Images:
     from benchbox_bm3d.pipeline import Lines, Workers, batches, plan, run_tiles
 
     lines = Lines.of("dct", _SIDE, 0.0)
+    _, height, width = noisy.shape
     result = np.empty_like(noisy)
     with Workers(threads()) as workers:
-        for some in batches(noisy, _SIDE, 1, 0):
+        for some in batches(noisy.shape, _SIDE, 1, 0):
             images, limits = noisy[some], thresholds[some].astype(np.float32)
-            tiles = plan(images.shape, _SIDE, 1, 0)
+            tiles = plan(len(images), height, width, _SIDE, 1, 0)
 
             def work(
                 first: int, last: int, pixels: Images, shares: Images,
                 images: Images = images, tiles: np.ndarray = tiles, limits: Sigma = limits,
             ) -> None:  # fmt: skip
                 threshold_tiles(
-                    images, tiles, first, last, limits, lines.analysis, lines.synthesis, lines.window, pixels, shares
-                )
+                    images, tiles, first, last, limits, lines.analysis, lines.synthesis, lines.window, pixels[0],
+                    shares[0],
+                )  # fmt: skip
 
-            result[some] = run_tiles(images, tiles, _SIDE, workers, work)
+            result[some] = run_tiles(images[:, None], tiles, _SIDE, workers, work)[:, 0]
     return result

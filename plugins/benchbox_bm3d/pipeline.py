@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ def denoise(noisy: IMAGES, sigma: LEVELS, profile: Profile, threads: int) -> IMA
 
     Parameters
     ----------
-    noisy : ndarray of float32, shape (N, H, W)
+    noisy : ndarray of float32, shape (N, H, W) or (N, H, W, 3)
     sigma : ndarray of float32, shape (N,)
         Noise standard deviation of each image, greater than zero.
     profile : Profile
@@ -91,15 +92,15 @@ def denoise(noisy: IMAGES, sigma: LEVELS, profile: Profile, threads: int) -> IMA
 
     Returns
     -------
-    ndarray of float32, shape (N, H, W)
+    ndarray of float32, same shape
     """
     result = np.empty_like(noisy)
     with Workers(threads) as workers:
-        for some in batches(noisy, profile.hard[0].side, profile.hard[0].step, profile.hard[0].reach):
-            images, levels = noisy[some], sigma[some]
+        for some in batches(noisy.shape, profile.hard[0].side, profile.hard[0].step, profile.hard[0].reach):
+            images, levels = transforms.split(noisy[some]), sigma[some]
             halves = (profile.smooth * levels.astype(np.float64) ** 2).astype(np.float32)
             pilot = _estimate(images, images[:0], levels, profile.hard, halves, workers)
-            result[some] = _estimate(images, pilot, levels, profile.wiener, halves, workers)
+            result[some] = transforms.join(_estimate(images, pilot, levels, profile.wiener, halves, workers))
     return result
 
 
@@ -107,29 +108,32 @@ def _estimate(
     images: IMAGES, pilot: IMAGES, levels: LEVELS, stages: tuple[Stage, ...], halves: LEVELS, workers: Workers
 ) -> IMAGES:
     estimate, *finer = [run_stage(images, pilot, levels, stage, workers) for stage in stages]
+    _, channels, height, width = estimate.shape
+    planes, limits = estimate.reshape(-1, height, width), np.repeat(halves, channels)
     for fine in finer:
 
         def add(first: int, last: int, fine: IMAGES = fine) -> None:
-            blend(estimate, fine, first, last, halves)
+            blend(planes, fine.reshape(planes.shape), first, last, limits)
 
-        workers.share(add, len(images))
+        workers.share(add, len(planes))
     return estimate
 
 
-def batches(images: IMAGES, side: int, step: int, reach: int) -> list[slice]:
-    """Parts of a stack whose filtered tiles need little memory."""
-    tiles = plan((1, *images.shape[1:]), side, step, reach)
-    batch = max(1, _TILE_BYTES // (8 * len(tiles) * _room(tiles, side)))
-    return [slice(start, start + batch) for start in range(0, len(images), batch)]
+def batches(shape: tuple[int, ...], side: int, step: int, reach: int) -> list[slice]:
+    """Parts of a stack, (N, H, W) or (N, H, W, 3), whose filtered tiles need little memory."""
+    count, height, width, *channels = shape
+    tiles = plan(1, height, width, side, step, reach)
+    batch = max(1, _TILE_BYTES // (8 * len(tiles) * _room(tiles, side) * math.prod(channels)))
+    return [slice(start, start + batch) for start in range(0, count, batch)]
 
 
-def plan(shape: tuple[int, ...], side: int, step: int, reach: int) -> TILES:
+def plan(count: int, height: int, width: int, side: int, step: int, reach: int) -> TILES:
     """Cut images into tiles.
 
     Parameters
     ----------
-    shape : tuple of int
-        (N, H, W).
+    count, height, width : int
+        Images and their size.
     side, step, reach : int
         Side of a patch, pixels between reference patches, rows and columns searched on either side of them.
 
@@ -138,7 +142,6 @@ def plan(shape: tuple[int, ...], side: int, step: int, reach: int) -> TILES:
     ndarray of int64, shape (T, 9)
         See `tiles.filter_tiles` for the columns; the tiles of an image follow each other.
     """
-    count, height, width = shape
     one = _plan_one(height, width, side, step, reach)
     tiles = np.concatenate([one] * count)
     tiles[:, 0] = np.repeat(np.arange(count), len(one))
@@ -176,31 +179,33 @@ def run_tiles(
 
     Parameters
     ----------
-    images : ndarray of float32, shape (N, H, W)
+    images : ndarray of float32, shape (N, C, H, W)
     tiles : ndarray of int64, shape (T, 9)
         What `plan` made of them.
     side : int
         Side of a patch.
     workers : Workers
     work : callable
-        Takes the first tile, the last one (excluded), and the arrays of pixels and of weights to fill for them.
+        Takes the first tile, the last one (excluded), and the arrays of pixels and of weights to fill for them, both of
+        shape (C, T, room).
 
     Returns
     -------
-    ndarray of float32, shape (N, H, W)
+    ndarray of float32, shape (N, C, H, W)
     """
-    room = _room(tiles, side)
-    pixels, shares = np.empty((len(tiles), room), np.float32), np.empty((len(tiles), room), np.float32)
+    count, channels, height, width = images.shape
+    each = len(tiles) // count
+    pixels, shares = np.empty((2, channels, len(tiles), _room(tiles, side)), np.float32)
     workers.share(lambda first, last: work(first, last, pixels, shares), len(tiles))
     result = np.empty_like(images)
-    each = len(tiles) // len(images)
 
     def join(first: int, last: int) -> None:
-        weights = np.empty(images.shape[1:], np.float32)
-        for index in range(first, last):
-            merge(tiles, index * each, (index + 1) * each, side, pixels, shares, weights, result[index])
+        weights = np.empty((height, width), np.float32)
+        for plane in range(first, last):
+            index, c = divmod(plane, channels)
+            merge(tiles, index * each, (index + 1) * each, side, pixels[c], shares[c], weights, result[index, c])
 
-    workers.share(join, len(images))
+    workers.share(join, count * channels)
     return result
 
 
@@ -214,8 +219,9 @@ def run_stage(noisy: IMAGES, pilot: IMAGES, sigma: LEVELS, stage: Stage, workers
 
     Parameters
     ----------
-    noisy : ndarray of float32, shape (N, H, W)
-    pilot : ndarray of float32, shape (N, H, W) or (0, H, W)
+    noisy : ndarray of float32, shape (N, C, H, W)
+        As `transforms.split` left them.
+    pilot : ndarray of float32, shape (N, C, H, W) or (0, C, H, W)
         First estimates, for the Wiener stage.
     sigma : ndarray of float32, shape (N,)
     stage : Stage
@@ -223,14 +229,18 @@ def run_stage(noisy: IMAGES, pilot: IMAGES, sigma: LEVELS, stage: Stage, workers
 
     Returns
     -------
-    ndarray of float32, shape (N, H, W)
+    ndarray of float32, shape (N, C, H, W)
     """
-    tiles = plan(noisy.shape, stage.side, stage.step, stage.reach)
+    count, channels, height, width = noisy.shape
+    tiles = plan(count, height, width, stage.side, stage.step, stage.reach)
     lines = Lines.of(stage.transform, stage.side, stage.beta)
     matching, order = _compared(stage.side, stage.compared)
     level = sigma.astype(np.float64)
-    strengths = (stage.factor * (level**2 if len(pilot) else level)).astype(np.float32)
-    limits = (stage.side**2 * (stage.limit / _GREY_LEVELS**2 + stage.limit_slope * level**2)).astype(np.float32)
+    factors = stage.factor * np.array([1.0, stage.chroma, stage.chroma])[:channels]
+    strengths = (factors * (level**2 if len(pilot) else level)[:, None]).astype(np.float32)
+    # The first of several channels is their mean times the square root of their number.
+    limit = channels * stage.limit / _GREY_LEVELS**2 + stage.limit_slope * level**2
+    limits = (stage.side**2 * limit).astype(np.float32)
 
     def work(first: int, last: int, pixels: IMAGES, shares: IMAGES) -> None:
         filter_tiles(

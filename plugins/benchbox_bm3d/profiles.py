@@ -33,6 +33,8 @@ class Stage:
         DCT coefficients that matching compares, lowest frequencies first.
     beta : float
         Of the Kaiser window that weights pixels by their place in a patch.
+    chroma : float
+        Factor of the other channels of colour images over that of luminance.
     """
 
     transform: Transform
@@ -45,6 +47,7 @@ class Stage:
     limit_slope: float
     compared: int
     beta: float = 2.0
+    chroma: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -73,12 +76,15 @@ STRONG = 40 / 255
 """Noise level above which groups of the first stage are larger, as in Dabov et al."""
 
 
-def choose(height: int, width: int, sigma: float, effort: Effort) -> Profile:
+def choose(height: int, width: int, sigma: float, effort: Effort, *, colour: bool = False) -> Profile:
     """Profile for images of a size and noise level.
 
     Photographs get the parameters of Dabov et al. (2007), but another balance of the stages, a threshold of
     ``2.85 sigma`` and then a noise variance of 0.85, and a limit on distances that grows with the noise. Where there is
     detail, 4x4 patches add to both stages. Small images get the same with denser 4x4 patches and other windows.
+
+    Colour images get the same with a lower first threshold in luminance, which has more of the signal, and a higher one
+    in the other two opponent channels, and 4x4 patches add to them also where there is little detail.
 
     Parameters
     ----------
@@ -86,14 +92,25 @@ def choose(height: int, width: int, sigma: float, effort: Effort) -> Profile:
     sigma : float
         Noise standard deviation on the [0, 1] scale.
     effort : {'fast', 'normal', 'high'}
+    colour : bool
 
     Returns
     -------
     Profile
     """
     size = 32 if sigma > STRONG else 16
-    if height * width <= SMALL_AREA:
-        return _small(effort, size)
+    grey = _small(effort, size) if height * width <= SMALL_AREA else _photograph(effort, size)
+    if not colour:
+        return grey
+    first, *finer = grey.hard
+    return Profile(
+        hard=(replace(first, factor=0.95 * first.factor, chroma=1.1), *finer),
+        wiener=grey.wiener,
+        smooth=min(grey.smooth, 0.2),
+    )
+
+
+def _photograph(effort: Effort, size: int) -> Profile:
     if effort == "fast":
         return Profile(
             hard=(Stage("bior", 8, 4, size, 12, 2.75, 2500, 2.0, 64),),

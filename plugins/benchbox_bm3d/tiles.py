@@ -33,9 +33,9 @@ def filter_tiles(
 
     Parameters
     ----------
-    images : ndarray of float32, shape (N, H, W)
-        Noisy images.
-    pilots : ndarray of float32, shape (N, H, W) or (0, H, W)
+    images : ndarray of float32, shape (N, C, H, W)
+        Noisy images. The first channel is matched; the others are filtered in the groups that it finds.
+    pilots : ndarray of float32, shape (N, C, H, W) or (0, C, H, W)
         First estimates, for the Wiener stage; none for the thresholding stage.
     tiles : ndarray of int64, shape (T, 9)
         Image; first and last row of reference patches; first and last column of them; then of all patches that they
@@ -43,7 +43,7 @@ def filter_tiles(
         row or column, all others on multiples of `step` from the first.
     first, last : int
         Tiles to filter, `last` excluded.
-    strengths : ndarray of float32, shape (N,)
+    strengths : ndarray of float32, shape (N, C)
         Threshold, or noise variance for the Wiener stage.
     limits : ndarray of float32, shape (N,)
         Sum of squared differences that similar patches stay below.
@@ -57,9 +57,10 @@ def filter_tiles(
         Transform whose coefficients are compared.
     order : ndarray of int64, shape (K,)
         Which of them, low frequencies first.
-    pixels, shares : ndarray of float32, shape (T, room)
+    pixels, shares : ndarray of float32, shape (C, T, room)
         Filled: sums of weighted pixels, and of weights, of the rectangle that a tile reaches.
     """
+    channels = images.shape[1]
     side = len(analysis)
     area = side * side
     kept = len(order)
@@ -73,10 +74,10 @@ def filter_tiles(
     tile = np.zeros((most_y + side) * most_pitch, np.float32)
     rows = np.empty((most_y + side) * side * most_pitch, np.float32)
     planes = aligned(most_y * kept * most_stride)
-    coefficients = np.empty(most_y * most_x * area, np.float32)
-    guesses = np.empty(most_y * most_x * area if wiener else 0, np.float32)
-    sums = np.empty(most_y * most_x * area, np.float32)
-    weights = np.empty(most_y * most_x, np.float32)
+    coefficients = np.empty((channels, most_y * most_x * area), np.float32)
+    guesses = np.empty((channels, most_y * most_x * area if wiener else 0), np.float32)
+    sums = np.empty((channels, most_y * most_x * area), np.float32)
+    weights = np.empty((channels, most_y * most_x), np.float32)
     group = np.zeros(32 * area, np.float32)
     pilot_group = np.zeros(32 * area, np.float32)
     references = np.empty(4 * kept, np.float32)
@@ -91,15 +92,17 @@ def filter_tiles(
         height, width = ny + side - 1, nx + side - 1
         pitch = (nx + 15) // 16 * 16 + 16 + side
         stride = margin + (nx + 15) // 16 * 16 + margin + 16
-        strength, limit = strengths[index], limits[index]
-        copy(images[index], top, left, height, width, pitch, tile)
-        forward(tile, pitch, ny, nx, analysis, rows, coefficients)
-        if wiener:
-            copy(pilots[index], top, left, height, width, pitch, tile)
-            forward(tile, pitch, ny, nx, analysis, rows, guesses)
+        limit = limits[index]
+        # The first channel comes last, because it is matched by the pixels that are then left in `tile`.
+        for c in range(channels - 1, -1, -1):
+            copy(images[index, c], top, left, height, width, pitch, tile)
+            forward(tile, pitch, ny, nx, analysis, rows, coefficients[c])
+            if wiener:
+                copy(pilots[index, c], top, left, height, width, pitch, tile)
+                forward(tile, pitch, ny, nx, analysis, rows, guesses[c])
         coefficient_planes(tile, pitch, ny, nx, matching, order, margin, stride, rows, planes)
-        sums[: ny * nx * area] = 0
-        weights[: ny * nx] = 0
+        sums[:, : ny * nx * area] = 0
+        weights[:, : ny * nx] = 0
 
         guess = limit
         for y_step in range(y_first, y_last + step, step):
@@ -125,31 +128,37 @@ def filter_tiles(
                     while count & (count - 1):
                         # Groups are cut to a power of two for the Haar transform.
                         count &= count - 1
-                    if wiener:
-                        weight = shrink(coefficients, guesses, area, found, count, strength, group, pilot_group)
-                    else:
-                        weight = threshold(coefficients, area, found, count, strength, group)
-                    scatter(group, area, found, count, weight, sums, weights)
+                    for c in range(channels):
+                        if wiener:
+                            weight = shrink(
+                                coefficients[c], guesses[c], area, found, count, strengths[index, c], group, pilot_group
+                            )
+                        else:
+                            weight = threshold(coefficients[c], area, found, count, strengths[index, c], group)
+                        scatter(group, area, found, count, weight, sums[c], weights[c])
 
-        pixels[t, : height * width] = 0
-        shares[t, : height * width] = 0
-        inverse(sums, weights, ny, nx, synthesis, window, rows, width, pixels[t], shares[t])
+        for c in range(channels):
+            pixels[c, t, : height * width] = 0
+            shares[c, t, : height * width] = 0
+            inverse(sums[c], weights[c], ny, nx, synthesis, window, rows, width, pixels[c, t], shares[c, t])
 
 
 @compiled
 def merge(
     tiles: INTS, first: int, last: int, side: int, pixels: FLOATS, shares: FLOATS, weights: FLOATS, image: FLOATS
 ) -> None:
-    """Put the tiles of one image together, always in the same order.
+    """Put the tiles of one channel of an image together, always in the same order.
 
     Parameters
     ----------
-    tiles, pixels, shares
-        As `filter_tiles` left them.
+    tiles : ndarray of int64, shape (T, 9)
+        As in `filter_tiles`.
     first, last : int
         Tiles of the image, `last` excluded.
     side : int
         Side of a patch.
+    pixels, shares : ndarray of float32, shape (T, room)
+        What `filter_tiles` left of the channel.
     weights : ndarray of float32, shape (H, W)
         Scratch.
     image : ndarray of float32, shape (H, W)

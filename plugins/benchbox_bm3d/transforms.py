@@ -1,4 +1,4 @@
-"""1D transforms as matrices (DCT, Bior1.5 wavelet) and the Kaiser window."""
+"""Transforms of a line of pixels as matrices (DCT, Bior1.5 wavelet), and of colours to opponent channels."""
 
 from __future__ import annotations
 
@@ -54,3 +54,34 @@ def low_frequencies(side: int, count: int) -> NDArray[np.int64]:
     """Places ``side * vertical + horizontal`` of the lowest 2D frequencies, nearest to zero first."""
     places = sorted(range(side * side), key=lambda place: ((place // side) ** 2 + (place % side) ** 2, place))
     return np.array(places[:count], np.int64)
+
+
+def split(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Channels of images as planes: the one channel of grey images, three opponent channels of colour images.
+
+    The opponent channels are the orthonormal DCT of (red, green, blue): luminance, red against blue, and green against
+    both. These are the channels of Dabov et al. (2007), each scaled so that white noise keeps its standard deviation.
+
+    Parameters
+    ----------
+    images : ndarray of float32, shape (N, H, W) or (N, H, W, 3)
+
+    Returns
+    -------
+    ndarray of float32, shape (N, 1, H, W) or (N, 3, H, W)
+    """
+    return images[:, None] if images.ndim == 3 else _mix(dct(3), np.moveaxis(images, 3, 1))
+
+
+def join(planes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Images of the planes that `split` made of them."""
+    return planes[:, 0] if planes.shape[1] == 1 else np.moveaxis(_mix(dct(3).T, planes), 1, 3)
+
+
+def _mix(matrix: MATRIX, planes: NDArray[np.float32]) -> NDArray[np.float32]:
+    # Not a matrix product, whose rounding may depend on the number of images.
+    first, second, third = np.moveaxis(planes, 1, 0)
+    mixed = np.empty(planes.shape, np.float32)
+    for c, row in enumerate(matrix.astype(np.float32)):
+        mixed[:, c] = row[0] * first + row[1] * second + row[2] * third
+    return mixed

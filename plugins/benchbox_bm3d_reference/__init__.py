@@ -8,10 +8,15 @@ import numpy as np
 
 from benchbox import BenchboxError, Capabilities, Denoiser, Image, ImageDenoiser, hookimpl
 
+# Opponent channels of `bm3d_rgb`, one a column; it divides by the range of each.
+_OPPONENT = np.array([[1 / 3, 1 / 2, 1 / 4], [1 / 3, 0, -1 / 2], [1 / 3, -1 / 2, 1 / 4]])
+
 
 class BM3DReference(ImageDenoiser):
-    """The authors' BM3D (`bm3d.bm3d`), on one thread, because with more its results vary between calls [1]_ [2]_.
+    """The authors' BM3D, on one thread, because with more its results vary between calls [1]_ [2]_.
 
+    Grey images go to `bm3d.bm3d`, colour images to `bm3d.bm3d_rgb`; the few that it cannot scale, because an opponent
+    channel is constant, go to `bm3d.bm3d` channel by channel.
     The package is free for non-commercial use only. It crashes the process on 8x8 images, so sides must be at least 16.
 
     References
@@ -26,7 +31,7 @@ class BM3DReference(ImageDenoiser):
     summary = "the authors' BM3D, from the PyPI package bm3d; non-commercial use only"
     notice = "the licence of the package bm3d allows non-commercial use only"
     reference = "Mäkinen, Azzari and Foi, IEEE TIP 2020, doi:10.1109/TIP.2020.3014721"
-    capabilities = Capabilities(sigma="required", min_size=16)
+    capabilities = Capabilities(sigma="required", min_size=16, channels="any")
     default_rows: ClassVar[tuple[str, ...]] = ()  # run only by name, because of its licence
 
     def setup(self, shape: tuple[int, ...]) -> None:
@@ -53,8 +58,13 @@ class BM3DReference(ImageDenoiser):
             return noisy.copy()
         profile: Any = bm3d.BM3DProfile()
         profile.num_threads = 1
-        result: Image = np.asarray(bm3d.bm3d(noisy, sigma, profile), np.float32)
-        return result
+        if noisy.ndim == 2:
+            result = bm3d.bm3d(noisy, sigma, profile)
+        elif np.ptp(noisy.reshape(-1, 3).astype(np.float64) @ _OPPONENT, axis=0).all():
+            result = bm3d.bm3d_rgb(noisy, sigma, profile)
+        else:
+            result = np.dstack([bm3d.bm3d(channel, sigma, profile) for channel in np.moveaxis(noisy, 2, 0)])
+        return np.asarray(result, np.float32)
 
 
 @hookimpl

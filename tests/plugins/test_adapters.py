@@ -463,6 +463,27 @@ class TestBM3DReference:
         assert np.square(denoised - clean).mean() < 0.5 * np.square(images - clean).mean()
         np.testing.assert_array_equal(BM3DReference().denoise(images, np.array([0], np.float32)), images)
 
+    def test_it_denoises_colour_jointly(self) -> None:
+        pytest.importorskip("bm3d")
+        from benchbox_bm3d_reference import BM3DReference
+
+        clean = np.stack([picture(32, 40), 0.8 * picture(32, 40), 0.1 + 0.6 * picture(32, 40)], axis=2)
+        images = (clean + 0.1 * np.random.default_rng(0).standard_normal(clean.shape)).astype(np.float32)[None]
+        level = np.array([0.1], np.float32)
+        joint = BM3DReference().denoise(images, level)[0]
+        apart = np.dstack([BM3DReference().denoise(images[..., c].copy(), level)[0] for c in range(3)])
+        assert np.square(joint - clean).mean() < 0.9 * np.square(apart - clean).mean()
+
+    def test_it_denoises_colour_whose_channels_are_equal(self) -> None:
+        """The package returns NaN, because it divides by the range of every opponent channel."""
+        pytest.importorskip("bm3d")
+        from benchbox_bm3d_reference import BM3DReference
+
+        level, grey = np.array([0.1], np.float32), noisy(1, 32, 40)
+        colour = np.repeat(grey[..., None], 3, axis=3)
+        expected = np.repeat(BM3DReference().denoise(grey, level)[..., None], 3, axis=3)
+        np.testing.assert_array_equal(BM3DReference().denoise(colour, level), expected)
+
     @pytest.mark.slow
     def test_a_row_survives_that_it_ends_its_process(self, benchbox: Command, tmp_path: Path) -> None:
         """On images of 8x8 the package ends its process; the run goes on and says so."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import subprocess
 import sys
@@ -14,111 +13,21 @@ from benchbox_bm3d import anscombe, transforms
 from benchbox_bm3d.blending import blend
 from benchbox_bm3d.bm3d_lite import BM3DLite
 from benchbox_bm3d.pipeline import Lines, Workers, denoise, plan, run_stage
-from benchbox_bm3d.profiles import Effort, Profile, Stage, choose
+from benchbox_bm3d.profiles import Effort, Stage, choose
 from numpy.typing import NDArray
+from plain_bm3d import PLAIN, add_noise, plain_blend, plain_denoise, plain_stage, psnr, scene
 
 from benchbox import BenchboxError, Images
 from benchbox.builtin.datasets.sample import Sample
 from benchbox.builtin.sigma import estimate_sigma
 from benchbox.registry import load_registry
 
-PLAIN = NDArray[np.float64]
-
-
-def scene(height: int, width: int, seed: int = 0) -> NDArray[np.float32]:
-    """Edges, stripes and a slope, so that some patches are alike and others are not."""
-    y, x = np.mgrid[:height, :width]
-    tilt = np.random.default_rng(seed).uniform(0.5, 1.5)
-    image = 0.3 + 0.2 * np.sin(tilt * x) * (y > height / 2) + 0.3 * (x + y > (height + width) / 2) + 0.1 * y / height
-    return np.asarray(image, np.float32)
-
-
-def add_noise(clean: NDArray[np.float32], sigma: float, seed: int = 1) -> NDArray[np.float32]:
-    return (clean + sigma * np.random.default_rng(seed).standard_normal(clean.shape)).astype(np.float32)
-
-
-def psnr(clean: Images, image: Images) -> float:
-    return float(-10 * np.log10(np.square(clean - image.clip(0, 1), dtype=np.float64).mean()))
-
 
 def photographs() -> Images:
     return Sample().load(None).stack(np.arange(0, 142, 4))
 
 
-# --- the whole algorithm, plain and slow ---------------------------------------------------------------------------
-
-
-def plain_haar(size: int) -> PLAIN:
-    matrix = np.ones((1, 1))
-    while len(matrix) < size:
-        matrix = np.vstack([np.kron(matrix, [1, 1]), np.kron(np.eye(len(matrix)), [1, -1])]) / math.sqrt(2)
-    return matrix
-
-
-def plain_stage(noisy: PLAIN, pilot: PLAIN | None, sigma: float, stage: Stage) -> PLAIN:
-    side, last_y, last_x = stage.side, noisy.shape[0] - stage.side, noisy.shape[1] - stage.side
-    analysis = transforms.forward(stage.transform, side)
-    synthesis, cosine = np.linalg.inv(analysis), transforms.dct(side)
-    order = transforms.low_frequencies(side, stage.compared)
-    limit = side**2 * (stage.limit / 255**2 + stage.limit_slope * sigma**2)
-    window = np.outer(np.kaiser(side, stage.beta), np.kaiser(side, stage.beta))
-
-    def patch(image: PLAIN, y: int, x: int) -> PLAIN:
-        return image[y : y + side, x : x + side]
-
-    compared = noisy if pilot is None else pilot
-    features = {
-        (y, x): (cosine @ patch(compared, y, x) @ cosine.T).ravel()[order]
-        for y in range(last_y + 1)
-        for x in range(last_x + 1)
-    }
-    total, weights = np.zeros_like(noisy), np.zeros_like(noisy)
-    for y in sorted({*range(0, last_y, stage.step), last_y}):
-        for x in sorted({*range(0, last_x, stage.step), last_x}):
-            near = [
-                (float(np.square(features[v, u] - features[y, x]).sum()), v, u)
-                for v in range(max(0, y - stage.reach), min(last_y, y + stage.reach) + 1)
-                for u in range(max(0, x - stage.reach), min(last_x, x + stage.reach) + 1)
-                if (v, u) != (y, x)
-            ]
-            places = [(y, x), *((v, u) for distance, v, u in sorted(near) if distance < limit)][: stage.size]
-            places = places[: 2 ** int(math.log2(len(places)))]
-            haar = plain_haar(len(places))
-            group = np.stack([analysis @ patch(noisy, *place) @ analysis.T for place in places])
-            group = np.tensordot(haar, group, 1)
-            if pilot is None:
-                gain = np.where(np.abs(group) < stage.factor * sigma, 0.0, 1.0)
-                gain[0, 0, 0] = 1
-                weight = 1 / float(np.count_nonzero(gain))
-            else:
-                guess = np.tensordot(haar, np.stack([analysis @ patch(pilot, *at) @ analysis.T for at in places]), 1)
-                gain = guess**2 / (guess**2 + stage.factor * sigma**2)
-                weight = 1 / float(np.square(gain).sum())
-                gain[0, 0, 0] = 1
-            group = np.tensordot(haar.T, gain * group, 1)
-            for place, coefficients in zip(places, group, strict=True):
-                patch(total, *place)[:] += weight * window * (synthesis @ coefficients @ synthesis.T)
-                patch(weights, *place)[:] += weight * window
-    return total / weights
-
-
-def plain_blend(coarse: PLAIN, fine: PLAIN, half: float) -> PLAIN:
-    around = [slice(max(0, place - 4), place + 5) for place in range(max(coarse.shape))]
-    variance = np.array([[coarse[rows, columns].var() for columns in around[: coarse.shape[1]]]
-                         for rows in around[: coarse.shape[0]]])  # fmt: skip
-    return coarse + 0.5 * variance / (variance + half) * (fine - coarse)
-
-
-def plain_step(noisy: PLAIN, pilot: PLAIN | None, sigma: float, stages: tuple[Stage, ...], smooth: float) -> PLAIN:
-    estimate, *finer = [plain_stage(noisy, pilot, sigma, stage) for stage in stages]
-    for fine in finer:
-        estimate = plain_blend(estimate, fine, smooth * sigma**2)
-    return estimate
-
-
-def plain_denoise(noisy: PLAIN, sigma: float, profile: Profile) -> PLAIN:
-    pilot = plain_step(noisy, None, sigma, profile.hard, profile.smooth)
-    return plain_step(noisy, pilot, sigma, profile.wiener, profile.smooth)
+# --- the whole algorithm --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("effort", ["fast", "normal", "high"])
@@ -143,10 +52,11 @@ def test_equals_the_plain_version_across_tiles() -> None:
     """Wide enough for two tiles, so that matches cross from one to the other."""
     noisy = add_noise(scene(20, 150), 0.1)
     stage = choose(1000, 1000, 0.1, "normal").hard[0]
-    assert len(plan((1, 20, 150), stage.side, stage.step, stage.reach)) > 1
+    assert len(plan(1, 20, 150, stage.side, stage.step, stage.reach)) > 1
+    stack, sigma = noisy[None, None], np.full(1, 0.1, np.float32)
     with Workers(2) as workers:
-        ours = run_stage(noisy[None], noisy[None][:0], np.full(1, 0.1, np.float32), stage, workers)[0]
-    assert np.abs(ours - plain_stage(noisy.astype(np.float64), None, float(np.float32(0.1)), stage)).max() < 1e-4
+        ours = run_stage(stack, stack[:0], sigma, stage, workers)
+    assert np.abs(ours - plain_stage(stack[0].astype(np.float64), None, sigma.astype(np.float64), stage)).max() < 1e-4
 
 
 # --- parts ---------------------------------------------------------------------------------------------------------
@@ -186,7 +96,7 @@ def test_bior_is_that_of_pywavelets_with_rows_of_unit_norm() -> None:
 @pytest.mark.parametrize("transform", ["dct", "bior"])
 def test_a_stage_that_keeps_everything_returns_the_image(transform: transforms.Transform, side: int) -> None:
     """Forward transform, Haar, both inverses and aggregation undo each other."""
-    image = add_noise(scene(40, 33), 0.3)[None]
+    image = add_noise(scene(40, 33), 0.3)[None, None]
     stage = Stage(transform, side, 3, 16, 8, 0.0, 1e6, 0.0, 16)
     with Workers(1) as workers:
         same = run_stage(image, image[:0], np.full(1, 0.1, np.float32), stage, workers)
@@ -218,7 +128,7 @@ def test_blends_by_the_variance_around_each_pixel() -> None:
 @pytest.mark.parametrize("length", [8, 9, 48, 103, 104, 105, 107, 210, 1000])
 @pytest.mark.parametrize("step", [1, 2, 3, 4])
 def test_tiles_hold_each_reference_once_and_all_that_it_may_match(length: int, step: int) -> None:
-    tiles = plan((1, length, 8), 8, step, 19)
+    tiles = plan(1, length, 8, 8, step, 19)
     places = [place for _, first, last, *_ in tiles.tolist() for place in sorted({*range(first, last + 1, step), last})]
     assert places == sorted({*range(0, length - 8, step), length - 8})
     for _, first, last, _, _, top, _, rows, _ in tiles.tolist():
@@ -279,8 +189,8 @@ def test_flips_and_transposition_commute_up_to_the_order_of_sums() -> None:
     with Workers(1) as workers:
 
         def stage(noisy: NDArray[np.float32]) -> NDArray[np.float32]:
-            stack = np.ascontiguousarray(noisy)[None]
-            estimate: NDArray[np.float32] = run_stage(stack, stack[:0], np.full(1, 0.1, np.float32), dct, workers)[0]
+            stack = np.ascontiguousarray(noisy)[None, None]
+            estimate: NDArray[np.float32] = run_stage(stack, stack[:0], np.full(1, 0.1, np.float32), dct, workers)[0, 0]
             return estimate
 
         straight = stage(image)
