@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -15,13 +16,15 @@ from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError, describe_exit
 from benchbox.api.threads import thread_environment
-from benchbox.engine.plan import Limits, Shard
+from benchbox.engine.plan import SHARD_PIXELS, Limits, Shard
 from benchbox.engine.shard import Condition, draw, known_sigma
 from benchbox.records.run import DenoiserRecord, Failure, Timing, decode
 from benchbox.system.files import TEMPORARY_HINT, temporary_folder
 from benchbox.system.program import GuardedProgram, MemoryLimitPassed, OutputKeeper, TimeLimitPassed, timeout_reason
 
 TASK_VARIABLE = "BENCHBOX_TIMING_TASK"
+ALONE_PIXELS = 256 * 256
+"""Larger images are timed one by one only: a batch of them measures the memory, not the denoiser."""
 # Runs the exit handlers of plugins, but skips tearing down the interpreter, which takes up to 0.3 s.
 _PYTEST = """import atexit, os, sys, pytest
 code = pytest.main(sys.argv[1:])
@@ -46,13 +49,22 @@ class TimingTask:
     result: str  # output file
 
 
+def largest_batch(pixels: int, batch: int) -> int:
+    """Images of so many pixels per call, at most: `batch`, halved until a call fits the memory of a shard."""
+    if pixels > ALONE_PIXELS:
+        return 1
+    while batch > 1 and batch * pixels > SHARD_PIXELS:
+        batch //= 2
+    return batch
+
+
 def choose_images(shards: Sequence[Shard], batch: int) -> list[int]:
-    """Positions of the images to time: the first `batch` of the most common size, repeated if there are fewer."""
+    """Positions of the images to time: `largest_batch` of the most common size, the first ones, repeated if too few."""
     sizes: dict[tuple[int, int], list[NDArray[np.intp]]] = {}
     for shard in shards:
         sizes.setdefault(shard.size, []).append(shard.indices)
-    most = max(sizes.values(), key=lambda parts: sum(len(part) for part in parts))
-    return [int(index) for index in np.resize(np.concatenate(most), batch)]
+    size, parts = max(sizes.items(), key=lambda item: sum(len(part) for part in item[1]))
+    return [int(index) for index in np.resize(np.concatenate(parts), largest_batch(math.prod(size), batch))]
 
 
 def time_denoiser(

@@ -22,9 +22,8 @@ from benchbox.api.arrays import Images, Sigma
 from benchbox.api.denoiser import Denoiser
 from benchbox.builtin.channels import as_taken, shape_taken
 from benchbox.engine.construction import require_same_content
-from benchbox.engine.plan import SHARD_PIXELS
 from benchbox.engine.shard import check_denoised, failure_of, new_denoiser
-from benchbox.engine.timing import TASK_VARIABLE, TimingTask
+from benchbox.engine.timing import TASK_VARIABLE, TimingTask, largest_batch
 from benchbox.records.run import Timing, decode
 from benchbox.stats.summaries import latency_of
 
@@ -33,8 +32,6 @@ SIZES: tuple[Size, ...] = ("one", "batch", "some")
 """One image per call, the batch for throughput, and the geometric mean of both, which shows how a denoiser scales."""
 CHUNKS = (1, 2, 3, 6, 12, 24, 52, 100, 200, 300, 300)
 """Calls between two looks at the samples, 1000 in all."""
-ALONE_PIXELS = 256 * 256
-"""Larger images are timed one by one only: a batch of them measures the memory, not the denoiser."""
 
 _SHARE = {"one": 0.6, "batch": 0.9, "some": 1.0}  # of the budget, after which no call of this size begins
 _NARROW = 0.02  # `Latency.within` of one image that is precise enough
@@ -68,9 +65,9 @@ class Sampling:
 
     @cached_property
     def batch(self) -> int:
-        """Images per call when measuring throughput: halved until a call fits the memory of a shard and a second."""
-        batch = 1 if self.pixels > ALONE_PIXELS else self.most
-        while batch > 1 and (batch * self.pixels > SHARD_PIXELS or batch * self.expected_s(1) > _BATCH_S):
+        """Images per call when measuring throughput: `largest_batch`, halved until a call takes at most a second."""
+        batch = largest_batch(self.pixels, self.most)
+        while batch > 1 and batch * self.expected_s(1) > _BATCH_S:
             batch //= 2
         return batch
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from benchbox.engine.plan import make_shards
+from benchbox.engine.timing import choose_images
 from benchbox.engine.timing_case import CHUNKS, SIZES, Sampling
 from benchbox.stats.summaries import latency_of, median_rank
 
@@ -88,6 +90,15 @@ def test_the_batch_fits_memory_and_time(pixels: int, latency_s: float, batch: in
     samples, _, sampling = sample(lambda images, call: latency_s * images, pixels=pixels)
     assert sampling.batch == batch
     assert sorted(samples) == sorted({1, round(batch**0.5), batch})
+
+
+@pytest.mark.parametrize(
+    ("size", "chosen"),
+    [((768, 1024), [1]), ((256, 256), [*range(1, 6)] * 3 + [1]), ((48, 48), ([*range(1, 6)] * 13)[:64])],
+)
+def test_no_more_images_are_drawn_than_a_call_takes(size: tuple[int, int], chosen: list[int]) -> None:
+    shards = make_shards(np.array([(40, 40), *[size] * 5]))
+    assert choose_images(shards, 64) == chosen
 
 
 def test_the_interval_of_the_median_is_that_of_the_order_statistics() -> None:

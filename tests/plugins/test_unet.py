@@ -86,6 +86,18 @@ class TestShippedWeights:
         monkeypatch.setattr(tiling, "TILE", 40)
         np.testing.assert_allclose(denoiser.denoise(noisy.copy(), level(1, 0.2)), whole, atol=1e-5)
 
+    def test_it_warms_up_on_a_part_of_a_photograph(self, cls: type[TrainableNetwork], weights: str) -> None:
+        class Recorded(cls):  # type: ignore[valid-type,misc]
+            def denoise(self, noisy: Images, sigma: NDArray[np.float32] | None) -> Images:
+                shapes.append(noisy.shape)
+                result: Images = super().denoise(noisy, sigma)
+                return result
+
+        shapes: list[tuple[int, ...]] = []
+        for shape in ((1, 768, 1024), (455, 48, 48), (1, 5, 70)):
+            Recorded(weights=weights, runtime="litert").setup(shape)
+        assert shapes == [(1, 64, 64), (8, 48, 48), (1, 5, 64)]
+
     @pytest.mark.slow
     def test_it_leaves_less_noise_than_it_was_given(self, cls: type[TrainableNetwork], weights: str) -> None:
         images = Sample().load(None)
