@@ -21,7 +21,7 @@ def _gain(bench: Bench) -> str:
     if np.array_equal(bench.answer, bench.noisy):
         raise Skipped("returns its input unchanged, so there is no gain to measure")
     before, after = float(psnr(bench.clean, bench.noisy).mean()), float(psnr(bench.clean, bench.answer).mean())
-    seen = f"{bench.noise}: {before:.2f} dB noisy, {after:.2f} dB denoised"
+    seen = f"{bench.noise.label}: {before:.2f} dB noisy, {after:.2f} dB denoised"
     if not after > before:
         raise Failed(seen)
     return seen

@@ -97,6 +97,7 @@ def test_a_probe_finds_its_fault(name: str) -> None:
         ("random_state_python", "changed the global state of random"),
         ("starts", "in setup\n    raise FileNotFoundError"),
         ("sigma_array_undeclared", "takes sigma but does not declare it"),
+        ("gain", "gaussian:0.1: 20.31 dB noisy, "),
         ("colour", "returned (3, 48, 48) for noisy images of shape (3, 48, 48, 3)"),
         ("channels", "of a flat image has mean 0.80, not 0.2"),
         ("apart", "red: results differ by up to"),
