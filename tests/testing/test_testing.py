@@ -170,7 +170,8 @@ def test_a_wrong_word_is_an_error_of_the_caller(call: Callable[[], HealthCard], 
 def test_check_prints_a_card_and_tells_by_its_exit_code(benchbox: Command) -> None:
     result = benchbox("plugins", "check", "median:size=5")
     assert "median:size=5" in result.stdout
-    assert f"{len(PROBES)} pass, 0 fail, 0 skip" in result.stdout
+    # The probe that keeps channels apart is for denoisers that take only grey images.
+    assert f"{len(PROBES) - 1} pass, 0 fail, 1 skip" in result.stdout
 
 
 @pytest.mark.slow
