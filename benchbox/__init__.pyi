@@ -3,7 +3,7 @@ from .api.dataset import Dataset, ImageSet
 from .api.denoiser import Capabilities, Denoiser, ImageDenoiser, TrainingCard
 from .api.errors import BenchboxError, describe_exit
 from .api.hookspecs import hookimpl
-from .api.metric import Metric
+from .api.metric import Metric, NoReferenceMetric
 from .api.noise import NoiseModel
 from .api.threads import threads
 from .api.trainable import Recipe, TrainableDenoiser, Trainer
@@ -20,6 +20,7 @@ __all__ = [
     "ImageSet",
     "Images",
     "Metric",
+    "NoReferenceMetric",
     "NoiseModel",
     "Recipe",
     "Run",

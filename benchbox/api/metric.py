@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
-from benchbox.api.arrays import Channels, Images, Scores
+from benchbox.api.arrays import Channels, Images, Scores, Sigma
 
 
 class Metric(ABC):
@@ -64,3 +65,34 @@ class Metric(ABC):
         ndarray of float64, shape (N,)
             One value per image.
         """
+
+
+class NoReferenceMetric(Metric):
+    """Base class of metrics that need no clean images, but the level of white Gaussian noise and the denoiser.
+
+    A run refuses them where the noise is another one, clipped or rounded, and warns where it was recorded. Denoisers
+    that are declared random have no score.
+    """
+
+    @abstractmethod
+    def estimate(self, noisy: Images, denoised: Images, sigma: Sigma, denoise: Callable[[Images], Images]) -> Scores:
+        """Score a stack.
+
+        Parameters
+        ----------
+        noisy : ndarray of float32, shape (N, H, W) or (N, H, W, 3)
+        denoised : ndarray of float32, same shape, in [0, 1]
+        sigma : ndarray of float32, shape (N,)
+            Noise standard deviation of each image on the [0, 1] scale, or its estimate.
+        denoise : callable
+            Denoises a stack of this shape as `denoised` was, clipped to [0, 1]. Its input may be changed.
+
+        Returns
+        -------
+        ndarray of float64, shape (N,)
+            One value per image; NaN if there is none.
+        """
+
+    def __call__(self, clean: Images, denoised: Images) -> Scores:
+        """Raise `TypeError`: use `estimate`."""
+        raise TypeError(f"{self.name} does not compare with clean images; call estimate")

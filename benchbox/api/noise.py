@@ -32,6 +32,8 @@ class NoiseModel(ABC):
     white : bool
         Whether the added noise has zero mean and is independent between pixels; its variance may differ between pixels,
         and `sigma_of` must return its level. The oracle Wiener filter is defined only for such noise.
+    gaussian : bool
+        Whether it is white Gaussian noise of one level, the same for all pixels, as metrics without reference need it.
     """
 
     name: ClassVar[str]
@@ -41,6 +43,7 @@ class NoiseModel(ABC):
     reference: ClassVar[str] = ""
     example: ClassVar[str] = ""
     white: ClassVar[bool] = False
+    gaussian: ClassVar[bool] = False
 
     @abstractmethod
     def apply(self, clean: Image, rng: np.random.Generator) -> Image:

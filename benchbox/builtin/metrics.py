@@ -16,6 +16,7 @@ from benchbox.api.arrays import Channels, Images, Scores
 from benchbox.api.errors import BenchboxError
 from benchbox.api.metric import Metric
 from benchbox.builtin.channels import CHANNELS, channels_apart, is_colour, luminance
+from benchbox.builtin.sure import PsnrSure
 
 
 def heading(metric: type[Metric], channels: int) -> str:
@@ -275,7 +276,7 @@ class Ssim3d(Metric):
         return scores
 
 
-METRICS: list[type[Metric]] = [Psnr, Ssim, Mse, Mae, Gmsd, Accuracy, PsnrY, Ssim3d]
+METRICS: list[type[Metric]] = [Psnr, Ssim, Mse, Mae, Gmsd, Accuracy, PsnrY, Ssim3d, PsnrSure]
 
 
 def _prepare(metric: Metric, clean: Images, denoised: Images) -> tuple[Images, Images, Scores]:

@@ -16,7 +16,7 @@ from benchbox.builtin.datasets.headers import read_head, refuse_known_mistakes, 
 from benchbox.builtin.datasets.pair_layouts import is_noisy_name
 from benchbox.builtin.datasets.pairs import Pairs
 from benchbox.engine.events import Event, StageStarted
-from benchbox.records.options import Color
+from benchbox.records.options import RECORDED, Color
 from benchbox.records.run import DataRecord, DataRequest, Outcome
 from benchbox.registry import Registry
 from benchbox.store import RunStore
@@ -108,6 +108,16 @@ def open_data(request: DataRequest, datasets: Mapping[str, Dataset]) -> ImageSet
         clean=Path(request.clean) if request.clean else None,
         datasets=datasets,
     )
+
+
+def as_noisy(images: ImageSet, request: DataRequest) -> ImageSet:
+    """Take images for noisy ones without clean ones; raises `BenchboxError` if they are built in."""
+    if not request.path:
+        raise BenchboxError(
+            f"--noise {RECORDED}: the images of {images.dataset} are clean",
+            hint="give noisy images with --data, and clean ones, if there are any, with --noisy FOLDER --clean FOLDER",
+        )
+    return replace(images, read_noisy=images.read)
 
 
 def describe_data(images: ImageSet, kind: type[Dataset], path: Path | None) -> DataRecord:

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from benchbox.api.metric import NoReferenceMetric
 from benchbox.builtin.metrics import METRICS
 from benchbox.builtin.sigma import estimate_sigma
 from benchbox.engine.shard import ImagesLost, failure_of
@@ -75,6 +76,8 @@ def _load_ruler() -> None:
     """Call each metric once, so that forked workers inherit the compiled kernels."""
     grey, colour = np.zeros((1, 32, 32), dtype=np.float32), np.zeros((1, 32, 32, 3), dtype=np.float32)
     for metric in METRICS:
+        if issubclass(metric, NoReferenceMetric):
+            continue
         for images in (colour,) if metric.channels == "rgb" else (grey, colour):
             metric()(images, images)
     estimate_sigma(grey)

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from benchbox.api.dataset import ImageSet
 from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
+from benchbox.api.metric import NoReferenceMetric
 from benchbox.api.noise import NoiseModel
 from benchbox.api.threads import cgroup_memory
 from benchbox.builtin.metrics import heading, require_channels
+from benchbox.builtin.sure import doubts_about
 from benchbox.engine.construction import construct, require_constructed
 from benchbox.engine.reuse import code_of
 from benchbox.records.options import RECORDED, RunOptions
@@ -83,12 +85,15 @@ class Plan:
     notes: tuple[str, ...]  # remarks on images that a metric cannot score
 
 
-def make_plan(options: RunOptions, registry: Registry, images: ImageSet) -> Plan:
-    """Plan the cells of a run; raises `BenchboxError` if a name or an option is unknown."""
+def make_plan(options: RunOptions, registry: Registry, images: ImageSet, *, has_clean: bool = True) -> Plan:
+    """Plan the cells of a run; raises `BenchboxError` if a name or an option is unknown, or does not fit the images."""
     denoisers = plan_denoisers(options.denoisers, registry, options.timeout_s)
     noises = _once(plan_noises(options.noise, registry, options.timeout_s))
     metrics = _once(plan_metrics(options.metrics, registry, options.timeout_s, images.channels))
-    notes = tuple(_size_notes(metrics, registry, images.shapes))
+    free = _require_fitting(metrics, noises, options, registry, has_clean=has_clean)
+    doubts = (f"{metric.title}: {doubt}" for metric in free for doubt in doubts_about(images)) if free else ()
+    recorded = any(noise.is_recorded for noise in noises)
+    notes = (*_size_notes(metrics, registry, images.shapes), *(doubts if recorded else ()))
     smallest = images.shapes.min(axis=1)
     levelled = {noise.spec for noise in noises if _states_level(noise, registry)}
     if options.sigma_errors and not levelled:
@@ -120,6 +125,33 @@ def make_plan(options: RunOptions, registry: Registry, images: ImageSet) -> Plan
         make_shards(images.shapes, options.protocol.repeats, images.channels),
         notes,
     )
+
+
+def _require_fitting(
+    metrics: Sequence[MetricRecord],
+    noises: Sequence[NoiseRecord],
+    options: RunOptions,
+    registry: Registry,
+    *,
+    has_clean: bool,
+) -> list[MetricRecord]:
+    """Metrics without reference; raises `BenchboxError` if one does not fit the noise or another needs clean images."""
+    free = [metric for metric in metrics if issubclass(registry.metric(metric.spec).cls, NoReferenceMetric)]
+    if not has_clean and len(free) < len(metrics):
+        needy = next(metric for metric in metrics if metric not in free)
+        raise BenchboxError(
+            f"--metric {needy.label} needs clean images, but there are only noisy ones",
+            hint="omit --metric, or give the clean images with --noisy FOLDER --clean FOLDER",
+        )
+    others = [noise.label for noise in noises if not (noise.gaussian or noise.is_recorded)]
+    changed = next((word for word in ("quantize", "clip") if getattr(options, word)), "")
+    if free and (others or changed):
+        raise BenchboxError(
+            f"--metric {free[0].label} is right for white Gaussian noise only, not for "
+            + (others[0] if others else f"noise changed by --{changed}"),
+            hint=f"omit {free[0].label}, or use --noise gaussian:0.1 alone" if others else f"omit --{changed}",
+        )
+    return free
 
 
 def cell_key(
@@ -186,6 +218,7 @@ def plan_noises(texts: Sequence[str], registry: Registry, timeout_s: float = TRI
             tuple(part.plugin for part in parts),
             " and ".join(dict.fromkeys(part.cls.level_title for part in parts)),
             white=all(part.cls.white for part in parts),
+            gaussian=all(part.cls.gaussian for part in parts),
         )
         for text, parts in zip(texts, noises, strict=True)
     )

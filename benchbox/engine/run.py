@@ -14,7 +14,7 @@ from benchbox.api.dataset import ImageSet
 from benchbox.api.errors import BenchboxError
 from benchbox.engine.ceiling import make_ceilings
 from benchbox.engine.construction import changed_files
-from benchbox.engine.data import describe_data, note_overlaps, open_data
+from benchbox.engine.data import as_noisy, describe_data, note_overlaps, open_data
 from benchbox.engine.environment import calibrate, environment
 from benchbox.engine.events import CellsReused, Event, FileSetAside, RunStarted, ScoresDone, TimingDone, TimingStarted
 from benchbox.engine.plan import Limits, Shard, cell_key, make_plan, make_shards
@@ -25,7 +25,7 @@ from benchbox.engine.scoring import QualityPass
 from benchbox.engine.shard import Condition
 from benchbox.engine.timing import choose_images, time_denoiser
 from benchbox.engine.workers import WorkerContext, worker_context
-from benchbox.records.options import RunOptions
+from benchbox.records.options import RECORDED, RunOptions
 from benchbox.records.run import DataRequest, RunRecord
 from benchbox.registry import Registry, load_registry
 from benchbox.store import FORMAT, RunStore, new_run_id, set_aside_foreign_files
@@ -48,8 +48,11 @@ def execute(options: RunOptions, on_event: Callable[[Event], None], command: str
         on_event=on_event,
     )
     images = open_data(options.request, {name: entry.cls() for name, entry in registry.datasets.items()})
-    options = options.settled(recorded=images.read_noisy is not None)
-    plan = make_plan(options, registry, images)
+    has_clean = images.read_noisy is not None or RECORDED not in options.noise
+    if not has_clean:
+        images = as_noisy(images, options.request)
+    options = options.settled(recorded=images.read_noisy is not None, has_clean=has_clean)
+    plan = make_plan(options, registry, images, has_clean=has_clean)
     remember_trusted(registry, plan.denoisers)
     opened = replace(options.opened(_pin(options.request, images)), jobs=options.workers)
     path = Path(opened.request.path) if opened.request.path else None
@@ -60,7 +63,7 @@ def execute(options: RunOptions, on_event: Callable[[Event], None], command: str
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
         options=opened,
-        data=replace(described, notes=(*described.notes, *plan.notes)),
+        data=replace(described, notes=(*plan.notes, *described.notes), has_clean=has_clean),
         noises=plan.noises,
         metrics=plan.metrics,
         denoisers=plan.denoisers,
@@ -217,7 +220,9 @@ def make_conditions(record: RunRecord, registry: Registry) -> dict[str, Conditio
     """Conditions of a run, by canonical noise."""
     dataset = registry.dataset(record.request.dataset).plugin
     return {
-        noise.spec: Condition(record.request, dataset, record.data.fingerprint, noise, record.protocol)
+        noise.spec: Condition(
+            record.request, dataset, record.data.fingerprint, noise, record.protocol, has_clean=record.data.has_clean
+        )
         for noise in record.noises
     }
 

@@ -15,7 +15,7 @@ from benchbox.api.arrays import Images, Scores, Sigma
 from benchbox.api.dataset import Dataset, ImageSet
 from benchbox.api.denoiser import Denoiser, TrainingCard
 from benchbox.api.errors import BenchboxError, ContractError
-from benchbox.api.metric import Metric
+from benchbox.api.metric import Metric, NoReferenceMetric
 from benchbox.api.noise import NoiseModel
 from benchbox.builtin.channels import as_stack, as_taken, shape_taken
 from benchbox.builtin.metrics import score_stack
@@ -42,6 +42,7 @@ class Condition:
     noise: NoiseRecord
     protocol: Protocol
     sigma_factor: float = 1.0  # factor on the given noise level
+    has_clean: bool = True  # whether there are clean images
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,10 @@ def compute_shard(task: ShardTask) -> ShardScores:
         sigma_given *= np.float32(condition.sigma_factor)
     within = tuple(range(1, clean.ndim))  # the axes of an image
     noisy_mse = np.square(noisy - clean).mean(axis=within, dtype=np.float64)
+    if not condition.has_clean:
+        noisy_mse[:] = np.nan
+    again = {metric for metric in task.metrics if isinstance(make_metric(metric), NoReferenceMetric)}
+    kept = noisy.copy() if again else noisy  # the denoiser may change its input
     taken, level = as_taken(denoiser.capabilities.channels, noisy, sigma_given)
     expected = taken.shape
     raw = denoiser.denoise(taken, level)
@@ -96,11 +101,42 @@ def compute_shard(task: ShardTask) -> ShardScores:
     columns["clean_mean"] = clean.mean(axis=within, dtype=np.float64)
     columns["clipped"] = changed
     for metric in task.metrics:
-        columns[metric.spec] = score(metric, clean, denoised)
+        columns[metric.spec] = (
+            _estimate(metric, denoiser, condition, kept, denoised, sigma_true, sigma_given)
+            if metric in again
+            else score(metric, clean, denoised)
+        )
     unknown = np.full(len(clean), np.nan, dtype=np.float32)
     columns["sigma_true"] = unknown if sigma_true is None else sigma_true
     columns["sigma_given"] = unknown if sigma_given is None else sigma_given
     return ShardScores(columns, noise_level, _card_of(denoiser), denoised.astype(task.keep) if task.keep else None)
+
+
+def _estimate(
+    plugin: PluginSpec,
+    denoiser: Denoiser,
+    condition: Condition,
+    noisy: Images,
+    denoised: Images,
+    sigma_true: Sigma | None,
+    sigma_given: Sigma | None,
+) -> Scores:
+    """Score a stack with a metric that needs no clean images; NaN for a denoiser that is declared random."""
+    metric = make_metric(plugin)
+    if not isinstance(metric, NoReferenceMetric) or not denoiser.capabilities.deterministic:
+        return np.full(len(noisy), np.nan)
+
+    def denoise(stack: Images) -> Images:
+        taken, level = as_taken(denoiser.capabilities.channels, stack, sigma_given)
+        expected = taken.shape
+        return as_stack(
+            check_denoised(denoiser.denoise(taken, None if level is None else level.copy()), expected), stack.shape
+        )
+
+    known = condition.protocol.sigma == "given" and sigma_true is not None
+    return metric.estimate(
+        noisy, denoised, sigma_true if known and sigma_true is not None else estimate_sigma(noisy), denoise
+    )
 
 
 def _card_of(denoiser: Denoiser) -> TrainingCard | None:
@@ -122,7 +158,7 @@ def draw(condition: Condition, indices: NDArray[np.intp], repeat: int = 0) -> tu
         images = image_set(condition)
         clean = images.stack(indices)
         if condition.noise.is_recorded:
-            return clean, images.noisy_stack(indices), None
+            return clean, images.noisy_stack(indices) if condition.has_clean else clean.copy(), None
     except BenchboxError as error:
         raise ImagesLost(error.message, hint=error.hint) from error
     except OSError as error:
@@ -205,9 +241,9 @@ def make_metric(plugin: PluginSpec) -> Metric:
 
 
 def score(plugin: PluginSpec, clean: Images, denoised: Images) -> Scores:
-    """Score a stack with a metric; NaN for images below its smallest size."""
+    """Score a stack with a metric; NaN for images below its smallest size, or if it scores a denoiser, not images."""
     metric = make_metric(plugin)
-    if min(clean.shape[1:3]) < metric.min_size:
+    if min(clean.shape[1:3]) < metric.min_size or isinstance(metric, NoReferenceMetric):
         return np.full(len(clean), np.nan)
     return score_stack(metric, clean, denoised)
 

@@ -16,7 +16,9 @@ from benchbox.api.threads import cgroup_memory, usable_cores
 
 DEFAULT_NOISE = "gaussian:0.1"
 RECORDED = "recorded"
-"""The noise of noisy images that were recorded with clean ones."""
+"""The noise of images that are noisy as they come, with or without clean ones."""
+NO_REFERENCE = ("psnr_sure",)
+"""Metrics by default if there are no clean images."""
 DEFAULT_METRICS = ("psnr", "ssim", "mse", "mae", "gmsd", "accuracy")
 
 _WORKER_BYTES = 1 << 29
@@ -409,8 +411,10 @@ class RunOptions:
             return replace(found, noisy=request.path, clean=request.clean)
         return replace(found, data=request.path)
 
-    def settled(self, *, recorded: bool) -> RunOptions:
-        """These options with a noise and a noise level, which images whose noise was `recorded` decide.
+    def settled(self, *, recorded: bool, has_clean: bool) -> RunOptions:
+        """These options with what the images decide: a noise and a noise level, and what to do without clean images.
+
+        `recorded` says whether the images come with their noise.
 
         Raises
         ------
@@ -418,11 +422,6 @@ class RunOptions:
             An option does not fit the images.
         """
         if not recorded:
-            if RECORDED in self.noise:
-                raise BenchboxError(
-                    f"--noise {RECORDED}: the images came without noisy ones",
-                    hint="give both with --noisy FOLDER --clean FOLDER, or name a noise model",
-                )
             sigma = "given" if self.sigma == "auto" else self.sigma
             return replace(self, noise=self.noise or (DEFAULT_NOISE,), sigma=sigma)
         if self.noise not in ((), (RECORDED,)):
@@ -440,7 +439,10 @@ class RunOptions:
                     f"{option_of(name).flag}: the noise of these images was recorded, and cannot be changed",
                     hint=f"omit {option_of(name).flag}",
                 )
-        return replace(self, noise=(RECORDED,), sigma="estimated" if self.sigma == "auto" else self.sigma)
+        found = replace(self, noise=(RECORDED,), sigma="estimated" if self.sigma == "auto" else self.sigma)
+        if has_clean:
+            return found
+        return replace(found, previews=0, metrics=NO_REFERENCE if self.metrics == DEFAULT_METRICS else self.metrics)
 
     def check(self) -> None:
         """Reject wrong types, numbers out of range, and options that exclude each other.

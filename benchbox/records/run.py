@@ -178,6 +178,7 @@ class DataRecord:
     tested: str = ""
     folder: str = ""  # name of the folder or file, if results call the data after it
     channels: Literal[1, 3] = 1  # of each image: grey, or red, green and blue
+    has_clean: bool = True  # whether there are clean images; if not, scores are estimated
     scenes: Count = 0  # which the images show; 0 if every image is a scene of its own
 
     @property
@@ -237,6 +238,7 @@ class NoiseRecord:
     parts: tuple[PluginSpec, ...]  # applied from left to right; none if the noise was recorded with the images
     level_title: str = ""  # what its level means, such as 'peak photons'
     white: bool = False  # zero mean and independent between pixels, in all its parts
+    gaussian: bool = False  # white and Gaussian, in all its parts
 
     @property
     def spec(self) -> str:

@@ -190,6 +190,8 @@ class Header:
         How latency was measured; empty if it was not.
     colour : bool
         Whether the images are in colour.
+    has_clean : bool
+        Whether there are clean images; if not, scores are estimated.
     scenes : int
         Scenes that the images show; 0 if every image is a scene of its own.
     """
@@ -213,6 +215,7 @@ class Header:
     load: float
     timing: str
     colour: bool = False
+    has_clean: bool = True
     scenes: int = 0
 
 

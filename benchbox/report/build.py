@@ -253,5 +253,6 @@ def _noisy_psnr(scores: Mapping[str, Mapping[str, NDArray[Any]]]) -> Mean | None
     for columns in scores.values():
         if "noisy_mse" in columns:
             with np.errstate(divide="ignore"):
-                return mean_of(-10 * np.log10(columns["noisy_mse"].astype(np.float64)), "dB")
+                noisy = mean_of(-10 * np.log10(columns["noisy_mse"].astype(np.float64)), "dB")
+            return None if np.isnan(noisy.mean) else noisy
     return None

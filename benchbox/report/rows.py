@@ -190,6 +190,7 @@ def make_header(record: RunRecord, timings: Mapping[str, Timing]) -> Header:
         split=record.data.split,
         sizes=f"{record.data.sizes} RGB" if record.data.is_colour else record.data.sizes,
         colour=record.data.is_colour,
+        has_clean=record.data.has_clean,
         scenes=record.data.scenes,
         fingerprint=record.data.fingerprint,
         images=record.data.images,

@@ -249,7 +249,8 @@ def title_of(board: Leaderboard, block: Block) -> str:
         noisy = f", noisy images {block.noisy_psnr.mean:.2f} dB"
     within = f" within {board.within_ms:g} ms" if board.within_ms is not None else ""
     colour = " on RGB" if board.header.colour else ""
-    return f"{block.noise}{colour}{noisy}, ranked by {metric_title(board.sort_metric)}{within}"
+    blind = "" if board.header.has_clean else ", estimated without clean images"
+    return f"{block.noise}{colour}{noisy}, ranked by {metric_title(board.sort_metric)}{blind}{within}"
 
 
 def summary_title(board: Leaderboard, summary: Summary) -> str:

@@ -27,6 +27,7 @@ class Gaussian(NoiseModel):
     reference: ClassVar[str] = "Gonzalez & Woods, Digital Image Processing, section 5.2"
     example: ClassVar[str] = "gaussian:0.1"
     white: ClassVar[bool] = True
+    gaussian: ClassVar[bool] = True
 
     sigma: float = 0.1
 
