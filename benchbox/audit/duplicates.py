@@ -34,6 +34,7 @@ from benchbox.api.arrays import Images
 from benchbox.api.dataset import ImageSet
 from benchbox.api.errors import BenchboxError
 from benchbox.api.threads import threads
+from benchbox.builtin.channels import luminance
 from benchbox.records.run import digest
 from benchbox.system.cache import CacheFolder
 
@@ -372,6 +373,8 @@ def _read(images: ImageSet) -> Iterator[tuple[NDArray[np.intp], list[bytes], Ima
         for start in range(0, len(indices), count):
             part = indices[start : start + count]
             stack = images.stack(part)
+            if images.channels > 1:
+                stack = luminance(stack)
             size = f"{height}x{width}".encode()
             yield part, [size + xxhash.xxh3_128_digest(image.data) for image in stack], thumbnails_of(stack)
 

@@ -1,8 +1,10 @@
-"""`benchbox data`: describe a data set; find duplicate images in it."""
+"""`benchbox data`: describe a data set; find duplicate images in it, or recorded pairs that do not match."""
 
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from benchbox.api.dataset import Dataset, ImageSet
     from benchbox.audit.contamination import Splits
     from benchbox.audit.duplicates import Duplicates
+    from benchbox.audit.pairs import PairFacts
+    from benchbox.cli.progress import Display
+    from benchbox.records.options import Color
 
 _LISTED = 20
 _NAMED = 6
@@ -33,24 +38,28 @@ _path = click.argument("path", required=False, type=click.Path(path_type=Path))
 
 @click.group("data")
 def command() -> None:
-    """Describe a data set; find duplicate images in it.
+    """Describe a data set; find duplicates, or pairs that do not match.
 
     \b
     Examples:
       benchbox data info fer2013.csv
       benchbox data audit fer2013.csv --picture duplicates.png
+      benchbox data audit CC15/
     """
 
 
 @command.command("info", cls=Command)
 @_path
-@run_options("dataset", "skip_bad")
+@run_options("noisy", "clean", "dataset", "color", "skip_bad")
 @plugin_options
 @format_option("text", "json")
 @output_option()
 def info(
     path: Path | None,
+    noisy: Path | None,
+    clean: Path | None,
     dataset: str,
+    color: Color,
     skip_bad: bool,
     plugins: tuple[Path, ...],
     plugin_folders: tuple[Path, ...],
@@ -65,7 +74,7 @@ def info(
     Example:
       benchbox data info fer2013.csv
     """
-    kind, splits = _open(path, dataset, skip_bad, plugins, plugin_folders)
+    kind, path, splits = _open(path, noisy, clean, dataset, color, skip_bad, plugins, plugin_folders)
     facts = [_facts(kind, images) for images in splits.sets]
     with printing_to(output):
         if form == "json":
@@ -80,7 +89,9 @@ def _show_facts(path: Path | None, kind: Dataset, splits: Splits, facts: list[di
     echo(f"  {kind.summary}" + (f"\n    reference: {kind.reference}" if kind.reference else ""))
     for split in facts:
         echo(split["split"] or "all images", bold=True, nl=False)
-        echo(f"  {split['images']:,} images, {split['sizes']}\n    fingerprint: {split['fingerprint']}")
+        scenes = f" of {split['scenes']:,} scenes" if split["scenes"] else ""
+        colour = " RGB" if split["channels"] > 1 else ""
+        echo(f"  {split['images']:,} images{scenes}, {split['sizes']}{colour}\n    fingerprint: {split['fingerprint']}")
         for label, counts in split["labels"].items():
             echo(f"    {label}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
         for note in split["notes"]:
@@ -93,19 +104,21 @@ def _show_facts(path: Path | None, kind: Dataset, splits: Splits, facts: list[di
 
 @command.command("audit", cls=Command)
 @_path
-@run_options("dataset")
+@run_options("noisy", "clean", "dataset")
 @click.option("--split", default="", metavar="NAME", help="Show only groups with an image of this split.")
 @run_options("skip_bad")
 @click.option(
     "--picture",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Draw the groups of duplicates into this PNG file.",
+    help="Draw the groups of duplicates, or the worst pairs, into this PNG file.",
 )
 @plugin_options
 @format_option("text", "json")
 @output_option()
 def audit(
     path: Path | None,
+    noisy: Path | None,
+    clean: Path | None,
     dataset: str,
     split: str,
     skip_bad: bool,
@@ -115,15 +128,20 @@ def audit(
     form: str,
     output: Path | None,
 ) -> None:
-    """Find duplicate images at PATH, within and across splits.
+    """Find duplicate images at PATH, or pairs that do not match.
 
-    Near duplicates show the same photograph, but compressed, brightened, stamped,
-    mirrored or cropped differently. Without PATH, the built-in sample is searched.
+    Of pairs of noisy and clean pictures: differences in brightness and position, JPEG
+    blocks, clipped values, and noise in the clean pictures.
+
+    Otherwise duplicates, within and across splits. Near duplicates show the same
+    photograph, but compressed, brightened, stamped, mirrored or cropped differently.
+    Without PATH, the built-in sample is searched.
 
     \b
     Examples:
       benchbox data audit fer2013.csv
       benchbox data audit fer2013.csv --split PublicTest --picture duplicates.png
+      benchbox data audit --noisy night/iso6400 --clean night/averaged
     """
     from benchbox.api.errors import BenchboxError, did_you_mean
     from benchbox.audit.duplicates import find_duplicates
@@ -131,15 +149,21 @@ def audit(
 
     with Display() as display:
         display.begin_stage(f"reading {path or 'the built-in sample'}")
-        kind, splits = _open(path, dataset, skip_bad, plugins, plugin_folders)
+        kind, path, splits = _open(path, noisy, clean, dataset, "auto", skip_bad, plugins, plugin_folders)
         names = [images.split for images in splits.sets]
         if split and split not in names:
             raise BenchboxError(
                 f"{path or kind.name} has no split '{split}'", hint=did_you_mean(split, filter(None, names))
             )
+        recorded = [images for images in splits.sets if images.read_noisy is not None]
+        if recorded:
+            facts = _examine(recorded, display)
         count = sum(len(images) for images in splits.sets)
         display.begin_stage(f"comparing {count:,} images")
-        duplicates = find_duplicates(splits.sets)
+        duplicates = None if recorded else find_duplicates(splits.sets)
+    if duplicates is None:
+        _report_pairs(recorded, facts, picture, form, output)
+        return
     groups = _groups(splits.sets, duplicates, split)
     counts = _counts(kind, path, splits, duplicates, skip_bad)
     if picture is not None:
@@ -157,6 +181,61 @@ def audit(
             click.echo(json.dumps(values, indent=2))
         else:
             _show_duplicates(kind, splits, split, counts, groups)
+
+
+def _examine(sets: Sequence[ImageSet], display: Display) -> list[PairFacts]:
+    from benchbox.audit.pairs import examine_pairs
+
+    display.begin_stage("comparing pairs", sum(map(len, sets)))
+    return [facts for images in sets for facts in examine_pairs(images, display.advance_stage)]
+
+
+def _report_pairs(
+    sets: Sequence[ImageSet], facts: list[PairFacts], picture: Path | None, form: str, output: Path | None
+) -> None:
+    from benchbox.audit.pairs import badness, warnings_of
+
+    order = sorted(range(len(facts)), key=lambda place: -badness(facts[place]))
+    worst = [facts[place] for place in order]
+    if picture is not None:
+        from benchbox.report.figures.images import write_contact_sheet
+
+        both = [*sets, *(replace(images, read=images.read_noisy) for images in sets if images.read_noisy)]
+        groups = [
+            (f"{facts[place].bias:.1f}, {facts[place].distance:.2f} px", (place, place + len(facts))) for place in order
+        ]
+        drawn = write_contact_sheet(picture, both, groups)
+        echo(f"picture: {picture}, {drawn:,} of {len(facts):,} pairs, clean and noisy, the worst first", err=True)
+    with printing_to(output):
+        if form == "json":
+            from benchbox.report.export import jsonable
+
+            values = {"warnings": list(warnings_of(facts)), "pairs": [asdict(pair) for pair in worst]}
+            click.echo(json.dumps(jsonable(values), indent=2))
+        else:
+            _show_pairs(worst, list(warnings_of(facts)))
+
+
+def _show_pairs(worst: Sequence[PairFacts], warnings: Sequence[str]) -> None:
+    """A table of the worst pairs; levels in grey levels of 255."""
+    scenes = len({pair.scene for pair in worst})
+    echo(f"{len(worst):,} pairs of {scenes:,} scenes; the worst first, levels of 255:", bold=True)
+    wide = max(len("pair"), *(len(pair.id) for pair in worst[:_LISTED]))
+    echo(f"  {'pair':<{wide}}  difference  gain    shift px  blocks  clipped  noise  of clean  ceiling")
+    for pair in worst[:_LISTED]:
+        difference = max(pair.difference, key=abs)
+        gain = max(pair.gain, key=lambda one: abs(one - 1))
+        shift = "-" if math.isnan(pair.shift[0]) else f"{pair.shift[0]:.2f},{pair.shift[1]:.2f}"
+        echo(
+            f"  {pair.id:<{wide}}  {difference:+10.1f}  {gain:5.3f}  {shift:>8}  {max(pair.blocking):6.2f}  "
+            f"{100 * pair.clipped:5.1f} %  {pair.noise:5.1f}  {pair.noise_of_clean:8.1f}  {pair.ceiling_db:4.1f} dB"
+        )
+    if len(worst) > _LISTED:
+        echo(f"  and {len(worst) - _LISTED:,} more (all, by channel: --format json; as pictures: --picture FILE.png)")
+    for warning in warnings:
+        echo(f"warning: {warning}")
+    if not warnings:
+        echo("brightness and position of all pairs agree to within a grey level and a quarter of a pixel")
 
 
 def _show_duplicates(
@@ -177,18 +256,27 @@ def _show_duplicates(
 
 def _open(
     path: Path | None,
+    noisy: Path | None,
+    clean: Path | None,
     dataset: str,
+    color: Color,
     skip_bad: bool,
     plugins: tuple[Path, ...],
     plugin_folders: tuple[Path, ...],
-) -> tuple[Dataset, Splits]:
+) -> tuple[Dataset, Path | None, Splits]:
+    from benchbox.api.errors import BenchboxError
     from benchbox.audit.contamination import open_splits
     from benchbox.engine.data import choose_dataset
     from benchbox.registry import load_registry
 
+    if (noisy is None) != (clean is None) or (path and noisy):
+        raise BenchboxError(
+            "noisy and clean images are two folders", hint="give --noisy FOLDER --clean FOLDER, without PATH"
+        )
     registry = load_registry(plugins, plugin_folders)
-    kind = choose_dataset(path, dataset or None, {name: entry.cls() for name, entry in registry.datasets.items()})
-    return kind, open_splits(kind, path, skip_bad=skip_bad)
+    datasets = {name: entry.cls() for name, entry in registry.datasets.items()}
+    kind = choose_dataset(noisy or path, dataset or None, datasets, clean).colored(color)
+    return kind, noisy or path, open_splits(kind, noisy or path, skip_bad=skip_bad)
 
 
 def _facts(kind: Dataset, images: ImageSet) -> dict[str, Any]:
@@ -209,6 +297,8 @@ def _facts(kind: Dataset, images: ImageSet) -> dict[str, Any]:
         "split": record.split,
         "images": record.images,
         "sizes": record.sizes,
+        "channels": record.channels,
+        "scenes": record.scenes,
         "fingerprint": record.fingerprint,
         "labels": labels,
         "notes": list(record.notes),

@@ -42,7 +42,7 @@ def open_images(
     `keep_duplicates` keeps images that a denoiser may have seen in training. `white` is the grey level of white.
     `color` says whether colour is kept. `clean` is the folder of the clean images if `path` has their noisy ones.
     """
-    chosen = Pairs(clean=clean) if clean else choose_dataset(path, dataset, datasets)
+    chosen = choose_dataset(path, dataset, datasets, clean)
     if white is not None:
         chosen = chosen.scaled(white)
     chosen = chosen.colored(color)
@@ -52,8 +52,12 @@ def open_images(
     return images if limit is None else limit_images(images, limit, seed)
 
 
-def choose_dataset(path: Path | None, dataset: str | None, datasets: Mapping[str, Dataset]) -> Dataset:
-    """Data set for a path; raises `BenchboxError` if none or several recognise it."""
+def choose_dataset(
+    path: Path | None, dataset: str | None, datasets: Mapping[str, Dataset], clean: Path | None = None
+) -> Dataset:
+    """Data set for a path, or for a noisy and a clean one; raises `BenchboxError` if none or several recognise it."""
+    if clean is not None:
+        return Pairs(clean=clean)
     if dataset is not None:
         if dataset not in datasets:
             raise BenchboxError(f"unknown data set '{dataset}'", hint=did_you_mean(dataset, datasets))

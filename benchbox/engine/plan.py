@@ -15,6 +15,7 @@ from benchbox.api.errors import BenchboxError
 from benchbox.api.metric import NoReferenceMetric
 from benchbox.api.noise import NoiseModel
 from benchbox.api.threads import cgroup_memory
+from benchbox.audit.pairs import warnings_for_run
 from benchbox.builtin.metrics import heading, require_channels
 from benchbox.builtin.sure import doubts_about
 from benchbox.engine.construction import construct, require_constructed
@@ -93,7 +94,8 @@ def make_plan(options: RunOptions, registry: Registry, images: ImageSet, *, has_
     free = _require_fitting(metrics, noises, options, registry, has_clean=has_clean)
     doubts = (f"{metric.title}: {doubt}" for metric in free for doubt in doubts_about(images)) if free else ()
     recorded = any(noise.is_recorded for noise in noises)
-    notes = (*_size_notes(metrics, registry, images.shapes), *(doubts if recorded else ()))
+    unfit = warnings_for_run(images) if recorded and has_clean else ()
+    notes = (*unfit, *_size_notes(metrics, registry, images.shapes), *(doubts if recorded else ()))
     smallest = images.shapes.min(axis=1)
     levelled = {noise.spec for noise in noises if _states_level(noise, registry)}
     if options.sigma_errors and not levelled:

@@ -235,7 +235,7 @@ def test_options_of_drawn_noise_are_refused(
 
 def test_recorded_noise_needs_pairs(benchbox: Command) -> None:
     result = benchbox("run", "median", "--noise", "recorded", code=2)
-    assert "--noise recorded: the images came without noisy ones" in result.stderr
+    assert "--noise recorded: the images of sample are clean" in result.stderr
     result = benchbox("run", "median", "--noisy", "set", code=2)
     assert "give --noisy FOLDER --clean FOLDER, without --data" in result.stderr
 

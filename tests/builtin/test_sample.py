@@ -50,7 +50,7 @@ def test_tiles_are_averages_of_the_photograph(index: int, name: str) -> None:
 
 def test_tiles_of_one_photograph_do_not_overlap() -> None:
     for photograph in sample._PHOTOGRAPHS:
-        image = sample._shrunken(photograph.file, photograph.shrink, False)
+        image = sample._shrunken(photograph.file, photograph.shrink)
         assert photograph.top + 48 * photograph.rows <= image.shape[0]
         assert photograph.left + 48 * photograph.columns <= image.shape[1]
     images = Sample().load(None)
@@ -92,7 +92,7 @@ def test_a_missing_photograph_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     sample._shrunken.cache_clear()
     try:
         with pytest.raises(BenchboxError, match=r"astronaut\.png") as caught:
-            sample._shrunken("astronaut.png", 3, False)
+            sample._shrunken("astronaut.png", 3)
     finally:
         sample._shrunken.cache_clear()
     assert "pip install" in caught.value.hint
@@ -116,4 +116,4 @@ def test_the_list_of_data_sets_imports_nothing_heavy() -> None:
         "print(*sorted({'cv2', 'skimage', 'pandas', 'numba', 'scipy', 'tensorflow'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "['array', 'fer2013', 'images', 'sample']\n\n"
+    assert done.stdout == "['array', 'fer2013', 'images', 'pairs', 'sample']\n\n"

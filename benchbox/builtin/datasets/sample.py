@@ -120,7 +120,7 @@ def _tiles(rgb: bool) -> tuple[tuple[str, ...], NDArray[np.uint8]]:
 
 
 @functools.cache
-def _shrunken(file: str, shrink: int, rgb: bool) -> NDArray[np.uint8]:
+def _shrunken(file: str, shrink: int, rgb: bool = False) -> NDArray[np.uint8]:
     """Luminance or colour of a photograph averaged over blocks, in integers, so the same on every machine."""
     import cv2
 

@@ -1,0 +1,177 @@
+"""Are recorded pairs fit for comparing? Brightness, position, compression, clipping and noise of each pair."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchbox.api.dataset import ImageSet
+from benchbox.api.threads import threads
+from benchbox.builtin.channels import luminance
+from benchbox.builtin.sigma import estimate_sigma
+
+BIAS = 1.0
+"""Mean difference in grey levels of 255 above which a pair is pointed out."""
+SHIFT = 0.25
+"""Shift in pixels above which a pair is pointed out."""
+_WHITE = 255
+_SIDE = 256
+_LEAST_SIDE = 16
+_FINE = 20
+_BLOCK = 8
+LOOKED_AT = 8
+"""Pairs that a run looks at."""
+
+
+@dataclass(frozen=True)
+class PairFacts:
+    """What is known of a pair; levels are grey levels of 255."""
+
+    id: str
+    scene: str
+    difference: tuple[float, ...]  # mean of noisy minus clean, by channel
+    gain: tuple[float, ...]  # least squares of noisy = gain clean + offset, by channel
+    offset: tuple[float, ...]
+    shift: tuple[float, float]  # of the noisy picture, down and to the right, in pixels; NaN if it is too small
+    blocking: tuple[float, float]  # steps at borders of 8x8 blocks, relative to others, of the noisy and clean picture
+    clipped: float  # share of values of the noisy picture that are black or white
+    noise: float  # estimated level of the noisy picture; NaN in a brief look, like the next
+    noise_of_clean: float
+    ceiling_db: float  # PSNR of a perfect denoiser that keeps the brightness of the noisy picture
+
+    @property
+    def bias(self) -> float:
+        """Largest mean difference of a channel."""
+        return max(map(abs, self.difference))
+
+    @property
+    def distance(self) -> float:
+        """Length of the shift in pixels, 0 if unknown."""
+        length = math.hypot(*self.shift)
+        return 0.0 if math.isnan(length) else length
+
+
+def examine_pairs(images: ImageSet, on_pair: Callable[[], None] = lambda: None) -> Iterator[PairFacts]:
+    """Examine all pairs of an image set with recorded noise, in its order; `on_pair` is called after each."""
+    with ThreadPoolExecutor(threads()) as pool:
+        for facts in pool.map(lambda place: facts_of(images, place), range(len(images))):
+            on_pair()
+            yield facts
+
+
+def facts_of(images: ImageSet, place: int, *, brief: bool = False) -> PairFacts:
+    """Examine one pair; a `brief` look takes milliseconds and leaves out blocks and levels of noise."""
+    index = np.array([place])
+    clean, noisy = images.stack(index)[0], images.noisy_stack(index)[0]
+    planes = [(clean, noisy)] if clean.ndim == 2 else [(clean[..., at], noisy[..., at]) for at in range(clean.shape[2])]
+    fits = [_line(truth, seen) for truth, seen in planes]
+    biased = [
+        _mean_square((gain - 1) * truth + offset) for (truth, _), (gain, offset) in zip(planes, fits, strict=True)
+    ]
+    grey = [luminance(picture[np.newaxis])[0] if clean.ndim == 3 else picture for picture in (clean, noisy)]
+    error = float(np.mean(biased))
+    return PairFacts(
+        id=images.ids[place],
+        scene=images.scenes[place] if images.scenes else images.ids[place],
+        difference=tuple(_WHITE * float((seen - truth).mean(dtype=np.float64)) for truth, seen in planes),
+        gain=tuple(gain for gain, _ in fits),
+        offset=tuple(_WHITE * offset for _, offset in fits),
+        shift=_shift(*grey),
+        blocking=(math.nan, math.nan) if brief else (_blocking(grey[1]), _blocking(grey[0])),
+        clipped=float(((noisy <= 0) | (noisy >= 1)).mean()),
+        noise=math.nan if brief else _level(grey[1]),
+        noise_of_clean=math.nan if brief else _level(grey[0]),
+        ceiling_db=-10 * math.log10(error) if error > 0 else math.inf,
+    )
+
+
+def badness(facts: PairFacts) -> float:
+    """How unfit a pair is: the larger of its bias and its shift, in units of what is pointed out."""
+    return max(facts.bias / BIAS, facts.distance / SHIFT)
+
+
+def warnings_of(facts: list[PairFacts], of: int = 0) -> Iterator[str]:
+    """What makes pairs unfit, in sentences with the worst of them; `of` is the number of all if these are a sample."""
+    some = f"{len(facts):,} pairs" + (" looked at" if of > len(facts) else "")
+    biased = [pair for pair in facts if pair.bias > BIAS]
+    if biased:
+        worst = max(biased, key=lambda pair: pair.bias)
+        ceiling = -10 * math.log10(float(np.mean([10 ** (-pair.ceiling_db / 10) for pair in facts])))
+        yield (
+            f"brightness differs by more than {BIAS:g} of 255 in {len(biased):,} of {some}, most in {worst.id} "
+            f"({worst.bias:.1f}); with it, even a perfect denoiser stays below {ceiling:.1f} dB"
+        )
+    shifted = [pair for pair in facts if pair.distance > SHIFT]
+    if shifted:
+        worst = max(shifted, key=lambda pair: pair.distance)
+        yield (
+            f"noisy and clean are shifted by more than {SHIFT:g} pixels in {len(shifted):,} of {some}, most in "
+            f"{worst.id} ({worst.distance:.2f})"
+        )
+
+
+def warnings_for_run(images: ImageSet) -> tuple[str, ...]:
+    """What makes pairs unfit, judged by a few of them, so that a run begins at once."""
+    places = np.unique(np.linspace(0, len(images) - 1, LOOKED_AT).astype(np.intp))
+    facts = [facts_of(images, int(place), brief=True) for place in places]
+    return tuple(f"{warning} (all: benchbox data audit)" for warning in warnings_of(facts, len(images)))
+
+
+def _line(clean: NDArray[np.float32], noisy: NDArray[np.float32]) -> tuple[float, float]:
+    """Gain and offset of noisy = gain clean + offset by least squares; gain 1 if the clean picture is flat."""
+    mean, seen = float(clean.mean(dtype=np.float64)), float(noisy.mean(dtype=np.float64))
+    centred = clean - np.float32(mean)
+    variance = _mean_square(centred)
+    gain = float((centred * noisy).mean(dtype=np.float64)) / variance if variance > 1e-8 else 1.0
+    return gain, seen - gain * mean
+
+
+def _mean_square(values: NDArray[np.float32]) -> float:
+    return float(np.square(values).mean(dtype=np.float64))
+
+
+def _level(grey: NDArray[np.float32]) -> float:
+    return _WHITE * float(estimate_sigma(_middle(grey)[np.newaxis])[0])
+
+
+def _middle(grey: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The middle of a large picture, so that every pair takes bounded time and memory."""
+    top, left = (max(0, side - _SIDE) // 2 for side in grey.shape)
+    return grey[top : top + _SIDE, left : left + _SIDE]
+
+
+def _shift(clean: NDArray[np.float32], noisy: NDArray[np.float32]) -> tuple[float, float]:
+    """Shift of the noisy picture by cross-correlation under a Hann window, to a twentieth of a pixel.
+
+    References
+    ----------
+    Guizar-Sicairos, Thurman and Fienup, Optics Letters 33(2), 2008, doi:10.1364/OL.33.000156.
+    """
+    clean, noisy = _middle(clean), _middle(noisy)
+    if min(clean.shape) < _LEAST_SIDE or clean.std() == 0:
+        return math.nan, math.nan
+    from skimage.filters import window
+    from skimage.registration import phase_cross_correlation
+
+    weights = window("hann", clean.shape)
+    first, second = ((picture - picture.mean()) * weights for picture in (clean, noisy))
+    shift, _, _ = phase_cross_correlation(second, first, upsample_factor=_FINE, normalization=None)
+    return float(shift[0]), float(shift[1])
+
+
+def _blocking(grey: NDArray[np.float32]) -> float:
+    """Mean step at the borders of 8x8 blocks relative to other steps, at any position of the grid; 1 without blocks."""
+    ratios = []
+    for picture in (grey, grey.T):
+        steps = np.abs(np.diff(picture, axis=1)).mean(axis=0, dtype=np.float64)
+        if len(steps) < 2 * _BLOCK:
+            return 1.0
+        phases = np.array([steps[phase::_BLOCK].mean() for phase in range(_BLOCK)])
+        rest = np.median(phases)
+        ratios.append(float(phases.max() / rest) if rest > 0 else 1.0)
+    return math.sqrt(ratios[0] * ratios[1])
