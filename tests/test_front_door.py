@@ -11,7 +11,7 @@ import pytest
 NAMES = {
     "benchbox": {
         "BenchboxError", "Capabilities", "Dataset", "Denoiser", "Image", "ImageDenoiser", "ImageSet", "Images",
-        "Metric", "NoiseModel", "Recipe", "Run", "Scores", "Sigma", "TrainableDenoiser", "Trainer",
+        "Metric", "NoReferenceMetric", "NoiseModel", "Recipe", "Run", "Scores", "Sigma", "TrainableDenoiser", "Trainer",
         "TrainingCard", "__version__", "describe_exit", "hookimpl", "load_run", "run", "threads",
     },
     "benchbox.testing": {

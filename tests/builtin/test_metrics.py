@@ -11,10 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from benchbox import Image, Images, Metric
+from benchbox.api.metric import NoReferenceMetric
 from benchbox.builtin.metrics import METRICS, Accuracy, Gmsd, Mae, Mse, Psnr, Ssim
 from benchbox.records.specs import configure
 
-GREY = [cls for cls in METRICS if cls.channels != "rgb"]
+GREY = [cls for cls in METRICS if cls.channels != "rgb" and not issubclass(cls, NoReferenceMetric)]
 SIZES = [(11, 11), (11, 64), (64, 11), (13, 37), (48, 48), (66, 66), (67, 67), (85, 84), (139, 150), (512, 512)]
 
 

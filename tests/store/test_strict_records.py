@@ -107,7 +107,7 @@ def test_a_missing_field_is_named(place: Place, finished_run: Path, record: Any)
         (("data", "images"), -3, "$.data.images"),
         (("data", "left_out"), -1, "$.data.left_out"),
         (("noises",), [], "$.noises"),
-        (("noises", 0, "parts"), [], "$.noises[0].parts"),
+        (("noises", 0, "parts"), [], "$.cells[0].noise"),
         (("metrics",), [], "$.metrics"),
         (("denoisers", 1, "label"), "", "$.denoisers[1].label"),
         (("denoisers", 1, "label"), "identity", "$.denoisers[1]"),
