@@ -50,7 +50,7 @@ def _recipe_option(flag: str, metavar: str, kind: Any, text: str) -> Callable[[F
 @_recipe_option("--batch-size", "N", click.IntRange(min=1), "Images per step.")
 @_recipe_option("--learning-rate", "RATE", float, "Highest learning rate.")
 @_recipe_option("--patience", "N", click.IntRange(min=1), "Stop after this many epochs without improvement.")
-@click.option("--budget", type=Duration(), help="Stop after this time; the learning-rate schedule adapts to it.")
+@click.option("--budget", type=Duration(), help="End after about this time; the learning-rate schedule adapts to it.")
 @run_options("seed", seed={"help": "Random seed for weights, order and noise."})
 @click.option(
     "--start", default="", metavar="WEIGHTS", help="Initial weights: a value of the denoiser's weights option."

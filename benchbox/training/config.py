@@ -19,9 +19,10 @@ from benchbox.registry import Registry
 class TrainConfig:
     """The options of `benchbox train`; None (or no noise) leaves the choice to the recipe.
 
-    With `budget_s`, the cosine schedule follows the clock when that is ahead of the epochs, so the learning rate
-    reaches its end with the time limit on any machine. `start` takes the values of the denoiser's ``weights`` option.
-    `validation` is the largest number of validation images, and `command` the command line, for the card.
+    `budget_s` includes the start, validation and the scores of the card. With it, the cosine schedule follows the clock
+    when that is ahead of the epochs, so the learning rate reaches its end with the time limit on any machine. `start`
+    takes the values of the denoiser's ``weights`` option. `validation` is the largest number of validation images, and
+    `command` the command line, for the card.
     """
 
     denoiser: str

@@ -35,10 +35,10 @@ class BatchDone:
 class EpochDone:
     """An epoch was trained and validated; its fields are the columns of the history.
 
-    `images` and `seconds` (training and validation) count from the start of the training. `loss` is the mean squared
-    error weighted by `Trainer.importance`; `accuracy` is the share of pixels restored to within `Trainer.tolerance`,
-    on training images, and the metric of that name on validation images. `learning_rate` is that of the last step,
-    `val_psnr` is in dB, and `best` marks an epoch with the lowest `val_loss` so far.
+    `images` and `seconds` (start-up and validation included) count from the start of the training. `loss` is the mean
+    squared error weighted by `Trainer.importance`; `accuracy` is the share of pixels restored to within
+    `Trainer.tolerance`, on training images, and the metric of that name on validation images. `learning_rate`
+    is that of the last step, `val_psnr` is in dB, and `best` marks an epoch with the lowest `val_loss` so far.
     """
 
     epoch: int

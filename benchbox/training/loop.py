@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -28,6 +29,9 @@ WARM_UP = 300
 """Warm-up steps of a cosine schedule; at most a tenth of all steps."""
 LAST = 1e-3
 """Learning rate at the end of a cosine schedule, relative to the highest."""
+
+_CLOSING = 0.1  # largest share of a time limit for the PSNR at single noise levels
+_FEWEST = 50  # images that it is computed on all the same
 
 TRAINED_ON = "noise as trained on"
 """Key of the PSNR over the whole mixture in a training card."""
@@ -50,6 +54,7 @@ def train(config: TrainConfig, progress: Callable[[Event], None]) -> TrainResult
     Errors are an untrainable denoiser, too few images, noise without the level that the denoiser requires, a loss that
     is not finite, a full disk, and an output folder that is in use or belongs to a different training.
     """
+    begun = time.perf_counter()
     registry = load_registry(config.plugin_files, config.plugin_folders)
     denoiser = find_trainable(config, registry)
     recipe = find_recipe(config, denoiser)
@@ -69,6 +74,7 @@ def train(config: TrainConfig, progress: Callable[[Event], None]) -> TrainResult
         trainer = denoiser.trainer(config.recipe, seed=config.seed, start=config.start)
         if config.resume:
             trainer.restore(arrays)
+        state.seconds += time.perf_counter() - begun
         run = _Run(config, denoiser, recipe, mixture, folder, trainer, training, validating, progress, state)
         return run.all_epochs()
 
@@ -95,13 +101,17 @@ class _Run:
         self._validating, self._validated_on = len(validating), validating.split
         self._batches = Batches(training, mixture, recipe, config.seed)
         self._validation = Validation(validating, mixture, recipe, config.seed)
-        self._between_s = 0.0  # what an epoch takes besides its steps, known after the first
+        self._between_s = 0.0  # what an epoch takes besides its steps: expected, then that of the last one
+        self._closing_s = 0.0  # what the PSNR at single noise levels is expected to take
+        self._level_images = len(validating)  # how many images it is computed on
 
     def all_epochs(self) -> TrainResult:
         """Train until the last epoch, the time limit, or the end of the patience."""
         state, recipe = self._state, self._recipe
         size, notes = len(self._training), self._training.notes
         self._progress(TrainingStarted(size, self._validating, recipe.epochs, state.epoch + 1, notes))
+        if self._config.budget_s is not None:
+            self._rehearse()
         stopped = self._reason()
         while not stopped:
             self._one_epoch()
@@ -112,13 +122,31 @@ class _Run:
         unchanged = self._validation.score(_identity, self._trainer.importance)[1]
         return TrainResult(weights, self._last_card(weights), state.history, stopped, unchanged)
 
+    def _rehearse(self) -> None:
+        """Find out how much of the budget goes to validation, saving and the scores of the card."""
+        begun = time.perf_counter()
+        with TemporaryDirectory() as folder:
+            weights = self._trainer.save(Path(folder))
+            save_s = time.perf_counter() - begun
+            closing_s = self._validation.expected_s(self._fitted(weights).denoise) * len(self._mixture.levels())
+        self._between_s = save_s + self._validation.expected_s(self._trainer.denoise)
+        share = min(1.0, _CLOSING * (self._config.budget_s or 0.0) / closing_s)
+        self._level_images = max(min(_FEWEST, self._validating), round(share * self._validating))
+        self._closing_s = closing_s * self._level_images / self._validating
+        self._state.seconds += time.perf_counter() - begun
+
+    def _fitted(self, weights: Path) -> TrainableDenoiser:
+        return type(self._denoiser)(weights=str(weights))  # type: ignore[call-arg]
+
     def _last_card(self, weights: Path) -> TrainingCard:
         """Add the PSNR of the best weights at single noise levels, loaded from the file as a run does."""
+        count = self._level_images
         path = weights.with_suffix(".json")
         card = TrainingCard.load(path)
-        fitted = type(self._denoiser)(weights=str(weights))  # type: ignore[call-arg]
-        levels = self._validation.levels(self._mixture.levels(), fitted.denoise)
-        card = replace(card, validation=card.validation | levels)
+        levels = self._validation.levels(self._mixture.levels(), self._fitted(weights).denoise, count)
+        less = f" PSNR at single noise levels on {count} of them, because of the time limit."
+        notes = card.notes + less if count < self._validating else card.notes
+        card = replace(card, validation=card.validation | levels, notes=notes)
         self._folder.write(path.name, (json.dumps(asdict(card), indent=2) + "\n").encode())
         return card
 
@@ -230,11 +258,12 @@ class _Run:
         return highest * cosine * min(1.0, (done + 1) / min(WARM_UP, math.ceil(total / 10)))
 
     def _time_share(self) -> float:
-        return 0.0 if self._config.budget_s is None else self._state.seconds / self._config.budget_s
+        if self._config.budget_s is None:
+            return 0.0
+        return self._state.seconds / max(1e-9, self._config.budget_s - self._between_s - self._closing_s)
 
     def _time_is_over(self) -> bool:
-        budget = self._config.budget_s
-        return budget is not None and self._state.seconds + self._between_s >= budget
+        return self._time_share() >= 1
 
     def _left(self, steps: int, took: float) -> float:
         """Seconds until the end, estimated from the speed of this epoch."""
@@ -249,7 +278,8 @@ class _Run:
             return f"no improvement for {self._recipe.patience} epochs"
         if state.epoch >= self._recipe.epochs:
             return "last epoch"
-        return "time limit" if self._time_is_over() else ""
+        # However short the budget is, there are weights in the end.
+        return "time limit" if state.epoch and self._time_is_over() else ""
 
 
 def _identity(noisy: Images, sigma: Sigma | None) -> Images:

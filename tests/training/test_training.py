@@ -14,6 +14,8 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,13 +23,14 @@ from PIL import Image
 
 from benchbox import BenchboxError, Recipe, TrainableDenoiser, Trainer
 from benchbox.api.denoiser import TrainingCard
+from benchbox.api.noise import NoiseModel
 from benchbox.builtin.datasets.fer2013 import Fer2013
 from benchbox.builtin.metrics import Accuracy
 from benchbox.registry import load_registry
-from benchbox.training import BatchDone, EpochDone, Event, TrainConfig, TrainingStarted, TrainResult, train
+from benchbox.training import BatchDone, EpochDone, Event, TrainConfig, TrainingStarted, TrainResult, loop, train
 from benchbox.training.batches import Batches, Mixture
 from benchbox.training.config import find_recipe, find_trainable, open_splits
-from benchbox.training.validation import Validation
+from benchbox.training.validation import Denoise, Importance, Validation
 
 PLUGIN = '''
 """Shrinks images towards their mean by one learned factor; its gradient is worked out by hand."""
@@ -339,6 +342,55 @@ def test_it_stops_when_the_time_is_over(config: TrainConfig) -> None:
     assert result.stopped == "time limit"
     assert len(result.history) == 1
     assert result.history[0].images == 8
+
+
+@pytest.mark.parametrize(("budget_s", "level_images"), [(60.0, 1.0), (30.0, 0.5)])
+def test_the_time_limit_includes_start_and_end(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch, budget_s: float, level_images: float
+) -> None:
+    """By a clock of the test: 6 s to start, 2 s to validate, 1 s a step, 2 s for each of three noise levels."""
+    now = 0.0
+    counted: list[int] = []
+    real_score, real_levels = Validation.score, Validation.levels
+
+    def clock() -> float:
+        nonlocal now
+        now += 1e-6
+        return now
+
+    def load(*args: Any) -> Any:
+        nonlocal now
+        now += 6
+        return load_registry(*args)
+
+    def score(self: Validation, denoise: Denoise, importance: Importance) -> tuple[float, float, float]:
+        nonlocal now
+        now += 0 if denoise is loop._identity else 2
+        return real_score(self, denoise, importance)
+
+    def levels(self: Validation, noises: dict[str, NoiseModel], denoise: Denoise, count: int) -> dict[str, float]:
+        nonlocal now
+        now += 2 * len(noises) * count / len(self._images)
+        counted.append(count)
+        return real_levels(self, noises, denoise, count)
+
+    def on_event(event: Event) -> None:
+        nonlocal now
+        now += isinstance(event, BatchDone)
+
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=clock))
+    monkeypatch.setattr(loop, "load_registry", load)
+    monkeypatch.setattr(loop, "_FEWEST", 1)
+    monkeypatch.setattr(Validation, "expected_s", lambda self, denoise: 2.0)
+    monkeypatch.setattr(Validation, "score", score)
+    monkeypatch.setattr(Validation, "levels", levels)
+    result = train(replace(config, budget_s=budget_s, epochs=500, patience=500), on_event)
+    assert result.stopped == "time limit"
+    assert 0.9 * budget_s < now <= 1.1 * budget_s
+    started = len(open_splits(config, load_registry(config.plugin_files), least=8)[1])
+    assert counted == [round(level_images * started)]
+    said = f"PSNR at single noise levels on {counted[0]} of them, because of the time limit."
+    assert (said in result.card.notes) == (level_images < 1)
 
 
 def test_too_few_images_are_refused(config: TrainConfig) -> None:
