@@ -173,3 +173,33 @@ def test_a_subset_keeps_channels(cat: NDArray[np.uint8], root: Path) -> None:
     found: ImageSet = load(root, color="auto").subset(np.array([1]), "f")
     assert found.channels == 3
     np.testing.assert_array_equal(np.rint(255 * one(found)), cat[::-1])
+
+
+@pytest.mark.parametrize(("mode", "space"), [("CMYK", "CMYK"), ("LAB", "CIELab")])
+def test_other_colour_spaces_of_tiff_are_refused(mode: str, space: str, cat: NDArray[np.uint8], root: Path) -> None:
+    from PIL import Image, ImageCms
+
+    picture = Image.fromarray(cat)
+    if mode == "LAB":
+        srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+        converted = ImageCms.profileToProfile(picture, srgb, lab, outputMode="LAB")
+        assert converted is not None
+    else:
+        converted = picture.convert(mode)
+    converted.save(root / "a.tif")
+    with pytest.raises(BenchboxError, match=rf"a\.tif: its colours are {space}; only grey and RGB are read") as caught:
+        load(root, color="auto")
+    assert "convert it to RGB" in caught.value.hint
+
+
+def test_cmyk_jpeg_and_profiles(cat: NDArray[np.uint8], root: Path) -> None:
+    """OpenCV turns CMYK in a JPEG into RGB; a profile is ignored, so that noise stays what it is."""
+    from PIL import Image, ImageCms
+
+    picture = Image.fromarray(cat)
+    picture.convert("CMYK").save(root / "a.jpg", quality=98)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture.save(root / "b.png", icc_profile=profile)
+    found = load(root, color="rgb")
+    assert np.abs(255 * one(found, 0) - cat).mean() < 3
+    np.testing.assert_array_equal(np.rint(255 * one(found, 1)), cat)

@@ -20,7 +20,8 @@ _JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TIFF_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
-_WIDTH, _HEIGHT, _COMPRESSION, _CHANNELS, _TILE_WIDTH, _TILE_HEIGHT, _FORMAT = 256, 257, 259, 277, 322, 323, 339
+_WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _CHANNELS = 256, 257, 259, 262, 277
+_TILE_WIDTH, _TILE_HEIGHT, _FORMAT = 322, 323, 339
 _COMPRESSIONS = {
     34712: "JPEG 2000",
     34887: "LERC",
@@ -30,6 +31,8 @@ _COMPRESSIONS = {
     50001: "WebP",
     50002: "JPEG XL",
 }
+# OpenCV would take their channels for red, green, blue and transparency.
+_COLOUR_SPACES = {5: "CMYK", 8: "CIELab", 9: "CIELab", 10: "CIELab"}
 _TILE_STEP = 32
 _PNM_NUMBER = rb"(?:\s|#[^\n]*\n)+(\d{1,9})"
 _PNM = re.compile(rb"P[2356]" + _PNM_NUMBER * 3 + rb"\s")
@@ -76,6 +79,8 @@ def read_header(data: bytes) -> ImageHeader:
         return ImageHeader(width, abs(height))
     if data.startswith(_TIFF_STARTS):
         tags, second = _tiff_directory(data)
+        if space := _COLOUR_SPACES.get(tags.get(_PHOTOMETRIC, 0)):
+            raise UnreadableImage(f"its colours are {space}; only grey and RGB are read", "convert it to RGB")
         return ImageHeader(tags[_WIDTH], tags[_HEIGHT], second)
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return _webp_header(data)
