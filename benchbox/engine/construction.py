@@ -85,7 +85,7 @@ def content_digest(denoiser: Denoiser) -> str:
         raise
     except Exception as error:
         raise BenchboxError(
-            f"{denoiser.name}: cannot read the files it depends on: {type(error).__name__}: {error}",
+            f"{denoiser.name}: cannot read the files it depends on: {first_line(error)}",
             hint="check their paths and permissions",
         ) from error
     return whole.hexdigest() if files else ""

@@ -24,7 +24,7 @@ from benchbox.builtin.seeding import add_noise, apply_protocol
 from benchbox.builtin.sigma import estimate_sigma
 from benchbox.engine.construction import require_same_content
 from benchbox.records.run import DataRequest, Failure, Knowledge, NoiseRecord, PluginSpec, Protocol, Status, decode
-from benchbox.registry import load_plugin
+from benchbox.registry import first_line, load_plugin
 from benchbox.store import IMAGE
 
 _REASON = 500
@@ -272,14 +272,10 @@ def _open(request: DataRequest, dataset: PluginSpec, fingerprint: str) -> ImageS
 def failure_of(error: BaseException) -> Failure:
     """Status, first useful line and traceback of an exception."""
     status: Status = "contract" if isinstance(error, ContractError) else "failed"
-    try:
-        lines = str(error).strip().splitlines()
-    except Exception:  # __str__ of a foreign exception may raise
-        lines = []
     if isinstance(error, BenchboxError):
         reason = error.message + (f" ({error.hint})" if error.hint else "")
     else:
-        reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+        reason = first_line(error)
     detail = "".join(traceback.format_exception(error))
     return Failure(status, _cut(reason, _REASON), _cut(detail, _DETAIL))
 

@@ -233,8 +233,25 @@ def function_denoiser(function: Any, name: str, method: str, base: type[Denoiser
 
 
 def first_line(error: BaseException) -> str:
-    """Type of an exception and the first line of its message."""
+    """Type of an exception, the first line of its message, and what to do about a file that a plugin did not find."""
     if isinstance(error, SyntaxError):
         return f"SyntaxError: {error.msg} (line {error.lineno})"
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    try:
+        text = str(error).strip()
+    except Exception:  # __str__ of a foreign exception may raise
+        text = ""
+    if not text:
+        return type(error).__name__
+    return f"{type(error).__name__}: {text.splitlines()[0]}{_beside_plugin(error, text)}"
+
+
+def _beside_plugin(error: BaseException, text: str) -> str:
+    """Where the file is that an error is about, if a plugin file has it beside it but looks in the working folder."""
+    named = getattr(error, "filename", None)
+    for folder in map(Path, sorted(_plugin_folders)):
+        with contextlib.suppress(OSError):
+            for name in [named] if isinstance(named, str) else [file.name for file in folder.iterdir() if file.suffix]:
+                missing = name in text and not Path(name).is_absolute() and not Path(name).exists()
+                if missing and (folder / name).is_file() and re.search(rf"(?<![\w/.-]){re.escape(name)}", text):
+                    return f' (it is beside the plugin: open Path(__file__).parent / "{name}")'
+    return ""

@@ -12,6 +12,7 @@ import numpy as np
 
 from benchbox.api.arrays import Images
 from benchbox.builtin.channels import CHANNELS
+from benchbox.registry import first_line
 from benchbox.testing.subject import Bench, Failed, Probe, Skipped, gaussian, psnr
 
 _LEVELS = (0.05, 0.1, 0.2, 0.4)
@@ -64,8 +65,7 @@ def _starts(bench: Bench) -> str:
         # Frames of the plugin only: it raised, not the probe.
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/benchbox/" not in frame.filename]
         where = "".join(f"\n{line.rstrip()}" for line in traceback.format_list(frames))
-        lines = str(error).strip().splitlines()
-        raise Failed(f"raised {type(error).__name__}" + (f": {lines[0]}" if lines else "") + where) from error
+        raise Failed(f"raised {first_line(error)}{where}") from error
     return "can be constructed and set up"
 
 

@@ -19,7 +19,7 @@ from benchbox.engine.plan import plan_noises
 from benchbox.engine.shard import known_sigma, make_noise
 from benchbox.records.run import Protocol, Provider
 from benchbox.records.specs import Configured
-from benchbox.registry import Registry, load_registry
+from benchbox.registry import Registry, first_line, load_registry
 
 SIDE = 48
 COUNT = 6
@@ -238,6 +238,4 @@ class Probe:
         except BenchboxError as error:
             return Verdict(self.name, self.asks, "fail", error.message, error.hint or self.advice)
         except Exception as error:
-            lines = str(error).strip().splitlines()
-            seen = f"raised {type(error).__name__}" + (f": {lines[0]}" if lines else "")
-            return Verdict(self.name, self.asks, "fail", seen, self.advice)
+            return Verdict(self.name, self.asks, "fail", f"raised {first_line(error)}", self.advice)
