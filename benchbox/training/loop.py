@@ -30,7 +30,7 @@ WARM_UP = 300
 LAST = 1e-3
 """Learning rate at the end of a cosine schedule, relative to the highest."""
 
-_CLOSING = 0.1  # largest share of a time limit for the PSNR at single noise levels
+_CLOSING = 0.1  # largest share of a time limit that is kept for the PSNR at single noise levels
 _FEWEST = 50  # images that it is computed on all the same
 
 TRAINED_ON = "noise as trained on"
@@ -103,7 +103,6 @@ class _Run:
         self._validation = Validation(validating, mixture, recipe, config.seed)
         self._between_s = 0.0  # what an epoch takes besides its steps: expected, then that of the last one
         self._closing_s = 0.0  # what the PSNR at single noise levels is expected to take
-        self._level_images = len(validating)  # how many images it is computed on
 
     def all_epochs(self) -> TrainResult:
         """Train until the last epoch, the time limit, or the end of the patience."""
@@ -111,7 +110,7 @@ class _Run:
         size, notes = len(self._training), self._training.notes
         self._progress(TrainingStarted(size, self._validating, recipe.epochs, state.epoch + 1, notes))
         if self._config.budget_s is not None:
-            self._rehearse()
+            self._rehearse(self._config.budget_s)
         stopped = self._reason()
         while not stopped:
             self._one_epoch()
@@ -122,28 +121,32 @@ class _Run:
         unchanged = self._validation.score(_identity, self._trainer.importance)[1]
         return TrainResult(weights, self._last_card(weights), state.history, stopped, unchanged)
 
-    def _rehearse(self) -> None:
+    def _rehearse(self, budget_s: float) -> None:
         """Find out how much of the budget goes to validation, saving and the scores of the card."""
         begun = time.perf_counter()
         with TemporaryDirectory() as folder:
             weights = self._trainer.save(Path(folder))
             save_s = time.perf_counter() - begun
-            closing_s = self._validation.expected_s(self._fitted(weights).denoise) * len(self._mixture.levels())
+            self._closing_s = min(_CLOSING * budget_s, self._levels_s(self._fitted(weights)))
         self._between_s = save_s + self._validation.expected_s(self._trainer.denoise)
-        share = min(1.0, _CLOSING * (self._config.budget_s or 0.0) / closing_s)
-        self._level_images = max(min(_FEWEST, self._validating), round(share * self._validating))
-        self._closing_s = closing_s * self._level_images / self._validating
         self._state.seconds += time.perf_counter() - begun
 
     def _fitted(self, weights: Path) -> TrainableDenoiser:
         return type(self._denoiser)(weights=str(weights))  # type: ignore[call-arg]
 
+    def _levels_s(self, fitted: TrainableDenoiser) -> float:
+        """Seconds that the PSNR of all images at single noise levels is expected to take."""
+        return self._validation.expected_s(fitted.denoise) * len(self._mixture.levels())
+
     def _last_card(self, weights: Path) -> TrainingCard:
         """Add the PSNR of the best weights at single noise levels, loaded from the file as a run does."""
-        count = self._level_images
+        fitted, count = self._fitted(weights), self._validating
+        if self._config.budget_s is not None:
+            left_s = self._config.budget_s - self._state.seconds
+            count = min(count, max(_FEWEST, round(count * left_s / self._levels_s(fitted))))
         path = weights.with_suffix(".json")
         card = TrainingCard.load(path)
-        levels = self._validation.levels(self._mixture.levels(), self._fitted(weights).denoise, count)
+        levels = self._validation.levels(self._mixture.levels(), fitted.denoise, count)
         less = f" PSNR at single noise levels on {count} of them, because of the time limit."
         notes = card.notes + less if count < self._validating else card.notes
         card = replace(card, validation=card.validation | levels, notes=notes)

@@ -344,7 +344,7 @@ def test_it_stops_when_the_time_is_over(config: TrainConfig) -> None:
     assert result.history[0].images == 8
 
 
-@pytest.mark.parametrize(("budget_s", "level_images"), [(60.0, 1.0), (30.0, 0.5)])
+@pytest.mark.parametrize(("budget_s", "level_images"), [(90.0, 1.0), (30.0, 0.5)])
 def test_the_time_limit_includes_start_and_end(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch, budget_s: float, level_images: float
 ) -> None:
@@ -387,10 +387,10 @@ def test_the_time_limit_includes_start_and_end(
     result = train(replace(config, budget_s=budget_s, epochs=500, patience=500), on_event)
     assert result.stopped == "time limit"
     assert 0.9 * budget_s < now <= 1.1 * budget_s
-    started = len(open_splits(config, load_registry(config.plugin_files), least=8)[1])
-    assert counted == [round(level_images * started)]
+    validating = len(open_splits(config, load_registry(config.plugin_files), least=8)[1])
+    assert level_images - 0.25 < counted[0] / validating <= level_images
     said = f"PSNR at single noise levels on {counted[0]} of them, because of the time limit."
-    assert (said in result.card.notes) == (level_images < 1)
+    assert (said in result.card.notes) == (counted[0] < validating)
 
 
 def test_too_few_images_are_refused(config: TrainConfig) -> None:
