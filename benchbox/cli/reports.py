@@ -64,7 +64,8 @@ def leaderboard(
     """Show the leaderboard of RUN, or write it to a file.
 
     Without RUN, the newest run is used. Several runs, for example of several data
-    sets, make one table with a mean over them; as LaTeX, it is the table of a paper.
+    sets, make one table with a mean over them; as LaTeX, it is the table of a paper,
+    and csv and JSON have every run.
 
     \b
     Examples:
@@ -80,8 +81,6 @@ def leaderboard(
 
     if layout == "paper" and form != "latex":
         raise BenchboxError("--layout paper is a layout of LaTeX tables", hint="add --format latex")
-    if len(runs) > 1:
-        require_across(form)
     limit = None if within is None else within * 1e3
     stores = [RunStore.open(find_run(results, run)) for run in runs or ("",)]
     boards = [build_leaderboard(store, sort=sort, within_ms=limit) for store in stores]
@@ -92,34 +91,20 @@ def leaderboard(
             print_board(boards[0], form, verbose=verbose)
 
 
-def require_across(form: str) -> None:
-    """Raise if a format cannot show several runs at once."""
-    from benchbox.api.errors import BenchboxError
-    from benchbox.report.across import FORMATS
-
-    if form not in FORMATS:
-        raise BenchboxError(
-            f"--format {form} shows one run only",
-            hint=f"use {', '.join(FORMATS)}, or write each run by benchbox leaderboard RUN --format {form}",
-        )
-
-
 def print_across(boards: Sequence[Leaderboard], form: str) -> None:
-    """Print several leaderboards side by side."""
-    if form == "latex":
-        from benchbox.report.latex import render_paper
+    """Print several leaderboards side by side, or as one file."""
+    from benchbox.report.across import put_across, render_across, render_across_json
+    from benchbox.report.export import render_csv
+    from benchbox.report.latex import render_paper
 
-        print_text(render_paper(boards))
-        return
-    from benchbox.report.across import put_across, render_across
-
-    across = put_across(boards)
-    if form == "markdown":
-        print_text(render_across(across))
-    else:
+    if form == "table":
         from rich.console import Console
 
-        Console().print(across, crop=False)
+        Console().print(put_across(boards), crop=False)
+    elif form == "markdown":
+        print_text(render_across(put_across(boards)))
+    else:
+        print_text({"csv": render_csv, "json": render_across_json, "latex": render_paper}[form](boards))
 
 
 def print_board(board: Leaderboard, form: str, *, verbose: bool = False) -> None:

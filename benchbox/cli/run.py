@@ -136,7 +136,7 @@ def command(resume: str, save_config: Path | None, **values: Any) -> None:
         _finish([lambda: _resume(resume, values, shown)], shown)
     from benchbox.api.errors import BenchboxError, did_you_mean
 
-    data = _distinct(values.pop("data"), shown)
+    data = _distinct(values.pop("data"))
     options = chosen(values)
     scored = [metric.partition(":")[0] for metric in options.metrics]
     sort = shown.sort
@@ -161,14 +161,12 @@ def command(resume: str, save_config: Path | None, **values: Any) -> None:
     _finish([partial(run, path) for path in data], shown)
 
 
-def _distinct(paths: tuple[Path, ...], shown: Shown) -> list[str]:
+def _distinct(paths: tuple[Path, ...]) -> list[str]:
     """The data of each run; what is wrong with several of them is said before the first run, which may take long."""
     if len(paths) > 1:
         from benchbox.api.errors import BenchboxError
         from benchbox.builtin.datasets.headers import require_exists
-        from benchbox.cli.reports import require_across
 
-        require_across(shown.form)
         for place, path in enumerate(paths):
             require_exists(path)
             if path.resolve() in (earlier.resolve() for earlier in paths[:place]):

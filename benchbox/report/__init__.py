@@ -24,7 +24,7 @@ def render(board: Leaderboard, format: str) -> str:
 
     renderers = {
         "markdown": export.render_markdown,
-        "csv": export.render_csv,
+        "csv": lambda board: export.render_csv([board]),
         "json": export.render_json,
         "latex": latex.render_latex,
     }

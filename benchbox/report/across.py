@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from benchbox.api.errors import BenchboxError
 from benchbox.report.board import Block, Leaderboard, MetricColumn, Row
-from benchbox.report.export import escape, table_of
+from benchbox.report.export import escape, json_of, table_of
 from benchbox.report.terminal import fitting, hanging, lay_out, widths_of
 from benchbox.report.words import Column, count, score, training_of
-
-FORMATS = ("table", "markdown", "latex")
-"""Formats that show several runs at once."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +147,21 @@ def _notes(across: Across) -> list[str]:
         f"ranked, but may have seen scored images in training: {', '.join(seen)}" if seen else "",
     ]
     return [note for note in notes if note]
+
+
+def render_across_json(boards: Sequence[Leaderboard]) -> str:
+    """Render the leaderboards of the runs, and the table across them; NaN becomes null."""
+    across = put_across(boards)
+    return json_of(
+        {
+            "runs": [asdict(board) for board in boards],
+            "across": {
+                "metric": asdict(across.metric),
+                "settings": [{"data": setting.data, "noise": setting.block.noise} for setting in across.settings],
+                "rows": [asdict(row) for row in across.rows],
+            },
+        }
+    )
 
 
 def render_across(across: Across) -> str:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from benchbox.report.board import Leaderboard
+from benchbox.report.board import Block, Leaderboard, Row
 from benchbox.report.ranked import SPEED_COLUMNS
 from benchbox.report.words import (
     MISMATCH_TITLE,
@@ -98,53 +98,61 @@ def _fenced(text: str) -> list[str]:
     return [f"{fence}sh", text, fence]
 
 
-def render_csv(board: Leaderboard) -> str:
-    """Render one line per noise and denoiser at full precision, repeating the facts of the run on every line.
+def render_csv(boards: Sequence[Leaderboard]) -> str:
+    """Render one line per run, noise and denoiser at full precision, repeating the facts of its run on every line.
 
-    Text that a spreadsheet would take for a formula is prefixed with ``'``.
+    A column that a run lacks is empty on its lines. Text that a spreadsheet would take for a formula is prefixed with
+    ``'``.
     """
-    speed = [*SPEED_COLUMNS, "latency_p50_within", "samples", "threads", "batch"] if board.timing else []
-    scores = [f"{metric.label}{part}" for metric in board.metrics for part in ("", "_low", "_high")]
-    versus = ["to_best", "to_best_low", "to_best_high", "to_best_p"]
-    texts = ["channels"] if board.header.colour else []
-    texts += ["noise_level", "trained_on", "tuned_on", "contamination", "status", "reason"]
-    normalised = ["latency_normalised"] if has_normalised(board) else []
-    head = ["noise", "rank", "rank_to", "denoiser", *scores, *versus, *speed, *normalised, *texts]
-    header = board.header
-    common = {
-        "dataset": header.dataset,
-        "split": header.split,
-        "images": header.images,
-        "source_images": header.source_images,
-        "left_out": header.left_out,
-        "protocol": header.protocol,
-        "seed": header.seed,
-        "run_id": header.run_id,
-    }
     sink = io.StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow([*map(_unformula, head), *common])
-    for block in board.blocks:
-        for row in block.rows:
-            numbers: list[float | None] = []
-            for metric in board.metrics:
-                mean = row.scores.get(metric.label)
-                numbers += [mean.mean, mean.low, mean.high] if mean else [None] * 3
-            to = row.to_best
-            numbers += [to.difference, to.low, to.high, to.p] if to else [None] * 4
-            numbers += [getattr(row.speed, key) if row.speed else None for key in speed]
-            numbers += [getattr(row, key) for key in normalised]
-            cells: list[Any] = [block.noise, row.rank, row.rank_to, row.denoiser, *map(_number, numbers)]
-            cells += [getattr(row, key) for key in texts]
-            writer.writerow(
-                [_unformula(cell) if isinstance(cell, str) else cell for cell in (*cells, *common.values())]
-            )
+    groups = zip(*map(_csv_groups, boards), strict=True)
+    names = list(dict.fromkeys(name for group in groups for part in group for name in part))
+    writer = csv.DictWriter(sink, names, lineterminator="\n")
+    writer.writerow({name: _unformula(name) for name in names})
+    for board in boards:
+        for block in board.blocks:
+            writer.writerows(_csv_line(board, block, row) for row in block.rows)
     return sink.getvalue()
+
+
+def _csv_groups(board: Leaderboard) -> list[list[str]]:
+    """Columns of a run, in groups that keep their order if several runs share a file."""
+    speed = [*SPEED_COLUMNS, "latency_p50_within", "samples", "threads", "batch"] if board.timing else []
+    return [
+        ["noise", "rank", "rank_to", "denoiser"],
+        [f"{metric.label}{part}" for metric in board.metrics for part in ("", "_low", "_high")],
+        ["to_best", "to_best_low", "to_best_high", "to_best_p"],
+        speed,
+        ["latency_normalised"] if has_normalised(board) else [],
+        ["channels"] if board.header.colour else [],
+        ["noise_level", "trained_on", "tuned_on", "contamination", "status", "reason"],
+        ["dataset", "split", "images", "source_images", "left_out", "protocol", "seed", "run_id"],
+    ]
+
+
+def _csv_line(board: Leaderboard, block: Block, row: Row) -> dict[str, Any]:
+    lead, scores, versus, speed, normalised, colour, texts, common = _csv_groups(board)
+    means = [row.scores.get(metric.label) for metric in board.metrics]
+    numbers = [number for mean in means for number in ((mean.mean, mean.low, mean.high) if mean else [None] * 3)]
+    to = row.to_best
+    numbers += [to.difference, to.low, to.high, to.p] if to else [None] * 4
+    numbers += [getattr(row.speed, key) if row.speed else None for key in speed]
+    numbers += [getattr(row, key) for key in normalised]
+    line: dict[str, Any] = dict(zip(lead, (block.noise, row.rank, row.rank_to, row.denoiser), strict=True))
+    line |= dict(zip((*scores, *versus, *speed, *normalised), map(_number, numbers), strict=True))
+    line |= {key: getattr(row, key) for key in (*colour, *texts)}
+    line |= {key: getattr(board.header, key) for key in common}
+    return {key: _unformula(cell) if isinstance(cell, str) else cell for key, cell in line.items()}
 
 
 def render_json(board: Leaderboard) -> str:
     """Render everything in a leaderboard; NaN becomes null, infinity ``"inf"``."""
-    return json.dumps(jsonable(dataclasses.asdict(board)), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+    return json_of(dataclasses.asdict(board))
+
+
+def json_of(value: dict[str, Any]) -> str:
+    """The text of a JSON file."""
+    return json.dumps(jsonable(value), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
 
 def _unformula(text: str) -> str:
