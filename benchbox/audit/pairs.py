@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from benchbox.api.dataset import ImageSet
 from benchbox.api.threads import threads
 from benchbox.builtin.channels import luminance
+from benchbox.builtin.datasets.pairs import FAINT, SWAPPED
 from benchbox.builtin.sigma import estimate_sigma
 
 BIAS = 1.0
@@ -22,6 +23,11 @@ SHIFT = 0.25
 _WHITE = 255
 _SIDE = 256
 _LEAST_SIDE = 16
+_VAGUE = 0.08  # standard error of a shift in pixels above which it is not known
+_COARSE = 16
+_FAINT = 4 / 255
+_UNLIKE = 0.5
+_AT_ONCE = 2**26  # values of the pictures that are examined at once, of each kind
 _FINE = 20
 _BLOCK = 8
 LOOKED_AT = 8
@@ -37,11 +43,14 @@ class PairFacts:
     difference: tuple[float, ...]  # mean of noisy minus clean, by channel
     gain: tuple[float, ...]  # least squares of noisy = gain clean + offset, by channel
     offset: tuple[float, ...]
-    shift: tuple[float, float]  # of the noisy picture, down and to the right, in pixels; NaN if it is too small
-    blocking: tuple[float, float]  # steps at borders of 8x8 blocks, relative to others, of the noisy and clean picture
+    shift: tuple[float, float]  # of the noisy picture, down and right, in pixels; NaN if noise or size forbid to tell
+    blocking: tuple[
+        float, float
+    ]  # steps at borders of 8x8 blocks, relative to others, of noisy and clean; NaN if brief
     clipped: float  # share of values of the noisy picture that are black or white
-    noise: float  # estimated level of the noisy picture; NaN in a brief look, like the next
+    noise: float  # estimated level of the noisy picture
     noise_of_clean: float
+    likeness: float  # correlation of both, shrunk until no noise is left; NaN if the clean picture is flat
     ceiling_db: float  # PSNR of a perfect denoiser that keeps the brightness of the noisy picture
 
     @property
@@ -55,17 +64,28 @@ class PairFacts:
         length = math.hypot(*self.shift)
         return 0.0 if math.isnan(length) else length
 
+    @property
+    def is_swapped(self) -> bool:
+        """Whether the picture called clean has clearly more noise."""
+        return self.noise_of_clean > max(SWAPPED * self.noise, FAINT)
+
+    @property
+    def is_unlike(self) -> bool:
+        """Whether noisy and clean seem to be different pictures."""
+        return self.likeness < _UNLIKE
+
 
 def examine_pairs(images: ImageSet, on_pair: Callable[[], None] = lambda: None) -> Iterator[PairFacts]:
     """Examine all pairs of an image set with recorded noise, in its order; `on_pair` is called after each."""
-    with ThreadPoolExecutor(threads()) as pool:
+    largest = int(images.shapes.prod(axis=1).max()) * images.channels
+    with ThreadPoolExecutor(min(threads(), max(1, _AT_ONCE // largest))) as pool:
         for facts in pool.map(lambda place: facts_of(images, place), range(len(images))):
             on_pair()
             yield facts
 
 
 def facts_of(images: ImageSet, place: int, *, brief: bool = False) -> PairFacts:
-    """Examine one pair; a `brief` look takes milliseconds and leaves out blocks and levels of noise."""
+    """Examine one pair; a `brief` look takes milliseconds and leaves out blocks."""
     index = np.array([place])
     clean, noisy = images.stack(index)[0], images.noisy_stack(index)[0]
     planes = [(clean, noisy)] if clean.ndim == 2 else [(clean[..., at], noisy[..., at]) for at in range(clean.shape[2])]
@@ -84,27 +104,41 @@ def facts_of(images: ImageSet, place: int, *, brief: bool = False) -> PairFacts:
         shift=_shift(*grey),
         blocking=(math.nan, math.nan) if brief else (_blocking(grey[1]), _blocking(grey[0])),
         clipped=float(((noisy <= 0) | (noisy >= 1)).mean()),
-        noise=math.nan if brief else _level(grey[1]),
-        noise_of_clean=math.nan if brief else _level(grey[0]),
+        noise=_level(grey[1]),
+        noise_of_clean=_level(grey[0]),
+        likeness=_likeness(*grey),
         ceiling_db=-10 * math.log10(error) if error > 0 else math.inf,
     )
 
 
 def badness(facts: PairFacts) -> float:
-    """How unfit a pair is: the larger of its bias and its shift, in units of what is pointed out."""
-    return max(facts.bias / BIAS, facts.distance / SHIFT)
+    """How unfit a pair is: the larger of its bias and its shift, in units of what is pointed out, after wrong pairs."""
+    return _WHITE * (facts.is_unlike or facts.is_swapped) + max(facts.bias / BIAS, facts.distance / SHIFT)
 
 
 def warnings_of(facts: list[PairFacts], of: int = 0) -> Iterator[str]:
     """What makes pairs unfit, in sentences with the worst of them; `of` is the number of all if these are a sample."""
     some = f"{len(facts):,} pairs" + (" looked at" if of > len(facts) else "")
+    unlike = [pair for pair in facts if pair.is_unlike]
+    if unlike:
+        worst = min(unlike, key=lambda pair: pair.likeness)
+        yield f"noisy and clean seem to be different pictures in {len(unlike):,} of {some}, such as {worst.id}"
+        facts = [pair for pair in facts if not pair.is_unlike]
+    swapped = [pair for pair in facts if pair.is_swapped]
+    if swapped:
+        worst = max(swapped, key=lambda pair: pair.noise_of_clean)
+        yield (
+            f"the picture called clean has more noise in {len(swapped):,} of {some}, most in {worst.id} "
+            f"({worst.noise_of_clean:.1f} of 255 instead of {worst.noise:.1f}); are they swapped?"
+        )
     biased = [pair for pair in facts if pair.bias > BIAS]
     if biased:
         worst = max(biased, key=lambda pair: pair.bias)
-        ceiling = -10 * math.log10(float(np.mean([10 ** (-pair.ceiling_db / 10) for pair in facts])))
+        ceiling = float(np.mean([pair.ceiling_db for pair in biased]))
+        average = " on average" if len(biased) > 1 else ""
         yield (
             f"brightness differs by more than {BIAS:g} of 255 in {len(biased):,} of {some}, most in {worst.id} "
-            f"({worst.bias:.1f}); with it, even a perfect denoiser stays below {ceiling:.1f} dB"
+            f"({worst.bias:.1f}); there, even a perfect denoiser stays below {ceiling:.1f} dB{average}"
         )
     shifted = [pair for pair in facts if pair.distance > SHIFT]
     if shifted:
@@ -159,9 +193,31 @@ def _shift(clean: NDArray[np.float32], noisy: NDArray[np.float32]) -> tuple[floa
     from skimage.registration import phase_cross_correlation
 
     weights = window("hann", clean.shape)
+    if _standard_error(clean, noisy, weights) > _VAGUE:
+        return math.nan, math.nan
     first, second = ((picture - picture.mean()) * weights for picture in (clean, noisy))
     shift, _, _ = phase_cross_correlation(second, first, upsample_factor=_FINE, normalization=None)
     return float(shift[0]), float(shift[1])
+
+
+def _standard_error(clean: NDArray[np.float32], noisy: NDArray[np.float32], weights: NDArray[np.float64]) -> float:
+    """Standard error of a shift in its least certain direction, from noise and slopes (the Cramer-Rao bound)."""
+    gain, offset = _line(clean, noisy)
+    down, right = (slope * weights for slope in np.gradient(clean))
+    slopes = [[float((one * other).sum()) for other in (down, right)] for one in (down, right)]
+    least = float(np.linalg.eigvalsh(slopes)[0])
+    rest = noisy - np.float32(gain) * clean - np.float32(offset)
+    return math.sqrt(_mean_square(rest) / least) if least > 0 else math.inf
+
+
+def _likeness(clean: NDArray[np.float32], noisy: NDArray[np.float32]) -> float:
+    """Correlation of two pictures shrunk to a few pixels; NaN if the first is flat."""
+    import cv2
+
+    small = [cv2.resize(picture, (_COARSE, _COARSE), interpolation=cv2.INTER_AREA) for picture in (clean, noisy)]
+    if min(clean.shape) < _COARSE or small[0].std() < _FAINT:
+        return math.nan
+    return float(np.corrcoef(small[0].ravel(), small[1].ravel())[0, 1]) if small[1].std() > 0 else 0.0
 
 
 def _blocking(grey: NDArray[np.float32]) -> float:

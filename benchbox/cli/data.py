@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from benchbox.records.options import Color
 
 _LISTED = 20
+_WIDEST = 40
 _NAMED = 6
 
 _path = click.argument("path", required=False, type=click.Path(path_type=Path))
@@ -81,25 +82,29 @@ def info(
             values = {"dataset": kind.name, "summary": kind.summary, "reference": kind.reference}
             click.echo(json.dumps(values | {"splits": facts, "missing": splits.missing}, indent=2))
         else:
-            _show_facts(path, kind, splits, facts)
+            where = f"--noisy {noisy} --clean {clean}" if noisy else f"--data {path}" if path else ""
+            _show_facts(where, kind, splits, facts)
 
 
-def _show_facts(path: Path | None, kind: Dataset, splits: Splits, facts: list[dict[str, Any]]) -> None:
+def _show_facts(where: str, kind: Dataset, splits: Splits, facts: list[dict[str, Any]]) -> None:
+    from benchbox.report.words import count
+
     echo(kind.name, bold=True, nl=False)
     echo(f"  {kind.summary}" + (f"\n    reference: {kind.reference}" if kind.reference else ""))
     for split in facts:
         echo(split["split"] or "all images", bold=True, nl=False)
-        scenes = f" of {split['scenes']:,} scenes" if split["scenes"] else ""
+        scenes = f" of {count(split['scenes'], 'scene')}" if split["scenes"] else ""
         colour = " RGB" if split["channels"] > 1 else ""
-        echo(f"  {split['images']:,} images{scenes}, {split['sizes']}{colour}\n    fingerprint: {split['fingerprint']}")
+        echo(f"  {count(split['images'], 'image')}{scenes}, {split['sizes']}{colour}")
+        echo(f"    fingerprint: {split['fingerprint']}")
         for label, counts in split["labels"].items():
             echo(f"    {label}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
         for note in split["notes"]:
             echo(f"    note: {note}")
     for name, reason in splits.missing.items():
         echo(f"{name}: not available ({reason})")
-    example = f"--data {path} --split {facts[-1]['split']}" if facts[-1]["split"] else f"--data {path}" if path else ""
-    echo("\nExample: " + f"benchbox run {example}".rstrip())
+    split_words = f"--split {facts[-1]['split']}" if facts[-1]["split"] else ""
+    echo("\nExample: " + " ".join(filter(None, ("benchbox run", where, split_words))))
 
 
 @command.command("audit", cls=Command)
@@ -218,16 +223,19 @@ def _report_pairs(
 
 def _show_pairs(worst: Sequence[PairFacts], warnings: Sequence[str]) -> None:
     """A table of the worst pairs; levels in grey levels of 255."""
-    scenes = len({pair.scene for pair in worst})
-    echo(f"{len(worst):,} pairs of {scenes:,} scenes; the worst first, levels of 255:", bold=True)
-    wide = max(len("pair"), *(len(pair.id) for pair in worst[:_LISTED]))
+    from benchbox.report.words import count
+
+    scenes = count(len({pair.scene for pair in worst}), "scene")
+    echo(f"{count(len(worst), 'pair')} of {scenes}; the worst first, levels of 255:", bold=True)
+    names = [pair.id if len(pair.id) <= _WIDEST else f"...{pair.id[3 - _WIDEST :]}" for pair in worst[:_LISTED]]
+    wide = max(map(len, ("pair", *names)))
     echo(f"  {'pair':<{wide}}  difference  gain    shift px  blocks  clipped  noise  of clean  ceiling")
-    for pair in worst[:_LISTED]:
+    for name, pair in zip(names, worst, strict=False):
         difference = max(pair.difference, key=abs)
         gain = max(pair.gain, key=lambda one: abs(one - 1))
         shift = "-" if math.isnan(pair.shift[0]) else f"{pair.shift[0]:.2f},{pair.shift[1]:.2f}"
         echo(
-            f"  {pair.id:<{wide}}  {difference:+10.1f}  {gain:5.3f}  {shift:>8}  {max(pair.blocking):6.2f}  "
+            f"  {name:<{wide}}  {difference:+10.1f}  {gain:5.3f}  {shift:>8}  {max(pair.blocking):6.2f}  "
             f"{100 * pair.clipped:5.1f} %  {pair.noise:5.1f}  {pair.noise_of_clean:8.1f}  {pair.ceiling_db:4.1f} dB"
         )
     if len(worst) > _LISTED:

@@ -57,6 +57,8 @@ def choose_dataset(
 ) -> Dataset:
     """Data set for a path, or for a noisy and a clean one; raises `BenchboxError` if none or several recognise it."""
     if clean is not None:
+        if dataset not in (None, Pairs.name):
+            raise BenchboxError(f"--noisy and --clean are pairs, not '{dataset}'", hint="omit --dataset")
         return Pairs(clean=clean)
     if dataset is not None:
         if dataset not in datasets:

@@ -55,7 +55,10 @@ def merge_runs(stores: Sequence[RunStore], folder: Path, command: str) -> RunSto
             noises.setdefault(noise.spec, noise)
     chosen = _choose(stores)
     timed_alike = len({_timing_of(store) for store in stores}) == 1 and first.record.options.timing
-    notes = dict.fromkeys(note for store in stores for note in store.record.data.notes)
+    notes, warnings = (
+        dict.fromkeys(note for store in stores for note in getattr(store.record.data, kind))
+        for kind in ("notes", "warnings")
+    )
     if not timed_alike and any(store.record.options.timing for store in stores):
         notes["latencies left out, because the runs differ in timing options or type of machine"] = None
     record = replace(
@@ -63,7 +66,7 @@ def merge_runs(stores: Sequence[RunStore], folder: Path, command: str) -> RunSto
         run_id=new_run_id(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
-        data=replace(first.record.data, notes=tuple(notes)),
+        data=replace(first.record.data, notes=tuple(notes), warnings=tuple(warnings)),
         noises=_labelled(noises),
         denoisers=_labelled({denoiser.spec: denoiser for _, denoiser in denoisers.values()}),
         cells=tuple(cell for _, cell, _ in chosen),

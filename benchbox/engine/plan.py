@@ -84,6 +84,7 @@ class Plan:
     cells: tuple[Cell, ...]
     shards: tuple[Shard, ...]
     notes: tuple[str, ...]  # remarks on images that a metric cannot score
+    warnings: tuple[str, ...]  # why scores on recorded noise may mislead
 
 
 def make_plan(options: RunOptions, registry: Registry, images: ImageSet, *, has_clean: bool = True) -> Plan:
@@ -92,10 +93,11 @@ def make_plan(options: RunOptions, registry: Registry, images: ImageSet, *, has_
     noises = _once(plan_noises(options.noise, registry, options.timeout_s))
     metrics = _once(plan_metrics(options.metrics, registry, options.timeout_s, images.channels))
     free = _require_fitting(metrics, noises, options, registry, has_clean=has_clean)
-    doubts = (f"{metric.title}: {doubt}" for metric in free for doubt in doubts_about(images)) if free else ()
     recorded = any(noise.is_recorded for noise in noises)
-    unfit = warnings_for_run(images) if recorded and has_clean else ()
-    notes = (*unfit, *_size_notes(metrics, registry, images.shapes), *(doubts if recorded else ()))
+    warnings = list(warnings_for_run(images)) if recorded and has_clean else []
+    if recorded and free:
+        doubts = list(doubts_about(images))
+        warnings += [f"{metric.title}: {doubt}" for metric in free for doubt in doubts]
     smallest = images.shapes.min(axis=1)
     levelled = {noise.spec for noise in noises if _states_level(noise, registry)}
     if options.sigma_errors and not levelled:
@@ -125,7 +127,8 @@ def make_plan(options: RunOptions, registry: Registry, images: ImageSet, *, has_
         metrics,
         tuple(cells),
         make_shards(images.shapes, options.protocol.repeats, images.channels),
-        notes,
+        tuple(_size_notes(metrics, registry, images.shapes)),
+        tuple(warnings),
     )
 
 

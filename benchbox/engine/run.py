@@ -63,7 +63,7 @@ def execute(options: RunOptions, on_event: Callable[[Event], None], command: str
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
         options=opened,
-        data=replace(described, notes=(*plan.notes, *described.notes), has_clean=has_clean),
+        data=replace(described, notes=(*plan.notes, *described.notes), warnings=plan.warnings, has_clean=has_clean),
         noises=plan.noises,
         metrics=plan.metrics,
         denoisers=plan.denoisers,

@@ -167,6 +167,7 @@ class DataRecord:
     sizes: str  # ``'48x48'``, or the range of sizes, height x width
     fingerprint: str
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()  # why scores on these images may mislead
     source: str = ""  # fingerprint of all images, before `--limit` or left-out duplicates
     source_images: Count = 0  # number of these images
     left_out: Count = 0  # how many of them were left out because a denoiser may have seen them in training

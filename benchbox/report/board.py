@@ -179,7 +179,9 @@ class Header:
     left_out : int
         How many of them were left out because a denoiser may have seen them in training.
     notes : tuple of str
-        Remarks from the data set.
+        Remarks on the data, first the warnings.
+    warnings : tuple of str
+        Why scores on these images may mislead.
     protocol : str
         The protocol in words.
     machine : str
@@ -217,6 +219,7 @@ class Header:
     colour: bool = False
     has_clean: bool = True
     scenes: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

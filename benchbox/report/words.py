@@ -308,8 +308,8 @@ def _images(header: Header) -> str:
 def brief_of(board: Leaderboard, rest: str = "with --verbose") -> tuple[str, ...]:
     """What a reader must know below the tables, at most five lines: ranks, what was left out, training, speed, a note.
 
-    `rest` says where all notes are. The note is the first of: rows without a rank, remarks on rows, findings of the
-    checks, remarks on the data.
+    `rest` says where all notes are. The note is the first of: rows without a rank, warnings about the data, remarks on
+    rows, findings of the checks, remarks on the data.
     """
     header, lines = board.header, []
     noted = next((block for block in board.blocks if sum(row.rank is not None for row in block.rows) > 1), None)
@@ -331,7 +331,8 @@ def brief_of(board: Leaderboard, rest: str = "with --verbose") -> tuple[str, ...
         lines.append(f"Pareto front of {board.sort_metric.title} and latency: {', '.join(front)}")
     remarks = [note for block in board.blocks for note in _remarks(board, block)]
     unranked = [note for block in board.blocks for note in _unranked(block)]
-    warnings = list(dict.fromkeys((*unranked, *remarks, *(advice.saw for advice in board.advice), *header.notes)))
+    advice = [advice.saw for advice in board.advice]
+    warnings = list(dict.fromkeys((*unranked, *header.warnings, *remarks, *advice, *header.notes)))
     if warnings:
         which = f"note (1 of {len(warnings)}, all {rest})" if len(warnings) > 1 else "note"
         lines.append(f"{which}: {warnings[0]}")

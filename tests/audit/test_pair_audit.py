@@ -93,6 +93,42 @@ def test_warnings_name_the_worst(facts: dict[str, PairFacts]) -> None:
     assert list(warnings_of([facts["sound"], facts["blocks"]])) == []
 
 
+def test_the_ceiling_is_that_of_the_pairs_named(facts: dict[str, PairFacts]) -> None:
+    (brightness,) = warnings_of([facts["sound"], facts["brighter"]])
+    assert brightness.endswith(f"even a perfect denoiser stays below {facts['brighter'].ceiling_db:.1f} dB")
+
+
+def test_no_shift_is_made_up_of_noise(tmp_path: Path) -> None:
+    flat = np.full((220, 280, 3), 100, np.float32) + np.linspace(0, 6, 280, dtype=np.float32)[:, np.newaxis]
+    for seed in range(12):
+        write(tmp_path, str(seed), flat + 2 * noise(seed), flat)
+    found = list(examine_pairs(Pairs().load(tmp_path)))
+    assert all(np.isnan(pair.shift).all() for pair in found)
+    assert list(warnings_of(found)) == []
+
+
+def test_wrong_partners_are_pointed_out(root: Path, tmp_path: Path, benchbox: Command) -> None:
+    other = np.asarray(cv2.resize(data.coffee(), (280, 220), interpolation=cv2.INTER_AREA), np.float32)
+    clean = inside(big())
+    for name, noisy in (("a", other), ("b", clean), ("c", clean)):
+        write(tmp_path / "set", name, noisy + noise(0), clean)
+    found = list(examine_pairs(Pairs().load(tmp_path / "set")))
+    assert [pair.is_unlike for pair in found] == [True, False, False]
+    warning = "noisy and clean seem to be different pictures in 1 of 3 pairs, such as noisy/a.png"
+    assert list(warnings_of(found)) == [warning]
+    # It comes before everything else below the table of a run, such as the remark that a row changed nothing.
+    words = ["identity", "median", "--data", "set", "--metric", "psnr", "--no-timing", "--previews", "0"]
+    shown = benchbox("run", *words).stdout
+    assert f", all with --verbose): {warning}" in shown
+
+
+def test_folders_that_were_named_in_the_wrong_order(root: Path, benchbox: Command) -> None:
+    text = benchbox("data", "audit", "--noisy", root / "clean", "--clean", root / "noisy").stdout
+    assert "warning: the picture called clean has more noise in 6 of 6 pairs, most in " in text
+    shown = benchbox("data", "info", "--noisy", root / "noisy", "--clean", root / "clean").stdout
+    assert shown.endswith(f"Example: benchbox run --noisy {root / 'noisy'} --clean {root / 'clean'}\n")
+
+
 def test_the_command(root: Path, benchbox: Command, tmp_path: Path) -> None:
     text = benchbox("data", "audit", root, "--picture", "worst.png").stdout
     assert text.startswith("6 pairs of 6 scenes; the worst first, levels of 255:")

@@ -70,6 +70,21 @@ def named_strength(root: Path, place: int) -> None:
     pair(root, f"noisy15/{place:04}.png", f"original_png/{place:04}.bmp", place)
 
 
+def crops(root: Path, place: int) -> None:
+    name = f"{place // 3:04}_crop{place % 3}"
+    pair(root, f"input/{name}.png", f"target/{name}.png", place)
+
+
+def patches(root: Path, place: int) -> None:
+    name = f"{place // 3}_{place % 3}"
+    pair(root, f"input/{name}.png", f"gt/{name}.png", place)
+
+
+def crops_of_sidd(root: Path, place: int) -> None:
+    name = f"{place // 3:04}_NOISY_SRGB_010_s{place % 3:03}"
+    pair(root, f"val/input_crops/{name}.png", f"val/target_crops/{name}.png", place)
+
+
 def polyu(root: Path, place: int) -> None:
     name = f"Canon5D2_5_160_3200_{('toy', 'wall')[place % 2]}_{place // 2 + 1}"
     pair(root, f"{name}_real.png", f"{name}_mean.png", place)
@@ -101,6 +116,9 @@ def microscope(root: Path, place: int) -> None:
     [
         (siblings, [f"clean/{place:04}" for place in range(6)]),
         (named_strength, [f"original_png/{place:04}" for place in range(6)]),
+        (crops, ["target/0000", "target/0001"]),
+        (patches, ["gt/0", "gt/1"]),
+        (crops_of_sidd, [f"val/target_crops/{place:04}_srgb_010" for place in range(2)]),
         (polyu, ["canon5d2_5_160_3200_toy", "canon5d2_5_160_3200_wall"]),
         (cc15, [f"d800_iso{iso}_{place}" for iso in (1600, 3200) for place in (1, 2, 3)]),
         (sidd_small, [f"{place:04}_001_s6_00100_00060_3200_l/{place:04}_srgb" for place in range(6)]),
@@ -116,7 +134,8 @@ def test_layouts(root: Path, make: Callable[[Path, int], None], scenes: list[str
     check(images, 6)
     assert sorted(set(images.scenes)) == scenes
     if make is polyu:
-        assert any("names say neither noisy nor clean, first Canon5D2" in note for note in images.notes)
+        assert any("are called neither noisy nor clean, first Canon5D2" in note for note in images.notes)
+        assert "noise: recorded in 6 pairs of 2 scenes" in images.notes
     if make is microscope:
         assert any("less noise of the same pictures in avg2" in note for note in images.notes)
 
@@ -135,6 +154,27 @@ def test_a_csv_of_pairs_with_scenes(root: Path) -> None:
     assert images.scenes == ("s0", "s0", "s1", "s1")
     file.write_text("\n".join([*lines, "a/9.png,b/10.png,s9"]))
     with pytest.raises(BenchboxError, match=r"pairs\.csv, line 6, column noisy: 'a/9\.png' is no file"):
+        Pairs().load(file)
+
+
+def test_csv_files_as_spreadsheets_and_people_write_them(root: Path) -> None:
+    for place in range(2):
+        pair(root, f"a/{place}.png", f"b/{place}.png", place)
+    file = root / "pairs.csv"
+    for text in (
+        "\ufeffnoisy,clean\r\na/0.png,b/0.png\r\na/1.png,b/1.png\r\n",
+        "Scene, Noisy, Clean\nx, a/0.png, b/0.png\n\ny, a/1.png, b/1.png\n",
+        f"noisy;clean\n{root}/a/0.png;b/0.png\na/1.png;../set/b/1.png\n",
+    ):
+        file.write_text(text, encoding="utf-8")
+        assert Pairs().recognises(file)
+        assert not Fer2013().recognises(file)
+        check(Pairs().load(file), 2)
+    file.write_text("noisy,clean\na/0.png,b/0.png\nb/0.png,a/0.png\n")
+    with pytest.raises(BenchboxError, match=r"pairs\.csv: b/0\.png is both noisy and clean"):
+        Pairs().load(file)
+    file.write_text("noisy,clean\na/0.png\n")
+    with pytest.raises(BenchboxError, match=r"pairs\.csv, line 2, column clean: '' is no file"):
         Pairs().load(file)
 
 
@@ -166,6 +206,30 @@ def test_ordinary_folders_are_no_pairs(root: Path) -> None:
     assert not Pairs().recognises(root)
 
 
+def test_words_alone_make_no_pair_of_different_names(root: Path) -> None:
+    for name in ("holiday_raw.png", "beach_raw.png", "cat_original.png"):
+        save(root / name, clean(0))
+    assert not Pairs().recognises(root)
+
+
+def test_raw_files_beside_pictures_are_no_pairs(root: Path) -> None:
+    for name in ("raw", "original"):
+        (root / name).mkdir()
+    (root / "raw/IMG_1.NEF").write_bytes(b"II*\0")
+    save(root / "original/IMG_1.png", clean(0))
+    assert not Pairs().recognises(root)
+
+
+def test_pictures_beside_the_two_folders_are_counted(root: Path) -> None:
+    siblings(root, 0)
+    for name in ("ours/0000.png", "more/0001.png"):
+        (root / name).parent.mkdir()
+        save(root / name, clean(0))
+    images = Pairs().load(root)
+    check(images, 1)
+    assert "left out: 2 pictures that are called neither noisy nor clean, first more/0001.png" in images.notes
+
+
 # --- what is refused
 
 
@@ -175,7 +239,7 @@ def test_an_orphan_is_named_or_left_out(root: Path) -> None:
     (root / "clean/0001.png").unlink()
     with pytest.raises(BenchboxError, match=r"noisy/0001\.PNG has no partner") as caught:
         Pairs().load(root)
-    assert "--skip-bad" in caught.value.hint
+    assert "--skip-bad; if these are no pairs, use --dataset images" in caught.value.hint
     images = Pairs().load(root, skip_bad=True)
     check(images, 2)
     assert "skipped: 1 pictures without a partner that can be used" in images.notes
@@ -202,7 +266,8 @@ def test_swapped_folders_are_refused(root: Path) -> None:
         pair(root, f"clean/{place}.png", f"noisy/{place}.png", place)
     with pytest.raises(BenchboxError, match="called clean have more noise than those called noisy") as caught:
         Pairs().load(root)
-    assert caught.value.hint == f"if they are swapped, give --noisy {root}/clean --clean {root}/noisy"
+    swapped = f"if they are swapped, give --noisy {root}/clean --clean {root}/noisy"
+    assert caught.value.hint == f"{swapped}, or else the other way round"
     check(Pairs(clean=root / "noisy").load(root / "clean"), 3)
 
 
@@ -238,6 +303,8 @@ def test_recorded_noise_needs_pairs(benchbox: Command) -> None:
     assert "--noise recorded: the images of sample are clean" in result.stderr
     result = benchbox("run", "median", "--noisy", "set", code=2)
     assert "give --noisy FOLDER --clean FOLDER, without --data" in result.stderr
+    result = benchbox("run", "median", "--noisy", "a", "--clean", "b", "--dataset", "images", code=2)
+    assert "--noisy and --clean are pairs, not 'images'" in result.stderr
 
 
 # --- a run

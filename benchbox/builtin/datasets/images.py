@@ -33,8 +33,6 @@ _DEEP = 65535
 _DEPTHS = (8, 10, 12, 14)
 _FACE = (48, 48)
 _Pixels: TypeAlias = "NDArray[np.uint8] | NDArray[np.uint16]"
-_NOISY = frozenset({"noisy", "input", "input_crops", "lq", "real", "raw", "low"})
-_CLEAN = frozenset({"clean", "gt", "gt_crops", "target", "target_crops", "reference", "mean", "original", "hr"})
 
 
 @dataclass

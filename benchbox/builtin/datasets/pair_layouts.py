@@ -22,8 +22,10 @@ _STRENGTH = re.compile(r"[ _-]?\d+$")  # as in noisy50
 # In a file name, a word stands between characters that are no letters: 0001_NOISY_SRGB_010, IMG_4783Noisy.
 _WORD = re.compile(rf"(?i)(?<![a-z])(?:({'|'.join(NOISY)})|({'|'.join(CLEAN)}))(?![a-z])")
 _SEPARATORS = re.compile(r"[ _.-]+")
-_CROP = re.compile(r"(?:[ _.-]?(?:crop|patch|tile|block|frame)[ _.-]?\d+|[ _.-]s\d+|[ _.-]x\d+[ _.-]?y\d+)$")
-_COUNTED = re.compile(r"[ _.-]\d+$")
+_CROP = re.compile(r"(?:_?(?:crop|patch|tile|block|frame)_?\d+|_s\d+|_x\d+_?y\d+)$")
+_NUMBERED_CROP = re.compile(r"(\d{1,5})_\d{1,5}")  # crop 7 of picture 12 is 12_7; longer numbers are dates
+_COUNTED = re.compile(r"_\d+$")
+_DIGITS = re.compile(r"\d+")
 # What is before the number says nothing but the camera, so that the number tells pictures apart, not crops of one.
 _CAMERA = re.compile(r"[ _.\d-]*(?:img|image|dsc|dscn|dscf|photo|picture|pic|p|scene|sample|test)?[ _.\d-]*|.*iso\d*")
 _TREE = "raw"
@@ -46,7 +48,7 @@ class Pairing:
     orphans: list[str] = field(default_factory=list)
     """Noisy pictures without a clean one, and clean ones without a noisy one."""
     others: list[str] = field(default_factory=list)
-    """Pictures whose names say neither, such as somebody's results."""
+    """Pictures whose folders or names say neither, such as somebody's results."""
     unused: list[str] = field(default_factory=list)
     """Folders of the same pictures with less noise."""
 
@@ -76,6 +78,8 @@ def find_pairs(root: Path, names: Sequence[str]) -> Pairing | None:
         found = pair_folders(root, names, chosen[0], clean[0])
         pairing.pairs += found.pairs
         pairing.orphans += found.orphans
+    sides = tuple(f"{folder}/" for kinds in places.values() for folders in kinds for folder in folders)
+    pairing.others = [name for name in names if not name.startswith(sides)]
     return pairing
 
 
@@ -105,7 +109,7 @@ def pair_folders(root: Path, names: Sequence[str], noisy: str, clean: str) -> Pa
         else:
             pairing.orphans.append(name)
     pairing.orphans += sorted({name for names in truths.values() for name in names} - used)
-    pairing.pairs = _with_scenes(pairing.pairs, _CROP)
+    pairing.pairs = _with_scenes(pairing.pairs)
     return pairing
 
 
@@ -130,7 +134,9 @@ def _by_names(root: Path, names: Sequence[str]) -> Pairing:
         truths = [name for found in clean.values() for name in found]
         used = set()
         for key, frames in noisy.items():
-            found = clean.get(key) or (truths if len(truths) == 1 else [])
+            # A camera numbers its pictures: IMG_4783Noisy belongs to IMG_4781Reference, if that is the only one.
+            alike = len(truths) == 1 and _DIGITS.sub("", key) == _DIGITS.sub("", next(iter(clean)))
+            found = clean.get(key) or (truths if alike else [])
             for name in frames:
                 if len(found) > 1:
                     _refuse_two(root, name, found)
@@ -141,7 +147,7 @@ def _by_names(root: Path, names: Sequence[str]) -> Pairing:
                     pairing.orphans.append(name)
         pairing.orphans += [name for name in truths if name not in used]
         pairing.others += others
-    pairing.pairs = _with_scenes(pairing.pairs, _COUNTED)
+    pairing.pairs = _with_scenes(pairing.pairs, counted=True)
     return pairing
 
 
@@ -150,21 +156,24 @@ def read_pairs(file: Path) -> list[Pair]:
     pairs: list[Pair] = []
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
-            table = csv.DictReader(lines)
-            columns = table.fieldnames or []
+            table = csv.reader(lines, delimiter=_separator(lines.readline()))
+            lines.seek(0)
+            columns = [name.strip().lower() for name in next(table, [])]
             for row in table:
-                values = {name: (row.get(name) or "").strip() for name in ("noisy", "clean", "scene")}
+                if not any(map(str.strip, row)):
+                    continue
+                values = dict(zip(columns, map(str.strip, row), strict=False))
                 where = f"{file}, line {table.line_num}"
                 for name in ("noisy", "clean"):
-                    if not (file.parent / values[name]).is_file():
+                    path = values.get(name, "")
+                    if not (file.parent / path).is_file():
                         raise BenchboxError(
-                            f"{where}, column {name}: '{values[name]}' is no file",
-                            hint=f"give paths relative to {file.parent}",
+                            f"{where}, column {name}: '{path}' is no file", hint=f"give paths relative to {file.parent}"
                         )
-                if "scene" in columns and not values["scene"]:
+                scene = values.get("scene", "")
+                if "scene" in columns and not scene:
                     raise BenchboxError(f"{where}: no scene", hint="give each pair its scene, or omit the column")
-                noisy, clean = (os.path.normpath(values[name]) for name in ("noisy", "clean"))
-                pairs.append(Pair(noisy, clean, values["scene"]))
+                pairs.append(Pair(os.path.normpath(values["noisy"]), os.path.normpath(values["clean"]), scene))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BenchboxError(f"{file}: {error}", hint="write it as UTF-8 text with the columns noisy, clean") from error
     if not pairs:
@@ -173,18 +182,26 @@ def read_pairs(file: Path) -> list[Pair]:
     for pair in pairs:
         if seen.setdefault(pair.noisy, pair.clean) != pair.clean:
             _refuse_two(file.parent, pair.noisy, [seen[pair.noisy], pair.clean])
+    if both := next((pair.clean for pair in pairs if pair.clean in seen), None):
+        raise BenchboxError(f"{file}: {filename_text(both)} is both noisy and clean", hint="check the two columns")
     pairs = list(dict.fromkeys(pairs))
-    return pairs if "scene" in columns else _with_scenes(pairs, _CROP)
+    return pairs if "scene" in columns else _with_scenes(pairs)
 
 
 def is_pairs_csv(file: Path) -> bool:
     """Whether the first line of a csv file names the columns noisy and clean."""
     try:
         with file.open(encoding="utf-8-sig", errors="replace") as lines:
-            head = next(csv.reader([lines.readline(4096)]), [])
+            line = lines.readline(4096)
+        head = next(csv.reader([line], delimiter=_separator(line)), [])
     except (OSError, csv.Error):
         return False
-    return {"noisy", "clean"} <= {name.strip() for name in head}
+    return {"noisy", "clean"} <= {name.strip().lower() for name in head}
+
+
+def _separator(line: str) -> str:
+    """What separates the columns of a csv file; spreadsheets of many countries write semicolons."""
+    return max(",;\t", key=line.count)
 
 
 def _folders_of_pairs(names: Iterable[str]) -> Mapping[str, tuple[list[str], list[str]]]:
@@ -236,18 +253,24 @@ def _kind_of(stem: str) -> str:
     return "" if not words else "noisy" if words[-1][1] else "clean"
 
 
-def _with_scenes(pairs: Sequence[Pair], numbers: re.Pattern[str]) -> list[Pair]:
+def _with_scenes(pairs: Sequence[Pair], *, counted: bool = False) -> list[Pair]:
     """Give each pair its scene: the name of its clean picture without what counts crops.
 
-    Numbers that leave no name of a picture, or the same one for all, count pictures.
+    Names of two numbers are those of a picture and a crop. With `counted`, any number at the end counts crops, unless
+    no name of a picture is left, or the same one for all.
     """
-    whole = ["/".join(filter(None, _split(pair.clean))) for pair in pairs]
-    bare = []
-    for name in whole:
-        folder, _, key = name.rpartition("/")
-        short = numbers.sub("", key)
-        bare.append(name if _CAMERA.fullmatch(short) else f"{folder}/{short}".strip("/"))
-    scenes = whole if len(set(bare)) == 1 else bare
+    split = [_split(pair.clean) for pair in pairs]
+    keys = [_CROP.sub("", key) or key for _, key in split]
+    if all(map(_NUMBERED_CROP.fullmatch, keys)):
+        short = [key.partition("_")[0] for key in keys]
+    elif counted:
+        bare = [_COUNTED.sub("", key) for key in keys]
+        short = [key if _CAMERA.fullmatch(name) else name for key, name in zip(keys, bare, strict=True)]
+    else:
+        short = keys
+    if len({(folder, name) for (folder, _), name in zip(split, short, strict=True)}) == 1:
+        short = keys
+    scenes = [f"{folder}/{name}".strip("/") for (folder, _), name in zip(split, short, strict=True)]
     return [Pair(pair.noisy, pair.clean, scene) for pair, scene in zip(pairs, scenes, strict=True)]
 
 

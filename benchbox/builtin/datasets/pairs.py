@@ -31,12 +31,17 @@ from benchbox.system.cache import CacheFolder
 from benchbox.system.text import filename_text, unique_ids
 
 SIDD = "ValidationNoisyBlocksSrgb", "ValidationGtBlocksSrgb"
-"""Validation blocks of the Smartphone Image Denoising Dataset: files and arrays have these names."""
+"""Validation blocks of the Smartphone Image Denoising Dataset: files and arrays have these names.
+
+Abdelhamed, Lin and Brown, CVPR 2018, doi:10.1109/CVPR.2018.00182.
+"""
 
 _PROBED = 4
 _PROBE_SIDE = 256
-_SWAPPED = 1.5
-_FAINT = 2 / 255
+SWAPPED = 1.5
+"""Clean pictures with so many times the noise of the noisy ones, and more than `FAINT`, are swapped with them."""
+FAINT = 2
+"""Noise that clean pictures may have, in grey levels of 255."""
 
 
 class Pairs(Dataset):
@@ -52,7 +57,6 @@ class Pairs(Dataset):
     name = "pairs"
     named_by_path = True
     summary = "noisy pictures with clean ones: two folders, names that differ by one word, a csv file, or SIDD's blocks"
-    reference = "Abdelhamed, Lin & Brown 2018 (SIDD), doi:10.1109/CVPR.2018.00182"
 
     def __init__(
         self,
@@ -79,7 +83,7 @@ class Pairs(Dataset):
         if _blocks_in(path):
             return True
         try:
-            return find_pairs(path, [name for name, *_ in list_images(path)]) is not None
+            return find_pairs(path, _names_in(path)) is not None
         except BenchboxError:
             return True  # they are pairs, but ambiguous, which `load` explains
 
@@ -94,7 +98,8 @@ class Pairs(Dataset):
         if blocks and (path.is_dir() or path.stem in SIDD):
             return _open_blocks(*blocks, color=self._color)
         root, pairing = self._find(path)
-        return self._open(root, pairing, skip_bad=skip_bad)
+        found_by_words = self._clean is None and path.is_dir()
+        return self._open(root, pairing, skip_bad=skip_bad, found_by_words=found_by_words)
 
     def _find(self, path: Path) -> tuple[Path, Pairing]:
         """The pairs, and the folder that their names are relative to."""
@@ -102,8 +107,7 @@ class Pairs(Dataset):
             return _find_between(path, self._clean)
         if path.is_file():
             return path.parent, Pairing(read_pairs(path))
-        names = sorted(name for name, *_ in list_images(path) if is_image_name(_last(name)))
-        pairing = find_pairs(path, names)
+        pairing = find_pairs(path, _names_in(path))
         if pairing is None:
             raise BenchboxError(
                 f"{path}: neither folders nor names say which picture is noisy and which is clean",
@@ -111,12 +115,13 @@ class Pairs(Dataset):
             )
         return path, pairing
 
-    def _open(self, root: Path, pairing: Pairing, *, skip_bad: bool) -> ImageSet:
+    def _open(self, root: Path, pairing: Pairing, *, skip_bad: bool, found_by_words: bool) -> ImageSet:
         if pairing.orphans and not skip_bad:
             some = f" ({len(pairing.orphans) - 1} more have none)" if len(pairing.orphans) > 1 else ""
             raise BenchboxError(
                 f"{root / pairing.orphans[0]} has no partner{some}",
-                hint="add it, remove the file, or leave such pictures out with --skip-bad",
+                hint="add it, remove the file, or leave such pictures out with --skip-bad"
+                + ("" if self._clean else "; if these are no pairs, use --dataset images"),
             )
         if not pairing.pairs:
             raise BenchboxError(f"{root}: no noisy picture has a clean one", hint="give both the same name")
@@ -157,7 +162,8 @@ class Pairs(Dataset):
             read_noisy=lambda indices: read(noisy[indices]),
             scenes=tuple(filename_text(pair.scene) for pair in pairs),
         )
-        _refuse_swapped(images, root, pairs)
+        if found_by_words:
+            _refuse_swapped(images, root, pairs)
         return replace(images, notes=(*_notes(images, pairing, left_out), *whole.notes))
 
 
@@ -176,22 +182,28 @@ def _find_between(noisy: Path, clean: Path) -> tuple[Path, Pairing]:
         raise BenchboxError(f"{inner} is inside {outer}", hint="give two folders next to each other")
     names = []
     for folder, inside in zip((noisy, clean), within, strict=True):
-        names += sorted(f"{inside}/{name}" for name, *_ in list_images(folder) if is_image_name(_last(name)))
+        names += [f"{inside}/{name}" for name in _names_in(folder)]
     return root, pair_folders(root, names, *within)
+
+
+def _names_in(folder: Path) -> list[str]:
+    """Pictures below a folder that can be read."""
+    return sorted(name for name, *_ in list_images(folder) if is_image_name(_last(name)))
 
 
 def _notes(images: ImageSet, pairing: Pairing, left_out: int) -> tuple[str, ...]:
     scenes = len(set(images.scenes))
-    notes = [f"noise: recorded in {len(images):,} pairs of {scenes:,} scenes, named after the clean pictures"]
+    whose = f" of {scenes:,} scene{'s' * (scenes > 1)}" if scenes < len(images) else ", each a scene of its own"
+    notes = [f"noise: recorded in {len(images):,} pairs{whose}"]
     if left_out:
         notes.append(f"skipped: {left_out:,} pictures without a partner that can be used")
     if pairing.others:
         first = filename_text(pairing.others[0])
         notes.append(
-            f"left out: {len(pairing.others):,} pictures whose names say neither noisy nor clean, first {first}"
+            f"left out: {len(pairing.others):,} pictures that are called neither noisy nor clean, first {first}"
         )
     if pairing.unused:
-        folders = ", ".join(filename_text(_last(folder)) for folder in pairing.unused)
+        folders = ", ".join(dict.fromkeys(filename_text(_last(folder)) for folder in pairing.unused))
         notes.append(f"left out: less noise of the same pictures in {folders}; score it with --noisy and --clean")
     return tuple(notes)
 
@@ -204,12 +216,14 @@ def _refuse_swapped(images: ImageSet, root: Path, pairs: Sequence[Pair]) -> None
         for stack in (images.stack(np.array([place])), images.noisy_stack(np.array([place]))):
             part = stack[:, :_PROBE_SIDE, :_PROBE_SIDE]
             levels.append(float(estimate_sigma(luminance(part) if images.channels > 1 else part)[0]))
-        if levels[0] < _FAINT or levels[0] < _SWAPPED * levels[1]:
+        if 255 * levels[0] < FAINT or levels[0] < SWAPPED * levels[1]:
             return
     noisy, clean = (root / name for name in (pairs[0].noisy, pairs[0].clean))
     raise BenchboxError(
         f"the pictures called clean have more noise than those called noisy, such as {clean} than {noisy}",
-        hint=f"if they are swapped, give --noisy {clean.parent} --clean {noisy.parent}",
+        hint="say which is which in a csv file with the columns noisy, clean"
+        if noisy.parent == clean.parent
+        else f"if they are swapped, give --noisy {clean.parent} --clean {noisy.parent}, or else the other way round",
     )
 
 
