@@ -31,7 +31,6 @@ LAST = 1e-3
 """Learning rate at the end of a cosine schedule, relative to the highest."""
 
 _CLOSING = 0.1  # largest share of a time limit that is kept for the PSNR at single noise levels
-_FEWEST = 50  # images that it is computed on all the same
 
 TRAINED_ON = "noise as trained on"
 """Key of the PSNR over the whole mixture in a training card."""
@@ -127,26 +126,20 @@ class _Run:
         with TemporaryDirectory() as folder:
             weights = self._trainer.save(Path(folder))
             save_s = time.perf_counter() - begun
-            self._closing_s = min(_CLOSING * budget_s, self._levels_s(self._fitted(weights)))
+            levels_s = self._validation.expected_s(self._fitted(weights).denoise) * len(self._mixture.levels())
+        self._closing_s = min(_CLOSING * budget_s, levels_s)
         self._between_s = save_s + self._validation.expected_s(self._trainer.denoise)
         self._state.seconds += time.perf_counter() - begun
 
     def _fitted(self, weights: Path) -> TrainableDenoiser:
         return type(self._denoiser)(weights=str(weights))  # type: ignore[call-arg]
 
-    def _levels_s(self, fitted: TrainableDenoiser) -> float:
-        """Seconds that the PSNR of all images at single noise levels is expected to take."""
-        return self._validation.expected_s(fitted.denoise) * len(self._mixture.levels())
-
     def _last_card(self, weights: Path) -> TrainingCard:
         """Add the PSNR of the best weights at single noise levels, loaded from the file as a run does."""
-        fitted, count = self._fitted(weights), self._validating
-        if self._config.budget_s is not None:
-            left_s = self._config.budget_s - self._state.seconds
-            count = min(count, max(_FEWEST, round(count * left_s / self._levels_s(fitted))))
+        left_s = math.inf if self._config.budget_s is None else self._config.budget_s - self._state.seconds
         path = weights.with_suffix(".json")
         card = TrainingCard.load(path)
-        levels = self._validation.levels(self._mixture.levels(), fitted.denoise, count)
+        levels, count = self._validation.levels(self._mixture.levels(), self._fitted(weights).denoise, left_s)
         less = f" PSNR at single noise levels on {count} of them, because of the time limit."
         notes = card.notes + less if count < self._validating else card.notes
         card = replace(card, validation=card.validation | levels, notes=notes)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,25 +79,34 @@ class Validation:
             took = time.perf_counter() - begun
         return took * len(self._stacks)
 
-    def levels(self, noises: dict[str, NoiseModel], denoise: Denoise, count: int) -> dict[str, float]:
-        """Mean PSNR in dB of `count` images for each noise, made as a run with seed 0 makes it."""
-        psnr = {}
-        images = self._images
-        chosen = np.linspace(0, len(images) - 1, count).astype(np.intp)
-        shapes = images.shapes[chosen]
-        for name, model in noises.items():
-            scores = []
-            for shape in np.unique(shapes, axis=0):
-                indices = chosen[(shapes == shape).all(axis=1)]
-                for start in range(0, len(indices), _STACK):
-                    part = indices[start : start + _STACK]
-                    clean = images.stack(part)
-                    noisy, sigma = add_noise(model, name, clean, [images.ids[index] for index in part], 0, 0)
-                    noisy = apply_protocol(noisy, clip=self._recipe.clip, quantize=False)
-                    denoised = denoise(noisy.copy(), sigma)
-                    scores.append(Psnr()(clean, np.ascontiguousarray(denoised.clip(0, 1))))
-            psnr[name] = round(mean_of(np.concatenate(scores), "dB").mean, 3)
-        return psnr
+    def levels(self, noises: dict[str, NoiseModel], denoise: Denoise, left_s: float) -> tuple[dict[str, float], int]:
+        """Mean PSNR in dB for each noise, made as a run with seed 0 makes it, and the number of images.
+
+        After `left_s` seconds no further stack of images is begun.
+        """
+        begun = time.perf_counter()
+        scores: dict[str, list[NDArray[np.float64]]] = {name: [] for name in noises}
+        parts = list(self._spread_stacks())
+        done = 0
+        for place, part in enumerate(parts, 1):
+            clean = self._images.stack(part)
+            ids = [self._images.ids[index] for index in part]
+            for name, model in noises.items():
+                noisy, sigma = add_noise(model, name, clean, ids, 0, 0)
+                noisy = apply_protocol(noisy, clip=self._recipe.clip, quantize=False)
+                scores[name].append(Psnr()(clean, np.ascontiguousarray(denoise(noisy.copy(), sigma).clip(0, 1))))
+            done += len(part)
+            if (time.perf_counter() - begun) * (place + 1) / place > left_s:
+                break
+        return {name: round(mean_of(np.concatenate(parts), "dB").mean, 3) for name, parts in scores.items()}, done
+
+    def _spread_stacks(self) -> Iterator[NDArray[np.intp]]:
+        """Positions of images of one size, each stack spread over all of them."""
+        shapes = self._images.shapes
+        for shape in np.unique(shapes, axis=0):
+            indices = np.flatnonzero((shapes == shape).all(axis=1))
+            stacks = math.ceil(len(indices) / _STACK)
+            yield from (indices[start::stacks] for start in range(stacks))
 
 
 def curves(history: Sequence[EpochDone]) -> bytes:
