@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images, Sigma
-from benchbox.builtin.channels import CHANNELS, channels_apart, is_colour
+from benchbox.builtin.channels import CHANNELS, is_colour
 
 # White noise of variance 1 exceeds this energy in 1 of 100 patches: the 0.99 quantile of the gamma distribution of
 # mean 8 and variance 12, which are the mean and variance of a patch's 16 squared central differences, summed.
@@ -21,6 +21,7 @@ _EIGENVALUES = 4
 _SHORTFALL = 2.6
 _ITERATIONS = 8
 _SMALLEST = 11
+_MOST = 2**22
 
 
 def estimate_sigma(noisy: Images) -> Sigma:
@@ -48,13 +49,16 @@ def estimate_sigma(noisy: Images) -> Sigma:
     ndarray of float32, shape (N,)
     """
     if is_colour(noisy):
-        apart = estimate_sigma(channels_apart(noisy)).reshape(-1, CHANNELS)
-        together: Sigma = np.sqrt(np.square(apart).mean(axis=1))
+        apart = np.stack([estimate_sigma(noisy[..., channel]) for channel in range(CHANNELS)])
+        together: Sigma = np.sqrt(np.square(apart).mean(axis=0))
         return together
     stack = np.ascontiguousarray(noisy, dtype=np.float32)
     count, height, width = stack.shape
     if min(height, width) < _SMALLEST:
         return _wavelet_estimate(stack)
+    if count > 1 and stack.size > _MOST:  # the patches of a pixel take ten times its memory
+        few = max(1, _MOST // (height * width))
+        return np.concatenate([estimate_sigma(stack[start : start + few]) for start in range(0, count, few)])
     from benchbox.builtin.kernels import patches
 
     energies = np.empty((count, (height - patches.SIDE + 1) * (width - patches.SIDE + 1)))
