@@ -112,7 +112,8 @@ def lay_out(
     if not console.is_terminal:
         width = max(width, needed)
     widths["denoiser"] = min(widths["denoiser"], widths["denoiser"] - needed + width + GAP)
-    table = _table(columns, rows, widths, boxed=console.is_terminal and not options.ascii_only)
+    headings = {column.key: _heading(column, all_rows) for column in columns}
+    table = _table(columns, rows, widths, headings, boxed=console.is_terminal and not options.ascii_only)
     yield from console.render(table, options.update(width=width))
 
 
@@ -131,20 +132,37 @@ def fitting(columns: Sequence[Column[R]], rows: Sequence[R], width: int) -> tupl
 
 def _width(column: Column[R], rows: Sequence[R]) -> int:
     mark = 0 if column.text or column.key == "rank" else 1
-    words = (column.title, column.unit, *(column.cell(row) for row in rows))
+    words = (*_heading(column, rows), *(column.cell(row) for row in rows))
     return max(line(word).cell_len for word in words) + mark
 
 
-def _table(columns: Sequence[Column[R]], rows: Sequence[R], widths: Mapping[str, int], *, boxed: bool) -> Table:
+def _heading(column: Column[R], rows: Sequence[R]) -> tuple[str, str]:
+    """Two lines: the title and the unit; a variant (``SSIM`` and ``RGB mean``) is below if the cells are narrower."""
+    name, _, variant = column.title.partition(" ")
+    longest = max((line(column.cell(row)).cell_len for row in rows), default=0)
+    if variant and name.isupper() and longest < len(column.title):
+        return name, f"{variant} {column.unit}".rstrip()
+    return column.title, column.unit
+
+
+def _table(
+    columns: Sequence[Column[R]],
+    rows: Sequence[R],
+    widths: Mapping[str, int],
+    headings: Mapping[str, tuple[str, str]],
+    *,
+    boxed: bool,
+) -> Table:
     # A box already separates its columns.
     padding = 0 if boxed else (0, GAP, 0, 0)
     lines = box.SIMPLE_HEAD if boxed else None
     table = Table(box=lines, padding=padding, pad_edge=False, show_edge=False, header_style="bold")
     for column in columns:
         mark = "" if column.text or column.key == "rank" else " "
-        title = line(f"{column.title}{mark}")
-        if column.unit:
-            title.append("\n").append(line(f"{column.unit}{mark}"))
+        above, below = headings[column.key]
+        title = line(f"{above}{mark}")
+        if below:
+            title.append("\n").append(line(f"{below}{mark}"))
         table.add_column(
             title,
             justify="left" if column.text else "right",

@@ -22,7 +22,7 @@ CROPPED_NOTE = "Large images are cropped to where they have most detail; their s
 
 _CAPTIONED = 2
 """Number of metrics in the caption of a picture."""
-_LONGEST = 12
+_LONGEST = 13
 """Longest name or unit in a caption, in characters."""
 
 
