@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -86,10 +86,14 @@ class TrainingCard:
         Raises
         ------
         BenchboxError
-            The file is missing, is not JSON, lacks a field or has a field of the wrong type.
+            The file is missing, is not JSON, lacks a field, has one of the wrong type or one that is unknown.
         """
         try:
-            return msgspec.json.decode(path.read_bytes(), type=cls)
+            values = msgspec.json.decode(path.read_bytes())
+            card = msgspec.convert(values, cls)
+            if unknown := set(values) - {field.name for field in fields(cls)}:
+                raise ValueError(f"Object contains unknown field - at `$.{min(unknown)}`")
+            return card
         except (OSError, ValueError) as error:
             raise BenchboxError(
                 f"training card {path}: {error}", hint="use the JSON file that 'benchbox train' wrote"

@@ -57,12 +57,16 @@ class TunedOptions:
     def load(cls, path: Path) -> TunedOptions:
         """Read options from a JSON file; raises `BenchboxError` if it is missing or has other fields."""
         try:
-            return decode(cls, json.loads(path.read_text(encoding="utf-8")))
+            return decode(cls, json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse))
         except (OSError, ValueError, RecursionError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise BenchboxError(
                 f"tuned options {path}: {reason}", hint="give the JSON file that 'benchbox tune' wrote"
             ) from error
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")
 
 
 def apply_tuned(spec: Spec) -> tuple[Spec, TunedOptions | None]:

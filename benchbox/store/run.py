@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images
 from benchbox.api.errors import BenchboxError
+from benchbox.records.options import RunOptions
 from benchbox.records.run import Outcome, RunRecord, Timing, decode
 from benchbox.store.layout import (
     FORMAT,
@@ -325,5 +326,7 @@ def _checked(values: dict[str, Any]) -> RunRecord:
     try:
         record.options.check()
     except BenchboxError as error:
-        raise ValueError(f"{error.message} - at `$.options`") from error
+        name = error.message.partition(" is ")[0]  # of the option, unless two exclude each other
+        place = f".{name}" if name in RunOptions.__dataclass_fields__ else ""
+        raise ValueError(f"{error.message} - at `$.options{place}`") from error
     return record

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -444,5 +445,11 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         file.write_text(text, encoding="utf-8")
         with pytest.raises(BenchboxError, match=r"tuned options .*tuned\.json"):
             TunedOptions.load(file)
+    example().save(file)
+    file.write_text(
+        re.sub(r'"score": [^,]+', '"score": NaN', file.read_text(encoding="utf-8"), count=1), encoding="utf-8"
+    )
+    with pytest.raises(BenchboxError, match=r"tuned\.json: NaN is no number of JSON"):
+        TunedOptions.load(file)
     with pytest.raises(BenchboxError, match="cannot write"):
         example().save(tmp_path / "nowhere" / "tuned.json")

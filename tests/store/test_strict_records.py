@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from benchbox.api.denoiser import TrainingCard
 from benchbox.api.errors import BenchboxError
 from benchbox.records.tuned import TunedOptions
 from benchbox.report.build import build_leaderboard
@@ -118,11 +120,11 @@ def test_a_missing_field_is_named(place: Place, finished_run: Path, record: Any)
         (("cells", 2, "denoiser"), "other", "$.cells[2].denoiser"),
         (("environment", "load"), -0.5, "$.environment.load"),
         (("environment", "cores"), 0, "$.environment.cores"),
-        (("options", "white"), 70_000, "$.options"),
-        (("options", "repeats"), 10**30, "$.options"),
-        (("options", "timeout_s"), -1.0, "$.options"),
-        (("options", "limit"), 0, "$.options"),
-        (("options", "seed"), -1, "$.options"),
+        (("options", "white"), 70_000, "$.options.white"),
+        (("options", "repeats"), 10**30, "$.options.repeats"),
+        (("options", "timeout_s"), -1.0, "$.options.timeout_s"),
+        (("options", "limit"), 0, "$.options.limit"),
+        (("options", "seed"), -1, "$.options.seed"),
     ],
 )
 def test_a_value_out_of_range_is_named(place: Place, value: object, path: str, finished_run: Path, record: Any) -> None:
@@ -181,3 +183,15 @@ def test_the_commands_say_it_without_a_traceback(benchbox: Command, finished_run
         words = " ".join(done.stderr.split())
         assert "run.json: Expected `int` >= 0 - at `$.metrics[0].digits`" in words
         assert "Traceback" not in done.stderr
+
+
+def test_a_training_card_has_no_other_field(tmp_path: Path) -> None:
+    card = TrainingCard("fer2013", "Training", "01" * 16, 900, "gaussian:0.1", 0, 20.0, "benchbox train")
+    file = tmp_path / "weights.json"
+    card.save(file)
+    assert TrainingCard.load(file) == card
+    values = json.loads(file.read_text(encoding="utf-8"))
+    for name, value, words in (("epoch", 3, "unknown field - at `$.epoch`"), ("images", "900", "at `$.images`")):
+        file.write_text(json.dumps(values | {name: value}), encoding="utf-8")
+        with pytest.raises(BenchboxError, match=re.escape(words)):
+            TrainingCard.load(file)
