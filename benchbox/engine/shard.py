@@ -92,7 +92,7 @@ def compute_shard(task: ShardTask) -> ShardScores:
     kept = noisy.copy() if again else noisy  # the denoiser may change its input
     taken, level = as_taken(denoiser.capabilities.channels, noisy, sigma_given)
     expected = taken.shape
-    raw = denoiser.denoise(taken, level)
+    raw = _denoise(denoiser, taken, level)
     clipped = check_denoised(raw, expected)
     changed = (raw != clipped).reshape(len(clean), -1).mean(axis=1, dtype=np.float64)
     denoised = as_stack(clipped, shape)
@@ -137,6 +137,19 @@ def _estimate(
     return metric.estimate(
         noisy, denoised, sigma_true if known and sigma_true is not None else estimate_sigma(noisy), denoise
     )
+
+
+def _denoise(denoiser: Denoiser, noisy: Images, level: Sigma | None) -> Images:
+    """Denoise a stack; raises `BenchboxError` if it fails because sigma is None, as it is for an undeclared use."""
+    try:
+        return denoiser.denoise(noisy, level)
+    except (TypeError, AttributeError) as error:
+        if level is not None or "NoneType" not in str(error):
+            raise
+        raise BenchboxError(
+            f"{first_line(error)}, and sigma is None",
+            hint="if it needs sigma, declare capabilities = Capabilities(sigma='required')",
+        ) from error
 
 
 def _card_of(denoiser: Denoiser) -> TrainingCard | None:

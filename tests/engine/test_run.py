@@ -98,6 +98,25 @@ def test_what_a_plugin_prints_goes_to_its_log(benchbox: Command, plugin: Plugin,
     assert "and from below" in log
 
 
+@pytest.mark.parametrize(
+    ("body", "advice"),
+    [
+        ("return noisy * (1 - sigma[:, None, None])", True),
+        ("return noisy * sigma.mean()", True),
+        ("return noisy[0, 0, 0, 0, 0]", False),
+    ],
+)
+def test_who_uses_sigma_undeclared_is_told_to_declare_it(
+    body: str, advice: bool, benchbox: Command, plugin: Plugin, tmp_path: Path
+) -> None:
+    words = ("run", "needy", "--plugin", plugin("needy", body), "--no-timing", "--limit", "2")
+    benchbox(*words, code=1)
+    (outcome,) = latest(tmp_path).outcomes().values()
+    remedy = "and sigma is None (if it needs sigma, declare capabilities = Capabilities(sigma='required'))"
+    assert outcome.status == "failed"
+    assert (remedy in outcome.reason) == advice
+
+
 @pytest.mark.slow
 def test_a_denoiser_that_fails_only_when_timed_is_a_failure(benchbox: Command, plugin: Plugin, tmp_path: Path) -> None:
     file = plugin("moody", "if len(noisy) == 1: raise RuntimeError('not alone')\nreturn noisy")
