@@ -92,7 +92,7 @@ def compute_shard(task: ShardTask) -> ShardScores:
     kept = noisy.copy() if again else noisy  # the denoiser may change its input
     taken, level = as_taken(denoiser.capabilities.channels, noisy, sigma_given)
     expected = taken.shape
-    raw = _denoise(denoiser, taken, level)
+    raw = denoise_stack(denoiser, taken, level)
     clipped = check_denoised(raw, expected)
     changed = (raw != clipped).reshape(len(clean), -1).mean(axis=1, dtype=np.float64)
     denoised = as_stack(clipped, shape)
@@ -139,7 +139,7 @@ def _estimate(
     )
 
 
-def _denoise(denoiser: Denoiser, noisy: Images, level: Sigma | None) -> Images:
+def denoise_stack(denoiser: Denoiser, noisy: Images, level: Sigma | None) -> Images:
     """Denoise a stack; raises `BenchboxError` if it fails because sigma is None, as it is for an undeclared use."""
     try:
         return denoiser.denoise(noisy, level)

@@ -12,6 +12,7 @@ import numpy as np
 
 from benchbox.api.arrays import Images
 from benchbox.builtin.channels import CHANNELS
+from benchbox.engine.shard import denoise_stack
 from benchbox.registry import first_line
 from benchbox.testing.subject import Bench, Failed, Probe, Skipped, gaussian, psnr
 
@@ -83,7 +84,7 @@ def _shape(bench: Bench) -> str:
         (bench.noisy, bench.sigma),
         (bench.noisy[:1], None if bench.sigma is None else bench.sigma[:1]),
     ):
-        denoised: object = bench.denoiser.denoise(noisy.copy(), None if sigma is None else sigma.copy())
+        denoised: object = denoise_stack(bench.denoiser, noisy.copy(), None if sigma is None else sigma.copy())
         if not isinstance(denoised, np.ndarray):
             raise Failed(f"returned {type(denoised).__name__}, not an array")
         if denoised.shape != noisy.shape:

@@ -16,7 +16,7 @@ from benchbox.api.errors import BenchboxError
 from benchbox.builtin.datasets.sample import Sample
 from benchbox.builtin.seeding import add_noise
 from benchbox.engine.plan import plan_noises
-from benchbox.engine.shard import known_sigma, make_noise
+from benchbox.engine.shard import denoise_stack, known_sigma, make_noise
 from benchbox.records.run import Protocol, Provider
 from benchbox.records.specs import Configured
 from benchbox.registry import Registry, first_line, load_registry
@@ -104,7 +104,8 @@ class Bench:
 
     def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
         """Denoise a copy of the arrays; return a copy of the result after checking its shape."""
-        return stack_like(self.denoiser.denoise(noisy.copy(), None if sigma is None else sigma.copy()), noisy)
+        level = None if sigma is None else sigma.copy()
+        return stack_like(denoise_stack(self.denoiser, noisy.copy(), level), noisy)
 
     def given(self, levels: Sigma) -> Sigma | None:
         """These levels, or None if the denoiser uses none."""

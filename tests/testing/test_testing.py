@@ -126,6 +126,20 @@ class Halves(Denoiser):
         return np.float32(0.5) * noisy + np.float32(0.25)
 
 
+class Needs(Denoiser):
+    name = "needs"
+    summary = "uses sigma without declaring it"
+
+    def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
+        return noisy * (1 - sigma[:, None, None])  # type: ignore[index]
+
+
+def test_every_probe_advises_to_declare_sigma() -> None:
+    with pytest.raises(AssertionError) as caught:
+        check_denoiser(Needs, probes=["shape", "dtype", "finite", "repeatable"])
+    assert str(caught.value).count("declare capabilities = Capabilities(sigma='required')") == 4
+
+
 def test_a_denoiser_that_does_not_start_fails_once() -> None:
     first, *others = verdicts(faulty()["starts"], NOISE, tuple(PROBES))
     assert (first.probe, first.mark) == ("starts", "fail")
