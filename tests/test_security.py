@@ -88,6 +88,7 @@ def test_a_run_opens_no_connection(process: Command, tmp_path: Path) -> None:
     assert log.exists(), "the guard sees what it is there for"
 
 
+@pytest.mark.slow
 def test_a_run_works_where_there_is_no_network(tmp_path: Path) -> None:
     able = subprocess.run(["unshare", "-rn", "true"], capture_output=True, check=False).returncode == 0
     if not able:
@@ -125,6 +126,7 @@ def in_terminal(tmp_path: Path, *arguments: str) -> bytes:
     return written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -224,6 +224,7 @@ def test_a_run_leaves_out_what_a_row_may_have_seen_and_ranks_every_row(
     assert "fitted:split=PublicTest: marked ! because" in " ".join(resumed.split())
 
 
+@pytest.mark.slow
 def test_python_leaves_duplicates_out_too(files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCHBOX_CACHE_DIR", str(files[0].parent / "cache"))
     frames = notebook.run(["identity"], data=files[0], previews=2, timing=False, results=files[0].parent / "results")

@@ -153,12 +153,14 @@ def test_empty_images_are_duplicates_only_where_identical() -> None:
     assert groups(image_set(np.stack([black, grey, faint, black]))) == [[0, 3]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [100, pytest.param(300, marks=pytest.mark.slow)])
 def test_noise_alone_is_never_a_duplicate(number: int) -> None:
     noise = np.random.default_rng(1).integers(0, 256, (number, 48, 48), dtype=np.uint8)
     assert groups(image_set(noise)) == []
 
 
+@pytest.mark.slow
 def test_hundreds_of_versions_of_one_photograph_make_few_links() -> None:
     rng = np.random.default_rng(2)
     versions = np.clip(photograph() + rng.normal(0, 4, (400, 48, 48)), 0, 255).astype(np.uint8)

@@ -107,6 +107,7 @@ def test_no_shift_is_made_up_of_noise(tmp_path: Path) -> None:
     assert list(warnings_of(found)) == []
 
 
+@pytest.mark.slow
 def test_wrong_partners_are_pointed_out(root: Path, tmp_path: Path, benchbox: Command) -> None:
     other = np.asarray(cv2.resize(data.coffee(), (280, 220), interpolation=cv2.INTER_AREA), np.float32)
     clean = inside(big())
@@ -129,6 +130,7 @@ def test_folders_that_were_named_in_the_wrong_order(root: Path, benchbox: Comman
     assert shown.endswith(f"Example: benchbox run --noisy {root / 'noisy'} --clean {root / 'clean'}\n")
 
 
+@pytest.mark.slow
 def test_the_command(root: Path, benchbox: Command, tmp_path: Path) -> None:
     text = benchbox("data", "audit", root, "--picture", "worst.png").stdout
     assert text.startswith("6 pairs of 6 scenes; the worst first, levels of 255:")
@@ -144,6 +146,7 @@ def test_the_command(root: Path, benchbox: Command, tmp_path: Path) -> None:
     assert "6 images, 220x280 RGB" in benchbox("data", "info", root).stdout
 
 
+@pytest.mark.slow
 def test_a_run_says_it(root: Path, benchbox: Command) -> None:
     assert len(warnings_for_run(Pairs().load(root))) == 2
     words = ["identity", "--data", root, "--metric", "psnr", "--no-timing", "--previews", "0"]

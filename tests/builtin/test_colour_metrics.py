@@ -111,6 +111,7 @@ def volume_ssim(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     return float((above / below).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 8), (11, 12), (37, 13), (48, 48)])
 def test_ssim_3d_is_that_of_a_dense_window_over_the_volume(height: int, width: int) -> None:
     clean, denoised = pairs(height, width)

@@ -153,6 +153,7 @@ def finish(process: subprocess.Popen[str]) -> list[str]:
     return output.split("\n")[:2]
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_two_processes_may_start_at_once(tmp_path: Path, tiles: Faces, cache: Path) -> None:
     rows = [row(image) for image in tiles] * 100

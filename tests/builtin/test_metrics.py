@@ -83,6 +83,7 @@ def loop_ssim(clean: Images, denoised: Images) -> NDArray[np.float64]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_ssim_is_that_of_scikit_image_on_every_image(height: int, width: int) -> None:
     clean, denoised = pairs(height, width)

@@ -310,6 +310,7 @@ def test_recorded_noise_needs_pairs(benchbox: Command) -> None:
 # --- a run
 
 
+@pytest.mark.slow
 def test_a_run_on_pairs(root: Path, benchbox: Command, tmp_path: Path) -> None:
     for place in range(7):
         siblings(root, place)
@@ -332,6 +333,7 @@ def test_a_run_on_pairs(root: Path, benchbox: Command, tmp_path: Path) -> None:
     assert "identical" in benchbox("replay", "latest").stdout
 
 
+@pytest.mark.slow
 def test_scenes_are_the_unit_of_a_run(root: Path, benchbox: Command, tmp_path: Path) -> None:
     lines = ["noisy,clean,scene"]
     for place in range(14):

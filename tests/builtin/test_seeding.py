@@ -70,6 +70,7 @@ for cls in noise.MODELS:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_noise_is_bit_identical_in_another_process(tmp_path_factory: pytest.TempPathFactory) -> None:
     clean = faces(3)

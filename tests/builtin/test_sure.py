@@ -89,6 +89,7 @@ def test_a_smooth_image_is_limited_and_one_without_noise_has_no_score() -> None:
     assert np.isnan(scores[1])
 
 
+@pytest.mark.slow
 def test_a_run_agrees_with_the_truth(benchbox: Command) -> None:
     rows = [
         "bm3d_lite",
@@ -110,6 +111,7 @@ def test_a_run_agrees_with_the_truth(benchbox: Command) -> None:
     assert all(scores[name]["psnr_sure"]["undefined"] == 0 for name in rows)
 
 
+@pytest.mark.slow
 def test_noisy_pictures_alone_are_ranked(benchbox: Command, tmp_path: Path) -> None:
     for place, picture in enumerate(grey(96)):
         for part in range(2):

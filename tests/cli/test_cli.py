@@ -95,6 +95,7 @@ def test_looking_at_a_run_writes_nothing(benchbox: Command, finished_run: Path) 
     assert files() == before
 
 
+@pytest.mark.slow
 def test_output_is_plain_when_piped(process: Command) -> None:
     result = process("run", "identity", "median", "--no-timing", "--limit", "5")
     assert "\x1b" not in result.stdout + result.stderr
@@ -141,6 +142,7 @@ def every_command() -> Iterator[tuple[tuple[str, ...], click.Command]]:
     return walk((), cli)
 
 
+@pytest.mark.slow
 def test_a_report_goes_elsewhere_where_its_run_cannot_be_changed(benchbox: Command, finished_run: Path) -> None:
     before = {file.name for file in finished_run.iterdir()}
     assert benchbox("report", finished_run, "-o", "elsewhere.html").stdout == "elsewhere.html\n"
@@ -220,6 +222,7 @@ def test_charts_are_drawn_quietly_without_a_home_folder(process: Command, finish
             assert process(*words, **variables).stderr == ""
 
 
+@pytest.mark.slow
 def test_a_notebooks_backend_for_charts_does_no_harm(process: Command) -> None:
     process("run", "identity", "--limit", "2", "--no-timing", "--report", MPLBACKEND="module://not_installed.backend")
 

@@ -80,6 +80,7 @@ def test_listing_plugins_leaves_nothing_and_prints_pure_json(process: Command, l
         assert left_behind() == []
 
 
+@pytest.mark.slow
 def test_a_health_check_leaves_nothing(process: Command, leaves: Path) -> None:
     page = process("plugins", "check", leaves, code=None).stdout
     assert "leaves" in page
@@ -109,6 +110,7 @@ def test_a_replay_leaves_nothing(process: Command, leaves: Path, tmp_path: Path)
     assert left_behind() == []
 
 
+@pytest.mark.slow
 def test_the_python_interface_leaves_nothing_and_spares_what_is_not_its_own(leaves: Path, tmp_path: Path) -> None:
     """The plugin is imported in a process that belongs to somebody else, whose other processes must live."""
     script = f"""

@@ -117,6 +117,7 @@ def test_a_run_that_is_not_timed_never_speaks_of_timing(
     assert "timing" not in said
 
 
+@pytest.mark.slow
 def test_a_search_shows_the_lines_of_its_present_round_only(tmp_path: Path) -> None:
     options = RunOptions(
         ("identity",), limit=4, metrics=("psnr",), timing=False, previews=0, fresh=True, results=str(tmp_path)
@@ -154,6 +155,7 @@ def benchbox_denoisers():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "number"),
     [

@@ -171,6 +171,7 @@ def constructors(tmp_path: Path) -> Path:
     return plugin
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_constructor_that_hangs_or_exits_costs_itself_alone(constructors: Path) -> None:
     registry = load_registry([constructors])

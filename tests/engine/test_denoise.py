@@ -94,6 +94,7 @@ def test_folders_keep_their_structure_and_nothing_is_overwritten(benchbox: Comma
     assert "would be overwritten" in benchbox("denoise", "photos", "-o", "photos", "--overwrite", code=2).stderr
 
 
+@pytest.mark.slow
 def test_a_picture_that_fails_stops_no_other(benchbox: Command, plugin: Plugin, tmp_path: Path) -> None:
     for name, side in (("a.png", 20), ("b.png", 21), ("d.png", 22), ("e.png", 23)):
         cv2.imwrite(str(tmp_path / name), noisy(side, 30))

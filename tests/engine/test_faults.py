@@ -374,6 +374,7 @@ def test_what_cannot_be_kept_is_read_all_the_same(tmp_path: Path) -> None:
     keeper.__exit__(None, None, None)
 
 
+@pytest.mark.slow
 def test_some_faults_beside_a_sound_row(benchbox: Command, plugin: Plugin, tmp_path: Path) -> None:
     """The quick ones, for every day."""
     names = ("unpicklable", "nan", "masked", "exits", "signal_40", "system_exit", "long_words", "drops_modules")

@@ -112,6 +112,7 @@ def start(plugin: Plugin, tmp_path: Path) -> Iterator[Callable[..., Started]]:
         shutil.rmtree(one.temporary)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "results", "words"),
     [
@@ -164,6 +165,7 @@ def test_a_worker_that_dies_of_an_interrupt_is_no_failure(process: Command, plug
     assert outcomes(tmp_path) == ["ok"]
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_run_that_is_killed(start: Callable[..., Started]) -> None:
     started = start()
     os.kill(started.process.pid, signal.SIGKILL)
@@ -377,6 +379,7 @@ def test_no_duration_is_taken_from_the_wall_clock() -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_folder_for_temporary_files_may_lie_deep(process: Command, tmp_path: Path) -> None:
     """Deeper than the path of a socket may be."""
     deep = tmp_path / ("deep" * 30)

@@ -66,6 +66,7 @@ def mse(store: RunStore, noise: str, key: str) -> dict[int, float]:
     }
 
 
+@pytest.mark.slow
 def test_pictures_have_the_stored_scores(benchbox: Command, tmp_path: Path) -> None:
     benchbox("run", *ASKED)
     store = RunStore.open(find_run(tmp_path / "results"))

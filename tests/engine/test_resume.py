@@ -59,6 +59,7 @@ def copy_of(run: Path, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_computed_and_nothing_else(benchbox: Command, whole: Path, tmp_path: Path) -> None:
     copy = copy_of(whole, tmp_path)
     store = RunStore.open(copy)

@@ -42,6 +42,7 @@ def tables(folder: Path) -> dict[str, dict[str, bytes]]:
     }
 
 
+@pytest.mark.slow
 def test_the_same_command_again_computes_nothing(benchbox: Command, finished_run: Path, tmp_path: Path) -> None:
     again = benchbox("run", *SAME)
     assert said(again) == f"reused 6 of 6 cells of run {finished_run.name} (--fresh computes them anew)"

@@ -27,6 +27,7 @@ def latest(folder: Path) -> RunStore:
     return RunStore.open(find_run(folder / "results"))
 
 
+@pytest.mark.slow
 def test_the_first_command_of_a_newcomer(process: Command, tmp_path: Path) -> None:
     result = process("run", "identity", "median", "gaussian_blur", "--noise", "gaussian:0.1")
     assert "gaussian:0.1" in result.stdout
@@ -47,6 +48,7 @@ def test_the_first_command_of_a_newcomer(process: Command, tmp_path: Path) -> No
         assert fact in page
 
 
+@pytest.mark.slow
 def test_noise_is_20_db_unclipped_and_every_denoiser_met_the_same(benchbox: Command, tmp_path: Path) -> None:
     benchbox("run", "identity", "median", "wavelet", "--no-timing", "--noise", "gaussian:0.1")
     store = latest(tmp_path)

@@ -49,6 +49,7 @@ def assert_images_have_the_scores(store: RunStore) -> None:
             np.testing.assert_allclose(error, rows["mse"], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_image_is_kept_as_it_was_scored_and_reused(benchbox: Command, tmp_path: Path) -> None:
     benchbox(*ASKED)
     assert not (newest(tmp_path).folder / "denoised").exists()
@@ -64,6 +65,7 @@ def test_every_image_is_kept_as_it_was_scored_and_reused(benchbox: Command, tmp_
     assert not files(newest(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_makes_the_images_that_are_missing_or_damaged(benchbox: Command, tmp_path: Path) -> None:
     benchbox(*ASKED, "--save-images")
     store = newest(tmp_path)

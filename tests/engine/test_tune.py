@@ -244,6 +244,7 @@ def test_a_space_is_read() -> None:
             parse_space(text)
 
 
+@pytest.mark.slow
 def test_the_best_setting_of_a_real_search_is_the_best_of_its_run(tmp_path: Path) -> None:
     """The scores are those of a run that anyone can look at again."""
     config = TuneConfig(
@@ -337,6 +338,7 @@ def test_an_expensive_denoiser_keeps_to_the_budget(tmp_path: Path) -> None:
     assert [folder.name for folder in (tmp_path / "results").iterdir()] == [found.runs[0].name]
 
 
+@pytest.mark.slow
 def test_the_training_split_is_the_default(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     lines = ["emotion,pixels,Usage"]
@@ -402,6 +404,7 @@ def test_a_metric_without_any_score_finds_no_best_setting(tmp_path: Path) -> Non
         tune(TuneConfig("median", space, data=data, metric="ssim", results=tmp_path / "results"), quiet)
 
 
+@pytest.mark.slow
 def test_a_start_without_a_score_is_written_as_null(tmp_path: Path) -> None:
     plugin = tmp_path / "fragile.py"
     plugin.write_text(FRAGILE.replace("shift: float = 0.3", "shift: float = 0.1"), encoding="utf-8")

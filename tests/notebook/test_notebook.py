@@ -83,6 +83,7 @@ def test_a_notebook_shows_the_board(run: Run) -> None:
     assert repr(run).startswith(f"<Run {run.store.record.run_id}: ")
 
 
+@pytest.mark.slow
 def test_charts_and_pictures_are_figures(run: Run) -> None:
     axes = run.plot()
     assert isinstance(axes, Axes)

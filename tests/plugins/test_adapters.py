@@ -203,6 +203,7 @@ class TestKerasAndLiteRT:
         assert denoiser.fit.axis == 3
         np.testing.assert_allclose(denoiser.denoise(noisy(), None), mean3(noisy()), atol=1e-6)
 
+    @pytest.mark.slow
     def test_a_network_that_shrinks_gets_sizes_that_it_can_take(self, tmp_path: Path) -> None:
         denoiser = ready(Keras(path=save_keras(tmp_path / "m.keras", halves=2)))
         assert denoiser.fit.multiple == 4
@@ -253,6 +254,7 @@ class TestKerasAndLiteRT:
         assert card.dataset == "unknown"
         assert card.notes == "There is no training card: m.json describes the architecture."
 
+    @pytest.mark.slow
     def test_a_saved_model_is_refused_with_the_command_that_converts_it(self, tmp_path: Path) -> None:
         keras().models.load_model(save_keras(tmp_path / "m.keras")).export(tmp_path / "saved", verbose=False)
         with pytest.raises(ValueError, match="a SavedModel, which can hold code and is not loaded") as caught:
@@ -463,6 +465,7 @@ class TestBM3DReference:
         assert np.square(denoised - clean).mean() < 0.5 * np.square(images - clean).mean()
         np.testing.assert_array_equal(BM3DReference().denoise(images, np.array([0], np.float32)), images)
 
+    @pytest.mark.slow
     def test_it_denoises_colour_jointly(self) -> None:
         pytest.importorskip("bm3d")
         from benchbox_bm3d_reference import BM3DReference
@@ -474,6 +477,7 @@ class TestBM3DReference:
         apart = np.dstack([BM3DReference().denoise(images[..., c].copy(), level)[0] for c in range(3)])
         assert np.square(joint - clean).mean() < 0.9 * np.square(apart - clean).mean()
 
+    @pytest.mark.slow
     def test_it_denoises_colour_whose_channels_are_equal(self) -> None:
         """The package returns NaN, because it divides by the range of every opponent channel."""
         pytest.importorskip("bm3d")

@@ -30,6 +30,7 @@ def photographs() -> Images:
 # --- the whole algorithm --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("effort", ["fast", "normal", "high"])
 @pytest.mark.parametrize(("height", "width", "sigma"), [(21, 26, 0.1), (24, 17, 0.2), (8, 30, 0.05), (9, 8, 0.1)])
 def test_equals_the_plain_version_on_small_images(effort: Effort, height: int, width: int, sigma: float) -> None:
@@ -39,6 +40,7 @@ def test_equals_the_plain_version_on_small_images(effort: Effort, height: int, w
     assert np.abs(ours - plain_denoise(noisy.astype(np.float64), float(np.float32(sigma)), profile)).max() < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma", [0.06, 0.2])
 def test_equals_the_plain_version_with_the_profile_of_photographs(sigma: float) -> None:
     noisy = add_noise(scene(30, 41), sigma)

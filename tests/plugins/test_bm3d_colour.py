@@ -102,6 +102,7 @@ def test_a_grey_image_in_three_channels_stays_grey_and_gains_from_three_draws(de
     assert np.ptp(alone(denoiser, same, 0.1), axis=2).max() < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("denoiser", [BM3DLite(), DCT()])
 @pytest.mark.parametrize("size", [(48, 48), (120, 150)])
 def test_alone_as_in_a_stack_on_any_number_of_threads(
@@ -146,6 +147,7 @@ def within_5_hundredths_of_bm3d_rgb(clean: NDArray[np.float32], level: int) -> N
     )
 
 
+@pytest.mark.slow
 def test_a_crop_is_as_good_as_by_bm3d_rgb() -> None:
     from skimage import data
 

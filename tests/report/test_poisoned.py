@@ -208,6 +208,7 @@ def test_html_and_its_charts(store: RunStore, board: Leaderboard) -> None:
     assert all(address.startswith(("#", "data:image/png;base64,")) for address in page.addresses)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["svg", "pdf"])
 def test_charts_as_files(store: RunStore, board: Leaderboard, form: str, tmp_path: Path) -> None:
     files = write_charts(store, board, tmp_path, form)

@@ -14,6 +14,7 @@ from benchbox.system.cache import usable_cache
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "variables",
     [{"BENCHBOX_CACHE_DIR": "/dev/null/cache"}, {"BENCHBOX_CACHE_DIR": "", "HOME": "/dev/null", "XDG_CACHE_HOME": ""}],

@@ -35,6 +35,7 @@ def run(*command: str | Path, cwd: Path, **variables: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_new_package_is_clean_and_keeps_the_contract(benchbox: Command, tmp_path: Path) -> None:
     printed = benchbox("plugins", "new", "my-denoiser").stdout
     assert 'pip install -e "my-denoiser"' in printed
@@ -48,6 +49,7 @@ def test_a_new_package_is_clean_and_keeps_the_contract(benchbox: Command, tmp_pa
     assert "0 fail, 0 skip" in card
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("template", ["torch", "onnx", "metric", "noise"])
 def test_every_template_is_clean_and_passes_its_tests(template: str, benchbox: Command, tmp_path: Path) -> None:
     printed = benchbox("plugins", "new", "my-plugin", "--template", template).stdout

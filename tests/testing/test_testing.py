@@ -61,6 +61,7 @@ def test_every_bundled_plugin_keeps_the_contract(name: str, monkeypatch: pytest.
     assert {verdict.probe for verdict in card.verdicts} == set(PROBES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sound", "sound_random", "sound_rgb"])
 def test_a_sound_denoiser_passes(name: str) -> None:
     found = list(verdicts(faulty()[name], NOISE, tuple(PROBES)))
@@ -73,6 +74,7 @@ def test_every_probe_has_a_denoiser_that_fails_it() -> None:
     assert {probe_of(name) for name in FAULTS} == set(PROBES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in FAULTS]
 )
@@ -83,6 +85,7 @@ def test_a_probe_finds_its_fault(name: str) -> None:
     assert verdict.advice
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "seen"),
     [
@@ -153,6 +156,7 @@ def test_a_failed_check_is_an_assertion_with_the_words_of_the_card() -> None:
         check_denoiser(Raises, probes=["shape", "gain"])
 
 
+@pytest.mark.slow
 def test_a_class_is_checked_in_a_new_process_too() -> None:
     (verdict,) = examine(Halves, probes=["timed"]).verdicts
     assert verdict.mark == "pass"
@@ -181,6 +185,7 @@ def test_a_wrong_word_is_an_error_of_the_caller(call: Callable[[], HealthCard], 
     assert hint in caught.value.hint
 
 
+@pytest.mark.slow
 def test_check_prints_a_card_and_tells_by_its_exit_code(benchbox: Command) -> None:
     result = benchbox("plugins", "check", "median:size=5")
     assert "median:size=5" in result.stdout

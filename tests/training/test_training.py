@@ -126,6 +126,7 @@ def factor(result: TrainResult) -> float:
 DOING_NOTHING = (0.1**2 + 0.1 * 0.3 + 0.3**2) / 3
 
 
+@pytest.mark.slow
 def test_training_learns_and_leaves_everything_behind(config: TrainConfig) -> None:
     events: list[Event] = []
     result = train(config, events.append)
@@ -152,6 +153,7 @@ def test_training_learns_and_leaves_everything_behind(config: TrainConfig) -> No
     assert [event for event in events if isinstance(event, EpochDone)] == rows
 
 
+@pytest.mark.slow
 def test_the_card_is_true(config: TrainConfig) -> None:
     result = train(config, quiet)
     card = TrainingCard.load(result.weights.with_suffix(".json"))
@@ -224,6 +226,7 @@ def test_a_part_of_training_validates_where_no_split_does(
     assert "Validation on 4 held-out images" in card.notes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["default", "once"])
 def test_a_resumed_training_ends_where_an_unbroken_one_does(config: TrainConfig, tmp_path: Path, recipe: str) -> None:
     whole = train(replace(config, recipe=recipe), quiet)
@@ -244,6 +247,7 @@ def test_a_resumed_training_ends_where_an_unbroken_one_does(config: TrainConfig,
     assert [row.val_loss for row in resumed.history] == [row.val_loss for row in whole.history]
 
 
+@pytest.mark.slow
 def test_resuming_another_training_is_refused(config: TrainConfig) -> None:
     train(config, quiet)
     with pytest.raises(BenchboxError, match="seed 3, not 4"):
@@ -252,6 +256,7 @@ def test_resuming_another_training_is_refused(config: TrainConfig) -> None:
         train(config, quiet)
 
 
+@pytest.mark.slow
 def test_what_a_killed_training_left_half_written_is_cleared_away(config: TrainConfig) -> None:
     train(config, quiet)
     (config.out / ".weights-abc").mkdir()
@@ -260,6 +265,7 @@ def test_what_a_killed_training_left_half_written_is_cleared_away(config: TrainC
     assert not list(config.out.glob(".weights-*"))
 
 
+@pytest.mark.slow
 def test_two_trainings_never_share_a_folder(config: TrainConfig) -> None:
     def second(event: Event) -> None:
         if isinstance(event, EpochDone) and event.epoch == 1:
@@ -274,6 +280,7 @@ def test_resuming_nothing_is_refused(config: TrainConfig) -> None:
         train(replace(config, resume=True), quiet)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("facts", [None, "{}", "[1]", "{", '{"identity": [], "fingerprint": ""}'])
 def test_a_damaged_state_is_refused(config: TrainConfig, facts: str | None) -> None:
     train(config, quiet)
@@ -324,6 +331,7 @@ def test_no_weights_are_promised_where_the_first_epoch_fails(config: TrainConfig
     assert caught.value.hint == "use a lower --learning-rate"
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_best_weights(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     train(config, quiet)
     before = (config.out / "weights.npy").read_bytes()
@@ -341,6 +349,7 @@ def test_a_full_disk_keeps_the_best_weights(config: TrainConfig, monkeypatch: py
     assert train(replace(config, resume=True, epochs=4), quiet).history[-1].epoch == 4
 
 
+@pytest.mark.slow
 def test_it_stops_when_nothing_gets_better(config: TrainConfig) -> None:
     result = train(replace(config, learning_rate=1e-12, patience=2, epochs=50, recipe="once"), quiet)
     assert result.stopped == "no improvement for 2 epochs"
@@ -354,6 +363,7 @@ def test_it_stops_when_the_time_is_over(config: TrainConfig) -> None:
     assert result.history[0].images == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("budget_s", "level_images"), [(90.0, 1.0), (30.0, 0.5)])
 def test_the_time_limit_includes_start_and_end(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch, budget_s: float, level_images: float
