@@ -110,7 +110,7 @@ def open_splits(config: TrainConfig, registry: Registry, least: int) -> tuple[Im
     """
     datasets = {name: entry.cls() for name, entry in registry.datasets.items()}
     path = Path(config.data) if config.data else None
-    dataset = choose_dataset(path, config.dataset or None, datasets)
+    dataset = choose_dataset(path, config.dataset or None, datasets).colored("grey")  # trainers take grey images
     if config.white is not None:
         dataset = dataset.scaled(config.white)
     if dataset.fitted and dataset.validated:

@@ -226,6 +226,19 @@ def test_a_part_of_training_validates_where_no_split_does(
     assert "Validation on 4 held-out images" in card.notes
 
 
+def test_colour_pictures_are_trained_on_in_grey(config: TrainConfig, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for number in range(20):
+        pixels = generator.integers(0, 256, (40, 60 + number % 2, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{number}.png")
+    config = replace(config, data=str(tmp_path / "photos"), epochs=1)
+    events: list[Event] = []
+    assert train(config, events.append).card.images == 18
+    (started,) = (event for event in events if isinstance(event, TrainingStarted))
+    assert "colour: 20 of 20 images, converted to luminance (ITU-R BT.601)" in started.notes
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["default", "once"])
 def test_a_resumed_training_ends_where_an_unbroken_one_does(config: TrainConfig, tmp_path: Path, recipe: str) -> None:
