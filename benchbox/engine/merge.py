@@ -128,6 +128,7 @@ def _require_comparable(first: RunRecord, other: RunRecord) -> None:
         ("seed", first.protocol.seed, other.protocol.seed),
         ("data set", f"{first.data.dataset} {first.data.split}", f"{other.data.dataset} {other.data.split}"),
         ("number of images", first.data.images, other.data.images),
+        ("number of channels", first.data.channels, other.data.channels),
         ("fingerprint of the images", first.data.fingerprint, other.data.fingerprint),
         ("list of metrics", _list_of_metrics(first), _list_of_metrics(other)),
     ]

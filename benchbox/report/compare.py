@@ -227,6 +227,7 @@ def _refuse(first: RunRecord, second: RunRecord) -> None:
         ("seed", str(first.protocol.seed), str(second.protocol.seed)),
         ("data set", first.data.dataset, second.data.dataset),
         ("split", first.data.split, second.data.split),
+        ("--color", *("rgb" if run.data.is_colour else "grey" for run in (first, second))),
     ]
     for word, before, after in pairs:
         if before != after:

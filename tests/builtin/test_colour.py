@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import cv2
 import numpy as np
@@ -22,6 +24,8 @@ from benchbox.builtin.noise.additive import Correlated, Gaussian
 from benchbox.builtin.noise.non_additive import Jpeg, SaltPepper
 from benchbox.builtin.seeding import add_noise
 from benchbox.builtin.sigma import estimate_sigma
+
+Command = Callable[..., CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -203,3 +207,10 @@ def test_cmyk_jpeg_and_profiles(cat: NDArray[np.uint8], root: Path) -> None:
     found = load(root, color="rgb")
     assert np.abs(255 * one(found, 0) - cat).mean() < 3
     np.testing.assert_array_equal(np.rint(255 * one(found, 1)), cat)
+
+
+def test_runs_in_grey_and_in_colour_are_not_compared(cat: NDArray[np.uint8], root: Path, benchbox: Command) -> None:
+    save(root / "photos/a.png", cat)
+    for color in ("rgb", "grey"):
+        benchbox("run", "median", "--data", "photos", "--color", color, "--no-timing", "--previews", "0")
+    assert "not comparable: --color is 'rgb' and 'grey'" in benchbox("compare", code=2).stderr
