@@ -23,7 +23,7 @@ from benchbox.cli.options import (
     run_options,
     typed_command,
 )
-from benchbox.records.options import DEFAULT_METRICS
+from benchbox.records.options import DEFAULT_METRICS, DEFAULT_NOISE, RunOptions, SigmaChoice
 from benchbox.records.specs import quote
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def tune(
     seed: int,
     clip: bool,
     quantize: bool,
-    sigma: str,
+    sigma: SigmaChoice,
     metric: str,
     budget: float | None,
     jobs: int | None,
@@ -224,14 +224,14 @@ def tune(
     from benchbox.api.threads import threads
     from benchbox.cli.progress import RunProgress
     from benchbox.engine.tune import TuneConfig, parse_space, tune
-    from benchbox.records.run import DataRequest, Protocol
+    from benchbox.records.run import DataRequest
 
     config = TuneConfig(
         denoiser=denoiser,
         space=tuple(parse_space(text) for text in spaces),
-        noises=noise,
+        noises=noise or (DEFAULT_NOISE,),
         data=DataRequest(dataset, str(data) if data else "", split, limit, seed, skip_bad, keep_duplicates, white),
-        protocol=Protocol(seed, clip or quantize, quantize, sigma),  # type: ignore[arg-type]
+        protocol=RunOptions(seed=seed, clip=clip, quantize=quantize, sigma=sigma).protocol,
         metric=metric,
         budget_s=budget,
         jobs=jobs or threads(),

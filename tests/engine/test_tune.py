@@ -456,3 +456,13 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         TunedOptions.load(file)
     with pytest.raises(BenchboxError, match="cannot write"):
         example().save(tmp_path / "nowhere" / "tuned.json")
+
+
+@pytest.mark.slow
+def test_the_defaults_of_the_command_make_a_file_that_a_run_takes(
+    benchbox: Callable[..., CompletedProcess[str]], tmp_path: Path
+) -> None:
+    benchbox("tune", "median", "--space", "size=3,5", "--limit", "12", "-o", "tuned.json")
+    tuned = TunedOptions.load(tmp_path / "tuned.json")
+    assert (tuned.noises, tuned.protocol.sigma) == (("gaussian:0.1",), "given")
+    assert "median" in benchbox("run", "median:@tuned.json", "--no-timing", "--limit", "12").stdout
