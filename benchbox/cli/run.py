@@ -138,7 +138,7 @@ def command(resume: str, save_config: Path | None, **values: Any) -> None:
 
     data = _distinct(values.pop("data"))
     options = chosen(values)
-    scored = [metric.partition(":")[0] for metric in options.metrics]
+    scored = [metric.partition(":")[0] for metric in options.possible_metrics]
     sort = shown.sort
     if sort and sort.partition(":")[0] not in scored:
         raise BenchboxError(f"--sort {sort}: the run does not compute metric '{sort}'", hint=did_you_mean(sort, scored))
@@ -151,7 +151,7 @@ def command(resume: str, save_config: Path | None, **values: Any) -> None:
 
         units = {cls.name: cls.unit for cls in METRICS}
         for gate in shown.gates:  # before the run, which may take long
-            parse_limit(gate, {name: units.get(name) for name in options.metrics}, timing=options.timing)
+            parse_limit(gate, {name: units.get(name) for name in options.possible_metrics}, timing=options.timing)
     from benchbox.engine.run import execute
 
     def run(path: str) -> RunStore:

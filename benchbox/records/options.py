@@ -404,6 +404,12 @@ class RunOptions:
         most = usable_cores() + 1 if memory is None else min(usable_cores() + 1, memory // _WORKER_BYTES)
         return self.jobs or max(1, most)
 
+    @property
+    def possible_metrics(self) -> tuple[str, ...]:
+        """The metrics that a run may compute, before it is known whether there are clean images."""
+        may_lack_clean = self.noise == (RECORDED,) and not self.clean and self.metrics == DEFAULT_METRICS
+        return (*self.metrics, *NO_REFERENCE) if may_lack_clean else self.metrics
+
     def opened(self, request: DataRequest) -> RunOptions:
         """These options with the data set that was detected, so that every process opens the same images."""
         found = replace(self, dataset=request.dataset, split=request.split)

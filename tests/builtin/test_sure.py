@@ -132,6 +132,14 @@ def test_noisy_pictures_alone_are_ranked(benchbox: Command, tmp_path: Path) -> N
     assert "reused 3 of 3 cells" in benchbox("run", "identity", "bm3d_lite", "gaussian_blur", *words).stderr
 
 
+def test_noisy_pictures_alone_can_fail_a_gate(benchbox: Command, tmp_path: Path) -> None:
+    save(tmp_path / "noisy/a.png", np.rint(255 * noisy(0.25 + 0.5 * grey(48)[:1])[0].clip(0, 1)).astype(np.uint8))
+    words = ["--data", "noisy", "--noise", "recorded", "--no-timing", "--sort", "psnr_sure"]
+    failed = benchbox("run", "median", *words, "--fail-if", "psnr_sure < 60 dB", code=3)
+    assert "gate failed: psnr_sure < 60 dB: median on recorded" in failed.stderr
+    benchbox("run", "median", *words, "--fail-if", "psnr_sure < 10 dB")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
