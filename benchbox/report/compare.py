@@ -229,6 +229,8 @@ def _refuse(first: RunRecord, second: RunRecord) -> None:
         ("split", first.data.split, second.data.split),
         ("--color", *("rgb" if run.data.is_colour else "grey" for run in (first, second))),
     ]
+    if not (first.data.has_clean and second.data.has_clean):  # no noise whose error would tell other images
+        pairs.append(("images", first.data.fingerprint, second.data.fingerprint))
     for word, before, after in pairs:
         if before != after:
             raise BenchboxError(
@@ -308,7 +310,7 @@ def _paired(
         {name: np.asarray(values, dtype=np.float64)[place] for name, values in scores.items() if name != IMAGE}
         for scores, place in zip((before, after), places, strict=True)
     ]
-    if not np.allclose(sides[0]["noisy_mse"], sides[1]["noisy_mse"], rtol=SAME_NOISE, atol=0):
+    if not np.allclose(sides[0]["noisy_mse"], sides[1]["noisy_mse"], rtol=SAME_NOISE, atol=0, equal_nan=True):
         raise BenchboxError(
             f"the runs are not comparable: images with equal names have different content or different {noise} noise",
             hint="compare runs of the same files, made with versions that draw the same noise",

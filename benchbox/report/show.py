@@ -112,9 +112,8 @@ def read_shown(store: RunStore, board: Leaderboard, noise: str, image: str) -> S
     block = find_block(board, noise)
     stored = read_pictures(store, block)
     if stored is None or not stored.denoised:
-        raise BenchboxError(
-            f"run {store.record.run_id} has no pictures of {block.noise}", hint="run again with --previews 4"
-        )
+        hint = "run again with --previews 4" if board.header.has_clean else "without clean images, none are kept"
+        raise BenchboxError(f"run {store.record.run_id} has no pictures of {block.noise}", hint=hint)
     firsts = [place for place, repeat in enumerate(stored.repeats) if repeat == 0]
     ids = store.images()["id"]
     names = {place: str(ids[stored.images[place]]) for place in firsts}
