@@ -140,6 +140,8 @@ def _window(sigma: float) -> tuple[int, int]:
 class Bilateral(Denoiser):
     """Bilateral filter: averages pixels that are close in position and in grey level (`cv2.bilateralFilter`).
 
+    In colour, they must be close in all channels together.
+
     Parameters
     ----------
     sigma_color : float, optional
