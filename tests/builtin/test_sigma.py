@@ -90,3 +90,14 @@ def test_a_weakly_textured_patch_is_one_that_noise_explains_99_times_in_100() ->
 
     shape, scale = 8.0**2 / 12.0, 12.0 / 8.0
     assert gamma(shape, scale=scale).ppf(0.99) == pytest.approx(module._WEAK, rel=1e-9)
+
+
+@pytest.mark.slow
+def test_tiles_of_a_large_image_tell_its_level() -> None:
+    import cv2
+    from skimage import data
+
+    large = cv2.resize(data.camera(), (3000, 2000), interpolation=cv2.INTER_CUBIC).astype(np.float32) / np.float32(255)
+    seen = noisy(large, 0.05)
+    tiles = np.stack([seen[:2000, left : left + 2000] for left in (0, 1000)])  # each small enough to be used whole
+    assert estimate_sigma(seen[None])[0] == pytest.approx(float(estimate_sigma(tiles).mean()), rel=0.01)
