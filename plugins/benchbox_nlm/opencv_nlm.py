@@ -29,8 +29,8 @@ class OpenCVNLM(Denoiser):
         Scale on which weights decrease with the patch distance, divided by `sigma`; greater than 0. By default 1.2
         below ``sigma = 0.15``, then 0.95; in colour 1.1, then 0.9.
     space : {'rgb', 'lab'}
-        Colour space. 'lab' is `cv2.fastNlMeansDenoisingColored`, which rounds Lab to 8 bits: on photographs it is 1 to
-        2 dB below 'rgb' at ``sigma`` up to 0.1, and equal at 0.2.
+        Colour space. 'lab' is `cv2.fastNlMeansDenoisingColored`, which rounds Lab to 8 bits: on four photographs its
+        mean PSNR is 2.4, 1.9 and 0.7 dB below that of 'rgb' at ``sigma`` 15/255, 25/255 and 50/255.
     """
 
     name = "opencv_nlm"

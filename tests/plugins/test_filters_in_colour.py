@@ -80,6 +80,26 @@ def test_images_alone_are_those_of_a_stack(spec: str, noisy: Stack) -> None:
     np.testing.assert_allclose(untouched, noisy[:1], atol=1e-6)
 
 
+@pytest.mark.parametrize("spec", [*BETTER, *SAME])
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 3), (5, 40), (33, 17)])
+def test_small_images_of_mixed_noise_keep_their_channels(spec: str, size: tuple[int, int]) -> None:
+    """Each image is filtered at its own level; red stays red, and no channel is treated unlike the others."""
+    generator = np.random.default_rng(3)
+    sigma = np.array([0.05, 0.2, 0.4], np.float32)
+    noise = generator.standard_normal((3, *size, 3), dtype=np.float32)
+    stack = np.array([0.9, 0.5, 0.1], np.float32) + sigma[:, None, None, None] * noise
+    denoiser = made(spec)
+    found = denoiser.denoise(stack.copy(), sigma)
+    assert found.shape == stack.shape
+    assert np.isfinite(found).all()
+    alone = [denoiser.denoise(stack[place : place + 1].copy(), sigma[place : place + 1]) for place in range(3)]
+    np.testing.assert_array_equal(found, np.concatenate(alone))
+    red, green, blue = found[0].reshape(-1, 3).mean(axis=0)
+    assert red > green > blue
+    swapped = denoiser.denoise(np.ascontiguousarray(stack[..., ::-1]), sigma)[..., ::-1]
+    np.testing.assert_allclose(swapped, found, atol=2e-4)
+
+
 def test_nl_means_is_that_of_scikit_image(noisy: Stack) -> None:
     patch, distance, strength = default_options(float(LEVEL), colour=True)
     expected = denoise_nl_means(
