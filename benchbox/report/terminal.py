@@ -140,7 +140,7 @@ def _heading(column: Column[R], rows: Sequence[R]) -> tuple[str, str]:
     """Two lines: the title and the unit; a variant (``SSIM`` and ``RGB mean``) is below if the cells are narrower."""
     name, _, variant = column.title.partition(" ")
     longest = max((line(column.cell(row)).cell_len for row in rows), default=0)
-    if variant and len(name) > 1 and name.isupper() and longest < len(column.title):
+    if variant.replace(" ", "").isalnum() and len(name) > 1 and name.isupper() and longest < len(column.title):
         return name, f"{variant} {column.unit}".rstrip()
     return column.title, column.unit
 
