@@ -3,7 +3,7 @@
 _list:
     @just --list --unsorted
 
-# the fast tests: about three minutes on two cores
+# the fast tests: a minute and a half on two cores
 test *arguments:
     pytest -n auto {{ arguments }}
 

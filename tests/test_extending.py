@@ -40,6 +40,7 @@ def run(word: str, cls: str, benchbox: Command, folder: Path) -> RunStore:
     return RunStore.open(find_run(folder / "results"))
 
 
+@pytest.mark.slow
 def test_the_metric_has_a_column(benchbox: Command, tmp_path: Path) -> None:
     store = run("worst_pixel", "WorstPixel", benchbox, tmp_path)
     (metric,) = [one for one in store.record.metrics if one.spec == "worst_pixel"]
@@ -77,6 +78,7 @@ def test_lpips_is_that_of_its_package(tmp_path: Path, monkeypatch: pytest.Monkey
         assert min(expected) > 0
 
 
+@pytest.mark.slow
 def test_the_noise_is_as_strong_as_it_says(benchbox: Command, tmp_path: Path) -> None:
     store = run("laplace", "Laplace", benchbox, tmp_path)
     (noise,) = store.record.noises

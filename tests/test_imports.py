@@ -113,6 +113,7 @@ def test_bundled_plugins_are_not_tried_and_no_plugin_twice(tmp_path: Path, monke
     assert "box3" in load_registry(files=[tmp_path / "good.py"]).denoisers
 
 
+@pytest.mark.slow
 def test_a_slow_import_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finding, "SLOW_S", 0.5)
     (tmp_path / "slow.py").write_text("import time; time.sleep(0.6)\n" + GOOD)

@@ -166,6 +166,7 @@ def test_two_processes_may_start_at_once(tmp_path: Path, tiles: Faces, cache: Pa
     assert len(list(cache.iterdir())) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_warm_start_imports_nothing_heavy(csv: Path) -> None:
     first = finish(start(csv))

@@ -52,6 +52,7 @@ def test_the_estimate_of_noise_that_depends_on_brightness(faces: Images, noise: 
     assert float(np.median(estimate_sigma(draws) / true)) == pytest.approx(1, rel=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("side", "error"), [(11, 0.06), (48, 0.03), (256, 0.02)])
 def test_the_estimate_of_noise_alone_is_nearly_unbiased(side: int, error: float) -> None:
     number = 200 if side < 100 else 20  # the mean over so many pixels is as sure

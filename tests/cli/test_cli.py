@@ -82,6 +82,7 @@ def test_runs_are_listed(benchbox: Command) -> None:
     assert row["cells completed"] == "1 of 1"
 
 
+@pytest.mark.slow
 def test_looking_at_a_run_writes_nothing(benchbox: Command, finished_run: Path) -> None:
     """So a run can be looked at in a folder that is read-only."""
 
@@ -102,6 +103,7 @@ def test_output_is_plain_when_piped(process: Command) -> None:
     assert result.stderr.splitlines()[-1].endswith("all notes: leaderboard.md there, or --verbose")
 
 
+@pytest.mark.slow
 def test_a_script_gets_what_it_asks_for_and_nothing_else(benchbox: Command, tmp_path: Path) -> None:
     asked = "run", "identity", "median", "--no-timing", "--limit", "5"
     quiet = benchbox(*asked, "-q")
@@ -153,6 +155,7 @@ def test_a_report_goes_elsewhere_where_its_run_cannot_be_changed(benchbox: Comma
     assert "error: cannot write missing/x.html" in benchbox("report", "-o", "missing/x.html", code=2).stderr
 
 
+@pytest.mark.slow
 def test_a_merged_leaderboard_goes_to_a_file(benchbox: Command, tmp_path: Path) -> None:
     for name in ("identity", "median"):
         benchbox("run", name, "--no-timing", "--limit", "5", "-q")
@@ -238,6 +241,7 @@ def test_output_that_is_not_unicode_shows_every_character_in_some_form(process: 
     assert "\\u0394 to best" in shown.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.process
 @pytest.mark.parametrize(
     ("streams", "code", "said"),
@@ -279,6 +283,7 @@ def shell(command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(whole, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.slow
 def test_rows_data_and_runs_have_names(benchbox: Command, tmp_path: Path, finished_run: Path) -> None:
     """A row keeps its own name, data are called after their folder, and runs by age."""
     folder = tmp_path / "Set3"

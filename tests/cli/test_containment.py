@@ -73,6 +73,7 @@ def leaves(plugin: Plugin) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_listing_plugins_leaves_nothing_and_prints_pure_json(process: Command, leaves: Path) -> None:
     for command in (("list", "denoisers"), ("plugins", "list")):
         done = process(*command, "--plugin", leaves, "--format", "json")

@@ -107,6 +107,7 @@ def test_what_is_told_follows_the_policy(benchbox: Command, tmp_path: Path) -> N
     assert level["none", "gaussian", "median"] == "blind"
 
 
+@pytest.mark.slow
 def test_the_share_of_clipped_pixels_is_kept(
     benchbox: Command, plugin: Callable[[str, str], Path], tmp_path: Path
 ) -> None:

@@ -194,6 +194,7 @@ def test_a_constructor_that_hangs_or_exits_costs_itself_alone(constructors: Path
         make_candidates("refuses", (("size", ("3", "5")),), registry)
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_constructor_that_hangs_costs_its_time_once(constructors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = load_registry([constructors]).denoiser("loops:7")

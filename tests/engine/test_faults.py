@@ -250,6 +250,7 @@ def shared_memory() -> set[Path]:
     return found
 
 
+@pytest.mark.slow
 def test_memory_that_nobody_maps_is_seen() -> None:
     before = shared_memory()
     held = SharedMemory(create=True, size=1)

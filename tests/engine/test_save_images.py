@@ -97,6 +97,7 @@ def test_the_lines_of_the_manual_write_pictures(
     )
 
 
+@pytest.mark.slow
 def test_images_that_are_missing_are_named(benchbox: Command, tmp_path: Path) -> None:
     benchbox("run", "identity", "--no-timing", "--limit", "2")
     store = newest(tmp_path)

@@ -384,6 +384,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_search(
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.slow
 def test_what_was_found_is_shown_even_where_it_cannot_be_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(found: TunedOptions, path: Path) -> None:
         raise BenchboxError(f"cannot write {path}: No space left on device")
@@ -397,6 +398,7 @@ def test_what_was_found_is_shown_even_where_it_cannot_be_saved(tmp_path: Path, m
     assert "try:" not in said.stdout
 
 
+@pytest.mark.slow
 def test_a_metric_without_any_score_finds_no_best_setting(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "small.png")
     data, space = DataRequest(path=str(tmp_path / "small.png")), (("size", ("3", "5")),)

@@ -96,6 +96,7 @@ def test_charts_and_pictures_are_figures(run: Run) -> None:
         run.show("no such image")
 
 
+@pytest.mark.slow
 def test_a_row_of_one_name_is_compared_with_its_later_self(run: Run) -> None:
     def with_level(noisy: Images, sigma: Sigma) -> Images:
         return noisy - np.float32(0.5) * sigma[:, None, None]

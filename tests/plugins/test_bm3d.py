@@ -166,6 +166,7 @@ def test_constant_images_and_images_without_noise_come_back(size: tuple[int, int
     assert np.array_equal(BM3DLite().denoise(noisy.copy(), np.zeros(1, np.float32)), noisy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("effort", ["fast", "normal", "high"])
 @pytest.mark.parametrize("sigma", [0.05, 0.2])
 @pytest.mark.parametrize("size", [(48, 48), (64, 64), (160, 160)])
@@ -238,6 +239,7 @@ def test_a_flip_changes_little_where_the_grid_is_not_symmetric() -> None:
         assert abs(psnr(clean, flipped) - psnr(clean, straight)) < 0.02
 
 
+@pytest.mark.slow
 def test_alone_as_in_a_stack_on_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     levels = np.array([0.1, 0.02, 0.0, 0.1, 0.3, 0.06], np.float32)
     for size in ((48, 48), (150, 120)):

@@ -30,6 +30,7 @@ def alone(denoiser: Denoiser, noisy: NDArray[np.float32], sigma: float) -> NDArr
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("side", "height", "width", "sigma"),
     [(48, 21, 26, 0.1), (48, 8, 19, 0.05), (1000, 24, 31, 0.06), (1000, 17, 25, 0.2)],

@@ -77,6 +77,7 @@ class TestShippedWeights:
             alone = denoiser.denoise(noisy[index : index + 1].copy(), level(1))
             np.testing.assert_allclose(alone[0], stack[index], atol=1e-6)
 
+    @pytest.mark.slow
     def test_tiles_give_what_the_whole_image_gives(
         self, cls: type[TrainableNetwork], weights: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:

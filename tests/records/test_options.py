@@ -131,6 +131,7 @@ def test_python_has_the_same_defaults_and_documents_each_option() -> None:
     assert [name for name in NAMES if name not in documented] == []
 
 
+@pytest.mark.slow
 def test_run_json_keeps_each_option(tmp_path: Path, benchbox: Command) -> None:
     asked: dict[str, Any] = {"noise": "poisson:30", "metrics": "psnr", "limit": 6, "sigma_errors": 2.0, "repeats": 2}
     given: dict[str, Any] = {

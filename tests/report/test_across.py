@@ -126,6 +126,7 @@ def test_a_narrow_terminal_hides_settings_and_names_them(width: int, tmp_path: P
     assert "Set12 (2) poisson:30" in text or width > 40
 
 
+@pytest.mark.slow
 def test_a_run_of_several_data_sets(benchbox: Command, tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     for name in ("Set12", "faces"):

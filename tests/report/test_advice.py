@@ -212,6 +212,7 @@ def test_many_clipped_values_are_reported_but_not_of_the_floor(tmp_path: Path) -
     assert advised(store) == "gaussian:0.1: over 5 % of output pixels were clipped: unet (5 %)"
 
 
+@pytest.mark.slow
 def test_a_psnr_that_rises_with_the_noise_is_reported(tmp_path: Path) -> None:
     store = make_run(tmp_path, make_record(noises=("gaussian:0.1", "gaussian:0.05")))
     for cell in store.record.cells:

@@ -178,6 +178,7 @@ def test_the_policy_lets_only_the_pages_own_script_run(page: Path) -> None:
     assert f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}';" in text
 
 
+@pytest.mark.slow
 def test_the_page_is_the_same_each_time(store: RunStore, page: Path) -> None:
     first = page.read_bytes()
     assert write_html(store, build_leaderboard(store)).read_bytes() == first

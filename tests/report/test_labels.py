@@ -110,6 +110,7 @@ def test_runs_are_compared_and_merged_by_what_was_meant(run: Path, benchbox: Com
     assert f"median:5 @ {TYPED}: identical" in replayed
 
 
+@pytest.mark.slow
 def test_a_page_takes_the_names_of_labels_from_the_run_and_loads_no_plugin(tmp_path: Path) -> None:
     record = make_record(("identity", "median"))
     data = replace(record.data, label_names={"mood": ("very calm", "very cross")}, caveat="These faces are made up.")

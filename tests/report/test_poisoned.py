@@ -133,6 +133,7 @@ def test_terminal(board: Leaderboard, width: int, terminal: bool) -> None:
     assert "first=cmd()red" in text.replace("\n", "")
 
 
+@pytest.mark.slow
 def test_gallery(store: RunStore, board: Leaderboard, tmp_path: Path) -> None:
     text = printed(TerminalGallery(read_shown(store, board, NOISES[0], "")))
     assert not UNSAFE.search(text)

@@ -155,6 +155,7 @@ def test_a_constant_difference_is_told_apart() -> None:
     assert ranking.ranks == ((1, 1), (2, 2))
 
 
+@pytest.mark.slow
 def test_ends_of_ranges_do_not_fall_and_hold_the_place() -> None:
     for seed in range(40):
         generator = np.random.default_rng(seed)

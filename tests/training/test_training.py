@@ -245,6 +245,7 @@ def test_files_that_a_training_would_overwrite_are_left_alone(config: TrainConfi
     assert (config.out / name).read_text(encoding="ascii") == "mine"
 
 
+@pytest.mark.slow
 def test_a_denoiser_that_is_told_the_level_is_not_trained_on_noise_without_one(config: TrainConfig) -> None:
     mixed = replace(config, noise=("gaussian:0..0.3", "poisson:30+salt-pepper:0..0.1"), epochs=1)
     assert len(train(mixed, quiet).history) == 1  # it is blind
@@ -254,6 +255,7 @@ def test_a_denoiser_that_is_told_the_level_is_not_trained_on_noise_without_one(c
     assert not told.out.exists()
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_keeps_the_best_weights(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     train(replace(config, epochs=1), quiet)
     monkeypatch.setattr("benchbox.training.loop._Run._rate", lambda *_: 1e200)
@@ -297,6 +299,7 @@ def test_it_stops_when_nothing_gets_better(config: TrainConfig) -> None:
     assert [row.best for row in result.history] == [True, False, False]
 
 
+@pytest.mark.slow
 def test_it_stops_when_the_time_is_over(config: TrainConfig) -> None:
     result = train(replace(config, budget_s=6e-5, epochs=50), quiet)
     assert result.stopped == "time limit"
