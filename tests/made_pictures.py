@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from benchbox import ImageSet
+from benchbox.api.arrays import Color
 from benchbox.builtin.datasets.images import ImageFolder
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
@@ -24,7 +24,7 @@ def save(path: Path, pixels: Pixels) -> Path:
     return path
 
 
-def load(path: Path, *, skip_bad: bool = False, color: Literal["auto", "grey", "rgb"] = "grey") -> ImageSet:
+def load(path: Path, *, skip_bad: bool = False, color: Color = "grey") -> ImageSet:
     return ImageFolder().colored(color).load(path, skip_bad=skip_bad)
 
 

@@ -25,7 +25,7 @@ _SIDE = 256
 _LEAST_SIDE = 16
 _VAGUE = 0.08  # standard error of a shift in pixels above which it is not known
 _COARSE = 16
-_FAINT = 4 / 255
+_FLAT = 4 / 255
 _UNLIKE = 0.5
 _AT_ONCE = 2**26  # values of the pictures that are examined at once, of each kind
 _FINE = 20
@@ -44,9 +44,8 @@ class PairFacts:
     gain: tuple[float, ...]  # least squares of noisy = gain clean + offset, by channel
     offset: tuple[float, ...]
     shift: tuple[float, float]  # of the noisy picture, down and right, in pixels; NaN if noise or size forbid to tell
-    blocking: tuple[
-        float, float
-    ]  # steps at borders of 8x8 blocks, relative to others, of noisy and clean; NaN if brief
+    # steps at borders of 8x8 blocks, relative to others, of noisy and clean
+    blocking: tuple[float, float]
     clipped: float  # share of values of the noisy picture that are black or white
     noise: float  # estimated level of the noisy picture
     noise_of_clean: float
@@ -84,8 +83,8 @@ def examine_pairs(images: ImageSet, on_pair: Callable[[], None] = lambda: None) 
             yield facts
 
 
-def facts_of(images: ImageSet, place: int, *, brief: bool = False) -> PairFacts:
-    """Examine one pair; a `brief` look takes milliseconds and leaves out blocks."""
+def facts_of(images: ImageSet, place: int) -> PairFacts:
+    """Examine one pair."""
     index = np.array([place])
     clean, noisy = images.stack(index)[0], images.noisy_stack(index)[0]
     planes = [(clean, noisy)] if clean.ndim == 2 else [(clean[..., at], noisy[..., at]) for at in range(clean.shape[2])]
@@ -102,7 +101,7 @@ def facts_of(images: ImageSet, place: int, *, brief: bool = False) -> PairFacts:
         gain=tuple(gain for gain, _ in fits),
         offset=tuple(_WHITE * offset for _, offset in fits),
         shift=_shift(*grey),
-        blocking=(math.nan, math.nan) if brief else (_blocking(grey[1]), _blocking(grey[0])),
+        blocking=(_blocking(grey[1]), _blocking(grey[0])),
         clipped=float(((noisy <= 0) | (noisy >= 1)).mean()),
         noise=_level(grey[1]),
         noise_of_clean=_level(grey[0]),
@@ -152,7 +151,7 @@ def warnings_of(facts: list[PairFacts], of: int = 0) -> Iterator[str]:
 def warnings_for_run(images: ImageSet) -> tuple[str, ...]:
     """What makes pairs unfit, judged by a few of them, so that a run begins at once."""
     places = np.unique(np.linspace(0, len(images) - 1, LOOKED_AT).astype(np.intp))
-    facts = [facts_of(images, int(place), brief=True) for place in places]
+    facts = [facts_of(images, int(place)) for place in places]
     return tuple(f"{warning} (all: benchbox data audit)" for warning in warnings_of(facts, len(images)))
 
 
@@ -215,7 +214,7 @@ def _likeness(clean: NDArray[np.float32], noisy: NDArray[np.float32]) -> float:
     import cv2
 
     small = [cv2.resize(picture, (_COARSE, _COARSE), interpolation=cv2.INTER_AREA) for picture in (clean, noisy)]
-    if min(clean.shape) < _COARSE or small[0].std() < _FAINT:
+    if min(clean.shape) < _COARSE or small[0].std() < _FLAT:
         return math.nan
     return float(np.corrcoef(small[0].ravel(), small[1].ravel())[0, 1]) if small[1].std() > 0 else 0.0
 

@@ -23,12 +23,12 @@ from benchbox.cli.options import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from benchbox.api.arrays import Color
     from benchbox.api.dataset import Dataset, ImageSet
     from benchbox.audit.contamination import Splits
     from benchbox.audit.duplicates import Duplicates
     from benchbox.audit.pairs import PairFacts
     from benchbox.cli.progress import Display
-    from benchbox.records.options import Color
 
 _LISTED = 20
 _WIDEST = 40

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
+from benchbox.api.arrays import Color
 from benchbox.api.dataset import Dataset, ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.audit.contamination import is_trained_beside, seen_in_training, without_seen
@@ -16,7 +17,7 @@ from benchbox.builtin.datasets.headers import read_head, refuse_known_mistakes, 
 from benchbox.builtin.datasets.pair_layouts import is_noisy_name
 from benchbox.builtin.datasets.pairs import Pairs
 from benchbox.engine.events import Event, StageStarted
-from benchbox.records.options import RECORDED, Color
+from benchbox.records.options import RECORDED
 from benchbox.records.run import DataRecord, DataRequest, Outcome
 from benchbox.registry import Registry
 from benchbox.store import RunStore

@@ -133,10 +133,8 @@ def _estimate(
             check_denoised(denoiser.denoise(taken, None if level is None else level.copy()), expected), stack.shape
         )
 
-    known = condition.protocol.sigma == "given" and sigma_true is not None
-    return metric.estimate(
-        noisy, denoised, sigma_true if known and sigma_true is not None else estimate_sigma(noisy), denoise
-    )
+    told = sigma_true if condition.protocol.sigma == "given" else None
+    return metric.estimate(noisy, denoised, estimate_sigma(noisy) if told is None else told, denoise)
 
 
 def denoise_stack(denoiser: Denoiser, noisy: Images, level: Sigma | None) -> Images:

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike
 
+from benchbox.api.arrays import Color
 from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
 from benchbox.engine.events import CellDone, Event, RunStarted, ShardDone, TimingDone, TimingStarted
 from benchbox.engine.run import execute
 from benchbox.engine.workers import worker_context
 from benchbox.notebook.given import hand_over, save_array
-from benchbox.records.options import DEFAULT_METRICS, Color, RunOptions, SigmaChoice
+from benchbox.records.options import DEFAULT_METRICS, RunOptions, SigmaChoice
 from benchbox.store import IMAGE, RunStore, find_run
 from benchbox.system.cache import usable_cache
 from benchbox.system.program import killing_new_children

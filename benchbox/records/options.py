@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from benchbox.api.arrays import Color
 from benchbox.api.errors import BenchboxError
 from benchbox.api.threads import cgroup_memory, usable_cores
 
@@ -26,7 +27,6 @@ _WORKER_BYTES = 1 << 29
 
 SigmaPolicy = Literal["given", "estimated", "none"]
 SigmaChoice = Literal["auto", "given", "estimated", "none"]
-Color = Literal["auto", "grey", "rgb"]
 
 
 @dataclass(frozen=True)

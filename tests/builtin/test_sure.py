@@ -75,7 +75,11 @@ def test_colour_is_joint_and_stacks_do_not_matter() -> None:
     seen = np.repeat(noisy(grey(32))[..., None], 3, axis=3)
     seen[..., 1:] += np.float32(0.02)
     sigma = np.full(4, LEVEL)
-    denoise: Callable[[Stack], Stack] = lambda stack: np.float32(0.5) * stack  # noqa: E731
+
+    def denoise(stack: Stack) -> Stack:
+        halved: Stack = np.float32(0.5) * stack
+        return halved
+
     together = PsnrSure().estimate(seen, denoise(seen), sigma, denoise)
     alone = [PsnrSure().estimate(seen[i : i + 1], denoise(seen[i : i + 1]), sigma[:1], denoise)[0] for i in range(4)]
     np.testing.assert_array_equal(together, alone)
@@ -165,7 +169,9 @@ def test_what_it_is_not_for_is_refused(words: list[str], message: str, benchbox:
 
 def test_doubts_are_said() -> None:
     def images(stack: Stack) -> ImageSet:
-        read: Callable[[NDArray[np.intp]], Stack] = lambda indices: stack[indices]  # noqa: E731
+        def read(indices: NDArray[np.intp]) -> Stack:
+            return stack[indices]
+
         shapes = np.tile(np.array(stack.shape[1:3]), (len(stack), 1))
         return ImageSet("a", "", tuple("abcd"), shapes, "f", read, read_noisy=read)
 

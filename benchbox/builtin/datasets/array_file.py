@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from benchbox.api.arrays import Images
+from benchbox.api.arrays import Color, Images
 from benchbox.api.dataset import Dataset, ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError
 from benchbox.builtin.channels import luminance
@@ -29,10 +29,10 @@ class ArrayFile(Dataset):
     summary = "a .npy file with images of one size: uint8, uint16, or floats from 0 to 1"
     named_by_path = True
 
-    def __init__(self, color: Literal["auto", "grey", "rgb"] = "auto") -> None:
+    def __init__(self, color: Color = "auto") -> None:
         self._color = color
 
-    def colored(self, color: Literal["auto", "grey", "rgb"]) -> ArrayFile:
+    def colored(self, color: Color) -> ArrayFile:
         """See `Dataset.colored`."""
         return ArrayFile(color)
 

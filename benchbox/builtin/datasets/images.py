@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox.api.arrays import Images
+from benchbox.api.arrays import Color, Images
 from benchbox.api.dataset import Dataset, ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError
 from benchbox.builtin.datasets.headers import READ, UnreadableImage, require_exists
@@ -79,7 +79,7 @@ class ImageFolder(Dataset):
     catch_all = True
     summary = "a folder of PNG, JPEG, TIFF, BMP, WebP or PNM files, 8 or 16 bit, grey or colour, any size"
 
-    def __init__(self, white: int = _DEEP, color: Literal["auto", "grey", "rgb"] = "auto") -> None:
+    def __init__(self, white: int = _DEEP, color: Color = "auto") -> None:
         self._white = white
         self._color = color
 
@@ -87,7 +87,7 @@ class ImageFolder(Dataset):
         """See `Dataset.scaled`; for 16-bit files."""
         return ImageFolder(white, self._color)
 
-    def colored(self, color: Literal["auto", "grey", "rgb"]) -> ImageFolder:
+    def colored(self, color: Color) -> ImageFolder:
         """See `Dataset.colored`."""
         return ImageFolder(self._white, color)
 

@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox.api.arrays import Images
+from benchbox.api.arrays import Color, Images
 from benchbox.api.dataset import Dataset, ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError
 from benchbox.builtin.channels import luminance
@@ -61,7 +61,7 @@ class Pairs(Dataset):
     def __init__(
         self,
         white: int | None = None,
-        color: Literal["auto", "grey", "rgb"] = "auto",
+        color: Color = "auto",
         clean: Path | None = None,
     ) -> None:
         self._white = white
@@ -72,7 +72,7 @@ class Pairs(Dataset):
         """See `Dataset.scaled`; for 16-bit files."""
         return Pairs(white, self._color, self._clean)
 
-    def colored(self, color: Literal["auto", "grey", "rgb"]) -> Pairs:
+    def colored(self, color: Color) -> Pairs:
         """See `Dataset.colored`."""
         return Pairs(self._white, color, self._clean)
 
@@ -259,7 +259,7 @@ def _open_blocks(noisy_file: Path, clean_file: Path, *, color: str) -> ImageSet:
 
     import xxhash
 
-    digests = [xxhash.xxh3_128_hexdigest(stack.tobytes()) for stack in stacks]
+    digests = [xxhash.xxh3_128_hexdigest(stack.data) for stack in stacks]
     return ImageSet(
         dataset=Pairs.name,
         split="",

@@ -6,12 +6,12 @@ import functools
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox.api.arrays import Images
+from benchbox.api.arrays import Color, Images
 from benchbox.api.dataset import Dataset, ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError
 from benchbox.builtin.datasets.faces import SIDE
@@ -63,10 +63,10 @@ class Sample(Dataset):
     caveat = "The data are the built-in sample of photographs, which is not an established benchmark."
     reference = "van der Walt et al. 2014, doi:10.7717/peerj.453"
 
-    def __init__(self, color: Literal["auto", "grey", "rgb"] = "auto") -> None:
+    def __init__(self, color: Color = "auto") -> None:
         self._rgb = color == "rgb"
 
-    def colored(self, color: Literal["auto", "grey", "rgb"]) -> Sample:
+    def colored(self, color: Color) -> Sample:
         """See `Dataset.colored`; 'auto' is grey, because some of the photographs are."""
         return Sample(color)
 
