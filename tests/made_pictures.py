@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox import ImageSet
-from benchbox.api.arrays import Color
+from benchbox.api.color import Color
 from benchbox.builtin.datasets.images import ImageFolder
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]

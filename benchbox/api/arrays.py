@@ -19,9 +19,6 @@ Shape (N, H, W) if grey; (N, H, W, 3) if colour: red, green, blue as stored in f
 Channels: TypeAlias = Literal["grey", "rgb", "any"]
 """What a denoiser or metric takes: grey stacks, RGB stacks, or both."""
 
-Color: TypeAlias = Literal["auto", "grey", "rgb"]
-"""Keep colour if all images have it; turn it into luminance; keep it and refuse grey images."""
-
 Sigma: TypeAlias = NDArray[np.float32]
 """One noise standard deviation per image, float32, shape (N,), on the [0, 1] scale."""
 

@@ -12,7 +12,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from benchbox.api.arrays import Color, Images
+from benchbox.api.arrays import Images
+from benchbox.api.color import Color
 from benchbox.api.errors import BenchboxError
 
 

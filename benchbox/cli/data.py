@@ -23,7 +23,7 @@ from benchbox.cli.options import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from benchbox.api.arrays import Color
+    from benchbox.api.color import Color
     from benchbox.api.dataset import Dataset, ImageSet
     from benchbox.audit.contamination import Splits
     from benchbox.audit.duplicates import Duplicates

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike
 
-from benchbox.api.arrays import Color
+from benchbox.api.color import Color
 from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
 from benchbox.engine.events import CellDone, Event, RunStarted, ShardDone, TimingDone, TimingStarted

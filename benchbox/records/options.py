@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from benchbox.api.arrays import Color
+from benchbox.api.color import Color
 from benchbox.api.errors import BenchboxError
 from benchbox.api.threads import cgroup_memory, usable_cores
 
