@@ -1,6 +1,6 @@
 from .api.arrays import Image, Images, Scores, Sigma
 from .api.dataset import Dataset, ImageSet
-from .api.denoiser import Capabilities, Denoiser, ImageDenoiser, TrainingCard
+from .api.denoiser import Capabilities, Denoiser, Details, ImageDenoiser, Inspection, TrainingCard
 from .api.errors import BenchboxError, describe_exit
 from .api.hookspecs import hookimpl
 from .api.metric import Metric, NoReferenceMetric
@@ -15,10 +15,12 @@ __all__ = [
     "Capabilities",
     "Dataset",
     "Denoiser",
+    "Details",
     "Image",
     "ImageDenoiser",
     "ImageSet",
     "Images",
+    "Inspection",
     "Metric",
     "NoReferenceMetric",
     "NoiseModel",

@@ -130,6 +130,77 @@ class Capabilities:
     channels: Channels = "grey"
 
 
+@dataclass(frozen=True)
+class Details:
+    """What is known of a denoiser only once it is set up.
+
+    Attributes
+    ----------
+    found : dict of str to str
+        What it detected instead of being told, such as ``{'range': '255'}``; shown with its row.
+    parameters : int
+        Number of trained parameters; 0 if there are none, or it is unknown.
+    macs_per_pixel : float
+        Multiply-adds per image and pixel; 0 if unknown.
+    activations_per_pixel : float
+        Values that the layers of a network write per image and pixel; 0 if unknown.
+    device : str
+        Accelerator that it runs on; empty for the processor.
+    device_peak_mb : float
+        Largest memory of the accelerator that it took so far, in MiB.
+    """
+
+    found: dict[str, str] = field(default_factory=dict)
+    parameters: int = 0
+    macs_per_pixel: float = 0.0
+    activations_per_pixel: float = 0.0
+    device: str = ""
+    device_peak_mb: float = 0.0
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a model file is, read without running it.
+
+    Attributes
+    ----------
+    format : str
+        File format in words.
+    spec : str
+        Specification that runs it, to paste behind ``benchbox run``.
+    refused : str
+        Why it is not loaded; empty if it is.
+    hint : str
+        What to do about that, as an instruction.
+    architecture : str
+        Network that its names and shapes belong to, such as ``'DnCNN, 17 layers'``; empty if unknown.
+    parameters : int
+        Number of parameters; 0 if unknown.
+    macs_per_pixel : float
+        Multiply-adds per pixel; 0 if unknown.
+    receptive_field : int
+        Side of the square of input pixels that an output pixel depends on; 0 if unknown or the whole image.
+    channels : str
+        ``'grey'`` or ``'rgb'``; empty if unknown.
+    sigma : str
+        How it is told the noise level, such as ``'none'`` or ``'channel'``; empty if unknown.
+    notes : tuple of str
+        Anything else: wrappers around the weights, classes that the file names, files that belong to it.
+    """
+
+    format: str
+    spec: str = ""
+    refused: str = ""
+    hint: str = ""
+    architecture: str = ""
+    parameters: int = 0
+    macs_per_pixel: float = 0.0
+    receptive_field: int = 0
+    channels: str = ""
+    sigma: str = ""
+    notes: tuple[str, ...] = ()
+
+
 class Denoiser(ABC):
     """Base class of denoisers: removes noise from a stack of images.
 
@@ -146,12 +217,13 @@ class Denoiser(ABC):
     reference : str
         Paper or DOI of the method.
     capabilities : Capabilities
-        What benchbox must know to run it fairly.
+        What benchbox must know to run it fairly. A constructor may replace it on its instance, if it depends on the
+        options; so may `setup`, but only the use of sigma, from ``'optional'``.
     notice : str
         What a reader of its row must know, such as a licence that forbids some uses; empty if there is nothing.
     starts_programs : bool
-        Whether an option names a program that it runs. Replaying somebody else's run does not start the program unless
-        you allow it.
+        Whether an option names a program or code that it runs; a constructor may replace it on its instance. Replaying
+        somebody else's run does not start the program unless you allow it.
     is_floor : bool
         Whether it returns its input unchanged, so that its row is the floor of a leaderboard.
     default_rows : tuple of str or None
@@ -164,9 +236,36 @@ class Denoiser(ABC):
     reference: ClassVar[str] = ""
     capabilities: Capabilities = Capabilities()
     notice: ClassVar[str] = ""
-    starts_programs: ClassVar[bool] = False
+    starts_programs: bool = False
     is_floor: ClassVar[bool] = False
     default_rows: ClassVar[tuple[str, ...] | None] = None
+
+    @classmethod
+    def inspect(cls, path: Path) -> Inspection | None:
+        """Read what a model file is, without running anything in it; None if it is not for this denoiser.
+
+        Parameters
+        ----------
+        path : pathlib.Path
+            An existing file or folder.
+
+        Raises
+        ------
+        BenchboxError
+            The file is damaged.
+        """
+        return None
+
+    @classmethod
+    def adopt(cls, model: object) -> Denoiser | None:
+        """Make a denoiser of an object that a notebook hands over, such as a network; None if it is not for this one.
+
+        Raises
+        ------
+        BenchboxError
+            It is for this one, but cannot be used.
+        """
+        return None
 
     def setup(self, shape: tuple[int, ...]) -> None:  # noqa: B027 - optional to override
         """Import libraries, load weights and warm up; timed separately, as the cold start.
@@ -197,6 +296,10 @@ class Denoiser(ABC):
 
     def card(self) -> TrainingCard | None:
         """Training card of the weights in use; None if the denoiser was not trained."""
+        return None
+
+    def details(self) -> Details | None:
+        """What it found out about itself; called after `setup` and `denoise`."""
         return None
 
     def files(self) -> Sequence[Path]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchbox.api.denoiser import Denoiser
+from benchbox.api.denoiser import Capabilities, Denoiser
 from benchbox.api.errors import BenchboxError
 from benchbox.records.run import PluginSpec, RunRecord
 from benchbox.registry import HOOKS, Entry, Registry, answer_each, first_line, load_plugin, try_each
@@ -23,6 +23,9 @@ class Construction:
     """What came of constructing a plugin."""
 
     content: str = ""  # digest of the files that it depends on
+    # of the instance, whose options may change what the class says
+    capabilities: Capabilities = field(default_factory=Capabilities)
+    starts_programs: bool = False
     refused: BenchboxError | None = None  # a value is wrong, or a file cannot be read
     fault: str = ""  # it hangs, exits or raises something else
 
@@ -43,14 +46,16 @@ def construct(entries: Iterable[Entry[Any]], timeout_s: float) -> list[Construct
     return made
 
 
-def require_constructed(entries: Iterable[Entry[Any]], timeout_s: float) -> None:
-    """Raise `BenchboxError` for the first plugin that cannot be constructed."""
+def require_constructed(entries: Iterable[Entry[Any]], timeout_s: float) -> list[Construction]:
+    """Construct plugins, or raise `BenchboxError` for the first that cannot be constructed."""
     entries = list(entries)
-    for entry, made in zip(entries, construct(entries, timeout_s), strict=True):
+    constructed = construct(entries, timeout_s)
+    for entry, made in zip(entries, constructed, strict=True):
         if made.refused:
             raise made.refused
         if made.fault:
             raise BenchboxError(f"{entry.label} of {entry.provider.label}: {made.fault}", hint="fix its constructor")
+    return constructed
 
 
 def main() -> None:
@@ -61,7 +66,9 @@ def main() -> None:
 def _construct(given: Entry[Any] | PluginSpec, hook: str = "") -> Construction:
     try:
         made = (load_plugin(given, hook) if isinstance(given, PluginSpec) else given).make()
-        return Construction(content_digest(made) if isinstance(made, Denoiser) else "")
+        if not isinstance(made, Denoiser):
+            return Construction()
+        return Construction(content_digest(made), made.capabilities, bool(made.starts_programs))
     except BenchboxError as error:
         return Construction(refused=error)
     except (Exception, SystemExit) as error:

@@ -107,11 +107,10 @@ def denoise_files(
     A denoiser that takes colour gets all channels of a colour picture, another one each channel by itself. An alpha
     channel and the depth of 8 or 16 bits are kept.
     """
-    use, takes = entry.cls.capabilities.sigma, entry.cls.capabilities.channels
+    (made,) = require_constructed([entry], limits.timeout_s)
+    use, takes, least = made.capabilities.sigma, made.capabilities.channels, made.capabilities.min_size
     if use == "required" and sigma is None:
         raise BenchboxError(f"{entry.label} needs the noise level", hint="give or estimate it with --sigma")
-    require_constructed([entry], limits.timeout_s)
-    least = entry.cls.capabilities.min_size
     child: Child | None = None
     try:
         for task in tasks:

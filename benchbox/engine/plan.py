@@ -18,7 +18,7 @@ from benchbox.api.threads import cgroup_memory
 from benchbox.audit.pairs import warnings_for_run
 from benchbox.builtin.metrics import heading, require_channels
 from benchbox.builtin.sure import doubts_about
-from benchbox.engine.construction import construct, require_constructed
+from benchbox.engine.construction import Construction, construct, require_constructed
 from benchbox.engine.reuse import code_of
 from benchbox.records.options import RECORDED, RunOptions
 from benchbox.records.run import Cell, DenoiserRecord, MetricRecord, NoiseRecord, Protocol, digest
@@ -113,10 +113,9 @@ def make_plan(options: RunOptions, registry: Registry, images: ImageSet, *, has_
             skipped = f"needs images of at least {denoiser.min_size} pixels a side, but {few} smaller"
         if denoiser.channels == "rgb" and images.channels == 1:
             skipped = "needs colour images"
-        starts_programs = registry.denoisers[denoiser.plugin.name].cls.starts_programs
         for noise, parts in ((record.spec, record.parts) for record in noises):
             others = [plugin.provider for plugin in (*parts, *(metric.plugin for metric in metrics))]
-            code = code_of(denoiser, others, starts_programs=starts_programs)
+            code = code_of(denoiser, others)
             for factor in _factors(options, denoiser) if noise in levelled else (1.0,):
                 specs = tuple(metric.spec for metric in metrics)
                 key = cell_key(denoiser, noise, images.fingerprint, options.protocol, specs, factor)
@@ -194,14 +193,15 @@ def plan_denoisers(texts: Sequence[str], registry: Registry, timeout_s: float = 
     tuned = [apply_tuned(parse_spec(text)) for _, text in named]
     entries = [registry.denoiser(spec) for spec, _ in tuned]
     telling = [entry for entry in entries if entry.values or entry.cls.files is not Denoiser.files]
-    contents: dict[str, str] = {}
+    constructed: dict[str, Construction] = {}
     for entry, made in zip(telling, construct(telling, timeout_s), strict=True):
         if made.refused and entry.values:
             raise made.refused
-        contents[entry.spec] = made.content
+        if not (made.refused or made.fault):
+            constructed[entry.spec] = made
     records = _once(
         # The name of a file of tuned options says nothing about the row, but the options do.
-        _plan_denoiser(entry, name or (entry.spec if source else text.strip()), contents.get(entry.spec, ""), source)
+        _plan_denoiser(entry, name or (entry.spec if source else text.strip()), constructed.get(entry.spec), source)
         for (name, text), (_, source), entry in zip(named, tuned, entries, strict=True)
     )
     labels = [record.label for record in records]
@@ -286,11 +286,14 @@ def _factors(options: RunOptions, denoiser: DenoiserRecord) -> tuple[float, ...]
     return (1.0, *(factor for factor in dict.fromkeys(options.sigma_errors) if factor != 1))
 
 
-def _plan_denoiser(entry: Entry[Denoiser], label: str, content: str, tuned: TunedOptions | None) -> DenoiserRecord:
-    capabilities = entry.cls.capabilities
+def _plan_denoiser(
+    entry: Entry[Denoiser], label: str, made: Construction | None, tuned: TunedOptions | None
+) -> DenoiserRecord:
+    made = made or Construction(capabilities=entry.cls.capabilities, starts_programs=entry.cls.starts_programs)
+    capabilities = made.capabilities
     return DenoiserRecord(
         label=label,
-        plugin=replace(entry.plugin, content=content),
+        plugin=replace(entry.plugin, content=made.content),
         summary=entry.cls.summary,
         sigma_use=capabilities.sigma,
         min_size=capabilities.min_size,
@@ -300,6 +303,7 @@ def _plan_denoiser(entry: Entry[Denoiser], label: str, content: str, tuned: Tune
         notice=entry.cls.notice,
         is_floor=entry.cls.is_floor,
         channels=capabilities.channels,
+        starts_programs=made.starts_programs,
     )
 
 

@@ -10,11 +10,12 @@ from typing import Any
 
 from benchbox.api.dataset import ImageSet
 from benchbox.api.errors import BenchboxError
+from benchbox.engine.construction import construct
 from benchbox.engine.data import open_data
 from benchbox.engine.events import Event
 from benchbox.engine.plan import Limits
 from benchbox.records.run import DenoiserRecord, PluginSpec, Provider, RunRecord
-from benchbox.registry import Entry, Registry, load_registry
+from benchbox.registry import TRIAL_S, Entry, Registry, load_registry
 from benchbox.system.cache import CacheFolder
 
 
@@ -53,13 +54,14 @@ def require_trusted_programs(registry: Registry, record: RunRecord) -> None:
 
 
 def _programs(registry: Registry, denoisers: Sequence[DenoiserRecord]) -> list[str]:
-    programs = []
-    for denoiser in denoisers:
-        # Look at the class that will be built; the label is only text.
-        entry = registry.denoisers.get(denoiser.plugin.name)
-        if entry is not None and entry.cls.starts_programs:
-            programs.append(denoiser.plugin.spec)
-    return programs
+    # Look at what will be built: the record is only text.
+    specs = [denoiser.plugin.spec for denoiser in denoisers if denoiser.plugin.name in registry.denoisers]
+    entries = [registry.denoiser(spec) for spec in specs]
+    return [
+        spec
+        for spec, entry, made in zip(specs, entries, construct(entries, TRIAL_S), strict=True)
+        if made.starts_programs or ((made.refused or made.fault) and entry.cls.starts_programs)
+    ]
 
 
 def _is_known(text: str) -> bool:

@@ -31,14 +31,15 @@ _SAME_MACHINE = ("cpu", "cores", "memory_gb", "system")
 _SAME_TIMING = ("threads", "batch", "timing_budget_s")
 
 
-def code_of(denoiser: DenoiserRecord, others: Sequence[Provider], *, starts_programs: bool) -> str:
+def code_of(denoiser: DenoiserRecord, others: Sequence[Provider]) -> str:
     """Digest of the code and the machine that compute a cell; empty if they may change without a trace.
 
     `others` provide the noise and the metrics. A plugin file may import or read anything beside it, a program may be
     another one tomorrow, and a denoiser that draws random numbers is run again on purpose.
     """
     providers = {denoiser.plugin.provider, *others}
-    if starts_programs or not denoiser.deterministic or any(provider.kind == "file" for provider in providers):
+    foreign = denoiser.starts_programs or any(provider.kind == "file" for provider in providers)
+    if foreign or not denoiser.deterministic:
         return ""
     packages = sorted({"benchbox", *(provider.target.partition(":")[0].partition(".")[0] for provider in providers)})
     return digest([_machine(), *((package, package_digest(package)) for package in packages)])

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox.api.denoiser import TrainingCard
+from benchbox.api.denoiser import Details, TrainingCard
 from benchbox.engine.events import CellDone, Event, ShardDone, WorkerStarted
 from benchbox.engine.plan import Limits, Shard
 from benchbox.engine.shard import Condition, ShardScores, ShardTask, compute_shard
@@ -34,6 +34,7 @@ class _CellWork:
     failure: Failure | None = None
     noise_level: Knowledge | Literal[""] = ""
     card: TrainingCard | None = None
+    details: Details | None = None
     images: int = 0
 
 
@@ -126,7 +127,7 @@ class QualityPass:
                 work.failure = result
             else:
                 work.left -= 1
-                work.noise_level, work.card = result.noise_level, result.card
+                work.noise_level, work.card, work.details = result.noise_level, result.card, result.details
                 work.images += len(shard.indices)
                 if result.denoised is not None and self._shows(shard_work):
                     places = ((int(index), shard.repeat) for index in shard.indices)
@@ -139,7 +140,7 @@ class QualityPass:
             outcome = Outcome(work.failure.status, work.failure.reason, images=work.images)
             self._finish(work.cell, outcome, work.failure.detail)
         else:
-            self._finish(work.cell, Outcome("ok", "", work.noise_level, work.card, work.images))
+            self._finish(work.cell, Outcome("ok", "", work.noise_level, work.card, work.images, details=work.details))
 
     def _finish(self, cell: Cell, outcome: Outcome, detail: str = "") -> None:
         self._store.write_outcome(cell.key, outcome, detail)

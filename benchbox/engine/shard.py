@@ -6,14 +6,14 @@ import functools
 import json
 import traceback
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images, Scores, Sigma
 from benchbox.api.dataset import Dataset, ImageSet
-from benchbox.api.denoiser import Denoiser, TrainingCard
+from benchbox.api.denoiser import Denoiser, Details, TrainingCard
 from benchbox.api.errors import BenchboxError, ContractError
 from benchbox.api.metric import Metric, NoReferenceMetric
 from benchbox.api.noise import NoiseModel
@@ -27,6 +27,7 @@ from benchbox.records.run import DataRequest, Failure, Knowledge, NoiseRecord, P
 from benchbox.registry import first_line, load_plugin
 from benchbox.store import IMAGE
 
+T = TypeVar("T", Details, TrainingCard)
 _REASON = 500
 _DETAIL = 2**20
 """Characters kept of an exception, because a plugin may put a whole image stack into its message."""
@@ -66,6 +67,7 @@ class ShardScores:
     columns: dict[str, NDArray[Any]]
     noise_level: Knowledge
     card: TrainingCard | None = None
+    details: Details | None = None
     denoised: NDArray[np.float16 | np.float32] | None = None
 
 
@@ -109,7 +111,9 @@ def compute_shard(task: ShardTask) -> ShardScores:
     unknown = np.full(len(clean), np.nan, dtype=np.float32)
     columns["sigma_true"] = unknown if sigma_true is None else sigma_true
     columns["sigma_given"] = unknown if sigma_given is None else sigma_given
-    return ShardScores(columns, noise_level, _card_of(denoiser), denoised.astype(task.keep) if task.keep else None)
+    card = _checked(TrainingCard, denoiser.card(), "card() returned an invalid training card")
+    kept_images = denoised.astype(task.keep) if task.keep else None
+    return ShardScores(columns, noise_level, card, details_of(denoiser), kept_images)
 
 
 def _estimate(
@@ -150,17 +154,19 @@ def denoise_stack(denoiser: Denoiser, noisy: Images, level: Sigma | None) -> Ima
         ) from error
 
 
-def _card_of(denoiser: Denoiser) -> TrainingCard | None:
-    """Training card after a round trip through JSON, because a plugin may have put anything into it."""
-    card = denoiser.card()
-    if not card:
+def details_of(denoiser: Denoiser) -> Details | None:
+    """What a denoiser found out about itself; raises `ContractError` if it is not as declared."""
+    return _checked(Details, denoiser.details(), "details() returned invalid details")
+
+
+def _checked(kind: type[T], value: T | None, fault: str) -> T | None:
+    """A value after a round trip through JSON, because a plugin may have put anything into it."""
+    if not value:
         return None
     try:
-        return decode(TrainingCard, json.loads(json.dumps(asdict(card), allow_nan=False)))
+        return decode(kind, json.loads(json.dumps(asdict(value), allow_nan=False)))
     except (ValueError, TypeError) as error:
-        raise ContractError(
-            f"card() returned an invalid training card: {error}", hint="give every field its type"
-        ) from error
+        raise ContractError(f"{fault}: {error}", hint="give every field its type") from error
 
 
 def draw(condition: Condition, indices: NDArray[np.intp], repeat: int = 0) -> tuple[Images, Images, Sigma | None]:

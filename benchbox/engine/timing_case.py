@@ -22,7 +22,7 @@ from benchbox.api.arrays import Images, Sigma
 from benchbox.api.denoiser import Denoiser
 from benchbox.builtin.channels import as_taken, shape_taken
 from benchbox.engine.construction import require_same_content
-from benchbox.engine.shard import check_denoised, failure_of, new_denoiser
+from benchbox.engine.shard import check_denoised, details_of, failure_of, new_denoiser
 from benchbox.engine.timing import TASK_VARIABLE, TimingTask, largest_batch
 from benchbox.records.run import Timing, decode
 from benchbox.stats.summaries import latency_of
@@ -152,6 +152,7 @@ class _Subject:
             peak_mb=max(0.0, _peak_mb() - self.bare_mb),
             threads_used=max(1, _threads() - self.bare_threads + 1),
             samples_ms=self.samples_ms,
+            details=details_of(self.denoiser),
         )
 
 

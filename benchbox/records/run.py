@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 from benchbox.api.arrays import Channels
-from benchbox.api.denoiser import SigmaUse, TrainingCard
+from benchbox.api.denoiser import Details, SigmaUse, TrainingCard
 from benchbox.api.version import DISTRIBUTION
 from benchbox.records.options import RECORDED, DataRequest, Protocol, RunOptions, SigmaPolicy
 
@@ -76,6 +76,7 @@ class Outcome:
     # scored images with a duplicate in its training split; None if unknown
     overlap: Count | None = None
     reused: str = ""  # id of the run that computed it; empty for this one
+    details: Details | None = None  # what the denoiser found out about itself
 
     @property
     def trained_on(self) -> str:
@@ -117,6 +118,7 @@ class Timing:
     samples_ms: dict[Positive, list[Milliseconds]] = field(default_factory=dict)  # all samples per call, by batch size
     calibration: Calibration | None = None  # before denoisers were timed; None if it failed
     reused: str = ""  # id of the run that measured it; empty for this one
+    details: Details | None = None  # what the denoiser found out about itself, after it was timed
 
     @property
     def cold_start_s(self) -> float:
@@ -291,6 +293,7 @@ class DenoiserRecord:
     notice: str = ""  # what readers of the row must know, such as a licence
     is_floor: bool = False  # whether it returns its input unchanged
     channels: Channels = "grey"  # capability: the stacks that it takes
+    starts_programs: bool = False  # whether an option names a program or code that it runs
 
     @property
     def spec(self) -> str:

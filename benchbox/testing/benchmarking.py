@@ -114,9 +114,9 @@ class BenchmarkDenoiser:
         """
         subject = find_subject(denoiser)
         clean, noisy, true = self._faces(noise, batch)
-        sigma, _ = known_sigma(subject.cls.capabilities.sigma, Protocol(), noisy, true, estimable=True)
         made = subject.make()
         made.setup((batch, *noisy.shape[1:]))
+        sigma, _ = known_sigma(made.capabilities.sigma, Protocol(), noisy, true, estimable=True)
 
         def stack() -> tuple[Images, Sigma | None]:
             return noisy.copy(), None if sigma is None else sigma.copy()

@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox.api.arrays import Images, Scores, Sigma
-from benchbox.api.denoiser import Denoiser
+from benchbox.api.arrays import Channels, Images, Scores, Sigma
+from benchbox.api.denoiser import Capabilities, Denoiser, SigmaUse
 from benchbox.api.errors import BenchboxError
 from benchbox.builtin.datasets.sample import Sample
 from benchbox.builtin.seeding import add_noise
@@ -60,10 +60,34 @@ class Bench:
         self.subject = subject
         (self.noise,) = plan_noises([noise], load_registry())
         self.timeout_s = timeout_s
-        self.use = subject.cls.capabilities.sigma
-        self.least = subject.cls.capabilities.min_size
-        self.takes = subject.cls.capabilities.channels
-        self.deterministic = subject.cls.capabilities.deterministic
+
+    @functools.cached_property
+    def _capabilities(self) -> Capabilities:
+        """Those of the instance, or of the class where it cannot be constructed, which a probe reports."""
+        try:
+            return self.subject.make().capabilities
+        except Exception:
+            return self.subject.cls.capabilities
+
+    @property
+    def least(self) -> int:
+        """Smallest height and width."""
+        return self._capabilities.min_size
+
+    @property
+    def takes(self) -> Channels:
+        """Stacks that it takes."""
+        return self._capabilities.channels
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether it declares that equal input gives equal output."""
+        return self._capabilities.deterministic
+
+    @functools.cached_property
+    def use(self) -> SigmaUse:
+        """Use of the noise level, which may be known only once the denoiser is set up."""
+        return self.denoiser.capabilities.sigma
 
     @functools.cached_property
     def clean(self) -> Images:

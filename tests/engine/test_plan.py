@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchbox import BenchboxError, ImageSet
-from benchbox.engine.plan import SHARD_PIXELS, make_plan, make_shards
+from benchbox.engine.plan import SHARD_PIXELS, make_plan, make_shards, plan_denoisers
 from benchbox.records.options import RunOptions
 from benchbox.registry import load_registry
 
@@ -130,3 +130,11 @@ def test_two_spellings_of_a_thing_are_one_that_keeps_the_first() -> None:
 def test_a_mistake_is_found_before_anything_runs(config: RunOptions, message: str) -> None:
     with pytest.raises(BenchboxError, match=message):
         make_plan(config, load_registry(), images([(48, 48)]))
+
+
+def test_the_options_of_a_row_may_narrow_what_its_class_declares() -> None:
+    specs = ('command:run="cp {in} {out}"', 'command:run="denoise {in} {out} {sigma}"')
+    records = plan_denoisers(specs, load_registry())
+    assert [record.sigma_use for record in records] == ["unused", "optional"]
+    assert all(record.starts_programs for record in records)
+    assert not plan_denoisers(("median",), load_registry())[0].starts_programs

@@ -167,15 +167,15 @@ def record_of(name: str) -> DenoiserRecord:
 def test_the_code_of_a_cell_covers_what_computes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     median = record_of("median")
     built_in = load_registry().noise_model("gaussian").provider
-    code = code_of(median, [built_in], starts_programs=False)
-    assert code and code == code_of(median, [built_in], starts_programs=False)
-    assert code != code_of(record_of("nl_means"), [built_in], starts_programs=False)
-    assert code_of(median, [built_in], starts_programs=True) == ""
-    assert code_of(replace(median, deterministic=False), [built_in], starts_programs=False) == ""
-    assert code_of(median, [Provider("file", str(tmp_path / "noise.py"), version="1")], starts_programs=False) == ""
+    code = code_of(median, [built_in])
+    assert code and code == code_of(median, [built_in])
+    assert code != code_of(record_of("nl_means"), [built_in])
+    assert code_of(replace(median, starts_programs=True), [built_in]) == ""
+    assert code_of(replace(median, deterministic=False), [built_in]) == ""
+    assert code_of(median, [Provider("file", str(tmp_path / "noise.py"), version="1")]) == ""
     machine = [*reuse._machine()[:-1], ["numpy-0.0.dist-info"]]
     monkeypatch.setattr(reuse, "_machine", lambda: machine)
-    assert code != code_of(median, [built_in], starts_programs=False)
+    assert code != code_of(median, [built_in])
 
 
 def test_the_digest_of_a_package_follows_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
