@@ -163,7 +163,6 @@ def test_no_pickle_no_eval_and_no_unsafe_loader_anywhere() -> None:
         "pickle.loads",
         "pickle.Unpickler",
         "tempfile.mktemp",
-        "torch.load",
         "keras.config.enable_unsafe_deserialization",
     }
     modules = {"cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib", "urllib", "requests", "http"}
@@ -182,6 +181,8 @@ def test_no_pickle_no_eval_and_no_unsafe_loader_anywhere() -> None:
                 assert options.get("allow_pickle", "False") == "False", where
                 assert options.get("safe_mode", "True") == "True", where
                 assert options.get("shell", "False") == "False", where
+                if called == "torch.load":
+                    assert options.get("weights_only") == "True", where
                 if called in ("np.load", "numpy.load"):
                     assert options.get("allow_pickle") == "False", where
                 if called.endswith("load_model"):

@@ -1,0 +1,420 @@
+"""Opens PyTorch model files without running code from them, and finds the state dict in what they hold."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchbox import BenchboxError
+from benchbox_adapters import exported
+from benchbox_adapters.pickles import Call, Pickles, TensorHeader, read_pickles
+
+if TYPE_CHECKING:
+    import torch
+
+# Wrappers by preference: averaged weights are what their authors evaluate.
+_WRAPPERS = (
+    *("params_ema", "ema_state_dict", "state_dict_ema", "model_ema", "netG_ema", "ema_model", "ema", "params"),
+    *("state_dict", "model_state_dict", "model_state", "net_state_dict", "network_state_dict", "generator_state_dict"),
+    *("model", "net", "netG", "net_g", "network", "generator", "denoiser", "module", "weights", "state"),
+)
+_PREFIXES = "module.", "netG.", "model.", "net.", "network.", "denoiser.", "generator.", "_orig_mod.", "ema_model."
+# Training state, which may hold tensors but is no network.
+_BESIDE = ("optim", "scheduler", "scaler", "callbacks", "loops", "hyper_parameters", "rng")
+# Counters that profilers and averaging leave among the weights.
+_COUNTERS = "total_ops", "total_params", "n_averaged"
+_LARGEST_HEADER = 100 * 2**20
+_TRUSTED = "if you trust its author, convert it once: "
+
+
+@dataclass(frozen=True)
+class State:
+    """The state dict of a model file."""
+
+    tensors: dict[str, torch.Tensor]
+    format: str
+    wrappers: tuple[str, ...]
+    """Keys and prefixes around the state dict, from the outside in; a prefix ends with a dot."""
+    other: tuple[str, ...]
+    """Keys left beside it."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a model file holds, read from its header without loading weights or running code."""
+
+    format: str
+    tensors: dict[str, TensorHeader] = field(default_factory=dict)
+    """Names, data types and shapes of the state dict, as far as they can be read."""
+    wrappers: tuple[str, ...] = ()
+    other: tuple[str, ...] = ()
+    globals: tuple[str, ...] = ()
+    """Every class and function that its pickles name."""
+    refused: tuple[str, ...] = ()
+    """Those of them that torch's safe loader refuses."""
+    unsafe: str = ""
+    """Why it is not loaded; empty if it is."""
+    hint: str = ""
+    """What to do if it is not."""
+    choices: tuple[str, ...] = ()
+    """Keys to choose from, if it holds several state dicts and none was chosen."""
+
+    @property
+    def safe(self) -> bool:
+        """Whether the file can be loaded without running code from it."""
+        return not self.unsafe
+
+
+def read_state(path: Path, key: str | None = None) -> State:
+    """Load the state dict of a model file without running code from it.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.safetensors`` file, a ``.pth``, ``.pt``, ``.ckpt`` or ``.bin`` file of `torch.save`, or a ``.pt2`` file;
+        the content decides, not the suffix.
+    key : str, optional
+        Which state dict to take from a file with several, such as ``params_ema``; dots separate nested keys.
+
+    Raises
+    ------
+    BenchboxError
+        If the file holds code, no state dict, or several without a choice; the hint says how to convert it.
+    """
+    found = describe(path, key)
+    if found.unsafe:
+        raise BenchboxError(f"{path}: {found.unsafe}", hint=found.hint)
+    if found.choices:
+        raise BenchboxError(
+            f"{path} holds several state dicts: {_listed(found.choices)}",
+            hint=f"choose one with the option key, as in key={found.choices[0]}",
+        )
+    if not found.tensors:
+        raise BenchboxError(
+            f"{path} holds no state dict", hint="save one with torch.save(model.state_dict(), 'model.pth')"
+        )
+    tree: Any
+    if found.format == "safetensors":
+        from safetensors.torch import load_file
+
+        tree = _opened(path, lambda: load_file(path))
+    elif found.format == exported.FORMAT:
+        tree = _opened(path, lambda: exported.read_weights(path))
+    else:
+        torch = safe_torch()
+        tree = _opened(path, lambda: torch.load(path, map_location="cpu", weights_only=True))
+    peeled = _peel(tree, key, path)
+    return State(peeled.tensors, found.format, peeled.wrappers, peeled.other)
+
+
+def safe_torch() -> Any:
+    """The module torch; raises `BenchboxError` if it is missing or older than 2.6.
+
+    Before 2.6, `torch.load` ran code from a file even with ``weights_only=True`` (CVE-2025-32434).
+    """
+    try:
+        import torch
+    except ModuleNotFoundError:
+        raise BenchboxError(
+            "the package torch is missing", hint='install it: pip install "benchbox-denoise[torch]"'
+        ) from None
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 6):
+        raise BenchboxError(
+            f"torch {torch.__version__} can run code from a file of which it loads only weights (CVE-2025-32434)",
+            hint="update it: pip install 'torch>=2.6'",
+        )
+    return torch
+
+
+def describe(path: Path, key: str | None = None) -> Description:
+    """Read what a model file holds, without loading its weights, running code from it, or importing torch.
+
+    Raises
+    ------
+    BenchboxError
+        If the file is missing, no PyTorch or safetensors file, damaged, or does not have the `key`.
+    """
+    if not path.is_file():
+        raise BenchboxError(
+            f"{path} is a folder" if path.is_dir() else f"there is no file {path}", hint="give the path of a model file"
+        )
+    with path.open("rb") as file:
+        head = file.read(64)
+    if head.startswith(b"version https://git-lfs"):
+        raise BenchboxError(f"{path} is a Git LFS pointer, not the model", hint="run 'git lfs pull' in its repository")
+    if head[8:9] == b"{" and 0 < struct.unpack("<Q", head[:8])[0] < _LARGEST_HEADER:
+        return _described(path, "safetensors", _read_safetensors(path), key)
+    if head.startswith(b"PK\x03\x04"):
+        names = _zip_names(path)
+        if exported.is_exported(names):
+            found = exported.inspect(path)
+            return _described(
+                path, exported.FORMAT, found.tensors, key, globals=found.globals, unsafe=found.unsafe, hint=found.hint
+            )
+    elif not head.startswith((b"\x80", b"}", b"(", b"c")) and not _is_tar(path):
+        raise BenchboxError(
+            f"{path} is neither a PyTorch nor a safetensors file",
+            hint="give a .safetensors, .pth, .pt, .ckpt or .pt2 file",
+        )
+    return _describe_pickles(path, key)
+
+
+def _describe_pickles(path: Path, key: str | None) -> Description:
+    found = read_pickles(path)
+    about: dict[str, Any] = {"globals": found.globals, "refused": found.refused}
+    if found.container == "zip" and any(
+        "/code/" in name or name.endswith("constants.pkl") for name in _zip_names(path)
+    ):
+        name = json.dumps(str(path))
+        return _described(
+            path,
+            "TorchScript",
+            dict(_module_tensors(found.value)),
+            key,
+            **about,
+            unsafe="a TorchScript archive is a program, and is not loaded",
+            hint=_TRUSTED + _command(path, f"torch.jit.load({name}, map_location='cpu').state_dict()"),
+        )
+    if not found.streams:
+        raise BenchboxError(f"{path} is a zip without a pickle", hint="give a file that torch.save wrote")
+    format = {
+        "zip": "PyTorch (zip)",
+        "legacy": "PyTorch (before 1.6)",
+        "tar": "PyTorch (tar, before 0.1.10)",
+        "pickle": "pickle",
+    }[found.container]
+    module = _find_module(found.value)
+    tree = dict(_module_tensors(module)) if module else found.value
+    unsafe = _unsafe(found, module)
+    hint = ""
+    if unsafe:
+        hint = _TRUSTED + _command(path, _unpickled(path, found, module))
+        if module:
+            hint += " (in the folder of the model's code)"
+    return _described(path, format, tree, key, **about, unsafe=unsafe, hint=hint)
+
+
+def _unsafe(found: Pickles, module: Call | None) -> str:
+    """Why torch's safe loader would refuse a file."""
+    if found.refused:
+        kind = f"a pickled module ({module.function}) and names" if module else "a pickle that names"
+        return f"{kind} {_listed(found.refused)}, which loading would run"
+    if found.damage:
+        return found.damage
+    if found.container == "tar":
+        return "a file from before PyTorch 0.1.10, which the safe loader does not read"
+    if found.container == "pickle":
+        return "a pickle that torch.save did not write"
+    if found.opcodes:
+        return f"a pickle of another protocol ({_listed(found.opcodes)}), which the safe loader does not read"
+    return ""
+
+
+def _unpickled(path: Path, found: Pickles, module: Call | None) -> str:
+    """The expression that unpickles a trusted file and takes its state dict."""
+    name = json.dumps(str(path))
+    opened = f"torch.load({name}, map_location='cpu', weights_only=False)"
+    if found.container == "pickle":
+        opened = f"__import__('pickle').load(open({name}, 'rb'))"
+    try:
+        keys = [] if module else _peel(found.value, None, path).keys
+    except (BenchboxError, _Several):
+        keys = []
+    for wrapper in keys:
+        opened += f"[{wrapper!r}]"
+    if module is not None and found.value is not module and isinstance(found.value, dict):
+        opened += f"[{next(repr(name) for name, value in found.value.items() if value is module)}]"
+    return opened + ".state_dict()" if module else opened
+
+
+def _command(path: Path, state: str) -> str:
+    target = json.dumps(str(path.with_suffix(".safetensors")))
+    code = (
+        "import torch; from safetensors.torch import save_file; "
+        f"state = {state}; "
+        f"save_file({{k: v.detach().clone().contiguous() for k, v in state.items() if torch.is_tensor(v)}}, {target})"
+    )
+    # One way to quote for every shell that POSIX knows: the program has no single quotes of its own, where possible.
+    return f"python -c {shlex.quote(code.replace(chr(39), chr(34)) if chr(39) not in str(path) else code)}"
+
+
+def _read_safetensors(path: Path) -> dict[str, TensorHeader]:
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        raw = file.read(length)
+    try:
+        header = json.loads(raw)
+        return {
+            name: TensorHeader(_SAFETENSORS.get(entry["dtype"], str(entry["dtype"])), tuple(map(int, entry["shape"])))
+            for name, entry in header.items()
+            if name != "__metadata__"
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BenchboxError(
+            f"{path}: the safetensors header cannot be read ({error})", hint="download the file again"
+        ) from None
+
+
+_SAFETENSORS = {
+    **{f"F{bits}": f"float{bits}" for bits in (64, 32, 16)},
+    **{f"I{bits}": f"int{bits}" for bits in (64, 32, 16, 8)},
+    **{f"U{bits}": f"uint{bits}" for bits in (64, 32, 16, 8)},
+    **{"BF16": "bfloat16", "BOOL": "bool", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"},
+}
+
+
+def _zip_names(path: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise BenchboxError(f"{path}: damaged zip ({error})", hint="download the file again") from None
+
+
+def _is_tar(path: Path) -> bool:
+    import tarfile
+
+    return tarfile.is_tarfile(path)
+
+
+def _opened(path: Path, load: Any) -> Any:
+    try:
+        return load()
+    except Exception as error:  # whatever the loaders raise on a damaged file
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BenchboxError(f"{path} cannot be loaded: {reason}", hint="download or save the file again") from error
+
+
+def _described(path: Path, format: str, tree: Any, key: str | None, **about: Any) -> Description:
+    try:
+        peeled = _peel(tree, key, path)
+    except _Several as several:
+        return Description(format, choices=several.keys, **about)
+    return Description(format, peeled.tensors, peeled.wrappers, peeled.other, **about)
+
+
+def _find_module(value: Any) -> Call | None:
+    """The pickled `nn.Module` of a file, at the top or one level below."""
+    if isinstance(value, dict):
+        return next((inner for inner in value.values() if isinstance(inner, Call) and _is_module(inner)), None)
+    return value if isinstance(value, Call) and _is_module(value) else None
+
+
+def _is_module(call: Call) -> bool:
+    return isinstance(call.state, dict) and "_modules" in call.state and "_parameters" in call.state
+
+
+def _module_tensors(value: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, TensorHeader]]:
+    """Names and headers of the weights of a module, as its `state_dict` would name them."""
+    if not isinstance(value, Call) or not isinstance(value.state, dict) or depth > 100:
+        return
+    rooms = [value.state.get(room) for room in ("_parameters", "_buffers", "_modules")]
+    for room in [room for room in rooms if isinstance(room, dict)] or [value.state]:  # TorchScript has one room
+        for name, inner in room.items():
+            if isinstance(inner, TensorHeader):
+                yield f"{prefix}{name}", inner
+            else:
+                yield from _module_tensors(inner, f"{prefix}{name}.", depth + 1)
+
+
+@dataclass(frozen=True)
+class _Peeled:
+    tensors: dict[str, Any]
+    keys: list[str]
+    prefixes: list[str]
+    other: tuple[str, ...]
+
+    @property
+    def wrappers(self) -> tuple[str, ...]:
+        return (*self.keys, *self.prefixes)
+
+
+class _Several(Exception):
+    """Several state dicts, none of which was chosen."""
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        super().__init__(*keys)
+        self.keys = keys
+
+
+def _peel(tree: Any, key: str | None, path: Path) -> _Peeled:
+    """Find the state dict in what a file holds, be it real tensors or headers."""
+    keys: list[str] = []
+    if key is not None:
+        tree, keys = _chosen(tree, key, path)
+    other: list[str] = []
+    while isinstance(tree, Mapping) and (wrapper := _wrapper(tree)) is not None:
+        other += [str(name) for name in tree if name != wrapper]
+        keys.append(str(wrapper))
+        tree = tree[wrapper]
+    if not isinstance(tree, Mapping):
+        return _Peeled({}, keys, [], tuple(other))
+    tensors = {str(name): value for name, value in tree.items() if _is_tensor(value)}
+    other += [str(name) for name, value in tree.items() if not _is_tensor(value)]
+    counters = [name for name in tensors if name.rpartition(".")[2] in _COUNTERS]
+    for name in counters:
+        del tensors[name]
+    prefixes: list[str] = []
+    while prefix := _prefix(tensors):
+        prefixes.append(prefix)
+        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    return _Peeled(tensors, keys, prefixes, (*other, *counters))
+
+
+def _chosen(tree: Any, key: str, path: Path) -> tuple[Any, list[str]]:
+    """What is at a key, or at nested keys separated by dots."""
+    if isinstance(tree, Mapping):
+        names = {str(name): name for name in tree}
+        if key in names:
+            return tree[names[key]], [key]
+        first, _, rest = key.partition(".")
+        if rest and first in names:
+            inner, keys = _chosen(tree[names[first]], rest, path)
+            return inner, [first, *keys]
+        known = [name for name in names if _holds_tensors(tree[names[name]])] or list(names)
+        raise BenchboxError(f"{path} has no key '{key}'", hint=f"keys that it has: {_listed(known)}")
+    raise BenchboxError(f"{path} has no key '{key}', because it holds no dictionary", hint="leave out the option key")
+
+
+def _wrapper(tree: Mapping[Any, Any]) -> Any:
+    """The key below which the state dict is; None if it is here."""
+    inside = [name for name, value in tree.items() if isinstance(value, Mapping) and _holds_tensors(value)]
+    networks = [name for name in inside if not str(name).lower().startswith(_BESIDE)]
+    if not networks or any(_is_tensor(value) and value.shape for value in tree.values()):
+        return None
+    for name in _WRAPPERS:
+        if name in networks:
+            return name
+    if len(networks) == 1:
+        return networks[0]
+    raise _Several(tuple(map(str, networks)))
+
+
+def _holds_tensors(value: Any, depth: int = 0) -> bool:
+    if not isinstance(value, Mapping) or depth > 5:
+        return False
+    return any(_is_tensor(inner) or _holds_tensors(inner, depth + 1) for inner in value.values())
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, TensorHeader) or (hasattr(value, "shape") and hasattr(value, "storage_offset"))
+
+
+def _prefix(tensors: Mapping[str, Any]) -> str:
+    """A prefix of all names that says nothing; one before a number names a sequence, and stays."""
+    for prefix in _PREFIXES:
+        if tensors and all(name.startswith(prefix) and not name[len(prefix)].isdigit() for name in tensors):
+            return prefix
+    return ""
+
+
+def _listed(names: Any, most: int = 6) -> str:
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more
