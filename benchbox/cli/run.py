@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from benchbox.report.gates import Breach
     from benchbox.store import RunStore
 
-_WITH_RESUME = {"results", "jobs", "timing", "timeout_s", "memory_gb", "plugins"}
-"""Options of a run that may differ when it goes on."""
-
 _DATA_HELP = f"{option_of('data').help} Repeatable: one run each.  [default: {option_of('data').otherwise}]"
 
 
@@ -188,22 +185,14 @@ def _resume(run: str, values: dict[str, Any], shown: Shown) -> RunStore:
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     }
     for param in context.command.params:
-        if param.name in typed and param.name in RunOptions.__dataclass_fields__ and param.name not in _WITH_RESUME:
+        if param.name in typed.keys() & RunOptions.__dataclass_fields__ and not option_of(param.name).resumable:
             word = param.opts[0] if isinstance(param, click.Option) else param.make_metavar(context)
             raise click.UsageError(f"--resume uses the options of the run itself; omit {word}")
     results: Path = values["results"]
+    own = {"results", "plugins"}  # where to look for the run, and what to trust
+    changes = {name: value for name, value in typed.items() if name in RunOptions.__dataclass_fields__.keys() - own}
     return _watched(
-        lambda progress: resume(
-            find_run(results, run),
-            progress,
-            jobs=typed.get("jobs"),
-            timeout_s=typed.get("timeout_s"),
-            memory_gb=typed.get("memory_gb"),
-            timing=typed.get("timing"),
-            plugin_files=values["plugins"],
-        ),
-        results,
-        shown,
+        lambda progress: resume(find_run(results, run), progress, changes, values["plugins"]), results, shown
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from benchbox.cli.options import (
     Duration,
     F,
     GroupedOption,
+    chosen,
     echo,
     format_option,
     output_option,
@@ -23,7 +25,7 @@ from benchbox.cli.options import (
     run_options,
     typed_command,
 )
-from benchbox.records.options import DEFAULT_METRICS, DEFAULT_NOISE, RunOptions, SigmaChoice
+from benchbox.records.options import DEFAULT_METRICS
 from benchbox.records.specs import quote
 
 if TYPE_CHECKING:
@@ -188,27 +190,11 @@ _SHOWN = 10
 def tune(
     denoiser: str,
     spaces: tuple[str, ...],
-    noise: tuple[str, ...],
-    data: Path | None,
-    dataset: str,
-    split: str,
-    limit: int,
-    skip_bad: bool,
-    keep_duplicates: bool,
-    white: int | None,
-    seed: int,
-    clip: bool,
-    quantize: bool,
-    sigma: SigmaChoice,
     metric: str,
     budget: float | None,
-    jobs: int | None,
-    timeout_s: float,
     form: str,
     output: Path,
-    results: Path,
-    plugins: tuple[Path, ...],
-    plugin_folders: tuple[Path, ...],
+    **values: Any,
 ) -> None:
     """Find the best options of DENOISER and write them to a file that 'benchbox run' takes.
 
@@ -224,23 +210,10 @@ def tune(
     from benchbox.api.threads import threads
     from benchbox.cli.progress import RunProgress
     from benchbox.engine.tune import TuneConfig, parse_space, tune
-    from benchbox.records.run import DataRequest
 
-    config = TuneConfig(
-        denoiser=denoiser,
-        space=tuple(parse_space(text) for text in spaces),
-        noises=noise or (DEFAULT_NOISE,),
-        data=DataRequest(dataset, str(data) if data else "", split, limit, seed, skip_bad, keep_duplicates, white),
-        protocol=RunOptions(seed=seed, clip=clip, quantize=quantize, sigma=sigma).protocol,
-        metric=metric,
-        budget_s=budget,
-        jobs=jobs or threads(),
-        timeout_s=timeout_s,
-        results=results,
-        plugin_files=plugins,
-        plugin_folders=plugin_folders,
-        command=typed_command(),
-    )
+    options = replace(chosen(values), metrics=(metric,), jobs=values["jobs"] or threads())
+    space = tuple(parse_space(text) for text in spaces)
+    config = TuneConfig(denoiser, space, options, budget, typed_command())
     _require_writable(output)
     with RunProgress() as progress:
         result = tune(config, progress)

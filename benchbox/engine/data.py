@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from benchbox.api.color import Color
 from benchbox.api.dataset import Dataset, ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.audit.contamination import is_trained_beside, seen_in_training, without_seen
@@ -17,40 +16,28 @@ from benchbox.builtin.datasets.headers import read_head, refuse_known_mistakes, 
 from benchbox.builtin.datasets.pair_layouts import is_noisy_name
 from benchbox.builtin.datasets.pairs import Pairs
 from benchbox.engine.events import Event, StageStarted
-from benchbox.records.options import RECORDED
-from benchbox.records.run import DataRecord, DataRequest, Outcome
+from benchbox.records.options import RECORDED, RunOptions
+from benchbox.records.run import DataRecord, Outcome
 from benchbox.registry import Registry
 from benchbox.store import RunStore
 
 
-def open_images(
-    path: Path | None,
-    *,
-    dataset: str | None,
-    split: str,
-    limit: int | None,
-    seed: int,
-    skip_bad: bool,
-    datasets: Mapping[str, Dataset],
-    keep_duplicates: bool = False,
-    white: int | None = None,
-    color: Color = "grey",
-    clean: Path | None = None,
-) -> ImageSet:
-    """Open images, without a path those of the built-in sample; without `dataset` its type is detected.
+def open_data(options: RunOptions, datasets: Mapping[str, Dataset]) -> ImageSet:
+    """Open the images that the options name; the type of a data set that they do not name is detected."""
+    chosen = find_dataset(options, datasets)
+    if options.white is not None:
+        chosen = chosen.scaled(options.white)
+    chosen = chosen.colored(options.color)
+    images = chosen.load(options.path, split=options.split, skip_bad=options.skip_bad)
+    if not options.keep_duplicates:
+        images = without_seen(images, chosen, options.path, skip_bad=options.skip_bad)
+    return images if options.limit is None else limit_images(images, options.limit, options.seed)
 
-    An empty `split` means the data set's default. `limit` images are drawn with `seed`, all if it is None.
-    `keep_duplicates` keeps images that a denoiser may have seen in training. `white` is the grey level of white.
-    `color` says whether colour is kept. `clean` is the folder of the clean images if `path` has their noisy ones.
-    """
-    chosen = choose_dataset(path, dataset, datasets, clean)
-    if white is not None:
-        chosen = chosen.scaled(white)
-    chosen = chosen.colored(color)
-    images = chosen.load(path, split=split, skip_bad=skip_bad)
-    if not keep_duplicates:
-        images = without_seen(images, chosen, path, skip_bad=skip_bad)
-    return images if limit is None else limit_images(images, limit, seed)
+
+def find_dataset(options: RunOptions, datasets: Mapping[str, Dataset]) -> Dataset:
+    """Data set that the options name, or that recognises their files."""
+    clean = Path(options.clean) if options.clean else None
+    return choose_dataset(options.path, options.dataset or None, datasets, clean)
 
 
 def choose_dataset(
@@ -100,26 +87,9 @@ def limit_images(images: ImageSet, limit: int, seed: int) -> ImageSet:
     return images.subset(drawn, fingerprint_of([images.ids[index] for index in drawn], [images.fingerprint]))
 
 
-def open_data(request: DataRequest, datasets: Mapping[str, Dataset]) -> ImageSet:
-    """Open the images of a data request."""
-    return open_images(
-        Path(request.path) if request.path else None,
-        dataset=request.dataset or None,
-        split=request.split,
-        limit=request.limit,
-        seed=request.seed,
-        skip_bad=request.skip_bad,
-        keep_duplicates=request.keep_duplicates,
-        white=request.white,
-        color=request.color,
-        clean=Path(request.clean) if request.clean else None,
-        datasets=datasets,
-    )
-
-
-def as_noisy(images: ImageSet, request: DataRequest) -> ImageSet:
+def as_noisy(images: ImageSet, options: RunOptions) -> ImageSet:
     """Take images for noisy ones without clean ones; raises `BenchboxError` if they are built in."""
-    if not request.path:
+    if options.path is None:
         raise BenchboxError(
             f"--noise {RECORDED}: the images of {images.dataset} are clean",
             hint="give noisy images with --data, and clean ones, if there are any, with --noisy FOLDER --clean FOLDER",
@@ -169,11 +139,11 @@ def note_overlaps(store: RunStore, registry: Registry, on_event: Callable[[Event
     if not unchecked:
         return
     on_event(StageStarted("looking for scored images in the training data"))
-    dataset = registry.dataset(record.request.dataset).make()
-    images = open_data(record.request, {record.request.dataset: dataset})
-    path = Path(record.request.path) if record.request.path else None
+    options = record.options
+    dataset = registry.dataset(options.dataset).make()
+    images = open_data(options, {options.dataset: dataset})
     try:
-        overlap = int(seen_in_training(images, dataset, path, skip_bad=record.request.skip_bad).sum())
+        overlap = int(seen_in_training(images, dataset, options.path, skip_bad=options.skip_bad).sum())
     except BenchboxError:
         return  # it stays unknown, and the rows say so
     for key, outcome in unchecked.items():

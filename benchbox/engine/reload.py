@@ -92,10 +92,10 @@ def reload_registry(
 
 def reload_images(record: RunRecord, registry: Registry) -> ImageSet:
     """Open the images of a run again; raises `BenchboxError` if they have changed."""
-    images = open_data(record.request, {name: entry.cls() for name, entry in registry.datasets.items()})
+    images = open_data(record.options, {name: entry.cls() for name, entry in registry.datasets.items()})
     if images.fingerprint != record.data.fingerprint:
         raise BenchboxError(
-            f"the images of {record.request.path or record.request.dataset} have changed since run "
+            f"the images of {record.options.path or record.options.dataset} have changed since run "
             f"{record.run_id} began",
             hint="restore them, or start a new run",
         )

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from benchbox.engine.shard import Condition
 from benchbox.engine.timing import choose_images, time_denoiser
 from benchbox.engine.workers import WorkerContext, worker_context
 from benchbox.records.options import RECORDED, RunOptions
-from benchbox.records.run import DataRequest, RunRecord
+from benchbox.records.run import RunRecord
 from benchbox.registry import Registry, load_registry
 from benchbox.store import FORMAT, RunStore, new_run_id, set_aside_foreign_files
 
@@ -47,16 +48,15 @@ def execute(options: RunOptions, on_event: Callable[[Event], None], command: str
         timeout_s=limits.timeout_s,
         on_event=on_event,
     )
-    images = open_data(options.request, {name: entry.cls() for name, entry in registry.datasets.items()})
+    images = open_data(options, {name: entry.cls() for name, entry in registry.datasets.items()})
     has_clean = images.read_noisy is not None or RECORDED not in options.noise
     if not has_clean:
-        images = as_noisy(images, options.request)
+        images = as_noisy(images, options)
     options = options.settled(recorded=images.read_noisy is not None, has_clean=has_clean)
     plan = make_plan(options, registry, images, has_clean=has_clean)
     remember_trusted(registry, plan.denoisers)
-    opened = replace(options.opened(_pin(options.request, images)), jobs=options.workers)
-    path = Path(opened.request.path) if opened.request.path else None
-    described = describe_data(images, registry.dataset(images.dataset).cls, path)
+    opened = _pinned(options, images)
+    described = describe_data(images, registry.dataset(images.dataset).cls, opened.path)
     record = RunRecord(
         format=FORMAT,
         run_id=new_run_id(),
@@ -84,32 +84,21 @@ def execute(options: RunOptions, on_event: Callable[[Event], None], command: str
 def resume(
     folder: Path,
     on_event: Callable[[Event], None],
-    *,
-    jobs: int | None = None,
-    timeout_s: float | None = None,
-    memory_gb: float | None = None,
-    timing: bool | None = None,
+    changes: Mapping[str, Any] = MappingProxyType({}),
     plugin_files: Sequence[Path] = (),
 ) -> RunStore:
     """Resume an interrupted run: compute only what is missing.
 
-    `jobs`, `timeout_s` and `memory_gb` override the run's own values, because scores do not depend on them. Latencies
-    that are missing stay so if `timing` is False. `plugin_files` are those that the user trusts, besides the ones
-    already run on this machine. Raises `BenchboxError` if the data or a plugin have changed, or another process is
-    working on the run.
+    `changes` are options on which scores do not depend, the `Option.resumable` ones. Latencies that are missing stay so
+    if timing is turned off. `plugin_files` are those that the user trusts, besides the ones already run on this
+    machine. Raises `BenchboxError` if the data or a plugin have changed, or another process is working on the run.
     """
     context = worker_context()
     store = RunStore.open(folder)
     recorded = store.record.options
-    options = replace(
-        recorded,
-        jobs=recorded.jobs if jobs is None else jobs,
-        timeout_s=recorded.timeout_s if timeout_s is None else timeout_s,
-        memory_gb=recorded.memory_gb if memory_gb is None else memory_gb,
-        timing=recorded.timing and timing is not False,
-    )
+    options = replace(recorded, **changes)
     options.check()
-    if timing and not recorded.timing:
+    if options.timing and not recorded.timing:
         raise BenchboxError(
             f"run {store.record.run_id} was made with --no-timing, which --resume cannot change",
             hint="start it again with the same options, but without --no-timing",
@@ -210,19 +199,20 @@ def _time_all(
         on_event(TimingDone(denoiser, timing))
 
 
-def _pin(request: DataRequest, images: ImageSet) -> DataRequest:
-    """Fill in the detected data set, path and split, so that every process opens the same images."""
-    path, clean = (str(Path(given).resolve()) if given else "" for given in (request.path, request.clean))
-    return replace(request, dataset=images.dataset, path=path, clean=clean, split=images.split)
+def _pinned(options: RunOptions, images: ImageSet) -> RunOptions:
+    """Fill in what was detected, and full paths, so that every process opens the same images."""
+    data, noisy, clean = (
+        str(Path(given).resolve()) if given else "" for given in (options.data, options.noisy, options.clean)
+    )
+    found = replace(options, dataset=images.dataset, split=images.split, jobs=options.workers)
+    return replace(found, data=data, noisy=noisy, clean=clean)
 
 
 def make_conditions(record: RunRecord, registry: Registry) -> dict[str, Condition]:
     """Conditions of a run, by canonical noise."""
-    dataset = registry.dataset(record.request.dataset).plugin
+    dataset = registry.dataset(record.options.dataset).plugin
     return {
-        noise.spec: Condition(
-            record.request, dataset, record.data.fingerprint, noise, record.protocol, has_clean=record.data.has_clean
-        )
+        noise.spec: Condition(record.options, dataset, record.data.fingerprint, noise, has_clean=record.data.has_clean)
         for noise in record.noises
     }
 

@@ -23,7 +23,7 @@ from benchbox.builtin.noise import Composed
 from benchbox.builtin.seeding import add_noise, apply_protocol
 from benchbox.builtin.sigma import estimate_sigma
 from benchbox.engine.construction import require_same_content
-from benchbox.records.run import DataRequest, Failure, Knowledge, NoiseRecord, PluginSpec, Protocol, Status, decode
+from benchbox.records.run import Failure, Knowledge, NoiseRecord, PluginSpec, Protocol, RunOptions, Status, decode
 from benchbox.registry import first_line, load_plugin
 from benchbox.store import IMAGE
 
@@ -37,13 +37,17 @@ _DETAIL = 2**20
 class Condition:
     """Images, noise and protocol, the same for every denoiser of a run; names, options and seeds only."""
 
-    data: DataRequest
+    options: RunOptions
     dataset: PluginSpec  # the data set's class
     fingerprint: str  # of the images
     noise: NoiseRecord
-    protocol: Protocol
     sigma_factor: float = 1.0  # factor on the given noise level
     has_clean: bool = True  # whether there are clean images
+
+    @property
+    def protocol(self) -> Protocol:
+        """The rules for every denoiser."""
+        return self.options.protocol
 
 
 @dataclass(frozen=True)
@@ -188,7 +192,7 @@ def draw(condition: Condition, indices: NDArray[np.intp], repeat: int = 0) -> tu
 
 def image_set(condition: Condition) -> ImageSet:
     """The images of a condition, opened once per process."""
-    return _open(condition.data, condition.dataset, condition.fingerprint)
+    return _open(condition.options, condition.dataset, condition.fingerprint)
 
 
 def known_sigma(
@@ -273,14 +277,14 @@ def make_noise(parts: tuple[PluginSpec, ...]) -> NoiseModel:
 
 
 @functools.lru_cache(maxsize=1)
-def _open(request: DataRequest, dataset: PluginSpec, fingerprint: str) -> ImageSet:
+def _open(options: RunOptions, dataset: PluginSpec, fingerprint: str) -> ImageSet:
     from benchbox.engine.data import open_data  # here, because a timing process never needs it
 
     opener: Dataset = load_plugin(dataset, "benchbox_datasets").make()
-    images = open_data(request, {dataset.name: opener})
+    images = open_data(options, {dataset.name: opener})
     if images.fingerprint != fingerprint:
         raise BenchboxError(
-            f"the images of {request.path or dataset.spec} have changed since this run began",
+            f"the images of {options.path or dataset.spec} have changed since this run began",
             hint="restore them, or start a new run",
         )
     return images

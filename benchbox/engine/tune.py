@@ -7,7 +7,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,10 @@ from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
 from benchbox.api.version import DISTRIBUTION
 from benchbox.engine.construction import construct
-from benchbox.engine.data import choose_dataset, open_data
+from benchbox.engine.data import find_dataset, open_data
 from benchbox.engine.events import Event, ShardDone
 from benchbox.engine.run import execute
-from benchbox.records.options import DEFAULT_METRICS, DEFAULT_NOISE, DataRequest, Protocol, RunOptions
+from benchbox.records.options import RunOptions
 from benchbox.records.specs import Spec, parse_spec, write_value
 from benchbox.records.tuned import TunedOptions, apply_tuned
 from benchbox.registry import TRIAL_S, Entry, Registry, load_registry
@@ -128,16 +128,9 @@ class TuneConfig:
     denoiser: str  # specification; the options it sets stay fixed
     # options with the values to try; every combination is a candidate
     space: tuple[tuple[str, tuple[str, ...]], ...]
-    noises: tuple[str, ...] = (DEFAULT_NOISE,)  # specifications; the score of a candidate is the mean over them
-    data: DataRequest = field(default_factory=DataRequest)  # no split means Training, if there is one
-    protocol: Protocol = field(default_factory=Protocol)
-    metric: str = DEFAULT_METRICS[0]  # specification of the metric to improve
+    # of every round, which is a run, with one metric, the one to improve; no split means the one for fitting
+    options: RunOptions
     budget_s: float | None = None  # approximate limit; None scores the whole grid on all images
-    jobs: int = 1  # worker processes
-    timeout_s: float = 600.0  # per shard
-    results: Path = Path("results")  # folder of all runs; each round of the search becomes a run
-    plugin_files: tuple[Path, ...] = ()
-    plugin_folders: tuple[Path, ...] = ()
     command: str = ""  # as typed, for the record
 
 
@@ -171,47 +164,33 @@ def tune(config: TuneConfig, on_event: Callable[[Event], None]) -> TuneResult:
     as it was named is one of the candidates, so the result is never worse than it on the images used.
     """
     begun = time.monotonic()
-    registry = load_registry(config.plugin_files, config.plugin_folders, timeout_s=config.timeout_s, on_event=on_event)
-    candidates = make_candidates(config.denoiser, config.space, registry, config.timeout_s)
-    request = _with_split(config.data, registry)
-    total = len(open_data(request, {name: entry.cls() for name, entry in registry.datasets.items()}))
-    stores: list[RunStore] = []
-    run = RunOptions(
-        noise=config.noises,
-        metrics=(config.metric,),
-        dataset=request.dataset,
-        data=request.path,
-        split=request.split,
-        seed=config.protocol.seed,
-        skip_bad=request.skip_bad,
-        keep_duplicates=request.keep_duplicates,
-        white=request.white,
-        clip=config.protocol.clip,
-        quantize=config.protocol.quantize,
-        sigma=config.protocol.sigma,
-        repeats=config.protocol.repeats,
-        jobs=config.jobs,
-        timing=False,
-        timeout_s=config.timeout_s,
-        previews=0,
-        fresh=True,  # its budget is planned by how long each candidate takes
-        results=str(config.results),
-        plugins=tuple(map(str, config.plugin_files)),
-        plugin_folders=tuple(map(str, config.plugin_folders)),
+    given = config.options
+    registry = load_registry(
+        [Path(file) for file in given.plugins],
+        [Path(folder) for folder in given.plugin_folders],
+        timeout_s=given.timeout_s,
+        on_event=on_event,
     )
+    candidates = make_candidates(config.denoiser, config.space, registry, given.timeout_s)
+    datasets = {name: entry.cls() for name, entry in registry.datasets.items()}
+    # Nothing is reused: a budget is planned by how long each candidate takes.
+    split = given.split or find_dataset(given, datasets).fitted
+    rounds = replace(given, split=split, timing=False, previews=0, fresh=True)
+    total = len(open_data(rounds, datasets))
+    stores: list[RunStore] = []
 
     def score(labels: Sequence[str], images: int) -> list[Trial]:
-        round_options = replace(run, denoisers=tuple(labels), limit=images)
+        round_options = replace(rounds, denoisers=tuple(labels), limit=images)
         stores.append(execute(round_options, on_event, config.command))
         return _trials(stores[-1])
 
     def probe(labels: Sequence[str]) -> Pace:
-        return measure_pace(replace(run, denoisers=tuple(labels), limit=1), on_event)
+        return measure_pace(replace(rounds, denoisers=tuple(labels), limit=1), on_event)
 
     budget = None
     if config.budget_s is not None:
-        budget = Budget(begun + config.budget_s, time.monotonic, config.jobs, probe)
-    higher = registry.metric(config.metric).cls.higher_is_better
+        budget = Budget(begun + config.budget_s, time.monotonic, rounds.workers, probe)
+    higher = registry.metric(given.metrics[0]).cls.higher_is_better
     trials = search(list(candidates), total, score, higher, budget)
     best = trials[0]
     if best.reason:
@@ -229,7 +208,7 @@ def tune(config: TuneConfig, on_event: Callable[[Event], None]) -> TuneResult:
         images=record.data.images,
         fingerprint=record.data.fingerprint,
         noises=tuple(noise.spec for noise in record.noises),
-        protocol=config.protocol,
+        protocol=record.protocol,
         metric=record.metrics[0].spec,
         score=_finite(best.score),
         start_score=_finite(next(trial.score for trial in trials if trial.label == start)),
@@ -267,7 +246,7 @@ def measure_pace(run: RunOptions, on_event: Callable[[Event], None]) -> Pace:
     with tempfile.TemporaryDirectory() as folder:
         execute(replace(run, denoisers=some, repeats=2 * draws, jobs=1, results=folder), note)
     each = (time.monotonic() - begun) / len(some)
-    shards = len(run.noise) * draws
+    shards = max(1, len(run.noise)) * draws
     gaps = [(times[-1] - times[0]) / (len(times) - 1) for times in done.values() if len(times) > 1]
     image_s = float(np.mean(gaps)) * shards if gaps else each
     return Pace(max(0.0, each - 2 * image_s), image_s)
@@ -312,11 +291,3 @@ def _trials(store: RunStore) -> list[Trial]:
 def _finite(score: float) -> float | None:
     """The score, or None for infinity and NaN, which JSON does not know."""
     return score if math.isfinite(score) else None
-
-
-def _with_split(request: DataRequest, registry: Registry) -> DataRequest:
-    if request.split:
-        return request
-    datasets = {name: entry.cls() for name, entry in registry.datasets.items()}
-    dataset = choose_dataset(Path(request.path) if request.path else None, request.dataset or None, datasets)
-    return replace(request, split=dataset.fitted)

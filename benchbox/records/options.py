@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -62,46 +63,6 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class DataRequest:
-    """Which images to open; another process opens the same ones from it.
-
-    Attributes
-    ----------
-    dataset : str
-        Name of the data set; empty to detect it from the files.
-    path : str
-        File or folder; empty for built-in data.
-    split : str
-        Name of the split; empty for the default one.
-    limit : int or None
-        Number of images sampled from the split; None for all.
-    seed : int
-        Seed of that sample.
-    skip_bad : bool
-        Whether images that cannot be decoded are left out.
-    keep_duplicates : bool
-        Whether images stay that a denoiser may have seen in training.
-    white : int or None
-        Grey level that becomes 1.0 in 16-bit files; None for 65535.
-    color : {'auto', 'grey', 'rgb'}
-        Keep colour if all images have it; turn it into luminance; keep it and refuse grey images.
-    clean : str
-        Folder of the clean images, if `path` is that of their noisy ones; empty otherwise.
-    """
-
-    dataset: str = ""
-    path: str = ""
-    split: str = ""
-    limit: int | None = None
-    seed: int = 0
-    skip_bad: bool = False
-    keep_duplicates: bool = False
-    white: int | None = None
-    color: Color = "auto"
-    clean: str = ""
-
-
-@dataclass(frozen=True)
 class Option:
     """How a field of `RunOptions` appears on the command line.
 
@@ -122,6 +83,8 @@ class Option:
         Whether the value names a file or folder.
     variable : str
         Environment variable that sets it.
+    resumable : bool
+        Whether it may differ when an interrupted run continues.
     """
 
     flag: str
@@ -133,6 +96,7 @@ class Option:
     otherwise: str = ""
     path: bool = False
     variable: str = ""
+    resumable: bool = False
 
 
 DATA, NOISE, TIMING, LIMITS, OUTPUT, PLUGINS = (
@@ -288,11 +252,14 @@ class RunOptions:
             metavar="N",
             least=1,
             otherwise="one more than cores; fewer in a container with little memory",
+            resumable=True,
         ),
     )
     timing: bool = field(
         default=True,
-        metadata=_shown("--timing/--no-timing", TIMING, "Time each denoiser alone (the default), or not at all."),
+        metadata=_shown(
+            "--timing/--no-timing", TIMING, "Time each denoiser alone (the default), or not at all.", resumable=True
+        ),
     )
     threads: int = field(
         default=1, metadata=_shown("--threads", TIMING, "Threads a denoiser may use while timed.", metavar="N", least=1)
@@ -319,7 +286,11 @@ class RunOptions:
     timeout_s: float = field(
         default=600.0,
         metadata=_shown(
-            "--timeout", LIMITS, "Time limit for one shard of images, or for timing one denoiser.", least=0
+            "--timeout",
+            LIMITS,
+            "Time limit for one shard of images, or for timing one denoiser.",
+            least=0,
+            resumable=True,
         ),
     )
     memory_gb: float | None = field(
@@ -331,6 +302,7 @@ class RunOptions:
             metavar="GIB",
             least=0,
             otherwise="80 % of a container's memory",
+            resumable=True,
         ),
     )
     previews: int = field(
@@ -354,11 +326,15 @@ class RunOptions:
     )
     results: str = field(
         default="results",
-        metadata=_shown("--results", OUTPUT, "Folder that holds all runs.", path=True, metavar="FOLDER"),
+        metadata=_shown(
+            "--results", OUTPUT, "Folder that holds all runs.", path=True, metavar="FOLDER", resumable=True
+        ),
     )
     plugins: tuple[str, ...] = field(
         default=(),
-        metadata=_shown("--plugin", PLUGINS, "Load a plugin from this file. Repeatable.", path=True, metavar="FILE"),
+        metadata=_shown(
+            "--plugin", PLUGINS, "Load a plugin from this file. Repeatable.", path=True, metavar="FILE", resumable=True
+        ),
     )
     plugin_folders: tuple[str, ...] = field(
         default=(),
@@ -373,20 +349,10 @@ class RunOptions:
     )
 
     @property
-    def request(self) -> DataRequest:
-        """Which images to open."""
-        return DataRequest(
-            self.dataset,
-            self.noisy or self.data,
-            self.split,
-            self.limit,
-            self.seed,
-            self.skip_bad,
-            self.keep_duplicates,
-            self.white,
-            self.color,
-            self.clean,
-        )
+    def path(self) -> Path | None:
+        """File or folder of the images, of noisy ones if they come with their clean ones; None for built-in data."""
+        path = self.noisy or self.data
+        return Path(path) if path else None
 
     @property
     def protocol(self) -> Protocol:
@@ -409,13 +375,6 @@ class RunOptions:
         """The metrics that a run may compute, before it is known whether there are clean images."""
         may_lack_clean = self.noise == (RECORDED,) and not self.clean and self.metrics == DEFAULT_METRICS
         return (*self.metrics, *NO_REFERENCE) if may_lack_clean else self.metrics
-
-    def opened(self, request: DataRequest) -> RunOptions:
-        """These options with the data set that was detected, so that every process opens the same images."""
-        found = replace(self, dataset=request.dataset, split=request.split)
-        if request.clean:
-            return replace(found, noisy=request.path, clean=request.clean)
-        return replace(found, data=request.path)
 
     def settled(self, *, recorded: bool, has_clean: bool) -> RunOptions:
         """These options with what the images decide: a noise and a noise level, and what to do without clean images.

@@ -14,7 +14,7 @@ import msgspec
 from benchbox.api.arrays import Channels
 from benchbox.api.denoiser import Details, SigmaUse, TrainingCard
 from benchbox.api.version import DISTRIBUTION
-from benchbox.records.options import RECORDED, DataRequest, Protocol, RunOptions, SigmaPolicy
+from benchbox.records.options import RECORDED, Protocol, RunOptions, SigmaPolicy
 
 Status = Literal["ok", "failed", "timeout", "died", "out of memory", "contract", "skipped"]
 Knowledge = Literal["given", "estimated", "blind"]
@@ -32,7 +32,6 @@ __all__ = [
     "Cell",
     "Count",
     "DataRecord",
-    "DataRequest",
     "DenoiserRecord",
     "Environment",
     "Failure",
@@ -371,11 +370,6 @@ class RunRecord:
             for place, cell in enumerate(self.cells):
                 if getattr(cell, what) not in specs:
                     raise ValueError(f"{getattr(cell, what)!r} is no {what} of the run - at `$.cells[{place}].{what}`")
-
-    @property
-    def request(self) -> DataRequest:
-        """The images to open."""
-        return self.options.request
 
     @property
     def protocol(self) -> Protocol:

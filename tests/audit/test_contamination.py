@@ -217,7 +217,7 @@ def test_a_run_leaves_out_what_a_row_may_have_seen_and_ranks_every_row(
     assert f"fitted, fitted:validated_on=PublicTest: marked ! because {words}" in flat
     assert "fitted:split=PublicTest: marked ! because it was trained on images that are scored here" in flat
     assert ranked(benchbox, kept) == set(rows)
-    assert kept.record.request.keep_duplicates
+    assert kept.record.options.keep_duplicates
     assert kept.record.data.fingerprint == store.record.data.source
     arguments = ("run", "--resume", kept.record.run_id, "--verbose")
     resumed = benchbox(*arguments, BENCHBOX_CACHE_DIR=str(csv.parent / "cache"), COLUMNS="180").stdout

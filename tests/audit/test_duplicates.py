@@ -34,7 +34,8 @@ from benchbox.audit.duplicates import (
 from benchbox.builtin.datasets.fer2013 import Fer2013
 from benchbox.builtin.datasets.images import ImageFolder
 from benchbox.builtin.datasets.sample import Sample, _shrunken
-from benchbox.engine.data import open_images
+from benchbox.engine.data import open_data
+from benchbox.records.options import RunOptions
 
 Faces = NDArray[np.uint8]
 
@@ -419,10 +420,7 @@ def test_both_test_splits_together_are_compared_with_training(csv: Path) -> None
 
 
 def opened(path: Path, limit: int | None = None, *, keep_duplicates: bool = False) -> ImageSet:
-    return open_images(
-        path, dataset=None, split="", limit=limit, seed=0, skip_bad=False, datasets=kinds(),
-        keep_duplicates=keep_duplicates,
-    )  # fmt: skip
+    return open_data(RunOptions(data=str(path), limit=limit, keep_duplicates=keep_duplicates), kinds())
 
 
 def test_images_are_drawn_from_what_is_left(tmp_path: Path, tiles: Faces, hashed: Faces) -> None:

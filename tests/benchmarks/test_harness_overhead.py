@@ -17,7 +17,7 @@ from benchbox.engine.data import open_data
 from benchbox.engine.plan import make_plan
 from benchbox.engine.shard import Condition, ShardTask, compute_shard
 from benchbox.records.options import DEFAULT_METRICS, RunOptions
-from benchbox.records.run import DataRequest, PluginSpec, Protocol
+from benchbox.records.run import PluginSpec
 from benchbox.registry import load_registry
 
 DENOISERS = ("identity", "gaussian_blur", "median", "wiener", "tv_chambolle", "bilateral")
@@ -31,7 +31,7 @@ def csv(tmp_path: Path, measured: bool) -> Path:
     given = os.environ.get("BENCHBOX_FER2013_CSV")
     if given and measured:
         return Path(given)
-    sample = open_data(DataRequest(dataset="sample"), {"sample": load_registry().dataset("sample").cls()})
+    sample = open_data(RunOptions(dataset="sample"), {"sample": load_registry().dataset("sample").cls()})
     tiles = (sample.stack(np.arange(len(sample))) * 255).round().astype(int)
     rows = [" ".join(map(str, tile.ravel())) for tile in tiles]
     file = tmp_path / "fer2013.csv"
@@ -44,14 +44,13 @@ def bare_seconds(csv: Path) -> float:
     """CPU seconds of the same work in one process, libraries loaded and warm."""
     registry = load_registry()
     config = RunOptions(DENOISERS, NOISES, DEFAULT_METRICS, data=str(csv), split="PublicTest")
-    images = open_data(config.request, {name: entry.cls() for name, entry in registry.datasets.items()})
+    images = open_data(config, {name: entry.cls() for name, entry in registry.datasets.items()})
     plan = make_plan(config, registry, images)
     dataset = PluginSpec(registry.dataset("fer2013").provider, "fer2013")
-    request = DataRequest("fer2013", str(csv), "PublicTest")
     tasks = [
         ShardTask(
             denoiser.plugin,
-            Condition(request, dataset, images.fingerprint, noise, Protocol()),
+            Condition(config, dataset, images.fingerprint, noise),
             tuple(metric.plugin for metric in plan.metrics),
             shard.indices,
         )

@@ -15,7 +15,8 @@ from benchbox.builtin.datasets.faces import BOTH_TESTS, EMOTIONS, SPLITS
 from benchbox.builtin.datasets.fer2013 import Fer2013
 from benchbox.builtin.datasets.images import ImageFolder
 from benchbox.builtin.datasets.sample import Sample
-from benchbox.engine.data import choose_dataset, open_images
+from benchbox.engine.data import choose_dataset, open_data
+from benchbox.records.options import RunOptions
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -233,7 +234,7 @@ def test_two_data_sets_that_both_recognise(csv: Path) -> None:
 
 
 def drawn(csv: Path, limit: int | None, seed: int = 0) -> ImageSet:
-    return open_images(csv, dataset=None, split="Training", limit=limit, seed=seed, skip_bad=False, datasets=known())
+    return open_data(RunOptions(data=str(csv), split="Training", limit=limit, seed=seed), known())
 
 
 def test_a_limit_draws_over_the_whole_split(tmp_path: Path, tiles: Faces) -> None:

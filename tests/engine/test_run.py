@@ -14,7 +14,7 @@ from PIL import Image
 
 from benchbox.engine.data import open_data
 from benchbox.engine.shard import Condition, draw
-from benchbox.records.run import DataRequest, PluginSpec
+from benchbox.records.run import PluginSpec, RunOptions
 from benchbox.registry import load_registry
 from benchbox.store import RunStore, find_run
 
@@ -59,9 +59,9 @@ def test_noise_is_20_db_unclipped_and_every_denoiser_met_the_same(benchbox: Comm
     assert -10 * np.log10(scores[0]["noisy_mse"].mean()) == pytest.approx(20.0, abs=0.02)
     # The floor's score is that of the noise itself, clipped: drawn again here by itself.
     registry = load_registry()
-    request, (noise,) = store.record.request, store.record.noises
+    (noise,) = store.record.noises
     dataset = PluginSpec(registry.dataset("sample").provider, "sample")
-    condition = Condition(request, dataset, store.record.data.fingerprint, noise, store.record.protocol)
+    condition = Condition(store.record.options, dataset, store.record.data.fingerprint, noise)
     clean, noisy, _ = draw(condition, np.arange(142))
     expected = ((np.clip(noisy, 0, 1) - clean).astype(float) ** 2).mean(axis=(1, 2))
     np.testing.assert_allclose(scores[0]["mse"], expected, rtol=1e-6)
@@ -248,7 +248,7 @@ def test_limit_draws_over_the_whole_split(benchbox: Command, tmp_path: Path) -> 
         drawn.append(latest(tmp_path).images()["id"].tolist())
     assert len(drawn[0]) == 20
     assert drawn[0] == drawn[1] != drawn[2]
-    everything = open_data(DataRequest(dataset="sample"), {"sample": load_registry().dataset("sample").cls()}).ids
+    everything = open_data(RunOptions(dataset="sample"), {"sample": load_registry().dataset("sample").cls()}).ids
     assert set(drawn[0]) < set(everything)
     assert drawn[0] != list(everything[:20])
 

@@ -35,7 +35,7 @@ def files(store: RunStore) -> dict[str, bytes]:
 
 def images_of(store: RunStore) -> ImageSet:
     datasets = {name: entry.cls() for name, entry in load_registry().datasets.items()}
-    return open_data(store.record.request, datasets)
+    return open_data(store.record.options, datasets)
 
 
 def assert_images_have_the_scores(store: RunStore) -> None:

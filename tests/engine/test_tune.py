@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from benchbox import BenchboxError
 from benchbox.cli.train import tune as command
 from benchbox.engine.events import Event
 from benchbox.engine.tune import Budget, Pace, Trial, TuneConfig, make_candidates, parse_space, search, tune
-from benchbox.records.run import DataRequest, Protocol
+from benchbox.records.run import Protocol, RunOptions
 from benchbox.records.specs import Spec, parse_spec
 from benchbox.records.tuned import TunedOptions, apply_tuned
 from benchbox.registry import load_registry
@@ -70,6 +71,10 @@ def example() -> TunedOptions:
         candidates=7,
         run="20260101-000000-abcd",
     )
+
+
+def asked(tmp_path: Path, **options: Any) -> RunOptions:
+    return RunOptions(**{"metrics": ("psnr",), "results": str(tmp_path / "results")} | options)
 
 
 class Rounds:
@@ -250,10 +255,7 @@ def test_the_best_setting_of_a_real_search_is_the_best_of_its_run(tmp_path: Path
     config = TuneConfig(
         "gaussian_blur",
         (("blur_sigma", ("0.5", "0.8", "1.1", "2.5")),),
-        noises=("gaussian:0.05", "gaussian:0.2"),
-        data=DataRequest(limit=40),
-        results=tmp_path,
-        jobs=2,
+        asked(tmp_path, noise=("gaussian:0.05", "gaussian:0.2"), limit=40, jobs=2),
         command="benchbox tune ...",
     )
     result = tune(config, quiet)
@@ -281,15 +283,13 @@ def test_a_setting_that_fails_is_a_trial_with_its_reason(tmp_path: Path) -> None
     config = TuneConfig(
         "fragile",
         (("shift", ("0.1", "0.02")),),
-        data=DataRequest(limit=10),
-        results=tmp_path / "results",
-        plugin_files=(plugin,),
+        asked(tmp_path, limit=10, plugins=(str(plugin),)),
     )
     result = tune(config, quiet)
     assert [trial.label for trial in result.trials] == ["fragile:shift=0.02", "fragile", "fragile:shift=0.1"]
     assert "not this one" in result.trials[-1].reason
     assert result.best.options == {"shift": "0.02"}
-    nothing = TuneConfig("fragile:shift=0.1", (), data=config.data, results=config.results, plugin_files=(plugin,))
+    nothing = TuneConfig("fragile:shift=0.1", (), config.options)
     with pytest.raises(BenchboxError, match=r"no setting of fragile:shift=0\.1 could be scored: .*not this one"):
         tune(nothing, quiet)
 
@@ -325,9 +325,8 @@ def test_an_expensive_denoiser_keeps_to_the_budget(tmp_path: Path) -> None:
     config = TuneConfig(
         "waiting",
         (("k", ("0.2", "0.8")),),
+        asked(tmp_path, plugins=(str(plugin),)),
         budget_s=10.0,
-        results=tmp_path / "results",
-        plugin_files=(plugin,),
     )
     found = tune(config, quiet)
     assert found.best.options == {"k": "0.8"}
@@ -347,11 +346,10 @@ def test_the_training_split_is_the_default(tmp_path: Path) -> None:
     table = tmp_path / "fer2013.csv"
     table.write_text("\n".join(lines) + "\n", encoding="ascii")
     space = (("size", ("3",)),)
-    found = tune(TuneConfig("median", space, data=DataRequest(path=str(table)), results=tmp_path / "results"), quiet)
+    found = tune(TuneConfig("median", space, asked(tmp_path, data=str(table))), quiet)
     assert found.best.label == "fer2013 Training"
     assert found.best.images == 4
-    test = DataRequest(path=str(table), split="PublicTest")
-    found = tune(TuneConfig("median", space, data=test, results=tmp_path / "results"), quiet)
+    found = tune(TuneConfig("median", space, asked(tmp_path, data=str(table), split="PublicTest")), quiet)
     assert found.best.label == "fer2013 PublicTest"
 
 
@@ -401,9 +399,9 @@ def test_what_was_found_is_shown_even_where_it_cannot_be_saved(tmp_path: Path, m
 @pytest.mark.slow
 def test_a_metric_without_any_score_finds_no_best_setting(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "small.png")
-    data, space = DataRequest(path=str(tmp_path / "small.png")), (("size", ("3", "5")),)
+    small = asked(tmp_path, data=str(tmp_path / "small.png"), metrics=("ssim",))
     with pytest.raises(BenchboxError, match="no setting of median could be scored: it has no image with a finite ssim"):
-        tune(TuneConfig("median", space, data=data, metric="ssim", results=tmp_path / "results"), quiet)
+        tune(TuneConfig("median", (("size", ("3", "5")),), small), quiet)
 
 
 @pytest.mark.slow
@@ -413,9 +411,7 @@ def test_a_start_without_a_score_is_written_as_null(tmp_path: Path) -> None:
     config = TuneConfig(
         "fragile",
         (("shift", ("0.02",)),),
-        data=DataRequest(limit=10),
-        results=tmp_path / "results",
-        plugin_files=(plugin,),
+        asked(tmp_path, limit=10, plugins=(str(plugin),)),
     )
     best = tune(config, quiet).best
     best.save(tmp_path / "tuned.json")
