@@ -1,171 +1,295 @@
-"""Converts images to a model's layout, channels, size and scale, and back."""
+"""Finds out how a model is to be called, by denoising a drawn picture at two noise levels in every way that fits it."""
 
 from __future__ import annotations
 
+import functools
 import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from benchbox import BenchboxError, Image, Images
-from benchbox_adapters.runtimes import Opened, Side, Tensor
+from benchbox import BenchboxError, Images, Sigma
+from benchbox_adapters.conventions import Convention, Form, Input, Opened, SigmaInput
+from benchbox_adapters.sizing import MULTIPLES, Pad, Side, Sizing
 
-_RANGES = 1.0, 255.0
-_MULTIPLES = 1, 2, 4, 8, 16, 32
-_CHANNELS = 1, 3
-_NOISE = 0.1
+LEVELS = np.array([15 / 255, 40 / 255], np.float32)
+"""Noise levels of the two test images, within what most published networks were trained for."""
+_RANGES = (0.0, 1.0), (0.0, 255.0), (-1.0, 1.0)
+_SIDE = 64
+# With one of these sides, each power of two up to 64 is told from its double, and squares from other sizes.
+_ODD = (33, 65), (129, 33)
+_WORTH_DB = 0.1
+"""How much better than the noisy images, and than a simpler convention, a convention must be."""
+_WRONG_DB = 1.0
+"""How much worse than the best convention one with given options may be."""
+_SHOWN = 4
 
 
 @dataclass(frozen=True)
-class Fit:
-    """How to convert images to a model's input and back."""
+class Given:
+    """Options that the user has set; None for those to find out."""
 
-    channels: int | None
-    """1, or 3: grey is repeated and the output averaged; None for a model without a channel axis."""
-    axis: int
-    """Channel axis."""
-    batch: Side
-    """Fixed number of images per call; None if any number works."""
-    size: tuple[Side, Side]
-    """Fixed height and width; None if any size works."""
-    multiple: int = 1
-    """Other sizes are extended by mirroring to a multiple of this, and cropped afterwards."""
-    scale: float = 1.0
-    """Value of white."""
-    residual: bool = False
-    """Whether the model returns the noise instead of the image."""
-
-    def apply(self, opened: Opened, noisy: Images) -> Images:
-        """Denoise a stack with the model."""
-        answer = self.forward(opened, noisy * np.float32(self.scale)) / np.float32(self.scale)
-        result: Images = noisy - answer if self.residual else answer
-        return result
-
-    def forward(self, opened: Opened, images: Images) -> Images:
-        """Run the model on a stack of any size that it supports."""
-        count, height, width = images.shape
-        rows, columns = (self._extension(have, want) for have, want in zip((height, width), self.size, strict=True))
-        x: Tensor = np.pad(images, ((0, 0), (0, rows), (0, columns)), mode="symmetric").astype(opened.dtype)
-        if self.channels is not None:
-            x = np.repeat(np.expand_dims(x, self.axis), self.channels, axis=self.axis)
-        if self.batch is None:
-            y = opened.run(x)
-        else:
-            starts = range(0, count, self.batch)
-            y = np.concatenate(
-                [opened.run(np.resize(x[at : at + self.batch], (self.batch, *x.shape[1:]))) for at in starts]
-            )
-            y = y[:count]
-        grey = x.shape if self.channels is None else (*x.shape[: self.axis], 1, *x.shape[self.axis + 1 :])
-        if y.shape not in (x.shape, grey):
-            raise BenchboxError(
-                f"the model returns shape {y.shape} for an input of shape {x.shape}",
-                hint="use a model whose output has the size of its input",
-            )
-        if self.channels is not None:
-            y = y.mean(axis=self.axis)
-        result: Images = np.ascontiguousarray(y[:, :height, :width], dtype=np.float32)
-        return result
-
-    def _extension(self, side: int, fixed: Side) -> int:
-        if fixed is None:
-            return -side % self.multiple
-        if side > fixed:
-            height, width = ("any" if length is None else length for length in self.size)
-            raise BenchboxError(
-                f"the model takes images of {height}x{width} pixels, got one with a side of {side}",
-                hint="use images of that size or smaller, or save the model with variable sizes",
-            )
-        return fixed - side
+    sigma: SigmaInput | None = None
+    sigma_scale: float | None = None
+    range: tuple[float, float] | None = None
+    residual: bool | None = None
+    channels: int | None = None
+    bgr: bool | None = None
+    layout: str | None = None
+    multiple: int | None = None
+    pad: Pad = "reflect"
+    tile: int | None = None
+    overlap: int = 32
 
 
-def fit(opened: Opened, path: Path, residual: bool | None, scale: float | None, layout: str | None) -> Fit:
-    """Find out how to convert images for a model, unless options say so.
+def forms_of(inputs: Sequence[Input], layout: str, given: Given, needed: int = 0) -> list[Form]:
+    """Ways to hand images and noise levels to a model, as far as the shapes of its inputs tell; simple ones first."""
+    found: list[Form] = []
+    for place, image in enumerate(inputs):
+        for single in _image_forms(image, layout, given):
+            if place == 0 and (len(inputs) == 1 or needed == 1):
+                found += _alone(single, image)
+            if len(inputs) == 2 and _length(image, single) in (None, single.channels):
+                found += [replace(form, image=place) for form in _with_level(single, inputs[1 - place])]
+    if given.sigma is not None:
+        found = [form for form in found if form.sigma == given.sigma]
+    return list(dict.fromkeys(found))
 
-    Raises `BenchboxError` if the model does not take images, or if no candidate improves a noisy test image.
+
+def _image_forms(image: Input, layout: str, given: Given) -> Iterator[Form]:
+    """Forms of the image alone."""
+    shape = image.shape
+    if shape is not None and len(shape) == 3:
+        yield Form(None, 0, "none")
+        return
+    if shape is not None and len(shape) != 4:
+        return
+    if shape is not None and shape[2] == 1 and 1 in (shape[1], shape[3]):
+        return  # one number for each image
+    axes = {"nhwc": 3, "nchw": 1}
+    lengths = dict.fromkeys(axes, None) if shape is None else {name: shape[axis] for name, axis in axes.items()}
+    possible = [name for name, length in lengths.items() if length in (None, 1, 2, 3, 4)]
+    fixed = [name for name in possible if lengths[name] is not None]
+    # If the shape allows both layouts, use the one that is common for this file format.
+    chosen = given.layout or (fixed[0] if len(fixed) == 1 else layout)
+    if chosen in possible:
+        for channels in (1, 3) if given.channels is None else (given.channels,):
+            yield Form(channels, axes[chosen], "none")
+
+
+def _alone(form: Form, image: Input) -> Iterator[Form]:
+    """Forms of a model with one input."""
+    length = _length(image, form)
+    if length in (None, form.channels):
+        yield form
+    if form.channels is not None and length in (None, form.channels + 1):
+        yield replace(form, sigma="channel")
+
+
+def _length(image: Input, form: Form) -> Side:
+    """Length of the channel axis; None if any is accepted, or there is none."""
+    return None if form.channels is None or image.shape is None else image.shape[form.axis]
+
+
+def _with_level(form: Form, level: Input) -> Iterator[Form]:
+    """Forms of a model whose second input is the noise level."""
+    shape = level.shape
+    if shape is None:
+        yield from (replace(form, sigma="vector", rank=rank) for rank in (4, 1, 2))
+        yield replace(form, sigma="input")
+        yield replace(form, sigma="scalar", rank=0)
+    elif len(shape) == 4 and (shape[2] == 1 if form.axis == 1 else shape[1] == 1):
+        yield replace(form, sigma="vector", rank=4)
+    elif len(shape) >= 3:
+        yield replace(form, sigma="input")
+    elif shape in ((), (1,)):
+        yield replace(form, sigma="scalar", rank=len(shape))
+    else:
+        yield replace(form, sigma="vector", rank=len(shape))
+
+
+def fit(opened: Opened, path: str, given: Given) -> Convention:
+    """Find out everything about a model that is not given.
+
+    Raises `BenchboxError` if the model takes no images, or if nothing improves two noisy test images; the message lists
+    what was tried.
     """
-    shaped = _read_shape(opened, path, layout)
-    if shaped.size == (None, None):
-        shaped = _find_multiple(opened, shaped, path)
-    if residual is not None and scale is not None:
-        return replace(shaped, residual=residual, scale=scale)
-    height, width = (side or 48 for side in shaped.size)
-    clean = picture(height, width)
-    noisy = clean + np.float32(_NOISE) * np.random.default_rng(0).standard_normal(clean.shape, dtype=np.float32)
-    candidates = [
-        replace(shaped, residual=returns_noise, scale=white)
-        for white, returns_noise in itertools.product(
-            _RANGES if scale is None else (scale,), (False, True) if residual is None else (residual,)
-        )
-    ]
-    scores = [_psnr(clean, candidate.apply(opened, noisy[np.newaxis])[0]) for candidate in candidates]
-    best = max(range(len(candidates)), key=scores.__getitem__)
-    before = _psnr(clean, noisy)
-    if not scores[best] > before:
-        tried = ", ".join(
-            f"range={candidate.scale:g} residual={str(candidate.residual).lower()}: {score:.1f} dB"
-            for candidate, score in zip(candidates, scores, strict=True)
-        )
+    expects = f"{path} takes {' and '.join(map(str, opened.inputs))}"
+    forms = forms_of(opened.inputs, opened.layout, given, opened.needed)
+    if not forms:
         raise BenchboxError(
-            f"{path}: no range and residual improve a noisy test image of {before:.1f} dB ({tried})",
-            hint="check how the model was trained; if it is for another noise, set both, as in range=255,residual=true",
+            f"{expects}: not images of one or three channels" + (f" with sigma={given.sigma}" if given.sigma else ""),
+            hint="use a model for shape (N, H, W), (N, H, W, C) or (N, C, H, W), with or without a noise level",
         )
-    return candidates[best]
+    reasons: list[str] = []
+    sized = [(form, sizing) for form in forms if (sizing := _find_sizing(opened, form, given, reasons)) is not None]
+    if not sized:
+        raise BenchboxError(
+            f"{path} rejects an image of {_ODD[0][0]}x{_ODD[0][1]} pixels, even extended to multiples of "
+            f"{MULTIPLES[-1]}: {reasons[0]}",
+            hint="save the model with the size of your images",
+        )
+    candidates = list(_candidates(opened, sized, given))
+    if len(candidates) == 1:
+        return candidates[0]
+    chosen, gain = _best(opened, path, candidates, given)
+    free = replace(given, range=None, residual=None, sigma_scale=None)
+    if free != given:
+        better, most = _best(opened, path, list(_candidates(opened, sized, free)), given)
+        if most > gain + _WRONG_DB:
+            raise BenchboxError(
+                f"{path}: with the given options it denoises {most - gain:.1f} dB worse than otherwise: "
+                f"{_listed([(gain, chosen)])}; {_listed([(most, better)])}",
+                hint="omit the wrong option; to insist, set range, residual and, if it takes the noise level, "
+                "sigma_scale",
+            )
+    return chosen
 
 
-def picture(height: int, width: int) -> Image:
-    """Synthetic test image with slopes, waves, an edge and a disc, values from 0 to 1."""
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    waves = 0.5 + 0.2 * np.sin(x / 7) * np.cos(y / 9) + 0.15 * (x / width - 0.5)
-    disc = 0.25 * ((x - 0.65 * width) ** 2 + (y - 0.35 * height) ** 2 < (0.2 * min(height, width)) ** 2)
-    result: Image = (waves + disc - 0.2 * (y > 0.7 * height)).clip(0, 1).astype(np.float32)
+def _candidates(opened: Opened, sized: Sequence[tuple[Form, Sizing]], given: Given) -> Iterator[Convention]:
+    """Conventions to try, simple ones first."""
+    for form, sizing in sized:
+        ranges: Sequence[tuple[float, float]] = _RANGES if given.range is None else (given.range,)
+        if opened.inputs[form.image].is_whole:
+            ranges = ((0.0, 255.0),)
+        for (low, high), residual in itertools.product(
+            ranges, (False, True) if given.residual is None else (given.residual,)
+        ):
+            scales: Sequence[float] = (1.0,) if form.sigma == "none" else tuple(dict.fromkeys((1.0, 255.0, high - low)))
+            if given.sigma_scale is not None:
+                scales = (given.sigma_scale,)
+            for scale in scales:
+                yield Convention(form, sizing, low, high, scale, residual, bool(given.bgr))
+
+
+def _best(opened: Opened, path: str, candidates: Sequence[Convention], given: Given) -> tuple[Convention, float]:
+    """The convention that denoises best, and its gain in dB; the result must follow the noise level if it takes one."""
+    tried = [(_gain(opened, candidate, LEVELS), candidate) for candidate in candidates]
+    best = max(gain for gain, _ in tried)
+    gain, chosen = next(item for item in tried if item[0] >= best - _WORTH_DB)
+    if not gain > _WORTH_DB:
+        raise BenchboxError(
+            f"{path}: nothing that was tried improves noisy test images ({_listed(tried)})",
+            hint="check how the model was trained; if it is for another noise, set what you know, as in "
+            "range=255,residual=true",
+        )
+    if chosen.form.sigma != "none":
+        swapped, right = _gains(opened, chosen, LEVELS[::-1].copy()), _gains(opened, chosen, LEVELS)
+        if not (swapped < right).all():
+            raise BenchboxError(
+                f"{path}: its result does not follow the noise level: told the level of another image, it is no worse "
+                f"({_listed(tried)})",
+                hint="set how it is told, as in sigma=channel,sigma_scale=255,range=1,residual=false",
+            )
+    if chosen.form.channels == 3 and given.bgr is None:
+        turned = replace(chosen, bgr=True)
+        if _gains(opened, turned, LEVELS).mean() > _gains(opened, chosen, LEVELS).mean() + _WORTH_DB:
+            return turned, gain
+    return chosen, gain
+
+
+def _listed(tried: Sequence[tuple[float, Convention]]) -> str:
+    """What was tried and what came of it, the best first."""
+    ordered = sorted(tried, key=lambda item: -item[0])
+    words = [
+        f"{one.form.label}, range {range_label(one.low, one.high)}, residual {str(one.residual).lower()}"
+        + (f", sigma times {one.sigma_scale:g}" if one.form.sigma != "none" else "")
+        + f": {gain:+.1f} dB"
+        for gain, one in ordered[:_SHOWN]
+    ]
+    return "; ".join(words) + (f"; and {len(tried) - _SHOWN} more" if len(tried) > _SHOWN else "")
+
+
+def range_label(low: float, high: float) -> str:
+    """``'255'``, or ``'-1..1'``."""
+    return f"{high:g}" if low == 0 else f"{low:g}..{high:g}"
+
+
+def _gain(opened: Opened, candidate: Convention, told: Sigma) -> float:
+    """Gain of a convention in dB: a blind model may be for one of the levels, one that is told must suit both."""
+    gains = _gains(opened, candidate, told)
+    return float(gains.mean() if candidate.form.sigma == "none" else gains.min())
+
+
+def _gains(opened: Opened, candidate: Convention, told: Sigma) -> NDArray[np.float64]:
+    """PSNR of each test image minus that of its noisy input, in dB; -inf if the result is not finite."""
+    height, width = (fixed or _SIDE for fixed in candidate.sizing.size)
+    clean, noisy = _test_images(height, width, candidate.form.channels or 1)
+    gains = _psnr(clean, candidate.denoise(opened, noisy.copy(), told)) - _psnr(clean, noisy)
+    result: NDArray[np.float64] = np.where(np.isfinite(gains), gains, -np.inf)
     return result
 
 
-def _read_shape(opened: Opened, path: Path, layout: str | None) -> Fit:
-    shape = opened.shape
-    expects = f"{path} takes {opened.dtype} of shape {tuple('any' if side is None else side for side in shape)}"
-    if not np.issubdtype(opened.dtype, np.floating):
-        raise BenchboxError(expects, hint="use a model that takes floating-point images")
-    if len(shape) == 3:
-        return Fit(None, 0, shape[0], (shape[1], shape[2]))
-    if len(shape) != 4:
-        raise BenchboxError(expects, hint="use a model for shape (N, H, W), (N, H, W, C) or (N, C, H, W)")
-    axes = {"nhwc": 3, "nchw": 1}
-    possible = [name for name, axis in axes.items() if shape[axis] in (None, *_CHANNELS)]
-    fixed = [name for name, axis in axes.items() if shape[axis] in _CHANNELS]
-    # If the shape allows both layouts, use the one that is common for this file format.
-    chosen = layout or (fixed[0] if len(fixed) == 1 else opened.layout)
-    if chosen not in possible:
-        raise BenchboxError(
-            f"{expects}: not one or three channels in the layout {chosen}",
-            hint="use a model for grey or colour images, or set the option layout",
-        )
-    axis = axes[chosen]
-    height, width = (shape[1], shape[2]) if axis == 3 else (shape[2], shape[3])
-    return Fit(shape[axis] or 1, axis, shape[0], (height, width))
+def _psnr(clean: Images, images: Images) -> NDArray[np.float64]:
+    """PSNR of the middle of each image: beyond the border, what a network assumes depends on the range."""
+    top, left = (side // 4 for side in clean.shape[1:3])
+    errors = np.square(images.clip(0, 1) - clean)[:, top : clean.shape[1] - top, left : clean.shape[2] - left]
+    result: NDArray[np.float64] = -10 * np.log10(errors.reshape(len(clean), -1).mean(axis=1) + 1e-12)
+    return result
 
 
-def _find_multiple(opened: Opened, shaped: Fit, path: Path) -> Fit:
-    """Find the smallest multiple that sides must have, which networks with downsampling require."""
-    odd = picture(33, 37)[np.newaxis]
-    reason: Any = None
-    for multiple in _MULTIPLES:
-        candidate = replace(shaped, multiple=multiple)
+@functools.lru_cache(maxsize=4)
+def _test_images(height: int, width: int, channels: int) -> tuple[Images, Images]:
+    """A drawn picture twice, clean and with noise of each of `LEVELS`; grey, or in colour for three channels."""
+    drawn = picture(height, width)
+    if channels == 3:
+        # Colours as in photographs, where the blue of the sky and the red of skin are not exchangeable.
+        drawn = np.stack([drawn, 0.1 + 0.8 * drawn[:, ::-1] * drawn, 0.7 * (1 - drawn)], axis=2).astype(np.float32)
+    clean = np.stack([drawn] * len(LEVELS))
+    noise = np.random.default_rng(0).standard_normal(clean.shape, dtype=np.float32)
+    return clean, clean + LEVELS.reshape(-1, *[1] * (clean.ndim - 1)) * noise
+
+
+def picture(height: int, width: int) -> Images:
+    """Draw a test image: discs that cover each other, values from 0 to 1.
+
+    Its edges, flat areas and details of every size are as frequent as in photographs (the dead leaves model of Lee,
+    Mumford and Huang 2001, doi:10.1023/A:1011109015675), so that too much smoothing is as bad as too little.
+    """
+    random = np.random.default_rng(1)
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    image = np.full((height, width), 0.5, np.float32)
+    # The density of radii falls with their cube, between 5 pixels and 40.
+    radii = 1 / np.sqrt(random.uniform(1 / 40**2, 1 / 5**2, size=height * width // 40))
+    for radius in radii:
+        top, left, grey, slope = random.random(4)
+        inside = (y - top * height) ** 2 + (x - left * width) ** 2 < radius**2
+        image[inside] = 0.15 + 0.7 * grey + 0.1 * slope * np.sin(x[inside] / 5)
+    result: Images = image.clip(0, 1)
+    return result
+
+
+def _find_sizing(opened: Opened, form: Form, given: Given, reasons: list[str]) -> Sizing | None:
+    """Which sizes a model takes in a form; None, and a reason, if it takes none."""
+    shape = opened.inputs[form.image].shape
+    batch: Side = None
+    size: tuple[Side, Side] = (None, None)
+    if shape is not None:
+        sides = shape[1:3] if form.channels is None or form.axis == 3 else shape[2:4]
+        batch, size = shape[0], (sides[0], sides[1])
+    sizing = Sizing(batch, size, given.multiple or 1, False, given.pad, given.tile, _overlap(size, given))
+    channels = form.channels or 1
+    sizes = [tuple(fixed or odd for fixed, odd in zip(size, sides, strict=True)) for sides in _ODD]
+    multiples = MULTIPLES if given.multiple is None and None in size else (sizing.multiple,)
+    for multiple, square in itertools.product(multiples, (False, True) if None in size else (False,)):
+        candidate = Convention(form, replace(sizing, multiple=multiple, square=square))
         try:
-            candidate.forward(opened, odd)
+            for height, width in sizes:
+                images = np.full((len(LEVELS), height, width, channels), 0.5, np.float32)
+                answer = candidate.answer(opened, images, LEVELS)
+                if answer.shape[3] not in (1, channels):
+                    raise BenchboxError(f"it returns {answer.shape[3]} channels")
         except Exception as error:
-            reason = reason or error
+            lines: Any = str(error).strip().splitlines()
+            reasons.append(lines[0] if lines else type(error).__name__)
         else:
-            return candidate
-    raise BenchboxError(
-        f"{path} rejects an image of 33x37 pixels, even extended to multiples of {_MULTIPLES[-1]}: "
-        f"{str(reason).strip().splitlines()[0]}",
-        hint="save the model with the size of your images",
-    )
+            return candidate.sizing
+    return None
 
 
-def _psnr(clean: Image, denoised: Image) -> float:
-    return float(-10 * np.log10(np.square(denoised.clip(0, 1) - clean).mean() + 1e-12))
+def _overlap(size: tuple[Side, Side], given: Given) -> int:
+    """Overlap of tiles: at most a quarter of a fixed side."""
+    return min([given.overlap, *(side // 4 for side in size if side is not None)])

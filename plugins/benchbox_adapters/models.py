@@ -1,4 +1,4 @@
-"""`keras`, `onnx` and `litert`: a model file as a denoiser, with its layout and scale detected or given."""
+"""`keras`, `onnx` and `litert`: a model file as a denoiser; how it is called is found out, or given."""
 
 from __future__ import annotations
 
@@ -9,66 +9,97 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from benchbox import BenchboxError, Capabilities, Denoiser, Images, Sigma, TrainingCard
+from benchbox import BenchboxError, Capabilities, Denoiser, Details, Images, Sigma, TrainingCard
 from benchbox_adapters import runtimes
-from benchbox_adapters.fitting import Fit, fit
+from benchbox_adapters.conventions import Convention, Input, Opened, SigmaInput
+from benchbox_adapters.fitting import Given, fit, forms_of, range_label
 from benchbox_adapters.model_files import external_data, is_architecture, refusal_of
-from benchbox_adapters.runtimes import Opened
+from benchbox_adapters.sizing import Pad
 
 _CHUNK_PIXELS = 16 * 48 * 48
 
 
-class ModelFile(Denoiser):
-    """Base class of the file formats; `setup` detects every option that is not given.
+class Network(Denoiser):
+    """Base class of trained networks that others wrote; `setup` detects every option that is not given.
 
     Parameters
     ----------
     path : Path
-        The model file, which maps one grey or colour image to one of the same size. A training card is read from the
-        file with the same name and the suffix ``.json``, if there is one; the architecture of a Keras model there is
-        no card.
+        The model file. A training card is read from the file with the same name and the suffix ``.json``, if there is
+        one; the architecture of a Keras model there is no card.
+    sigma : {'none', 'channel', 'input', 'vector', 'scalar'}, optional
+        Where the noise level goes: nowhere; behind the channels of the image; into a second input, as a map of the
+        image's size, as one number for each image, or as a single number.
+    sigma_scale : float, optional
+        Factor on the noise level on the [0, 1] scale, such as 255.
+    range : str, optional
+        Value of white that the model was trained with, such as 255, or of black and white, such as -1..1.
     residual : bool, optional
         Whether the model returns the noise instead of the image.
-    range : float, optional
-        Value of white that the model was trained with, such as 255.
-    layout : {'nhwc', 'nchw'}, optional
-        Position of the channel axis; by default, the axis with length 1 or 3.
+    channels : int, optional
+        Channels of its images: 1, or 3. A model of 3 channels takes colour images as they are, and grey ones three
+        times.
+    bgr : bool, optional
+        Whether blue is the first of three channels.
+    multiple : int, optional
+        Sides are padded to a multiple of this number.
+    pad : {'reflect', 'replicate'}
+        What is beyond the border of a padded image.
+    tile : int, optional
+        Longest side of a call; larger images are cut into tiles. Without it, only models of a fixed size get tiles.
+    overlap : int
+        Pixels that neighbouring tiles share.
 
     Notes
     -----
-    To detect `residual` and `range`, a test image with Gaussian noise of 0.1 is denoised with every combination, and
-    the combination with the highest PSNR is kept. If all are worse than doing nothing, `BenchboxError` is raised.
+    What is not given is detected with a drawn picture at two noise levels (15/255 and 40/255): in every way that fits
+    its inputs, the model denoises both, and the way with the highest PSNR is kept. A model that takes the noise level
+    must denoise worse if the two levels are swapped. If nothing improves the picture, `BenchboxError` is raised.
     """
 
     capabilities = Capabilities(sigma="unused")
     default_rows: ClassVar[tuple[str, ...]] = ()
     example: ClassVar[str]
-    package: ClassVar[tuple[str, str]]
-    """Package that runs the model, and the command that installs it."""
+    packages: ClassVar[tuple[str, ...]]
+    """Packages that run the model."""
+    install: ClassVar[str]
+    """The command that installs them."""
 
     def __init__(
         self,
-        *,
-        path: Path | None = None,
-        residual: bool | None = None,
-        range: float | None = None,
-        layout: Literal["nhwc", "nchw"] | None = None,
+        path: Path | None,
+        given: Given,
     ) -> None:
         if path is not None and (refused := refusal_of(path, self.name)):
             raise ValueError(f"path={path}: {refused}")
-        if path is not None and importlib.util.find_spec(self.package[0]) is None:
-            raise ValueError(f"the package {self.package[0]} is missing; install it: {self.package[1]}")
-        if range is not None and not range > 0:
-            raise ValueError(f"range must be greater than 0, got {range}")
+        missing = [package for package in self.packages if importlib.util.find_spec(package) is None]
+        if path is not None and missing:
+            raise ValueError(f"the package {missing[0]} is missing; install it: {self.install}")
         self.path = path
-        self.residual = residual
-        self.range = range
-        self.layout = layout
+        self.given = given
+        if path is not None:
+            self.capabilities = self._capabilities_of(path)
 
-    @staticmethod
     @abstractmethod
-    def open(path: Path) -> Opened:
+    def open(self, path: Path) -> Opened:
         """Open the file."""
+
+    @abstractmethod
+    def inputs(self, path: Path) -> tuple[Input, ...]:
+        """What the file says about its inputs, without loading it; empty if it does not say."""
+
+    layout: ClassVar[str]
+    """Common position of the channels in this file format, 'nhwc' or 'nchw'."""
+
+    def _capabilities_of(self, path: Path) -> Capabilities:
+        """Whether it takes a noise level and colour, as far as its file tells."""
+        forms = forms_of(self.inputs(path) or (Input(None),), self.layout, self.given)
+        levels = {form.sigma != "none" for form in forms}
+        colour = bool(forms) and all(form.channels == 3 for form in forms)
+        return Capabilities(
+            sigma="optional" if len(levels) > 1 else "required" if True in levels else "unused",
+            channels="any" if colour else "grey",
+        )
 
     def setup(self, shape: tuple[int, ...]) -> None:
         """Open the model, detect the options that are not given, and run it once."""
@@ -77,18 +108,46 @@ class ModelFile(Denoiser):
                 f"{self.name} needs a model file", hint=f"give one, for example {self.name}:path={self.example}"
             )
         self._opened = self.open(self.path)
-        self.fit: Fit = fit(self._opened, self.path, self.residual, self.range, self.layout)
-        self.denoise(np.zeros(shape, np.float32)[:1], None)
+        self.convention: Convention = fit(self._opened, str(self.path), self.given)
+        told = self.convention.form.sigma != "none"
+        if self.capabilities.sigma == "optional":
+            self.capabilities = Capabilities(
+                sigma="required" if told else "unused", channels=self.capabilities.channels
+            )
+        self.denoise(np.zeros((1, *shape[1:]), np.float32), np.full(1, 0.1, np.float32) if told else None)
 
     def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
-        """Denoise a stack; raises `BenchboxError` if the model cannot process its size or does not return images."""
+        """Denoise a stack; raises `BenchboxError` if the model fails on its size or does not return images."""
         count = max(1, _CHUNK_PIXELS // (noisy.shape[1] * noisy.shape[2]))
-        starts = range(0, len(noisy), count)
-        return np.concatenate([self.fit.apply(self._opened, noisy[at : at + count]) for at in starts])
+        parts = [
+            self.convention.denoise(
+                self._opened, noisy[at : at + count], None if sigma is None else sigma[at : at + count]
+            )
+            for at in range(0, len(noisy), count)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def details(self) -> Details:
+        """What was detected."""
+        return Details(found=self._found())
+
+    def _found(self) -> dict[str, str]:
+        convention, given = self.convention, self.given
+        form, sizing = convention.form, convention.sizing
+        found = {
+            "sigma": form.sigma if given.sigma is None else "",
+            "sigma_scale": f"{convention.sigma_scale:g}" if given.sigma_scale is None and form.sigma != "none" else "",
+            "range": range_label(convention.low, convention.high) if given.range is None else "",
+            "residual": str(convention.residual).lower() if given.residual is None else "",
+            "channels": str(form.channels) if given.channels is None and form.channels else "",
+            "bgr": "true" if convention.bgr and given.bgr is None else "",
+            "size": sizing.label,
+        }
+        return {name: value for name, value in found.items() if value}
 
     def files(self) -> list[Path]:
-        """The model file and, of an ONNX model, the files beside it that hold its weights."""
-        return [self.path, *external_data(self.path)] if self.path else []
+        """The model file."""
+        return [self.path] if self.path else []
 
     def card(self) -> TrainingCard | None:
         """Training card next to the model, if there is one."""
@@ -101,6 +160,68 @@ class ModelFile(Denoiser):
         return TrainingCard.load(file)
 
 
+def given_of(
+    sigma: SigmaInput | None,
+    sigma_scale: float | None,
+    range: str | None,
+    residual: bool | None,
+    channels: int | None,
+    bgr: bool | None,
+    multiple: int | None,
+    pad: Pad,
+    tile: int | None,
+    overlap: int,
+    layout: str | None = None,
+) -> Given:
+    """Check the options of a network; raises `ValueError` for one that cannot be right."""
+    if channels not in (None, 1, 3):
+        raise ValueError(f"channels must be 1 or 3, got {channels}")
+    if sigma_scale is not None and not sigma_scale > 0:
+        raise ValueError(f"sigma_scale must be greater than 0, got {sigma_scale}")
+    if multiple is not None and multiple < 1:
+        raise ValueError(f"multiple must be at least 1, got {multiple}")
+    if tile is not None and not 0 <= 2 * overlap <= tile:
+        raise ValueError(f"overlap must be at least 0 and at most half of tile={tile}, got {overlap}")
+    if tile is not None and multiple is not None and tile % multiple:
+        raise ValueError(f"tile must be a multiple of {multiple}, got {tile}")
+    span = None if range is None else _parse_range(range)
+    return Given(sigma, sigma_scale, span, residual, channels, bgr, layout, multiple, pad, tile, overlap)
+
+
+def _parse_range(text: str) -> tuple[float, float]:
+    low, dots, high = text.partition("..")
+    try:
+        values = (float(low), float(high)) if dots else (0.0, float(text))
+    except ValueError:
+        values = (0.0, 0.0)
+    if not -1e6 < values[0] < values[1] < 1e6:
+        raise ValueError(f"range={text}: write the value of white, such as 255, or of black and white, such as -1..1")
+    return values
+
+
+class ModelFile(Network):
+    """Base class of the file formats whose layout may be either."""
+
+    def __init__(
+        self,
+        *,
+        path: Path | None = None,
+        sigma: Literal["none", "channel", "input", "vector", "scalar"] | None = None,
+        sigma_scale: float | None = None,
+        range: str | None = None,
+        residual: bool | None = None,
+        channels: int | None = None,
+        bgr: bool | None = None,
+        layout: Literal["nhwc", "nchw"] | None = None,
+        multiple: int | None = None,
+        pad: Literal["reflect", "replicate"] = "reflect",
+        tile: int | None = None,
+        overlap: int = 32,
+    ) -> None:
+        given = given_of(sigma, sigma_scale, range, residual, channels, bgr, multiple, pad, tile, overlap, layout)
+        super().__init__(path, given)
+
+
 class Keras(ModelFile):
     """A ``.keras`` or ``.h5`` file, loaded in safe mode, which runs no code from the file."""
 
@@ -108,8 +229,11 @@ class Keras(ModelFile):
     summary = "a trained Keras model in a .keras or .h5 file"
     reference = "https://keras.io"
     example = "model.keras"
-    package = "keras", "pip install keras tensorflow"
+    packages = ("keras",)
+    install = "pip install keras tensorflow"
+    layout = "nhwc"
     open = staticmethod(runtimes.open_keras)
+    inputs = staticmethod(runtimes.keras_inputs)
 
 
 class Onnx(ModelFile):
@@ -119,8 +243,15 @@ class Onnx(ModelFile):
     summary = "a trained model in an .onnx file"
     reference = "https://onnxruntime.ai"
     example = "model.onnx"
-    package = "onnxruntime", 'pip install "benchbox-denoise[onnx]"'
+    packages = "onnxruntime", "onnx"
+    install = 'pip install "benchbox-denoise[onnx]"'
+    layout = "nchw"
     open = staticmethod(runtimes.open_onnx)
+    inputs = staticmethod(runtimes.onnx_inputs)
+
+    def files(self) -> list[Path]:
+        """The model file, and the files beside it that hold its weights."""
+        return [self.path, *external_data(self.path)] if self.path else []
 
 
 class LiteRT(ModelFile):
@@ -130,5 +261,8 @@ class LiteRT(ModelFile):
     summary = "a trained model in a .tflite file"
     reference = "https://ai.google.dev/edge/litert"
     example = "model.tflite"
-    package = "ai_edge_litert", "pip install ai-edge-litert"
+    packages = ("ai_edge_litert",)
+    install = "pip install ai-edge-litert"
+    layout = "nhwc"
     open = staticmethod(runtimes.open_litert)
+    inputs = staticmethod(runtimes.litert_inputs)

@@ -1,11 +1,10 @@
-"""Opens a model file with its library and runs it."""
+"""Opens a Keras, ONNX or LiteRT file with its library, and runs it; reads what its inputs are without running it."""
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox import BenchboxError, threads
+from benchbox_adapters.conventions import Input, Opened
 from benchbox_adapters.model_files import is_architecture, unsafe_layers
 
 Tensor = NDArray[Any]
-Side = int | None
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A model that is ready to run."""
-
-    shape: tuple[Side, ...]
-    """Shape of its input; None where any length is accepted."""
-    dtype: np.dtype[Any]
-    """Type of its input."""
-    layout: str
-    """Common position of the channels in this file format, 'nhwc' or 'nchw'."""
-    run: Callable[[Tensor], Tensor]
-    """Maps the input to the output."""
+_ONNX_TYPES = {"float": "float32", "double": "float64"}
 
 
 def open_keras(path: Path) -> Opened:
@@ -50,16 +36,24 @@ def open_keras(path: Path) -> Opened:
         raise _unreadable(path, "keras", error) from error
     finally:
         random.setstate(state)  # Keras draws its own seeds from Python's generator
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise _several_tensors(path, [tuple(tensor.shape) for tensor in model.inputs], len(model.outputs))
+    inputs = tuple(Input(tuple(tensor.shape), str(tensor.dtype)) for tensor in model.inputs)
+    _require_one_output(path, inputs, len(model.outputs))
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        forward = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
+        forward: Any = tf.function(lambda *x: model(_one_or_list(x), training=False), reduce_retracing=True)
     else:
-        forward = lambda x: keras.ops.convert_to_numpy(model(x, training=False))  # noqa: E731
-    tensor = model.inputs[0]
-    return Opened(tuple(tensor.shape), np.dtype(tensor.dtype), "nhwc", lambda x: np.asarray(forward(x)))
+        forward = lambda *x: model(_one_or_list(x), training=False)  # noqa: E731
+
+    def run(*arrays: Tensor) -> Tensor:
+        given = [_as_type(array, wanted.dtype) for array, wanted in zip(arrays, inputs, strict=True)]
+        return np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(forward(*given), "float32")))
+
+    return Opened(inputs, "nhwc", run)
+
+
+def _one_or_list(arrays: tuple[Any, ...]) -> Any:
+    return arrays[0] if len(arrays) == 1 else list(arrays)
 
 
 def _read_hdf5(path: Path) -> Any:
@@ -67,19 +61,9 @@ def _read_hdf5(path: Path) -> Any:
 
     Keras ignores its safe mode in this format, so the layers are looked at first.
     """
-    import h5py
     import keras
 
-    with h5py.File(path) as file:
-        text = file.attrs.get("model_config")
-    beside = path.parent / f"{path.name.removesuffix('.h5').removesuffix('.weights')}.json"
-    weights_only = text is None
-    if weights_only:
-        if not (beside.is_file() and is_architecture(beside)):
-            raise BenchboxError(
-                f"{path} holds weights without the layers", hint=f"write model.to_json() to {beside.name} beside it"
-            )
-        text = beside.read_text("utf-8")
+    text, weights_only = _hdf5_architecture(path)
     if unsafe := unsafe_layers(json.loads(text)):
         raise BenchboxError(
             f"{path} has layers that hold code or do not belong to Keras: {', '.join(unsafe)}",
@@ -90,6 +74,53 @@ def _read_hdf5(path: Path) -> Any:
     model = keras.models.model_from_json(text)
     model.load_weights(path)
     return model
+
+
+def _hdf5_architecture(path: Path) -> tuple[str, bool]:
+    """Layers of an ``.h5`` file as JSON, and whether they are in a file beside it."""
+    import h5py
+
+    with h5py.File(path) as file:
+        text = file.attrs.get("model_config")
+    if text is not None:
+        return str(text), False
+    beside = path.parent / f"{path.name.removesuffix('.h5').removesuffix('.weights')}.json"
+    if not (beside.is_file() and is_architecture(beside)):
+        raise BenchboxError(
+            f"{path} holds weights without the layers", hint=f"write model.to_json() to {beside.name} beside it"
+        )
+    return beside.read_text("utf-8"), True
+
+
+def keras_config(path: Path) -> dict[str, Any]:
+    """Layers of a Keras model as nested dictionaries, read without loading it; raises `BenchboxError` if damaged."""
+    try:
+        if path.suffix == ".keras":
+            with zipfile.ZipFile(path) as archive:
+                text = archive.read("config.json").decode("utf-8")
+        else:
+            text, _ = _hdf5_architecture(path)
+        config = json.loads(text)
+    except BenchboxError:
+        raise
+    except Exception as error:
+        raise _unreadable(path, "keras", error) from error
+    return config if isinstance(config, dict) else {}
+
+
+def keras_inputs(path: Path) -> tuple[Input, ...]:
+    """Inputs of a Keras model; empty if its file does not say."""
+    config = keras_config(path).get("config", {})
+    layers = config.get("layers", [])
+    wanted = [entry[0] for entry in config.get("input_layers", []) if isinstance(entry, list)] or None
+    found = {}
+    for layer in layers:
+        settings = layer.get("config", {})
+        shape = settings.get("batch_shape") or settings.get("batch_input_shape")
+        if layer.get("class_name") == "InputLayer" and isinstance(shape, list):
+            dtype = settings.get("dtype", "float32")
+            found[settings.get("name", "")] = Input(tuple(shape), dtype if isinstance(dtype, str) else "float32")
+    return tuple(found[name] for name in wanted or found if name in found)
 
 
 def open_onnx(path: Path) -> Opened:
@@ -104,40 +135,117 @@ def open_onnx(path: Path) -> Opened:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise _unreadable(path, "onnx", error) from error
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise _several_tensors(path, [tuple(tensor.shape) for tensor in inputs], len(outputs))
-    shape = tuple(side if isinstance(side, int) and side > 0 else None for side in inputs[0].shape)
-    words = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
-    dtype = words.get(inputs[0].type, inputs[0].type.removeprefix("tensor(").removesuffix(")"))
-    name = inputs[0].name
-    return Opened(shape, np.dtype(dtype), "nchw", lambda x: np.asarray(session.run(None, {name: x})[0]))
+    inputs = tuple(
+        Input(
+            tuple(side if isinstance(side, int) and side > 0 else None for side in node.shape),
+            _ONNX_TYPES.get(kind := node.type.removeprefix("tensor(").removesuffix(")"), kind),
+        )
+        for node in session.get_inputs()
+    )
+    names = [node.name for node in session.get_inputs()]
+    _require_one_output(path, inputs, len(session.get_outputs()))
+
+    def run(*arrays: Tensor) -> Tensor:
+        given = {name: _as_type(array, wanted.dtype) for name, array, wanted in zip(names, arrays, inputs, strict=True)}
+        return np.asarray(session.run(None, given)[0]).astype(np.float32, copy=False)
+
+    return Opened(inputs, "nchw", run)
+
+
+def onnx_inputs(path: Path) -> tuple[Input, ...]:
+    """Inputs of an ONNX model, without those that it has values for."""
+    import onnx
+
+    graph = read_onnx(path).graph
+    known = {tensor.name for tensor in graph.initializer}
+    names = {value: name.lower() for name, value in onnx.TensorProto.DataType.items()}
+    inputs = []
+    for value in graph.input:
+        if value.name not in known:
+            tensor = value.type.tensor_type
+            kind = names.get(tensor.elem_type, "float")
+            shape = tuple(side.dim_value if side.dim_value > 0 else None for side in tensor.shape.dim)
+            inputs.append(Input(shape, _ONNX_TYPES.get(kind, kind)))
+    return tuple(inputs)
+
+
+def read_onnx(path: Path) -> Any:
+    """An ONNX model without its external data; raises `BenchboxError` if it is damaged."""
+    import onnx
+
+    try:
+        return onnx.load(str(path), load_external_data=False)
+    except Exception as error:
+        raise _unreadable(path, "onnx", error) from error
 
 
 def open_litert(path: Path) -> Opened:
     """Open a LiteRT (TensorFlow Lite) file."""
+    interpreter = _litert(path)
+    details, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    inputs = litert_inputs(path)
+    _require_one_output(path, inputs, len(outputs))
+    allocated: list[tuple[tuple[int, ...], ...]] = []
+
+    def run(*arrays: Tensor) -> Tensor:
+        shapes = tuple(array.shape for array in arrays)
+        if allocated != [shapes]:
+            for array, tensor in zip(arrays, details, strict=True):
+                interpreter.resize_tensor_input(tensor["index"], array.shape)
+            interpreter.allocate_tensors()
+            allocated[:] = [shapes]
+        for array, tensor in zip(arrays, details, strict=True):
+            interpreter.set_tensor(tensor["index"], _quantised(array, tensor))
+        interpreter.invoke()
+        return _real(np.asarray(interpreter.get_tensor(outputs[0]["index"])), outputs[0])
+
+    return Opened(inputs, "nhwc", run)
+
+
+def litert_inputs(path: Path) -> tuple[Input, ...]:
+    """Inputs of a LiteRT model; quantised ones take real numbers here."""
+    return tuple(
+        Input(
+            tuple(int(side) if side > 0 else None for side in tensor["shape_signature"]),
+            "float32" if tensor["quantization"][0] else np.dtype(tensor["dtype"]).name,
+        )
+        for tensor in _litert(path).get_input_details()
+    )
+
+
+def _litert(path: Path) -> Any:
     from ai_edge_litert.interpreter import Interpreter
 
     try:
-        interpreter: Any = Interpreter(model_path=str(path), num_threads=threads())
-        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+        return Interpreter(model_path=str(path), num_threads=threads())
     except Exception as error:
         raise _unreadable(path, "litert", error) from error
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise _several_tensors(path, [tuple(tensor["shape_signature"]) for tensor in inputs], len(outputs))
-    allocated: list[tuple[int, ...]] = []
 
-    def run(x: Tensor) -> Tensor:
-        if allocated != [x.shape]:
-            interpreter.resize_tensor_input(inputs[0]["index"], x.shape)
-            interpreter.allocate_tensors()
-            allocated[:] = [x.shape]
-        interpreter.set_tensor(inputs[0]["index"], x)
-        interpreter.invoke()
-        return np.asarray(interpreter.get_tensor(outputs[0]["index"]))
 
-    shape = tuple(int(side) if side > 0 else None for side in inputs[0]["shape_signature"])
-    return Opened(shape, np.dtype(inputs[0]["dtype"]), "nhwc", run)
+def _quantised(array: Tensor, tensor: dict[str, Any]) -> Tensor:
+    scale, zero = tensor["quantization"]
+    return _as_type(array / np.float32(scale) + np.float32(zero) if scale else array, np.dtype(tensor["dtype"]).name)
+
+
+def _real(array: Tensor, tensor: dict[str, Any]) -> Tensor:
+    scale, zero = tensor["quantization"]
+    real = array.astype(np.float32)
+    return (real - np.float32(zero)) * np.float32(scale) if scale else real
+
+
+def _as_type(array: Tensor, dtype: str) -> Tensor:
+    """Convert float32 values to the type of an input; whole numbers are rounded and cut to their range."""
+    if dtype == "float32":
+        return array
+    if dtype == "bfloat16":
+        import ml_dtypes
+
+        return array.astype(ml_dtypes.bfloat16)
+    kind = np.dtype(dtype)
+    if kind.kind in "iu":
+        limits = np.iinfo(kind)
+        array = np.rint(array).clip(limits.min, limits.max)
+    return array.astype(kind)
 
 
 def _unreadable(path: Path, kind: str, error: Exception) -> BenchboxError:
@@ -148,8 +256,9 @@ def _unreadable(path: Path, kind: str, error: Exception) -> BenchboxError:
     )
 
 
-def _several_tensors(path: Path, inputs: list[tuple[Any, ...]], outputs: int) -> BenchboxError:
-    return BenchboxError(
-        f"{path} has {len(inputs)} inputs {inputs} and {outputs} outputs",
-        hint="use a model with one input and one output, or write a plugin",
-    )
+def _require_one_output(path: Path, inputs: tuple[Input, ...], outputs: int) -> None:
+    if len(inputs) not in (1, 2) or outputs != 1:
+        raise BenchboxError(
+            f"{path} has {len(inputs)} inputs ({', '.join(map(str, inputs))}) and {outputs} outputs",
+            hint="use a model that takes an image and at most a noise level, and returns an image, or write a plugin",
+        )
