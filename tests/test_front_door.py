@@ -10,9 +10,10 @@ import pytest
 
 NAMES = {
     "benchbox": {
-        "BenchboxError", "Capabilities", "Dataset", "Denoiser", "Image", "ImageDenoiser", "ImageSet", "Images",
-        "Metric", "NoReferenceMetric", "NoiseModel", "Recipe", "Run", "Scores", "Sigma", "TrainableDenoiser", "Trainer",
-        "TrainingCard", "__version__", "describe_exit", "hookimpl", "load_run", "run", "threads",
+        "BenchboxError", "Capabilities", "Dataset", "Denoiser", "Details", "Image", "ImageDenoiser", "ImageSet",
+        "Images", "Inspection", "Metric", "NoReferenceMetric", "NoiseModel", "Recipe", "Run", "Scores", "Sigma",
+        "TrainableDenoiser", "Trainer", "TrainingCard", "__version__", "describe_exit", "hookimpl",
+        "load_run", "run", "threads",
     },
     "benchbox.testing": {
         "BenchmarkDenoiser", "Faces", "HealthCard", "NoisyFaces", "Verdict", "check_denoiser", "examine",

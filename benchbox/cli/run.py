@@ -273,7 +273,7 @@ def _show(store: RunStore, shown: Shown, *, printing: bool) -> tuple[Leaderboard
     if shown.gates:
         from benchbox.report.gates import check_limits, parse_limit
 
-        units = {metric.label: metric.unit for metric in board.metrics}
+        units = {metric.spec: metric.unit for metric in board.metrics}
         breaches = check_limits([parse_limit(gate, units, timing=board.timing) for gate in shown.gates], board)
         for breach in breaches:
             echo(f"gate failed: {breach}", err=True)

@@ -88,7 +88,7 @@ class Run:
         if all:
             return frame
         main = self._board.sort
-        other = next((metric.label for metric in self._board.metrics if metric.label != main), None)
+        other = next((metric.spec for metric in self._board.metrics if metric.spec != main), None)
         names = ["noise", "rank", "denoiser", main, f"{main}_low", f"{main}_high", other, *_TIDY]
         return frame[[name for name in names if name in frame]].rename(columns=_TIDY)
 

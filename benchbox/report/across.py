@@ -10,7 +10,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from benchbox.api.errors import BenchboxError
-from benchbox.report.board import Block, Leaderboard, MetricColumn, Row
+from benchbox.records.run import MetricRecord
+from benchbox.report.board import Block, Leaderboard, Row
 from benchbox.report.export import escape, json_of, table_of
 from benchbox.report.terminal import fitting, hanging, lay_out, widths_of
 from benchbox.report.words import Column, count, score, training_of
@@ -49,7 +50,7 @@ class AcrossRow:
 class Across:
     """All denoisers over all settings: the rows by mean, those without one last."""
 
-    metric: MetricColumn
+    metric: MetricRecord
     settings: tuple[Setting, ...]
     rows: tuple[AcrossRow, ...]
 
@@ -86,13 +87,13 @@ def put_across(boards: Sequence[Leaderboard]) -> Across:
     """Put runs side by side that are ranked by the same metric."""
     metrics = list(dict.fromkeys(board.sort_metric for board in boards))
     words = " and ".join(dict.fromkeys(metric.title for metric in metrics))
-    if len({metric.label for metric in metrics}) > 1:
+    if len({metric.spec for metric in metrics}) > 1:
         raise BenchboxError(f"these runs are ranked by different metrics: {words}", hint="choose one with --sort")
     metric = replace(metrics[0], title=words)  # grey and colour runs have different titles
     settings = settings_of(boards)
     by_name = [{row.denoiser: row for row in setting.block.rows if row.scores} for setting in settings]
     names = dict.fromkeys(row.denoiser for setting in settings for row in setting.block.rows)
-    rows = [_row(name, [rows.get(name) for rows in by_name], metric.label) for name in names]
+    rows = [_row(name, [rows.get(name) for rows in by_name], metric.spec) for name in names]
     means = [row.mean for row in rows if not math.isnan(row.mean)]
     sign = 1 if metric.higher_is_better else -1
     if means:
@@ -125,7 +126,7 @@ def _columns(across: Across) -> tuple[Column[AcrossRow], ...]:
     return tuple(columns)
 
 
-def _cell_of(metric: MetricColumn, place: int) -> Callable[[AcrossRow], str]:
+def _cell_of(metric: MetricRecord, place: int) -> Callable[[AcrossRow], str]:
     return lambda row: score(row.scores[place], metric)
 
 

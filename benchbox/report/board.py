@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from benchbox.records.run import MetricRecord
 from benchbox.stats.ranking import Comparison
 from benchbox.stats.summaries import Mean
 
@@ -141,29 +142,6 @@ class Advice:
     saw: str
     why: str
     do: str
-
-
-@dataclass(frozen=True)
-class MetricColumn:
-    """A metric of the run.
-
-    Attributes
-    ----------
-    label : str
-        Canonical specification.
-    digits : int or None
-        Decimals to show; None for three significant digits.
-    shown : bool
-        Whether narrow tables keep its column.
-    """
-
-    label: str
-    title: str
-    unit: str
-    digits: int | None
-    higher_is_better: bool
-    shown: bool
-    summary: str
 
 
 @dataclass(frozen=True)
@@ -389,7 +367,7 @@ class Leaderboard:
     """
 
     header: Header
-    metrics: tuple[MetricColumn, ...]
+    metrics: tuple[MetricRecord, ...]
     sort: str
     timing: bool
     blocks: tuple[Block, ...]
@@ -398,6 +376,6 @@ class Leaderboard:
     advice: tuple[Advice, ...] = ()
 
     @property
-    def sort_metric(self) -> MetricColumn:
+    def sort_metric(self) -> MetricRecord:
         """The metric that ranks."""
-        return next(metric for metric in self.metrics if metric.label == self.sort)
+        return next(metric for metric in self.metrics if metric.spec == self.sort)

@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError, did_you_mean
-from benchbox.records.run import Cell, Outcome, RunRecord, Timing
+from benchbox.records.run import Cell, MetricRecord, Outcome, RunRecord, Timing
 from benchbox.report.advice import advise
-from benchbox.report.board import Block, Leaderboard, MetricColumn, Mismatch, Row, Summary, SummaryRow
+from benchbox.report.board import Block, Leaderboard, Mismatch, Row, Summary, SummaryRow
 from benchbox.report.ranked import Unranked, rank_blocks
 from benchbox.report.rows import (
     advise_on_contamination,
-    column_of,
     image_scores,
     make_header,
     make_row,
@@ -33,7 +32,7 @@ Columns = Mapping[str, NDArray[Any]]
 
 
 def mismatch_curves(
-    true: Mapping[str, Columns], wrong: Sequence[tuple[str, float, Columns]], metric: MetricColumn
+    true: Mapping[str, Columns], wrong: Sequence[tuple[str, float, Columns]], metric: MetricRecord
 ) -> tuple[Mismatch, ...]:
     """Mean score at each wrong noise level, and the average loss.
 
@@ -48,7 +47,7 @@ def mismatch_curves(
         if len(by_factor) == 1 or not all(by_factor.values()) or np.isnan(levels).all():
             continue
         factors = sorted(by_factor)
-        means = np.array([mean_of(by_factor[factor][metric.label]).mean for factor in factors])
+        means = np.array([mean_of(by_factor[factor][metric.spec]).mean for factor in factors])
         sign = 1.0 if metric.higher_is_better else -1.0
         lost = sign * (means[factors.index(1.0)] - means)
         octaves = np.log2(factors)
@@ -60,7 +59,7 @@ def mismatch_curves(
 def summarise(
     blocks: Sequence[Block],
     scores: Mapping[str, Mapping[str, Columns]],
-    sort: MetricColumn,
+    sort: MetricRecord,
     scenes: Scenes | None = None,
 ) -> Summary | None:
     """Rank denoisers by their mean over several noises; None if fewer than two noises have a ranked row.
@@ -77,11 +76,11 @@ def summarise(
     for block in blocks:
         for row in block.rows:
             completed.setdefault(row.denoiser, [])
-            if row.status == "ok" and not np.isnan(row.scores[sort.label].mean):
+            if row.status == "ok" and not np.isnan(row.scores[sort.spec].mean):
                 completed[row.denoiser].append((block, row))
-    rows = {denoiser: _row(denoiser, cells, sort.label, sign) for denoiser, cells in completed.items()}
+    rows = {denoiser: _row(denoiser, cells, sort.spec, sign) for denoiser, cells in completed.items()}
     names = [name for name, cells in completed.items() if sum(row.rank is not None for _, row in cells) == len(blocks)]
-    columns = [np.mean([scores[block.noise][name][sort.label] for block in blocks], axis=0) for name in names]
+    columns = [np.mean([scores[block.noise][name][sort.spec] for block in blocks], axis=0) for name in names]
     # If a ranked row has no value on an image, no row of that noise has one.
     table = np.column_stack(columns) if columns else np.empty((0, 0))
     valued = np.isfinite(table).all(axis=1)
@@ -137,7 +136,7 @@ def build_leaderboard(store: RunStore, *, sort: str = "", within_ms: float | Non
     """
     record = store.record
     keep = record.options.keep_duplicates
-    metrics = {metric.spec: column_of(metric) for metric in record.metrics}
+    metrics = {metric.spec: metric for metric in record.metrics}
     sort = _sort_metric(sort, record)
     outcomes, timings = store.outcomes(), store.timings()
     all_timings = store.timings(include_unlike_machines=True)

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError, did_you_mean
-from benchbox.records.run import Cell, RunRecord, Timing
-from benchbox.report.board import MetricColumn, Speed
-from benchbox.report.rows import column_of, image_scores, scenes_of, speed_of
+from benchbox.records.run import Cell, MetricRecord, RunRecord, Timing
+from benchbox.report.board import Speed
+from benchbox.report.rows import image_scores, scenes_of, speed_of
 from benchbox.stats.ranking import separate
 from benchbox.stats.scenes import Scenes, by_scene
 from benchbox.store import IMAGE, RunStore
@@ -101,7 +101,7 @@ class RunComparison:
         Number of shared images.
     scenes : int
         Number of their scenes, which the tests count; 0 if every image is a scene of its own.
-    metrics : tuple of MetricColumn
+    metrics : tuple of MetricRecord
         Shared metrics.
     metric : str
         The metric that the table shows.
@@ -120,7 +120,7 @@ class RunComparison:
     data: str
     protocol: str
     images: int
-    metrics: tuple[MetricColumn, ...]
+    metrics: tuple[MetricRecord, ...]
     metric: str
     rows: tuple[ComparedRow, ...]
     speed_caveat: str
@@ -248,7 +248,7 @@ def _labels(first: RunRecord, second: RunRecord) -> dict[str, str]:
     return labels
 
 
-def _common_metrics(first: RunRecord, second: RunRecord) -> dict[str, MetricColumn]:
+def _common_metrics(first: RunRecord, second: RunRecord) -> dict[str, MetricRecord]:
     metrics = {}
     metrics_after = {metric.spec: metric for metric in second.metrics}
     for before in first.metrics:
@@ -265,7 +265,7 @@ def _common_metrics(first: RunRecord, second: RunRecord) -> dict[str, MetricColu
                 f"{before.plugin.provider.label} and from {after.plugin.provider.label}",
                 hint="run one of them again with the same metric",
             )
-        metrics[before.spec] = column_of(before)
+        metrics[before.spec] = before
     return metrics
 
 
@@ -320,7 +320,7 @@ def _paired(
 
 def _changes(
     paired: Mapping[tuple[str, str], tuple[Mapping[str, Values], Mapping[str, Values]]],
-    metrics: Mapping[str, MetricColumn],
+    metrics: Mapping[str, MetricRecord],
     scenes: Scenes | None,
 ) -> dict[tuple[str, str], dict[str, Change]]:
     """Paired differences of all rows; the rows of a metric are tested together, on the same images."""

@@ -70,8 +70,8 @@ def _facts(comparison: RunComparison) -> tuple[tuple[str, str], ...]:
 
 
 def _columns(comparison: RunComparison) -> tuple[Column[ComparedRow], ...]:
-    metric = next(column for column in comparison.metrics if column.label == comparison.metric)
-    label, title = metric.label, metric_title(metric)
+    metric = next(column for column in comparison.metrics if column.spec == comparison.metric)
+    label, title = metric.spec, metric_title(metric)
 
     def difference(row: ComparedRow) -> str:
         change = row.changes.get(label)

@@ -120,7 +120,7 @@ def _csv_groups(board: Leaderboard) -> list[list[str]]:
     speed = [*SPEED_COLUMNS, "latency_p50_within", "samples", "threads", "batch"] if board.timing else []
     return [
         ["noise", "rank", "rank_to", "denoiser"],
-        [f"{metric.label}{part}" for metric in board.metrics for part in ("", "_low", "_high")],
+        [f"{metric.spec}{part}" for metric in board.metrics for part in ("", "_low", "_high")],
         ["to_best", "to_best_low", "to_best_high", "to_best_p"],
         speed,
         ["latency_normalised"] if has_normalised(board) else [],
@@ -132,7 +132,7 @@ def _csv_groups(board: Leaderboard) -> list[list[str]]:
 
 def _csv_line(board: Leaderboard, block: Block, row: Row) -> dict[str, Any]:
     lead, scores, versus, speed, normalised, colour, texts, common = _csv_groups(board)
-    means = [row.scores.get(metric.label) for metric in board.metrics]
+    means = [row.scores.get(metric.spec) for metric in board.metrics]
     numbers = [number for mean in means for number in ((mean.mean, mean.low, mean.high) if mean else [None] * 3)]
     to = row.to_best
     numbers += [to.difference, to.low, to.high, to.p] if to else [None] * 4

@@ -92,7 +92,7 @@ class Breach:
 def parse_gate(text: str, comparison: RunComparison) -> Gate:
     """Parse a gate; raises `BenchboxError` for bad syntax, figure or unit, or if no change would already fail it."""
     figure, sign, number, unit, significant = _read(text, _HINT)
-    units = {metric.label: metric.unit for metric in comparison.metrics} | _UNITS
+    units = {metric.spec: metric.unit for metric in comparison.metrics} | _UNITS
     if figure not in units:
         raise BenchboxError(f"gate '{text}': '{figure}' is not in both runs", hint=did_you_mean(figure, units))
     if unit not in ("", "%", units[figure]):

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from benchbox.api.version import __version__
+from benchbox.records.run import MetricRecord
 from benchbox.report.across import settings_of
-from benchbox.report.board import Block, Leaderboard, MetricColumn, Row
+from benchbox.report.board import Block, Leaderboard, Row
 from benchbox.report.words import columns_of, facts_of, notes_of, score, short_facts_of, title_of
 from benchbox.system.text import printable
 
@@ -34,7 +35,7 @@ _LATEX = {
 def render_latex(board: Leaderboard) -> str:
     """Render one table per noise, for a document that uses the packages booktabs and fontenc (T1)."""
     main = {"rank", "denoiser", "latency_p50_ms", "throughput", "noise_level", "trained_on"}
-    main |= {metric.label for metric in board.metrics}
+    main |= {metric.spec for metric in board.metrics}
     columns = [column for column in columns_of(board) if column.key in main]
     facts = "; ".join(f"{word}: {value}" for word, value in facts_of(board))
     lines = ["% Needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}."]
@@ -75,7 +76,7 @@ class _Setting:
 
     data: str
     block: Block
-    metrics: tuple[MetricColumn, ...]
+    metrics: tuple[MetricRecord, ...]
 
     @property
     def rows(self) -> dict[str, Row]:
@@ -87,12 +88,12 @@ class _Setting:
             return "--"
         return "/".join(self._marked(denoiser, metric) for metric in self.metrics)
 
-    def _marked(self, denoiser: str, metric: MetricColumn) -> str:
-        texts = {name: score(row.scores[metric.label].mean, metric) for name, row in self.rows.items()}
+    def _marked(self, denoiser: str, metric: MetricRecord) -> str:
+        texts = {name: score(row.scores[metric.spec].mean, metric) for name, row in self.rows.items()}
         values = {
-            texts[name]: (1 if metric.higher_is_better else -1) * row.scores[metric.label].mean
+            texts[name]: (1 if metric.higher_is_better else -1) * row.scores[metric.spec].mean
             for name, row in self.rows.items()
-            if row.rank is not None and not row.is_floor and not math.isnan(row.scores[metric.label].mean)
+            if row.rank is not None and not row.is_floor and not math.isnan(row.scores[metric.spec].mean)
         }
         # Equal figures share their mark, because the difference cannot be seen.
         marks = dict(zip(sorted(values, key=lambda text: -values[text]), ("textbf", "underline"), strict=False))
@@ -143,8 +144,8 @@ def render_paper(boards: Sequence[Leaderboard]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _two_metrics(board: Leaderboard) -> tuple[MetricColumn, ...]:
-    others = [metric for metric in board.metrics if metric.shown and metric.label != board.sort]
+def _two_metrics(board: Leaderboard) -> tuple[MetricRecord, ...]:
+    others = [metric for metric in board.metrics if metric.shown and metric.spec != board.sort]
     return (board.sort_metric, *others[:1])
 
 
@@ -154,7 +155,7 @@ def _methods(settings: Sequence[_Setting]) -> list[str]:
     def order(name: str) -> tuple[bool, int, float]:
         rows = [(setting, setting.rows[name]) for setting in settings if name in setting.rows]
         means = [
-            row.scores[setting.metrics[0].label].mean * (1 if setting.metrics[0].higher_is_better else -1)
+            row.scores[setting.metrics[0].spec].mean * (1 if setting.metrics[0].higher_is_better else -1)
             for setting, row in rows
         ]
         return (not any(row.is_floor for _, row in rows), len(rows), sum(means) / len(means) if means else -math.inf)

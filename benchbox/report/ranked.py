@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox.report.board import Block, Complement, MetricColumn, Row, Step
+from benchbox.records.run import MetricRecord
+from benchbox.report.board import Block, Complement, Row, Step
 from benchbox.stats.ranking import Comparison, rank_rows
 from benchbox.stats.scenes import Scenes, by_scene
 from benchbox.stats.summaries import Mean, complements, oracle, pareto_front
@@ -50,7 +51,7 @@ class Unranked:
 
 def rank_blocks(
     blocks: Sequence[Unranked],
-    metrics: Mapping[str, MetricColumn],
+    metrics: Mapping[str, MetricRecord],
     sort: str,
     within_ms: float | None,
     rank_contaminated: bool,
@@ -69,16 +70,16 @@ class _Plan:
     """
 
     block: Unranked
-    sort: MetricColumn
+    sort: MetricRecord
     compared: tuple[Row, ...]
     unranked: tuple[Row, ...]
     signed: Values
     scenes: Scenes | None
 
 
-def _plan(block: Unranked, sort: MetricColumn, within_ms: float | None, rank_contaminated: bool) -> _Plan:
+def _plan(block: Unranked, sort: MetricRecord, within_ms: float | None, rank_contaminated: bool) -> _Plan:
     completed = tuple(row for row in block.rows if row.status == "ok")
-    scored = {row.denoiser: block.scores[row.denoiser][sort.label] for row in completed}
+    scored = {row.denoiser: block.scores[row.denoiser][sort.spec] for row in completed}
     valued = np.any([np.isfinite(scores) for scores in scored.values()], axis=0) if scored else np.zeros(0, bool)
     reasons = {
         row.denoiser: _why_not(row, scored.get(row.denoiser), valued, sort, within_ms, rank_contaminated)
@@ -90,7 +91,7 @@ def _plan(block: Unranked, sort: MetricColumn, within_ms: float | None, rank_con
     columns = [sign * scored[row.denoiser][valued] for row in compared]
     signed = np.column_stack(columns) if columns else np.empty((0, 0))
     ordered = sorted(
-        (row for row in unranked if reasons[row.denoiser]), key=lambda row: _unranked_order(row, sort.label, sign)
+        (row for row in unranked if reasons[row.denoiser]), key=lambda row: _unranked_order(row, sort.spec, sign)
     )
     scenes = None if block.scenes is None or not columns else block.scenes[valued]
     return _Plan(block, sort, compared, tuple(ordered), signed, scenes)
@@ -106,19 +107,19 @@ def _why_not(
     row: Row,
     scores: Values | None,
     valued: NDArray[np.bool_],
-    sort: MetricColumn,
+    sort: MetricRecord,
     within_ms: float | None,
     rank_contaminated: bool,
 ) -> str:
     if row.status != "ok" or scores is None:
         return row.reason or row.status
     if not valued.any():
-        return f"it has no image with a finite {sort.label}"
+        return f"it has no image with a finite {sort.spec}"
     # All rows are compared on the same images: a row that lacks some is unranked, so that it does not shrink the set.
     missing = int((valued & ~np.isfinite(scores)).sum())
     if missing:
         images = "1 image" if missing == 1 else f"{missing:,} images"
-        return f"it has no finite {sort.label} on {images} where other rows have one"
+        return f"it has no finite {sort.spec} on {images} where other rows have one"
     if row.contamination and not rank_contaminated:
         return row.contamination
     if within_ms is None or (row.speed is not None and row.speed.latency_p50_ms <= within_ms):
@@ -128,7 +129,7 @@ def _why_not(
     return f"p50 {row.speed.latency_p50_ms:.3g} ms exceeds the limit of {within_ms:g} ms"
 
 
-def _ranked(plan: _Plan, metrics: Mapping[str, MetricColumn]) -> Block:
+def _ranked(plan: _Plan, metrics: Mapping[str, MetricRecord]) -> Block:
     sign = 1.0 if plan.sort.higher_is_better else -1.0
     names = [row.denoiser for row in plan.compared]
     scenes = 0 if plan.scenes is None else len(np.unique(plan.scenes))
@@ -173,7 +174,7 @@ def _oriented(comparison: Comparison, sign: float) -> Comparison:
     return replace(comparison, difference=sign * comparison.difference, low=low, high=high)
 
 
-def _marked(rows: Sequence[Row], metrics: Mapping[str, MetricColumn], sort: MetricColumn) -> list[Row]:
+def _marked(rows: Sequence[Row], metrics: Mapping[str, MetricRecord], sort: MetricRecord) -> list[Row]:
     """Mark the best values; the floor is excluded from speed because doing nothing always wins."""
     fewest = {label: min((row.scores[label].undefined for row in rows), default=0) for label in metrics}
     values = {
@@ -197,7 +198,7 @@ def _marked(rows: Sequence[Row], metrics: Mapping[str, MetricColumn], sort: Metr
     }
     sign = 1 if sort.higher_is_better else -1
     front = pareto_front(
-        [sign * row.scores[sort.label].mean for row in timed],
+        [sign * row.scores[sort.spec].mean for row in timed],
         [row.speed.latency_p50_ms for row in timed if row.speed is not None],
     )
     on_front = {row.denoiser for row, is_on in zip(timed, front, strict=True) if is_on}

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from benchbox.api.denoiser import UNKNOWN
 from benchbox.api.errors import BenchboxError
 from benchbox.audit.contamination import is_trained_beside, shares_split, training_overlap
-from benchbox.records.run import Cell, DataRecord, DenoiserRecord, MetricRecord, Outcome, RunRecord, Timing
+from benchbox.records.run import Cell, DataRecord, DenoiserRecord, Outcome, RunRecord, Timing
 from benchbox.records.specs import parse_composition
-from benchbox.report.board import Advice, Header, MetricColumn, Row, Speed
+from benchbox.report.board import Advice, Header, Row, Speed
 from benchbox.stats.scenes import Scenes, numbered
 from benchbox.stats.summaries import average_repeats, counted, latency_of, mean_of
 from benchbox.store import RunStore
@@ -70,19 +70,6 @@ def advise_on_contamination(record: RunRecord, outcomes: Mapping[str, Outcome]) 
             "Score images that they were not trained on (try another --split), or rank them anyway with "
             "--keep-duplicates",
         )
-
-
-def column_of(metric: MetricRecord) -> MetricColumn:
-    """The column of a metric."""
-    return MetricColumn(
-        label=metric.spec,
-        title=metric.title,
-        unit=metric.unit,
-        digits=metric.digits,
-        higher_is_better=metric.higher_is_better,
-        shown=metric.shown,
-        summary=metric.summary,
-    )
 
 
 def image_scores(store: RunStore, cell: Cell) -> dict[str, NDArray[Any]]:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from benchbox.report.board import Block, Header, Leaderboard, MetricColumn, Mismatch, Row, Summary, SummaryRow
+from benchbox.records.run import MetricRecord
+from benchbox.report.board import Block, Header, Leaderboard, Mismatch, Row, Summary, SummaryRow
 from benchbox.stats.summaries import FEWEST_IMAGES, PERFECT_DB
 
 NONE = "-"
@@ -30,7 +31,7 @@ def three_digits(value: float) -> str:
     return f"{value:,.{max(0, 2 - magnitude)}f}"
 
 
-def score(value: float | None, metric: MetricColumn, *, signed: bool = False) -> str:
+def score(value: float | None, metric: MetricRecord, *, signed: bool = False) -> str:
     """Format a value with the decimals of its metric, by default to three significant digits."""
     if value is None or math.isnan(value):
         return NONE
@@ -88,11 +89,11 @@ def columns_of(board: Leaderboard) -> tuple[Column[Row], ...]:
         Column("rank", "#", "", lambda row: rank_range(row) + (CONTAMINATED if row.contamination and row.rank else "")),
         Column("denoiser", "denoiser", "", lambda row: row.denoiser, text=True),
     ]
-    shown = [metric.label for metric in board.metrics if metric.shown and metric.label != board.sort]
+    shown = [metric.spec for metric in board.metrics if metric.shown and metric.spec != board.sort]
     for metric in board.metrics:
-        keep = 0 if metric.label == board.sort else min(1 + 4 * shown.index(metric.label), 9) if metric.shown else 20
-        columns.append(Column(metric.label, metric_title(metric), metric.unit, _score_cell(metric), keep))
-        if metric.label == board.sort:
+        keep = 0 if metric.spec == board.sort else min(1 + 4 * shown.index(metric.spec), 9) if metric.shown else 20
+        columns.append(Column(metric.spec, metric_title(metric), metric.unit, _score_cell(metric), keep))
+        if metric.spec == board.sort:
             columns += _significance_columns(board, metric)
     normalised: list[Column[Row]] = []
     if has_normalised(board):
@@ -194,7 +195,7 @@ def ranks_note(block: Block | Summary) -> str:
     )
 
 
-def metric_title(metric: MetricColumn) -> str:
+def metric_title(metric: MetricRecord) -> str:
     """Name of a metric as the field writes it."""
     return metric.title
 
@@ -203,15 +204,15 @@ def _normalised_cell(row: Row) -> str:
     return NONE if row.latency_normalised is None else three_digits(row.latency_normalised)
 
 
-def _score_cell(metric: MetricColumn) -> Callable[[Row], str]:
-    return lambda row: score(row.scores[metric.label].mean, metric) if row.scores else NONE
+def _score_cell(metric: MetricRecord) -> Callable[[Row], str]:
+    return lambda row: score(row.scores[metric.spec].mean, metric) if row.scores else NONE
 
 
-def _significance_columns(board: Leaderboard, metric: MetricColumn) -> list[Column[Row]]:
+def _significance_columns(board: Leaderboard, metric: MetricRecord) -> list[Column[Row]]:
     rows = [row for block in board.blocks for row in block.rows]
 
     def interval(row: Row) -> str:
-        mean = row.scores.get(metric.label)
+        mean = row.scores.get(metric.spec)
         if mean is None or math.isnan(mean.low):
             return NONE
         # The longer half: the interval of skewed scores is not symmetric.
@@ -226,7 +227,7 @@ def _significance_columns(board: Leaderboard, metric: MetricColumn) -> list[Colu
         return f"{score(row.to_best.difference, metric, signed=True)} ({low} to {high})"
 
     columns = [Column("to_best", "Δ to best", metric.unit, to_best, 4)]
-    if any(not math.isnan(row.scores[metric.label].low) for row in rows if row.scores):
+    if any(not math.isnan(row.scores[metric.spec].low) for row in rows if row.scores):
         columns.insert(0, Column("interval", "95 %", metric.unit, interval, 1))
     return columns
 
@@ -378,7 +379,7 @@ def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[st
     shown = set(shown)
     notes = [*_unranked(block), *_remarks(board, block)]
     for metric in board.metrics:
-        means = {row.denoiser: row.scores[metric.label] for row in block.rows if row.scores}
+        means = {row.denoiser: row.scores[metric.spec] for row in block.rows if row.scores}
         exact = [f"{name} {mean.perfect:,}" for name, mean in means.items() if mean.perfect]
         title = metric_title(metric)
         if exact:

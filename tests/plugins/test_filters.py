@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 
@@ -276,7 +277,7 @@ def test_every_filter_says_what_it_is(name: str) -> None:
     assert cls.summary
     assert cls.reference or name == "identity"
     for option in options_of(cls):
-        assert f"    {option.name} : " in (cls.__doc__ or "")
+        assert f"\n{option.name} : " in (inspect.getdoc(cls) or "")
     assert (cls.capabilities.tuned_on == "") == (name == "identity")
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox.report.board import Block, MetricColumn
+from benchbox.records.run import MetricRecord
+from benchbox.report.board import Block
 from benchbox.report.figures.images import data_address, error_of, error_png, png_of
-from benchbox.report.rows import column_of
 from benchbox.report.words import metric_title, score
 from benchbox.store import IMAGE, RunStore, noise_key
 
@@ -148,8 +148,8 @@ def scores_of(store: RunStore, block: Block, denoisers: Sequence[str]) -> dict[s
     """Captions by denoiser and image: scores of the first repeat in the first shown metrics."""
     cells = {cell.denoiser: cell for cell in store.record.cells if cell.noise == block.spec and cell.sigma_factor == 1}
     specs = {row.denoiser: row.spec for row in block.rows}
-    columns_shown = [column_of(metric) for metric in store.record.metrics]
-    metrics = ([column for column in columns_shown if column.shown] or columns_shown)[:_CAPTIONED]
+    shown = tuple(metric for metric in store.record.metrics if metric.shown)
+    metrics = (shown or store.record.metrics)[:_CAPTIONED]
     captions: dict[str, dict[int, tuple[str, ...]]] = {}
     for denoiser in denoisers:
         columns = store.scores(cells[specs[denoiser]].key)
@@ -160,12 +160,12 @@ def scores_of(store: RunStore, block: Block, denoisers: Sequence[str]) -> dict[s
             continue
         first = columns["repeat"] == 0
         for metric in metrics:
-            for image, value in zip(columns[IMAGE][first].tolist(), columns[metric.label][first].tolist(), strict=True):
+            for image, value in zip(columns[IMAGE][first].tolist(), columns[metric.spec][first].tolist(), strict=True):
                 lines[image] += (_caption(value, metric),)
     return captions
 
 
-def _caption(value: float, metric: MetricColumn) -> str:
+def _caption(value: float, metric: MetricRecord) -> str:
     """A score with the unit or, without one, the title of its metric, shortened to fit below a picture."""
     number = score(value, metric)
     return f"{number} {_cut(metric.unit)}" if metric.unit else f"{_cut(metric_title(metric))} {number}"
