@@ -16,6 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+torch.set_num_threads(1)  # the networks are small, and the test processes would fight for the processor
+
 
 def randomised(module: Any, seed: int = 0) -> Any:
     """The module with weights and running statistics that are none of the defaults, ready to denoise."""

@@ -6,29 +6,22 @@ import json
 import shlex
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchbox import BenchboxError
 from benchbox_adapters import exported
-from benchbox_adapters.pickles import Call, Pickles, TensorHeader, read_pickles
+from benchbox_adapters.pickle_machine import Call, TensorHeader
+from benchbox_adapters.pickles import Pickles, read_pickles
+from benchbox_adapters.wrappers import Several, listed, peel, short
 
 if TYPE_CHECKING:
     import torch
 
-# Wrappers by preference: averaged weights are what their authors evaluate.
-_WRAPPERS = (
-    *("params_ema", "ema_state_dict", "state_dict_ema", "model_ema", "netG_ema", "ema_model", "ema", "params"),
-    *("state_dict", "model_state_dict", "model_state", "net_state_dict", "network_state_dict", "generator_state_dict"),
-    *("model", "net", "netG", "net_g", "network", "generator", "denoiser", "module", "weights", "state"),
-)
-_PREFIXES = "module.", "netG.", "model.", "net.", "network.", "denoiser.", "generator.", "_orig_mod.", "ema_model."
-# Training state, which may hold tensors but is no network.
-_BESIDE = ("optim", "scheduler", "scaler", "callbacks", "loops", "hyper_parameters", "rng")
-# Counters that profilers and averaging leave among the weights.
-_COUNTERS = "total_ops", "total_params", "n_averaged"
+_MOST_MODULES = 100_000
+_LONGEST_NAME = 500
 _LARGEST_HEADER = 100 * 2**20
 _TRUSTED = "if you trust its author, convert it once: "
 
@@ -92,7 +85,7 @@ def read_state(path: Path, key: str | None = None) -> State:
         raise BenchboxError(f"{path}: {found.unsafe}", hint=found.hint)
     if found.choices:
         raise BenchboxError(
-            f"{path} holds several state dicts: {_listed(found.choices)}",
+            f"{path} holds several state dicts: {listed(found.choices)}",
             hint=f"choose one with the option key, as in key={found.choices[0]}",
         )
     if not found.tensors:
@@ -109,7 +102,7 @@ def read_state(path: Path, key: str | None = None) -> State:
     else:
         torch = safe_torch()
         tree = _opened(path, lambda: torch.load(path, map_location="cpu", weights_only=True))
-    peeled = _peel(tree, key, path)
+    peeled = peel(tree, key, path)
     return State(peeled.tensors, found.format, peeled.wrappers, peeled.other)
 
 
@@ -157,21 +150,20 @@ def describe(path: Path, key: str | None = None) -> Description:
             return _described(
                 path, exported.FORMAT, found.tensors, key, globals=found.globals, unsafe=found.unsafe, hint=found.hint
             )
-    elif not head.startswith((b"\x80", b"}", b"(", b"c")) and not _is_tar(path):
-        raise BenchboxError(
-            f"{path} is neither a PyTorch nor a safetensors file",
-            hint="give a .safetensors, .pth, .pt, .ckpt or .pt2 file",
-        )
     return _describe_pickles(path, key)
 
 
 def _describe_pickles(path: Path, key: str | None) -> Description:
     found = read_pickles(path)
+    if found.container == "pickle" and found.damage and not found.globals:
+        raise BenchboxError(
+            f"{path} is neither a PyTorch nor a safetensors file",
+            hint="give a .safetensors, .pth, .pt, .ckpt or .pt2 file",
+        )
     about: dict[str, Any] = {"globals": found.globals, "refused": found.refused}
     if found.container == "zip" and any(
         "/code/" in name or name.endswith("constants.pkl") for name in _zip_names(path)
     ):
-        name = json.dumps(str(path))
         return _described(
             path,
             "TorchScript",
@@ -179,7 +171,7 @@ def _describe_pickles(path: Path, key: str | None) -> Description:
             key,
             **about,
             unsafe="a TorchScript archive is a program, and is not loaded",
-            hint=_TRUSTED + _command(path, f"torch.jit.load({name}, map_location='cpu').state_dict()"),
+            hint=_TRUSTED + _command(path, f'torch.jit.load({_literal(path)}, map_location="cpu").state_dict()'),
         )
     if not found.streams:
         raise BenchboxError(f"{path} is a zip without a pickle", hint="give a file that torch.save wrote")
@@ -193,7 +185,9 @@ def _describe_pickles(path: Path, key: str | None) -> Description:
     tree = dict(_module_tensors(module)) if module else found.value
     unsafe = _unsafe(found, module)
     hint = ""
-    if unsafe:
+    if unsafe and unsafe == found.damage:
+        hint = "download or save the file again"
+    elif unsafe:
         hint = _TRUSTED + _command(path, _unpickled(path, found, module))
         if module:
             hint += " (in the folder of the model's code)"
@@ -203,8 +197,11 @@ def _describe_pickles(path: Path, key: str | None) -> Description:
 def _unsafe(found: Pickles, module: Call | None) -> str:
     """Why torch's safe loader would refuse a file."""
     if found.refused:
-        kind = f"a pickled module ({module.function}) and names" if module else "a pickle that names"
-        return f"{kind} {_listed(found.refused)}, which loading would run"
+        return (
+            f"a pickled {short(module.function)} instead of a state dict; loading it would run its code"
+            if module
+            else f"it names {listed(found.refused)}, which torch's safe loader refuses because loading would run it"
+        )
     if found.damage:
         return found.damage
     if found.container == "tar":
@@ -212,36 +209,38 @@ def _unsafe(found: Pickles, module: Call | None) -> str:
     if found.container == "pickle":
         return "a pickle that torch.save did not write"
     if found.opcodes:
-        return f"a pickle of another protocol ({_listed(found.opcodes)}), which the safe loader does not read"
+        return f"a pickle of another protocol ({listed(found.opcodes)}), which the safe loader does not read"
     return ""
 
 
 def _unpickled(path: Path, found: Pickles, module: Call | None) -> str:
     """The expression that unpickles a trusted file and takes its state dict."""
-    name = json.dumps(str(path))
-    opened = f"torch.load({name}, map_location='cpu', weights_only=False)"
+    opened = f'torch.load({_literal(path)}, map_location="cpu", weights_only=False)'
     if found.container == "pickle":
-        opened = f"__import__('pickle').load(open({name}, 'rb'))"
+        opened = f'__import__("pickle").load(open({_literal(path)}, "rb"))'
+    if module is not None:
+        tree = found.value if isinstance(found.value, dict) else {}
+        keys = [name for name, value in tree.items() if value is module][:1]
+        return "".join([opened, *(f"[{_literal(key)}]" for key in keys), ".state_dict()"])
     try:
-        keys = [] if module else _peel(found.value, None, path).keys
-    except (BenchboxError, _Several):
+        keys = peel(found.value, None, path).keys
+    except Several:
         keys = []
-    for wrapper in keys:
-        opened += f"[{wrapper!r}]"
-    if module is not None and found.value is not module and isinstance(found.value, dict):
-        opened += f"[{next(repr(name) for name, value in found.value.items() if value is module)}]"
-    return opened + ".state_dict()" if module else opened
+    return "".join([opened, *(f"[{_literal(key)}]" for key in keys)])
+
+
+def _literal(value: object) -> str:
+    """A Python literal without single quotes, which the shell needs."""
+    return repr(value) if isinstance(value, (int, float)) else json.dumps(str(value), ensure_ascii=False)
 
 
 def _command(path: Path, state: str) -> str:
-    target = json.dumps(str(path.with_suffix(".safetensors")))
     code = (
-        "import torch; from safetensors.torch import save_file; "
-        f"state = {state}; "
-        f"save_file({{k: v.detach().clone().contiguous() for k, v in state.items() if torch.is_tensor(v)}}, {target})"
+        f"import torch; from safetensors.torch import save_file; state = {state}; "
+        "save_file({k: v.detach().clone().contiguous() for k, v in state.items() if torch.is_tensor(v)}, "
+        f"{_literal(path.with_suffix('.safetensors'))})"
     )
-    # One way to quote for every shell that POSIX knows: the program has no single quotes of its own, where possible.
-    return f"python -c {shlex.quote(code.replace(chr(39), chr(34)) if chr(39) not in str(path) else code)}"
+    return f"python -c {shlex.quote(code)}"
 
 
 def _read_safetensors(path: Path) -> dict[str, TensorHeader]:
@@ -277,12 +276,6 @@ def _zip_names(path: Path) -> list[str]:
         raise BenchboxError(f"{path}: damaged zip ({error})", hint="download the file again") from None
 
 
-def _is_tar(path: Path) -> bool:
-    import tarfile
-
-    return tarfile.is_tarfile(path)
-
-
 def _opened(path: Path, load: Any) -> Any:
     try:
         return load()
@@ -293,8 +286,8 @@ def _opened(path: Path, load: Any) -> Any:
 
 def _described(path: Path, format: str, tree: Any, key: str | None, **about: Any) -> Description:
     try:
-        peeled = _peel(tree, key, path)
-    except _Several as several:
+        peeled = peel(tree, key, path)
+    except Several as several:
         return Description(format, choices=several.keys, **about)
     return Description(format, peeled.tensors, peeled.wrappers, peeled.other, **about)
 
@@ -310,111 +303,16 @@ def _is_module(call: Call) -> bool:
     return isinstance(call.state, dict) and "_modules" in call.state and "_parameters" in call.state
 
 
-def _module_tensors(value: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, TensorHeader]]:
+def _module_tensors(root: Any) -> Iterator[tuple[str, TensorHeader]]:
     """Names and headers of the weights of a module, as its `state_dict` would name them."""
-    if not isinstance(value, Call) or not isinstance(value.state, dict) or depth > 100:
-        return
-    rooms = [value.state.get(room) for room in ("_parameters", "_buffers", "_modules")]
-    for room in [room for room in rooms if isinstance(room, dict)] or [value.state]:  # TorchScript has one room
-        for name, inner in room.items():
-            if isinstance(inner, TensorHeader):
-                yield f"{prefix}{name}", inner
-            else:
-                yield from _module_tensors(inner, f"{prefix}{name}.", depth + 1)
-
-
-@dataclass(frozen=True)
-class _Peeled:
-    tensors: dict[str, Any]
-    keys: list[str]
-    prefixes: list[str]
-    other: tuple[str, ...]
-
-    @property
-    def wrappers(self) -> tuple[str, ...]:
-        return (*self.keys, *self.prefixes)
-
-
-class _Several(Exception):
-    """Several state dicts, none of which was chosen."""
-
-    def __init__(self, keys: tuple[str, ...]) -> None:
-        super().__init__(*keys)
-        self.keys = keys
-
-
-def _peel(tree: Any, key: str | None, path: Path) -> _Peeled:
-    """Find the state dict in what a file holds, be it real tensors or headers."""
-    keys: list[str] = []
-    if key is not None:
-        tree, keys = _chosen(tree, key, path)
-    other: list[str] = []
-    while isinstance(tree, Mapping) and (wrapper := _wrapper(tree)) is not None:
-        other += [str(name) for name in tree if name != wrapper]
-        keys.append(str(wrapper))
-        tree = tree[wrapper]
-    if not isinstance(tree, Mapping):
-        return _Peeled({}, keys, [], tuple(other))
-    tensors = {str(name): value for name, value in tree.items() if _is_tensor(value)}
-    other += [str(name) for name, value in tree.items() if not _is_tensor(value)]
-    counters = [name for name in tensors if name.rpartition(".")[2] in _COUNTERS]
-    for name in counters:
-        del tensors[name]
-    prefixes: list[str] = []
-    while prefix := _prefix(tensors):
-        prefixes.append(prefix)
-        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return _Peeled(tensors, keys, prefixes, (*other, *counters))
-
-
-def _chosen(tree: Any, key: str, path: Path) -> tuple[Any, list[str]]:
-    """What is at a key, or at nested keys separated by dots."""
-    if isinstance(tree, Mapping):
-        names = {str(name): name for name in tree}
-        if key in names:
-            return tree[names[key]], [key]
-        first, _, rest = key.partition(".")
-        if rest and first in names:
-            inner, keys = _chosen(tree[names[first]], rest, path)
-            return inner, [first, *keys]
-        known = [name for name in names if _holds_tensors(tree[names[name]])] or list(names)
-        raise BenchboxError(f"{path} has no key '{key}'", hint=f"keys that it has: {_listed(known)}")
-    raise BenchboxError(f"{path} has no key '{key}', because it holds no dictionary", hint="leave out the option key")
-
-
-def _wrapper(tree: Mapping[Any, Any]) -> Any:
-    """The key below which the state dict is; None if it is here."""
-    inside = [name for name, value in tree.items() if isinstance(value, Mapping) and _holds_tensors(value)]
-    networks = [name for name in inside if not str(name).lower().startswith(_BESIDE)]
-    if not networks or any(_is_tensor(value) and value.shape for value in tree.values()):
-        return None
-    for name in _WRAPPERS:
-        if name in networks:
-            return name
-    if len(networks) == 1:
-        return networks[0]
-    raise _Several(tuple(map(str, networks)))
-
-
-def _holds_tensors(value: Any, depth: int = 0) -> bool:
-    if not isinstance(value, Mapping) or depth > 5:
-        return False
-    return any(_is_tensor(inner) or _holds_tensors(inner, depth + 1) for inner in value.values())
-
-
-def _is_tensor(value: Any) -> bool:
-    return isinstance(value, TensorHeader) or (hasattr(value, "shape") and hasattr(value, "storage_offset"))
-
-
-def _prefix(tensors: Mapping[str, Any]) -> str:
-    """A prefix of all names that says nothing; one before a number names a sequence, and stays."""
-    for prefix in _PREFIXES:
-        if tensors and all(name.startswith(prefix) and not name[len(prefix)].isdigit() for name in tensors):
-            return prefix
-    return ""
-
-
-def _listed(names: Any, most: int = 6) -> str:
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(str, names[:most])) + more
+    rooms: list[tuple[str, Any]] = [("", root)]
+    for _ in range(_MOST_MODULES):  # modules of a hostile file can contain themselves
+        if not rooms:
+            return
+        prefix, value = rooms.pop()
+        if isinstance(value, TensorHeader):
+            yield prefix[:-1], value
+        elif isinstance(value, Call) and isinstance(value.state, dict) and len(prefix) < _LONGEST_NAME:
+            own = [value.state[room] for room in ("_parameters", "_buffers", "_modules") if room in value.state]
+            inside = [item for room in own or [value.state] if isinstance(room, dict) for item in room.items()]
+            rooms += [(f"{prefix}{name}.", inner) for name, inner in reversed(inside)]

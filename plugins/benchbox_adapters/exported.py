@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from benchbox import BenchboxError
-from benchbox_adapters.pickles import SAFE_GLOBALS, TensorHeader, read_member
+from benchbox_adapters.pickle_machine import TensorHeader
+from benchbox_adapters.pickles import SAFE_GLOBALS, read_member
 
 FORMAT = "exported program"
 _LARGEST_JSON = 256 * 2**20
@@ -30,6 +31,12 @@ _PYTHON_OPERATORS = {
     *(f"_operator.{name}" for name in ("add", "sub", "mul", "floordiv", "truediv", "mod", "neg", "pow", "getitem")),
     *(f"_operator.{name}" for name in ("eq", "ne", "lt", "le", "gt", "ge", "and_", "or_", "not_", "pos")),
 }
+_NAME = re.compile(r"[\w.]*")
+_VERSION = re.compile(r"[\w.+-]*")
+_GUARD = re.compile(
+    r"(?:L\['\w+'\]|\.(?:size|stride|storage_offset)\(\)|\[\d+\]|\b(?:max|min|and|or|not|True|False)\b"
+    r"|[-+*/%()<>=!, \d])*"
+)
 _SYMBOLS = re.compile(r"[suz]\d+|u\d+")
 _WORDS = {
     *("Symbol", "Integer", "Rational", "Float", "Mul", "Add", "Pow", "Mod", "Max", "Min", "Eq", "Ne", "Abs", "Not"),
@@ -108,31 +115,55 @@ def _reasons(
     for name, entry in (*weights.items(), *constants.items()):
         if entry.get("use_pickle") is not False:
             yield f"'{name}' is pickled"
-        elif not str(entry.get("path_name", "")).startswith(("weight_", "tensor_")):
+        elif not _NAME.fullmatch(name) or not re.fullmatch(r"(weight|tensor)_\d+", str(entry.get("path_name"))):
             yield f"'{name}' is a custom object"
     yield from (f"its sample inputs name {name}" for name in named if name not in SAFE_GLOBALS)
     yield from (f"its graph has {what}" for what in _graph_reasons(_json(archive, entries["models/model.json"])))
 
 
-def _graph_reasons(node: Any) -> Iterator[str]:
-    """What torch would look up, import or evaluate when it reads a graph."""
-    if isinstance(node, list):
+def _graph_reasons(node: Any, key: str = "") -> Iterator[str]:
+    """What torch would look up, import, evaluate or paste into Python code when it reads a graph.
+
+    All text of a graph is under suspicion: torch writes names of values into the code of a function, and runs it.
+    """
+    if isinstance(node, dict):
+        for name, inner in node.items():
+            if name in ("as_custom_obj", "as_operator", "treespec_namedtuple_fields") and inner:
+                yield f"a value of the kind {name.removeprefix('as_')}"
+            elif name == "target" and "inputs" in node:
+                if inner not in _PYTHON_OPERATORS and not _OPERATOR.fullmatch(str(inner)):
+                    yield f"the operator '{inner}'"
+            elif name == "guards_code":
+                yield from (f"the guard '{guard}'" for guard in inner if not _GUARD.fullmatch(str(guard)))
+            elif name != "metadata":  # notes for debugging, which are not loaded
+                if not _NAME.fullmatch(name):
+                    yield f"the name '{name}'"
+                yield from _graph_reasons(inner, name)
+    elif isinstance(node, list):
         for inner in node:
-            yield from _graph_reasons(inner)
-    if not isinstance(node, dict):
-        return
-    for name, value in node.items():
-        if name == "target" and "inputs" in node and isinstance(value, str):
-            if not _OPERATOR.fullmatch(value) and value not in _PYTHON_OPERATORS:
-                yield f"the operator '{value}'"
-        elif name == "expr_str" and not _is_arithmetic(value):
-            yield f"the expression '{value}', which torch evaluates as Python"
-        elif name in ("in_spec", "out_spec", "treespec") and isinstance(value, str):
-            if "__enum__" in value or "default_factory" in value:
-                yield f"a class to import in its {name}"
-        elif name in ("as_custom_obj", "as_operator"):
-            yield f"a value of the kind {name.removeprefix('as_')}"
-        yield from _graph_reasons(value)
+            yield from _graph_reasons(inner, key)
+    elif isinstance(node, str):
+        if key == "expr_str":
+            if not _is_arithmetic(node):
+                yield f"the expression '{node}', which torch evaluates as Python"
+        elif key in ("in_spec", "out_spec"):
+            if not _is_plain_tree(json.loads(node)):
+                yield f"a class to import in its {key}"
+        elif not (_VERSION if key == "torch_version" else _NAME).fullmatch(node):
+            yield f"the text '{node}' where a name belongs"
+
+
+def _is_plain_tree(spec: Any) -> bool:
+    """Whether the structure of arguments has only tuples, lists, and dictionaries whose keys are names."""
+    if isinstance(spec, list):
+        return len(spec) == 2 and isinstance(spec[0], int) and _is_plain_tree(spec[1])
+    context = json.loads(spec["context"] or "null")
+    names = context if isinstance(context, list) else [] if context is None else [0]
+    return (
+        spec["type"] in (None, "builtins.tuple", "builtins.list", "builtins.dict")
+        and all(isinstance(name, str) and _NAME.fullmatch(name) for name in names)
+        and all(_is_plain_tree(child) for child in spec["children_spec"])
+    )
 
 
 def _is_arithmetic(text: Any) -> bool:
@@ -183,8 +214,8 @@ def read_weights(path: Path) -> dict[str, Any]:
 def open_program(path: Path) -> Any:
     """Load an exported program, if looking inside finds nothing that could run code, and return its module.
 
-    What is loaded is a copy with the checked entries and without the sample inputs, so that nothing is unpickled and
-    the two readers of the zip cannot disagree.
+    What is loaded is a copy with the checked entries, without the sample inputs and notes, so that nothing is
+    unpickled and two readers of the zip cannot disagree.
 
     Raises
     ------
@@ -199,7 +230,9 @@ def open_program(path: Path) -> Any:
     copy = io.BytesIO()
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as clean:
         for name, info in _entries(archive).items():
-            if not name.startswith("extra/"):
+            if name == "models/model.json":
+                clean.writestr(f"program/{name}", json.dumps(_without_notes(_json(archive, info))))
+            elif not name.startswith("extra/"):
                 content = b"" if name.startswith("data/sample_inputs/") else archive.read(info)
                 clean.writestr(f"program/{name}", content)
     copy.seek(0)
@@ -210,3 +243,9 @@ def open_program(path: Path) -> Any:
         raise BenchboxError(
             f"{path} cannot be loaded by torch {torch.__version__}: {reason}", hint="export it with this version"
         ) from error
+
+
+def _without_notes(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {name: {} if name == "metadata" else _without_notes(inner) for name, inner in node.items()}
+    return [_without_notes(inner) for inner in node] if isinstance(node, list) else node
