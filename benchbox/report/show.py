@@ -158,7 +158,8 @@ def draw_grid(shown: Shown) -> Figure:
     with charts_style():
         titles = [_wrapped(title) for title in shown.titles]
         size = (0.95 * columns, 1.05 * rows + 0.1 * max(title.count("\n") for title in titles))
-        figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=0.05, w_pad=0.03))
+        layout = ConstrainedLayoutEngine(h_pad=0.05, w_pad=0.03)
+        figure = Figure(figsize=size, layout=layout)
         grid = figure.subplots(rows, columns, squeeze=False)
         for row, (pictures, captions) in enumerate(zip(shown.pictures, shown.captions, strict=True)):
             clean = pictures[0]
@@ -175,6 +176,9 @@ def draw_grid(shown: Shown) -> Figure:
                     below.text(0.5, -0.04, caption, fontsize=5, ha="center", va="top", transform=below.transAxes)
         note = f"{shown.noise}; below: absolute error from 0 (dark) to {shown.largest:g} or more (bright). {shown.note}"
         figure.supxlabel(textwrap.fill(note, 15 * columns), fontsize=7)
+        # Drawing lays it out again. In matplotlib 3.9 and 3.10 once is not enough for titles of many lines: pictures
+        # keep their aspect, so each pass changes the room that is left.
+        layout.execute(figure)
     return figure
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from benchbox import BenchboxError, Images, Metric, Scores
 from benchbox.api.arrays import Channels
 from benchbox.api.metric import NoReferenceMetric
+from benchbox.builtin.kernels import ssim_rgb
 from benchbox.builtin.metrics import METRICS, Accuracy, Gmsd, Mae, Mse, Psnr, PsnrY, Ssim, Ssim3d, heading, score_stack
 
 # One tile of the compiled SSIM, several, and sides that fill none.
@@ -89,6 +90,11 @@ def test_ssim_of_noisy_photographs_is_exact_to_seven_digits() -> None:
     apart = Ssim()(np.ascontiguousarray(clean[..., 0]), np.ascontiguousarray(noisy(clean)[..., 0]))
     threefold = [np.repeat(images[..., :1], 3, axis=3) for images in (clean, noisy(clean))]
     np.testing.assert_allclose(Ssim()(*threefold), apart, rtol=0, atol=1e-7)
+
+
+def test_the_window_of_float32_weights_adds_up_to_one() -> None:
+    side = sum(map(float, (ssim_rgb.W1, ssim_rgb.W2, ssim_rgb.W3, ssim_rgb.W4, ssim_rgb.W5)))
+    assert float(ssim_rgb.W0) + 2 * side == pytest.approx(1, abs=2e-10)
 
 
 def volume_ssim(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
