@@ -201,10 +201,19 @@ def _chained(ops: list[Op]) -> list[Op]:
                 f"not a chain of convolutions: '{after.name}' takes {after.inputs} channels, '{before.name}' returns "
                 f"{before.outputs}"
             )
+    if not _is_sequence([op.name for op in ops[1:-1]]):  # residual blocks have the same shapes, but other names
+        raise Unlike(f"not a chain of convolutions: '{ops[1].name}' and '{ops[-2].name}' are not of one sequence")
     for op in ops:
         if op.kernel % 2 == 0:
             raise Unlike(f"not a chain of convolutions: '{op.name}' has a {op.kernel}x{op.kernel} kernel")
     return ops
+
+
+def _is_sequence(names: Sequence[str]) -> bool:
+    """Whether names differ in one number only."""
+    numbers = [re.findall(r"\d+", name) for name in names]
+    alike = len({re.sub(r"\d+", "#", name) for name in names}) == 1
+    return alike and sum(len(set(column)) > 1 for column in zip(*numbers, strict=True)) <= 1
 
 
 def _drunet(shapes: Shapes) -> tuple[Recognised, ...]:
@@ -345,13 +354,14 @@ def _by_spandrel(shapes: Shapes) -> tuple[Recognised, ...]:
     if found.purpose != "Restoration" or found.scale != 1 or found.output_channels not in (1, 3):
         raise Unlike(f"spandrel knows it as {name} for {found.purpose}, which is no denoiser")
     rules = found.size_requirements
+    first = next((shape for shape in shapes.values() if len(shape) == 4), (0, 0))
     return (
         _Spandrel(
             architecture=name,
             details=", ".join(found.tags) or "as spandrel builds it",
             module=lambda: load(empty).model,
             channels=found.output_channels,
-            sigma="none",
+            sigma="channel" if first[1] == found.output_channels + 1 else "none",
             residual=False,
             multiple=max(1, rules.multiple_of),
             parameters=_parameters(shapes),

@@ -21,6 +21,7 @@ from made_networks import (
     Kair,
     KairFfdnet,
     Milesial,
+    Residual,
     SaoYan,
     Segmentation,
     randomised,
@@ -169,6 +170,14 @@ def test_a_chain_that_does_not_fit_names_the_layer() -> None:
         recognise({"fc.weight": torch.zeros(3, 3)})
     with pytest.raises(BenchboxError, match="from 5 to 7 channels"):
         recognise({f"net.{i}.weight": torch.zeros(7, 5 if i == 0 else 7, 3, 3) for i in range(4)})
+
+
+def test_residual_blocks_are_no_chain() -> None:
+    """Their convolutions have the shapes of a chain, and would give another image without a warning."""
+    with pytest.raises(BenchboxError, match=re.escape("'body.0.res.0' and 'body.2.res.2' are not of one sequence")):
+        recognise(Residual().state_dict())
+    blocks = {name.replace("dncnn.", "blocks.9.dncnn."): value for name, value in SaoYan().state_dict().items()}
+    assert recognise(blocks)[0].architecture == "DnCNN"
 
 
 def test_weights_that_do_not_fit_are_named() -> None:
