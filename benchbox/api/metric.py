@@ -28,6 +28,8 @@ class Metric(ABC):
         Decimals to show; None for three significant digits.
     shown : bool
         Whether to keep its column in a narrow table; False drops it first.
+    by_default : bool
+        Whether a run computes it if no metrics are named, where it can score the images.
     reference : str
         Paper or DOI.
     min_size : int
@@ -46,6 +48,7 @@ class Metric(ABC):
     title: ClassVar[str] = ""
     digits: ClassVar[int | None] = None
     shown: ClassVar[bool] = True
+    by_default: ClassVar[bool] = False
     reference: ClassVar[str] = ""
     min_size: ClassVar[int] = 1
     channels: ClassVar[Channels] = "grey"

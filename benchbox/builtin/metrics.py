@@ -59,6 +59,7 @@ class Psnr(Metric):
     """
 
     name: ClassVar[str] = "psnr"
+    by_default: ClassVar[bool] = True
     title: ClassVar[str] = "PSNR"
     color_title: ClassVar[str] = "PSNR RGB"
     channels: ClassVar[Channels] = "any"
@@ -87,6 +88,7 @@ class Ssim(Metric):
     """
 
     name: ClassVar[str] = "ssim"
+    by_default: ClassVar[bool] = True
     title: ClassVar[str] = "SSIM"
     color_title: ClassVar[str] = "SSIM RGB mean"
     channels: ClassVar[Channels] = "any"
@@ -115,6 +117,7 @@ class Mse(Metric):
     """Mean squared error: ``mean((clean - denoised)**2)`` on the [0, 1] scale, in colour over all three channels."""
 
     name: ClassVar[str] = "mse"
+    by_default: ClassVar[bool] = True
     title: ClassVar[str] = "MSE"
     color_title: ClassVar[str] = "MSE RGB"
     channels: ClassVar[Channels] = "any"
@@ -136,6 +139,7 @@ class Mae(Metric):
     """Mean absolute error: ``mean(|clean - denoised|)`` on the [0, 1] scale, in colour over all three channels."""
 
     name: ClassVar[str] = "mae"
+    by_default: ClassVar[bool] = True
     title: ClassVar[str] = "MAE"
     color_title: ClassVar[str] = "MAE RGB"
     channels: ClassVar[Channels] = "any"
@@ -164,6 +168,7 @@ class Gmsd(Metric):
     """
 
     name: ClassVar[str] = "gmsd"
+    by_default: ClassVar[bool] = True
     title: ClassVar[str] = "GMSD"
     color_title: ClassVar[str] = "GMSD Y"
     channels: ClassVar[Channels] = "any"
@@ -192,6 +197,7 @@ class Accuracy(Metric):
     """
 
     name: ClassVar[str] = "accuracy"
+    by_default: ClassVar[bool] = True
     color_title: ClassVar[str] = "accuracy RGB"
     channels: ClassVar[Channels] = "any"
     digits: ClassVar[int | None] = 4

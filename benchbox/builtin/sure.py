@@ -35,6 +35,7 @@ class PsnrSure(NoReferenceMetric):
     """
 
     name: ClassVar[str] = "psnr_sure"
+    by_default: ClassVar[bool] = True
     title: ClassVar[str] = "PSNR SURE"
     color_title: ClassVar[str] = "PSNR SURE RGB"
     channels: ClassVar[Channels] = "any"

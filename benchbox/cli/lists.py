@@ -21,6 +21,11 @@ from benchbox.cli.options import (
     results_option,
 )
 
+if TYPE_CHECKING:
+    from benchbox.api.metric import Metric
+    from benchbox.records.run import Provider
+    from benchbox.testing.subject import HealthCard
+
 
 @click.group("list")
 def listing_group() -> None:
@@ -119,6 +124,7 @@ def metrics(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: s
             "summary": entry.cls.summary,
             "unit": entry.cls.unit,
             "better": "higher" if entry.cls.higher_is_better else "lower",
+            "default": _default_of(entry.cls),
             "options": _options(entry.cls),
             "reference": entry.cls.reference,
             "from": entry.provider.label,
@@ -126,6 +132,15 @@ def metrics(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: s
         for name, entry in sorted(load_registry(plugins, plugin_folders).metrics.items())
     ]
     _show(rows, form, output, "benchbox run --metric psnr --metric accuracy:10")
+
+
+def _default_of(metric: type[Metric]) -> str:
+    """When a run computes a metric that was not named."""
+    from benchbox.api.metric import NoReferenceMetric
+
+    if not metric.by_default:
+        return ""
+    return "yes, without clean images" if issubclass(metric, NoReferenceMetric) else "yes"
 
 
 @listing_group.command("runs", cls=Command)
@@ -185,10 +200,6 @@ def _print_rows(rows: list[dict[str, Any]], form: str, example: str) -> None:
                 echo(f"    {key}: {value}")
     echo(f"\nExample: {example}")
 
-
-if TYPE_CHECKING:
-    from benchbox.records.run import Provider
-    from benchbox.testing.subject import HealthCard
 
 _COLOURS = {"pass": "green", "fail": "red", "skip": "yellow"}
 

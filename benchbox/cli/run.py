@@ -32,6 +32,7 @@ from benchbox.records.options import OUTPUT, RunOptions, option_of
 
 if TYPE_CHECKING:
     from benchbox.cli.progress import RunProgress
+    from benchbox.records.run import RunRecord
     from benchbox.report.board import Leaderboard
     from benchbox.report.gates import Breach
     from benchbox.store import RunStore
@@ -131,31 +132,33 @@ def command(resume: str, save_config: Path | None, **values: Any) -> None:
     shown = Shown(**{field.name: values.pop(field.name) for field in fields(Shown)})
     if resume:
         _finish([lambda: _resume(resume, values, shown)], shown)
-    from benchbox.api.errors import BenchboxError, did_you_mean
-
     data = _distinct(values.pop("data"))
     options = chosen(values)
-    scored = [metric.partition(":")[0] for metric in options.possible_metrics]
-    sort = shown.sort
-    if sort and sort.partition(":")[0] not in scored:
-        raise BenchboxError(f"--sort {sort}: the run does not compute metric '{sort}'", hint=did_you_mean(sort, scored))
     options.check()
     if save_config:
         write_config(click.get_current_context(), save_config)
-    if shown.gates:
-        from benchbox.builtin.metrics import METRICS
-        from benchbox.report.gates import parse_limit
-
-        units = {cls.name: cls.unit for cls in METRICS}
-        for gate in shown.gates:  # before the run, which may take long
-            parse_limit(gate, {name: units.get(name) for name in options.possible_metrics}, timing=options.timing)
     from benchbox.engine.run import execute
 
     def run(path: str) -> RunStore:
         one = replace(options, data=path)
-        return _watched(lambda progress: execute(one, progress, typed_command()), Path(one.results), shown)
+        return _watched(
+            lambda progress: execute(one, progress, typed_command(), check=partial(_require_shown, shown)),
+            Path(one.results),
+            shown,
+        )
 
     _finish([partial(run, path) for path in data], shown)
+
+
+def _require_shown(shown: Shown, record: RunRecord) -> None:
+    """Raise `BenchboxError` if the run will not compute what it is to be ranked by, or a gate is wrong."""
+    from benchbox.report.build import sort_metric
+    from benchbox.report.gates import parse_limit
+
+    sort_metric(shown.sort, record)
+    units = {metric.spec: metric.unit for metric in record.metrics}
+    for gate in shown.gates:
+        parse_limit(gate, units, timing=record.options.timing)
 
 
 def _distinct(paths: tuple[Path, ...]) -> list[str]:

@@ -25,7 +25,6 @@ from benchbox.cli.options import (
     run_options,
     typed_command,
 )
-from benchbox.records.options import DEFAULT_METRICS
 from benchbox.records.specs import quote
 
 if TYPE_CHECKING:
@@ -178,7 +177,7 @@ _SHOWN = 10
     keep_duplicates={"help": "Also score images that a denoiser may have seen in training."},
     jobs={"help": "Worker processes.  [default: all cores]"},
 )
-@click.option("--metric", default=DEFAULT_METRICS[0], show_default=True, metavar="METRIC", help="Metric to optimise.")
+@click.option("--metric", default="psnr", show_default=True, metavar="METRIC", help="Metric to optimise.")
 @click.option(
     "--budget",
     type=Duration(),

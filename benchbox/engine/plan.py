@@ -91,7 +91,8 @@ def make_plan(options: RunOptions, registry: Registry, images: ImageSet, *, has_
     """Plan the cells of a run; raises `BenchboxError` if a name or an option is unknown, or does not fit the images."""
     denoisers = plan_denoisers(options.denoisers, registry, options.timeout_s)
     noises = _once(plan_noises(options.noise, registry, options.timeout_s))
-    metrics = _once(plan_metrics(options.metrics, registry, options.timeout_s, images.channels))
+    chosen = options.metrics or _default_metrics(registry, images.channels, has_clean=has_clean)
+    metrics = _once(plan_metrics(chosen, registry, options.timeout_s, images.channels))
     free = _require_fitting(metrics, noises, options, registry, has_clean=has_clean)
     recorded = any(noise.is_recorded for noise in noises)
     warnings = list(warnings_for_run(images)) if recorded and has_clean else []
@@ -226,6 +227,17 @@ def plan_noises(texts: Sequence[str], registry: Registry, timeout_s: float = TRI
             gaussian=all(part.cls.gaussian for part in parts),
         )
         for text, parts in zip(texts, noises, strict=True)
+    )
+
+
+def _default_metrics(registry: Registry, channels: int, *, has_clean: bool) -> tuple[str, ...]:
+    """Names of the metrics that a run computes if none are named: they compare with clean images, if there are any."""
+    return tuple(
+        name
+        for name, entry in registry.metrics.items()
+        if entry.cls.by_default
+        and issubclass(entry.cls, NoReferenceMetric) != has_clean
+        and not (entry.cls.channels == "rgb" and channels == 1)
     )
 
 

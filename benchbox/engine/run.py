@@ -34,10 +34,17 @@ from benchbox.store import FORMAT, RunStore, new_run_id, set_aside_foreign_files
 _CHANGED = "restore the original run.json, or start a new run"
 
 
-def execute(options: RunOptions, on_event: Callable[[Event], None], command: str = "") -> RunStore:
+def execute(
+    options: RunOptions,
+    on_event: Callable[[Event], None],
+    command: str = "",
+    *,
+    check: Callable[[RunRecord], None] = lambda record: None,
+) -> RunStore:
     """Execute a run: plan, quality pass, ceilings, previews, timing pass; everything is on disk afterwards.
 
-    `on_event` is never called by two threads at once; `command` is stored in the record.
+    `on_event` is never called by two threads at once; `command` is stored in the record. `check` may refuse what is
+    planned, before anything is stored or computed.
     """
     options.check()
     limits = Limits.of(options.timeout_s, options.memory_gb)
@@ -70,6 +77,7 @@ def execute(options: RunOptions, on_event: Callable[[Event], None], command: str
         cells=plan.cells,
         environment=environment(),
     )
+    check(record)
     store = RunStore.create(Path(options.results), record, _image_columns(images))
     with store.locked():
         sources = {} if options.fresh else reuse_cells(store, Path(options.results))

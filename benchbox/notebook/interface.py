@@ -20,7 +20,7 @@ from benchbox.engine.events import CellDone, Event, RunStarted, ShardDone, Timin
 from benchbox.engine.run import execute
 from benchbox.engine.workers import worker_context
 from benchbox.notebook.given import hand_over, save_array
-from benchbox.records.options import DEFAULT_METRICS, RunOptions, SigmaChoice
+from benchbox.records.options import RunOptions, SigmaChoice
 from benchbox.store import IMAGE, RunStore, find_run
 from benchbox.system.cache import usable_cache
 from benchbox.system.program import killing_new_children
@@ -285,7 +285,7 @@ def run(
     denoisers: Given | Sequence[Given] = (),
     *,
     noise: str | Sequence[str] = (),
-    metrics: str | Sequence[str] = DEFAULT_METRICS,
+    metrics: str | Sequence[str] = (),
     data: str | Path | ArrayLike = "",
     noisy: str | Path = "",
     clean: str | Path = "",
@@ -330,7 +330,7 @@ def run(
         Noise models, such as ``'gaussian:0.1'``, the default; compose models with ``+``. Omit it for images with
         recorded noise.
     metrics : str or sequence of str
-        Metrics to compute; all built-in ones by default.
+        Metrics to compute, by default those that `benchbox list metrics` marks as default.
     data : path or array_like, shape (N, H, W)
         FER2013 (the csv or its folder of images), any folder of images, or an array: uint8, uint16, or floating-point
         values in [0, 1]. The built-in sample by default.

@@ -19,9 +19,6 @@ from benchbox.api.threads import cgroup_memory, usable_cores
 DEFAULT_NOISE = "gaussian:0.1"
 RECORDED = "recorded"
 """The noise of images that are noisy as they come, with or without clean ones."""
-NO_REFERENCE = ("psnr_sure",)
-"""Metrics by default if there are no clean images."""
-DEFAULT_METRICS = ("psnr", "ssim", "mse", "mae", "gmsd", "accuracy")
 
 _WORKER_BYTES = 1 << 29
 """What a worker with a common library in it takes."""
@@ -131,13 +128,13 @@ class RunOptions:
         ),
     )
     metrics: tuple[str, ...] = field(
-        default=DEFAULT_METRICS,
+        default=(),
         metadata=_shown(
             "--metric",
             OUTPUT,
             "Metric to compute, as in 'benchbox list metrics'. Repeatable.",
             metavar="METRIC",
-            otherwise="all built-in ones",
+            otherwise="those marked as default there",
         ),
     )
     data: str = field(
@@ -370,12 +367,6 @@ class RunOptions:
         most = usable_cores() + 1 if memory is None else min(usable_cores() + 1, memory // _WORKER_BYTES)
         return self.jobs or max(1, most)
 
-    @property
-    def possible_metrics(self) -> tuple[str, ...]:
-        """The metrics that a run may compute, before it is known whether there are clean images."""
-        may_lack_clean = self.noise == (RECORDED,) and not self.clean and self.metrics == DEFAULT_METRICS
-        return (*self.metrics, *NO_REFERENCE) if may_lack_clean else self.metrics
-
     def settled(self, *, recorded: bool, has_clean: bool) -> RunOptions:
         """These options with what the images decide: a noise and a noise level, and what to do without clean images.
 
@@ -405,9 +396,7 @@ class RunOptions:
                     hint=f"omit {option_of(name).flag}",
                 )
         found = replace(self, noise=(RECORDED,), sigma="estimated" if self.sigma == "auto" else self.sigma)
-        if has_clean:
-            return found
-        return replace(found, previews=0, metrics=NO_REFERENCE if self.metrics == DEFAULT_METRICS else self.metrics)
+        return found if has_clean else replace(found, previews=0)
 
     def check(self) -> None:
         """Reject wrong types, numbers out of range, and options that exclude each other.

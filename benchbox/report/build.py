@@ -137,7 +137,7 @@ def build_leaderboard(store: RunStore, *, sort: str = "", within_ms: float | Non
     record = store.record
     keep = record.options.keep_duplicates
     metrics = {metric.spec: metric for metric in record.metrics}
-    sort = _sort_metric(sort, record)
+    sort = sort_metric(sort, record)
     outcomes, timings = store.outcomes(), store.timings()
     all_timings = store.timings(include_unlike_machines=True)
     if within_ms is not None and not timings:
@@ -212,7 +212,8 @@ def with_timing(board: Leaderboard, spec: str, timing: Timing) -> Leaderboard:
     return replace(board, timing=True, blocks=blocks)
 
 
-def _sort_metric(sort: str, record: RunRecord) -> str:
+def sort_metric(sort: str, record: RunRecord) -> str:
+    """Canonical specification of the metric to rank by; raises `BenchboxError` if the run does not compute it."""
     if not sort:
         return record.main_metric.spec
     exact = [metric.spec for metric in record.metrics if sort in (metric.spec, metric.label)]
@@ -220,7 +221,7 @@ def _sort_metric(sort: str, record: RunRecord) -> str:
     if len(named) == 1:
         return named[0]
     known = [metric.label for metric in record.metrics]
-    raise BenchboxError(f"run {record.run_id} has no metric '{sort}'", hint=did_you_mean(sort, known))
+    raise BenchboxError(f"--sort {sort}: the run does not compute metric '{sort}'", hint=did_you_mean(sort, known))
 
 
 def _checked_scores(store: RunStore, cell: Cell, outcomes: Mapping[str, Outcome]) -> dict[str, NDArray[Any]]:

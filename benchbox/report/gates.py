@@ -124,10 +124,10 @@ def _read(text: str, hint: str) -> tuple[str, str, str, str, str | None]:
     return figure, sign, number, unit, significant
 
 
-def parse_limit(text: str, metrics: Mapping[str, str | None], *, timing: bool) -> Gate:
-    """Parse a gate of one run, given the units of its metrics, None if unknown; raises `BenchboxError`."""
+def parse_limit(text: str, metrics: Mapping[str, str], *, timing: bool) -> Gate:
+    """Parse a gate of one run, given the units of its metrics; raises `BenchboxError`."""
     figure, sign, number, unit, significant = _read(text, _LIMIT_HINT)
-    units: dict[str, str | None] = {**metrics, **_UNITS}
+    units = {**metrics, **_UNITS}
     if figure not in units:
         raise BenchboxError(
             f"gate '{text}': the run does not compute '{figure}'", hint=did_you_mean(figure, list(units))
@@ -140,7 +140,7 @@ def parse_limit(text: str, metrics: Mapping[str, str | None], *, timing: bool) -
             hint="remove '%' and 'significant', or compare two runs with benchbox compare",
         )
     known = units[figure]
-    if known is not None and unit not in ("", known):
+    if unit not in ("", known):
         raise BenchboxError(f"gate '{text}': the unit of {figure} is {known or 'none'}, not '{unit}'", hint=_LIMIT_HINT)
     return Gate(text.strip(), figure, sign, float(number), relative=False)
 

@@ -16,7 +16,7 @@ import pytest
 from benchbox.engine.data import open_data
 from benchbox.engine.plan import make_plan
 from benchbox.engine.shard import Condition, ShardTask, compute_shard
-from benchbox.records.options import DEFAULT_METRICS, RunOptions
+from benchbox.records.options import RunOptions
 from benchbox.records.run import PluginSpec
 from benchbox.registry import load_registry
 
@@ -43,7 +43,7 @@ def csv(tmp_path: Path, measured: bool) -> Path:
 def bare_seconds(csv: Path) -> float:
     """CPU seconds of the same work in one process, libraries loaded and warm."""
     registry = load_registry()
-    config = RunOptions(DENOISERS, NOISES, DEFAULT_METRICS, data=str(csv), split="PublicTest")
+    config = RunOptions(DENOISERS, NOISES, data=str(csv), split="PublicTest")
     images = open_data(config, {name: entry.cls() for name, entry in registry.datasets.items()})
     plan = make_plan(config, registry, images)
     dataset = PluginSpec(registry.dataset("fer2013").provider, "fer2013")

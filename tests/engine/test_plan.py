@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchbox import BenchboxError, ImageSet
 from benchbox.engine.plan import SHARD_PIXELS, make_plan, make_shards, plan_denoisers
-from benchbox.records.options import RunOptions
+from benchbox.records.options import RECORDED, RunOptions
 from benchbox.registry import load_registry
 
 
@@ -74,6 +75,43 @@ def test_headings_on_colour_images_name_the_variant() -> None:
     headings = ["PSNR RGB", "SSIM RGB mean", "PSNR Y", "PSNR Y:full", "SSIM 3D", "accuracy RGB:4"]
     assert [metric.title for metric in plan.metrics] == headings
     assert [metric.spec for metric in plan.metrics[2:4]] == ["psnr_y", "psnr_y:range=full"]
+
+
+WORST = """
+import numpy as np
+from benchbox import Metric, hookimpl
+
+class Worst(Metric):
+    name = "worst"
+    by_default = True
+
+    def __call__(self, clean, denoised):
+        return np.abs(clean - denoised).reshape(len(clean), -1).max(axis=1).astype(np.float64)
+
+class WorstColour(Worst):
+    name = "worst_colour"
+    channels = "rgb"
+
+@hookimpl
+def benchbox_metrics():
+    return [WorstColour, Worst]
+"""
+
+
+def test_a_run_computes_the_metrics_that_say_so_also_those_of_plugins(tmp_path: Path) -> None:
+    plugin = tmp_path / "worst.py"
+    plugin.write_text(WORST)
+    registry, grey = load_registry([plugin]), images([(48, 48)])
+
+    def metrics(chosen: ImageSet) -> list[str]:
+        return [metric.spec for metric in make_plan(RunOptions(("identity",)), registry, chosen).metrics]
+
+    built_in = ["psnr", "ssim", "mse", "mae", "gmsd", "accuracy"]
+    assert [name.partition(":")[0] for name in metrics(grey)] == [*built_in, "worst"]
+    assert metrics(replace(grey, channels=3))[-2:] == ["worst_colour", "worst"]
+    noisy = RunOptions(("identity",), (RECORDED,))
+    (metric,) = make_plan(noisy, registry, replace(grey, read_noisy=grey.read), has_clean=False).metrics
+    assert metric.spec == "psnr_sure"
 
 
 @pytest.mark.parametrize("metric", ["psnr_y", "ssim_3d"])
