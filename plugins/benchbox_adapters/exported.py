@@ -26,7 +26,7 @@ _DTYPES = {
     **{1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 8: "float64"},
     **{9: "complex32", 10: "complex64", 11: "complex128", 12: "bool", 13: "bfloat16", 28: "uint16"},
 }
-_OPERATOR = re.compile(r"torch\.ops\.(?:aten|prims|higher_order)\.\w+(?:\.\w+)?|math\.\w+")
+_OPERATOR = re.compile(r"torch\.ops\.(?:aten|prims|higher_order)\.\w+(?:\.\w+)?|torch\.sym_\w+|math\.\w+")
 _PYTHON_OPERATORS = {
     *(f"_operator.{name}" for name in ("add", "sub", "mul", "floordiv", "truediv", "mod", "neg", "pow", "getitem")),
     *(f"_operator.{name}" for name in ("eq", "ne", "lt", "le", "gt", "ge", "and_", "or_", "not_", "pos")),
@@ -34,7 +34,7 @@ _PYTHON_OPERATORS = {
 _NAME = re.compile(r"[\w.]*")
 _VERSION = re.compile(r"[\w.+-]*")
 _GUARD = re.compile(
-    r"(?:L\['\w+'\]|\.(?:size|stride|storage_offset)\(\)|\[\d+\]|\b(?:max|min|and|or|not|True|False)\b"
+    r"(?:L\['\w+'\]|\.(?:size|stride|storage_offset)\(\)|\[\d+\]|\b(?:(?:torch\.sym_)?(?:max|min|not)|and|or|True|False)\b"
     r"|[-+*/%()<>=!, \d])*"
 )
 _SYMBOLS = re.compile(r"[suz]\d+|u\d+")
