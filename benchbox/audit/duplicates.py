@@ -159,9 +159,11 @@ def links_between(images: ImageSet, others: ImageSet) -> Links:
 
 def match_hashes(images: ImageSet, path: Path) -> NDArray[np.bool_]:
     """Find images that probably match a hash in a file, shape (N,); the result is cached by content."""
+    import xxhash
+
     hashes = read_hashes(path)
     cache = CacheFolder("duplicates")
-    contents = [images.dataset, images.fingerprint, digest(hashes.tolist())]
+    contents = [images.dataset, images.fingerprint, xxhash.xxh3_128_hexdigest(np.ascontiguousarray(hashes).data)]
     entry = f"{digest([_FORMAT, LIKE_A_HASH, contents])}.json"
     places = cache.read_json(entry)
     if places is None:

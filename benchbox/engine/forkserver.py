@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
 import os
 import pickle
 import signal
@@ -30,6 +31,8 @@ from benchbox.engine.shard import ImagesLost, failure_of
 from benchbox.engine.workers import HELD_BACK, NUMBER, WorkerSettings
 from benchbox.system.guardian import adopt_orphans, children, end_children, end_with_parent
 
+_TASKS = ("ceiling", "data", "previews")
+"""Modules with functions for workers, and what these import when they are first called."""
 _MOST_FILES = 3
 _WAKE_UP = 4096
 _CLEAN_UP_S = 2.0
@@ -56,7 +59,7 @@ class _Worker:
 def main(control: int) -> None:
     """Fork a worker for each request on a socket, until the other end is closed."""
     os.set_inheritable(control, False)
-    _load_ruler()
+    _preload()
     adopt_orphans()  # orphans of workers become children of this process, which then kills them
     server = _Server(socket.socket(fileno=control))
     if (files := server.serve()) is not None:
@@ -72,8 +75,10 @@ def main(control: int) -> None:
         os._exit(code)
 
 
-def _load_ruler() -> None:
-    """Call each metric once, so that forked workers inherit the compiled kernels."""
+def _preload() -> None:
+    """Import what workers run, and call each metric once, so that forks inherit the modules and compiled kernels."""
+    for module in _TASKS:
+        importlib.import_module(f"benchbox.engine.{module}")
     grey, colour = np.zeros((1, 32, 32), dtype=np.float32), np.zeros((1, 32, 32, 3), dtype=np.float32)
     for metric in METRICS:
         if issubclass(metric, NoReferenceMetric):

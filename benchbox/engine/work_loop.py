@@ -25,7 +25,6 @@ from benchbox.system.program import MemoryLimitPassed, TimeLimitPassed, timeout_
 
 _POLL_S = 0.2
 _INTERRUPT_S = 1.0  # an interrupt kills workers a moment before this process learns of it
-_WORTH_S = 1.0  # a further worker needs most of a second to warm up
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 T = TypeVar("T")
@@ -39,15 +38,25 @@ class WorkQueue(Generic[Task]):
     log: Path  # output of its workers
     tasks: deque[Task]
     workers: int = field(default=0, init=False)
-    done: int = field(default=0, init=False)
+    first_s: float = field(default=0.0, init=False)  # the first task of the first worker, with its warm-up
+    done: int = field(default=0, init=False)  # tasks after the first one of each worker
     spent_s: float = field(default=0.0, init=False)
 
     @property
     def left_s(self) -> float:
         """Estimated seconds to finish the queue from the pace so far; infinite before its first result."""
-        if not self.done:
+        if not self.first_s:
             return float("inf") if self.tasks else 0.0
-        return len(self.tasks) * self.spent_s / self.done / max(1, self.workers)
+        pace = self.spent_s / self.done if self.done else self.first_s
+        return len(self.tasks) * pace / max(1, self.workers)
+
+    def count(self, seconds: float, *, is_first: bool) -> None:
+        """Take note of how long a task took; `is_first` of its worker."""
+        if not is_first:
+            self.done += 1
+            self.spent_s += seconds
+        elif not self.first_s:
+            self.first_s = seconds
 
 
 class WorkLoop(Generic[Task, Result]):
@@ -106,24 +115,34 @@ class WorkLoop(Generic[Task, Result]):
                 return None
             untouched = [queue for queue in waiting if queue.workers == 0]
             chosen = untouched[0] if untouched else max(waiting, key=lambda queue: queue.left_s)
-            if chosen.workers and chosen.left_s < _WORTH_S:
-                return None
+            if chosen.workers and chosen.left_s < chosen.first_s:
+                return None  # a further worker would have to warm up for longer
             chosen.workers += 1
             return chosen
 
     def _serve(self, queue: WorkQueue[Task], context: WorkerContext) -> None:
-        """Feed one worker process until the queue is empty."""
+        """Feed one worker process until the queue is empty; it works on a task while the last result is written."""
         self._on_worker(queue)
         with Worker(context, queue.log) as worker:
-            try:
-                while not self._stop.is_set() and (task := self._next_task(queue)) is not None:
-                    begun = time.monotonic()
-                    self._on_result(task, self._attempt(worker, task))
-                    with self._lock:
-                        queue.done += 1
-                        queue.spent_s += time.monotonic() - begun
-            except Stopped:
-                pass
+            with concurrent.futures.ThreadPoolExecutor(1) as writer:
+                written: concurrent.futures.Future[None] | None = None
+                is_first = True
+                try:
+                    while not self._stop.is_set() and (task := self._next_task(queue)) is not None:
+                        begun = time.monotonic()
+                        result = self._attempt(worker, task)
+                        with self._lock:
+                            queue.count(time.monotonic() - begun, is_first=is_first)
+                        is_first = False
+                        if written is not None:
+                            written.result()
+                        written = writer.submit(self._on_result, task, result)
+                        if isinstance(result, Failure):
+                            written.result()  # first, because it may leave tasks unwanted
+                except Stopped:
+                    pass
+                if written is not None:
+                    written.result()
             worker.abandoned = self._stop.is_set()
         with self._lock:
             queue.workers -= 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from benchbox.stats.summaries import FEWEST_IMAGES
 
 Values: TypeAlias = NDArray[np.float64]
+Chunks: TypeAlias = Iterable[NDArray[np.uint8]]
 
 LEVEL = 0.95
 RESAMPLES = 5_000
@@ -21,6 +24,8 @@ ROOM = 0.7
 _NORMAL_80 = 0.8416212335729143
 """Quantile of the normal distribution for a power of 80 %."""
 _CHUNK = 2**21
+_MOST_KEPT = 2**25
+"""Counts of a draw, in bytes, up to which it is kept for the next table of the same images."""
 _TAIL = 0.99
 """Quantile of t at which pairs are compared."""
 _LEAST_VARIANCE = 1e-5
@@ -83,11 +88,12 @@ def separate(
     observed = np.abs(_studentised(means, size**2, size, images))
     # Subtract what all columns share, so that float32 sums keep the digits that a small difference needs.
     values = values - values.mean(axis=1, keepdims=True)
-    generator = np.random.default_rng(seed)
+    exact = 2 ** (images - 1) <= resamples
+    flips, counts = (_kept_draw if resamples * images <= _MOST_KEPT else _draw)(images, resamples, seed, exact)
     # A pair whose t strays far, for example because one image decides it, would widen the intervals of all others, so
     # each pair is measured by its own tail.
-    flipped, exact = _flipped(values, first, second, size, resamples, generator)
-    drawn = _drawn(values, first, second, np.where(means < 0, -1.0, 1.0), resamples, generator)
+    flipped = _flipped(values, first, second, size, flips, exact=exact)
+    drawn = _drawn(values, first, second, np.where(means < 0, -1.0, 1.0), counts)
     alpha = ROOM * (1 - LEVEL)
     scale_flip, scale_draw = _scales(flipped, images, 2), _scales(drawn, images, 1)
     critical_flip, p_flip = _judge((flipped / scale_flip).max(axis=1), observed / scale_flip, alpha, exact=exact)
@@ -114,43 +120,64 @@ def _studentised(mean: Values, square: Values, size: Values, images: int) -> Val
     return t
 
 
+def _draw(images: int, resamples: int, seed: int, exact: bool) -> tuple[Chunks, Chunks]:
+    """Sign flips, none if all are enumerated, and how often each resample holds each image.
+
+    Both come in chunks of shape (M, ...), flips packed into bits, and must be read in this order: they share a
+    generator. They depend on nothing else, so tables of the same images share them.
+    """
+    generator = np.random.default_rng(seed)
+    rows = max(1, _CHUNK // images)
+    sizes = [min(rows, resamples - start) for start in range(0, resamples, rows)]
+
+    def flips() -> Iterator[NDArray[np.uint8]]:
+        for size in () if exact else sizes:
+            yield generator.integers(0, 256, (size, (images + 7) // 8), dtype=np.uint8)
+
+    def counts() -> Iterator[NDArray[np.uint8]]:
+        for size in sizes:
+            index = generator.integers(0, images, (size, images)) + np.arange(size)[:, None] * images
+            times = np.bincount(index.ravel(), minlength=size * images).reshape(size, images)
+            yield times.astype(np.uint8)  # a resample with an image 256 times never comes up
+
+    return flips(), counts()
+
+
+@functools.lru_cache(maxsize=1)
+def _kept_draw(images: int, resamples: int, seed: int, exact: bool) -> tuple[Chunks, Chunks]:
+    """`_draw`, whose numbers take longer to draw than the tests take to compute."""
+    flips, counts = _draw(images, resamples, seed, exact)
+    return tuple(flips), tuple(counts)
+
+
 def _flipped(
-    values: Values,
-    first: NDArray[np.intp],
-    second: NDArray[np.intp],
-    size: Values,
-    resamples: int,
-    generator: np.random.Generator,
-) -> tuple[NDArray[np.float32], bool]:
-    """|t| of each sign flip and pair, and whether all flips were enumerated (up to a global sign)."""
+    values: Values, first: NDArray[np.intp], second: NDArray[np.intp], size: Values, flips: Chunks, *, exact: bool
+) -> NDArray[np.float32]:
+    """|t| of each sign flip and pair; all flips (up to a global sign) if `exact`, which ignores `flips`."""
     images = len(values)
-    exact = 2 ** (images - 1) <= resamples
-    total = 2 ** (images - 1) if exact else resamples
     kind = np.dtype(np.float64 if exact else np.float32)
     columns = values.astype(kind)
-    absolute = np.empty((total, len(first)), dtype=np.float32)
-    chunk = max(1, _CHUNK // images)
-    for start in range(0, total, chunk):
-        stop = min(start + chunk, total)
-        if exact:
-            negative = (np.arange(start, stop)[:, None] >> np.arange(images) & 1).astype(kind)
-        else:
-            packed = generator.integers(0, 256, (stop - start, (images + 7) // 8), dtype=np.uint8)
-            negative = np.unpackbits(packed, axis=1)[:, :images].astype(kind)
-        sums = ((1 - 2 * negative) @ columns).astype(np.float64) / images
+    absolute = []
+    for negative in _every_flip(images) if exact else _unpacked(flips, images):
+        sums = ((1 - 2 * negative.astype(kind)) @ columns).astype(np.float64) / images
         # Flips do not change the sum of squares.
         t = _studentised(sums[:, first] - sums[:, second], size**2, size, images)
-        absolute[start:stop] = np.abs(t)
-    return absolute, exact
+        absolute.append(np.abs(t).astype(np.float32))
+    return np.concatenate(absolute)
+
+
+def _every_flip(images: int) -> Chunks:
+    total, rows = 2 ** (images - 1), max(1, _CHUNK // images)
+    for start in range(0, total, rows):
+        yield (np.arange(start, min(start + rows, total))[:, None] >> np.arange(images) & 1).astype(np.uint8)
+
+
+def _unpacked(flips: Chunks, images: int) -> Chunks:
+    return (np.unpackbits(packed, axis=1)[:, :images] for packed in flips)
 
 
 def _drawn(
-    values: Values,
-    first: NDArray[np.intp],
-    second: NDArray[np.intp],
-    sign: Values,
-    resamples: int,
-    generator: np.random.Generator,
+    values: Values, first: NDArray[np.intp], second: NDArray[np.intp], sign: Values, counts: Chunks
 ) -> NDArray[np.float32]:
     """T of each resample of the centred differences and each pair, in the direction of the observed mean."""
     images = len(values)
@@ -158,16 +185,13 @@ def _drawn(
     differences = centred[:, first] - centred[:, second]
     spread = differences.std(axis=0)
     columns = np.hstack((centred, differences**2)).astype(np.float32)
-    directed = np.empty((resamples, len(first)), dtype=np.float32)
-    chunk = max(1, _CHUNK // images)
-    for start in range(0, resamples, chunk):
-        stop = min(start + chunk, resamples)
-        index = generator.integers(0, images, (stop - start, images)) + np.arange(stop - start)[:, None] * images
-        counts = np.bincount(index.ravel(), minlength=(stop - start) * images).reshape(stop - start, images)
-        moments = (counts.astype(np.float32) @ columns).astype(np.float64) / images
+    directed = []
+    for times in counts:
+        moments = (times.astype(np.float32) @ columns).astype(np.float64) / images
         sums, squares = moments[:, : values.shape[1]], moments[:, values.shape[1] :]
-        directed[start:stop] = _studentised(sign * (sums[:, first] - sums[:, second]), squares, spread, images)
-    return directed
+        t = _studentised(sign * (sums[:, first] - sums[:, second]), squares, spread, images)
+        directed.append(t.astype(np.float32))
+    return np.concatenate(directed)
 
 
 def _judge(largest: Values, observed: Values, alpha: float, *, exact: bool) -> tuple[float, Values]:

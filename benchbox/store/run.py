@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,7 +30,7 @@ from benchbox.store.layout import (
     table_bytes,
     timing_key,
 )
-from benchbox.system.files import damaged_file, explain_errors, read_bounded, read_json, write_whole
+from benchbox.system.files import damaged_file, explain_errors, flush_folder, read_bounded, read_json, write_whole
 
 T = TypeVar("T")
 PARTS = ("scores", "outcomes", "timing", "logs")
@@ -42,6 +42,10 @@ class RunStore:
 
     folder: Path  # ``results/<run-id>``
     record: RunRecord  # everything known before the first score
+    # outcomes that were read, by cell, with what the system says of their files
+    _outcomes: dict[str, tuple[tuple[int, ...], Outcome]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def create(cls, results: Path, record: RunRecord, images: Columns) -> RunStore:
@@ -79,8 +83,11 @@ class RunStore:
             raise BenchboxError(f"{folder / 'run.json'}: {error}", hint="the file is damaged; run again") from error
 
     def write_shard(self, cell: str, start: int, stop: int, columns: Columns) -> None:
-        """Write the scores of one shard: images `start` to `stop` of the run's order of work."""
-        self._write_table(f"scores/{cell}/{start:08d}-{stop:08d}.parquet", columns, cell)
+        """Write the scores of one shard: images `start` to `stop` of the run's order of work.
+
+        They are flushed to disk with the outcome of the cell; resuming a run checks those of a cell without one.
+        """
+        self._write(f"scores/{cell}/{start:08d}-{stop:08d}.parquet", table_bytes(columns, cell), flushed=False)
 
     def finished_shards(self, cell: str) -> list[tuple[int, int]]:
         """Sorted ranges of a cell that have scores on disk."""
@@ -172,18 +179,26 @@ class RunStore:
         return table
 
     def write_outcome(self, cell: str, outcome: Outcome, detail: str = "") -> None:
-        """Write how a cell ended, and `detail`, the traceback of a failure."""
+        """Write how a cell ended, and `detail`, the traceback of a failure, once its shards are safe on the disk."""
+        flush_folder(self.folder / "scores" / cell)
         if detail:
             self._write(f"logs/{cell}.failure.txt", detail.encode("utf-8", "backslashreplace"))
         self._write_json(f"outcomes/{cell}.json", asdict(outcome))
 
     def outcomes(self) -> dict[str, Outcome]:
-        """How each finished cell ended, by key."""
+        """How each finished cell ended, by key; a file is read once, and again if it changes."""
         outcomes = {}
         for cell in self.record.cells:
             file = self.folder / "outcomes" / f"{cell.key}.json"
-            if file.is_file():
-                outcomes[cell.key] = self._record(Outcome, file, read_json(file))
+            if not file.is_file():
+                continue
+            found = file.stat()
+            now = found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
+            before, outcome = self._outcomes.get(cell.key, ((), None))
+            if outcome is None or before != now:
+                outcome = self._record(Outcome, file, read_json(file))
+                self._outcomes[cell.key] = now, outcome
+            outcomes[cell.key] = outcome
         return outcomes
 
     def write_timing(self, denoiser: str, timing: Timing, detail: str = "") -> None:
@@ -315,8 +330,8 @@ class RunStore:
     def _write_table(self, name: str, columns: Columns, about: str = "") -> None:
         self._write(name, table_bytes(columns, about))
 
-    def _write(self, name: str, content: bytes) -> None:
-        write_whole(self.folder / name, content)
+    def _write(self, name: str, content: bytes, *, flushed: bool = True) -> None:
+        write_whole(self.folder / name, content, flushed=flushed)
 
 
 def _checked(values: dict[str, Any]) -> RunRecord:

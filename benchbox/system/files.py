@@ -85,8 +85,12 @@ def remove_all() -> None:
 _MOST_JSON = 256 << 20
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file atomically: to a temporary name beside it, flushed to disk, then renamed."""
+def write_whole(path: Path, content: bytes, *, flushed: bool = True) -> None:
+    """Write a file atomically: to a temporary name beside it, flushed to disk, then renamed.
+
+    A file that is not `flushed` survives the end of this process, but after a power cut it may be empty or missing
+    until `flush_folder` has returned.
+    """
     with explain_errors(path):
         path.parent.mkdir(exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
@@ -94,12 +98,28 @@ def write_whole(path: Path, content: bytes) -> None:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
                 file.flush()
-                os.fsync(file.fileno())
+                if flushed:
+                    os.fsync(file.fileno())
             Path(temporary).chmod(0o644)
             Path(temporary).replace(path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush the files of a folder, if it exists, and their names to disk; after the first, most cost nothing."""
+    if not folder.is_dir():
+        return
+    with explain_errors(folder):
+        with os.scandir(folder) as entries:
+            files = [Path(entry.path) for entry in entries if entry.is_file(follow_symlinks=False)]
+        for path in (*files, folder):
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
 
 @contextlib.contextmanager

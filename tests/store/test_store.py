@@ -32,6 +32,7 @@ from benchbox.notebook import run
 from benchbox.records.run import Calibration, Outcome, Timing
 from benchbox.store import RunStore, find_run, layout, list_runs, set_aside_foreign_files
 from benchbox.store.layout import read_table, table_bytes
+from benchbox.system import files
 
 CARDS = st.builds(
     lambda noise, epochs, validation: replace(CARD, noise=noise, epochs=epochs, validation=validation),
@@ -146,6 +147,56 @@ def test_a_full_disk_is_said_and_what_was_written_stays(folder: Path) -> None:
     assert "finished work is kept" in done.stdout
     assert not (folder / "big.md").exists()
     assert not [file for file in folder.rglob("*") if file.name.endswith(".part")]
+
+
+def test_an_outcome_is_on_the_disk_only_after_all_shards_of_its_cell(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(folder, tmp_path / "run")
+    store = RunStore.open(tmp_path / "run")
+    key = store.record.cells[0].key
+    ((start, stop),) = store.finished_shards(key)
+    columns, outcome = store.shard(key, start, stop), store.outcomes()[key]
+    flushed: list[str] = []
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        flushed.append(str(Path(f"/proc/self/fd/{handle}").readlink().relative_to(store.folder.resolve())))
+        real(handle)
+
+    monkeypatch.setattr("os.fsync", fsync)
+    store.write_shard(key, start, stop, columns)
+    store.write_shard(key, stop, 2 * stop, columns)
+    assert not flushed
+    store.write_outcome(key, outcome)
+    shards = {f"scores/{key}/{start:08d}-{stop:08d}.parquet", f"scores/{key}/{stop:08d}-{2 * stop:08d}.parquet"}
+    assert set(flushed[:2]) == shards
+    assert flushed[2] == f"scores/{key}"
+    assert len(flushed) == 4
+    assert flushed[3].startswith("outcomes/")
+
+
+def test_an_outcome_is_read_again_only_if_its_file_has_changed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(folder, tmp_path / "run")
+    store = RunStore.open(tmp_path / "run")
+    first, second = (cell.key for cell in store.record.cells)
+    read: list[str] = []
+    real = files.read_json
+
+    def read_json(file: Path) -> dict[str, Any]:
+        if file.parent.name == "outcomes":
+            read.append(file.stem)
+        return real(file)
+
+    monkeypatch.setattr("benchbox.store.run.read_json", read_json)
+    before = store.outcomes()
+    assert store.outcomes() == before
+    assert read == [first, second]
+    RunStore.open(tmp_path / "run").write_outcome(second, replace(before[second], reason="changed"))
+    assert store.outcomes()[second].reason == "changed"
+    assert read == [first, second, second]
 
 
 def test_a_failure_keeps_its_traceback(folder: Path) -> None:
