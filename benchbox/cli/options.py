@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args, get
 
 import click
 
-from benchbox.records.options import DATA, LIMITS, NOISE, OUTPUT, PLUGINS, TIMING, RunOptions, option_of
+from benchbox.records.options import CLUSTER, DATA, LIMITS, NOISE, OUTPUT, PLUGINS, TIMING, RunOptions, option_of
 from benchbox.system.text import printable
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 GATE_FAILED = 3
 """Exit code if a gate fails."""
 
-_TITLES = ("", DATA, NOISE, TIMING, LIMITS, OUTPUT, PLUGINS)
+_TITLES = ("", DATA, NOISE, TIMING, LIMITS, CLUSTER, OUTPUT, PLUGINS)
 _TYPES = get_type_hints(RunOptions)
 
 

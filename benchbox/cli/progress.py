@@ -16,6 +16,7 @@ from rich.text import Text
 from benchbox.engine.events import (
     CellDone,
     CellsReused,
+    ClusterChanged,
     Event,
     FileSetAside,
     RunStarted,
@@ -143,6 +144,7 @@ class RunProgress(Display):
         self._board: Leaderboard | None = None
         self._begun = time.monotonic()
         self._images = 0
+        self._cluster = self._dashboard = ""
         self.run_id = ""
         self._importing: TaskID | None = None
         self._tasks: list[TaskID] = []
@@ -180,6 +182,13 @@ class RunProgress(Display):
             case WorkerStarted(denoiser):
                 description = f"starting {_safe(denoiser)} (compiles on first use)"
                 self._progress.update(self._quality, description=description)
+            case ClusterChanged(workers, threads, dashboard, note):
+                self._cluster = f", {workers} workers ({threads} threads)" if workers != 1 else ", 1 worker"
+                if dashboard and dashboard != self._dashboard:
+                    self._dashboard = dashboard
+                    self.say(f"dashboard of the cluster: {_safe(dashboard)}")
+                if note:
+                    self.say(_safe(note))
             case ShardDone(cell, images):
                 self._images += images
                 speed = self._images / max(time.monotonic() - self._begun, 1e-9)
@@ -187,7 +196,7 @@ class RunProgress(Display):
                     self._quality,
                     advance=images,
                     description=f"scoring {_safe(self._record.cell_label(cell))}",
-                    speed=f"{speed:,.0f} images/s",
+                    speed=f"{speed:,.0f} images/s{self._cluster}",
                 )
             case CellDone(cell, outcome):
                 if outcome.status not in ("ok", "skipped") and self._console.is_terminal:

@@ -193,7 +193,8 @@ def _resume(run: str, values: dict[str, Any], shown: Shown) -> RunStore:
             raise click.UsageError(f"--resume uses the options of the run itself; omit {word}")
     results: Path = values["results"]
     own = {"results", "plugins"}  # where to look for the run, and what to trust
-    changes = {name: value for name, value in typed.items() if name in RunOptions.__dataclass_fields__.keys() - own}
+    given = chosen(typed)
+    changes = {name: getattr(given, name) for name in typed.keys() & RunOptions.__dataclass_fields__.keys() - own}
     return _watched(
         lambda progress: resume(find_run(results, run), progress, changes, values["plugins"]), results, shown
     )

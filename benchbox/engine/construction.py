@@ -40,7 +40,7 @@ def construct(entries: Iterable[Entry[Any]], timeout_s: float) -> list[Construct
     for task, entry in zip(tasks, entries, strict=True):
         trial = tried.get(task)
         if trial is None:
-            made.append(_construct(entry))
+            made.append(try_construction(entry))
         else:
             made.append(Construction(fault=trial.reason) if trial.reason else trial.answer)
     return made
@@ -60,10 +60,11 @@ def require_constructed(entries: Iterable[Entry[Any]], timeout_s: float) -> list
 
 def main() -> None:
     """Construct the plugins that the parent names."""
-    answer_each(lambda task: _construct(task[1], hook=task[0]))
+    answer_each(lambda task: try_construction(task[1], hook=task[0]))
 
 
-def _construct(given: Entry[Any] | PluginSpec, hook: str = "") -> Construction:
+def try_construction(given: Entry[Any] | PluginSpec, hook: str = "benchbox_denoisers") -> Construction:
+    """Construct a plugin here, and say what came of it."""
     try:
         made = (load_plugin(given, hook) if isinstance(given, PluginSpec) else given).make()
         if not isinstance(made, Denoiser):

@@ -43,6 +43,16 @@ class WorkerStarted:
 
 
 @dataclass(frozen=True)
+class ClusterChanged:
+    """Workers of a cluster came or went, or there is something to know about them."""
+
+    workers: int  # that may be used
+    threads: int  # of these, in all
+    dashboard: str = ""  # its address
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class ShardDone:
     """The scores of a shard of `images` images are on disk."""
 
@@ -99,6 +109,7 @@ Event = (
     | CellsReused
     | FileSetAside
     | WorkerStarted
+    | ClusterChanged
     | ShardDone
     | CellDone
     | StageStarted

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.api.threads import threads
 from benchbox.engine.construction import changed_files
+from benchbox.engine.engines import LocalEngine
 from benchbox.engine.events import Event, RunStarted
 from benchbox.engine.plan import Limits, make_shards, plan_denoisers, plan_noises
 from benchbox.engine.reload import describe_change, providers_now, reload_images, reload_registry
@@ -76,7 +77,7 @@ def replay_run(
     that the user trusts, besides the ones already run on this machine. Raises `BenchboxError` if there is no such cell
     or no scores to compare with, the images have changed, or a plugin is missing.
     """
-    context = worker_context()
+    worker_context()  # its server imports while this process reads the plugins
     record = store.record
     limits = Limits.of(record.options.timeout_s, record.options.memory_gb)
     registry = reload_registry(record, limits, on_event, plugin_files)
@@ -95,7 +96,7 @@ def replay_run(
         made = RunStore.create(Path(folder), again, store.images())
         on_event(RunStarted(made.record, 0))
         shards = make_shards(images.shapes, record.protocol.repeats, images.channels)
-        QualityPass(made, make_conditions(again, registry), shards, limits, on_event).run(context)
+        QualityPass(made, make_conditions(again, registry), shards, limits, on_event).run(LocalEngine())
         ended = made.outcomes()
         metrics = [metric.spec for metric in record.metrics]
         cells = tuple(

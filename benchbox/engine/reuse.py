@@ -46,13 +46,16 @@ def code_of(denoiser: DenoiserRecord, others: Sequence[Provider]) -> str:
 
 
 @functools.cache
-def package_digest(name: str) -> str:
-    """Digest of the files of a package: the content of its code, the size and time of everything else."""
+def package_digest(name: str, *, only_code: bool = False) -> str:
+    """Digest of the files of a package: the content of its code, the size and time of everything else.
+
+    `only_code` leaves out everything else, whose time differs between machines.
+    """
     spec = importlib.util.find_spec(name)
     whole = hashlib.blake2b(digest_size=8)
     for folder in sorted((spec.submodule_search_locations if spec else None) or ()):
         for file in sorted(Path(folder).rglob("*")):
-            if file.is_file() and "__pycache__" not in file.parts:
+            if file.is_file() and "__pycache__" not in file.parts and (file.suffix == ".py" or not only_code):
                 whole.update(str(file.relative_to(folder)).encode("utf-8", "surrogateescape"))
                 _update(whole, file)
     if spec is not None and not spec.submodule_search_locations and spec.origin:
@@ -124,9 +127,21 @@ def _earlier_runs(results: Path, run_id: str, wanted: Mapping[str, Cell]) -> Ite
         try:
             text = read_bounded(folder / "run.json", _MOST_JSON)
             if folder.name != run_id and any(key.encode() in text for key in wanted):
-                yield RunStore.open(folder)
+                store = RunStore.open(folder)
+                if _is_of_one_kind(store):
+                    yield store
         except (BenchboxError, OSError):
             continue
+
+
+def _is_of_one_kind(store: RunStore) -> bool:
+    """Whether the machines of a cluster that computed a run are like the one that led it, which its cells name."""
+    own = store.record.environment
+    return all(
+        (machine.environment.cpu, machine.environment.python, machine.environment.versions)
+        == (own.cpu, own.python, own.versions)
+        for machine in store.machines().machines.values()
+    )
 
 
 def _copy_cell(source: RunStore, store: RunStore, cell: Cell) -> bool:

@@ -16,6 +16,7 @@ from benchbox.api.errors import BenchboxError
 from benchbox.engine.ceiling import make_ceilings
 from benchbox.engine.construction import changed_files
 from benchbox.engine.data import as_noisy, describe_data, note_overlaps, open_data
+from benchbox.engine.engines import Engine, engine_of
 from benchbox.engine.environment import calibrate, environment
 from benchbox.engine.events import CellsReused, Event, FileSetAside, RunStarted, ScoresDone, TimingDone, TimingStarted
 from benchbox.engine.plan import Limits, Shard, cell_key, make_plan, make_shards
@@ -26,7 +27,7 @@ from benchbox.engine.scoring import QualityPass
 from benchbox.engine.shard import Condition
 from benchbox.engine.timing import choose_images, time_denoiser
 from benchbox.engine.workers import WorkerContext, worker_context
-from benchbox.records.options import RECORDED, RunOptions
+from benchbox.records.options import CLUSTER_OPTIONS, LOCAL, RECORDED, RunOptions
 from benchbox.records.run import RunRecord
 from benchbox.registry import Registry, load_registry
 from benchbox.store import FORMAT, RunStore, new_run_id, set_aside_foreign_files
@@ -38,15 +39,17 @@ def execute(
     options: RunOptions,
     on_event: Callable[[Event], None],
     command: str = "",
+    engine: Engine | None = None,
     *,
     check: Callable[[RunRecord], None] = lambda record: None,
 ) -> RunStore:
     """Execute a run: plan, quality pass, ceilings, previews, timing pass; everything is on disk afterwards.
 
     `on_event` is never called by two threads at once; `command` is stored in the record. `check` may refuse what is
-    planned, before anything is stored or computed.
+    planned, before anything is stored or computed. `engine` is the one that the options name, unless it is given.
     """
     options.check()
+    engine = engine or engine_of(options)
     limits = Limits.of(options.timeout_s, options.memory_gb)
     context = worker_context()  # its server imports while this process opens the data
     registry = load_registry(
@@ -63,6 +66,8 @@ def execute(
     plan = make_plan(options, registry, images, has_clean=has_clean)
     remember_trusted(registry, plan.denoisers)
     opened = _pinned(options, images)
+    if engine.name == LOCAL:
+        opened = replace(opened, jobs=options.workers)
     described = describe_data(images, registry.dataset(images.dataset).cls, opened.path)
     record = RunRecord(
         format=FORMAT,
@@ -85,7 +90,7 @@ def execute(
             runs = tuple(dict.fromkeys(source.record.run_id for source in sources.values()))
             total = sum(not cell.skipped for cell in record.cells)
             on_event(CellsReused(len(sources), total, len(store.timings()), runs))
-        _work(store, context, plan.shards, registry, limits, on_event, sources)
+        _work(store, context, plan.shards, registry, limits, on_event, engine, sources)
     return store
 
 
@@ -98,14 +103,17 @@ def resume(
     """Resume an interrupted run: compute only what is missing.
 
     `changes` are options on which scores do not depend, the `Option.resumable` ones. Latencies that are missing stay so
-    if timing is turned off. `plugin_files` are those that the user trusts, besides the ones already run on this
+    if timing is turned off. It goes on locally, whatever its first engine was, unless `changes` name one: a recorded
+    address may come from anybody. `plugin_files` are those that the user trusts, besides the ones already run on this
     machine. Raises `BenchboxError` if the data or a plugin have changed, or another process is working on the run.
     """
     context = worker_context()
     store = RunStore.open(folder)
     recorded = store.record.options
-    options = replace(recorded, **changes)
+    where = {name: getattr(RunOptions(), name) for name in CLUSTER_OPTIONS}
+    options = replace(recorded, **where | dict(changes))
     options.check()
+    engine = engine_of(options)
     if options.timing and not recorded.timing:
         raise BenchboxError(
             f"run {store.record.run_id} was made with --no-timing, which --resume cannot change",
@@ -124,7 +132,7 @@ def resume(
             on_event(FileSetAside(name))
         store.keep_images(_image_columns(images))
         resumed = RunStore(store.folder, record)
-        _work(resumed, context, shards, registry, limits, on_event)
+        _work(resumed, context, shards, registry, limits, on_event, engine)
     return store
 
 
@@ -135,6 +143,7 @@ def _work(
     registry: Registry,
     limits: Limits,
     on_event: Callable[[Event], None],
+    engine: Engine,
     sources: Mapping[str, RunStore] = MappingProxyType({}),
 ) -> None:
     """Compute whatever a run lacks; `sources` are earlier runs by the keys of cells that were copied from them."""
@@ -142,7 +151,8 @@ def _work(
     on_event(RunStarted(store.record, done, len(store.timings())))
     conditions = make_conditions(store.record, registry)
     quality = QualityPass(store, conditions, shards, limits, on_event)
-    quality.run(context)
+    with engine:
+        quality.run(engine)
     note_overlaps(store, registry, on_event)
     make_ceilings(store, conditions, shards, context, limits, on_event)
     on_event(ScoresDone(store))
@@ -212,7 +222,7 @@ def _pinned(options: RunOptions, images: ImageSet) -> RunOptions:
     data, noisy, clean = (
         str(Path(given).resolve()) if given else "" for given in (options.data, options.noisy, options.clean)
     )
-    found = replace(options, dataset=images.dataset, split=images.split, jobs=options.workers)
+    found = replace(options, dataset=images.dataset, split=images.split)
     return replace(found, data=data, noisy=noisy, clean=clean)
 
 

@@ -1,4 +1,4 @@
-"""The quality pass: workers score shards, and each finished shard is on disk before the next one starts."""
+"""The quality pass: an engine scores shards, and each finished shard is on disk before the next one starts."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.denoiser import Details, TrainingCard
+from benchbox.engine.engines import Engine, ShardWork
 from benchbox.engine.events import CellDone, Event, ShardDone, WorkerStarted
 from benchbox.engine.plan import Limits, Shard
-from benchbox.engine.shard import Condition, ShardScores, ShardTask, compute_shard
-from benchbox.engine.work_loop import WorkLoop, WorkQueue
-from benchbox.engine.workers import WorkerContext
-from benchbox.records.run import Cell, Failure, Knowledge, Outcome, PluginSpec
+from benchbox.engine.shard import Condition, ShardScores, ShardTask
+from benchbox.engine.work_loop import WorkQueue
+from benchbox.records.machines import Canary, Machine
+from benchbox.records.run import Cell, Failure, Knowledge, Outcome
 from benchbox.store import RunStore
 
 MOST_KEPT_PIXELS = 2**26
@@ -38,15 +39,6 @@ class _CellWork:
     images: int = 0
 
 
-@dataclass(frozen=True)
-class _ShardWork:
-    """A shard of a cell."""
-
-    cell: _CellWork
-    denoiser: PluginSpec
-    shard: Shard
-
-
 class QualityPass:
     """Scores every cell of a run.
 
@@ -63,9 +55,11 @@ class QualityPass:
         on_event: Callable[[Event], None],
     ) -> None:
         self._store = store
-        self._limits = limits
+        self.record = store.record
+        self.limits = limits
         self._on_event = on_event
         self._lock = threading.Lock()
+        self._machines = store.machines()
         self.denoised: dict[str, dict[tuple[int, int], NDArray[np.float16]]] = {}
         """Denoised images by cell, image and repeat, for the pictures of the report; empty if they are too many."""
         pixels = sum(len(shard.indices) * shard.size[0] * shard.size[1] for shard in shards)
@@ -73,53 +67,61 @@ class QualityPass:
         self._keeps = 0 < wanted * pixels <= MOST_KEPT_PIXELS
         self._saves = store.record.options.save_images
         self._metrics = tuple(metric.plugin for metric in store.record.metrics)
-        self._queues: list[WorkQueue[_ShardWork]] = []
+        self.queues: list[WorkQueue[ShardWork]] = []
+        self._cells: dict[str, _CellWork] = {}
         finished = store.outcomes()
         for denoiser in store.record.denoisers:
-            queue: WorkQueue[_ShardWork] = WorkQueue(denoiser.label, store.log_file(denoiser.spec, "quality"), deque())
-            self._queues.append(queue)
+            queue: WorkQueue[ShardWork] = WorkQueue(denoiser.label, store.log_file(denoiser.spec, "quality"), deque())
+            self.queues.append(queue)
             for cell in store.record.cells:
                 if cell.denoiser == denoiser.spec and not cell.skipped and cell.key not in finished:
                     left = _unfinished(shards, store.finished_shards(cell.key))
                     images = sum(len(shard.indices) for shard in shards) - sum(len(shard.indices) for shard in left)
                     condition = replace(conditions[cell.noise], sigma_factor=cell.sigma_factor)
-                    cell_work = _CellWork(cell, condition, len(left), images=images)
-                    queue.tasks.extend(_ShardWork(cell_work, denoiser.plugin, shard) for shard in left)
+                    self._cells[cell.key] = _CellWork(cell, condition, len(left), images=images)
+                    queue.tasks.extend(ShardWork(cell, denoiser.plugin, shard) for shard in left)
 
-    def run(self, context: WorkerContext) -> None:
+    def run(self, engine: Engine) -> None:
         """Score everything; on an interrupt, keep finished shards, abandon running ones and raise."""
         for cell in self._store.record.cells:
             if cell.skipped and cell.key not in self._store.outcomes():
                 self._finish(cell, Outcome("skipped", cell.skipped))
-        loop = WorkLoop(
-            compute_shard,
-            self._task,
-            self._keep,
-            what="a shard",
-            limits=self._limits,
-            is_wanted=lambda work: work.cell.failure is None,
-            on_worker=self._report_worker,
-        )
-        loop.run(context, self._queues, self._store.record.options.workers)
+        if any(queue.tasks for queue in self.queues):
+            engine.score(self)
 
-    def _task(self, work: _ShardWork) -> ShardTask:
+    def task(self, work: ShardWork) -> ShardTask:
+        """Return the shard as a value for another process."""
         keep: Literal["", "float16", "float32"] = "float32" if self._saves else "float16" if self._shows(work) else ""
-        return ShardTask(work.denoiser, work.cell.condition, self._metrics, work.shard.indices, work.shard.repeat, keep)
+        condition = self._cells[work.cell.key].condition
+        return ShardTask(work.denoiser, condition, self._metrics, work.shard.indices, work.shard.repeat, keep)
 
-    def _shows(self, work: _ShardWork) -> bool:
+    def is_wanted(self, work: ShardWork) -> bool:
+        """Whether a shard is still to be scored."""
+        return self._cells[work.cell.key].failure is None
+
+    def _shows(self, work: ShardWork) -> bool:
         """Whether the report may show these images."""
-        return self._keeps and work.cell.cell.sigma_factor == 1
+        return self._keeps and work.cell.sigma_factor == 1
 
-    def _report_worker(self, queue: WorkQueue[_ShardWork]) -> None:
+    def report_worker(self, queue: WorkQueue[ShardWork]) -> None:
+        """Report that a worker begins with a denoiser."""
+        self.report(WorkerStarted(queue.name))
+
+    def report(self, event: Event) -> None:
+        """Report an event."""
         with self._lock:
-            self._on_event(WorkerStarted(queue.name))
+            self._on_event(event)
 
-    def _keep(self, shard_work: _ShardWork, result: ShardScores | Failure) -> None:
-        work, shard = shard_work.cell, shard_work.shard
+    def keep(self, shard_work: ShardWork, result: ShardScores | Failure, machine: Machine | None = None) -> None:
+        """Store the result of a shard, and the outcome of its cell if it is the last one; None for this machine."""
+        work, shard = self._cells[shard_work.cell.key], shard_work.shard
         if isinstance(result, ShardScores):
+            if machine is not None:
+                self._meet(machine)
             if self._saves and result.denoised is not None:
                 self._store.write_denoised(work.cell.key, shard.start, shard.stop, result.denoised.astype(np.float32))
-            self._store.write_shard(work.cell.key, shard.start, shard.stop, result.columns)
+            key = machine.key if machine else ""
+            self._store.write_shard(work.cell.key, shard.start, shard.stop, result.columns, machine=key)
         with self._lock:
             if work.failure is not None:
                 return
@@ -141,6 +143,20 @@ class QualityPass:
             self._finish(work.cell, outcome, work.failure.detail)
         else:
             self._finish(work.cell, Outcome("ok", "", work.noise_level, work.card, work.images, details=work.details))
+
+    def _meet(self, machine: Machine) -> None:
+        """Store what a machine is, before the first scores that name it."""
+        with self._lock:
+            if machine.key not in self._machines.machines:
+                known = self._machines.machines | {machine.key: machine}
+                self._machines = replace(self._machines, machines=known)
+                self._store.write_machines(self._machines)
+
+    def compare(self, canary: Canary) -> None:
+        """Store what came of computing a shard a second time."""
+        with self._lock:
+            self._machines = replace(self._machines, canaries=(*self._machines.canaries, canary))
+            self._store.write_machines(self._machines)
 
     def _finish(self, cell: Cell, outcome: Outcome, detail: str = "") -> None:
         self._store.write_outcome(cell.key, outcome, detail)

@@ -51,6 +51,15 @@ class Condition:
 
 
 @dataclass(frozen=True)
+class SentImages:
+    """Images of a shard, on a machine that does not see the data."""
+
+    ids: tuple[str, ...]
+    clean: Images
+    noisy: Images | None  # None unless the noise was recorded with the images
+
+
+@dataclass(frozen=True)
 class ShardTask:
     """One shard for one denoiser, as a value that is sent to a worker."""
 
@@ -60,6 +69,7 @@ class ShardTask:
     indices: NDArray[np.intp]  # shape (M,); positions in the image set; images of one size
     repeat: int = 0  # repeat number of the noise, from 0
     keep: Literal["", "float16", "float32"] = ""  # precision of the denoised images that are returned
+    sent: SentImages | None = None  # None where the data can be read, as they are
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,7 @@ class ImagesLost(BenchboxError):
 
 def compute_shard(task: ShardTask) -> ShardScores:
     """Score one shard; raises `ContractError` for an invalid result, `ImagesLost` if the images have changed."""
-    clean, noisy, sigma_true = draw(task.condition, task.indices, task.repeat)
+    clean, noisy, sigma_true = draw(task.condition, task.indices, task.repeat, task.sent)
     shape = noisy.shape
     denoiser = make_denoiser(task.denoiser, shape)
     condition = task.condition
@@ -173,21 +183,30 @@ def _checked(kind: type[T], value: T | None, fault: str) -> T | None:
         raise ContractError(f"{fault}: {error}", hint="give every field its type") from error
 
 
-def draw(condition: Condition, indices: NDArray[np.intp], repeat: int = 0) -> tuple[Images, Images, Sigma | None]:
+def draw(
+    condition: Condition, indices: NDArray[np.intp], repeat: int = 0, sent: SentImages | None = None
+) -> tuple[Images, Images, Sigma | None]:
     """Clean images, the noisy images that every denoiser receives, and the true noise level if it is defined."""
     try:
-        images = image_set(condition)
-        clean = images.stack(indices)
-        if condition.noise.is_recorded:
-            return clean, images.noisy_stack(indices) if condition.has_clean else clean.copy(), None
+        images = sent or read_images(condition, indices)
     except BenchboxError as error:
         raise ImagesLost(error.message, hint=error.hint) from error
     except OSError as error:
         raise ImagesLost(f"cannot read the images: {error}", hint="restore them") from error
-    ids = [images.ids[index] for index in indices]
+    clean = images.clean
+    if condition.noise.is_recorded:
+        return clean, clean.copy() if images.noisy is None else images.noisy, None
     model = make_noise(condition.noise.parts)
-    noisy, sigma = add_noise(model, condition.noise.spec, clean, ids, condition.protocol.seed, repeat)
+    noisy, sigma = add_noise(model, condition.noise.spec, clean, images.ids, condition.protocol.seed, repeat)
     return clean, apply_protocol(noisy, clip=condition.protocol.clip, quantize=condition.protocol.quantize), sigma
+
+
+def read_images(condition: Condition, indices: NDArray[np.intp]) -> SentImages:
+    """Read images of one size, with their ids; and their noisy ones if these were recorded."""
+    images = image_set(condition)
+    recorded = condition.noise.is_recorded and condition.has_clean
+    noisy = images.noisy_stack(indices) if recorded else None
+    return SentImages(tuple(images.ids[index] for index in indices), images.stack(indices), noisy)
 
 
 def image_set(condition: Condition) -> ImageSet:

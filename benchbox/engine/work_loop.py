@@ -79,15 +79,13 @@ class WorkLoop(Generic[Task, Result]):
         is_wanted: Callable[[Task], bool] = lambda task: True,
         on_worker: Callable[[WorkQueue[Task]], None] = lambda queue: None,
     ) -> None:
-        self._function = function
         self._argument = argument
         self._on_result = on_result
-        self._what = what
-        self._limits = limits
         self._is_wanted = is_wanted
         self._on_worker = on_worker
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._trial = Trial(function, what, limits, self._stop)
 
     def run(self, context: WorkerContext, queues: Sequence[WorkQueue[Task]], slots: int) -> None:
         """Run all tasks; on an interrupt or an error, abandon running tasks and raise."""
@@ -130,7 +128,7 @@ class WorkLoop(Generic[Task, Result]):
                 try:
                     while not self._stop.is_set() and (task := self._next_task(queue)) is not None:
                         begun = time.monotonic()
-                        result = self._attempt(worker, task)
+                        result = self._trial.attempt(worker, self._argument(task))
                         with self._lock:
                             queue.count(time.monotonic() - begun, is_first=is_first)
                         is_first = False
@@ -155,29 +153,42 @@ class WorkLoop(Generic[Task, Result]):
                     return task
         return None
 
-    def _attempt(self, worker: Worker, task: Task) -> Result | Failure:
-        """Run a task, once more after SIGKILL; raises `Stopped` if the loop was stopped meanwhile."""
+
+@dataclass(frozen=True)
+class Trial(Generic[T, Result]):
+    """How one call is made in a worker: `function`, defined in a module, within `limits`, until `stop` is set.
+
+    `what` names the call in timeout messages.
+    """
+
+    function: Callable[[T], Result]
+    what: str
+    limits: Limits
+    stop: threading.Event
+
+    def attempt(self, worker: Worker, argument: T) -> Result | Failure:
+        """Make the call, once more after SIGKILL; raises `Stopped` if `stop` was set meanwhile."""
         try:
-            return self._call(worker, task)
+            return self._call(worker, argument)
         except WorkerDied as died:
-            if self._stop.wait(_INTERRUPT_S):
+            if self.stop.wait(_INTERRUPT_S):
                 raise Stopped from died
             if died.code != -signal.SIGKILL:
                 return _failure(died)
         # When memory runs out, the kernel may kill a worker that did not cause it, so the task gets a second chance.
         try:
-            return self._call(worker, task)
+            return self._call(worker, argument)
         except WorkerDied as died:
-            if self._stop.wait(_INTERRUPT_S):
+            if self.stop.wait(_INTERRUPT_S):
                 raise Stopped from died
             return _failure(died)
 
-    def _call(self, worker: Worker, task: Task) -> Result | Failure:
-        limits = self._limits
+    def _call(self, worker: Worker, argument: T) -> Result | Failure:
+        limits = self.limits
         try:
-            result = worker.call(self._function, self._argument(task), limits.timeout_s, limits.too_large, self._stop)
+            result = worker.call(self.function, argument, limits.timeout_s, limits.too_large, self.stop)
         except TimeLimitPassed:
-            return Failure("timeout", f"{timeout_reason(self._what, limits.timeout_s)} (--timeout)")
+            return Failure("timeout", f"{timeout_reason(self.what, limits.timeout_s)} (--timeout)")
         except MemoryLimitPassed:
             return Failure("out of memory", limits.memory_reason)
         except (WorkerDied, Stopped):

@@ -16,11 +16,12 @@ from numpy.typing import ArrayLike
 from benchbox.api.color import Color
 from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
+from benchbox.engine.engines import engine_from
 from benchbox.engine.events import CellDone, Event, RunStarted, ShardDone, TimingDone, TimingStarted
 from benchbox.engine.run import execute
 from benchbox.engine.workers import worker_context
 from benchbox.notebook.given import hand_over, save_array
-from benchbox.records.options import RunOptions, SigmaChoice
+from benchbox.records.options import LOCAL, RunOptions, SigmaChoice
 from benchbox.store import IMAGE, RunStore, find_run
 from benchbox.system.cache import usable_cache
 from benchbox.system.program import killing_new_children
@@ -303,6 +304,11 @@ def run(
     sigma_errors: float | Sequence[float] = (),
     repeats: int = 1,
     jobs: int | None = None,
+    engine: object = LOCAL,
+    scheduler: str = "",
+    scheduler_file: str | Path = "",
+    wait_s: float = 300.0,
+    send_data: bool = False,
     timing: bool = True,
     threads: int = 1,
     batch: int = 64,
@@ -361,7 +367,19 @@ def run(
     repeats : int
         Noise draws per image.
     jobs : int, optional
-        Worker processes; by default one more than there are cores, fewer in a container with little memory.
+        Worker processes; by default one more than there are cores, fewer in a container with little memory. On a
+        cluster, the most shards at once.
+    engine : str or dask.distributed.Client
+        Where to score: ``'local'``, ``'dask'`` (a cluster of processes here, or the one of `scheduler`), the name of
+        another installed engine, or an open client, which stays open.
+    scheduler : str
+        Address of the scheduler of a Dask cluster, such as ``'tcp://HOST:8786'``.
+    scheduler_file : path
+        File that the scheduler of a Dask cluster wrote.
+    wait_s : float
+        Seconds to wait for a usable worker of the cluster before the run stops, to be resumed.
+    send_data : bool
+        Send images to workers that do not see the data; small data are sent anyway.
     timing : bool
         Time each denoiser alone.
     threads : int
@@ -401,6 +419,7 @@ def run(
     """
     several = isinstance(denoisers, Sequence) and not isinstance(denoisers, str)
     specs, own_plugins = hand_over(denoisers if several else (denoisers,), Path(results))  # type: ignore[arg-type]
+    own_engine = None if isinstance(engine, str) else engine_from(engine)
     options = RunOptions(
         denoisers=specs,
         noise=_words("noise", noise),
@@ -422,6 +441,11 @@ def run(
         sigma_errors=tuple(sigma_errors) if isinstance(sigma_errors, Sequence) else (sigma_errors,),
         repeats=repeats,
         jobs=jobs,
+        engine=str(engine) if own_engine is None else own_engine.name,
+        scheduler=scheduler,
+        scheduler_file=str(scheduler_file),
+        wait_s=wait_s,
+        send_data=send_data,
         timing=timing,
         threads=threads,
         batch=batch,
@@ -443,7 +467,7 @@ def run(
         # A plugin that runs in this process, such as a data set, may start others.
         with killing_new_children(of_this_thread=True):
             try:
-                return Run(execute(options, shown if progress else lambda event: None, "benchbox.run(...)"))
+                return Run(execute(options, shown if progress else lambda event: None, "benchbox.run(...)", own_engine))
             finally:
                 shown.close()
 

@@ -17,6 +17,9 @@ from benchbox.api.errors import BenchboxError
 from benchbox.api.threads import cgroup_memory, usable_cores
 
 DEFAULT_NOISE = "gaussian:0.1"
+LOCAL = "local"
+"""The engine that computes on this machine."""
+DASK = "dask"
 RECORDED = "recorded"
 """The noise of images that are noisy as they come, with or without clean ones."""
 
@@ -96,11 +99,12 @@ class Option:
     resumable: bool = False
 
 
-DATA, NOISE, TIMING, LIMITS, OUTPUT, PLUGINS = (
+DATA, NOISE, TIMING, LIMITS, CLUSTER, OUTPUT, PLUGINS = (
     "Data",
     "Noise and protocol",
     "Timing",
     "Limits",
+    "Cluster",
     "Output",
     "Plugins",
 )
@@ -245,10 +249,60 @@ class RunOptions:
         metadata=_shown(
             "--jobs",
             LIMITS,
-            "Worker processes.",
+            "Worker processes; on a cluster, the most shards at once.",
             metavar="N",
             least=1,
             otherwise="one more than cores; fewer in a container with little memory",
+            resumable=True,
+        ),
+    )
+    engine: str = field(
+        default=LOCAL,
+        metadata=_shown(
+            "--engine",
+            CLUSTER,
+            "Where to score: local, dask (processes here, or the cluster of --scheduler), or another installed engine.",
+            metavar="NAME",
+            resumable=True,
+        ),
+    )
+    scheduler: str = field(
+        default="",
+        metadata=_shown(
+            "--scheduler",
+            CLUSTER,
+            "Score on the Dask cluster of this scheduler, such as tcp://HOST:8786 or tls://HOST:8786.",
+            metavar="ADDRESS",
+            resumable=True,
+        ),
+    )
+    scheduler_file: str = field(
+        default="",
+        metadata=_shown(
+            "--scheduler-file",
+            CLUSTER,
+            "Score on the Dask cluster whose scheduler wrote this file.",
+            path=True,
+            metavar="FILE",
+            resumable=True,
+        ),
+    )
+    wait_s: float = field(
+        default=300.0,
+        metadata=_shown(
+            "--wait",
+            CLUSTER,
+            "How long to wait for a usable worker before the run stops, to be resumed.",
+            least=0,
+            resumable=True,
+        ),
+    )
+    send_data: bool = field(
+        default=False,
+        metadata=_shown(
+            "--send-data",
+            CLUSTER,
+            "Send images to workers that do not see the data; small data are sent anyway.",
             resumable=True,
         ),
     )
@@ -367,6 +421,11 @@ class RunOptions:
         most = usable_cores() + 1 if memory is None else min(usable_cores() + 1, memory // _WORKER_BYTES)
         return self.jobs or max(1, most)
 
+    @property
+    def engine_name(self) -> str:
+        """The engine; naming a scheduler means Dask."""
+        return DASK if self.engine == LOCAL and (self.scheduler or self.scheduler_file) else self.engine
+
     def settled(self, *, recorded: bool, has_clean: bool) -> RunOptions:
         """These options with what the images decide: a noise and a noise level, and what to do without clean images.
 
@@ -423,11 +482,16 @@ class RunOptions:
             raise BenchboxError(
                 "noisy and clean images are two folders", hint="give --noisy FOLDER --clean FOLDER, without --data"
             )
+        if self.scheduler and self.scheduler_file:
+            raise BenchboxError("two schedulers are named", hint="give --scheduler or --scheduler-file")
         if self.sigma_errors and self.sigma not in ("auto", "given"):
             raise BenchboxError(
                 f"sigma errors need sigma 'given'; it is '{self.sigma}'",
                 hint="use sigma 'given', or omit the sigma errors",
             )
+
+
+CLUSTER_OPTIONS = tuple(field.name for field in fields(RunOptions) if field.metadata["option"].group == CLUSTER)
 
 
 def option_of(name: str) -> Option:

@@ -7,7 +7,16 @@ run does with a plugin, and importing third-party code must not change the state
 from __future__ import annotations
 
 from benchbox.registry.catalogue import Broken, Entry, Registry
-from benchbox.registry.finding import TRIAL_S, Importing, PluginEvent, SlowImport, answer_each, load_registry, try_each
+from benchbox.registry.finding import (
+    TRIAL_S,
+    Importing,
+    PluginEvent,
+    SlowImport,
+    answer_each,
+    load_registry,
+    plugin_sources,
+    try_each,
+)
 from benchbox.registry.loading import HOOKS, first_line, load_module, load_plugin
 
 __all__ = [
@@ -24,5 +33,6 @@ __all__ = [
     "load_module",
     "load_plugin",
     "load_registry",
+    "plugin_sources",
     "try_each",
 ]

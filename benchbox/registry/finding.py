@@ -94,12 +94,12 @@ def _provider_of(file: Path) -> Provider:
     if not file.is_file():
         raise BenchboxError(f"plugin {file}: no such file", hint="check --plugin")
     content = hashlib.blake2b(digest_size=8)
-    for source in _sources(file.resolve()):
+    for source in plugin_sources(file.resolve()):
         content.update(source.read_bytes())
     return Provider("file", str(file.resolve()), version=content.hexdigest())
 
 
-def _sources(file: Path) -> list[Path]:
+def plugin_sources(file: Path) -> list[Path]:
     """A plugin file and the modules beside it that it imports, directly or through each other."""
     sources, waiting = [file], [file]
     while waiting:

@@ -185,7 +185,7 @@ def build_leaderboard(store: RunStore, *, sort: str = "", within_ms: float | Non
         )
     )
     return Leaderboard(
-        header=make_header(record, timings),
+        header=make_header(record, timings, store.machines()),
         metrics=tuple(metrics.values()),
         sort=sort,
         timing=record.options.timing and bool(timings),

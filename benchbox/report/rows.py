@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from benchbox.api.denoiser import UNKNOWN
 from benchbox.api.errors import BenchboxError
 from benchbox.audit.contamination import is_trained_beside, shares_split, training_overlap
+from benchbox.records.machines import MachinesRecord
 from benchbox.records.run import Cell, DataRecord, DenoiserRecord, Outcome, RunRecord, Timing
 from benchbox.records.specs import parse_composition
 from benchbox.report.board import Advice, Header, Row, Speed
@@ -165,7 +166,7 @@ def normalised_latency(timing: Timing | None) -> float | None:
     return latency_of(timing.samples_ms[1]).p50 / timing.calibration.time_ms
 
 
-def make_header(record: RunRecord, timings: Mapping[str, Timing]) -> Header:
+def make_header(record: RunRecord, timings: Mapping[str, Timing], machines: MachinesRecord) -> Header:
     """Facts about the whole run."""
     environment = record.environment
     return Header(
@@ -183,7 +184,7 @@ def make_header(record: RunRecord, timings: Mapping[str, Timing]) -> Header:
         images=record.data.images,
         source_images=record.data.source_images,
         left_out=record.data.left_out,
-        notes=(*record.data.warnings, *record.data.notes, *_level_notes(record)),
+        notes=(*record.data.warnings, *record.data.notes, *_level_notes(record), *_machine_notes(machines)),
         warnings=record.data.warnings,
         protocol=record.protocol_label,
         seed=record.protocol.seed,
@@ -211,6 +212,30 @@ def _timing_words(record: RunRecord, timings: Mapping[str, Timing]) -> str:
         where = f"; {len(earlier)} of {len(timed)} measured in {', '.join(dict.fromkeys(earlier))}" if earlier else ""
         return f"one fresh process per denoiser, {threads}, {size} images of {noise}, {batch}{precise}{where}"
     return ""
+
+
+def _machine_notes(found: MachinesRecord) -> Iterator[str]:
+    """Which machines of a cluster scored the run, and whether they compute the same."""
+    if not found.machines:
+        return
+    names = sorted({f"{machine.name} ({machine.environment.cpu})" for machine in found.machines.values()})
+    words = f"scored on {f'{len(names)} machines: ' if len(names) > 1 else ''}{', '.join(names)}"
+    if not found.canaries:
+        yield words
+        return
+    unlike = [canary for canary in found.canaries if canary.differences or canary.failure]
+    shards = f"{len(found.canaries)} shard{'s' if len(found.canaries) != 1 else ''} scored twice"
+    if not unlike:
+        yield f"{words}; {shards}, with results equal to the bit"
+        return
+    widest: dict[str, float] = {}
+    for canary in unlike:
+        for column, apart in canary.differences.items():
+            widest[column] = max(widest.get(column, 0.0), apart)
+    how = [f"{column} by up to {apart:.2g}" for column, apart in sorted(widest.items())]
+    how += sorted({canary.failure for canary in unlike if canary.failure})
+    pairs = sorted({" and ".join(found.machines[key].name for key in canary.machines) for canary in unlike})
+    yield f"{words}; of {shards}, {len(unlike)} differ ({'; '.join(pairs)}): {', '.join(how)}"
 
 
 def _level_notes(record: RunRecord) -> Iterator[str]:

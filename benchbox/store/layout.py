@@ -22,7 +22,7 @@ LATEST = "latest"
 PICTURES = ("clean", "noisy", "denoised")
 RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9]{3}[0-9a-f]{4}")
 OURS = re.compile(
-    r"run\.json|images\.parquet|lock|leaderboard\.md|report\.html|logs/[^/]+\.(?:log|txt)|outcomes/[0-9a-f]{16}\.json"
+    r"run\.json|machines\.json|images\.parquet|lock|leaderboard\.md|report\.html|logs/[^/]+\.(?:log|txt)|outcomes/[0-9a-f]{16}\.json"
     r"|timing/[^/.]+\.(?:json|parquet)|(?:previews|ceiling)/[0-9a-f]{16}\.parquet|scores/[0-9a-f]{16}/[0-9]{8}-[0-9]{8}\.parquet"
     r"|denoised/[0-9a-f]{16}/[0-9]{8}-[0-9]{8}\.npy"
 )
@@ -36,6 +36,7 @@ _MOST_VALUES = 1 << 28
 _MOST_BYTES = 4 << 30
 _BATCH_BYTES = 1 << 28
 _ABOUT = "benchbox"
+_MACHINE = "benchbox.machine"
 
 
 def new_run_id() -> str:
@@ -90,14 +91,18 @@ def find_run(results: Path, name: str = "") -> Path:
     raise BenchboxError(f"there is no run in {results}{missing}", hint="start one: benchbox run --noise gaussian:0.1")
 
 
-def table_bytes(columns: Columns, about: str = "") -> bytes:
-    """Columns of equal length as the bytes of a Parquet file; `about` is stored as metadata, such as a cell's key."""
+def table_bytes(columns: Columns, about: str = "", machine: str = "") -> bytes:
+    """Columns of equal length as the bytes of a Parquet file.
+
+    `about`, such as a cell's key, and `machine`, the key of the one that computed them, are stored as metadata.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     sink = pa.BufferOutputStream()
     arrays = {key: _to_arrow(values) for key, values in columns.items()}
-    table = pa.table(arrays, metadata={_ABOUT: about} if about else None)
+    said = {name: value for name, value in ((_ABOUT, about), (_MACHINE, machine)) if value}
+    table = pa.table(arrays, metadata=said or None)
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     content: bytes = sink.getvalue().to_pybytes()
     return content
@@ -110,12 +115,37 @@ def read_table(path: Path, types: Mapping[str, str] = {}, others: str = "", abou
     text or bytes); `others` gives those of all other columns, empty for any. If the file says what it is about, that
     must equal `about`. Raises `BenchboxError` for a missing or damaged file, wrong columns, or an implausible size.
     """
+    try:
+        # Given a path, pyarrow would guess a data set and its partitions from folder names.
+        return columns_of(read_bounded(path, _MOST_BYTES), types, others, about)
+    except (OSError, ValueError) as error:
+        lines = (str(error.strerror) if isinstance(error, UnboundedFile) else str(error)).splitlines()
+        raise BenchboxError(
+            f"cannot read {path}: {lines[0] if lines else type(error).__name__}",
+            hint="delete the damaged file and run again",
+        ) from error
+
+
+def machine_of(path: Path) -> str:
+    """Key of the machine that computed a table; empty if it does not say, as for the machine of the run itself."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        # Given a path, pyarrow would guess a data set and its partitions from folder names.
-        content = read_bounded(path, _MOST_BYTES)
+        said = pq.read_schema(pa.BufferReader(read_bounded(path, _MOST_BYTES))).metadata or {}
+    except (OSError, pa.ArrowException):
+        return ""
+    return str(said.get(_MACHINE.encode(), b""), "utf-8", "replace")
+
+
+def columns_of(
+    content: bytes, types: Mapping[str, str] = {}, others: str = "", about: str = ""
+) -> dict[str, NDArray[Any]]:
+    """Columns of the bytes of a Parquet file, see `read_table`; raises `ValueError` if they are not as expected."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
         file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
         stored = (file.schema_arrow.metadata or {}).get(_ABOUT.encode())
         if about and stored not in (None, about.encode()):
@@ -129,12 +159,8 @@ def read_table(path: Path, types: Mapping[str, str] = {}, others: str = "", abou
             if wanted and columns[name].dtype.kind not in wanted:
                 raise ValueError(f"column {name!r} is of type {columns[name].dtype}")
         return columns
-    except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
-        lines = (str(error.strerror) if isinstance(error, UnboundedFile) else str(error)).splitlines()
-        raise BenchboxError(
-            f"cannot read {path}: {lines[0] if lines else type(error).__name__}",
-            hint="delete the damaged file and run again",
-        ) from error
+    except (OSError, MemoryError, pa.ArrowException) as error:
+        raise ValueError(str(error) or type(error).__name__) from error
 
 
 def _bounded(file: Any) -> Any:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images
 from benchbox.api.errors import BenchboxError
+from benchbox.records.machines import MachinesRecord
 from benchbox.records.options import RunOptions
 from benchbox.records.run import Outcome, RunRecord, Timing, decode
 from benchbox.store.layout import (
@@ -25,6 +26,7 @@ from benchbox.store.layout import (
     PICTURES,
     SHARD,
     Columns,
+    machine_of,
     noise_key,
     read_table,
     table_bytes,
@@ -82,12 +84,27 @@ class RunStore:
         except ValueError as error:
             raise BenchboxError(f"{folder / 'run.json'}: {error}", hint="the file is damaged; run again") from error
 
-    def write_shard(self, cell: str, start: int, stop: int, columns: Columns) -> None:
+    def write_shard(self, cell: str, start: int, stop: int, columns: Columns, *, machine: str = "") -> None:
         """Write the scores of one shard: images `start` to `stop` of the run's order of work.
 
         They are flushed to disk with the outcome of the cell; resuming a run checks those of a cell without one.
+        `machine` is the key of the machine of a cluster that computed them.
         """
-        self._write(f"scores/{cell}/{start:08d}-{stop:08d}.parquet", table_bytes(columns, cell), flushed=False)
+        name = f"scores/{cell}/{start:08d}-{stop:08d}.parquet"
+        self._write(name, table_bytes(columns, cell, machine), flushed=False)
+
+    def machine_of(self, cell: str, start: int, stop: int) -> str:
+        """Key of the machine that computed a shard; empty for the one of the run itself."""
+        return machine_of(self.folder / "scores" / cell / f"{start:08d}-{stop:08d}.parquet")
+
+    def write_machines(self, machines: MachinesRecord) -> None:
+        """Write which machines of a cluster computed the run."""
+        self._write_json("machines.json", asdict(machines))
+
+    def machines(self) -> MachinesRecord:
+        """The machines of a cluster that computed the run, and what was computed twice; empty for a local run."""
+        file = self.folder / "machines.json"
+        return self._record(MachinesRecord, file, read_json(file)) if file.is_file() else MachinesRecord()
 
     def finished_shards(self, cell: str) -> list[tuple[int, int]]:
         """Sorted ranges of a cell that have scores on disk."""

@@ -60,6 +60,11 @@ OTHERS: dict[str, Any] = {
     "sigma_errors": (0.5, 2.0),
     "repeats": 2,
     "jobs": 2,
+    "engine": "dask",
+    "scheduler": "tcp://127.0.0.1:8786",
+    "scheduler_file": "scheduler.json",
+    "wait_s": 20.0,
+    "send_data": True,
     "timing": False,
     "threads": 2,
     "batch": 8,
@@ -179,6 +184,7 @@ def test_run_json_keeps_each_option(tmp_path: Path, benchbox: Command) -> None:
         ({"sigma_errors": ("0.5",)}, r"\$\.sigma_errors"),
         ({"sigma_errors": (0.5,), "sigma": "none"}, "sigma errors need sigma 'given'"),
         ({"sigma_errors": (0.0,)}, r"sigma_errors is 0\.0"),
+        ({"scheduler": "tcp://a:1", "scheduler_file": "b"}, "two schedulers are named"),
         ({"noisy": "a"}, "noisy and clean images are two folders"),
         ({"noisy": "a", "clean": "b", "data": "c"}, "noisy and clean images are two folders"),
     ],
@@ -191,7 +197,7 @@ def test_a_wrong_value_is_refused_with_its_name(wrong: dict[str, Any], words: st
 
 def test_the_defaults_pass_the_check_and_the_command_line_refuses_the_same_numbers() -> None:
     RunOptions().check()
-    replace(RunOptions(), **OTHERS | {"sigma": "given", "data": ""}).check()
+    replace(RunOptions(), **OTHERS | {"sigma": "given", "data": "", "scheduler_file": ""}).check()
     for words in (
         ("--limit", "0"),
         ("--previews", "33"),

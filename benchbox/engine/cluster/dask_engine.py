@@ -1,0 +1,156 @@
+"""The engine for Dask: joins or starts a cluster, and runs orders on its workers."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
+from urllib.parse import urlsplit
+
+import dask
+from distributed import Client, LocalCluster, get_worker
+from distributed.core import Status
+
+from benchbox.api.errors import BenchboxError
+from benchbox.api.threads import usable_cores
+from benchbox.engine.cluster import machine
+from benchbox.engine.cluster.dispatch import Dispatch
+from benchbox.engine.engines import Scoring
+from benchbox.engine.events import ClusterChanged
+from benchbox.records.options import DASK, RunOptions
+
+_CONNECT_S = 30
+_OVER = (Status.closing, Status.closed, Status.failed)
+_ABANDONED = ("cancelled", "resumed", "released", "forgotten")
+
+
+class DaskEngine:
+    """Workers of a Dask cluster: a running one, one of an open client, or processes on this machine."""
+
+    name: ClassVar[str] = DASK
+
+    def __init__(self, options: RunOptions | None = None, client: Client | None = None) -> None:
+        self._options = options or RunOptions()
+        self._client = client
+        self._stack = contextlib.ExitStack()
+
+    @classmethod
+    def from_options(cls, options: RunOptions) -> Self:
+        """Make it from the options of a run, without connecting."""
+        return cls(options)
+
+    @classmethod
+    def from_object(cls, given: object) -> Self | None:
+        """Make it from an open client, which stays open; None for anything else."""
+        if not isinstance(given, Client):
+            return None
+        if given.asynchronous:
+            raise BenchboxError("engine= is an asynchronous client", hint="give a Client without asynchronous=True")
+        return cls(client=given)
+
+    def __enter__(self) -> Self:
+        """Connect; raises `BenchboxError` if there is no scheduler."""
+        if self._client is not None:
+            self.client = self._client
+            return self
+        options = self._options
+        # Dask warns of what the run itself reports: workers that go, a scheduler that is gone.
+        self._stack.enter_context(_quiet())
+        try:
+            if options.scheduler or options.scheduler_file:
+                address = options.scheduler or None
+                self.client = self._stack.enter_context(
+                    Client(
+                        address,
+                        scheduler_file=options.scheduler_file or None,
+                        timeout=_CONNECT_S,
+                        set_as_default=False,
+                    )
+                )
+            else:
+                cluster = self._stack.enter_context(
+                    LocalCluster(
+                        n_workers=options.jobs or usable_cores(),
+                        threads_per_worker=1,
+                        processes=True,
+                        host="127.0.0.1",
+                        dashboard_address="127.0.0.1:0",
+                        silence_logs=logging.CRITICAL,
+                    )
+                )
+                self.client = self._stack.enter_context(Client(cluster, set_as_default=False))
+        except (OSError, ValueError, TimeoutError) as error:
+            self._stack.close()
+            where = options.scheduler or options.scheduler_file
+            raise BenchboxError(
+                f"no Dask cluster{f' at {where}' if where else ''}: {error}",
+                hint="start one: dask scheduler, then dask worker tcp://HOST:8786" if where else "see the message",
+            ) from error
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close what was opened here."""
+        self._stack.close()
+
+    def score(self, scoring: Scoring) -> None:
+        """Score all shards; on an interrupt or an error, abandon running ones and raise."""
+        address = self.client.scheduler.address if self.client.scheduler else ""
+        dashboard = self.client.dashboard_link if "dashboard" in self._services() else ""
+        if is_open_to_others(address):
+            scoring.report(
+                ClusterChanged(0, 0, note=f"{address} is not encrypted: on a network that others share, use tls://")
+            )
+        Dispatch(
+            self.client, scoring, self._options if self._client is None else scoring.record.options, run_order
+        ).run(dashboard)
+
+    def _services(self) -> dict[str, Any]:
+        services: dict[str, Any] = self.client.scheduler_info(n_workers=0).get("services", {})
+        return services
+
+
+def is_open_to_others(address: str) -> bool:
+    """Whether others may read or change what travels: no encryption, and beyond this machine."""
+    parts = urlsplit(address)
+    if parts.scheme not in ("tcp", "ws") or not parts.hostname:
+        return False
+    try:
+        return not ipaddress.ip_address(parts.hostname).is_loopback
+    except ValueError:
+        return parts.hostname != "localhost"
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    loggers = [logging.getLogger(name) for name in ("distributed", "asyncio", "tornado")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    with dask.config.set({"distributed.admin.tick.limit": "1h"}):
+        yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+
+
+def run_order(kind: str, order: bytes, images: bytes | None = None) -> bytes:
+    """On a worker: a visit or a shard. The child process ends soon after the client has gone or cancels it."""
+    if kind == "visit":
+        return machine.welcome(order)
+    return machine.compute(order, images, _cancellation())
+
+
+def _cancellation() -> Callable[[], bool]:
+    """Whether the current task was cancelled, which the worker knows without asking anybody.
+
+    The scheduler forgets the tasks of a client that goes; cancelling a task, even by force, stops no thread.
+    """
+    worker = get_worker()
+    key = worker.get_current_task()
+
+    def is_cancelled() -> bool:
+        task = worker.state.tasks.get(key)
+        return task is None or task.state in _ABANDONED or worker.status in _OVER
+
+    return is_cancelled

@@ -1,0 +1,443 @@
+"""Which worker of a Dask cluster scores which shard, and what happens when workers come, go or are not fit.
+
+Every shard is pinned to a worker by the client, which therefore knows what a dead worker was doing: nothing that
+happens to a machine becomes a row of a denoiser.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import queue
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from distributed import Client, Future
+
+from benchbox.api.errors import BenchboxError
+from benchbox.api.version import __version__
+from benchbox.engine.cluster.canaries import Canaries, First
+from benchbox.engine.cluster.machine import packages_of
+from benchbox.engine.cluster.parcels import Answer, Order, Visit, Welcome, pack, pack_images, unpack
+from benchbox.engine.engines import Scoring, ShardWork
+from benchbox.engine.events import ClusterChanged
+from benchbox.engine.shard import ImagesLost, ShardScores, ShardTask
+from benchbox.records.machines import Machine
+from benchbox.records.options import RunOptions
+from benchbox.records.run import Failure, Provider
+from benchbox.registry import plugin_sources
+
+_POLL_S = 0.2
+_LOOK_S = 0.5
+_AHEAD = 2
+"""Shards in flight for each thread, so that none waits for the network."""
+_SUSPECT = 2
+"""Workers that may die with a shard before it is tried alone."""
+_SMALL_PIXELS = 2**24
+"""Images of up to so many pixels are sent to a worker that does not see the data, asked or not."""
+_KEPT_PIXELS = 2**27
+"""Pixels of sent images that each worker keeps, for the other denoisers of these images."""
+_WISHES = 100
+
+
+@dataclass
+class _Work:
+    """A shard, and how many workers have died with it."""
+
+    shard: ShardWork
+    deaths: int = 0
+    where: list[str] = field(default_factory=list)  # names of these workers
+
+
+@dataclass
+class _Flight:
+    """A shard on its way to a worker and back."""
+
+    work: _Work
+    site: _Site
+    task: ShardTask
+    future: Future
+    alone: bool = False  # whether nothing else runs meanwhile, because workers died with it
+    first: First | None = None  # the earlier result, if it is computed again to be compared
+
+
+@dataclass
+class _Site:
+    """A worker of the cluster."""
+
+    address: str
+    name: str
+    threads: int
+    visit: str = ""  # key of the visit in progress
+    machine: Machine | None = None  # None until the visit
+    blind: str = ""  # why it does not see the data
+    reason: str = ""  # why it is not used
+    running: bool = True
+    flights: dict[str, _Flight] = field(default_factory=dict)  # in the order in which they were sent
+    queue: int = -1  # place of the queue that it works on
+    sent: dict[tuple[int, int], Future] = field(default_factory=dict)  # images by range, the oldest first
+
+    @property
+    def ready(self) -> bool:
+        """Whether it may be given work."""
+        return self.machine is not None and not self.reason and self.running
+
+
+class Dispatch:
+    """Scores the shards of one run on the workers of a cluster."""
+
+    def __init__(self, client: Client, scoring: Scoring, options: RunOptions, function: Callable[..., bytes]) -> None:
+        self._client = client
+        self._scoring = scoring
+        self._options = options
+        self._function = function
+        self._record = scoring.record
+        self._queues = [deque(map(_Work, waiting.tasks)) for waiting in scoring.queues]
+        self._quarantine: deque[_Work] = deque()
+        random = [row.spec for row in self._record.denoisers if not row.deterministic]
+        self._canaries = Canaries(random, scoring.compare)
+        self._sites: dict[str, _Site] = {}
+        self._flights: dict[str, _Flight] = {}
+        self._visits: dict[str, tuple[_Site, Future]] = {}
+        self._wishes: list[Future] = []
+        self._arrived: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._sequence = itertools.count()
+        self._looked = 0.0
+        self._alone_since = time.monotonic()
+        self._begun: set[int] = set()
+
+    def run(self, dashboard: str) -> None:
+        """Score all shards; on an interrupt or an error, abandon running ones and raise."""
+        self._dashboard = dashboard
+        self._visit = pack(self._make_visit())
+        try:
+            while True:
+                self._look_around()
+                self._fill()
+                if not self._flights and not self._is_work_left():
+                    return
+                self._take_arrived()
+        finally:
+            self._abandon()
+
+    def _make_visit(self) -> Visit:
+        record = self._record
+        providers = [
+            *(denoiser.plugin.provider for denoiser in record.denoisers),
+            *(part.provider for noise in record.noises for part in noise.parts),
+            *(metric.plugin.provider for metric in record.metrics),
+        ]
+        first = next(waiting.tasks[0] for waiting in self._scoring.queues if waiting.tasks)
+        condition = self._scoring.task(first).condition
+        providers = list(dict.fromkeys([*providers, condition.dataset.provider]))
+        files = {provider.version: _contents(provider) for provider in providers if provider.kind == "file"}
+        weighted = tuple(denoiser.plugin for denoiser in record.denoisers if denoiser.plugin.content)
+        code = packages_of(providers)
+        return Visit(__version__, code, tuple(providers), weighted, condition, self._scoring.limits, files)
+
+    # Workers that come and go.
+
+    def _look_around(self) -> None:
+        """Notice workers that have come or gone, at most twice a second."""
+        if time.monotonic() < self._looked + _LOOK_S:
+            return
+        self._looked = time.monotonic()
+        if self._client.status in ("closed", "closing"):
+            raise BenchboxError("the connection to the scheduler is lost", hint="start the cluster again")
+        info = self._client.scheduler_info(n_workers=-1) if self._client.status == "running" else {}
+        workers: dict[str, dict[str, Any]] = info.get("workers", {})
+        if self._client.status != "running":  # while it was asked
+            workers = {}
+        changed = False
+        for address in [address for address in self._sites if address not in workers]:
+            self._lose(self._sites.pop(address))
+            changed = True
+        for address, about in workers.items():
+            if address not in self._sites:
+                self._sites[address] = _Site(address, str(about.get("name", address)), int(about.get("nthreads", 1)))
+                self._send_visit(self._sites[address])
+            self._sites[address].running = about.get("status", "running") == "running"
+        if changed:
+            self._report()
+        self._wish()
+        self._require_workers()
+
+    def _require_workers(self) -> None:
+        """Raise if there has been no usable worker for longer than the user wants to wait."""
+        if any(site.ready for site in self._sites.values()):
+            self._alone_since = 0.0
+            return
+        if not self._alone_since:
+            self._alone_since = time.monotonic()
+            self._report(f"waiting for a worker, up to {self._options.wait_s:g} s (--wait)")
+        if time.monotonic() > self._alone_since + self._options.wait_s:
+            reasons = [f"{site.name} ({site.reason})" for site in self._sites.values() if site.reason]
+            left_out = f"; left out: {', '.join(reasons)}" if reasons else ""
+            raise BenchboxError(
+                f"no worker of the cluster could be used for {self._options.wait_s:g} s{left_out}",
+                hint="start workers, or wait for them longer with --wait",
+            )
+
+    def _send_visit(self, site: _Site) -> None:
+        site.visit = self._key("visit")
+        future = self._submit(site, site.visit, "visit", self._visit)
+        self._visits[site.visit] = site, future
+
+    def _take_welcome(self, site: _Site, value: Any) -> None:
+        try:
+            if isinstance(value, BaseException):
+                raise value
+            welcome = unpack(Welcome, value)
+        except Exception as error:
+            # A worker without this module cannot read the question.
+            self._leave_out(site, f"it has another benchbox, or none: {_words(error)}")
+            return
+        if welcome.reason or welcome.machine is None:
+            self._leave_out(site, welcome.reason or "it does not say what it is")
+            return
+        site.machine, site.blind = welcome.machine, welcome.blind
+        if site.blind and not self._may_send():
+            self._leave_out(site, f"it does not see the data, {site.blind}; add --send-data")
+            return
+        self._report()
+
+    def _may_send(self) -> bool:
+        if self._options.send_data:
+            return True
+        shards = {
+            (work.shard.start, work.shard.stop): work.shard
+            for waiting in self._scoring.queues
+            for work in waiting.tasks
+        }
+        pixels = sum(len(shard.indices) * shard.size[0] * shard.size[1] for shard in shards.values())
+        return pixels * self._record.data.channels <= _SMALL_PIXELS
+
+    def _leave_out(self, site: _Site, reason: str) -> None:
+        """Use a worker no more, and give what it has to others."""
+        site.reason = reason
+        self._recall(site)
+        self._report(f"worker {site.name} is left out: {reason}")
+
+    def _lose(self, site: _Site) -> None:
+        """A worker is gone: its shards go elsewhere, and the ones that it was working on are suspects."""
+        self._visits.pop(site.visit, None)
+        for flight in list(site.flights.values())[: site.threads]:
+            flight.work.deaths += 1
+            flight.work.where.append(site.name)
+        self._recall(site)
+
+    def _recall(self, site: _Site) -> None:
+        flights = list(site.flights.items())
+        site.flights.clear()
+        for key, flight in reversed(flights):
+            del self._flights[key]
+            flight.future.release()
+            self._put_back(flight)
+
+    def _put_back(self, flight: _Flight) -> None:
+        """Let another worker try; a shard that took several workers with it is tried alone, then blamed."""
+        work = flight.work
+        if flight.first is not None:
+            self._canaries.put_back(flight.first, flight.site.machine)
+        elif flight.alone and work.deaths > _SUSPECT:
+            names = ", ".join(work.where)
+            reason = f"{work.deaths} workers of the cluster died while they ran it ({names}), the last one alone"
+            self._scoring.keep(work.shard, Failure("died", reason))
+        elif work.deaths >= _SUSPECT:
+            self._quarantine.append(work)
+        else:
+            self._queues[self._place_of(work)].appendleft(work)
+
+    def _place_of(self, work: _Work) -> int:
+        specs = [row.spec for row in self._record.denoisers]
+        return specs.index(work.shard.denoiser.spec)
+
+    def _wish(self) -> None:
+        """Let an adaptive cluster see how much waits, by tasks that no worker can run; the shards are not sent yet."""
+        waiting = sum(map(len, self._queues))
+        wanted = min(_WISHES, waiting)
+        while len(self._wishes) < wanted:
+            self._wishes.append(
+                self._client.submit(
+                    bytes, key=self._key("wish"), pure=False, resources={"benchbox-more-workers": 1}, priority=-1000
+                )
+            )
+        while len(self._wishes) > wanted:
+            self._wishes.pop().release()
+
+    def _report(self, note: str = "") -> None:
+        ready = [site for site in self._sites.values() if site.ready]
+        threads = sum(site.threads for site in ready)
+        self._scoring.report(ClusterChanged(len(ready), threads, self._dashboard, note))
+
+    # Shards.
+
+    def _is_work_left(self) -> bool:
+        return any(self._queues) or bool(self._quarantine)
+
+    def _fill(self) -> None:
+        """Give every worker its share of what waits."""
+        ready = [site for site in self._sites.values() if site.ready]
+        threads = sum(site.threads for site in ready)
+        # Towards the end, a shard that waits at one worker could run at another.
+        ahead = _AHEAD if sum(map(len, self._queues)) > threads else 1
+        most = self._options.jobs or ahead * threads
+        for depth in range(1, ahead * max((site.threads for site in ready), default=0) + 1):
+            for site in ready:
+                if len(self._flights) >= most:
+                    return
+                if len(site.flights) < min(depth, ahead * site.threads) and (work := self._next(site)) is not None:
+                    self._send(site, work)
+        while len(self._flights) < most and (again := self._canaries.next(ready)) is not None:
+            self._send(again[0], _Work(again[1].shard), first=again[1])
+        if not self._flights and self._quarantine and ready:
+            work = self._quarantine.popleft()
+            if self._scoring.is_wanted(work.shard):
+                self._send(ready[0], work, alone=True)
+
+    def _next(self, site: _Site) -> _Work | None:
+        """The next shard for a worker, of the denoiser that it is busy with, whose process it has."""
+        while True:
+            waiting = [place for place, works in enumerate(self._queues) if works]
+            if not waiting:
+                return None
+            if site.queue not in waiting:
+                busy = {other.queue for other in self._sites.values() if other.flights}
+                untouched = [place for place in waiting if place not in busy]
+                site.queue = untouched[0] if untouched else max(waiting, key=lambda place: len(self._queues[place]))
+                if site.queue not in self._begun:
+                    self._begun.add(site.queue)
+                    self._scoring.report_worker(self._scoring.queues[site.queue])
+            work = self._queues[site.queue].popleft()
+            if self._scoring.is_wanted(work.shard):
+                return work
+
+    def _send(self, site: _Site, work: _Work, *, alone: bool = False, first: First | None = None) -> None:
+        task = self._scoring.task(work.shard)
+        order = pack(Order.of(self._record.run_id, task, self._scoring.limits))
+        images = [self._images(site, work.shard)] if site.blind else []
+        key = self._key("shard")
+        future = self._submit(site, key, "shard", order, *images)
+        flight = _Flight(work, site, task, future, alone, first)
+        self._flights[key] = site.flights[key] = flight
+
+    def _images(self, site: _Site, shard: ShardWork) -> Future:
+        """The images of a shard in the memory of a worker, where they stay for other denoisers."""
+        key = shard.shard.start, shard.shard.stop
+        if key not in site.sent:
+            condition = self._scoring.task(shard).condition
+            name = f"benchbox-images-{condition.fingerprint}-{key[0]}-{key[1]}-{uuid.uuid4().hex}"
+            content = {name: pack_images(condition, shard.shard)}
+            site.sent[key] = self._client.scatter(content, workers=[site.address], hash=False)[name]
+            most = max(
+                2 * site.threads,
+                _KEPT_PIXELS // max(1, shard.shard.size[0] * shard.shard.size[1] * len(shard.shard.indices)),
+            )
+            while len(site.sent) > most:
+                del site.sent[next(iter(site.sent))]
+        return site.sent[key]
+
+    def _key(self, what: str) -> str:
+        return f"benchbox-{what}-{uuid.uuid4().hex}"
+
+    def _submit(self, site: _Site, key: str, *arguments: Any) -> Future:
+        future = self._client.submit(
+            self._function,
+            *arguments,
+            key=key,
+            pure=False,
+            workers=[site.address],
+            allow_other_workers=False,
+            retries=0,
+            priority=-next(self._sequence),  # in the order in which they are sent, so that the first ones are running
+        )
+        asyncio.run_coroutine_threadsafe(self._fetch(key, future), self._client.loop.asyncio_loop)
+        return future
+
+    async def _fetch(self, key: str, future: Future) -> None:
+        """Wait for a result and hand it to the main thread; dask fetches several at once."""
+        value: Any
+        try:
+            (value,) = await self._client.gather([future], asynchronous=True)
+        except BaseException as error:
+            value = error
+        self._arrived.put((key, value))
+
+    def _take_arrived(self) -> None:
+        """Wait a moment for results, and store all that have come; signals are handled meanwhile."""
+        try:
+            arrived = [self._arrived.get(timeout=_POLL_S)]
+        except queue.Empty:
+            return
+        while not self._arrived.empty():
+            arrived.append(self._arrived.get())
+        for key, value in arrived:
+            if (visit := self._visits.pop(key, None)) is not None:
+                if visit[0].address in self._sites:
+                    self._take_welcome(visit[0], value)
+            elif (flight := self._flights.pop(key, None)) is not None:
+                del flight.site.flights[key]
+                self._take(flight, value)
+
+    def _take(self, flight: _Flight, value: Any) -> None:
+        site = flight.site
+        if isinstance(value, asyncio.CancelledError):  # the worker or the scheduler is gone, as will be seen
+            self._put_back(flight)
+            self._looked = 0.0
+            return
+        try:
+            if isinstance(value, BaseException):
+                raise value
+            answer = unpack(Answer, value)
+            if answer.lost is not None:
+                if self._may_send() and not site.blind:
+                    site.blind = answer.lost[0]
+                    self._put_back(flight)
+                    return
+                raise ImagesLost(*answer.lost[:1], hint=answer.lost[1])
+            result = answer.result(flight.task, flight.work.shard.shard.size)
+        except Exception as error:  # of the machine, not of the denoiser: that would be a `Failure`
+            self._put_back(flight)
+            self._leave_out(site, _words(error))
+            return
+        assert site.machine is not None
+        self._log(flight, answer)
+        if flight.first is not None:
+            self._canaries.compare(flight.first, site.machine, result)
+            return
+        self._scoring.keep(flight.work.shard, result, site.machine)
+        if isinstance(result, ShardScores):
+            self._canaries.see(First(flight.work.shard, site.address, site.machine, result.columns))
+
+    def _log(self, flight: _Flight, answer: Answer) -> None:
+        if answer.log:
+            log = self._scoring.queues[self._place_of(flight.work)].log
+            with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(f"[{flight.site.name}]\n{answer.log}\n")
+
+    def _abandon(self) -> None:
+        """Cancel everything, so that child processes end on every machine."""
+        futures = [flight.future for flight in self._flights.values()]
+        futures += [future for _, future in self._visits.values()]
+        self._flights.clear()
+        self._visits.clear()
+        if self._client.status == "running":
+            self._client.cancel([*futures, *self._wishes], force=True)
+        for site in self._sites.values():
+            site.sent.clear()
+
+
+def _contents(provider: Provider) -> list[tuple[str, bytes]]:
+    """A plugin file and the modules beside it, by their names relative to its folder."""
+    folder = Path(provider.target).parent
+    return [(str(file.relative_to(folder)), file.read_bytes()) for file in plugin_sources(Path(provider.target))]
+
+
+def _words(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

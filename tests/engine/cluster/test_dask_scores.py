@@ -1,0 +1,169 @@
+"""A run on a Dask cluster has the scores of a local one to the bit, whatever happens to its workers."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from made_clusters import SLOW, Cluster, bytes_of, wait_for, worker_pid
+
+import benchbox as package
+from benchbox.store import RunStore, find_run
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+pytestmark = pytest.mark.slow
+ROWS = ("median:size=3", "wiener", "dct", "--noise", "gaussian:0.1", "--noise", "poisson:30", "--repeats", "4")
+
+
+def run(command: Command, results: str, *arguments: str | Path, **more: int | None) -> RunStore:
+    command("run", *arguments, "--no-timing", "--fresh", "--previews", "1", "--results", results, **more)
+    return RunStore.open(find_run(Path(results)))
+
+
+@pytest.fixture
+def at(tmp_path: Path) -> Callable[[str], str]:
+    return lambda name: str(tmp_path / name)
+
+
+def test_scores_are_those_of_a_local_run_to_the_bit(
+    process: Command, plugin: Callable[[str, str], Path], at: Callable[[str], str]
+) -> None:
+    pytest.importorskip("distributed")
+    own = plugin("halved", "return noisy / 2")
+    rows = (*ROWS, "halved", "--plugin", own)
+    local = bytes_of(run(process, at("local"), *rows))
+    assert len(local) == 8
+    for workers in ("1", "3"):
+        assert bytes_of(run(process, at(f"dask-{workers}"), *rows, "--engine", "dask", "--jobs", workers)) == local
+
+
+def test_a_client_scores_the_same_and_stays_open(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    arguments: dict[str, Any] = {"noise": "gaussian:0.1", "timing": False, "progress": False, "repeats": 5}
+    local = package.run(["median", "wiener"], results=tmp_path / "local", **arguments)
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        distant = package.run(["median", "wiener"], results=tmp_path / "dask", engine=client, **arguments)
+        assert client.status == "running"
+        assert not client.futures
+    assert bytes_of(distant.store) == bytes_of(local.store)
+    store = distant.store
+    shards = [(cell.key, *shard) for cell in store.record.cells for shard in store.finished_shards(cell.key)]
+    assert len(shards) == 10
+    (machine,) = store.machines().machines
+    assert {store.machine_of(*shard) for shard in shards} == {machine}
+
+
+def test_workers_killed_at_30_random_moments_change_nothing(
+    process: Command, plugin: Callable[[str, str], Path], at: Callable[[str], str], cluster: Cluster
+) -> None:
+    own = plugin("slow", SLOW)
+    rows = ("median", "slow", "--noise", "gaussian:0.1", "--repeats", "150", "--plugin", own)
+    for name in "abcd":
+        cluster.add(name)
+    chance, killed, ended = random.Random(0), [0], threading.Event()
+
+    def kill() -> None:
+        while killed[0] < 30 and not ended.wait(chance.uniform(0.1, 1.0)):
+            victim = worker_pid(cluster.workers[chance.choice("abcd")])
+            if victim not in {process.pid for process in cluster.workers.values()}:  # not the nanny
+                psutil.Process(victim).send_signal(signal.SIGKILL)
+                killed[0] += 1
+
+    killer = threading.Thread(target=kill)
+    assert wait_for(lambda: (cluster.folder / "cache").exists() or True)
+    killer.start()
+    try:
+        distant = run(process, at("dask"), *rows, "--scheduler-file", cluster.file)
+    finally:
+        ended.set()
+        killer.join()
+    print(f"{killed[0]} workers were killed")
+    assert killed[0] >= 10
+    assert bytes_of(distant) == bytes_of(run(process, at("local"), *rows))
+
+
+def test_with_no_worker_left_the_run_waits_stops_and_resumes_locally(
+    process: Command, plugin: Callable[[str, str], Path], at: Callable[[str], str], cluster: Cluster
+) -> None:
+    own = plugin("slow", SLOW)
+    rows = ("slow", "--noise", "gaussian:0.1", "--repeats", "60", "--plugin", own)
+    cluster.add("only")
+
+    def kill() -> None:
+        scores = Path(at("dask"))
+        wait_for(lambda: len(list(scores.glob("*/scores/*/*.parquet"))) > 5)
+        cluster.kill("only")
+
+    threading.Thread(target=kill).start()
+    command = ("run", *rows, "--no-timing", "--fresh", "--results", at("dask"))
+    stopped = process(*command, "--scheduler-file", cluster.file, "--wait", "3s", code=2)
+    assert "no worker of the cluster could be used for 3 s" in stopped.stderr
+    assert "--resume" in stopped.stderr
+    store = RunStore.open(find_run(Path(at("dask"))))
+    done = len(store.finished_shards(store.record.cells[0].key))
+    assert 5 < done < 60
+    process("run", "--resume", store.record.run_id, "--results", at("dask"))
+    assert bytes_of(store) == bytes_of(run(process, at("local"), *rows))
+
+
+def test_when_the_scheduler_is_gone_the_run_stops_and_resumes_on_another_cluster(
+    process: Command, plugin: Callable[[str, str], Path], at: Callable[[str], str], cluster: Cluster, tmp_path: Path
+) -> None:
+    own = plugin("slow", SLOW)
+    rows = ("slow", "--noise", "gaussian:0.1", "--repeats", "60", "--plugin", own)
+    cluster.add("a")
+
+    def kill() -> None:
+        wait_for(lambda: len(list(Path(at("dask")).glob("*/scores/*/*.parquet"))) > 5)
+        cluster.scheduler.kill()
+
+    threading.Thread(target=kill).start()
+    command = ("run", *rows, "--no-timing", "--fresh", "--results", at("dask"))
+    stopped = process(*command, "--scheduler-file", cluster.file, code=2)
+    assert "the connection to the scheduler is lost" in stopped.stderr
+    assert "--resume" in stopped.stderr
+    store = RunStore.open(find_run(Path(at("dask"))))
+    other = Cluster(tmp_path / "other")
+    try:
+        other.add("b")
+        resumed = ("run", "--resume", store.record.run_id, "--results", at("dask"))
+        process(*resumed, "--scheduler-file", other.file)
+    finally:
+        other.end()
+    assert bytes_of(store) == bytes_of(run(process, at("local"), *rows))
+
+
+def test_an_adaptive_cluster_grows_with_what_waits(tmp_path: Path, plugin: Callable[[str, str], Path]) -> None:
+    distributed = pytest.importorskip("distributed")
+    own = plugin("slow", SLOW)
+    arguments: dict[str, Any] = {"noise": "gaussian:0.1", "timing": False, "progress": False, "repeats": 60}
+    most = [0]
+    with (
+        distributed.LocalCluster(n_workers=0, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        cluster.adapt(minimum=0, maximum=3, interval="200ms")
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(0.1):
+                most[0] = max(most[0], len(cluster.scheduler_info["workers"]))
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        distant = package.run("slow", results=tmp_path / "dask", plugins=own, engine=client, **arguments)
+        ended.set()
+        watcher.join()
+    local = package.run("slow", results=tmp_path / "local", plugins=own, **arguments)
+    assert bytes_of(distant.store) == bytes_of(local.store)
+    assert most[0] >= 2
