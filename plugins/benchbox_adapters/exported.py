@@ -59,7 +59,9 @@ class Program:
 
 def is_exported(names: list[str]) -> bool:
     """Whether the entries of a zip are those of an exported program."""
-    return any(re.fullmatch(r"[^/]*/models/[^/]+\.json|serialized_exported_program\.json", name) for name in names)
+    return any(
+        re.search(r"/models/[^/]+\.json$|/archive_format$|serialized_exported_program\.json$", name) for name in names
+    )
 
 
 def inspect(path: Path) -> Program:
@@ -74,6 +76,8 @@ def inspect(path: Path) -> Program:
 def _inspect(archive: zipfile.ZipFile) -> Program:
     entries = _entries(archive)
     config = entries.get("data/weights/model_weights_config.json")
+    if any(name.startswith("data/aotinductor/") for name in entries):
+        return Program(unsafe="a program compiled to machine code, which is not loaded", hint=_SAVE)
     if config is None or "models/model.json" not in entries:
         return Program(unsafe="an exported program of an older format, which keeps its weights as pickles", hint=_SAVE)
     weights = _json(archive, config)["config"]
@@ -103,8 +107,6 @@ def _reasons(
     for name in entries:
         if not name.startswith(known):
             yield f"it has the entry {name}"
-        elif name.startswith("data/aotinductor"):
-            yield f"it has a compiled library ({name})"
         elif name.startswith("models/") and name != "models/model.json":
             yield f"it has another program ({name})"
         elif name.startswith(("data/weights/", "data/constants/")) and name.endswith((".pt", ".pkl")):

@@ -56,16 +56,19 @@ class Recognised:
 
     def load(self, tensors: Mapping[str, Any]) -> Any:
         """Make the module and load its weights; raises `BenchboxError` that says which do not fit."""
-        module = self.module()
+        import torch
+
+        with torch.device("meta"):  # no time is spent on random weights that are replaced at once
+            module = self.module()
         try:
-            module.load_state_dict(self._renamed(module, tensors), strict=True)
+            module.load_state_dict(self._renamed(module, tensors), strict=True, assign=True)
         except (RuntimeError, KeyError) as error:
             lines = [line.strip() for line in str(error).splitlines()]
             raise BenchboxError(
                 f"the weights do not fit {self.architecture} ({self.details}): {' '.join(lines[1:3] or lines)}",
                 hint="name the class of the model, as in class=model.py:Net",
             ) from error
-        return module.eval()
+        return module.float().requires_grad_(False).eval()
 
     def _renamed(self, module: Any, tensors: Mapping[str, Any]) -> dict[str, Any]:
         if not self.modules:

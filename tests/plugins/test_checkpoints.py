@@ -503,7 +503,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
         ),
         "a class to import",
     ),
-    "a library": (lambda marker, code: ("data/aotinductor/model/model.so", lambda _: b"\x7fELF"), "a compiled library"),
+    "a library": (lambda marker, code: ("data/aotinductor/model/model.so", lambda _: b"\x7fELF"), "machine code"),
     "a second program": (lambda marker, code: ("models/other.json", lambda _: b"{}"), "another program"),
     "pickled weights of before": (lambda marker, code: ("data/weights/model.pt", lambda _: b""), "it has a pickle"),
 }

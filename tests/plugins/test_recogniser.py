@@ -191,3 +191,14 @@ def test_weights_that_do_not_fit_are_named() -> None:
 def test_half_precision_weights_become_float32() -> None:
     state = {name: tensor.half() for name, tensor in Kair().state_dict().items()}
     assert {p.dtype for p in recognise(state)[0].load(state).parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("make", [KairFfdnet, IpolFfdnet])
+def test_ffdnet_takes_the_noise_level_in_every_form(make: Callable[[], Any]) -> None:
+    net = recognise(randomised(make()).state_dict())[0].load(make().state_dict())
+    images, levels = torch.rand(2, 1, 15, 22), torch.tensor([0.1, 0.4])
+    with torch.inference_mode():
+        expected = net(images, levels)
+        for form in (levels.view(2, 1, 1, 1), levels.view(2, 1, 1, 1).expand(2, 1, 15, 22)):
+            torch.testing.assert_close(net(images, form), expected)
+        assert not torch.allclose(net(images, levels.flip(0)), expected)
