@@ -8,7 +8,7 @@ from .api.noise import NoiseModel
 from .api.threads import threads
 from .api.trainable import Recipe, TrainableDenoiser, Trainer
 from .api.version import __version__
-from .notebook import Run, load_run, run
+from .notebook import Run, load_run, run, torch
 
 __all__ = [
     "BenchboxError",
@@ -37,4 +37,5 @@ __all__ = [
     "load_run",
     "run",
     "threads",
+    "torch",
 ]

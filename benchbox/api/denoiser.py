@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
 import numpy as np
@@ -257,8 +257,14 @@ class Denoiser(ABC):
         return None
 
     @classmethod
-    def adopt(cls, model: object) -> Denoiser | None:
+    def adopt(cls, model: object, **options: Any) -> Denoiser | None:
         """Make a denoiser of an object that a notebook hands over, such as a network; None if it is not for this one.
+
+        Parameters
+        ----------
+        model : object
+        **options
+            Arguments of the constructor.
 
         Raises
         ------

@@ -21,10 +21,11 @@ from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
 from benchbox.builtin.datasets.array_file import check_stack
 from benchbox.records.specs import options_of, quote, write_value
+from benchbox.registry import load_registry
 from benchbox.registry.loading import function_denoiser
 
 FOLDER = "given"
-_KINDS = "names, classes and instances of benchbox.Denoiser, and functions f(noisy, sigma)"
+_KINDS = "names, classes and instances of benchbox.Denoiser, networks of PyTorch, and functions f(noisy, sigma)"
 _PLUGIN = '''"""Denoisers that benchbox.run() got as objects."""
 
 import base64
@@ -55,10 +56,50 @@ def hand_over(denoisers: Sequence[Any], results: Path) -> tuple[tuple[str, ...],
             specs.append(given)
             continue
         name = f"given_{len(offered) + 1}"
+        given = _adopted(given)
         offered.append(_class_of(given, name))
         specs.append(f"{_label_of(given)}={name}")
     functions = [given for given in denoisers if inspect.isfunction(given)]
     return tuple(specs), (str(_write_plugin(offered, functions, results)),) if offered else ()
+
+
+def _adopted(given: Any) -> Any:
+    """A denoiser that an installed plugin makes of an object, such as a network; the object itself if none does."""
+    if isinstance(given, type | Denoiser) or inspect.isfunction(given):
+        return given
+    made = (entry.cls.adopt(given) for entry in load_registry().denoisers.values())
+    return next((denoiser for denoiser in made if denoiser is not None), given)
+
+
+def torch(module: object, **options: Any) -> Denoiser:
+    """Make a denoiser of a PyTorch network, for `run`.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Takes a float32 tensor of shape (N, C, H, W), and the noise level if it wants to; returns one of the same shape.
+    **options
+        Options of the denoiser ``torch``, such as ``sigma='channel'`` or ``residual=True``; what is not given is
+        detected.
+
+    Returns
+    -------
+    Denoiser
+
+    Raises
+    ------
+    BenchboxError
+        It is no PyTorch network, or an option is unknown or wrong.
+    """
+    try:
+        denoiser = load_registry().denoiser("torch").cls.adopt(module, **options)
+    except (TypeError, ValueError) as error:
+        raise BenchboxError(f"benchbox.torch: {error}", hint="'benchbox list denoisers' shows the options") from error
+    if denoiser is None:
+        raise BenchboxError(
+            f"benchbox.torch: {type(module).__name__} is no PyTorch network", hint="pass an instance of torch.nn.Module"
+        )
+    return denoiser
 
 
 def _class_of(given: Any, name: str) -> type[Denoiser]:
@@ -82,6 +123,8 @@ def _class_of(given: Any, name: str) -> type[Denoiser]:
 
 def _label_of(given: Any) -> str:
     """What the row is called; a colon would begin the options of a specification."""
+    if label := getattr(given, "label", ""):
+        return str(label)
     if isinstance(given, Denoiser):
         options = [
             f"{option.name} {quote(write_value(value))}"
@@ -119,7 +162,9 @@ def _write_plugin(offered: list[type[Denoiser]], functions: list[Any], results: 
 def _is_local(module: ModuleType) -> bool:
     """Whether a module lies neither among the installed packages nor in Python itself nor in benchbox."""
     file = Path(getattr(module, "__file__", None) or sys.prefix)
-    installed = "site-packages" in file.parts or module.__name__.partition(".")[0] == "benchbox"
+    # Plugins may be installed in editable mode, that is, from any folder.
+    plugins = {provider.target.partition(".")[0] for provider in load_registry().providers if provider.kind != "file"}
+    installed = "site-packages" in file.parts or module.__name__.partition(".")[0] in {"benchbox", *plugins}
     return not installed and not any(file.is_relative_to(folder) for folder in (sys.prefix, sys.base_prefix))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import keyword
 import math
 import re
 import types
@@ -277,7 +278,9 @@ class Configured(Generic[T]):
             The class refuses a value.
         """
         try:
-            return self.cls(**self.values)
+            return self.cls(
+                **{f"{name}_" if keyword.iskeyword(name) else name: value for name, value in self.values.items()}
+            )
         except (ValueError, TypeError) as error:
             raise BenchboxError(f"{self.name}: {error}", hint=describe(self.cls, self.name)) from error
 
@@ -340,6 +343,8 @@ def _shows_level(cls: type) -> bool:
 
 def _option(cls: type, parameter: inspect.Parameter, hint: Any) -> Option:
     where = f"{cls.__name__}.__init__({parameter.name})"
+    word = parameter.name.removesuffix("_")
+    name = word if keyword.iskeyword(word) else parameter.name  # class_ is the option class
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
         raise BenchboxError(f"{where}: options must be named", hint="replace it by typed keyword-only arguments")
     if parameter.default is parameter.empty:
@@ -354,9 +359,9 @@ def _option(cls: type, parameter: inspect.Parameter, hint: Any) -> Option:
     if len(members) == 1 and typing.get_origin(members[0]) is typing.Literal:
         choices = typing.get_args(members[0])
         if all(isinstance(choice, str) for choice in choices):
-            return Option(parameter.name, str, parameter.default, choices, optional)
+            return Option(name, str, parameter.default, choices, optional)
     if len(members) == 1 and members[0] in _SCALARS:
-        return Option(parameter.name, members[0], parameter.default, (), optional)
+        return Option(name, members[0], parameter.default, (), optional)
     raise BenchboxError(
         f"{where} has type {hint}, which text cannot be turned into",
         hint="use bool, int, float, str, Path, a Literal of words, or one of these with None",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -89,6 +90,8 @@ class Convention:
     """Whether it returns the noise instead of the image."""
     bgr: bool = False
     """Whether blue comes first."""
+    gain: float = math.nan
+    """Gain in PSNR on the test images, in dB; NaN if nothing had to be found out."""
 
     def denoise(self, opened: Opened, noisy: Images, sigma: Sigma | None) -> Images:
         """Denoise a stack (N, H, W) or (N, H, W, 3)."""

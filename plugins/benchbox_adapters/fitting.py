@@ -43,6 +43,7 @@ class Given:
     pad: Pad = "reflect"
     tile: int | None = None
     overlap: int = 32
+    square: bool | None = None
 
 
 def forms_of(inputs: Sequence[Input], layout: str, given: Given, needed: int = 0) -> list[Form]:
@@ -111,9 +112,10 @@ def _with_level(form: Form, level: Input) -> Iterator[Form]:
         yield replace(form, sigma="vector", rank=len(shape))
 
 
-def fit(opened: Opened, path: str, given: Given) -> Convention:
+def fit(opened: Opened, path: str, given: Given, user: Given | None = None) -> Convention:
     """Find out everything about a model that is not given.
 
+    `user` holds what the user has given, where `given` holds more that is known.
     Raises `BenchboxError` if the model takes no images, or if nothing improves two noisy test images; the message lists
     what was tried.
     """
@@ -135,14 +137,20 @@ def fit(opened: Opened, path: str, given: Given) -> Convention:
     candidates = list(_candidates(opened, sized, given))
     if len(candidates) == 1:
         return candidates[0]
-    chosen, gain = _best(opened, path, candidates, given)
-    free = replace(given, range=None, residual=None, sigma_scale=None)
+    chosen = _best(opened, path, candidates, given)
+    said = user or given
+    free = replace(
+        given,
+        range=given.range if said.range is None else None,
+        residual=given.residual if said.residual is None else None,
+        sigma_scale=given.sigma_scale if said.sigma_scale is None else None,
+    )
     if free != given:
-        better, most = _best(opened, path, list(_candidates(opened, sized, free)), given)
-        if most > gain + _WRONG_DB:
+        better = _best(opened, path, list(_candidates(opened, sized, free)), given)
+        if better.gain > chosen.gain + _WRONG_DB:
             raise BenchboxError(
-                f"{path}: with the given options it denoises {most - gain:.1f} dB worse than otherwise: "
-                f"{_listed([(gain, chosen)])}; {_listed([(most, better)])}",
+                f"{path}: with the given options it denoises {better.gain - chosen.gain:.1f} dB worse than otherwise: "
+                f"{_listed([(chosen.gain, chosen)])}; {_listed([(better.gain, better)])}",
                 hint="omit the wrong option; to insist, set range, residual and, if it takes the noise level, "
                 "sigma_scale",
             )
@@ -165,8 +173,8 @@ def _candidates(opened: Opened, sized: Sequence[tuple[Form, Sizing]], given: Giv
                 yield Convention(form, sizing, low, high, scale, residual, bool(given.bgr))
 
 
-def _best(opened: Opened, path: str, candidates: Sequence[Convention], given: Given) -> tuple[Convention, float]:
-    """The convention that denoises best, and its gain in dB; the result must follow the noise level if it takes one."""
+def _best(opened: Opened, path: str, candidates: Sequence[Convention], given: Given) -> Convention:
+    """The convention that denoises best; its result must follow the noise level if it takes one."""
     tried = [(_gain(opened, candidate, LEVELS), candidate) for candidate in candidates]
     best = max(gain for gain, _ in tried)
     gain, chosen = next(item for item in tried if item[0] >= best - _WORTH_DB)
@@ -187,8 +195,8 @@ def _best(opened: Opened, path: str, candidates: Sequence[Convention], given: Gi
     if chosen.form.channels == 3 and given.bgr is None:
         turned = replace(chosen, bgr=True)
         if _gains(opened, turned, LEVELS).mean() > _gains(opened, chosen, LEVELS).mean() + _WORTH_DB:
-            return turned, gain
-    return chosen, gain
+            return replace(turned, gain=gain)
+    return replace(chosen, gain=gain)
 
 
 def _listed(tried: Sequence[tuple[float, Convention]]) -> str:
@@ -274,13 +282,14 @@ def _find_sizing(opened: Opened, form: Form, given: Given, reasons: list[str]) -
     channels = form.channels or 1
     sizes = [tuple(fixed or odd for fixed, odd in zip(size, sides, strict=True)) for sides in _ODD]
     multiples = MULTIPLES if given.multiple is None and None in size else (sizing.multiple,)
-    for multiple, square in itertools.product(multiples, (False, True) if None in size else (False,)):
+    squares = (given.square,) if given.square is not None else (False, True) if None in size else (False,)
+    for multiple, square in itertools.product(multiples, squares):
         candidate = Convention(form, replace(sizing, multiple=multiple, square=square))
         try:
             for height, width in sizes:
                 images = np.full((len(LEVELS), height, width, channels), 0.5, np.float32)
                 answer = candidate.answer(opened, images, LEVELS)
-                if answer.shape[3] not in (1, channels):
+                if answer.shape[3] != channels:
                     raise BenchboxError(f"it returns {answer.shape[3]} channels")
         except Exception as error:
             lines: Any = str(error).strip().splitlines()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+_TORCH = ".pt", ".pth", ".ckpt", ".safetensors"
 _LFS = b"version https://git-lfs"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 # An entry of a StringStringEntryProto: field 1, "location", field 2, the length of the value (a varint of up to two
@@ -34,8 +35,6 @@ def refusal_of(path: Path, kind: str) -> str:
     found = _kind_of(head, path)
     if found == kind:
         return ""
-    if found == "torch":
-        return "a PyTorch file; export the model with torch.onnx.export and run onnx:path=model.onnx"
     return f"a model for '{found}'; write {found}:path={path}" if found else f"not a {kind} model"
 
 
@@ -47,7 +46,8 @@ def _kind_of(head: bytes, path: Path) -> str:
         return "keras"
     if head.startswith(b"PK"):
         return "keras" if path.suffix == ".keras" else "torch"
-    if path.suffix in (".pt", ".pth", ".ckpt"):
+    # safetensors: the length of the header, then JSON; files of torch.save before 1.6: pickles
+    if path.suffix in _TORCH or head[8:10] == b'{"' or head.startswith(b"\x80"):
         return "torch"
     return "onnx" if head.startswith(b"\x08") else ""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -78,22 +80,26 @@ class Network(Denoiser):
         self.path = path
         self.given = given
         if path is not None:
-            self.capabilities = self._capabilities_of(path)
+            self.capabilities = self._capabilities_from(*self._declared(path))
 
     @abstractmethod
-    def open(self, path: Path) -> Opened:
-        """Open the file."""
+    def open(self) -> tuple[Opened, Convention]:
+        """Open the model and find out how to call it."""
 
     @abstractmethod
     def inputs(self, path: Path) -> tuple[Input, ...]:
         """What the file says about its inputs, without loading it; empty if it does not say."""
 
+    def _declared(self, path: Path) -> tuple[tuple[Input, ...], int]:
+        """Its inputs, and how many of them must be given; 0 for all."""
+        return self.inputs(path), 0
+
     layout: ClassVar[str]
     """Common position of the channels in this file format, 'nhwc' or 'nchw'."""
 
-    def _capabilities_of(self, path: Path) -> Capabilities:
-        """Whether it takes a noise level and colour, as far as its file tells."""
-        forms = forms_of(self.inputs(path) or (Input(None),), self.layout, self.given)
+    def _capabilities_from(self, inputs: Sequence[Input], needed: int = 0) -> Capabilities:
+        """Whether it takes a noise level and colour, as far as its inputs tell."""
+        forms = forms_of(inputs or (Input(None),), self.layout, self.given, needed)
         levels = {form.sigma != "none" for form in forms}
         colour = bool(forms) and all(form.channels == 3 for form in forms)
         return Capabilities(
@@ -103,17 +109,10 @@ class Network(Denoiser):
 
     def setup(self, shape: tuple[int, ...]) -> None:
         """Open the model, detect the options that are not given, and run it once."""
-        if self.path is None:
-            raise BenchboxError(
-                f"{self.name} needs a model file", hint=f"give one, for example {self.name}:path={self.example}"
-            )
-        self._opened = self.open(self.path)
-        self.convention: Convention = fit(self._opened, str(self.path), self.given)
+        self._opened, self.convention = self.open()
         told = self.convention.form.sigma != "none"
         if self.capabilities.sigma == "optional":
-            self.capabilities = Capabilities(
-                sigma="required" if told else "unused", channels=self.capabilities.channels
-            )
+            self.capabilities = replace(self.capabilities, sigma="required" if told else "unused")
         self.denoise(np.zeros((1, *shape[1:]), np.float32), np.full(1, 0.1, np.float32) if told else None)
 
     def denoise(self, noisy: Images, sigma: Sigma | None) -> Images:
@@ -149,15 +148,15 @@ class Network(Denoiser):
         """The model file."""
         return [self.path] if self.path else []
 
-    def card(self) -> TrainingCard | None:
-        """Training card next to the model, if there is one."""
+    def card(self) -> TrainingCard:
+        """Training card next to the model; without one, a card for unknown training."""
         file = self.path.with_suffix(".json") if self.path else None
-        if file is None or not file.is_file():
-            return None
-        if is_architecture(file):
+        notes = "There is no training card."
+        if file is not None and file.is_file():
+            if not is_architecture(file):
+                return TrainingCard.load(file)
             notes = f"There is no training card: {file.name} describes the architecture."
-            return TrainingCard("unknown", "", "", 0, "unknown", 0, 0.0, "", notes=notes)
-        return TrainingCard.load(file)
+        return TrainingCard("unknown", "", "", 0, "unknown", 0, 0.0, "", notes=notes)
 
 
 def given_of(
@@ -221,6 +220,20 @@ class ModelFile(Network):
         given = given_of(sigma, sigma_scale, range, residual, channels, bgr, multiple, pad, tile, overlap, layout)
         super().__init__(path, given)
 
+    @staticmethod
+    @abstractmethod
+    def open_file(path: Path) -> Opened:
+        """Open the file."""
+
+    def open(self) -> tuple[Opened, Convention]:
+        """Open the file and find out how to call it."""
+        if self.path is None:
+            raise BenchboxError(
+                f"{self.name} needs a model file", hint=f"give one, for example {self.name}:path={self.example}"
+            )
+        opened = self.open_file(self.path)
+        return opened, fit(opened, str(self.path), self.given)
+
 
 class Keras(ModelFile):
     """A ``.keras`` or ``.h5`` file, loaded in safe mode, which runs no code from the file."""
@@ -232,7 +245,7 @@ class Keras(ModelFile):
     packages = ("keras",)
     install = "pip install keras tensorflow"
     layout = "nhwc"
-    open = staticmethod(runtimes.open_keras)
+    open_file = staticmethod(runtimes.open_keras)
     inputs = staticmethod(runtimes.keras_inputs)
 
 
@@ -246,7 +259,7 @@ class Onnx(ModelFile):
     packages = "onnxruntime", "onnx"
     install = 'pip install "benchbox-denoise[onnx]"'
     layout = "nchw"
-    open = staticmethod(runtimes.open_onnx)
+    open_file = staticmethod(runtimes.open_onnx)
     inputs = staticmethod(runtimes.onnx_inputs)
 
     def files(self) -> list[Path]:
@@ -264,5 +277,5 @@ class LiteRT(ModelFile):
     packages = ("ai_edge_litert",)
     install = "pip install ai-edge-litert"
     layout = "nhwc"
-    open = staticmethod(runtimes.open_litert)
+    open_file = staticmethod(runtimes.open_litert)
     inputs = staticmethod(runtimes.litert_inputs)

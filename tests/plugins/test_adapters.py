@@ -71,7 +71,7 @@ class TestOnnx:
 
     def test_a_card_beside_the_model_is_its_card(self, tmp_path: Path) -> None:
         denoiser = Onnx(path=save_onnx(tmp_path / "m.onnx"))
-        assert denoiser.card() is None
+        assert denoiser.card().notes == "There is no training card."
         (tmp_path / "m.json").write_text(
             '{"dataset": "mine", "split": "train", "fingerprint": "0", "images": 3, "noise": "gaussian:0.1", "seed": 0,'
             ' "epochs": 1, "command": ""}'
@@ -212,8 +212,8 @@ def test_a_model_that_is_missing_or_broken_is_an_error_with_a_hint(cls: type[Mod
         (b"version https://git-lfs.github.com/spec/v1\n", "m.onnx", "a Git LFS pointer"),
         (b"0000TFL3", "m.onnx", "a model for 'litert'; write litert:path="),
         (b"PK\x03\x04", "m.keras", "a model for 'keras'; write keras:path="),
-        (b"PK\x03\x04", "m.pth", "a PyTorch file"),
-        (b"\x80\x02", "m.pt", "a PyTorch file"),
+        (b"PK\x03\x04", "m.pth", "a model for 'torch'; write torch:path="),
+        (b"\x80\x02", "m.bin", "a model for 'torch'; write torch:path="),
         (b"text", "m.onnx", "not a onnx model"),
     ],
 )

@@ -1,0 +1,341 @@
+"""`torch`: a PyTorch checkpoint, or a module of a notebook, as a denoiser."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from benchbox import BenchboxError, Details, threads
+from benchbox_adapters.checkpoints import Description, State, describe, read_state, safe_torch
+from benchbox_adapters.conventions import Convention, Input, Opened
+from benchbox_adapters.fitting import Given, fit
+from benchbox_adapters.models import Network, given_of
+from benchbox_adapters.recogniser import Recognised, recognise
+from benchbox_adapters.sizing import Tensor
+
+_CLASS_EXAMPLE = "class=model.py:Net or class=package.module:Net"
+
+
+class Torch(Network):
+    """A PyTorch checkpoint, loaded without running code from it; its architecture is recognised, or its class is named.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.safetensors`` file, or a ``.pth``, ``.pt``, ``.ckpt``, ``.bin`` or ``.pt2`` file with a state dict.
+    class_ : str, optional
+        Class of the network, as ``package.module:Name`` or ``file.py:Name``, if its architecture is not recognised. Its
+        code is run.
+    args : str
+        Arguments of the class, such as ``nb=17,act_mode=R``.
+    key : str, optional
+        Which state dict to take from a file with several, such as ``params_ema``.
+    device : {'cpu', 'cuda'}
+        Where it runs.
+
+    The other parameters are those of every model file.
+    """
+
+    name = "torch"
+    summary = "a trained PyTorch model in a .pth, .pt, .ckpt or .safetensors file"
+    reference = "https://pytorch.org"
+    example = "model.pth"
+    packages = ("torch",)
+    install = 'pip install "benchbox-denoise[torch]"'
+    layout = "nchw"
+
+    def __init__(
+        self,
+        *,
+        path: Path | None = None,
+        class_: str | None = None,
+        args: str = "",
+        key: str | None = None,
+        sigma: Literal["none", "channel", "input", "vector", "scalar"] | None = None,
+        sigma_scale: float | None = None,
+        range: str | None = None,
+        residual: bool | None = None,
+        channels: int | None = None,
+        bgr: bool | None = None,
+        multiple: int | None = None,
+        pad: Literal["reflect", "replicate"] = "reflect",
+        tile: int | None = None,
+        overlap: int = 32,
+        device: Literal["cpu", "cuda"] = "cpu",
+    ) -> None:
+        self.class_ = class_
+        self.arguments = _arguments(args)
+        self.key = key
+        self.device = device
+        self.module: Any = None
+        self.label = ""
+        self._architecture = ""
+        if class_ is not None:
+            _class_parts(class_)
+            self.starts_programs = True
+        super().__init__(
+            path, given_of(sigma, sigma_scale, range, residual, channels, bgr, multiple, pad, tile, overlap)
+        )
+
+    @classmethod
+    def adopt(cls, model: object, **options: Any) -> Self | None:
+        """Make a denoiser of an `nn.Module`; the options are those of the class, without `path`."""
+        torch = sys.modules.get("torch")
+        if torch is None or not isinstance(model, torch.nn.Module):
+            return None
+        denoiser = cls(**options)
+        denoiser.module = model
+        denoiser.label = type(model).__name__
+        denoiser.capabilities = denoiser._capabilities_from(*_inputs_of_module(model))
+        return denoiser
+
+    def inputs(self, path: Path) -> tuple[Input, ...]:
+        """Inputs of the likeliest reading of the file, without loading it."""
+        found = described(path, self.key)
+        if self.class_ is not None:
+            return (_first_input(found.tensors), Input(None))
+        return _inputs_of(recognise(found.tensors)[0])
+
+    def _declared(self, path: Path) -> tuple[tuple[Input, ...], int]:
+        # Whether a class takes the noise level is known once it is imported.
+        return self.inputs(path), 0 if self.class_ is None else 1
+
+    def files(self) -> list[Path]:
+        """The model file, and the file of its class."""
+        source = Path(_class_parts(self.class_)[0]) if self.class_ else None
+        return [*super().files(), *([source.absolute()] if source is not None and source.suffix == ".py" else [])]
+
+    def open(self) -> tuple[Opened, Convention]:
+        """Load the module and find out how to call it; of several readings, the one that denoises best."""
+        torch = safe_torch()
+        torch.set_num_threads(threads())
+        if self.device == "cuda":
+            if not torch.cuda.is_available():
+                raise BenchboxError("torch finds no CUDA device here", hint="omit device=cuda")
+            # The same arithmetic as on the processor, and the same result each time.
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        best: tuple[Opened, Convention] | None = None
+        refused: BenchboxError | None = None
+        for architecture, module, opened, given in self._readings():
+            try:
+                convention = fit(opened, self._where, given, user=self.given)
+            except BenchboxError as error:
+                refused = refused or error
+                continue
+            if best is None or convention.gain > best[1].gain + 0.1:
+                best = opened, convention
+                self._architecture, self._ready = architecture, module
+        if best is None:
+            assert refused is not None
+            raise refused
+        return best
+
+    @property
+    def _where(self) -> str:
+        return str(self.path) if self.path is not None else self.label
+
+    def _readings(self) -> Iterator[tuple[str, Any, Opened, Given]]:
+        """What the file may be: name, module, how to run it, and what is known about it."""
+        if self.path is None and self.module is None:
+            raise BenchboxError("torch needs a model file", hint=f"give one, for example torch:path={self.example}")
+        if self.module is not None:
+            yield self._of_class(self.module, self.label)
+            return
+        assert self.path is not None
+        state = read_state(self.path, self.key)
+        if self.class_ is not None:
+            module = self._instance()
+            _load(module, state, self.path)
+            yield self._of_class(module, self.class_.rpartition(":")[2])
+            return
+        for reading in recognise(state.tensors):
+            module = reading.load(state.tensors)
+            given = Given(
+                sigma=self.given.sigma or reading.sigma,
+                sigma_scale=self.given.sigma_scale,
+                range=self.given.range,
+                residual=reading.residual if self.given.residual is None else self.given.residual,
+                channels=self.given.channels or reading.channels,
+                bgr=self.given.bgr,
+                multiple=self.given.multiple or reading.multiple,
+                square=reading.square,
+                pad=self.given.pad,
+                tile=self.given.tile,
+                overlap=self.given.overlap,
+            )
+            opened = Opened(_inputs_of(reading), self.layout, self._runner(module))
+            yield f"{reading.architecture}, {reading.details}", module, opened, given
+
+    def _of_class(self, module: Any, name: str) -> tuple[str, Any, Opened, Given]:
+        """A module of which only its signature is known."""
+        inputs, needed = _inputs_of_module(module)
+        return name, module, Opened(inputs, self.layout, self._runner(module), needed), self.given
+
+    def _instance(self) -> Any:
+        assert self.class_ is not None
+        source, name = _class_parts(self.class_)
+        try:
+            return getattr(_import(source), name)(**self.arguments)
+        except Exception as error:
+            lines = str(error).strip().splitlines()
+            reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+            raise BenchboxError(
+                f"class={self.class_} cannot be made: {reason}",
+                hint=f'write {_CLASS_EXAMPLE}, and its arguments as args="nb=17,act_mode=R"',
+            ) from error
+
+    def _runner(self, module: Any) -> Any:
+        """The function that runs a module on arrays."""
+        torch = safe_torch()
+        module = module.float().eval().to(self.device)
+        for parameter in module.parameters():
+            parameter.requires_grad_(False)
+        # oneDNN and cuDNN convolve faster where the channels of a pixel are next to each other.
+        last = any(parameter.ndim == 4 for parameter in module.parameters())
+        if last:
+            module = module.to(memory_format=torch.channels_last)
+
+        def run(image: Tensor, level: Tensor | None = None) -> Tensor:
+            with torch.inference_mode():
+                x = torch.from_numpy(image).to(self.device)
+                if last:
+                    x = x.contiguous(memory_format=torch.channels_last)
+                if level is None:
+                    y = module(x)
+                else:
+                    y = module(x, float(level) if level.ndim == 0 else torch.from_numpy(level).to(self.device))
+                if not isinstance(y, torch.Tensor):
+                    raise BenchboxError(
+                        f"the network returns {type(y).__name__}, not a tensor",
+                        hint="wrap it in a module that returns the image only",
+                    )
+                # Copying to the processor waits for the device.
+                return np.asarray(y.to("cpu", torch.float32).contiguous().numpy())
+
+        return run
+
+    def details(self) -> Details:
+        """Architecture, parameters and device, and what was detected."""
+        found = {"architecture": self._architecture} | self._found()
+        parameters = sum(parameter.numel() for parameter in self._ready.parameters())
+        if self.device == "cpu":
+            return Details(found, parameters)
+        torch = safe_torch()
+        peak = torch.cuda.max_memory_allocated() / 2**20
+        return Details(found, parameters, device=str(torch.cuda.get_device_name()), device_peak_mb=peak)
+
+
+def described(path: Path, key: str | None) -> Description:
+    """What a file holds; raises `BenchboxError` if it cannot be loaded without running code."""
+    found = describe(path, key)
+    if found.unsafe:
+        raise BenchboxError(f"{path}: {found.unsafe}", hint=found.hint)
+    if found.choices:
+        raise BenchboxError(
+            f"{path} holds several state dicts: {', '.join(found.choices)}",
+            hint=f"choose one with the option key, as in key={found.choices[0]}",
+        )
+    return found
+
+
+def _inputs_of(reading: Recognised) -> tuple[Input, ...]:
+    image = Input((None, reading.channels + (reading.sigma == "channel"), None, None))
+    return (image, Input((None,))) if reading.sigma == "vector" else (image,)
+
+
+def _first_input(tensors: Any) -> Input:
+    """The image input of a module of an unknown class: the channels of its first convolution, if they are that few."""
+    first = next((tensor.shape[1] for tensor in tensors.values() if len(tensor.shape) == 4), 0)
+    return Input((None, int(first), None, None) if 1 <= first <= 4 else None)
+
+
+def _inputs_of_module(module: Any) -> tuple[tuple[Input, ...], int]:
+    """The image and, if the forward pass takes it, the noise level; and how many of the two it needs."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    needed = sum(parameter.default is parameter.empty for parameter in positional)
+    if needed > 2:
+        names = ", ".join(parameter.name for parameter in positional)
+        raise BenchboxError(
+            f"{type(module).__name__}.forward takes {names}",
+            hint="wrap it in a module that takes an image and at most a noise level",
+        )
+    image = _first_input(module.state_dict())
+    return (image, Input(None)) if len(positional) > 1 else (image,), max(1, needed)
+
+
+def _load(module: Any, state: State, path: Path) -> None:
+    # A prefix that looks like a wrapper may be an attribute of this class.
+    prefix = "".join(wrapper for wrapper in state.wrappers if wrapper.endswith("."))
+    names = module.state_dict().keys()
+    whole = {prefix + name: tensor for name, tensor in state.tensors.items()}
+    try:
+        module.load_state_dict(whole if whole.keys() <= names else state.tensors, strict=True)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        raise BenchboxError(
+            f"the weights of {path} do not fit {type(module).__name__}: {' '.join(lines[1:3] or lines)}",
+            hint='give the arguments that it was trained with, as args="nb=17,act_mode=R"',
+        ) from error
+
+
+def _class_parts(text: str) -> tuple[str, str]:
+    """Module or file, and name of the class."""
+    source, colon, name = text.rpartition(":")
+    if not colon or not name.isidentifier():
+        raise ValueError(f"class={text}: write {_CLASS_EXAMPLE}")
+    if source.endswith(".py") and not Path(source).expanduser().is_file():
+        raise ValueError(f"class={text}: there is no file {source}")
+    return str(Path(source).expanduser().absolute()) if source.endswith(".py") else source, name
+
+
+def _import(source: str) -> Any:
+    if not source.endswith(".py"):
+        return importlib.import_module(source)
+    name = f"benchbox_class_{hashlib.blake2b(source.encode(), digest_size=8).hexdigest()}"
+    spec = importlib.util.spec_from_file_location(name, source)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    # The file may import its neighbours.
+    sys.path.insert(0, str(Path(source).parent))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(Path(source).parent))
+    return module
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    """Read ``nb=17,act_mode=R``: Python literals, or words."""
+    values: dict[str, Any] = {}
+    for part in _split(text):
+        name, equals, value = part.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise ValueError(f"args={text}: write names and values, such as nb=17,act_mode=R")
+        try:
+            values[name.strip()] = ast.literal_eval(value.strip())
+        except (ValueError, SyntaxError):
+            values[name.strip()] = value.strip()
+    return values
+
+
+def _split(text: str) -> Sequence[str]:
+    """Split at commas outside of brackets."""
+    parts, depth, start = [], 0, 0
+    for place, letter in enumerate(text):
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth == 0:
+            parts.append(text[start:place])
+            start = place + 1
+    return [part for part in (*parts, text[start:]) if part.strip()]
