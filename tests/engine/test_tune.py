@@ -1,10 +1,9 @@
-"""The search over options: it finds the best setting, keeps to its budget, and its file comes back into a run."""
+"""The search over options: it finds the best setting and keeps to its budget."""
 
 from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -19,9 +18,8 @@ from benchbox import BenchboxError
 from benchbox.cli.train import tune as command
 from benchbox.engine.events import Event
 from benchbox.engine.tune import Budget, Pace, Trial, TuneConfig, make_candidates, parse_space, search, tune
-from benchbox.records.run import Protocol, RunOptions
-from benchbox.records.specs import Spec, parse_spec
-from benchbox.records.tuned import TunedOptions, apply_tuned
+from benchbox.records.run import RunOptions
+from benchbox.records.tuned import TunedOptions
 from benchbox.registry import load_registry
 from benchbox.store import RunStore
 
@@ -53,24 +51,6 @@ def benchbox_denoisers():
 
 def quiet(event: Event) -> None:
     pass
-
-
-def example() -> TunedOptions:
-    return TunedOptions(
-        denoiser="median",
-        options={"size": "5", "passes": "2"},
-        dataset="fer2013",
-        split="Training",
-        images=500,
-        fingerprint="ab" * 16,
-        noises=("gaussian:0.1",),
-        protocol=Protocol(3, True),
-        metric="psnr",
-        score=24.5,
-        start_score=24.25,
-        candidates=7,
-        run="20260101-000000-abcd",
-    )
 
 
 def asked(tmp_path: Path, **options: Any) -> RunOptions:
@@ -417,43 +397,6 @@ def test_a_start_without_a_score_is_written_as_null(tmp_path: Path) -> None:
     best.save(tmp_path / "tuned.json")
     assert json.loads((tmp_path / "tuned.json").read_text(), parse_constant=pytest.fail)["start_score"] is None
     assert TunedOptions.load(tmp_path / "tuned.json") == best
-
-
-def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
-    file = tmp_path / "tuned.json"
-    example().save(file)
-    assert TunedOptions.load(file) == example()
-
-
-def test_a_file_takes_the_place_of_options(tmp_path: Path) -> None:
-    file = tmp_path / "tuned.json"
-    example().save(file)
-    spec, tuned = apply_tuned(parse_spec(f"median:@{file}"))
-    assert spec == Spec("median", None, (("size", "5"), ("passes", "2")))
-    assert tuned is not None
-    assert tuned.label == "fer2013 Training"
-    assert apply_tuned(parse_spec("median:size=3")) == (Spec("median", None, (("size", "3"),)), None)
-
-
-def test_a_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "tuned.json"
-    example().save(file)
-    with pytest.raises(BenchboxError, match="has options for median, not for wiener"):
-        apply_tuned(parse_spec(f"wiener:@{file}"))
-    with pytest.raises(BenchboxError, match="No such file"):
-        apply_tuned(parse_spec(f"median:@{tmp_path / 'nothing.json'}"))
-    for text in ("[]", "{", '{"denoiser": "median"}', json.dumps({"denoiser": 3})):
-        file.write_text(text, encoding="utf-8")
-        with pytest.raises(BenchboxError, match=r"tuned options .*tuned\.json"):
-            TunedOptions.load(file)
-    example().save(file)
-    file.write_text(
-        re.sub(r'"score": [^,]+', '"score": NaN', file.read_text(encoding="utf-8"), count=1), encoding="utf-8"
-    )
-    with pytest.raises(BenchboxError, match=r"tuned\.json: NaN is no number of JSON"):
-        TunedOptions.load(file)
-    with pytest.raises(BenchboxError, match="cannot write"):
-        example().save(tmp_path / "nowhere" / "tuned.json")
 
 
 @pytest.mark.slow
