@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from benchbox import BenchboxError
 from benchbox_adapters import exported
 from benchbox_adapters.pickle_machine import Call, TensorHeader
-from benchbox_adapters.pickles import Pickles, read_pickles
+from benchbox_adapters.pickles import ZIP_DAMAGE, Pickles, read_pickles
 from benchbox_adapters.wrappers import Several, listed, peel, short
 
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ def _zip_names(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
-    except (zipfile.BadZipFile, OSError) as error:
+    except ZIP_DAMAGE as error:
         raise BenchboxError(f"{path}: damaged zip ({error})", hint="download the file again") from None
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchbox import BenchboxError
 from benchbox_adapters.pickle_machine import TensorHeader
-from benchbox_adapters.pickles import SAFE_GLOBALS, read_member
+from benchbox_adapters.pickles import SAFE_GLOBALS, ZIP_DAMAGE, read_member
 
 FORMAT = "exported program"
 _LARGEST_JSON = 256 * 2**20
@@ -69,7 +69,7 @@ def inspect(path: Path) -> Program:
     try:
         with zipfile.ZipFile(path) as archive:
             return _inspect(archive)
-    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (*ZIP_DAMAGE, TypeError, AttributeError) as error:
         return Program(unsafe=f"a damaged exported program ({type(error).__name__}: {error})", hint=_SAVE)
 
 

@@ -62,6 +62,8 @@ def operations(shapes: Shapes) -> list[Op]:
             norms.append(name)
         else:
             raise Unlike(f"'{name}' is neither a convolution nor batch normalisation")
+    if not convolutions:
+        raise Unlike("it has no convolution")
     pairs = _pairs(convolutions, norms)
     ops = []
     for name in convolutions:

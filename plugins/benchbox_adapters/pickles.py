@@ -6,9 +6,12 @@ the program on paper.
 
 from __future__ import annotations
 
+import lzma
 import pickletools
+import struct
 import tarfile
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal
@@ -19,6 +22,11 @@ Container = Literal["zip", "legacy", "tar", "pickle"]
 
 # A state dict takes some 100 bytes a tensor; a pickle in a zip that unpacks to more than this is a bomb.
 _LARGEST = 64 * 2**20
+# What the standard library raises on a damaged, encrypted or exotic zip.
+ZIP_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError),
+    *(NotImplementedError, RuntimeError, ValueError, LookupError),
+)
 _MAGIC = 0x1950A86A20F9469CFC6C
 # What `torch.load(weights_only=True)` takes: torch/_weights_only_unpickler.py. A test compares this with the installed
 # torch, which may take more.
@@ -107,7 +115,7 @@ def read_stream(file: IO[bytes]) -> Stream:
                 machine.opcodes.setdefault(opcode.name)
             machine.step(opcode.name, argument)
         value = machine.stack[-1]
-    except (ValueError, IndexError, KeyError, TypeError, OverflowError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError, MemoryError) as error:
         reason = str(error) or "it takes more than there is"
         return Stream(None, tuple(machine.globals), tuple(machine.opcodes), f"damaged pickle ({reason})")
     return Stream(value, tuple(machine.globals), tuple(machine.opcodes))
@@ -147,7 +155,7 @@ def _read_zip(path: Path) -> Pickles:
                     while name in streams:  # two entries of one name: which one is loaded depends on the reader
                         name += " (again)"
                     streams[name] = read_member(archive, info)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except ZIP_DAMAGE as error:
         streams["zip"] = Stream(damage=f"damaged zip ({error})")
     data = min((name for name in streams if name.endswith("data.pkl")), key=len, default="")
     return Pickles("zip", streams, streams[data].value if data else None)
@@ -163,10 +171,13 @@ def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Stream:
 
 def _read_tar(path: Path) -> Pickles:
     streams: dict[str, Stream] = {}
-    with tarfile.open(path, "r:") as archive:
-        for member in archive:
-            file = archive.extractfile(member)
-            if file is not None and member.name in ("storages", "tensors", "pickle"):
-                # The first pickle of `storages` and `tensors` counts what follows between raw numbers.
-                streams[member.name] = read_stream(file)
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                file = archive.extractfile(member)
+                if file is not None and member.name in ("storages", "tensors", "pickle"):
+                    # The first pickle of `storages` and `tensors` counts what follows between raw numbers.
+                    streams[member.name] = read_stream(file)
+    except (tarfile.TarError, OSError, LookupError, ValueError) as error:
+        streams["tar"] = Stream(damage=f"damaged tar ({error})")
     return Pickles("tar", streams, streams["pickle"].value if "pickle" in streams else None)

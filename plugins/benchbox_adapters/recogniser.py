@@ -106,7 +106,7 @@ def recognise(tensors: Mapping[str, Any]) -> tuple[Recognised, ...]:
     except Unlike as reason:
         reasons.append(str(reason))
     raise BenchboxError(
-        f"the architecture of these {len(shapes)} tensors is not known: " + "; ".join(filter(None, reasons)),
+        "the architecture is not known: " + "; ".join(dict.fromkeys(filter(None, reasons))),
         hint="name the class of the model, as in class=model.py:Net",
     )
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import io
 import os
 import pickle
 import pickletools
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -237,3 +239,18 @@ def test_the_safe_opcodes_exist() -> None:
     from benchbox_adapters import pickles
 
     assert {opcode.name for opcode in pickletools.opcodes} >= pickles._SAFE_OPCODES
+
+
+@given(st.sampled_from(list(CONTAINERS)), st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=3)), min_size=1))
+def test_a_damaged_file_is_described_or_refused(container: str, damage: list[tuple[float, bytes]]) -> None:
+    """Wherever bytes are changed, cut out or added, nothing but a `BenchboxError` leaves."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.pth"
+        CONTAINERS[container](file, pickle.dumps({"state_dict": {"a": 1.0, "b": [1, {2: "x"}]}, "epoch": 3}, 2))
+        content = bytearray(file.read_bytes())
+        for place, new in damage:
+            at = int(place * len(content))
+            content[at : at + 2] = new
+        file.write_bytes(content)
+        with contextlib.suppress(BenchboxError):
+            assert describe(file).tensors == {}

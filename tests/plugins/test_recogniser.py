@@ -168,6 +168,8 @@ def test_a_chain_that_does_not_fit_names_the_layer() -> None:
         recognise(state)
     with pytest.raises(BenchboxError, match="'fc' is neither a convolution nor batch normalisation"):
         recognise({"fc.weight": torch.zeros(3, 3)})
+    with pytest.raises(BenchboxError, match="the architecture is not known: it has no convolution"):
+        recognise({})
     with pytest.raises(BenchboxError, match="from 5 to 7 channels"):
         recognise({f"net.{i}.weight": torch.zeros(7, 5 if i == 0 else 7, 3, 3) for i in range(4)})
 
