@@ -82,7 +82,7 @@ def _flat(param: click.Parameter, given: Any, on: bool) -> Any:
 
 
 def _checked(ctx: click.Context, param: click.Parameter, value: Any, where: str) -> Any:
-    """A value that click accepts; raises `BenchboxError` that says where it stands otherwise."""
+    """A value that click accepts; raises `BenchboxError` that says where it is otherwise."""
     problem = next(_problems(param, value), "")
     try:
         if not problem:

@@ -36,6 +36,8 @@ _NAMED = 6
 
 _path = click.argument("path", required=False, type=click.Path(path_type=Path))
 
+_NOISY = {"help": "Folder of noisy images, instead of PATH; with --clean."}
+
 
 @click.group("data")
 def command() -> None:
@@ -51,7 +53,7 @@ def command() -> None:
 
 @command.command("info", cls=Command)
 @_path
-@run_options("noisy", "clean", "dataset", "color", "skip_bad")
+@run_options("noisy", "clean", "dataset", "color", "skip_bad", noisy=_NOISY)
 @plugin_options
 @format_option("text", "json")
 @output_option()
@@ -109,7 +111,7 @@ def _show_facts(where: str, kind: Dataset, splits: Splits, facts: list[dict[str,
 
 @command.command("audit", cls=Command)
 @_path
-@run_options("noisy", "clean", "dataset")
+@run_options("noisy", "clean", "dataset", noisy=_NOISY)
 @click.option("--split", default="", metavar="NAME", help="Show only groups with an image of this split.")
 @run_options("skip_bad")
 @click.option(

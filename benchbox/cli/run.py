@@ -111,7 +111,7 @@ class Shown:
     metavar="RUN",
     cls=GroupedOption,
     group=OUTPUT,
-    help="Continue an interrupted run: compute only what is missing, with --no-timing no latencies.",
+    help="Continue an interrupted run: compute only what is missing; with --no-timing, no latencies.",
 )
 def command(resume: str, save_config: Path | None, **values: Any) -> None:
     """Score DENOISERS on noisy images and show the leaderboard.

@@ -153,5 +153,5 @@ def engine_from(given: object) -> Engine:
         if engine is not None:
             return engine
     raise BenchboxError(
-        f"engine={given!r} is no engine", hint=f"give a name ({', '.join(sorted(installed))}) or a dask client"
+        f"engine={given!r} is not an engine", hint=f"give a name ({', '.join(sorted(installed))}) or a dask client"
     )

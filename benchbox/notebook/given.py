@@ -89,7 +89,7 @@ def torch(module: object, **options: Any) -> Denoiser:
     Raises
     ------
     BenchboxError
-        It is no PyTorch network, or an option is unknown or wrong.
+        It is not a PyTorch network, or an option is unknown or wrong.
     """
     try:
         denoiser = load_registry().denoiser("torch").cls.adopt(module, **options)
@@ -97,7 +97,8 @@ def torch(module: object, **options: Any) -> Denoiser:
         raise BenchboxError(f"benchbox.torch: {error}", hint="'benchbox list denoisers' shows the options") from error
     if denoiser is None:
         raise BenchboxError(
-            f"benchbox.torch: {type(module).__name__} is no PyTorch network", hint="pass an instance of torch.nn.Module"
+            f"benchbox.torch: {type(module).__name__} is not a PyTorch network",
+            hint="pass an instance of torch.nn.Module",
         )
     return denoiser
 
@@ -117,7 +118,7 @@ def _class_of(given: Any, name: str) -> type[Denoiser]:
         return type(type(given).__name__, (type(given),), body)
     if isinstance(given, type) or not callable(given):
         what = given.__name__ if isinstance(given, type) else type(given).__name__
-        raise BenchboxError(f"denoisers: {what} is no denoiser", hint=f"give {_KINDS}")
+        raise BenchboxError(f"denoisers: {what} is not a denoiser", hint=f"give {_KINDS}")
     return function_denoiser(given, name, "denoise", Denoiser)  # type: ignore[type-abstract]
 
 
@@ -160,7 +161,7 @@ def _write_plugin(offered: list[type[Denoiser]], functions: list[Any], results: 
 
 
 def _is_local(module: ModuleType) -> bool:
-    """Whether a module lies neither among the installed packages nor in Python itself nor in benchbox."""
+    """Whether a module is neither installed nor part of Python or benchbox."""
     file = Path(getattr(module, "__file__", None) or sys.prefix)
     # Plugins may be installed in editable mode, that is, from any folder.
     plugins = {provider.target.partition(".")[0] for provider in load_registry().providers if provider.kind != "file"}

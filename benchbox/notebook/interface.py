@@ -62,9 +62,9 @@ class Run:
 
     def _repr_html_(self) -> str:
         """Return the leaderboard as HTML, which a notebook shows."""
-        from benchbox.report.html.board import board_html
+        from benchbox.report.export import render_notebook
 
-        return board_html(self._board)
+        return render_notebook(self._board)
 
     def frame(self, *, all: bool = False) -> pd.DataFrame:
         """Return the leaderboard, one row per denoiser and noise.

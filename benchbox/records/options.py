@@ -146,7 +146,7 @@ class RunOptions:
         metadata=_shown(
             "--data",
             DATA,
-            "FER2013 (the csv or its folder of images) or any folder of images.",
+            "FER2013 (the csv or its folder of images), any folder of images or pairs, or a .npy file.",
             path=True,
             otherwise="built-in sample",
         ),

@@ -369,7 +369,9 @@ class RunRecord:
             specs = {item.spec for item in known}
             for place, cell in enumerate(self.cells):
                 if getattr(cell, what) not in specs:
-                    raise ValueError(f"{getattr(cell, what)!r} is no {what} of the run - at `$.cells[{place}].{what}`")
+                    raise ValueError(
+                        f"{getattr(cell, what)!r} is not a {what} of the run - at `$.cells[{place}].{what}`"
+                    )
 
     @property
     def protocol(self) -> Protocol:

@@ -66,7 +66,7 @@ class TunedOptions:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number of JSON")
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def apply_tuned(spec: Spec) -> tuple[Spec, TunedOptions | None]:

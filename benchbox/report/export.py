@@ -1,4 +1,4 @@
-"""A leaderboard as markdown, csv and JSON."""
+"""A leaderboard as markdown, csv, JSON, and a piece of HTML for a notebook."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import math
 import re
 from collections.abc import Sequence
 from typing import Any
+
+from markupsafe import Markup
 
 from benchbox.report.board import Block, Leaderboard, Row
 from benchbox.report.ranked import SPEED_COLUMNS
@@ -80,7 +82,7 @@ def escape(text: str) -> str:
 
 def table_of(columns: Sequence[Column[R]], rows: Sequence[R]) -> list[str]:
     """Lines of a markdown table."""
-    titles = [escape(f"{column.title} ({column.unit})" if column.unit else column.title) for column in columns]
+    titles = [escape(_titled(column)) for column in columns]
     rule = [":--" if column.text else "--:" for column in columns]
     body = [[_cell(column, row) for column in columns] for row in rows]
     return [f"| {' | '.join(cells)} |" for cells in (titles, rule, *body)]
@@ -143,6 +145,32 @@ def _csv_line(board: Leaderboard, block: Block, row: Row) -> dict[str, Any]:
     line |= {key: getattr(row, key) for key in (*colour, *texts)}
     line |= {key: getattr(board.header, key) for key in common}
     return {key: _unformula(cell) if isinstance(cell, str) else cell for key, cell in line.items()}
+
+
+def render_notebook(board: Leaderboard) -> str:
+    """Render a leaderboard without scripts and styles of its own, so that it takes the look of the notebook."""
+    columns = main_columns(columns_of(board))
+    facts = "; ".join(value for _, value in short_facts_of(board))
+    parts = [Markup("<p>{}</p>").format(printable(facts))]
+    for block in board.blocks:
+        head = Markup().join(Markup("<th>{}</th>").format(_titled(column)) for column in columns)
+        rows = Markup().join(
+            Markup("<tr>{}</tr>").format(Markup().join(_html_cell(column, row) for column in columns))
+            for row in block.rows
+        )
+        table = Markup("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>").format(head, rows)
+        parts += [Markup("<p><b>{}</b></p>").format(printable(title_of(board, block))), table]
+    notes = Markup().join(Markup("<li>{}</li>").format(printable(note)) for note in brief_of(board, "in run.report()"))
+    return str(Markup("<div>{}<ul>{}</ul></div>").format(Markup().join(parts), notes))
+
+
+def _titled(column: Column[R]) -> str:
+    return f"{column.title} ({column.unit})" if column.unit else column.title
+
+
+def _html_cell(column: Column[R], row: R) -> Markup:
+    text = Markup("<b>{}</b>" if column.key in row.best else "{}").format(printable(column.cell(row)))
+    return Markup('<td style="text-align: {}">{}</td>').format("left" if column.text else "right", text)
 
 
 def render_json(board: Leaderboard) -> str:

@@ -153,7 +153,7 @@ def test_a_csv_of_pairs_with_scenes(root: Path) -> None:
     check(images, 4)
     assert images.scenes == ("s0", "s0", "s1", "s1")
     file.write_text("\n".join([*lines, "a/9.png,b/10.png,s9"]))
-    with pytest.raises(BenchboxError, match=r"pairs\.csv, line 6, column noisy: 'a/9\.png' is no file"):
+    with pytest.raises(BenchboxError, match=r"pairs\.csv, line 6, column noisy: 'a/9\.png' is not a file"):
         Pairs().load(file)
 
 
@@ -174,7 +174,7 @@ def test_csv_files_as_spreadsheets_and_people_write_them(root: Path) -> None:
     with pytest.raises(BenchboxError, match=r"pairs\.csv: b/0\.png is both noisy and clean"):
         Pairs().load(file)
     file.write_text("noisy,clean\na/0.png\n")
-    with pytest.raises(BenchboxError, match=r"pairs\.csv, line 2, column clean: '' is no file"):
+    with pytest.raises(BenchboxError, match=r"pairs\.csv, line 2, column clean: '' is not a file"):
         Pairs().load(file)
 
 
@@ -239,7 +239,7 @@ def test_an_orphan_is_named_or_left_out(root: Path) -> None:
     (root / "clean/0001.png").unlink()
     with pytest.raises(BenchboxError, match=r"noisy/0001\.PNG has no partner") as caught:
         Pairs().load(root)
-    assert "--skip-bad; if these are no pairs, use --dataset images" in caught.value.hint
+    assert "--skip-bad; if these are not pairs, use --dataset images" in caught.value.hint
     images = Pairs().load(root, skip_bad=True)
     check(images, 2)
     assert "skipped: 1 pictures without a partner that can be used" in images.notes

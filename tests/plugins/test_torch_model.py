@@ -186,7 +186,7 @@ def test_a_module_of_a_notebook_is_found_out() -> None:
 @pytest.mark.parametrize(
     ("module", "options", "message"),
     [
-        (3, {}, "int is no PyTorch network"),
+        (3, {}, "int is not a PyTorch network"),
         (Told(), {"sgma": "vector"}, "unexpected keyword argument 'sgma'"),
         (Told(), {"range": "white"}, "write the value of white"),
     ],

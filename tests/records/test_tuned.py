@@ -63,7 +63,7 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     file.write_text(
         re.sub(r'"score": [^,]+', '"score": NaN', file.read_text(encoding="utf-8"), count=1), encoding="utf-8"
     )
-    with pytest.raises(BenchboxError, match=r"tuned\.json: NaN is no number of JSON"):
+    with pytest.raises(BenchboxError, match=r"tuned\.json: NaN is not a JSON number"):
         TunedOptions.load(file)
     with pytest.raises(BenchboxError, match="cannot write"):
         example().save(tmp_path / "nowhere" / "tuned.json")

@@ -86,7 +86,7 @@ def check_stack(array: NDArray[Any], name: str) -> NDArray[Any]:
     one = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
     stack = array[np.newaxis] if one else array
     if not stack.size or not (stack.ndim == 3 or (stack.ndim == 4 and stack.shape[3] == 3)):
-        raise BenchboxError(f"{name}: an array of shape {array.shape} is no stack of images", hint=_RULE)
+        raise BenchboxError(f"{name}: an array of shape {array.shape} is not a stack of images", hint=_RULE)
     if stack.dtype not in (np.uint8, np.uint16) and stack.dtype.kind != "f":
         raise BenchboxError(f"{name}: values of type {stack.dtype} have no scale", hint=_RULE)
     if stack.dtype.kind == "f":

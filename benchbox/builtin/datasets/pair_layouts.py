@@ -19,7 +19,7 @@ CLEAN = (
 )  # fmt: skip
 _AVERAGED = re.compile(r"avg\d+")  # of a microscope: the mean of so many frames
 _STRENGTH = re.compile(r"[ _-]?\d+$")  # as in noisy50
-# In a file name, a word stands between characters that are no letters: 0001_NOISY_SRGB_010, IMG_4783Noisy.
+# In a file name, a word stands between characters that are not letters: 0001_NOISY_SRGB_010, IMG_4783Noisy.
 _WORD = re.compile(rf"(?i)(?<![a-z])(?:({'|'.join(NOISY)})|({'|'.join(CLEAN)}))(?![a-z])")
 _SEPARATORS = re.compile(r"[ _.-]+")
 _CROP = re.compile(r"(?:_?(?:crop|patch|tile|block|frame)_?\d+|_s\d+|_x\d+_?y\d+)$")
@@ -45,7 +45,7 @@ class Pairing:
     """All pairs below a folder."""
 
     pairs: list[Pair] = field(default_factory=list)
-    orphans: list[str] = field(default_factory=list)
+    unpaired: list[str] = field(default_factory=list)
     """Noisy pictures without a clean one, and clean ones without a noisy one."""
     others: list[str] = field(default_factory=list)
     """Pictures whose folders or names say neither, such as somebody's results."""
@@ -77,7 +77,7 @@ def find_pairs(root: Path, names: Sequence[str]) -> Pairing | None:
         pairing.unused += [folder for folder in noisy if folder not in chosen]
         found = pair_folders(root, names, chosen[0], clean[0])
         pairing.pairs += found.pairs
-        pairing.orphans += found.orphans
+        pairing.unpaired += found.unpaired
     sides = tuple(f"{folder}/" for kinds in places.values() for folders in kinds for folder in folders)
     pairing.others = [name for name in names if not name.startswith(sides)]
     return pairing
@@ -107,8 +107,8 @@ def pair_folders(root: Path, names: Sequence[str], noisy: str, clean: str) -> Pa
             used.add(found[0])
             pairing.pairs.append(Pair(name, found[0], ""))
         else:
-            pairing.orphans.append(name)
-    pairing.orphans += sorted({name for names in truths.values() for name in names} - used)
+            pairing.unpaired.append(name)
+    pairing.unpaired += sorted({name for names in truths.values() for name in names} - used)
     pairing.pairs = _with_scenes(pairing.pairs)
     return pairing
 
@@ -144,8 +144,8 @@ def _by_names(root: Path, names: Sequence[str]) -> Pairing:
                     pairing.pairs.append(Pair(name, found[0], ""))
                     used.add(found[0])
                 else:
-                    pairing.orphans.append(name)
-        pairing.orphans += [name for name in truths if name not in used]
+                    pairing.unpaired.append(name)
+        pairing.unpaired += [name for name in truths if name not in used]
         pairing.others += others
     pairing.pairs = _with_scenes(pairing.pairs, counted=True)
     return pairing
@@ -168,7 +168,8 @@ def read_pairs(file: Path) -> list[Pair]:
                     path = values.get(name, "")
                     if not (file.parent / path).is_file():
                         raise BenchboxError(
-                            f"{where}, column {name}: '{path}' is no file", hint=f"give paths relative to {file.parent}"
+                            f"{where}, column {name}: '{path}' is not a file",
+                            hint=f"give paths relative to {file.parent}",
                         )
                 scene = values.get("scene", "")
                 if "scene" in columns and not scene:

@@ -117,12 +117,12 @@ class Pairs(Dataset):
         return path, pairing
 
     def _open(self, root: Path, pairing: Pairing, *, skip_bad: bool, found_by_words: bool) -> ImageSet:
-        if pairing.orphans and not skip_bad:
-            some = f" ({len(pairing.orphans) - 1} more have none)" if len(pairing.orphans) > 1 else ""
+        if pairing.unpaired and not skip_bad:
+            some = f" ({len(pairing.unpaired) - 1} more have none)" if len(pairing.unpaired) > 1 else ""
             raise BenchboxError(
-                f"{root / pairing.orphans[0]} has no partner{some}",
+                f"{root / pairing.unpaired[0]} has no partner{some}",
                 hint="add it, remove the file, or leave such pictures out with --skip-bad"
-                + ("" if self._clean else "; if these are no pairs, use --dataset images"),
+                + ("" if self._clean else "; if these are not pairs, use --dataset images"),
             )
         if not pairing.pairs:
             raise BenchboxError(f"{root}: no noisy picture has a clean one", hint="give both the same name")
@@ -142,7 +142,7 @@ class Pairs(Dataset):
                 f"{sizes[1]}",
                 hint="crop both to the same part, or leave such pairs out with --skip-bad",
             )
-        left_out = len(pairing.pairs) - len(pairs) + len(differ) + len(pairing.orphans)
+        left_out = len(pairing.pairs) - len(pairs) + len(differ) + len(pairing.unpaired)
         pairs = [pair for pair in pairs if pair not in differ]
         if not pairs:
             raise BenchboxError(f"{root}: no pair can be used", hint="omit --skip-bad to see why")
@@ -173,7 +173,7 @@ def _find_between(noisy: Path, clean: Path) -> tuple[Path, Pairing]:
     for folder in (noisy, clean):
         require_exists(folder)
         if not folder.is_dir():
-            raise BenchboxError(f"{folder} is no folder", hint="give two folders, or a csv file with --data")
+            raise BenchboxError(f"{folder} is not a folder", hint="give two folders, or a csv file with --data")
     if noisy.resolve() == clean.resolve():
         raise BenchboxError(f"{noisy} is both the noisy and the clean folder", hint="give two folders")
     root = Path(os.path.commonpath([noisy.resolve(), clean.resolve()]))
