@@ -10,6 +10,7 @@ from typing import Any
 
 _TORCH = ".pt", ".pth", ".ckpt", ".safetensors"
 _LFS = b"version https://git-lfs"
+LFS_REASON = "a Git LFS pointer, not the model; run 'git lfs pull' in its repository"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 # An entry of a StringStringEntryProto: field 1, "location", field 2, the length of the value (a varint of up to two
 # bytes). https://github.com/onnx/onnx/blob/main/docs/ExternalData.md
@@ -29,17 +30,25 @@ def refusal_of(path: Path, kind: str) -> str:
     if not path.is_file():
         return "no such file"
     with path.open("rb") as file:
-        head = file.read(64)
-    if head.startswith(_LFS):
-        return "a Git LFS pointer, not the model; run 'git lfs pull' in its repository"
-    found = _kind_of(head, path)
+        if file.read(len(_LFS)) == _LFS:
+            return LFS_REASON
+    found = kind_of(path)
     if found == kind:
         return ""
     return f"a model for '{found}'; write {found}:path={path}" if found else f"not a {kind} model"
 
 
-def _kind_of(head: bytes, path: Path) -> str:
-    """Format by the first bytes; ONNX has none of its own, so its protocol buffer is known by its first field."""
+def kind_of(path: Path) -> str:
+    """Denoiser for a file by its first bytes; empty if there is none.
+
+    ONNX has no first bytes of its own: its protocol buffer is known by its first field.
+    """
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        head = file.read(64)
+    if head.startswith(_LFS):
+        return ""
     if head[4:8] == b"TFL3":
         return "litert"
     if head.startswith(_HDF5):

@@ -6,16 +6,18 @@ import importlib.util
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
 
-from benchbox import BenchboxError, Capabilities, Denoiser, Details, Images, Sigma, TrainingCard
-from benchbox_adapters import runtimes
+from benchbox import BenchboxError, Capabilities, Denoiser, Details, Images, Inspection, Sigma, TrainingCard
+from benchbox_adapters import graphs, inspection, runtimes
 from benchbox_adapters.conventions import Convention, Input, Opened, SigmaInput
 from benchbox_adapters.fitting import Given, fit, forms_of, range_label
-from benchbox_adapters.model_files import external_data, is_architecture, refusal_of
+from benchbox_adapters.graphs import Cost
+from benchbox_adapters.model_files import LFS_REASON, external_data, is_architecture, kind_of, refusal_of
 from benchbox_adapters.sizing import Pad
 
 _CHUNK_PIXELS = 16 * 48 * 48
@@ -80,19 +82,15 @@ class Network(Denoiser):
         self.path = path
         self.given = given
         if path is not None:
-            self.capabilities = self._capabilities_from(*self._declared(path))
+            self.capabilities = self._capabilities_from(*self.declared(path))
 
     @abstractmethod
     def open(self) -> tuple[Opened, Convention]:
         """Open the model and find out how to call it."""
 
     @abstractmethod
-    def inputs(self, path: Path) -> tuple[Input, ...]:
-        """What the file says about its inputs, without loading it; empty if it does not say."""
-
-    def _declared(self, path: Path) -> tuple[tuple[Input, ...], int]:
-        """Its inputs, and how many of them must be given; 0 for all."""
-        return self.inputs(path), 0
+    def declared(self, path: Path) -> tuple[tuple[Input, ...], int]:
+        """What the file says about its inputs, without loading it, and how many of them must be given; 0 for all."""
 
     layout: ClassVar[str]
     """Common position of the channels in this file format, 'nhwc' or 'nchw'."""
@@ -127,8 +125,14 @@ class Network(Denoiser):
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def details(self) -> Details:
-        """What was detected."""
-        return Details(found=self._found())
+        """What was detected, and what the network costs."""
+        cost = self._cost
+        return Details(self._found(), cost.parameters, cost.macs_per_pixel, cost.activations_per_pixel)
+
+    @property
+    @abstractmethod
+    def _cost(self) -> Cost:
+        """Cost of the network, which is set up."""
 
     def _found(self) -> dict[str, str]:
         convention, given = self.convention, self.given
@@ -225,6 +229,25 @@ class ModelFile(Network):
     def open_file(path: Path) -> Opened:
         """Open the file."""
 
+    @staticmethod
+    @abstractmethod
+    def inputs(path: Path) -> tuple[Input, ...]:
+        """What the file says about its inputs, without loading it; empty if it does not say."""
+
+    @staticmethod
+    @abstractmethod
+    def cost(path: Path) -> Cost:
+        """Cost of the network in a file."""
+
+    def declared(self, path: Path) -> tuple[tuple[Input, ...], int]:
+        """Its inputs, all of which must be given."""
+        return self.inputs(path), 0
+
+    @cached_property
+    def _cost(self) -> Cost:
+        assert self.path is not None
+        return self.cost(self.path)
+
     def open(self) -> tuple[Opened, Convention]:
         """Open the file and find out how to call it."""
         if self.path is None:
@@ -233,6 +256,13 @@ class ModelFile(Network):
             )
         opened = self.open_file(self.path)
         return opened, fit(opened, str(self.path), self.given)
+
+    @classmethod
+    def inspect(cls, path: Path) -> Inspection | None:
+        """Read what a model file is, without running it; None if it is for another denoiser."""
+        if kind_of(path) != cls.name:
+            return None
+        return inspection.of_model(cls.name, path, cls.inputs(path), cls.layout, cls.cost)
 
 
 class Keras(ModelFile):
@@ -246,7 +276,19 @@ class Keras(ModelFile):
     install = "pip install keras tensorflow"
     layout = "nhwc"
     open_file = staticmethod(runtimes.open_keras)
+
+    @classmethod
+    def inspect(cls, path: Path) -> Inspection | None:
+        """Read what a model file is, without running it; it may be a SavedModel, or no model yet."""
+        is_saved_model = (path / "saved_model.pb").is_file()
+        refused = refusal_of(path, cls.name)
+        if is_saved_model or refused == LFS_REASON:
+            reason, _, hint = refused.partition("; ")
+            return Inspection("SavedModel" if is_saved_model else "Git LFS pointer", refused=reason, hint=hint)
+        return super().inspect(path)
+
     inputs = staticmethod(runtimes.keras_inputs)
+    cost = staticmethod(graphs.keras_cost)
 
 
 class Onnx(ModelFile):
@@ -261,6 +303,7 @@ class Onnx(ModelFile):
     layout = "nchw"
     open_file = staticmethod(runtimes.open_onnx)
     inputs = staticmethod(runtimes.onnx_inputs)
+    cost = staticmethod(graphs.onnx_cost)
 
     def files(self) -> list[Path]:
         """The model file, and the files beside it that hold its weights."""
@@ -279,3 +322,4 @@ class LiteRT(ModelFile):
     layout = "nhwc"
     open_file = staticmethod(runtimes.open_litert)
     inputs = staticmethod(runtimes.litert_inputs)
+    cost = staticmethod(graphs.litert_cost)

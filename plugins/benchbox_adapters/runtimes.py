@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchbox_unet.backend import start_keras
+from benchbox_unet.quiet import native_messages_hidden
 from numpy.typing import NDArray
 
 from benchbox import BenchboxError, threads
@@ -23,8 +25,7 @@ def open_keras(path: Path) -> Opened:
     """Open a ``.keras`` file in safe mode, or a ``.h5`` file; neither runs code from the file."""
     state = random.getstate()
     try:
-        import keras
-
+        keras = start_keras()
         model: Any = (
             keras.models.load_model(path, compile=False, safe_mode=True)
             if path.suffix == ".keras"
@@ -217,7 +218,8 @@ def _litert(path: Path) -> Any:
     from ai_edge_litert.interpreter import Interpreter
 
     try:
-        return Interpreter(model_path=str(path), num_threads=threads())
+        with native_messages_hidden():
+            return Interpreter(model_path=str(path), num_threads=threads())
     except Exception as error:
         raise _unreadable(path, "litert", error) from error
 

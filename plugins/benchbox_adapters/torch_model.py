@@ -9,19 +9,25 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 
-from benchbox import BenchboxError, Details, threads
+from benchbox import BenchboxError, Details, Inspection, threads
+from benchbox_adapters import inspection
 from benchbox_adapters.checkpoints import Description, State, describe, read_state, safe_torch
 from benchbox_adapters.conventions import Convention, Input, Opened
 from benchbox_adapters.fitting import Given, fit
+from benchbox_adapters.graphs import Cost
+from benchbox_adapters.model_files import kind_of
 from benchbox_adapters.models import Network, given_of
 from benchbox_adapters.recogniser import Recognised, recognise
 from benchbox_adapters.sizing import Tensor
 
+_SIDE = 256
 _CLASS_EXAMPLE = "class=model.py:Net or class=package.module:Net"
 
 
@@ -98,16 +104,17 @@ class Torch(Network):
         denoiser.capabilities = denoiser._capabilities_from(*_inputs_of_module(model))
         return denoiser
 
-    def inputs(self, path: Path) -> tuple[Input, ...]:
-        """Inputs of the likeliest reading of the file, without loading it."""
+    def declared(self, path: Path) -> tuple[tuple[Input, ...], int]:
+        """Inputs of the likeliest reading of the file, or of a class that is not imported yet."""
         found = described(path, self.key)
         if self.class_ is not None:
-            return (_first_input(found.tensors), Input(None))
-        return _inputs_of(recognise(found.tensors)[0])
+            return (_first_input(found.tensors), Input(None)), 1
+        return inputs_of(recognise(found.tensors)[0]), 0
 
-    def _declared(self, path: Path) -> tuple[tuple[Input, ...], int]:
-        # Whether a class takes the noise level is known once it is imported.
-        return self.inputs(path), 0 if self.class_ is None else 1
+    @classmethod
+    def inspect(cls, path: Path) -> Inspection | None:
+        """Read what a model file is, without running it; None if it is for another denoiser."""
+        return inspection.of_checkpoint(path) if kind_of(path) == cls.name else None
 
     def files(self) -> list[Path]:
         """The model file, and the file of its class."""
@@ -173,7 +180,7 @@ class Torch(Network):
                 tile=self.given.tile,
                 overlap=self.given.overlap,
             )
-            opened = Opened(_inputs_of(reading), self.layout, self._runner(module))
+            opened = Opened(inputs_of(reading), self.layout, self._runner(module))
             yield f"{reading.architecture}, {reading.details}", module, opened, given
 
     def _of_class(self, module: Any, name: str) -> tuple[str, Any, Opened, Given]:
@@ -225,14 +232,39 @@ class Torch(Network):
         return run
 
     def details(self) -> Details:
-        """Architecture, parameters and device, and what was detected."""
-        found = {"architecture": self._architecture} | self._found()
-        parameters = sum(parameter.numel() for parameter in self._ready.parameters())
+        """Architecture, cost and device, and what was detected."""
+        details = super().details()
+        details = replace(details, found={"architecture": self._architecture} | details.found)
         if self.device == "cpu":
-            return Details(found, parameters)
-        torch = safe_torch()
-        peak = torch.cuda.max_memory_allocated() / 2**20
-        return Details(found, parameters, device=str(torch.cuda.get_device_name()), device_peak_mb=peak)
+            return details
+        cuda = safe_torch().cuda
+        peak_mb = cuda.max_memory_allocated() / 2**20
+        return replace(details, device=str(cuda.get_device_name()), device_peak_mb=peak_mb)
+
+    @cached_property
+    def _cost(self) -> Cost:
+        """Count while it denoises a small image, because a state dict does not show how its layers are used."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        written = 0
+
+        def count(module: Any, given: Any, result: Any) -> None:
+            nonlocal written
+            written += result.numel()
+
+        leaves = [module for module in self._ready.modules() if any(True for _ in module.parameters(recurse=False))]
+        layers = [leaf for leaf in leaves if getattr(getattr(leaf, "weight", None), "ndim", 0) > 1]
+        hooks = [layer.register_forward_hook(count) for layer in layers]
+        try:
+            with FlopCounterMode(display=False) as counter:
+                images = np.full((1, _SIDE, _SIDE, self.convention.form.channels or 1), 0.5, np.float32)
+                self.convention.answer(self._opened, images, np.full(1, 0.1, np.float32))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        parameters = sum(parameter.numel() for parameter in self._ready.parameters())
+        # It counts a multiply-add as two operations.
+        return Cost(parameters, counter.get_total_flops() / 2 / _SIDE**2, written / _SIDE**2)
 
 
 def described(path: Path, key: str | None) -> Description:
@@ -248,7 +280,8 @@ def described(path: Path, key: str | None) -> Description:
     return found
 
 
-def _inputs_of(reading: Recognised) -> tuple[Input, ...]:
+def inputs_of(reading: Recognised) -> tuple[Input, ...]:
+    """Inputs of a network that is recognised."""
     image = Input((None, reading.channels + (reading.sigma == "channel"), None, None))
     return (image, Input((None,))) if reading.sigma == "vector" else (image,)
 
