@@ -129,11 +129,11 @@ plain = st.recursive(
 
 @given(plain, st.integers(2, pickle.HIGHEST_PROTOCOL))
 def test_plain_values_are_read_as_pickle_reads_them(value: Any, protocol: int) -> None:
-    """Bytes are a call of `_codecs.encode` before protocol 3; everything else comes back equal."""
+    """Bytes are a call of `_codecs.encode` or `bytes` before protocol 3; everything else comes back equal."""
     content = pickle.dumps(value, protocol)
     found = read_stream(io.BytesIO(content))
     assert not found.damage
-    if "_codecs.encode" not in found.globals:
+    if not found.globals:
         assert found.value == value
 
 
