@@ -3,7 +3,7 @@ from .api.dataset import Dataset, ImageSet
 from .api.denoiser import Capabilities, Denoiser, Details, ImageDenoiser, Inspection, TrainingCard
 from .api.errors import BenchboxError, describe_exit
 from .api.hookspecs import hookimpl
-from .api.metric import Metric, NoReferenceMetric
+from .api.metric import LabelMetric, Metric, NoReferenceMetric
 from .api.noise import NoiseModel
 from .api.threads import threads
 from .api.trainable import Recipe, TrainableDenoiser, Trainer
@@ -21,6 +21,7 @@ __all__ = [
     "ImageSet",
     "Images",
     "Inspection",
+    "LabelMetric",
     "Metric",
     "NoReferenceMetric",
     "NoiseModel",

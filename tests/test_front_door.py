@@ -11,8 +11,8 @@ import pytest
 NAMES = {
     "benchbox": {
         "BenchboxError", "Capabilities", "Dataset", "Denoiser", "Details", "Image", "ImageDenoiser", "ImageSet",
-        "Images", "Inspection", "Metric", "NoReferenceMetric", "NoiseModel", "Recipe", "Run", "Scores", "Sigma",
-        "TrainableDenoiser", "Trainer", "TrainingCard", "__version__", "describe_exit", "hookimpl",
+        "Images", "Inspection", "LabelMetric", "Metric", "NoReferenceMetric", "NoiseModel", "Recipe", "Run", "Scores",
+        "Sigma", "TrainableDenoiser", "Trainer", "TrainingCard", "__version__", "describe_exit", "hookimpl",
         "load_run", "run", "threads",
     },
     "benchbox.testing": {

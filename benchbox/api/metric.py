@@ -6,6 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from benchbox.api.arrays import Channels, Images, Scores, Sigma
 
 
@@ -34,6 +37,10 @@ class Metric(ABC):
         Paper or DOI.
     min_size : int
         Smallest height and width in pixels; images below it are not passed to the metric and have no score.
+    size : tuple of int or None
+        Height and width in pixels of the only images that it takes; others have no score. None for any size.
+    proportion : bool
+        Whether every score is 0 or 1, so that the mean is a proportion and its confidence interval Wilson's.
     channels : {'grey', 'rgb', 'any'}
         What it takes. The score of a grey metric on colour images is its mean over the three channels; an RGB metric
         cannot score grey images.
@@ -51,6 +58,8 @@ class Metric(ABC):
     by_default: ClassVar[bool] = False
     reference: ClassVar[str] = ""
     min_size: ClassVar[int] = 1
+    size: ClassVar[tuple[int, int] | None] = None
+    proportion: ClassVar[bool] = False
     channels: ClassVar[Channels] = "grey"
     color_title: ClassVar[str] = ""
 
@@ -99,3 +108,37 @@ class NoReferenceMetric(Metric):
     def __call__(self, clean: Images, denoised: Images) -> Scores:
         """Raise `TypeError`: use `estimate`."""
         raise TypeError(f"{self.name} does not compare with clean images; call estimate")
+
+
+class LabelMetric(Metric):
+    """Base class of metrics that compare denoised images with a label, such as the emotion of a face.
+
+    A run skips them, and says so, where the data set has no labels of this name.
+
+    Attributes
+    ----------
+    label : str
+        Name in `ImageSet.labels`, such as ``'emotion'``.
+    """
+
+    label: ClassVar[str]
+
+    @abstractmethod
+    def against(self, labels: NDArray[np.generic], denoised: Images) -> Scores:
+        """Score a stack.
+
+        Parameters
+        ----------
+        labels : ndarray of shape (N,)
+            Label of each image.
+        denoised : ndarray of float32, shape (N, H, W) or (N, H, W, 3), in [0, 1]
+
+        Returns
+        -------
+        ndarray of float64, shape (N,)
+            One value per image; NaN if there is none.
+        """
+
+    def __call__(self, clean: Images, denoised: Images) -> Scores:
+        """Raise `TypeError`: use `against`."""
+        raise TypeError(f"{self.name} compares with labels; call against")

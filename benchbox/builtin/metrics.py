@@ -7,14 +7,16 @@ that of the luminance. Other variants have names of their own.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchbox.api.arrays import Channels, Images, Scores
 from benchbox.api.errors import BenchboxError
-from benchbox.api.metric import Metric
+from benchbox.api.metric import LabelMetric, Metric
 from benchbox.builtin.channels import CHANNELS, channels_apart, is_colour, luminance
 from benchbox.builtin.sure import PsnrSure
 
@@ -33,19 +35,31 @@ def require_channels(metric: Metric | type[Metric], channels: int) -> None:
         )
 
 
-def score_stack(metric: Metric, clean: Images, denoised: Images) -> Scores:
+def score_stack(
+    metric: Metric, clean: Images, denoised: Images, labels: Mapping[str, NDArray[np.generic]] | None = None
+) -> Scores:
     """Score a stack with any metric; the score of a grey one on colour images is its mean over their channels.
+
+    `labels` has those of each image, by name, for a `LabelMetric`.
 
     Raises
     ------
     BenchboxError
         The metric is for colour and the images are grey.
     """
+    own = (labels or {})[metric.label] if isinstance(metric, LabelMetric) else None
     if is_colour(clean) and metric.channels == "grey":
-        apart = metric(channels_apart(clean), channels_apart(denoised))
+        each = None if own is None else np.repeat(own, CHANNELS)
+        apart = _scored(metric, channels_apart(clean), channels_apart(denoised), each)
         means: Scores = apart.reshape(len(clean), CHANNELS).mean(axis=1)
         return means
     require_channels(metric, CHANNELS if is_colour(clean) else 1)
+    return _scored(metric, clean, denoised, own)
+
+
+def _scored(metric: Metric, clean: Images, denoised: Images, labels: NDArray[np.generic] | None) -> Scores:
+    if isinstance(metric, LabelMetric) and labels is not None:
+        return metric.against(labels, denoised)
     return metric(clean, denoised)
 
 

@@ -14,7 +14,7 @@ from benchbox.api.arrays import Images, Sigma
 from benchbox.builtin.channels import CHANNELS, channels_apart, channels_together, is_colour
 from benchbox.engine.events import Event, StageStarted
 from benchbox.engine.plan import Limits, Shard
-from benchbox.engine.shard import Condition, draw, score
+from benchbox.engine.shard import Condition, draw, labels_of, score
 from benchbox.engine.work_loop import WorkLoop, WorkQueue
 from benchbox.engine.workers import WorkerContext
 from benchbox.records.run import Failure, PluginSpec
@@ -88,8 +88,9 @@ def score_ceiling(task: CeilingTask) -> Columns | Failure:
     denoised = np.clip(oracle_wiener(clean, noisy, sigma), 0.0, 1.0)
     repeat = np.full(len(clean), task.repeat, dtype=np.int32)
     columns: Columns = {IMAGE: task.indices.astype(np.int32), "repeat": repeat}
+    labels = labels_of(task.condition, task.indices)
     for metric in task.metrics:
-        columns[metric.spec] = score(metric, clean, denoised)
+        columns[metric.spec] = score(metric, clean, denoised, labels)
     return columns
 
 

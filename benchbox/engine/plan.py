@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from benchbox.api.dataset import ImageSet
 from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
-from benchbox.api.metric import NoReferenceMetric
+from benchbox.api.metric import LabelMetric, Metric, NoReferenceMetric
 from benchbox.api.noise import NoiseModel
 from benchbox.api.threads import cgroup_memory
 from benchbox.audit.pairs import warnings_for_run
@@ -92,7 +92,11 @@ def make_plan(options: RunOptions, registry: Registry, images: ImageSet, *, has_
     denoisers = plan_denoisers(options.denoisers, registry, options.timeout_s)
     noises = _once(plan_noises(options.noise, registry, options.timeout_s))
     chosen = options.metrics or _default_metrics(registry, images.channels, has_clean=has_clean)
-    metrics = _once(plan_metrics(chosen, registry, options.timeout_s, images.channels))
+    planned = _once(plan_metrics(chosen, registry, options.timeout_s, images.channels))
+    unfit = {metric: reason for metric in planned if (reason := _unfit(registry.metric(metric.spec).cls, images))}
+    metrics = tuple(metric for metric in planned if metric not in unfit)
+    if not metrics:
+        raise BenchboxError(f"--metric {planned[0].label}: {unfit[planned[0]]}", hint="add another --metric")
     free = _require_fitting(metrics, noises, options, registry, has_clean=has_clean)
     recorded = any(noise.is_recorded for noise in noises)
     warnings = list(warnings_for_run(images)) if recorded and has_clean else []
@@ -127,7 +131,10 @@ def make_plan(options: RunOptions, registry: Registry, images: ImageSet, *, has_
         metrics,
         tuple(cells),
         make_shards(images.shapes, options.protocol.repeats, images.channels),
-        tuple(_size_notes(metrics, registry, images.shapes)),
+        (
+            *(f"{metric.title}: skipped, {reason}" for metric, reason in unfit.items() if options.metrics),
+            *_size_notes(metrics, registry, images.shapes),
+        ),
         tuple(warnings),
     )
 
@@ -259,6 +266,7 @@ def plan_metrics(
             entry.cls.higher_is_better,
             entry.cls.shown,
             entry.cls.summary,
+            entry.cls.proportion,
         )
         for entry in entries
     )
@@ -319,9 +327,22 @@ def _plan_denoiser(
     )
 
 
+def _unfit(metric: type[Metric], images: ImageSet) -> str:
+    """Why a metric cannot score any of the images; empty if it can."""
+    if issubclass(metric, LabelMetric) and metric.label not in images.labels:
+        return f"because the images of {images.dataset} have no label '{metric.label}'"
+    if metric.size and not (images.shapes == metric.size).all(axis=1).any():
+        height, width = metric.size
+        return f"because it takes images of {height} x {width} pixels only"
+    return ""
+
+
 def _size_notes(metrics: Sequence[MetricRecord], registry: Registry, shapes: NDArray[np.int64]) -> Iterator[str]:
     for metric in metrics:
-        least = registry.metric(metric.spec).cls.min_size
+        least, size = registry.metric(metric.spec).cls.min_size, registry.metric(metric.spec).cls.size
+        if size and (others := int((shapes != size).any(axis=1).sum())):
+            sides = f"{size[0]} x {size[1]} pixels"
+            yield f"{metric.title}: no score for images that are not {sides} ({others:,} of {len(shapes):,})"
         small = int((shapes.min(axis=1) < least).sum())
         if small:
             yield (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import traceback
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
 
@@ -116,11 +117,12 @@ def compute_shard(task: ShardTask) -> ShardScores:
     columns: dict[str, NDArray[Any]] = {IMAGE: task.indices.astype(np.int32), "repeat": repeat, "noisy_mse": noisy_mse}
     columns["clean_mean"] = clean.mean(axis=within, dtype=np.float64)
     columns["clipped"] = changed
+    labels = labels_of(condition, task.indices)
     for metric in task.metrics:
         columns[metric.spec] = (
             _estimate(metric, denoiser, condition, kept, denoised, sigma_true, sigma_given)
             if metric in again
-            else score(metric, clean, denoised)
+            else score(metric, clean, denoised, labels)
         )
     unknown = np.full(len(clean), np.nan, dtype=np.float32)
     columns["sigma_true"] = unknown if sigma_true is None else sigma_true
@@ -214,6 +216,11 @@ def image_set(condition: Condition) -> ImageSet:
     return _open(condition.options, condition.dataset, condition.fingerprint)
 
 
+def labels_of(condition: Condition, indices: NDArray[np.intp]) -> dict[str, NDArray[np.generic]]:
+    """Labels of the images at `indices`, by name."""
+    return {name: values[indices] for name, values in image_set(condition).labels.items()}
+
+
 def known_sigma(
     use: str, protocol: Protocol, noisy: Images, sigma_true: Sigma | None, estimable: bool
 ) -> tuple[Sigma | None, Knowledge]:
@@ -280,12 +287,13 @@ def make_metric(plugin: PluginSpec) -> Metric:
     return metric
 
 
-def score(plugin: PluginSpec, clean: Images, denoised: Images) -> Scores:
-    """Score a stack with a metric; NaN for images below its smallest size, or if it scores a denoiser, not images."""
+def score(plugin: PluginSpec, clean: Images, denoised: Images, labels: Mapping[str, NDArray[np.generic]]) -> Scores:
+    """Score a stack with a metric; NaN for images of a size that it does not take, or if it scores a denoiser."""
     metric = make_metric(plugin)
-    if min(clean.shape[1:3]) < metric.min_size or isinstance(metric, NoReferenceMetric):
+    size = clean.shape[1:3]
+    if min(size) < metric.min_size or (metric.size or size) != size or isinstance(metric, NoReferenceMetric):
         return np.full(len(clean), np.nan)
-    return score_stack(metric, clean, denoised)
+    return score_stack(metric, clean, denoised, labels)
 
 
 @functools.cache

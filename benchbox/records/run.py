@@ -270,6 +270,7 @@ class MetricRecord:
     higher_is_better: bool
     shown: bool  # whether narrow tables keep its column
     summary: str
+    proportion: bool = False  # whether every score is 0 or 1, and the mean a proportion
 
     @property
     def spec(self) -> str:

@@ -119,7 +119,10 @@ def make_row(
         spec=denoiser.spec,
         status=status,
         reason=reason,
-        scores={metric.spec: mean_of(scores[metric.spec], metric.unit, scenes) for metric in record.metrics}
+        scores={
+            metric.spec: mean_of(scores[metric.spec], metric.unit, scenes, proportion=metric.proportion)
+            for metric in record.metrics
+        }
         if scores
         else {},
         speed=speed,

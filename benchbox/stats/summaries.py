@@ -62,12 +62,17 @@ def counted(scores: NDArray[Any], unit: str) -> Values:
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def mean_of(scores: NDArray[Any], unit: str = "", scenes: Scenes | None = None) -> Mean:
-    """Mean of the finite scores, after `counted`, with its confidence interval, for which scenes are independent."""
+def mean_of(scores: NDArray[Any], unit: str = "", scenes: Scenes | None = None, *, proportion: bool = False) -> Mean:
+    """Mean of the finite scores, after `counted`, with its confidence interval, for which scenes are independent.
+
+    The interval of a `proportion`, whose scores are 0 or 1, is Wilson's, unless scenes or repeats were averaged.
+    """
     values = counted(scores, unit)
     valued = np.isfinite(values)
     finite = values[valued]
-    low, high = interval_of_mean(by_scene(finite, None if scenes is None else scenes[valued]))
+    units = by_scene(finite, None if scenes is None else scenes[valued])
+    binary = proportion and bool(np.isin(units, (0.0, 1.0)).all())
+    low, high = interval_of_proportion(int(units.sum()), len(units)) if binary else interval_of_mean(units)
     return Mean(
         mean=float(finite.mean()) if len(finite) else math.nan,
         images=len(values),
@@ -106,6 +111,26 @@ def interval_of_mean(values: Values, level: float = 0.95) -> tuple[float, float]
         if abs(slope) > 1e-6:
             low, high = ((np.cbrt(1 + 3 * slope * (t - slope / 2)) - 1) / slope for t in (low, high))
     return mean - error * max(student, float(high)), mean + error * max(student, -float(low))
+
+
+def interval_of_proportion(successes: int, count: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's confidence interval of a proportion; NaN for fewer than `FEWEST_IMAGES` values.
+
+    Unlike an interval from the standard error it stays within [0, 1] and has a width if all values are equal.
+
+    References
+    ----------
+    Wilson 1927, doi:10.1080/01621459.1927.10502953. Brown, Cai & DasGupta 2001, doi:10.1214/ss/1009213286 (coverage).
+    """
+    from scipy.special import ndtri
+
+    if count < FEWEST_IMAGES:
+        return math.nan, math.nan
+    square = float(ndtri((1 + level) / 2)) ** 2
+    share = successes / count
+    middle = (share + square / (2 * count)) / (1 + square / count)
+    half = math.sqrt(square * (share * (1 - share) / count + square / (4 * count**2))) / (1 + square / count)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def average_repeats(columns: Mapping[str, NDArray[Any]], repeats: int) -> dict[str, NDArray[Any]]:

@@ -26,6 +26,7 @@ OUTSIDE = (
     "plugins/README.md",
     "plugins/benchbox_adapters/examples/mean3.c",
     "plugins/benchbox_bm3d/README.md",
+    "plugins/benchbox_judge/README.md",
     "plugins/benchbox_unet/README.md",
     "plugins/benchbox_unet/pictures/architecture.svg",
     "plugins/benchbox_unet/pictures/curves-gaussian.svg",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchbox import BenchboxError, Images, Metric, Scores
+from benchbox import BenchboxError, Images, LabelMetric, Metric, Scores
 from benchbox.api.arrays import Channels
 from benchbox.api.metric import NoReferenceMetric
 from benchbox.builtin.kernels import ssim_rgb
@@ -276,3 +276,32 @@ def test_shapes_are_refused_by_name() -> None:
         PsnrY()(zeros(2, 16, 16), zeros(2, 16, 16))
     with pytest.raises(ValueError, match="ssim needs images of at least 11 x 11 pixels, got 10 x 40"):
         Ssim()(zeros(1, 10, 40, 3), zeros(1, 10, 40, 3))
+
+
+class Label(LabelMetric):
+    """The label, plus the mean of the image."""
+
+    name = "label"
+    summary = "a label"
+    label = "kind"
+
+    def against(self, labels: NDArray[np.generic], denoised: Images) -> Scores:
+        means: Scores = labels + denoised.reshape(len(denoised), -1).mean(axis=1, dtype=np.float64)
+        return means
+
+
+class ColourLabel(Label):
+    channels: ClassVar[Channels] = "any"
+
+
+@pytest.mark.parametrize("metric", [Label(), ColourLabel()])
+def test_a_metric_gets_the_label_of_each_image_also_for_its_channels(metric: LabelMetric) -> None:
+    colour = pieces(16, 20)
+    labels = {"kind": np.arange(len(colour)) * 10, "other": np.zeros(len(colour))}
+    expected = labels["kind"] + colour.mean(axis=(1, 2, 3), dtype=np.float64)
+    np.testing.assert_allclose(score_stack(metric, colour, colour, labels), expected, atol=1e-6)
+    grey = np.ascontiguousarray(colour[..., 0])
+    expected = labels["kind"] + grey.mean(axis=(1, 2), dtype=np.float64)
+    np.testing.assert_allclose(score_stack(metric, grey, grey, labels), expected, atol=1e-6)
+    with pytest.raises(TypeError, match="call against"):
+        metric(grey, grey)

@@ -114,6 +114,49 @@ def test_a_run_computes_the_metrics_that_say_so_also_those_of_plugins(tmp_path: 
     assert metric.spec == "psnr_sure"
 
 
+LABELLED = """
+import numpy as np
+from benchbox import LabelMetric, Metric, hookimpl
+
+class Right(LabelMetric):
+    name = "right"
+    label = "emotion"
+
+    def against(self, labels, denoised):
+        return (labels == 3).astype(np.float64)
+
+class Face(Metric):
+    name = "face"
+    size = (48, 48)
+
+    def __call__(self, clean, denoised):
+        return np.ones(len(clean))
+
+@hookimpl
+def benchbox_metrics():
+    return [Right, Face]
+"""
+
+
+def test_a_metric_that_cannot_score_the_images_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    plugin = tmp_path / "labelled.py"
+    plugin.write_text(LABELLED)
+    registry, large = load_registry([plugin]), images([(50, 48), (40, 40)])
+    plan = make_plan(RunOptions(("identity",), metrics=("psnr", "right", "face")), registry, large)
+    assert [metric.spec for metric in plan.metrics] == ["psnr"]
+    assert plan.notes == (
+        "right: skipped, because the images of made have no label 'emotion'",
+        "face: skipped, because it takes images of 48 x 48 pixels only",
+    )
+    for metric, reason in (("right", "have no label 'emotion'"), ("face", "48 x 48 pixels only")):
+        with pytest.raises(BenchboxError, match=reason):
+            make_plan(RunOptions(("identity",), metrics=(metric,)), registry, large)
+    mixed = replace(images([(48, 48), (40, 40)]), labels={"emotion": np.array([3, 4])})
+    plan = make_plan(RunOptions(("identity",), metrics=("right", "face")), registry, mixed)
+    assert [metric.spec for metric in plan.metrics] == ["right", "face"]
+    assert plan.notes == ("face: no score for images that are not 48 x 48 pixels (1 of 2)",)
+
+
 @pytest.mark.parametrize("metric", ["psnr_y", "ssim_3d"])
 def test_a_metric_for_colour_is_refused_on_grey_images(metric: str) -> None:
     with pytest.raises(BenchboxError, match=f"{metric} scores colour images, but these are grey") as caught:

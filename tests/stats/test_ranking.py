@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from benchbox.stats import ranking
 from benchbox.stats.ranking import rank_rows, separate
 
 Values = NDArray[np.float64]
@@ -19,6 +20,9 @@ Values = NDArray[np.float64]
 def drawn(kind: str, images: int, rows: int, generator: np.random.Generator) -> Values:
     """Scores without a true difference in the mean; images differ far more than rows."""
     size = (images, rows)
+    if kind == "binary":  # most rows agree on most images, as the answers of a classifier do
+        right = generator.normal(0, 1, (images, 1)) + generator.normal(0, 0.5, size) > -0.8
+        return np.asarray(right, np.float64)
     if kind == "normal":
         own = generator.normal(0, 0.3, size)
     elif kind == "heavy":
@@ -41,7 +45,7 @@ def drawn(kind: str, images: int, rows: int, generator: np.random.Generator) -> 
     return scores
 
 
-KINDS = ("normal", "heavy", "skewed", "unequal skew", "opposite skew", "tied", "rare", "correlated", "uneven")
+KINDS = ("normal", "heavy", "skewed", "unequal skew", "opposite skew", "tied", "rare", "correlated", "uneven", "binary")
 
 
 def false_separations(kind: str, images: int, rows: int, trials: int) -> int:
@@ -224,3 +228,24 @@ def test_further_images_grow_as_the_difference_shrinks() -> None:
     assert near.further_images == math.ceil(60 * (near.detectable / near.difference) ** 2) - 60
     assert near.further_images > 0
     assert far.further_images == 0
+
+
+@pytest.mark.parametrize(("gained", "lost", "same"), [(7, 1, 3), (2, 9, 2), (6, 0, 7)])
+def test_sign_flips_of_right_and_wrong_answers_are_mcnemars_exact_test(gained: int, lost: int, same: int) -> None:
+    first = np.array([1.0] * gained + [0.0] * lost + [1.0] * same)
+    second = np.array([0.0] * gained + [1.0] * lost + [1.0] * same)
+    exact = scipy.stats.binomtest(gained, gained + lost).pvalue
+    (p,) = separate(np.column_stack((first, second)), np.array([0]), np.array([1])).p
+    # The bootstrap must agree, so the adjusted p is at least that of the flips, which run at 70 % of the level.
+    assert p >= min(1.0, exact / 0.7) - 1e-9
+    (flips,) = _sign_flip_p(first - second)
+    assert flips == pytest.approx(exact)
+
+
+def _sign_flip_p(difference: Values) -> Values:
+    images = len(difference)
+    size = np.sqrt((difference[:, None] ** 2).mean(axis=0))
+    observed = np.abs(ranking._studentised(difference[:, None].mean(axis=0), size**2, size, images))
+    table = np.column_stack((difference, np.zeros(images)))
+    flipped = ranking._flipped(table, np.array([0]), np.array([1]), size, (), exact=True)
+    return ranking._judge(flipped.max(axis=1), observed, 0.05, exact=True)[1]

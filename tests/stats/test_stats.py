@@ -14,6 +14,7 @@ from benchbox.stats.summaries import (
     complements,
     counted,
     interval_of_mean,
+    interval_of_proportion,
     latency_of,
     mean_of,
     oracle,
@@ -123,3 +124,29 @@ def test_the_front_by_hand() -> None:
     quality = [30.0, 28.0, 27.0, 28.0, 20.0]
     cost = [9.0, 2.0, 3.0, 2.0, 0.1]
     assert pareto_front(quality, cost) == (True, True, False, True, True)
+
+
+@pytest.mark.parametrize(("right", "count"), [(0, 6), (6, 6), (1, 9), (300, 400), (3588, 3589)])
+def test_the_interval_of_a_proportion_is_wilsons(right: int, count: int) -> None:
+    scores = np.array([1.0] * right + [0.0] * (count - right))
+    mean = mean_of(scores, proportion=True)
+    wilson = scipy.stats.binomtest(right, count).proportion_ci(0.95, method="wilson")
+    assert (mean.low, mean.high) == pytest.approx((wilson.low, wilson.high), abs=1e-12)
+    assert mean.low < mean.high
+
+
+def test_averaged_answers_and_few_ones_have_no_wilson_interval() -> None:
+    assert math.isnan(mean_of(np.ones(5), proportion=True).low)
+    halves = np.array([0.0, 0.5, 1.0, 0.5, 1.0, 1.0, 0.5])
+    assert mean_of(halves, proportion=True) == mean_of(halves)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8, 0.95])
+@pytest.mark.parametrize("count", [30, 400])
+def test_wilsons_interval_covers_the_proportion_in_ninety_five_per_cent_on_average(count: int, share: float) -> None:
+    # Exactly, over the binomial distribution; it swings around 95 % because successes are whole.
+    successes = np.arange(count + 1)
+    intervals = [interval_of_proportion(int(right), count) for right in successes]
+    covers = np.array([low <= share <= high for low, high in intervals])
+    coverage = scipy.stats.binom.pmf(successes, count, share)[covers].sum()
+    assert 0.93 <= coverage <= 0.985

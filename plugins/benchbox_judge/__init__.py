@@ -1,0 +1,12 @@
+"""A judge of emotions: does a denoised face still read as the clean one did?"""
+
+from __future__ import annotations
+
+from benchbox import Metric, hookimpl
+from benchbox_judge.metrics import EmotionAccuracy, EmotionAgreement, EmotionKl
+
+
+@hookimpl
+def benchbox_metrics() -> list[type[Metric]]:
+    """Return the metrics that ask the judge."""
+    return [EmotionAgreement, EmotionKl, EmotionAccuracy]

@@ -1,0 +1,143 @@
+"""The judge of emotions: what it answers, what it refuses, and what a run makes of its metrics."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchbox_judge.judge import EMOTIONS, WEIGHTS, Judge, judge
+from benchbox_judge.metrics import EmotionAccuracy, EmotionAgreement, EmotionKl
+
+from benchbox import BenchboxError, Images
+from benchbox.store import RunStore, find_run
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def faces(count: int, seed: int = 0) -> Images:
+    """Smooth blobs of the size of faces."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.random((count, 6, 6), np.float32)
+    return np.ascontiguousarray(coarse.repeat(8, axis=1).repeat(8, axis=2))
+
+
+def test_probabilities_add_up_to_one_whatever_the_image() -> None:
+    black, white = np.zeros((1, 48, 48), np.float32), np.ones((1, 48, 48), np.float32)
+    some = faces(3)
+    stack = np.concatenate((black, white, some, some[:, ::-1]))
+    answers = judge().log_probabilities(stack)
+    assert answers.shape == (8, len(EMOTIONS))
+    assert np.isfinite(answers).all()
+    np.testing.assert_allclose(np.exp(answers).sum(axis=1), 1, atol=1e-12)
+
+
+def test_an_answer_does_not_depend_on_the_other_faces_of_a_stack() -> None:
+    stack = faces(40)
+    whole, alone = judge().log_probabilities(stack), judge().log_probabilities(stack[35:36])
+    np.testing.assert_allclose(whole[35:36], alone, atol=1e-4)
+
+
+def test_exposure_hardly_matters() -> None:
+    stack = 0.2 + 0.5 * faces(20)
+    np.testing.assert_allclose(judge().log_probabilities(stack), judge().log_probabilities(stack + 0.2), atol=1e-3)
+
+
+def test_colour_is_judged_by_its_luminance() -> None:
+    stack = faces(4)
+    colour = np.repeat(stack[..., np.newaxis], 3, axis=3)
+    np.testing.assert_allclose(judge().log_probabilities(colour), judge().log_probabilities(stack), atol=1e-3)
+
+
+def test_equal_faces_agree_and_have_no_divergence() -> None:
+    stack = faces(20)
+    assert (EmotionAgreement()(stack, stack.copy()) == 1).all()
+    assert (EmotionKl()(stack, stack.copy()) == 0).all()
+
+
+def test_scores_follow_from_the_probabilities() -> None:
+    clean, other = faces(60, 1), faces(60, 2)
+    p, q = (np.exp(judge().log_probabilities(stack)) for stack in (clean, other))
+    np.testing.assert_allclose(EmotionKl()(clean, other), (p * np.log(p / q)).sum(axis=1), rtol=1e-9)
+    np.testing.assert_array_equal(EmotionAgreement()(clean, other), p.argmax(axis=1) == q.argmax(axis=1))
+    labels = np.arange(60) % 7
+    np.testing.assert_array_equal(EmotionAccuracy().against(labels, other), q.argmax(axis=1) == labels)
+
+
+@pytest.mark.parametrize("label", [-1, 7])
+def test_a_label_that_is_no_emotion_is_refused(label: int) -> None:
+    with pytest.raises(BenchboxError, match=f"label {label} is outside 0 to 6"):
+        EmotionAccuracy().against(np.array([0, label]), faces(2))
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cut.tflite").write_bytes(WEIGHTS.read_bytes()[:1000])
+    for path in (tmp_path / "cut.tflite", tmp_path / "none.tflite"):
+        with pytest.raises(BenchboxError, match=path.name):
+            Judge(path)
+
+
+def test_a_model_of_another_shape_is_refused() -> None:
+    denoiser = Path(__file__).parents[2] / "plugins/benchbox_unet/weights/ffdnet-gaussian.tflite"
+    with pytest.raises(BenchboxError, match="it maps"):
+        Judge(denoiser)
+
+
+def test_the_weights_are_small_and_have_a_card() -> None:
+    card = json.loads(WEIGHTS.with_suffix(".json").read_text(encoding="utf-8"))
+    assert WEIGHTS.stat().st_size < 2**20
+    assert 60_000 <= card["parameters"] <= 150_000
+    confusion = np.array(card["chosen_faces"]["confusion"]["faces"])
+    assert confusion.sum() == card["chosen_faces"]["faces"]
+    assert np.trace(confusion) / confusion.sum() == pytest.approx(card["chosen_faces"]["accuracy"], abs=1e-4)
+
+
+def test_predicting_imports_no_tensorflow() -> None:
+    code = (
+        "import sys, numpy as np; from benchbox_judge.judge import judge;"
+        "judge().log_probabilities(np.zeros((1, 48, 48), np.float32)); print('tensorflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_a_run_scores_faces_with_their_labels(benchbox: Command, csv: Path, tmp_path: Path) -> None:
+    words = ["--metric", "psnr", "--metric", "emotion_agreement", "--metric", "emotion_accuracy"]
+    benchbox("run", "identity", "--data", csv, "--noise", "gaussian:0.1", *words, "--no-timing")
+    store = RunStore.open(find_run(tmp_path / "results"))
+    (cell,) = store.record.cells
+    scores = store.scores(cell.key)
+    for name in ("emotion_agreement", "emotion_accuracy"):
+        assert np.isin(scores[name], (0, 1)).all()
+    assert [metric.proportion for metric in store.record.metrics] == [False, True, True]
+
+
+def test_photographs_are_skipped_with_the_reason(benchbox: Command) -> None:
+    words = ["--metric", "psnr", "--metric", "emotion_accuracy", "--limit", "2", "--no-timing", "--verbose"]
+    printed = benchbox("run", "identity", "--noise", "gaussian:0.1", *words).stdout
+    assert "have no label 'emotion'" in " ".join(printed.split())
+
+
+@pytest.mark.slow
+def test_training_writes_a_judge_that_answers_as_keras_does(tmp_path: Path) -> None:
+    from benchbox_judge.training import converted, fit, vary
+
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 256)
+    pixels = np.rint(faces(256) * 120).astype(np.uint8)
+    pixels[labels == 1, 12:36, 12:36] += 120
+    varied = vary(pixels, rng)
+    assert varied.min() >= 0
+    assert varied.max() <= 1
+    model, history = fit((pixels, labels), (pixels, labels), epochs=3, budget_s=600, seed=0)
+    assert len(history) == 3
+    (tmp_path / "small.tflite").write_bytes(converted(model))
+    stack = np.divide(pixels[:40], 255, dtype=np.float32)
+    logits = np.asarray(model(stack[..., np.newaxis], training=False), np.float64)
+    answers = Judge(tmp_path / "small.tflite").log_probabilities(stack)
+    expected = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(answers, expected, atol=1e-4)
