@@ -1,29 +1,24 @@
-"""The engine for Dask: joins or starts a cluster, and runs orders on its workers."""
+"""The engine for Dask: joins or starts a cluster."""
 
 from __future__ import annotations
 
 import contextlib
 import ipaddress
 import logging
-from collections.abc import Callable
 from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 import dask
-from distributed import Client, LocalCluster, get_worker
-from distributed.core import Status
+from distributed import Client, LocalCluster
 
 from benchbox.api.errors import BenchboxError
 from benchbox.api.threads import usable_cores
-from benchbox.engine.cluster import machine
 from benchbox.engine.cluster.dispatch import Dispatch
 from benchbox.engine.engines import Scoring
 from benchbox.engine.events import ClusterChanged
 from benchbox.records.options import DASK, RunOptions
 
 _CONNECT_S = 30
-_OVER = (Status.closing, Status.closed, Status.failed)
-_ABANDONED = ("cancelled", "resumed", "released", "forgotten")
 
 
 class DaskEngine:
@@ -102,9 +97,8 @@ class DaskEngine:
             scoring.report(
                 ClusterChanged(0, 0, note=f"{address} is not encrypted: on a network that others share, use tls://")
             )
-        Dispatch(
-            self.client, scoring, self._options if self._client is None else scoring.record.options, run_order
-        ).run(dashboard)
+        options = self._options if self._client is None else scoring.record.options
+        Dispatch(self.client, scoring, options).run(dashboard)
 
     def _services(self) -> dict[str, Any]:
         services: dict[str, Any] = self.client.scheduler_info(n_workers=0).get("services", {})
@@ -132,25 +126,3 @@ def _quiet() -> Any:
         yield
     for logger, level in zip(loggers, levels, strict=True):
         logger.setLevel(level)
-
-
-def run_order(kind: str, order: bytes, images: bytes | None = None) -> bytes:
-    """On a worker: a visit or a shard. The child process ends soon after the client has gone or cancels it."""
-    if kind == "visit":
-        return machine.welcome(order)
-    return machine.compute(order, images, _cancellation())
-
-
-def _cancellation() -> Callable[[], bool]:
-    """Whether the current task was cancelled, which the worker knows without asking anybody.
-
-    The scheduler forgets the tasks of a client that goes; cancelling a task, even by force, stops no thread.
-    """
-    worker = get_worker()
-    key = worker.get_current_task()
-
-    def is_cancelled() -> bool:
-        task = worker.state.tasks.get(key)
-        return task is None or task.state in _ABANDONED or worker.status in _OVER
-
-    return is_cancelled

@@ -12,7 +12,6 @@ import queue
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from distributed import Client, Future
 from benchbox.api.errors import BenchboxError
 from benchbox.api.version import __version__
 from benchbox.engine.cluster.canaries import Canaries, First
+from benchbox.engine.cluster.dask_worker import CALL
 from benchbox.engine.cluster.machine import packages_of
 from benchbox.engine.cluster.parcels import Answer, Order, Visit, Welcome, pack, pack_images, unpack
 from benchbox.engine.engines import Scoring, ShardWork
@@ -91,11 +91,10 @@ class _Site:
 class Dispatch:
     """Scores the shards of one run on the workers of a cluster."""
 
-    def __init__(self, client: Client, scoring: Scoring, options: RunOptions, function: Callable[..., bytes]) -> None:
+    def __init__(self, client: Client, scoring: Scoring, options: RunOptions) -> None:
         self._client = client
         self._scoring = scoring
         self._options = options
-        self._function = function
         self._record = scoring.record
         self._queues = [deque(map(_Work, waiting.tasks)) for waiting in scoring.queues]
         self._quarantine: deque[_Work] = deque()
@@ -289,16 +288,30 @@ class Dispatch:
         most = self._options.jobs or ahead * threads
         for depth in range(1, ahead * max((site.threads for site in ready), default=0) + 1):
             for site in ready:
-                if len(self._flights) >= most:
-                    return
-                if len(site.flights) < min(depth, ahead * site.threads) and (work := self._next(site)) is not None:
+                room = len(site.flights) < min(depth, ahead * site.threads) and len(self._flights) < most
+                if room and (work := self._next(site)) is not None:
                     self._send(site, work)
+        self._level(ready)
         while len(self._flights) < most and (again := self._canaries.next(ready)) is not None:
             self._send(again[0], _Work(again[1].shard), first=again[1])
         if not self._flights and self._quarantine and ready:
             work = self._quarantine.popleft()
             if self._scoring.is_wanted(work.shard):
                 self._send(ready[0], work, alone=True)
+
+    def _level(self, ready: list[_Site]) -> None:
+        """At the end, move shards that wait at one worker to another that has nothing to do."""
+        for idle in [site for site in ready if len(site.flights) < site.threads]:
+            busy = max(ready, key=lambda site: len(site.flights) - site.threads)
+            if len(busy.flights) <= busy.threads:
+                return
+            key, flight = busy.flights.popitem()
+            del self._flights[key]
+            flight.future.release()
+            if flight.first is not None:
+                self._canaries.put_back(flight.first, busy.machine)
+            else:
+                self._send(idle, flight.work)
 
     def _next(self, site: _Site) -> _Work | None:
         """The next shard for a worker, of the denoiser that it is busy with, whose process it has."""
@@ -320,9 +333,9 @@ class Dispatch:
     def _send(self, site: _Site, work: _Work, *, alone: bool = False, first: First | None = None) -> None:
         task = self._scoring.task(work.shard)
         order = pack(Order.of(self._record.run_id, task, self._scoring.limits))
-        images = [self._images(site, work.shard)] if site.blind else []
+        images = self._images(site, work.shard) if site.blind else None
         key = self._key("shard")
-        future = self._submit(site, key, "shard", order, *images)
+        future = self._submit(site, key, "shard", order, images)
         flight = _Flight(work, site, task, future, alone, first)
         self._flights[key] = site.flights[key] = flight
 
@@ -345,10 +358,11 @@ class Dispatch:
     def _key(self, what: str) -> str:
         return f"benchbox-{what}-{uuid.uuid4().hex}"
 
-    def _submit(self, site: _Site, key: str, *arguments: Any) -> Future:
+    def _submit(self, site: _Site, key: str, kind: str, order: bytes, images: Future | None = None) -> Future:
         future = self._client.submit(
-            self._function,
-            *arguments,
+            eval,
+            CALL,
+            {"kind": kind, "order": order, "images": images},
             key=key,
             pure=False,
             workers=[site.address],
