@@ -14,6 +14,8 @@ from benchbox.records.run import RunRecord, Timing
 from benchbox.report.board import Advice
 from benchbox.report.ranked import Unranked
 from benchbox.report.rows import differ_in_one_part, noise_family
+from benchbox.stats.ranking import separate
+from benchbox.stats.scenes import by_scene
 from benchbox.stats.summaries import latency_of
 
 Scores = Mapping[str, NDArray[Any]]
@@ -26,6 +28,7 @@ DRIFT = 0.2
 FEWEST_SAMPLES = 30
 BUSY_SHARE = 1.0
 CLIPPED_SHARE = 0.05
+_MOST_PAIRS = 3
 
 
 def advise(record: RunRecord, blocks: Sequence[Unranked], timings: Mapping[str, Timing]) -> tuple[Advice, ...]:
@@ -38,6 +41,7 @@ def advise(record: RunRecord, blocks: Sequence[Unranked], timings: Mapping[str, 
         *_inputs(blocks, floors),
         *_clipped(blocks, floors),
         *_rises(record, blocks),
+        *_contradictions(record, blocks),
         *_timings({label: timing for label, timing in by_label.items() if label not in floors}),
     )
 
@@ -158,6 +162,41 @@ def _rises_between(metric: str, weak: Scores, strong: Scores) -> bool:
         return False
     rise = strong[metric][both] - weak[metric][both]
     return float(rise.mean()) > max(RISE_DB, 3 * float(rise.std(ddof=1)) / math.sqrt(len(rise)))
+
+
+def _contradictions(record: RunRecord, blocks: Sequence[Unranked]) -> Iterator[Advice]:
+    """Find pairs of rows that PSNR and a proportion, such as kept emotions, order differently, both significantly."""
+    quality = next((metric for metric in record.metrics if metric.unit == "dB"), None)
+    tasks = [metric for metric in record.metrics if metric.proportion]
+    for block, task in itertools.product(blocks, tasks if quality else ()):
+        names = [name for name, scores in block.scores.items() if scores]
+        if quality is None or len(names) < 2:
+            continue
+        tables = [
+            sign * np.column_stack([block.scores[name][metric.spec] for name in names])
+            for metric, sign in ((quality, 1 if quality.higher_is_better else -1), (task, 1))
+        ]
+        valued = np.isfinite(tables[0]).all(axis=1) & np.isfinite(tables[1]).all(axis=1)
+        scenes = None if block.scenes is None else block.scenes[valued]
+        first, second = np.triu_indices(len(names), 1)
+        up, down = (separate(by_scene(table[valued], scenes), first, second) for table in tables)
+        opposed = np.flatnonzero(up.apart & down.apart & (up.difference * down.difference < 0))
+        pairs = sorted(opposed.tolist(), key=lambda pair: -abs(float(down.difference[pair])))
+        if not pairs:
+            continue
+        words = []
+        for pair in pairs[:_MOST_PAIRS]:
+            better, worse = (first, second) if up.difference[pair] > 0 else (second, first)
+            words.append(
+                f"{names[better[pair]]} over {names[worse[pair]]} (+{abs(up.difference[pair]):.2f} {quality.unit}, "
+                f"-{100 * abs(down.difference[pair]):.1f} points)"
+            )
+        more = f" and {len(pairs) - _MOST_PAIRS} more pairs" if len(pairs) > _MOST_PAIRS else ""
+        yield Advice(
+            f"{block.noise}: {quality.title} up, '{task.title}' down: {', '.join(words)}{more}",
+            "A denoiser may smooth away or paint what the task needs, and still be closer in its pixels",
+            f"Rank by --sort {task.spec}, and look at the pictures",
+        )
 
 
 def _timings(timings: Mapping[str, Timing]) -> Iterator[Advice]:

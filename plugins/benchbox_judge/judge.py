@@ -19,8 +19,8 @@ SIZE = 48
 WEIGHTS = Path(__file__).parent / "weights" / "emotion_judge.tflite"
 _CHUNK = 32
 """Faces per call; larger batches exceed the cache."""
-_REMEMBERED = 4
-"""Stacks whose predictions are kept, so that several metrics of one shard ask once."""
+_REMEMBERED = 256
+"""Stacks whose predictions are kept, so that all metrics of a shard ask once, and all noises once for clean faces."""
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 LogProbabilities = NDArray[np.float64]

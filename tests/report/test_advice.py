@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 import pytest
 from made_boards import DENOISERS, IMAGES, make_record, make_run, scores_of, shown, write_cell
-from made_records import changed
+from made_records import changed, metric
 
 from benchbox import notebook
 from benchbox.report import render
@@ -242,6 +242,25 @@ def test_only_noises_of_one_kind_are_held_to_rise(tmp_path: Path, other: str, re
         gain = DENOISERS[cell.denoiser] + (0 if weak else 1)
         write_cell(store, cell, scores_of(gain) | {"noisy_mse": np.full(IMAGES, 0.0025 if weak else 0.01)})
     assert bool(advised(store)) == reported
+
+
+@pytest.mark.parametrize(("share", "reported"), [(0.3, True), (0.8, False)])
+def test_a_row_with_better_psnr_that_keeps_fewer_emotions_is_reported(
+    tmp_path: Path, share: float, reported: bool
+) -> None:
+    kept = replace(metric("kept"), title="emotion kept", proportion=True)
+    record = make_record(("identity", "median", "unet"))
+    store = make_run(tmp_path, replace(record, metrics=(*record.metrics, kept)))
+    for cell in store.record.cells:
+        right = np.arange(IMAGES) < IMAGES * {"identity": 0.8, "median": share, "unet": 1.0}[cell.denoiser]
+        columns = scores_of(DENOISERS[cell.denoiser]) | {"noisy_mse": np.full(IMAGES, 0.01)}
+        write_cell(store, cell, columns | {"kept": right.astype(np.float64)})
+    found = advised(store)
+    if reported:
+        assert found.startswith("gaussian:0.1: PSNR up, 'emotion kept' down: median over identity (+4.")
+        assert found.endswith("dB, -50.0 points)")
+    else:
+        assert found == ""
 
 
 def test_latencies_that_spread_or_drift_are_reported(tmp_path: Path) -> None:
