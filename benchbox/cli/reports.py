@@ -50,6 +50,11 @@ if TYPE_CHECKING:
 @click.option(
     "--within", type=Duration(bare=False), help="Rank only denoisers whose latency is at most this: 5ms, 0.2s."
 )
+@click.option(
+    "--columns",
+    metavar="KEYS",
+    help="Columns to show, such as psnr,parameters,macs_per_pixel; see the page on the results format.",
+)
 @results_option
 def leaderboard(
     runs: tuple[str, ...],
@@ -58,6 +63,7 @@ def leaderboard(
     verbose: bool,
     sort: str,
     within: float | None,
+    columns: str | None,
     output: Path | None,
     results: Path,
 ) -> None:
@@ -71,6 +77,7 @@ def leaderboard(
     Examples:
       benchbox leaderboard
       benchbox leaderboard --within 5ms
+      benchbox leaderboard --columns psnr,latency_p50_ms,parameters,macs_per_pixel
       benchbox leaderboard 20260131-1200 --format latex --sort ssim -o table.tex
       benchbox leaderboard 20260131-1200 latest
       benchbox leaderboard 20260131-1200 latest --format latex --layout paper
@@ -83,7 +90,8 @@ def leaderboard(
         raise BenchboxError("--layout paper is a layout of LaTeX tables", hint="add --format latex")
     limit = None if within is None else within * 1e3
     stores = [RunStore.open(find_run(results, run)) for run in runs or ("",)]
-    boards = [build_leaderboard(store, sort=sort, within_ms=limit) for store in stores]
+    keys = tuple(key.strip() for key in (columns or "").split(",") if key.strip())
+    boards = [build_leaderboard(store, sort=sort, within_ms=limit, columns=keys) for store in stores]
     with printing_to(output):
         if len(boards) > 1 or layout == "paper":
             print_across(boards, form)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+from benchbox.api.denoiser import Details
 from benchbox.records.run import MetricRecord
 from benchbox.stats.ranking import Comparison
 from benchbox.stats.summaries import Mean
@@ -276,6 +278,8 @@ class Row:
         Whether it returns its input unchanged.
     channels : str
         On colour images, ``joint`` or, of a grey denoiser that gets their channels as grey images, ``per channel``.
+    details : Details or None
+        What the denoiser found out about itself: detected options, size of the network, device.
     """
 
     rank: int | None
@@ -300,6 +304,13 @@ class Row:
     rank_to: int | None = None
     is_floor: bool = False
     channels: str = ""
+    details: Details | None = None
+
+    @property
+    def gmac_per_megapixel(self) -> float:
+        """Multiply-adds of the network for a megapixel, in billions; NaN if unknown."""
+        macs = self.details.macs_per_pixel if self.details else 0.0
+        return macs / 1e3 if macs else math.nan
 
 
 @dataclass(frozen=True)
@@ -364,6 +375,8 @@ class Leaderboard:
         Largest p50 latency that is ranked.
     advice : tuple of Advice
         Suspicious findings.
+    columns : tuple of str
+        Keys of the columns to show besides rank and denoiser; empty for those that fit.
     """
 
     header: Header
@@ -374,6 +387,7 @@ class Leaderboard:
     summary: Summary | None = None
     within_ms: float | None = None
     advice: tuple[Advice, ...] = ()
+    columns: tuple[str, ...] = ()
 
     @property
     def sort_metric(self) -> MetricRecord:

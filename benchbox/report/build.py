@@ -127,12 +127,15 @@ def _best(row: SummaryRow, rows: Sequence[SummaryRow], sign: float) -> tuple[str
     return tuple(key for key, is_best in marks.items() if is_best) if len(rows) > 1 else ()
 
 
-def build_leaderboard(store: RunStore, *, sort: str = "", within_ms: float | None = None) -> Leaderboard:
+def build_leaderboard(
+    store: RunStore, *, sort: str = "", within_ms: float | None = None, columns: Sequence[str] = ()
+) -> Leaderboard:
     """Rank the rows of a run.
 
     `sort` is the metric that ranks (canonical or by name; empty means PSNR, else the first metric). `within_ms`
-    limits the p50 latency of ranked rows. A run that keeps duplicates also ranks rows that overlap their training data.
-    Raises `BenchboxError` for an unknown metric, a latency limit without timing, or a damaged run.
+    limits the p50 latency of ranked rows, `columns` are the keys of those to show. A run that keeps duplicates also
+    ranks rows that overlap their training data. Raises `BenchboxError` for an unknown metric, a latency limit without
+    timing, or a damaged run.
     """
     record = store.record
     keep = record.options.keep_duplicates
@@ -196,6 +199,7 @@ def build_leaderboard(store: RunStore, *, sort: str = "", within_ms: float | Non
             *(() if keep else advise_on_contamination(record, outcomes)),
             *advise(record, blocks, timings),
         ),
+        columns=tuple(columns),
     )
 
 

@@ -17,6 +17,7 @@ from benchbox.report.board import Block, Leaderboard, Row
 from benchbox.report.ranked import SPEED_COLUMNS
 from benchbox.report.words import (
     MISMATCH_TITLE,
+    NETWORK_COLUMNS,
     Column,
     R,
     advice_of,
@@ -127,13 +128,19 @@ def _csv_groups(board: Leaderboard) -> list[list[str]]:
         speed,
         ["latency_normalised"] if has_normalised(board) else [],
         ["channels"] if board.header.colour else [],
+        _network_keys(board),
         ["noise_level", "trained_on", "tuned_on", "contamination", "status", "reason"],
         ["dataset", "split", "images", "source_images", "left_out", "protocol", "seed", "run_id"],
     ]
 
 
+def _network_keys(board: Leaderboard) -> list[str]:
+    rows = [row for block in board.blocks for row in block.rows]
+    return [key for key in NETWORK_COLUMNS if any(getattr(row.details, key, None) for row in rows)]
+
+
 def _csv_line(board: Leaderboard, block: Block, row: Row) -> dict[str, Any]:
-    lead, scores, versus, speed, normalised, colour, texts, common = _csv_groups(board)
+    lead, scores, versus, speed, normalised, colour, network, texts, common = _csv_groups(board)
     means = [row.scores.get(metric.spec) for metric in board.metrics]
     numbers = [number for mean in means for number in ((mean.mean, mean.low, mean.high) if mean else [None] * 3)]
     to = row.to_best
@@ -143,6 +150,7 @@ def _csv_line(board: Leaderboard, block: Block, row: Row) -> dict[str, Any]:
     line: dict[str, Any] = dict(zip(lead, (block.noise, row.rank, row.rank_to, row.denoiser), strict=True))
     line |= dict(zip((*scores, *versus, *speed, *normalised), map(_number, numbers), strict=True))
     line |= {key: getattr(row, key) for key in (*colour, *texts)}
+    line |= {key: getattr(row.details, key, None) or None for key in network}
     line |= {key: getattr(board.header, key) for key in common}
     return {key: _unformula(cell) if isinstance(cell, str) else cell for key, cell in line.items()}
 

@@ -138,6 +138,7 @@ def make_row(
             *(cautions_of(record.data, outcome) if outcome else ()),
         ),
         is_floor=denoiser.is_floor,
+        details=(timing.details if timing else None) or (outcome.details if outcome else None),
         channels=("per channel" if denoiser.channels == "grey" else "joint") if record.data.is_colour else "",
     )
 

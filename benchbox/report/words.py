@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
+from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.records.run import MetricRecord
 from benchbox.report.board import Block, Header, Leaderboard, Mismatch, Row, Summary, SummaryRow
 from benchbox.stats.summaries import FEWEST_IMAGES, PERFECT_DB
@@ -115,11 +116,47 @@ def columns_of(board: Leaderboard) -> tuple[Column[Row], ...]:
     if board.header.colour:
         columns.append(Column("channels", "colour", "", lambda row: row.channels, 2, text=True))
     rows = [row for block in board.blocks for row in block.rows]
+    columns += _network_columns(rows)
     if any(row.trained_on for row in rows):
         columns.append(Column("trained_on", "trained on", "", lambda row: row.trained_on or NONE, 6, text=True))
     if any(row.tuned_on for row in rows):
         columns.append(Column("tuned_on", "tuned on", "", lambda row: row.tuned_on or NONE, 11, text=True))
-    return tuple(columns)
+    if not board.columns:
+        return tuple(columns)
+    known = {column.key: column for column in columns}
+    if unknown := next((key for key in board.columns if key not in known), ""):
+        raise BenchboxError(f"there is no column '{unknown}' in this leaderboard", hint=did_you_mean(unknown, known))
+    keys = dict.fromkeys(("rank", "denoiser", *board.columns))
+    return tuple(replace(known[key], keep=0) for key in keys)
+
+
+NETWORK_COLUMNS = "parameters", "macs_per_pixel", "activations_per_pixel", "device"
+
+
+def _network_columns(rows: Sequence[Row]) -> list[Column[Row]]:
+    """What networks cost besides time, where any row says so; and the device, where any is not the processor."""
+
+    def number(key: str) -> Callable[[Row], str]:
+        def cell(row: Row) -> str:
+            value = getattr(row.details, key, 0)
+            return NONE if not value else f"{value:,}" if isinstance(value, int) else three_digits(value)
+
+        return cell
+
+    titles = "parameters", "MAC/pixel", "activations/pixel"
+    columns: list[Column[Row]] = [
+        Column(key, title, "", number(key), place)
+        for place, (key, title) in enumerate(zip(NETWORK_COLUMNS[:3], titles, strict=True), 27)
+        if any(getattr(row.details, key, 0) for row in rows)
+    ]
+    if any(row.details and row.details.device for row in rows):
+        columns.append(Column("device", "device", "", _device, 2, text=True))
+        columns.append(Column("device_peak_mb", "device memory", "MiB", number("device_peak_mb"), 24))
+    return columns
+
+
+def _device(row: Row) -> str:
+    return (row.details.device if row.details else "") or "CPU"
 
 
 def main_columns(columns: Sequence[Column[R]], most: int = 8) -> tuple[Column[R], ...]:
@@ -370,6 +407,9 @@ def _remarks(board: Leaderboard, block: Block) -> list[str]:
     said += [(row.denoiser, f"marked {CONTAMINATED} because {row.contamination}") for row in contaminated]
     said += [(row.denoiser, caution) for row in block.rows for caution in row.cautions]
     notes = [f"{names}: {words}" for words, names in _grouped((words, name) for name, words in said)]
+    devices = dict.fromkeys(_device(row) for row in block.rows if row.speed)
+    if len(devices) > 1:
+        notes.append(f"latencies are not comparable: they were measured on {' and on '.join(devices)}")
     worse = [row.denoiser for row in block.rows if row.worse_than_nothing]
     return [*notes, *([f"worse than doing nothing: {', '.join(worse)}"] if worse else [])]
 
@@ -391,6 +431,8 @@ def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[st
             notes.append(f"images without a finite {title}, excluded from the mean: {', '.join(undefined)}")
     if sum(row.rank is not None for row in block.rows) > 1:
         notes.append(ranks_note(block))
+    found = ((_detected(row), row.denoiser) for row in block.rows)
+    notes += [f"detected for {names}: {words}" for words, names in _grouped(found)]
     if "trained_on" not in shown:
         trained = _grouped((row.trained_on, row.denoiser) for row in block.rows)
         notes += [f"trained on {words}: {names}" for words, names in trained]
@@ -398,6 +440,11 @@ def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[st
         tuned = _grouped((row.tuned_on, row.denoiser) for row in block.rows)
         notes += [f"tuned on {words}: {names}" for words, names in tuned]
     return tuple(notes)
+
+
+def _detected(row: Row) -> str:
+    """What a row found out by itself, in words."""
+    return ", ".join(f"{key} {value}" for key, value in row.details.found.items()) if row.details else ""
 
 
 def insights_of(board: Leaderboard, block: Block) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -63,13 +63,49 @@ class Chart:
     titles: dict[str, str] = field(default_factory=dict)
 
 
-def front_chart(board: Leaderboard, block: Block, looks: Looks) -> Chart | None:
-    """Quality against latency with the Pareto front; None if fewer than two rows were timed."""
+@dataclass(frozen=True)
+class Price:
+    """What quality is compared with in a chart of a Pareto front."""
+
+    chart: str
+    words: str
+    axis: str
+    unit: str
+    of: Callable[[Row], float]
+    """NaN if it is unknown."""
+
+
+LATENCY = Price(
+    "front",
+    "latency",
+    "p50 latency of one image in ms (lower is better)",
+    "ms",
+    lambda row: row.speed.latency_p50_ms if row.speed else math.nan,
+)
+WORK = Price(
+    "work",
+    "multiply-adds",
+    "GMAC per megapixel (lower is better)",
+    "GMAC per megapixel",
+    lambda row: row.gmac_per_megapixel,
+)
+
+
+def front_chart(board: Leaderboard, block: Block, looks: Looks, price: Price = LATENCY) -> Chart | None:
+    """Quality against a price with the Pareto front; None if fewer than two rows have one."""
     metric = board.sort_metric
-    rows = [row for row in block.rows if row.speed and row.rank is not None and _has_score(row, board.sort)]
-    timed = [(row, row.speed.latency_p50_ms) for row in rows if row.speed and not row.is_floor]
+    rows = [row for row in block.rows if row.rank is not None and _has_score(row, board.sort)]
+    timed = [(row, price.of(row)) for row in rows if not row.is_floor and not math.isnan(price.of(row))]
     if len(timed) < 2:
         return None
+    sign = 1 if metric.higher_is_better else -1
+    on_front = dict(
+        zip(
+            (row.denoiser for row, _ in timed),
+            pareto_front([sign * row.scores[board.sort].mean for row, _ in timed], [cost for _, cost in timed]),
+            strict=True,
+        )
+    )
     figure, axes = new_axes()
     titles, points = {}, []
     for number, (row, latency) in enumerate(timed):
@@ -81,21 +117,21 @@ def front_chart(board: Leaderboard, block: Block, looks: Looks) -> Chart | None:
             mean.mean,
             marker=look.marker,
             color=look.colour,
-            markersize=8 if row.on_front else 6,
-            markeredgecolor=INK if row.on_front else look.colour,
+            markersize=8 if on_front[row.denoiser] else 6,
+            markeredgecolor=INK if on_front[row.denoiser] else look.colour,
             linestyle="none",
         )
         point.set_gid(f"point{number}")
         titles[f"point{number}"] = (
             f"{row.denoiser}: {metric_title(board.sort_metric)} {score(mean.mean, metric)} {metric.unit}, "
-            f"p50 {three_digits(latency)} ms, rank {rank_range(row)}, sigma {row.noise_level}"
+            f"{price.words} {three_digits(latency)} {price.unit}, rank {rank_range(row)}, sigma {row.noise_level}"
         )
         points.append((latency, mean.mean, row.denoiser))
-    front = sorted((latency, row.scores[board.sort].mean) for row, latency in timed if row.on_front)
+    front = sorted((latency, row.scores[board.sort].mean) for row, latency in timed if on_front[row.denoiser])
     axes.plot(*zip(*front, strict=True), color=INK, linewidth=1, linestyle=":", drawstyle="steps-post", zorder=1)
     latencies_along(axes)
     axes.margins(x=0.12, y=0.12)
-    for floor in (row for row in rows if row.is_floor):
+    for floor in (row for row in rows if row.is_floor and (row.speed or price is WORK)):
         level, name = floor.scores[board.sort].mean, short(floor.denoiser)
         low, high = axes.get_ylim()
         place: tuple[float, str] = (level, "data")
@@ -107,15 +143,15 @@ def front_chart(board: Leaderboard, block: Block, looks: Looks) -> Chart | None:
             name, (1, place[0]), xycoords=("axes fraction", place[1]),
             xytext=(0, 2), textcoords="offset points", ha="right", fontsize=8,
         )  # fmt: skip
-    axes.set_xlabel("p50 latency of one image in ms (lower is better)")
+    axes.set_xlabel(price.axis)
     axes.set_ylabel(metric_label(board))
     lower_is_up(board, axes)
     label_points(figure, axes, points)
-    names = ", ".join(row.denoiser for row, _ in sorted(timed, key=lambda pair: pair[1]) if row.on_front)
+    names = ", ".join(row.denoiser for row, _ in sorted(timed, key=lambda pair: pair[1]) if on_front[row.denoiser])
     return Chart(
-        "front",
-        f"{metric_title(board.sort_metric)} against latency; dotted: the Pareto front",
-        f"Scatter chart of {metric_title(board.sort_metric)} against latency for {block.noise}. Pareto front: {names}.",
+        price.chart,
+        f"{metric_title(metric)} against {price.words}; dotted: the Pareto front",
+        f"Scatter chart of {metric_title(metric)} against {price.words} for {block.noise}. Pareto front: {names}.",
         figure,
         titles,
     )
@@ -360,6 +396,7 @@ def noise_charts(board: Leaderboard, noise: NoiseData, looks: Mapping[str, Look]
     with charts_style():
         made = (
             front_chart(board, block, looks),
+            front_chart(board, block, looks, WORK),
             differences_chart(board, block, noise.scores(board.sort), looks),
             mismatch_chart(board, block, looks),
             spectrum_chart(block, frequencies(), remaining, looks) if remaining else None,
@@ -380,7 +417,6 @@ def run_charts(board: Leaderboard, looks: Mapping[str, Look]) -> list[Chart]:
 
 def _mean_block(board: Leaderboard, summary: Summary) -> Block:
     """The ranked rows of the summary as if all noises were one; a mean over noises has no interval."""
-    sign = 1 if board.sort_metric.higher_is_better else -1
     known = {row.denoiser: row for row in board.blocks[0].rows}
     rows = [
         replace(
@@ -388,13 +424,8 @@ def _mean_block(board: Leaderboard, summary: Summary) -> Block:
             rank=row.rank,
             rank_to=row.rank_to,
             scores={board.sort: Mean(row.mean, summary.compared)},
-            on_front=False,
         )
         for row in summary.rows
         if row.rank is not None
     ]
-    timed = [(row, row.speed.latency_p50_ms) for row in rows if row.speed and not row.is_floor]
-    front = pareto_front([sign * row.scores[board.sort].mean for row, _ in timed], [latency for _, latency in timed])
-    on_front = {row.denoiser for (row, _), is_on in zip(timed, front, strict=True) if is_on}
-    rows = [replace(row, on_front=row.denoiser in on_front) for row in rows]
     return Block(f"the mean over {len(summary.noises)} noises", "", None, tuple(rows))

@@ -167,7 +167,7 @@ def _section(
         rows=tuple((row, tuple(leaderboard_cell(column, row, board.sort) for column in columns)) for row in block.rows),
         notes=(*notes_of(board, block, shown), *insights_of(board, block)),
         front=next((chart for chart in drawn if chart.name == "front"), None),
-        charts=tuple(chart for chart in drawn if chart.name in ("differences", "spectrum")),
+        charts=tuple(chart for chart in drawn if chart.name in ("work", "differences", "spectrum")),
         gallery=make_gallery(store, block, stored, MAX_PICTURE_BYTES // len(board.blocks))
         if stored and errors
         else None,

@@ -14,6 +14,7 @@ from benchbox.report.board import Block, Leaderboard, Row, Summary, SummaryRow
 from benchbox.report.figures.error_analysis import REGIONS, ErrorAnalysis
 from benchbox.report.words import (
     MISMATCH_TITLE,
+    NETWORK_COLUMNS,
     NONE,
     Column,
     count,
@@ -135,6 +136,8 @@ def _sort_value(key: str, row: Row, sort: str) -> str:
         value = row.scores[sort].low if row.scores else None
     elif key == "to_best":
         value = row.to_best.difference if row.to_best else None
+    elif key in NETWORK_COLUMNS[:3]:
+        value = float(getattr(row.details, key, 0)) or None
     elif hasattr(row.speed, key):
         value = float(getattr(row.speed, key))
     elif key in ("denoiser", "noise_level", "trained_on", "tuned_on", "channels"):
