@@ -9,6 +9,7 @@ from pathlib import Path
 from benchbox_unet.backend import start_keras
 
 from benchbox import BenchboxError, Inspection
+from benchbox_adapters import exported
 from benchbox_adapters.checkpoints import describe
 from benchbox_adapters.conventions import Input
 from benchbox_adapters.fitting import Given, forms_of
@@ -80,6 +81,8 @@ def of_checkpoint(path: Path) -> Inspection:
             parameters=parameters,
             notes=tuple(notes),
         )
+    if found.format == exported.FORMAT:
+        return Inspection(found.format, spec=f"torch:path={path}", parameters=parameters, notes=tuple(notes))
     try:
         readings = recognise(found.tensors)
     except BenchboxError as error:

@@ -17,7 +17,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from benchbox import BenchboxError, Details, Inspection, threads
-from benchbox_adapters import inspection
+from benchbox_adapters import exported, inspection
 from benchbox_adapters.checkpoints import Description, State, describe, read_state, safe_torch
 from benchbox_adapters.conventions import Convention, Input, Opened
 from benchbox_adapters.fitting import Given, fit
@@ -107,7 +107,7 @@ class Torch(Network):
     def declared(self, path: Path) -> tuple[tuple[Input, ...], int]:
         """Inputs of the likeliest reading of the file, or of a class that is not imported yet."""
         found = described(path, self.key)
-        if self.class_ is not None:
+        if self.class_ is not None or found.format == exported.FORMAT:
             return (_first_input(found.tensors), Input(None)), 1
         return inputs_of(recognise(found.tensors)[0]), 0
 
@@ -159,6 +159,10 @@ class Torch(Network):
             yield self._of_class(self.module, self.label)
             return
         assert self.path is not None
+        if describe(self.path, self.key).format == exported.FORMAT and self.class_ is None:
+            # The program says how its weights are used, which their names and shapes only suggest.
+            yield self._of_class(exported.open_program(self.path), "exported program")
+            return
         state = read_state(self.path, self.key)
         if self.class_ is not None:
             module = self._instance()
@@ -204,7 +208,9 @@ class Torch(Network):
     def _runner(self, module: Any) -> Any:
         """The function that runs a module on arrays."""
         torch = safe_torch()
-        module = module.float().eval().to(self.device)
+        module = module.float().to(self.device)
+        if not isinstance(module, torch.fx.GraphModule):  # an exported program is in its mode for good
+            module = module.eval()
         for parameter in module.parameters():
             parameter.requires_grad_(False)
         # oneDNN and cuDNN convolve faster where the channels of a pixel are next to each other.

@@ -162,6 +162,23 @@ def test_a_file_that_holds_code_is_refused_before_the_run(tmp_path: Path, benchb
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.slow
+def test_an_exported_program_is_run_as_it_is(tmp_path: Path) -> None:
+    class Mean(torch.nn.Module):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("kernel", torch.full((1, 1, 3, 3), 1 / 9))
+
+        def forward(self, x: Any) -> Any:
+            return torch.nn.functional.conv2d(x, self.kernel, padding=1)
+
+    sides = {axis: torch.export.Dim(f"side{axis}") for axis in (0, 2, 3)}
+    program = torch.export.export(Mean(), (torch.rand(2, 1, 64, 48),), dynamic_shapes={"x": sides})
+    torch.export.save(program, tmp_path / "mean.pt2")
+    denoiser = ready(Torch(path=tmp_path / "mean.pt2"))
+    np.testing.assert_allclose(denoiser.denoise(noisy(), None), mean3(noisy()), atol=1e-6)
+
+
 class Told(torch.nn.Module):  # type: ignore[misc,name-defined]
     """FFDNet that is told the level from 0 to 255."""
 

@@ -69,6 +69,7 @@ class Price:
 
     chart: str
     words: str
+    figure: str
     axis: str
     unit: str
     of: Callable[[Row], float]
@@ -78,12 +79,14 @@ class Price:
 LATENCY = Price(
     "front",
     "latency",
+    "p50",
     "p50 latency of one image in ms (lower is better)",
     "ms",
     lambda row: row.speed.latency_p50_ms if row.speed else math.nan,
 )
 WORK = Price(
     "work",
+    "multiply-adds",
     "multiply-adds",
     "GMAC per megapixel (lower is better)",
     "GMAC per megapixel",
@@ -124,7 +127,7 @@ def front_chart(board: Leaderboard, block: Block, looks: Looks, price: Price = L
         point.set_gid(f"point{number}")
         titles[f"point{number}"] = (
             f"{row.denoiser}: {metric_title(board.sort_metric)} {score(mean.mean, metric)} {metric.unit}, "
-            f"{price.words} {three_digits(latency)} {price.unit}, rank {rank_range(row)}, sigma {row.noise_level}"
+            f"{price.figure} {three_digits(latency)} {price.unit}, rank {rank_range(row)}, sigma {row.noise_level}"
         )
         points.append((latency, mean.mean, row.denoiser))
     front = sorted((latency, row.scores[board.sort].mean) for row, latency in timed if on_front[row.denoiser])
