@@ -46,7 +46,7 @@ def denoisers(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form:
     from benchbox.registry import load_registry
 
     rows = []
-    for name, entry in sorted(load_registry(plugins, plugin_folders).denoisers.items()):
+    for name, entry in sorted(load_registry(plugins, plugin_folders, hooks=["benchbox_denoisers"]).denoisers.items()):
         capabilities = entry.cls.capabilities
         rows.append(
             {
@@ -81,7 +81,9 @@ def noises(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: st
             "reference": entry.cls.reference,
             "from": entry.provider.label,
         }
-        for name, entry in sorted(load_registry(plugins, plugin_folders).noise_models.items())
+        for name, entry in sorted(
+            load_registry(plugins, plugin_folders, hooks=["benchbox_noise_models"]).noise_models.items()
+        )
     ]
     _show(rows, form, output, "benchbox run --noise poisson:30 --noise gaussian:25/255+salt-pepper:0.05")
 
@@ -105,7 +107,7 @@ def datasets(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: 
             "reference": entry.cls.reference,
             "from": entry.provider.label,
         }
-        for name, entry in sorted(load_registry(plugins, plugin_folders).datasets.items())
+        for name, entry in sorted(load_registry(plugins, plugin_folders, hooks=["benchbox_datasets"]).datasets.items())
     ]
     _show(rows, form, output, "benchbox run --data fer2013.csv --split PublicTest")
 
@@ -129,7 +131,7 @@ def metrics(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: s
             "reference": entry.cls.reference,
             "from": entry.provider.label,
         }
-        for name, entry in sorted(load_registry(plugins, plugin_folders).metrics.items())
+        for name, entry in sorted(load_registry(plugins, plugin_folders, hooks=["benchbox_metrics"]).metrics.items())
     ]
     _show(rows, form, output, "benchbox run --metric psnr --metric accuracy:10")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -133,12 +133,12 @@ class Registry:
         }
         return by_hook[hook]
 
-    def add(self, provider: Provider) -> None:
-        """Load one plugin and add what it offers; errors are recorded in `broken`, never raised."""
+    def add(self, provider: Provider, hooks: Collection[str] = HOOKS.keys()) -> None:
+        """Load one plugin and add what it offers by these hooks; errors are recorded in `broken`, never raised."""
         with process_kept():
-            self._load(provider)
+            self._load(provider, hooks)
 
-    def _load(self, provider: Provider) -> None:
+    def _load(self, provider: Provider, hooks: Collection[str]) -> None:
         try:
             module = load_module(provider)
         except (Exception, SystemExit) as error:
@@ -152,7 +152,7 @@ class Registry:
                 self.broken.append(
                     Broken(provider, f"{name} is not marked as a hook", "write @benchbox.hookimpl above its def")
                 )
-        for hook, classes in call_hooks(module).items():
+        for hook, classes in call_hooks(module, hooks).items():
             if isinstance(classes, BaseException):
                 self.broken.append(Broken(provider, f"{hook}: {first_line(classes)}", "fix the hook"))
                 continue

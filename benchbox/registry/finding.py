@@ -9,7 +9,7 @@ import importlib.metadata
 import os
 import sys
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from benchbox.api.errors import BenchboxError
 from benchbox.api.version import DISTRIBUTION, __version__
 from benchbox.records.run import Provider
 from benchbox.registry.catalogue import Broken, Registry
-from benchbox.registry.loading import call_hooks, is_loaded, load_module, module_beside
+from benchbox.registry.loading import HOOKS, call_hooks, is_loaded, load_module, module_beside
 from benchbox.system.program import (
     Child,
     ChildDied,
@@ -58,11 +58,14 @@ def load_registry(
     files: Iterable[Path] = (),
     folders: Iterable[Path] = (),
     *,
+    hooks: Collection[str] = HOOKS.keys(),
     forgiving: bool = False,
     timeout_s: float = TRIAL_S,
     on_event: Callable[[PluginEvent], None] = lambda event: None,
 ) -> Registry:
     """Load all built-in and installed plugins, plugin `files`, and the plugin files in `folders`.
+
+    `hooks` limits what they are asked for, because most modules of a plugin are imported only then.
 
     Third-party plugins are imported in a separate process first, so one that hangs or exits is only a broken plugin.
     `timeout_s` limits each import. A broken one of `files` is an error, because the user named it, unless `forgiving`.
@@ -80,7 +83,7 @@ def load_registry(
         else:
             # On import it may start processes here, too.
             with killing_new_children(of_this_thread=True) if test is not None else contextlib.nullcontext():
-                registry.add(provider)
+                registry.add(provider, hooks)
         if test is not None and not test.reason and test.seconds > SLOW_S:
             on_event(SlowImport(provider, test.seconds))
         for broken in registry.broken[before:]:

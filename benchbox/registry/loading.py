@@ -13,7 +13,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -103,7 +103,7 @@ def load_plugin(plugin: PluginSpec, hook: str) -> Configured[Any]:
     BenchboxError
         The plugin no longer offers it.
     """
-    classes = call_hooks(load_module(plugin.provider)).get(hook, ())
+    classes = call_hooks(load_module(plugin.provider), [hook]).get(hook, ())
     if isinstance(classes, BaseException):
         raise classes
     for cls in classes:
@@ -173,8 +173,8 @@ def _module_name(provider: Provider) -> str:
     return f"_benchbox_plugin_{Path(provider.target).stem}_{digest}"
 
 
-def call_hooks(module: ModuleType) -> dict[str, Any]:
-    """Call each hook of a plugin separately; an exception takes the place of its result."""
+def call_hooks(module: ModuleType, hooks: Collection[str] = HOOKS.keys()) -> dict[str, Any]:
+    """Call each of these hooks of a plugin separately; an exception takes the place of its result."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     try:
@@ -184,7 +184,7 @@ def call_hooks(module: ModuleType) -> dict[str, Any]:
     results: dict[str, Any] = {}
     if not any(name in HOOKS for name in vars(module)):
         return {"benchbox_denoisers": denoisers_without_hook(module)}
-    for hook in HOOKS:
+    for hook in hooks:
         for implementation in getattr(manager.hook, hook).get_hookimpls():
             try:
                 result = implementation.function()

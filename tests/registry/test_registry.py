@@ -16,7 +16,7 @@ import pytest
 from benchbox import BenchboxError
 from benchbox.engine.shard import failure_of
 from benchbox.records.run import PluginSpec
-from benchbox.registry import first_line, load_plugin, load_registry
+from benchbox.registry import Registry, first_line, load_plugin, load_registry
 
 pytestmark = pytest.mark.process
 
@@ -180,6 +180,28 @@ def test_nothing_is_loaded_from_the_working_folder(tmp_path: Path, monkeypatch: 
     write(tmp_path / "plugins", "evil.py", GOOD.format(name="evil"))
     monkeypatch.chdir(tmp_path)
     assert "evil" not in load_registry().denoisers
+
+
+def test_only_the_hooks_that_are_asked_for_are_called(tmp_path: Path) -> None:
+    file = tmp_path / "both.py"
+    file.write_text(
+        "from pathlib import Path\n"
+        "import benchbox\n"
+        "class Own(benchbox.ImageDenoiser):\n"
+        "    name = 'own'\n"
+        "    def denoise_image(self, noisy, sigma): return noisy\n"
+        "@benchbox.hookimpl\n"
+        "def benchbox_denoisers(): return [Own]\n"
+        "@benchbox.hookimpl\n"
+        f"def benchbox_metrics(): Path({str(tmp_path / 'called')!r}).touch(); return []\n"
+    )
+    provider = load_registry([file]).denoisers["own"].provider
+    assert (tmp_path / "called").exists()
+    (tmp_path / "called").unlink()
+    registry = Registry()
+    registry.add(provider, ["benchbox_denoisers"])
+    assert list(registry.denoisers) == ["own"]
+    assert not (tmp_path / "called").exists()
 
 
 def test_a_class_is_found_again_from_its_provider(tmp_path: Path) -> None:
