@@ -126,6 +126,14 @@ def _shrink(band: Floats, radius: int, noise: float, strength: float, squares: F
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def _copy(source: Floats, target: Floats) -> None:
+    """Copy an image; an assignment of arrays would take as long to compile, for its error message, as all the rest."""
+    for y in range(source.shape[0]):
+        for x in range(source.shape[1]):
+            target[y, x] = source[y, x]
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def shrink_undecimated(
     noisy: Floats,
     filters: Floats,
@@ -146,12 +154,12 @@ def shrink_undecimated(
     details = np.empty((levels, 3, height, width), np.float32)
     along = np.empty((2, height, width), np.float32)
     for index in range(count):
-        lows[0] = noisy[index]
+        _copy(noisy[index], lows[0])
         for scale in range(levels):
             _analyse(lows[scale], filters, 2**scale, along, lows[scale + 1], details[scale])
             for band in details[scale]:
                 _shrink(band, radius[index], noise[index], strength[index], along[0])
         for scale in range(levels - 1, -1, -1):
             _synthesise(lows[scale + 1], details[scale], filters, 2**scale, along, lows[scale])
-        result[index] = lows[0]
+        _copy(lows[0], result[index])
     return result

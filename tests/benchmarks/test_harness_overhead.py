@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -40,8 +41,8 @@ def csv(tmp_path: Path, measured: bool) -> Path:
     return file
 
 
-def bare_seconds(csv: Path) -> float:
-    """CPU seconds of the same work in one process, libraries loaded and warm."""
+def bare_seconds(csv: Path) -> tuple[float, int]:
+    """CPU seconds of the same work in one process, libraries loaded and warm, and the number of images."""
     registry = load_registry()
     config = RunOptions(DENOISERS, NOISES, data=str(csv), split="PublicTest")
     images = open_data(config, {name: entry.cls() for name, entry in registry.datasets.items()})
@@ -63,15 +64,29 @@ def bare_seconds(csv: Path) -> float:
     before = time.process_time()
     for task in tasks:
         compute_shard(task)
-    return time.process_time() - before
+    return time.process_time() - before, len(images)
+
+
+def arguments(csv: Path) -> list[str]:
+    """The run, without pictures for the report, which are no part of the work that it is compared with."""
+    given = [
+        "run",
+        *DENOISERS,
+        "--no-timing",
+        "--fresh",
+        "--data",
+        str(csv),
+        "--split",
+        "PublicTest",
+        "--previews",
+        "0",
+    ]
+    return given + [part for noise in NOISES for part in ("--noise", noise)]
 
 
 def measured_run(csv: Path, folder: Path) -> dict[str, float]:
     """Wall and CPU seconds and peak memory of the command with all its processes."""
-    command = [str(Path(sys.executable).with_name("benchbox")), "run", *DENOISERS, "--no-timing", "--fresh"]
-    # Pictures for the report are no part of the work that it is compared with.
-    command += ["--data", str(csv), "--previews", "0"]
-    command += [part for noise in NOISES for part in ("--noise", noise)]
+    command = [str(Path(sys.executable).with_name("benchbox")), *arguments(csv)]
     begun = time.perf_counter()
     process = psutil.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     seconds: dict[int, float] = {}
@@ -104,14 +119,31 @@ def test_overhead_of_the_harness(csv: Path, tmp_path: Path, measured: bool, caps
     measured_run(csv, tmp_path)  # fills the caches
     runs = [measured_run(csv, tmp_path) for _ in range(3 if measured else 1)]
     run = min(runs, key=lambda one: one["wall_s"])
-    bare_s = bare_seconds(csv)
+    bare_s, images = bare_seconds(csv)
     ideal_s = bare_s / cores
     with capsys.disabled():
-        print(
-            f"\n{FACES if measured else 400} faces x {len(NOISES)} noises x {len(DENOISERS)} denoisers on {cores} cores"
-        )
+        print(f"\n{images} faces x {len(NOISES)} noises x {len(DENOISERS)} denoisers on {cores} cores")
+        print(f"load of the machine                   {os.getloadavg()[0]:6.2f}")
         print(f"drawing, denoising and scoring alone  {bare_s:6.2f} CPU s, {ideal_s:.2f} s on {cores} cores")
         print(f"benchbox run                          {run['wall_s']:6.2f} s wall, {run['wall_s'] / ideal_s:.2f} x")
+        print(f"                                      {run['cpu_s']:6.2f} CPU s, {run['cpu_s'] / bare_s:.2f} x")
         print(f"cores kept busy                       {100 * run['cpu_s'] / cores / run['wall_s']:6.0f} %")
         print(f"peak memory of all processes          {run['peak_mb']:6.0f} MiB")
     assert run["cpu_s"] > bare_s / 2, "the run did less work than the work alone takes"
+
+
+@pytest.mark.slow
+def test_where_the_time_goes(csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = tmp_path / "breakdown.json"
+    script = Path(__file__).with_name("breakdown.py")
+    subprocess.run(
+        [sys.executable, "-P", script, result, *arguments(csv)], cwd=tmp_path, check=True, capture_output=True
+    )
+    lines: dict[str, tuple[float, int]] = json.loads(result.read_text(encoding="utf-8"))
+    with capsys.disabled():
+        print()
+        for line, (seconds, calls) in lines.items():
+            print(f"{line:44} {1e3 * seconds:8.0f} ms" + (f" in {calls} calls" if calls else ""))
+    shards, outcomes = lines["writing shards"][1], len(DENOISERS) * len(NOISES)
+    assert shards >= outcomes
+    assert lines["reading outcomes"][0] < lines["whole run, without interpreter and imports"][0]
