@@ -264,3 +264,18 @@ def test_bundled_plugins_import_nothing_of_the_harness_but_its_front_door() -> N
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             assert not [name for name in names if name.startswith("benchbox.")], file
+
+
+def test_the_map_names_every_module_in_the_row_of_its_room() -> None:
+    rows = dict(
+        re.findall(r"^\| `(\w+)/` \|(.*)$", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    rooms = {file.parent for file in ROOT.glob("benchbox/*/__init__.py")}
+    assert rows.keys() == {room.name for room in rooms}
+    for room in rooms:
+        modules = {path.relative_to(room).parts[0] for path in room.rglob("*.py")} - {"__init__.py"}
+        named = set(re.findall(r"`(\w+\.py|\w+/)`", rows[room.name]))
+        folders = {part if part.endswith(".py") else f"{part}/" for part in modules}
+        probes = {name for name in folders if name.endswith("_probes.py")}  # named by their pattern
+        assert {name for name in folders - probes if name not in named} == set(), room.name
+        assert {name for name in named if not (room / name).exists() and not list(room.rglob(name))} == set(), room.name
