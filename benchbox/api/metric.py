@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -37,7 +38,7 @@ class Metric(ABC):
         Paper or DOI.
     min_size : int
         Smallest height and width in pixels; images below it are not passed to the metric and have no score.
-    size : tuple of int or None
+    image_size : tuple of int or None
         Height and width in pixels of the only images that it takes; others have no score. None for any size.
     proportion : bool
         Whether every score is 0 or 1, so that the mean is a proportion and its confidence interval Wilson's.
@@ -58,10 +59,14 @@ class Metric(ABC):
     by_default: ClassVar[bool] = False
     reference: ClassVar[str] = ""
     min_size: ClassVar[int] = 1
-    size: ClassVar[tuple[int, int] | None] = None
+    image_size: ClassVar[tuple[int, int] | None] = None
     proportion: ClassVar[bool] = False
     channels: ClassVar[Channels] = "grey"
     color_title: ClassVar[str] = ""
+
+    def files(self) -> Sequence[Path]:
+        """Files such as weights that the scores depend on; their content is part of the identity of the scores."""
+        return ()
 
     @abstractmethod
     def __call__(self, clean: Images, denoised: Images) -> Scores:

@@ -14,6 +14,7 @@ from typing import Any
 
 from benchbox.api.denoiser import Capabilities, Denoiser
 from benchbox.api.errors import BenchboxError
+from benchbox.api.metric import Metric
 from benchbox.records.run import PluginSpec, RunRecord
 from benchbox.registry import HOOKS, Entry, Registry, answer_each, first_line, load_plugin, try_each
 
@@ -67,6 +68,8 @@ def try_construction(given: Entry[Any] | PluginSpec, hook: str = "benchbox_denoi
     """Construct a plugin here, and say what came of it."""
     try:
         made = (load_plugin(given, hook) if isinstance(given, PluginSpec) else given).make()
+        if isinstance(made, Metric):
+            return Construction(content_digest(made))
         if not isinstance(made, Denoiser):
             return Construction()
         return Construction(content_digest(made), made.capabilities, bool(made.starts_programs))
@@ -80,12 +83,12 @@ def _hook_of(cls: type) -> str:
     return next(hook for hook, base in HOOKS.items() if issubclass(cls, base))
 
 
-def content_digest(denoiser: Denoiser) -> str:
-    """Digest of a denoiser's files, 16 hex digits; empty if it has none. It need not be set up."""
+def content_digest(made: Denoiser | Metric) -> str:
+    """Digest of the files of a denoiser or metric, 16 hex digits; empty if it has none. It need not be set up."""
     whole = hashlib.blake2b(digest_size=8)
     try:
         # Call through the class, because an instance may have an unrelated attribute of that name.
-        files = type(denoiser).files(denoiser)
+        files = type(made).files(made)  # type: ignore[arg-type]
         for path in files:
             with Path(path).open("rb") as file:
                 whole.update(hashlib.file_digest(file, "blake2b").digest())
@@ -93,7 +96,7 @@ def content_digest(denoiser: Denoiser) -> str:
         raise
     except Exception as error:
         raise BenchboxError(
-            f"{denoiser.name}: cannot read the files it depends on: {first_line(error)}",
+            f"{made.name}: cannot read the files it depends on: {first_line(error)}",
             hint="check their paths and permissions",
         ) from error
     return whole.hexdigest() if files else ""
@@ -116,9 +119,9 @@ def changed_files(record: RunRecord, registry: Registry) -> dict[str, str]:
     return changed
 
 
-def require_same_content(plugin: PluginSpec, denoiser: Denoiser) -> None:
-    """Raise `BenchboxError` if a denoiser has loaded other files than its row was planned with."""
-    if plugin.content and content_digest(denoiser) != plugin.content:
+def require_same_content(plugin: PluginSpec, made: Denoiser | Metric) -> None:
+    """Raise `BenchboxError` if a denoiser or metric depends on other files than it was planned with."""
+    if plugin.content and content_digest(made) != plugin.content:
         raise BenchboxError(
             f"the files of '{plugin.spec}' (its weights) have changed since the run began",
             hint="restore them, or start a new run",

@@ -122,7 +122,7 @@ def make_plan(options: RunOptions, registry: Registry, images: ImageSet, *, has_
             others = [plugin.provider for plugin in (*parts, *(metric.plugin for metric in metrics))]
             code = code_of(denoiser, others)
             for factor in _factors(options, denoiser) if noise in levelled else (1.0,):
-                specs = tuple(metric.spec for metric in metrics)
+                specs = tuple(metric.identity for metric in metrics)
                 key = cell_key(denoiser, noise, images.fingerprint, options.protocol, specs, factor)
                 cells.append(Cell(key, denoiser.spec, noise, skipped, factor, code))
     return Plan(
@@ -255,11 +255,11 @@ def plan_metrics(
     entries = [registry.metric(text) for text in texts]
     for entry in entries:
         require_channels(entry.cls, channels)
-    require_constructed(entries, timeout_s)
+    constructed = require_constructed(entries, timeout_s)
     return tuple(
         MetricRecord(
             entry.label,
-            entry.plugin,
+            replace(entry.plugin, content=made.content),
             entry.label.replace(entry.name, heading(entry.cls, channels), 1),
             entry.cls.unit,
             entry.cls.digits,
@@ -268,7 +268,7 @@ def plan_metrics(
             entry.cls.summary,
             entry.cls.proportion,
         )
-        for entry in entries
+        for entry, made in zip(entries, constructed, strict=True)
     )
 
 
@@ -331,15 +331,15 @@ def _unfit(metric: type[Metric], images: ImageSet) -> str:
     """Why a metric cannot score any of the images; empty if it can."""
     if issubclass(metric, LabelMetric) and metric.label not in images.labels:
         return f"because the images of {images.dataset} have no label '{metric.label}'"
-    if metric.size and not (images.shapes == metric.size).all(axis=1).any():
-        height, width = metric.size
+    if metric.image_size and not (images.shapes == metric.image_size).all(axis=1).any():
+        height, width = metric.image_size
         return f"because it takes images of {height} x {width} pixels only"
     return ""
 
 
 def _size_notes(metrics: Sequence[MetricRecord], registry: Registry, shapes: NDArray[np.int64]) -> Iterator[str]:
     for metric in metrics:
-        least, size = registry.metric(metric.spec).cls.min_size, registry.metric(metric.spec).cls.size
+        least, size = registry.metric(metric.spec).cls.min_size, registry.metric(metric.spec).cls.image_size
         if size and (others := int((shapes != size).any(axis=1).sum())):
             sides = f"{size[0]} x {size[1]} pixels"
             yield f"{metric.title}: no score for images that are not {sides} ({others:,} of {len(shapes):,})"

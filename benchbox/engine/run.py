@@ -173,7 +173,7 @@ def _require_same_plugins(record: RunRecord, registry: Registry) -> None:
 def _require_same_plan(record: RunRecord) -> None:
     """Raise if the record has changed since its cells were planned, because old and new scores would mix."""
     denoisers = {denoiser.spec: denoiser for denoiser in record.denoisers}
-    metrics = tuple(metric.spec for metric in record.metrics)
+    metrics = tuple(metric.identity for metric in record.metrics)
     for cell in record.cells:
         row = denoisers[cell.denoiser]
         key = cell_key(row, cell.noise, record.data.fingerprint, record.protocol, metrics, cell.sigma_factor)

@@ -6,7 +6,7 @@ import functools
 import json
 import traceback
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -58,6 +58,7 @@ class SentImages:
     ids: tuple[str, ...]
     clean: Images
     noisy: Images | None  # None unless the noise was recorded with the images
+    labels: dict[str, NDArray[np.generic]] = field(default_factory=dict)  # each of shape (M,)
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def compute_shard(task: ShardTask) -> ShardScores:
     columns: dict[str, NDArray[Any]] = {IMAGE: task.indices.astype(np.int32), "repeat": repeat, "noisy_mse": noisy_mse}
     columns["clean_mean"] = clean.mean(axis=within, dtype=np.float64)
     columns["clipped"] = changed
-    labels = labels_of(condition, task.indices)
+    labels = task.sent.labels if task.sent else labels_of(condition, task.indices)
     for metric in task.metrics:
         columns[metric.spec] = (
             _estimate(metric, denoiser, condition, kept, denoised, sigma_true, sigma_given)
@@ -208,7 +209,8 @@ def read_images(condition: Condition, indices: NDArray[np.intp]) -> SentImages:
     images = image_set(condition)
     recorded = condition.noise.is_recorded and condition.has_clean
     noisy = images.noisy_stack(indices) if recorded else None
-    return SentImages(tuple(images.ids[index] for index in indices), images.stack(indices), noisy)
+    ids = tuple(images.ids[index] for index in indices)
+    return SentImages(ids, images.stack(indices), noisy, labels_of(condition, indices))
 
 
 def image_set(condition: Condition) -> ImageSet:
@@ -284,6 +286,7 @@ def new_denoiser(plugin: PluginSpec) -> Denoiser:
 def make_metric(plugin: PluginSpec) -> Metric:
     """Load and construct a metric."""
     metric: Metric = load_plugin(plugin, "benchbox_metrics").make()
+    require_same_content(plugin, metric)
     return metric
 
 
@@ -291,7 +294,7 @@ def score(plugin: PluginSpec, clean: Images, denoised: Images, labels: Mapping[s
     """Score a stack with a metric; NaN for images of a size that it does not take, or if it scores a denoiser."""
     metric = make_metric(plugin)
     size = clean.shape[1:3]
-    if min(size) < metric.min_size or (metric.size or size) != size or isinstance(metric, NoReferenceMetric):
+    if min(size) < metric.min_size or (metric.image_size or size) != size or isinstance(metric, NoReferenceMetric):
         return np.full(len(clean), np.nan)
     return score_stack(metric, clean, denoised, labels)
 

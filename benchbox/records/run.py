@@ -273,6 +273,11 @@ class MetricRecord:
     proportion: bool = False  # whether every score is 0 or 1, and the mean a proportion
 
     @property
+    def identity(self) -> str:
+        """What its scores depend on besides the images: the specification, and the content of its files."""
+        return " ".join(filter(None, (self.plugin.spec, self.plugin.content)))
+
+    @property
     def spec(self) -> str:
         """Canonical specification: the column of the scores."""
         return self.plugin.spec

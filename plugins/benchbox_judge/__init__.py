@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from benchbox import Metric, hookimpl
 from benchbox_judge.metrics import EmotionAccuracy, EmotionAgreement, EmotionKl
+from benchbox_judge.task import TaskAgreement
 
 
 @hookimpl
 def benchbox_metrics() -> list[type[Metric]]:
-    """Return the metrics that ask the judge."""
-    return [EmotionAgreement, EmotionKl, EmotionAccuracy]
+    """Return the metrics that ask a judge."""
+    return [EmotionAgreement, EmotionKl, EmotionAccuracy, TaskAgreement]

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchbox import BenchboxError, Images, LabelMetric, Metric, Scores
-from benchbox_judge.judge import EMOTIONS, SIZE, judge
+from benchbox_judge.judge import EMOTIONS, SIZE, WEIGHTS, judge
+
+
+class _Asked(Metric):
+    """What metrics that ask the bundled judge share."""
+
+    image_size: ClassVar[tuple[int, int] | None] = (SIZE, SIZE)
+    channels: ClassVar[Literal["grey", "rgb", "any"]] = "any"
+
+    def files(self) -> list[Path]:
+        """Weights of the judge."""
+        return [WEIGHTS]
 
 
 @dataclass(frozen=True)
-class EmotionAgreement(Metric):
+class EmotionAgreement(_Asked):
     """Whether the judge sees the same emotion in the denoised face as in the clean one: 1 or 0 for each face.
 
     The mean is the share of faces that keep their emotion. It needs no label, but faces of 48 x 48 pixels.
@@ -23,9 +35,7 @@ class EmotionAgreement(Metric):
     title: ClassVar[str] = "emotion kept"
     summary: ClassVar[str] = "share of faces whose emotion a classifier reads as on the clean face"
     digits: ClassVar[int | None] = 4
-    size: ClassVar[tuple[int, int] | None] = (SIZE, SIZE)
     proportion: ClassVar[bool] = True
-    channels: ClassVar[Literal["grey", "rgb", "any"]] = "any"
 
     def __call__(self, clean: Images, denoised: Images) -> Scores:
         """Score a stack, see `Metric.__call__`; 0 or 1."""
@@ -35,7 +45,7 @@ class EmotionAgreement(Metric):
 
 
 @dataclass(frozen=True)
-class EmotionKl(Metric):
+class EmotionKl(_Asked):
     """Divergence of the judge's probabilities on the denoised face from those on the clean one; 0 if they are equal.
 
     ``sum(p * log(p / q))`` over the seven emotions, with p on the clean face and q on the denoised one, in nats. It is
@@ -49,8 +59,6 @@ class EmotionKl(Metric):
     higher_is_better: ClassVar[bool] = False
     shown: ClassVar[bool] = False
     digits: ClassVar[int | None] = 4
-    size: ClassVar[tuple[int, int] | None] = (SIZE, SIZE)
-    channels: ClassVar[Literal["grey", "rgb", "any"]] = "any"
     reference: ClassVar[str] = "Kullback & Leibler 1951, doi:10.1214/aoms/1177729694"
 
     def __call__(self, clean: Images, denoised: Images) -> Scores:
@@ -61,7 +69,7 @@ class EmotionKl(Metric):
 
 
 @dataclass(frozen=True)
-class EmotionAccuracy(LabelMetric):
+class EmotionAccuracy(_Asked, LabelMetric):
     """Whether the judge sees the labelled emotion in the denoised face: 1 or 0 for each face.
 
     The judge errs on clean faces, too, so compare with its accuracy on those, which the card of the judge states.
@@ -72,9 +80,7 @@ class EmotionAccuracy(LabelMetric):
     summary: ClassVar[str] = "share of faces in which a classifier sees the labelled emotion"
     digits: ClassVar[int | None] = 4
     label: ClassVar[str] = "emotion"
-    size: ClassVar[tuple[int, int] | None] = (SIZE, SIZE)
     proportion: ClassVar[bool] = True
-    channels: ClassVar[Literal["grey", "rgb", "any"]] = "any"
 
     def against(self, labels: NDArray[np.generic], denoised: Images) -> Scores:
         """Score a stack, see `LabelMetric.against`; 0 or 1."""

@@ -127,7 +127,7 @@ class Right(LabelMetric):
 
 class Face(Metric):
     name = "face"
-    size = (48, 48)
+    image_size = (48, 48)
 
     def __call__(self, clean, denoised):
         return np.ones(len(clean))

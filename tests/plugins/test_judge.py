@@ -7,11 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from benchbox_judge.judge import EMOTIONS, WEIGHTS, Judge, judge
 from benchbox_judge.metrics import EmotionAccuracy, EmotionAgreement, EmotionKl
+from benchbox_judge.task import TaskAgreement
 
 from benchbox import BenchboxError, Images
 from benchbox.store import RunStore, find_run
@@ -120,6 +122,84 @@ def test_photographs_are_skipped_with_the_reason(benchbox: Command) -> None:
     words = ["--metric", "psnr", "--metric", "emotion_accuracy", "--limit", "2", "--no-timing", "--verbose"]
     printed = benchbox("run", "identity", "--noise", "gaussian:0.1", *words).stdout
     assert "have no label 'emotion'" in " ".join(printed.split())
+
+
+def test_any_file_may_be_the_judge() -> None:
+    clean, other = faces(40, 1), faces(40, 2)
+    asked = TaskAgreement(path=WEIGHTS, classes=7)
+    np.testing.assert_array_equal(asked(clean, other), EmotionAgreement()(clean, other))
+    large = np.ascontiguousarray(clean.repeat(2, axis=1).repeat(2, axis=2))
+    with pytest.raises(BenchboxError, match=r"classes=|size="):
+        TaskAgreement(path=WEIGHTS, classes=10)(clean, other)
+    np.testing.assert_allclose(
+        TaskAgreement(path=WEIGHTS, size=48).answers(large), TaskAgreement(path=WEIGHTS).answers(clean), atol=1e-3
+    )
+
+
+def onnx_judge(path: Path, side: int = 16, layout: str = "nchw") -> Path:
+    """A classifier of three classes, by the mean of three rows of an image of three channels in -1 to 1."""
+    onnx = pytest.importorskip("onnx")
+    shape = [1, 3, side, side] if layout == "nchw" else [1, side, side, 3]
+    size = 3 * side * side
+    weights = np.zeros((size, 3), np.float32)
+    weights[np.arange(size), np.arange(size) % 3] = np.linspace(-1, 1, size)
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [helper.make_node("Flatten", ["x"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["y"])],
+        "judge",
+        [helper.make_tensor_value_info("x", kind, shape)],
+        [helper.make_tensor_value_info("y", kind, [1, 3])],
+        [onnx.numpy_helper.from_array(weights, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_a_model_gets_its_own_size_channels_and_range(tmp_path: Path, layout: str) -> None:
+    path = onnx_judge(tmp_path / "judge.onnx", layout=layout)
+    stack = faces(5)
+    asked = TaskAgreement(path=path, range="-1..1")
+    small = stack.reshape(5, 16, 3, 16, 3).mean(axis=(2, 4))
+    colour = np.repeat(small[..., np.newaxis], 3, axis=3) * 2 - 1
+    flat = (colour.transpose(0, 3, 1, 2) if layout == "nchw" else colour).reshape(5, -1)
+    weights = np.zeros((768, 3))
+    weights[np.arange(768), np.arange(768) % 3] = np.linspace(-1, 1, 768)
+    np.testing.assert_allclose(asked.answers(stack), flat @ weights, atol=1e-3)
+
+
+def test_another_content_of_the_file_makes_other_cells(tmp_path: Path) -> None:
+    from benchbox.engine.plan import plan_metrics
+    from benchbox.registry import load_registry
+
+    path = onnx_judge(tmp_path / "judge.onnx")
+    (before,) = plan_metrics([f"task_agreement:path={path}"], load_registry())
+    onnx_judge(path, side=24)
+    (after,) = plan_metrics([f"task_agreement:path={path}"], load_registry())
+    assert before.spec == after.spec
+    assert before.identity != after.identity
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"path": Path("none.onnx")}, "there is no such file"),
+        ({"path": Path(__file__)}, "the name of a model file ends in"),
+        ({"range": "1..0"}, "black must be below white"),
+        ({"range": "dark"}, "is not two numbers"),
+        ({"size": -1}, "is outside 0 to 1024"),
+    ],
+)
+def test_options_of_a_judge_are_checked(options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        TaskAgreement(**options)
+
+
+def test_a_denoiser_is_no_judge() -> None:
+    network = Path(__file__).parents[2] / "plugins/benchbox_unet/weights/unet-gaussian.tflite"
+    with pytest.raises(BenchboxError, match="it answers with shape"):
+        TaskAgreement(path=network)(faces(2), faces(2, 1))
 
 
 @pytest.mark.slow

@@ -138,16 +138,18 @@ def pack_images(condition: Condition, shard: Shard) -> bytes:
     """Images of a shard for a machine that does not see the data."""
     images = read_images(condition, shard.indices)
     stacks = [images.clean] if images.noisy is None else [images.clean, images.noisy]
-    content = io.BytesIO()
+    content, labels = io.BytesIO(), io.BytesIO()
     np.save(content, np.stack(stacks), allow_pickle=False)
-    return pack((images.ids, content.getvalue()))
+    np.savez(labels, allow_pickle=False, **images.labels)
+    return pack((images.ids, content.getvalue(), labels.getvalue()))
 
 
 def unpack_images(content: bytes) -> SentImages:
     """Images as packed by `pack_images`."""
-    ids, stacks = msgspec.msgpack.decode(content, type=tuple[list[str], bytes])
+    ids, stacks, labels = msgspec.msgpack.decode(content, type=tuple[list[str], bytes, bytes])
     clean, *noisy = np.load(io.BytesIO(stacks), allow_pickle=False)
-    return SentImages(tuple(ids), clean, noisy[0] if noisy else None)
+    with np.load(io.BytesIO(labels), allow_pickle=False) as named:
+        return SentImages(tuple(ids), clean, noisy[0] if noisy else None, dict(named))
 
 
 def digest_of(contents: Iterable[bytes]) -> str:
