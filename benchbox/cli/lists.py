@@ -216,6 +216,11 @@ _COLOURS = {"pass": "green", "fail": "red", "skip": "yellow"}
     help="Noise that the denoiser is designed for.",
 )
 @click.option("--timeout", type=Duration(), default="2m", show_default=True, help="Time limit per probe.")
+@click.option(
+    "--freeze",
+    is_flag=True,
+    help="If no probe fails, write a noisy image and its result beside the model file; later runs compare with it.",
+)
 @format_option("text", "json")
 @output_option()
 @plugin_options
@@ -223,6 +228,7 @@ def plugins_check(
     target: str,
     noise: str,
     timeout: float,
+    freeze: bool,
     form: str,
     output: Path | None,
     plugins: tuple[Path, ...],
@@ -238,6 +244,7 @@ def plugins_check(
     \b
     Examples:
       benchbox plugins check median:size=5
+      benchbox plugins check onnx:path=model.onnx --freeze
       benchbox plugins check box3.py --format json
     """
     from benchbox.engine.plan import plan_noises
@@ -250,7 +257,29 @@ def plugins_check(
         cards = list(_shown(examine_isolated(provider, spec, noise=noise, timeout_s=timeout), form))
         if form == "json":
             click.echo(json.dumps([asdict(card) | {"healthy": card.healthy} for card in cards], indent=2))
-    return 0 if all(card.healthy for card in cards) else 1
+    healthy = all(card.healthy for card in cards)
+    if freeze and healthy:
+        _freeze(target, plugins, plugin_folders, timeout)
+    return 0 if healthy else 1
+
+
+def _freeze(target: str, files: tuple[Path, ...], folders: tuple[Path, ...], timeout_s: float) -> None:
+    """Write the golden vector of a denoiser that has a model file."""
+    from benchbox.api.errors import BenchboxError
+    from benchbox.engine.construction import require_constructed
+    from benchbox.engine.golden import freeze, golden_file
+    from benchbox.registry import load_registry
+
+    entry = None if target.endswith(".py") else load_registry(files, folders).denoiser(target)
+    made = require_constructed([entry], timeout_s) if entry else []
+    golden = golden_file(made[0].files) if made else None
+    if entry is None or golden is None:
+        raise BenchboxError(
+            f"--freeze: {target} names no model file to write a result beside",
+            hint="give a denoiser with its file, such as onnx:path=model.onnx",
+        )
+    freeze(entry.plugin, golden, timeout_s)
+    echo(f"golden vector: {golden}", err=True)
 
 
 def _find(

@@ -27,6 +27,7 @@ class Construction:
     # of the instance, whose options may change what the class says
     capabilities: Capabilities = field(default_factory=Capabilities)
     starts_programs: bool = False
+    files: tuple[Path, ...] = ()  # that it depends on
     refused: BenchboxError | None = None  # a value is wrong, or a file cannot be read
     fault: str = ""  # it hangs, exits or raises something else
 
@@ -72,7 +73,9 @@ def try_construction(given: Entry[Any] | PluginSpec, hook: str = "benchbox_denoi
             return Construction(content_digest(made))
         if not isinstance(made, Denoiser):
             return Construction()
-        return Construction(content_digest(made), made.capabilities, bool(made.starts_programs))
+        content = content_digest(made)
+        files = tuple(map(Path, type(made).files(made)))
+        return Construction(content, made.capabilities, bool(made.starts_programs), files)
     except BenchboxError as error:
         return Construction(refused=error)
     except (Exception, SystemExit) as error:

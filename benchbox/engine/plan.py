@@ -19,6 +19,7 @@ from benchbox.audit.pairs import warnings_for_run
 from benchbox.builtin.metrics import heading, require_channels
 from benchbox.builtin.sure import doubts_about
 from benchbox.engine.construction import Construction, construct, require_constructed
+from benchbox.engine.golden import golden_file, require_golden
 from benchbox.engine.reuse import code_of
 from benchbox.records.options import RECORDED, RunOptions
 from benchbox.records.run import Cell, DenoiserRecord, MetricRecord, NoiseRecord, Protocol, digest
@@ -207,6 +208,9 @@ def plan_denoisers(texts: Sequence[str], registry: Registry, timeout_s: float = 
             raise made.refused
         if not (made.refused or made.fault):
             constructed[entry.spec] = made
+            golden = golden_file(made.files)
+            if golden is not None and golden.is_file():
+                require_golden(entry.plugin, golden, timeout_s)
     records = _once(
         # The name of a file of tuned options says nothing about the row, but the options do.
         _plan_denoiser(entry, name or (entry.spec if source else text.strip()), constructed.get(entry.spec), source)

@@ -1,0 +1,46 @@
+"""Golden vectors: a model that denoises otherwise than when its result was written is refused before a run starts."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_models import DELTA, save_onnx
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+pytest.importorskip("onnxruntime")
+
+
+@pytest.mark.slow
+def test_a_changed_result_is_refused_before_the_run(tmp_path: Path, benchbox: Command) -> None:
+    model = save_onnx(tmp_path / "m.onnx")
+    shown = benchbox("plugins", "check", "onnx:path=m.onnx", "--freeze")
+    golden = tmp_path / "m.onnx.golden.npz"
+    assert str(golden) in shown.stderr
+    with np.load(golden) as stored:
+        assert stored["noisy"].shape == (1, 32, 32, 3)
+    benchbox("run", "onnx:path=m.onnx", "--limit", "2", "--no-timing")
+    refused = benchbox("run", "onnx:path=m.onnx,residual=true,range=1", "--limit", "2", code=2).stderr
+    assert "denoises otherwise than when m.onnx.golden.npz was written: a pixel differs by" in refused
+    assert "plugins check" in refused
+    save_onnx(model, kernel=DELTA / 2 + np.full((1, 1, 3, 3), 1 / 18, np.float32))
+    assert "denoises otherwise" in benchbox("run", "onnx:path=m.onnx", "--limit", "2", code=2).stderr
+    golden.unlink()
+    benchbox("run", "onnx:path=m.onnx", "--limit", "2", "--no-timing")
+
+
+def test_a_damaged_vector_is_named(tmp_path: Path, benchbox: Command) -> None:
+    save_onnx(tmp_path / "m.onnx")
+    (tmp_path / "m.onnx.golden.npz").write_bytes(b"text")
+    refused = benchbox("run", "onnx:path=m.onnx", "--limit", "2", code=2).stderr
+    assert "m.onnx.golden.npz is no golden vector" in refused
+
+
+@pytest.mark.slow
+def test_only_a_model_file_can_be_frozen(tmp_path: Path, benchbox: Command) -> None:
+    refused = benchbox("plugins", "check", "identity", "--freeze", code=2).stderr
+    assert "--freeze: identity names no model file" in refused
