@@ -93,6 +93,7 @@ def make_plan(options: RunOptions, registry: Registry, images: ImageSet, *, has_
     denoisers = plan_denoisers(options.denoisers, registry, options.timeout_s)
     noises = _once(plan_noises(options.noise, registry, options.timeout_s))
     chosen = options.metrics or _default_metrics(registry, images.channels, has_clean=has_clean)
+    chosen = (*chosen, *map(_judged, options.judges))
     planned = _once(plan_metrics(chosen, registry, options.timeout_s, images.channels))
     unfit = {metric: reason for metric in planned if (reason := _unfit(registry.metric(metric.spec).cls, images))}
     metrics = tuple(metric for metric in planned if metric not in unfit)
@@ -329,6 +330,14 @@ def _plan_denoiser(
         channels=capabilities.channels,
         starts_programs=made.starts_programs,
     )
+
+
+def _judged(judge: str) -> str:
+    """The metric that asks a judge such as ``onnx:path=judge.onnx,size=64``."""
+    kind, _, options = judge.strip().partition(":")
+    if not options:
+        raise BenchboxError(f"--judge {judge}: it names no file", hint="write --judge onnx:path=judge.onnx")
+    return f"task_agreement:format={kind},{options}"
 
 
 def _unfit(metric: type[Metric], images: ImageSet) -> str:

@@ -287,6 +287,7 @@ def run(
     *,
     noise: str | Sequence[str] = (),
     metrics: str | Sequence[str] = (),
+    judges: str | Sequence[str] = (),
     data: str | Path | ArrayLike = "",
     noisy: str | Path = "",
     clean: str | Path = "",
@@ -337,6 +338,8 @@ def run(
         recorded noise.
     metrics : str or sequence of str
         Metrics to compute, by default those that `benchbox list metrics` marks as default.
+    judges : str or sequence of str
+        Classifiers whose answers denoising should keep, such as ``'onnx:path=judge.onnx,size=64'``.
     data : path or array_like, shape (N, H, W)
         FER2013 (the csv or its folder of images), any folder of images, or an array: uint8, uint16, or floating-point
         values in [0, 1]. The built-in sample by default.
@@ -426,6 +429,7 @@ def run(
         noisy=str(noisy),
         clean=str(clean),
         metrics=_words("metrics", metrics),
+        judges=_words("judges", judges),
         data=str(data if isinstance(data, str | Path) else save_array(data, Path(results))),
         dataset=dataset,
         split=split,

@@ -141,6 +141,16 @@ class RunOptions:
             otherwise="those marked as default there",
         ),
     )
+    judges: tuple[str, ...] = field(
+        default=(),
+        metadata=_shown(
+            "--judge",
+            OUTPUT,
+            "Classifier whose answers denoising should keep: keras:path=FILE, onnx:path=FILE or litert:path=FILE, with "
+            "[,size=64,range=-1..1,classes=7]. Repeatable.",
+            metavar="JUDGE",
+        ),
+    )
     data: str = field(
         default="",
         metadata=_shown(

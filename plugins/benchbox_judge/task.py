@@ -21,7 +21,7 @@ class TaskAgreement(Metric):
     """Whether a classifier of your own sees the same class in the denoised image as in the clean one: 1 or 0.
 
     The file is a Keras (``.keras``, ``.h5``), ONNX (``.onnx``) or LiteRT (``.tflite``) model that returns one number
-    for each class.
+    for each class; `format` says so where the name of the file does not.
 
     `size` is the side in pixels to which images are resized, 0 for that of the model, or of the images if it takes any.
     `range` is what black and white are to the model, such as ``0..1``, ``-1..1`` or ``0..255``. `classes` is the number
@@ -36,6 +36,7 @@ class TaskAgreement(Metric):
     channels: ClassVar[Literal["grey", "rgb", "any"]] = "any"
 
     path: Path | None = None
+    format: Literal["auto", "keras", "onnx", "litert"] = "auto"
     size: int = 0
     range: str = "0..1"
     classes: int = 0
@@ -43,7 +44,7 @@ class TaskAgreement(Metric):
     def __post_init__(self) -> None:
         if self.path is not None and not self.path.is_file():
             raise ValueError(f"path={self.path}: there is no such file")
-        if self.path is not None and self.path.suffix not in _SUFFIXES:
+        if self.path is not None and self.format == "auto" and self.path.suffix not in _SUFFIXES:
             raise ValueError(f"path={self.path}: the name of a model file ends in {', '.join(_SUFFIXES)}")
         if not 0 <= self.size <= 1024:
             raise ValueError(f"size={self.size} is outside 0 to 1024 pixels")
@@ -63,7 +64,7 @@ class TaskAgreement(Metric):
         """What the model returns, shape (N, classes)."""
         if self.path is None:
             raise BenchboxError(f"{self.name} needs a model", hint=f"write {self.name}:path=model.onnx")
-        opened = _opened(self.path)
+        opened = _opened(self.path, _SUFFIXES[self.path.suffix] if self.format == "auto" else self.format)
         parts = [self._answer(opened, images[start : start + _CHUNK]) for start in range(0, len(images), _CHUNK)]
         return np.concatenate(parts)
 
@@ -115,12 +116,12 @@ class TaskAgreement(Metric):
 
 
 @functools.cache
-def _opened(path: Path) -> Any:
+def _opened(path: Path, form: str) -> Any:
     from benchbox_adapters import runtimes
 
     open_file = {"keras": runtimes.open_keras, "onnx": runtimes.open_onnx, "litert": runtimes.open_litert}
     try:
-        return open_file[_SUFFIXES[path.suffix]](path)
+        return open_file[form](path)
     except ImportError as error:
         raise BenchboxError(f"judge {path}: {error}", hint="install the package that runs it") from error
 

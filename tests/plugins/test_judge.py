@@ -181,6 +181,21 @@ def test_another_content_of_the_file_makes_other_cells(tmp_path: Path) -> None:
     assert before.identity != after.identity
 
 
+def test_a_run_asks_the_judge_that_it_is_given(benchbox: Command, csv: Path, tmp_path: Path) -> None:
+    words = ["--noise", "gaussian:0.1", "--no-timing", "--metric", "psnr", "--metric", "emotion_agreement"]
+    benchbox("run", "identity", "--data", csv, *words, "--judge", f"litert:path={WEIGHTS},classes=7")
+    store = RunStore.open(find_run(tmp_path / "results"))
+    (cell,) = store.record.cells
+    scores = store.scores(cell.key)
+    np.testing.assert_array_equal(scores[store.record.metrics[2].spec], scores["emotion_agreement"])
+    for wrong, reason in (
+        ("onnx", "it names no file"),
+        ("torch:path=judge.pt", "format"),
+        (f"onnx:path={tmp_path / 'none.onnx'}", "there is no such file"),
+    ):
+        assert reason in " ".join(benchbox("run", "identity", *words, "--judge", wrong, code=2).stderr.split())
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [

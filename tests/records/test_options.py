@@ -43,6 +43,7 @@ OTHERS: dict[str, Any] = {
     "denoisers": ("identity", "median:size=5"),
     "noise": ("poisson:30", "gaussian:25/255"),
     "metrics": ("psnr", "ssim"),
+    "judges": ("onnx:path=judge.onnx,size=64", "litert:path=judge.tflite"),
     "data": "pictures",
     "noisy": "noisy",
     "clean": "clean",
