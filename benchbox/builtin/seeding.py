@@ -69,6 +69,17 @@ def apply_protocol(noisy: Images, clip: bool, quantize: bool) -> Images:
     return noisy
 
 
+def cut_noise(clean: Images, noisy: Images) -> Images:
+    """Cut the noise of a stack towards zero to whole multiples of 1/255, as ``noise.astype(int)`` does."""
+    whole: Images = clean + np.trunc((noisy - clean) * np.float32(255)) / np.float32(255)
+    return whole
+
+
+def without_border(images: Images, border: int) -> Images:
+    """Leave out `border` pixels at each edge of a stack; returns `images` itself if it is 0."""
+    return np.ascontiguousarray(images[:, border:-border, border:-border]) if border else images
+
+
 def _stream(seed: int, noise: str, repeat: int) -> hashlib.blake2b:
     """Hash the values that the images of a stack share; the length of the noise prevents ambiguous keys."""
     name = noise.encode()

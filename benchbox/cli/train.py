@@ -164,6 +164,7 @@ _SHOWN = 10
     "keep_duplicates",
     "white",
     "seed",
+    "protocol_name",
     "clip",
     "quantize",
     "sigma",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images, Sigma
 from benchbox.builtin.channels import CHANNELS, channels_apart, channels_together, is_colour
+from benchbox.builtin.seeding import apply_protocol
 from benchbox.engine.events import Event, StageStarted
 from benchbox.engine.plan import Limits, Shard
 from benchbox.engine.shard import Condition, draw, labels_of, score
@@ -75,9 +76,7 @@ def make_ceilings(
 
 def has_ceiling(condition: Condition) -> bool:
     """Whether the oracle Wiener filter is defined: the noise is white, and neither clipped nor rounded."""
-    protocol = condition.protocol
-    changed = protocol.clip or protocol.quantize
-    return not changed and condition.noise.white
+    return not condition.protocol.changes_noise and condition.noise.white
 
 
 def score_ceiling(task: CeilingTask) -> Columns | Failure:
@@ -85,12 +84,13 @@ def score_ceiling(task: CeilingTask) -> Columns | Failure:
     clean, noisy, sigma = draw(task.condition, task.indices, task.repeat)
     if sigma is None:
         return Failure("failed", "its noise model defines no noise level")
-    denoised = np.clip(oracle_wiener(clean, noisy, sigma), 0.0, 1.0)
+    protocol = task.condition.protocol
+    denoised = apply_protocol(oracle_wiener(clean, noisy, sigma), clip=True, quantize=protocol.round_output)
     repeat = np.full(len(clean), task.repeat, dtype=np.int32)
     columns: Columns = {IMAGE: task.indices.astype(np.int32), "repeat": repeat}
     labels = labels_of(task.condition, task.indices)
     for metric in task.metrics:
-        columns[metric.spec] = score(metric, clean, denoised, labels)
+        columns[metric.spec] = score(metric, clean, denoised, labels, protocol.border)
     return columns
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
+from benchbox.api.arrays import Images
 from benchbox.api.dataset import Dataset, ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.audit.contamination import is_trained_beside, seen_in_training, without_seen
@@ -17,6 +19,7 @@ from benchbox.builtin.datasets.pair_layouts import is_noisy_name
 from benchbox.builtin.datasets.pairs import Pairs
 from benchbox.engine.events import Event, StageStarted
 from benchbox.records.options import RECORDED, RunOptions
+from benchbox.records.protocol import Protocol
 from benchbox.records.run import DataRecord, Outcome
 from benchbox.registry import Registry
 from benchbox.store import RunStore
@@ -31,7 +34,31 @@ def open_data(options: RunOptions, datasets: Mapping[str, Dataset]) -> ImageSet:
     images = chosen.load(options.path, split=options.split, skip_bad=options.skip_bad)
     if not options.keep_duplicates:
         images = without_seen(images, chosen, options.path, skip_bad=options.skip_bad)
-    return images if options.limit is None else limit_images(images, options.limit, options.seed)
+    drawn = images if options.limit is None else limit_images(images, options.limit, options.seed)
+    return crop_images(drawn, options.protocol)
+
+
+def crop_images(images: ImageSet, protocol: Protocol) -> ImageSet:
+    """Crop images as a protocol says; raises `BenchboxError` if nothing of one would be left to score."""
+    multiple, border = protocol.modcrop, protocol.border
+    shapes = images.shapes - images.shapes % multiple
+    small = (shapes <= 2 * border).any(axis=1)
+    if small.any():
+        raise BenchboxError(
+            f"image '{images.ids[int(small.argmax())]}' has no pixel left under protocol {protocol.name}",
+            hint="use larger images, or another --protocol",
+        )
+    if (shapes == images.shapes).all():
+        return images
+
+    def read(indices: NDArray[np.intp]) -> Images:
+        height, width = shapes[indices[0]]
+        # Images of several sizes may have one size once they are cropped.
+        apart = [images.stack(indices[place : place + 1])[:, :height, :width] for place in range(len(indices))]
+        return np.concatenate(apart)
+
+    fingerprint = fingerprint_of(images.ids, [images.fingerprint, f"multiples of {multiple}"])
+    return replace(images, shapes=shapes, fingerprint=fingerprint, read=read)
 
 
 def find_dataset(options: RunOptions, datasets: Mapping[str, Dataset]) -> Dataset:

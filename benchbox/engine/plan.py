@@ -135,7 +135,7 @@ def make_plan(options: RunOptions, registry: Registry, images: ImageSet, *, has_
         make_shards(images.shapes, options.protocol.repeats, images.channels),
         (
             *(f"{metric.title}: skipped, {reason}" for metric, reason in unfit.items() if options.metrics),
-            *_size_notes(metrics, registry, images.shapes),
+            *_size_notes(metrics, registry, images.shapes, options.protocol.border),
         ),
         tuple(warnings),
     )
@@ -158,7 +158,8 @@ def _require_fitting(
             hint="omit --metric, or give the clean images with --noisy FOLDER --clean FOLDER",
         )
     others = [noise.label for noise in noises if not (noise.gaussian or noise.is_recorded)]
-    changed = next((word for word in ("quantize", "clip") if getattr(options, word)), "")
+    named = f"protocol {options.protocol_name}" if options.protocol_name != "literature" else ""
+    changed = next((word for word in ("quantize", "clip") if getattr(options, word)), named)
     if free and (others or changed):
         raise BenchboxError(
             f"--metric {free[0].label} is right for white Gaussian noise only, not for "
@@ -183,7 +184,7 @@ def cell_key(
         "provider": [provider.kind, provider.target, provider.version],
         "noise": noise,
         "data": fingerprint,
-        "protocol": [protocol.seed, protocol.clip, protocol.quantize, protocol.sigma, protocol.repeats],
+        "protocol": protocol.identity,
         "metrics": sorted(metrics),
         "sigma_factor": sigma_factor,
     }
@@ -350,8 +351,11 @@ def _unfit(metric: type[Metric], images: ImageSet) -> str:
     return ""
 
 
-def _size_notes(metrics: Sequence[MetricRecord], registry: Registry, shapes: NDArray[np.int64]) -> Iterator[str]:
+def _size_notes(
+    metrics: Sequence[MetricRecord], registry: Registry, whole: NDArray[np.int64], border: int
+) -> Iterator[str]:
     for metric in metrics:
+        shapes = whole if issubclass(registry.metric(metric.spec).cls, LabelMetric) else whole - 2 * border
         least, size = registry.metric(metric.spec).cls.min_size, registry.metric(metric.spec).cls.image_size
         if size and (others := int((shapes != size).any(axis=1).sum())):
             sides = f"{size[0]} x {size[1]} pixels"

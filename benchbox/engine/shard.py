@@ -16,12 +16,12 @@ from benchbox.api.arrays import Images, Scores, Sigma
 from benchbox.api.dataset import Dataset, ImageSet
 from benchbox.api.denoiser import Denoiser, Details, TrainingCard
 from benchbox.api.errors import BenchboxError, ContractError
-from benchbox.api.metric import Metric, NoReferenceMetric
+from benchbox.api.metric import LabelMetric, Metric, NoReferenceMetric
 from benchbox.api.noise import NoiseModel
 from benchbox.builtin.channels import as_stack, as_taken, shape_taken
 from benchbox.builtin.metrics import score_stack
 from benchbox.builtin.noise import Composed
-from benchbox.builtin.seeding import add_noise, apply_protocol
+from benchbox.builtin.seeding import add_noise, apply_protocol, cut_noise, without_border
 from benchbox.builtin.sigma import estimate_sigma
 from benchbox.engine.construction import require_same_content
 from benchbox.records.run import Failure, Knowledge, NoiseRecord, PluginSpec, Protocol, RunOptions, Status, decode
@@ -103,7 +103,8 @@ def compute_shard(task: ShardTask) -> ShardScores:
     if sigma_given is not None and noise_level == "given":
         sigma_given *= np.float32(condition.sigma_factor)
     within = tuple(range(1, clean.ndim))  # the axes of an image
-    noisy_mse = np.square(noisy - clean).mean(axis=within, dtype=np.float64)
+    error = without_border(noisy - clean, condition.protocol.border)
+    noisy_mse = np.square(error).mean(axis=within, dtype=np.float64)
     if not condition.has_clean:
         noisy_mse[:] = np.nan
     again = {metric for metric in task.metrics if isinstance(make_metric(metric), NoReferenceMetric)}
@@ -113,7 +114,8 @@ def compute_shard(task: ShardTask) -> ShardScores:
     raw = denoise_stack(denoiser, taken, level)
     clipped = check_denoised(raw, expected)
     changed = (raw != clipped).reshape(len(clean), -1).mean(axis=1, dtype=np.float64)
-    denoised = as_stack(clipped, shape)
+    protocol = condition.protocol
+    denoised = apply_protocol(as_stack(clipped, shape), clip=False, quantize=protocol.round_output)
     repeat = np.full(len(clean), task.repeat, dtype=np.int32)
     columns: dict[str, NDArray[Any]] = {IMAGE: task.indices.astype(np.int32), "repeat": repeat, "noisy_mse": noisy_mse}
     columns["clean_mean"] = clean.mean(axis=within, dtype=np.float64)
@@ -123,7 +125,7 @@ def compute_shard(task: ShardTask) -> ShardScores:
         columns[metric.spec] = (
             _estimate(metric, denoiser, condition, kept, denoised, sigma_true, sigma_given)
             if metric in again
-            else score(metric, clean, denoised, labels)
+            else score(metric, clean, denoised, labels, protocol.border)
         )
     unknown = np.full(len(clean), np.nan, dtype=np.float32)
     columns["sigma_true"] = unknown if sigma_true is None else sigma_true
@@ -199,9 +201,12 @@ def draw(
     clean = images.clean
     if condition.noise.is_recorded:
         return clean, clean.copy() if images.noisy is None else images.noisy, None
-    model = make_noise(condition.noise.parts)
-    noisy, sigma = add_noise(model, condition.noise.spec, clean, images.ids, condition.protocol.seed, repeat)
-    return clean, apply_protocol(noisy, clip=condition.protocol.clip, quantize=condition.protocol.quantize), sigma
+    protocol = condition.protocol
+    ids = ("",) * len(images.ids) if protocol.one_draw else images.ids
+    noisy, sigma = add_noise(make_noise(condition.noise.parts), condition.noise.spec, clean, ids, protocol.seed, repeat)
+    if protocol.whole_noise:
+        noisy = cut_noise(clean, noisy)
+    return clean, apply_protocol(noisy, clip=protocol.clip, quantize=protocol.quantize), sigma
 
 
 def read_images(condition: Condition, indices: NDArray[np.intp]) -> SentImages:
@@ -290,9 +295,16 @@ def make_metric(plugin: PluginSpec) -> Metric:
     return metric
 
 
-def score(plugin: PluginSpec, clean: Images, denoised: Images, labels: Mapping[str, NDArray[np.generic]]) -> Scores:
-    """Score a stack with a metric; NaN for images of a size that it does not take, or if it scores a denoiser."""
+def score(
+    plugin: PluginSpec, clean: Images, denoised: Images, labels: Mapping[str, NDArray[np.generic]], border: int = 0
+) -> Scores:
+    """Score a stack with a metric; NaN for images of a size that it does not take, or if it scores a denoiser.
+
+    A metric that reads labels sees the whole image, because it recognises what the image shows.
+    """
     metric = make_metric(plugin)
+    if not isinstance(metric, LabelMetric):
+        clean, denoised = without_border(clean, border), without_border(denoised, border)
     size = clean.shape[1:3]
     if min(size) < metric.min_size or (metric.image_size or size) != size or isinstance(metric, NoReferenceMetric):
         return np.full(len(clean), np.nan)

@@ -22,6 +22,7 @@ from benchbox.engine.run import execute
 from benchbox.engine.workers import worker_context
 from benchbox.notebook.given import hand_over, save_array
 from benchbox.records.options import LOCAL, RunOptions, SigmaChoice
+from benchbox.records.protocol import ProtocolName
 from benchbox.store import IMAGE, RunStore, find_run
 from benchbox.system.cache import usable_cache
 from benchbox.system.program import killing_new_children
@@ -299,6 +300,7 @@ def run(
     white: int | None = None,
     color: Color = "auto",
     seed: int = 0,
+    protocol_name: ProtocolName = "literature",
     clip: bool = False,
     quantize: bool = False,
     sigma: SigmaChoice = "auto",
@@ -361,6 +363,8 @@ def run(
         Keep colour if all images have it; turn it into luminance; keep it and refuse grey images.
     seed : int
         Random seed for noise and sampling.
+    protocol_name : {'literature', 'dncnn', 'matlab-imnoise', 'ntire', 'fer2013-unet'}
+        Rules of noise and scoring, described in the manual under "Fairness and statistics".
     clip, quantize : bool
         Clip noisy images to [0, 1]; round them to 8 bits, which implies clipping.
     sigma : {'given', 'estimated', 'none'}
@@ -439,6 +443,7 @@ def run(
         white=white,
         color=color,
         seed=seed,
+        protocol_name=protocol_name,
         clip=clip,
         quantize=quantize,
         sigma=sigma,

@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
 from benchbox.api.color import Color
 from benchbox.api.errors import BenchboxError
 from benchbox.api.threads import cgroup_memory, usable_cores
+from benchbox.records.protocol import NAMED, Protocol, ProtocolName, SigmaPolicy
 
 DEFAULT_NOISE = "gaussian:0.1"
 LOCAL = "local"
@@ -26,40 +27,7 @@ RECORDED = "recorded"
 _WORKER_BYTES = 1 << 29
 """What a worker with a common library in it takes."""
 
-SigmaPolicy = Literal["given", "estimated", "none"]
 SigmaChoice = Literal["auto", "given", "estimated", "none"]
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """The rules for every denoiser of a run.
-
-    Attributes
-    ----------
-    seed : int
-        Random seed for noise and sampling.
-    clip : bool
-        Whether noisy images are clipped to [0, 1]. The literature does not.
-    quantize : bool
-        Whether noisy images are rounded to 8-bit levels, after clipping.
-    sigma : {'given', 'estimated', 'none'}
-        Noise level that denoisers get: the true one, an estimate, or none.
-    repeats : int
-        Noise draws per image.
-    """
-
-    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
-    clip: bool = False
-    quantize: bool = False
-    sigma: SigmaPolicy = "given"
-    repeats: Annotated[int, msgspec.Meta(ge=1)] = 1
-
-    @property
-    def label(self) -> str:
-        """The protocol in words, for the title of a table."""
-        noisy = "clipped to [0, 1]" if self.clip or self.quantize else "unclipped"
-        words = f"noise {noisy}, {'rounded to 8 bit' if self.quantize else 'not rounded'}, sigma {self.sigma}"
-        return words if self.repeats == 1 else f"{words}, {self.repeats} noises per image"
 
 
 @dataclass(frozen=True)
@@ -226,6 +194,14 @@ class RunOptions:
     )
     seed: int = field(
         default=0, metadata=_shown("--seed", NOISE, "Random seed for noise and sampling.", metavar="N", least=0)
+    )
+    protocol_name: ProtocolName = field(
+        default="literature",
+        metadata=_shown(
+            "--protocol",
+            NOISE,
+            "Named rules of noise and scoring: noise clipped, rounded or drawn once, output rounded, edges not scored.",
+        ),
     )
     clip: bool = field(default=False, metadata=_shown("--clip", NOISE, "Clip noisy images to [0, 1]."))
     quantize: bool = field(
@@ -418,8 +394,11 @@ class RunOptions:
     @property
     def protocol(self) -> Protocol:
         """The rules for every denoiser."""
-        sigma = "given" if self.sigma == "auto" else self.sigma
-        return Protocol(self.seed, self.clip or self.quantize, self.quantize, sigma, self.repeats)
+        sigma: SigmaPolicy = "given" if self.sigma == "auto" else self.sigma
+        base = NAMED[self.protocol_name]
+        quantize = self.quantize or base.quantize
+        clip = self.clip or base.clip or quantize
+        return replace(base, seed=self.seed, clip=clip, quantize=quantize, sigma=sigma, repeats=self.repeats)
 
     @property
     def workers(self) -> int:
@@ -458,7 +437,7 @@ class RunOptions:
             raise BenchboxError(
                 "--sigma given: the level of recorded noise is not known", hint="use --sigma estimated or none"
             )
-        for name in ("clip", "quantize", "repeats", "sigma_errors"):
+        for name in ("protocol_name", "clip", "quantize", "repeats", "sigma_errors"):
             if getattr(self, name) != self.__dataclass_fields__[name].default:
                 raise BenchboxError(
                     f"{option_of(name).flag}: the noise of these images was recorded, and cannot be changed",

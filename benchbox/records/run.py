@@ -14,7 +14,8 @@ import msgspec
 from benchbox.api.arrays import Channels
 from benchbox.api.denoiser import Details, SigmaUse, TrainingCard
 from benchbox.api.version import DISTRIBUTION
-from benchbox.records.options import RECORDED, Protocol, RunOptions, SigmaPolicy
+from benchbox.records.options import RECORDED, RunOptions
+from benchbox.records.protocol import Protocol, SigmaPolicy
 
 Status = Literal["ok", "failed", "timeout", "died", "out of memory", "contract", "skipped"]
 Knowledge = Literal["given", "estimated", "blind"]

@@ -61,7 +61,7 @@ def _noise(record: RunRecord, blocks: Sequence[Unranked]) -> Iterator[Advice]:
 
     Compositions are left out: no single model is to blame, and photon noise after another noise has no simple level.
     """
-    if record.protocol.clip or record.protocol.quantize:
+    if record.protocol.changes_noise:
         return
     for block in blocks:
         columns = _any_scores(block)

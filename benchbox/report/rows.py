@@ -251,5 +251,5 @@ def _level_notes(record: RunRecord) -> Iterator[str]:
             f"{', '.join(others)}: not white noise, so its level is not estimated, and only denoisers that require a "
             "level get an estimate"
         )
-    if protocol.sigma == "given" and (protocol.clip or protocol.quantize):
-        yield "the given noise level is that of the noise model, before clipping and rounding"
+    if protocol.sigma == "given" and protocol.changes_noise:
+        yield "the given noise level is that of the noise model, before the protocol changes it"

@@ -55,6 +55,7 @@ OTHERS: dict[str, Any] = {
     "white": 4095,
     "color": "rgb",
     "seed": 3,
+    "protocol_name": "ntire",
     "clip": True,
     "quantize": True,
     "sigma": "estimated",
