@@ -1,15 +1,17 @@
 # The commands of a developer; `just` without a name lists them. CONTRIBUTING.md says what each one is for.
 
+set positional-arguments  # words with blanks reach pytest whole, as in -k "metric and speed"
+
 _list:
     @just --list --unsorted
 
 # the fast tests: a minute and a half on two cores
 test *arguments:
-    pytest -n auto {{ arguments }}
+    pytest -n auto "$@"
 
 # every test, with larger random searches and the coverage of the code
 test-all *arguments:
-    HYPOTHESIS_PROFILE=thorough pytest -n auto -m "slow or not slow" --cov --cov-report=term:skip-covered {{ arguments }}
+    HYPOTHESIS_PROFILE=thorough pytest -n auto -m "slow or not slow" --cov --cov-report=term:skip-covered "$@"
 
 # what a commit must satisfy besides the tests
 lint:
@@ -29,7 +31,7 @@ fix:
 
 # the speed of denoisers, metrics, readers and of benchbox itself, beside other implementations
 bench *arguments:
-    pytest tests/benchmarks -m "slow or not slow" --benchmark-enable -s {{ arguments }}
+    pytest tests/benchmarks -m "slow or not slow" --dist no --benchmark-enable -s "$@"
 
 # the manual, as pages in build/site; a warning is an error
 docs:
