@@ -28,6 +28,7 @@ _COMMANDS = {
     "denoise": ("denoise:command", "Denoise your own pictures with any denoiser."),
     "train": ("train:train", "Train a denoiser and write weights with a training card."),
     "tune": ("train:tune", "Search for the best options of a denoiser."),
+    "verify": ("verify:command", "Check benchbox against formulas and published numbers."),
     "inspect": ("inspect:command", "Say what a model file is, without running it, and how to run it."),
     "data": ("data:command", "Describe a data set; find duplicate images in it."),
     "list": ("lists:listing_group", "List denoisers, noises, data sets, metrics or runs."),
@@ -35,14 +36,14 @@ _COMMANDS = {
 }
 
 
-_WITH_CACHE = frozenset({"run", "replay", "denoise", "train", "tune", "inspect", "data", "plugins"})
+_WITH_CACHE = frozenset({"run", "replay", "verify", "denoise", "train", "tune", "inspect", "data", "plugins"})
 
 
 _WITH_CHARTS = frozenset({"report", "show"})
 """Commands that draw charts, so matplotlib needs its cache; they parse no data."""
 
 
-_RUN_PLUGINS = ("run", "replay", "denoise", "train", "tune", "inspect", "data", "list", "plugins")
+_RUN_PLUGINS = ("run", "replay", "verify", "denoise", "train", "tune", "inspect", "data", "list", "plugins")
 """Commands that import plugins; the others only read runs from disk."""
 
 

@@ -85,6 +85,21 @@ class BM3DLite(Denoiser):
             result[~stable] = self._denoise(noisy[~stable], sigma[~stable])
         return result
 
+    def plain(self, noisy: Images, sigma: Sigma) -> Images:
+        """The same without variance stabilization in plain NumPy, which is slow; `benchbox verify` compares them."""
+        from benchbox_bm3d.plain import plain_denoise
+
+        _, height, width, *channels = noisy.shape
+        stack = [
+            plain_denoise(
+                image.astype(np.float64),
+                float(level),
+                choose(height, width, float(level), self.profile, colour=bool(channels)),
+            )
+            for image, level in zip(noisy, sigma, strict=True)
+        ]
+        return np.stack(stack).astype(np.float32)
+
     def _denoise(self, noisy: Images, sigma: Sigma) -> Images:
         from benchbox_bm3d import pipeline
 

@@ -8,9 +8,10 @@ from benchbox_bm3d import transforms
 from benchbox_bm3d.bm3d_lite import BM3DLite
 from benchbox_bm3d.dct import DCT
 from benchbox_bm3d.pipeline import denoise
+from benchbox_bm3d.plain import plain_denoise
 from benchbox_bm3d.profiles import choose
+from made_scenes import add_noise, psnr, scene
 from numpy.typing import NDArray
-from plain_bm3d import add_noise, plain_denoise, psnr, scene
 
 from benchbox import BenchboxError, Denoiser, Images, Sigma
 

@@ -1,36 +1,20 @@
-"""BM3D of grey and colour images, plain and slow, and pictures to try it on."""
+"""BM3D of grey and colour images in plain NumPy, slow: what `bm3d_lite` is compared with."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-from benchbox_bm3d import transforms
-from benchbox_bm3d.profiles import Profile, Stage
 from numpy.typing import NDArray
 
-from benchbox import Images
+from benchbox_bm3d import transforms
+from benchbox_bm3d.profiles import Profile, Stage
 
 PLAIN = NDArray[np.float64]
 
 
-def scene(height: int, width: int, seed: int = 0) -> NDArray[np.float32]:
-    """Edges, stripes and a slope, so that some patches are alike and others are not."""
-    y, x = np.mgrid[:height, :width]
-    tilt = np.random.default_rng(seed).uniform(0.5, 1.5)
-    image = 0.3 + 0.2 * np.sin(tilt * x) * (y > height / 2) + 0.3 * (x + y > (height + width) / 2) + 0.1 * y / height
-    return np.asarray(image, np.float32)
-
-
-def add_noise(clean: NDArray[np.float32], sigma: float, seed: int = 1) -> NDArray[np.float32]:
-    return (clean + sigma * np.random.default_rng(seed).standard_normal(clean.shape)).astype(np.float32)
-
-
-def psnr(clean: Images, image: Images) -> float:
-    return float(-10 * np.log10(np.square(clean - image.clip(0, 1), dtype=np.float64).mean()))
-
-
 def plain_haar(size: int) -> PLAIN:
+    """Matrix of the Haar transform of `size` values, a power of two."""
     matrix = np.ones((1, 1))
     while len(matrix) < size:
         matrix = np.vstack([np.kron(matrix, [1, 1]), np.kron(np.eye(len(matrix)), [1, -1])]) / math.sqrt(2)
@@ -90,6 +74,7 @@ def plain_stage(noisy: PLAIN, pilot: PLAIN | None, sigmas: PLAIN, stage: Stage) 
 
 
 def plain_blend(coarse: PLAIN, fine: PLAIN, half: float) -> PLAIN:
+    """Blend two estimates: the finer one gets up to half of the weight, less where the coarse one is flat."""
     around = [slice(max(0, place - 4), place + 5) for place in range(max(coarse.shape))]
     variance = np.array([[coarse[rows, columns].var() for columns in around[: coarse.shape[1]]]
                          for rows in around[: coarse.shape[0]]])  # fmt: skip
@@ -97,6 +82,7 @@ def plain_blend(coarse: PLAIN, fine: PLAIN, half: float) -> PLAIN:
 
 
 def plain_step(noisy: PLAIN, pilot: PLAIN | None, sigmas: PLAIN, stages: tuple[Stage, ...], smooth: float) -> PLAIN:
+    """Filter with every patch size of a step and blend the results."""
     estimate, *finer = [plain_stage(noisy, pilot, sigmas, stage) for stage in stages]
     for fine in finer:
         channels = zip(estimate, fine, sigmas, strict=True)

@@ -1,0 +1,201 @@
+"""`benchbox verify`: check benchbox against formulas, other implementations and published numbers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from benchbox.cli.options import (
+    Command,
+    echo,
+    format_option,
+    output_option,
+    plugin_options,
+    print_text,
+    printing_to,
+    run_options,
+    write_output,
+)
+
+if TYPE_CHECKING:
+    from benchbox.verify.claims import Recognised
+    from benchbox.verify.internal import Check
+    from benchbox.verify.measure import Measured
+
+
+@click.command("verify", cls=Command)
+@click.argument("folders", nargs=-1, metavar="[DATA]...", type=click.Path(path_type=Path))
+@click.option(
+    "--denoiser",
+    default="bm3d_lite",
+    show_default=True,
+    metavar="DENOISER",
+    help="Denoiser to compare with published numbers.",
+)
+@click.option("--as", "known_as", default="", metavar="NAME", help="Its published name, such as DnCNN-S.")
+@click.option(
+    "--level", "levels", multiple=True, type=int, metavar="N", help="Only this noise level, of 255. Repeatable."
+)
+@click.option("--badge", type=click.Path(path_type=Path, dir_okay=False), help="Also write a badge (SVG) to this file.")
+@run_options("jobs", "timeout_s", "memory_gb")
+@format_option("table", "markdown", "json")
+@output_option()
+@plugin_options
+@click.pass_context
+def command(
+    ctx: click.Context,
+    folders: tuple[Path, ...],
+    denoiser: str,
+    known_as: str,
+    levels: tuple[int, ...],
+    badge: Path | None,
+    jobs: int | None,
+    timeout_s: float,
+    memory_gb: float | None,
+    form: str,
+    output: Path | None,
+    plugins: tuple[Path, ...],
+    plugin_folders: tuple[Path, ...],
+) -> None:
+    """Check that benchbox measures what is known.
+
+    Always checks noise models, metrics, statistics and BM3D-lite against formulas and
+    independent implementations. With folders of standard images (DATA), which you bring,
+    it also runs the denoiser and compares its scores with published ones. The exit code
+    is 1 if something differs.
+
+    \b
+    Examples:
+      benchbox verify
+      benchbox verify Set12/ BSD68/
+      benchbox verify Set12/ --denoiser torch:path=d25.pth --as DnCNN-S --level 25
+    """
+    from benchbox.api.errors import BenchboxError, did_you_mean
+    from benchbox.cli.containment import interruptible
+    from benchbox.cli.progress import RunProgress
+    from benchbox.records.options import RunOptions
+    from benchbox.registry import load_registry
+    from benchbox.verify.claims import load_claims, load_sets
+    from benchbox.verify.internal import internal_checks
+    from benchbox.verify.measure import chosen_claims, find_sets, measure
+
+    options = RunOptions(
+        denoisers=(denoiser,),
+        jobs=jobs,
+        timeout_s=timeout_s,
+        memory_gb=memory_gb,
+        plugins=tuple(map(str, plugins)),
+        plugin_folders=tuple(map(str, plugin_folders)),
+    )
+    claims, sets = load_claims(), load_sets()
+    names = sorted({claim.denoiser for claim in claims})
+    if known_as and known_as not in names:
+        raise BenchboxError(f"no published numbers of '{known_as}'", hint=did_you_mean(known_as, names))
+    registry = load_registry(plugins, plugin_folders)
+    found = list(find_sets(folders, sets, registry))
+    checks: list[Check] = []
+    measured: list[Measured] = []
+    with interruptible(), RunProgress() as progress:
+        progress.begin_stage("checking noise, metrics and statistics")
+        checks.extend(internal_checks(registry))
+        progress.end_stage()
+        for each in found:
+            if wanted := chosen_claims(claims, each, denoiser, known_as, levels):
+                measured += measure(wanted, each, options, progress)
+    with printing_to(output):
+        if form == "json":
+            print_text(_json(checks, measured, found))
+        else:
+            _show(checks, measured, found, markdown=form == "markdown")
+            if not found:
+                echo("Bring the images to compare with published numbers; benchbox recognises:")
+                for known in sets:
+                    digests = "; by content" if known.blobs else "; by number, sizes and names (unconfirmed)"
+                    sizes = ", ".join(f"{height}x{width}" for height, width in known.sizes)
+                    echo(f"  {known.name}: {known.images} images of {sizes}, {known.files}{digests}")
+                    if known.blobs:
+                        echo(f"    git blobs {' '.join(known.blobs)}")
+    results: list[Check | Measured] = [*checks, *measured]
+    missed = [each for each in results if not each.passed and not _is_conflict(each)]
+    if badge is not None:
+        write_output(badge, _badge(len(results), len(missed)))
+    if missed:
+        ctx.exit(1)
+
+
+def _is_conflict(each: Check | Measured) -> bool:
+    claim = getattr(each, "claim", None)
+    return claim is not None and claim.conflicts
+
+
+def _show(checks: list[Check], measured: list[Measured], found: list[Recognised], *, markdown: bool) -> None:
+    rows = [
+        (each.name, f"{each.expected:.5g}", f"{each.measured:.5g}", f"{each.measured - each.expected:+.2g}",
+         f"{each.tolerance:.2g}", _mark(each), each.against)
+        for each in checks
+    ]  # fmt: skip
+    _print_table(("check", "expected", "measured", "difference", "tolerance", "", "against"), rows, markdown)
+    for each in found:
+        sure = "recognised by content" if each.confirmed else "unconfirmed: recognised by number, sizes and names"
+        echo(f"{each.known.name} ({each.folder}): {sure}")
+    if measured:
+        claims = [
+            (f"{each.claim.denoiser} {each.claim.dataset} {each.claim.level} {each.claim.metric} {each.title}".strip(),
+             f"{each.claim.value:g}", f"{each.measured:.4f}" if each.claim.metric == "ssim" else f"{each.measured:.2f}",
+             f"{each.measured - each.claim.value:+.2g}", f"{each.claim.tolerance:g}", _mark(each), each.claim.paper)
+            for each in measured
+        ]  # fmt: skip
+        _print_table(("claim", "published", "measured", "difference", "tolerance", "", "paper"), claims, markdown)
+    elif found:
+        echo("No published number here is about this denoiser and these images; name it with --as.")
+
+
+def _mark(each: Check | Measured) -> str:
+    return "✓" if each.passed else "✗ (conflicting)" if _is_conflict(each) else "✗"
+
+
+def _print_table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], markdown: bool) -> None:
+    if markdown:
+        lines = [heads, ("---",) * len(heads), *rows]
+        print_text(
+            "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines) + "\n"
+        )
+        return
+    widths = [max(len(line[place]) for line in (heads, *rows)) for place in range(len(heads))]
+    if sum(widths) + 2 * len(widths) > shutil.get_terminal_size().columns:
+        widths.pop()  # the source; markdown and JSON have it anyway
+    for line in (heads, *rows):
+        cells = [cell.rjust(width) if 0 < place < 5 else cell.ljust(width)
+                 for place, (cell, width) in enumerate(zip(line, widths, strict=False))]  # fmt: skip
+        echo("  ".join(cells).rstrip())
+
+
+def _json(checks: list[Check], measured: list[Measured], found: list[Recognised]) -> str:
+    import json
+    from dataclasses import asdict
+
+    return json.dumps(
+        {
+            "checks": [asdict(each) | {"passed": each.passed} for each in checks],
+            "sets": [
+                {"name": each.known.name, "folder": str(each.folder), "confirmed": each.confirmed} for each in found
+            ],
+            "claims": [asdict(each) | {"passed": each.passed} for each in measured],
+        },
+        indent=2,
+    )
+
+
+def _badge(total: int, missed: int) -> str:
+    words, colour = f"{total - missed} of {total} agree", "#2e7d32" if not missed else "#c62828"
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="220" height="20" role="img" font-family="sans-serif" '
+        f'font-size="11" fill="#fff"><title>benchbox verify: {words}</title>'
+        f'<rect width="100" height="20" fill="#555"/><rect x="100" width="120" height="20" fill="{colour}"/>'
+        f'<text x="50" y="14" text-anchor="middle">benchbox verify</text>'
+        f'<text x="160" y="14" text-anchor="middle">{words}</text></svg>\n'
+    )
