@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
+from made_models import BOX, save_onnx
 
 from benchbox import BenchboxError
 from benchbox.engine.construction import construct
@@ -114,14 +116,18 @@ def test_the_bundled_denoisers_name_their_files(tmp_path: Path) -> None:
         assert planned(label).plugin.content
     assert planned("unet").plugin.content != planned("unet:weights=mixed").plugin.content
     assert planned("median").plugin.content == ""
-    kinds = (("keras", "keras", b"PK\x03\x04"), ("onnx", "onnx", b"\x08\x08"), ("litert", "tflite", b"0000TFL3"))
-    for name, ending, start in kinds:
-        model = tmp_path / f"model.{ending}"
-        contents = set()
-        for weights in (b"one", b"two", b"one"):
-            model.write_bytes(start + weights)
-            contents.add(planned(f"{name}:path={model}").plugin.content)
-        assert len(contents) == 2
+    contents = set()
+    for factor in (1, 2, 1):
+        model = save_onnx(tmp_path / "model.onnx", kernel=factor * BOX)
+        contents.add(planned(f"onnx:path={model}").plugin.content)
+    assert len(contents) == 2
+    contents = set()
+    for weights in (b"one", b"two", b"one"):
+        with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:  # as Keras saves a model
+            archive.writestr(zipfile.ZipInfo("config.json"), "{}")
+            archive.writestr(zipfile.ZipInfo("model.weights.h5"), weights)
+        contents.add(planned(f"keras:path={tmp_path / 'model.keras'}").plugin.content)
+    assert len(contents) == 2
     script = tmp_path / "denoise.sh"
     contents = set()
     for commands in ("cp $1 $2", "cat $1 > $2"):
