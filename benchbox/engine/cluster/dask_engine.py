@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import logging
+from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
@@ -51,6 +52,11 @@ class DaskEngine:
             self.client = self._client
             return self
         options = self._options
+        if options.scheduler_file and not Path(options.scheduler_file).is_file():  # Dask would wait for it for ever
+            raise BenchboxError(
+                f"--scheduler-file {options.scheduler_file}: no such file",
+                hint="start the scheduler: dask scheduler --scheduler-file FILE",
+            )
         # Dask warns of what the run itself reports: workers that go, a scheduler that is gone.
         self._stack.enter_context(_quiet())
         try:

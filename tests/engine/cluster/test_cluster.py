@@ -184,3 +184,10 @@ def test_a_scheduler_that_others_can_reach_without_encryption_is_said(address: s
     from benchbox.engine.cluster.dask_engine import is_open_to_others
 
     assert is_open_to_others(address) == is_open
+
+
+def test_a_scheduler_file_that_is_missing_is_an_error_at_once(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    engine = engine_of(RunOptions(scheduler_file=str(tmp_path / "none.json")))
+    with pytest.raises(BenchboxError, match="no such file"), engine:
+        pass
