@@ -283,14 +283,17 @@ def _find_sizing(opened: Opened, form: Form, given: Given, reasons: list[str]) -
     sizes = [tuple(fixed or odd for fixed, odd in zip(size, sides, strict=True)) for sides in _ODD]
     multiples = MULTIPLES if given.multiple is None and None in size else (sizing.multiple,)
     squares = (given.square,) if given.square is not None else (False, True) if None in size else (False,)
-    for multiple, square in itertools.product(multiples, squares):
-        candidate = Convention(form, replace(sizing, multiple=multiple, square=square))
+    # An export may have the batch of its example built in, whatever it declares.
+    batches = (batch,) if batch is not None else (None, 1)
+    for multiple, count, square in itertools.product(multiples, batches, squares):
+        candidate = Convention(form, replace(sizing, batch=count, multiple=multiple, square=square))
         try:
             for height, width in sizes:
-                images = np.full((len(LEVELS), height, width, channels), 0.5, np.float32)
-                answer = candidate.answer(opened, images, LEVELS)
-                if answer.shape[3] != channels:
-                    raise BenchboxError(f"it returns {answer.shape[3]} channels")
+                for levels in (LEVELS, LEVELS[:1]):
+                    images = np.full((len(levels), height, width, channels), 0.5, np.float32)
+                    answer = candidate.answer(opened, images, levels)
+                    if answer.shape[3] != channels:
+                        raise BenchboxError(f"it returns {answer.shape[3]} channels")
         except Exception as error:
             lines: Any = str(error).strip().splitlines()
             reasons.append(lines[0] if lines else type(error).__name__)

@@ -174,6 +174,20 @@ def test_a_model_for_squares_gets_squares() -> None:
     assert found.denoise(opened, np.zeros((2, 20, 41), np.float32), None).shape == (2, 20, 41)
 
 
+def test_a_batch_that_an_export_has_built_in_is_found_out() -> None:
+    plain = model("none", 1.0, RANGES["1"], False, 1)
+
+    def run(x: Tensor) -> Tensor:
+        if len(x) != 1:
+            raise ValueError("Axis 0 has mismatched dimensions of 2 and 1")
+        return plain.run(x)
+
+    opened = Opened(plain.inputs, "nchw", run)
+    found = fit(opened, "model", Given())
+    assert found.sizing.batch == 1
+    assert found.denoise(opened, np.zeros((3, 48, 48), np.float32), None).shape == (3, 48, 48)
+
+
 def test_a_model_that_takes_no_size_is_refused() -> None:
     with pytest.raises(BenchboxError, match="rejects an image of 33x65 pixels, even extended to multiples of 256: no"):
         fit(strict(lambda height, width: False), "model", Given())
