@@ -18,7 +18,7 @@ from rich.text import Text
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.builtin.channels import CHANNELS, luminance
 from benchbox.report.board import Block, Leaderboard
-from benchbox.report.figures.axes import charts_style, looks_of, save_figure
+from benchbox.report.figures.axes import charts_style, looks_of, make_printable, save_figure
 from benchbox.report.figures.charts import noise_charts, read_noise, run_charts
 from benchbox.report.figures.gallery import CROPPED_NOTE, StoredPictures, common_scale, read_pictures, scores_of
 from benchbox.report.figures.images import error_of
@@ -178,6 +178,7 @@ def draw_grid(shown: Shown) -> Figure:
         figure.supxlabel(textwrap.fill(note, 15 * columns), fontsize=7)
         # Drawing lays it out again. In matplotlib 3.9 and 3.10 once is not enough for titles of many lines: pictures
         # keep their aspect, so each pass changes the room that is left.
+        make_printable(figure)  # layout measures text, and fonts lack control characters
         layout.execute(figure)
     return figure
 

@@ -63,11 +63,16 @@ def save_figure(figure: Figure, target: Path | IO[Any], **options: Any) -> None:
 
     Tick labels must have been through `short`, because matplotlib stores them elsewhere.
     """
+    make_printable(figure)
+    figure.savefig(target, **options)
+
+
+def make_printable(figure: Figure) -> None:
+    """Make control characters in the text of a figure harmless."""
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):
         text.set_text("\n".join(printable(line) for line in text.get_text().split("\n")))
-    figure.savefig(target, **options)
 
 
 @dataclass(frozen=True)
