@@ -141,7 +141,7 @@ class TestBM3DReference:
     def test_neither_it_nor_an_adapter_takes_a_row_unasked(self) -> None:
         labels = {record.label for record in plan_denoisers((), load_registry())}
         assert "bm3d_lite" in labels
-        assert not labels & {"bm3d_reference", "command", "keras", "litert", "onnx"}
+        assert not labels & {"bm3d_reference", "command", "keras", "litert", "onnx", "torch"}
 
     def test_it_denoises(self) -> None:
         pytest.importorskip("bm3d")

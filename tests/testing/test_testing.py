@@ -28,7 +28,7 @@ pytestmark = pytest.mark.process
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Plugin = Callable[[str, str], Path]
 FAULTY = Path(__file__).parents[1] / "fixtures" / "faulty.py"
-NEED_A_FILE = {"command", "keras", "litert", "onnx"}
+NEED_A_FILE = {"command", "keras", "litert", "onnx", "torch"}
 LONG = {"setup", "setup_call", "threads"}
 BUNDLED = sorted(set(load_registry().denoisers) - NEED_A_FILE)
 
