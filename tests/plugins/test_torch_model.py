@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from benchbox_adapters.fitting import picture
+from benchbox_adapters.models import Onnx
 from benchbox_adapters.recogniser import recognise
 from benchbox_adapters.torch_model import Torch
 from benchbox_unet.ffdnet import FFDNet
@@ -235,3 +236,42 @@ def test_colour_rows_are_joint_for_colour_networks(tmp_path: Path, benchbox: Com
     check_denoiser(f"torch:path={tmp_path / 'color.pth'}", noise="gaussian:0.1")
     shown = benchbox("run", "torch:path=color.pth", "--color", "rgb", "--limit", "4", "--no-timing", "--format", "json")
     assert '"channels": "joint"' in shown.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the exporter, about its own age and what it traces
+@pytest.mark.parametrize("form", ["vector", "channel"])
+def test_an_export_that_is_told_the_level_is_the_network_itself(form: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+
+    class Channel(torch.nn.Module):  # type: ignore[misc,name-defined]
+        """Takes the level from 0 to 255 behind the image, and values from -1 to 1."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.told = Told()
+
+        def forward(self, x: Any) -> Any:
+            return 2 * self.told((x[:, :1] + 1) / 2, x[:, 1, 0, 0]) - 1
+
+    vector = form == "vector"
+    example = (torch.rand(1, 1, 64, 64), torch.rand(1)) if vector else (torch.rand(1, 2, 64, 64),)
+    axes = {"x": {0: "n", 2: "h", 3: "w"}} | ({"sigma": {0: "n"}} if vector else {})
+    torch.onnx.export(
+        Told() if vector else Channel(),
+        example,
+        str(tmp_path / "m.onnx"),
+        dynamo=False,
+        input_names=["x", "sigma"][: len(example)],
+        output_names=["y"],
+        dynamic_axes=axes,
+    )
+    denoiser = Onnx(path=tmp_path / "m.onnx")
+    assert denoiser.capabilities.sigma == "required"
+    denoiser.setup((1, 48, 48))
+    found = denoiser.details().found
+    assert (found["sigma"], found["sigma_scale"], found["range"]) == (form, "255", "1" if vector else "-1..1")
+    original = FFDNet()
+    original.setup((1, 48, 48))
+    expected = original.denoise(noisy(3, 48, 52), LEVELS)
+    np.testing.assert_allclose(denoiser.denoise(noisy(3, 48, 52), LEVELS), expected, atol=1e-5)
