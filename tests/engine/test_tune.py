@@ -305,12 +305,13 @@ def test_an_expensive_denoiser_keeps_to_the_budget(tmp_path: Path) -> None:
     config = TuneConfig(
         "waiting",
         (("k", ("0.2", "0.8")),),
-        asked(tmp_path, plugins=(str(plugin),)),
+        asked(tmp_path, plugins=(str(plugin),), workers=2),
         budget_s=10.0,
     )
     found = tune(config, quiet)
     assert found.best.options == {"k": "0.8"}
-    assert 1 <= found.best.images < 20
+    # Two workers sleep through 20 s of work in 10 s: 33 images of three candidates, 0.2 s each.
+    assert 1 <= found.best.images <= 34
     assert {trial.images for trial in found.trials} == {found.best.images}
     assert f"the budget allowed {found.best.images} of 142 images in the last round" in found.notes
     # What was only timed is no run.
