@@ -5,7 +5,7 @@ set positional-arguments  # words with blanks reach pytest whole, as in -k "metr
 _list:
     @just --list --unsorted
 
-# the fast tests: a minute and a half on two cores
+# the fast tests: two and a half minutes on two cores
 test *arguments:
     pytest -n auto "$@"
 
