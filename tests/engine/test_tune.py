@@ -305,7 +305,7 @@ def test_an_expensive_denoiser_keeps_to_the_budget(tmp_path: Path) -> None:
     config = TuneConfig(
         "waiting",
         (("k", ("0.2", "0.8")),),
-        asked(tmp_path, plugins=(str(plugin),), workers=2),
+        asked(tmp_path, plugins=(str(plugin),), jobs=2),
         budget_s=10.0,
     )
     found = tune(config, quiet)
