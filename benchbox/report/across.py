@@ -12,9 +12,10 @@ from rich.text import Text
 from benchbox.api.errors import BenchboxError
 from benchbox.records.run import MetricRecord
 from benchbox.report.board import Block, Leaderboard, Row
+from benchbox.report.columns import Column
 from benchbox.report.export import escape, json_of, table_of
 from benchbox.report.terminal import fitting, hanging, lay_out, widths_of
-from benchbox.report.words import Column, count, score, training_of
+from benchbox.report.words import count, score, training_of
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from benchbox.report.board import Speed
+from benchbox.report.columns import Column
 from benchbox.report.compare import ComparedRow, RunComparison, relative
 from benchbox.report.export import escape, jsonable, table_of
 from benchbox.report.gates import Breach
 from benchbox.report.terminal import FACT_INDENT, fitting, hanging, lay_out, widths_of
-from benchbox.report.words import NONE, Column, count, metric_title, score, three_digits
+from benchbox.report.words import NONE, count, score, three_digits
 from benchbox.stats.summaries import FEWEST_IMAGES
 
 
@@ -71,7 +72,7 @@ def _facts(comparison: RunComparison) -> tuple[tuple[str, str], ...]:
 
 def _columns(comparison: RunComparison) -> tuple[Column[ComparedRow], ...]:
     metric = next(column for column in comparison.metrics if column.spec == comparison.metric)
-    label, title = metric.spec, metric_title(metric)
+    label, title = metric.spec, metric.title
 
     def difference(row: ComparedRow) -> str:
         change = row.changes.get(label)

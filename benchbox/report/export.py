@@ -14,24 +14,26 @@ from typing import Any
 from markupsafe import Markup
 
 from benchbox.report.board import Block, Leaderboard, Row
-from benchbox.report.ranked import SPEED_COLUMNS
-from benchbox.report.words import (
+from benchbox.report.columns import (
     MISMATCH_TITLE,
     NETWORK_COLUMNS,
     Column,
     R,
+    columns_of,
+    main_columns,
+    mismatch_columns,
+    summary_columns,
+)
+from benchbox.report.ranked import SPEED_COLUMNS
+from benchbox.report.words import (
     advice_of,
     brief_of,
-    columns_of,
     facts_of,
     has_normalised,
     insights_of,
     legend_of,
-    main_columns,
-    mismatch_columns,
     notes_of,
     short_facts_of,
-    summary_columns,
     summary_title,
     title_of,
 )

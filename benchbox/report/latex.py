@@ -11,7 +11,8 @@ from benchbox.api.version import __version__
 from benchbox.records.run import MetricRecord
 from benchbox.report.across import settings_of
 from benchbox.report.board import Block, Leaderboard, Row
-from benchbox.report.words import columns_of, facts_of, notes_of, score, short_facts_of, title_of
+from benchbox.report.columns import columns_of
+from benchbox.report.words import facts_of, notes_of, score, short_facts_of, title_of
 from benchbox.system.text import printable
 
 _LATEX = {

@@ -12,21 +12,16 @@ from rich.table import Table
 from rich.text import Text
 
 from benchbox.report.board import Leaderboard
+from benchbox.report.columns import MISMATCH_TITLE, Column, R, columns_of, mismatch_columns, summary_columns
 from benchbox.report.words import (
-    MISMATCH_TITLE,
     NONE,
-    Column,
-    R,
     advice_of,
     brief_of,
-    columns_of,
     facts_of,
     insights_of,
     legend_of,
-    mismatch_columns,
     notes_of,
     short_facts_of,
-    summary_columns,
     summary_title,
     title_of,
 )

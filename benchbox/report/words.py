@@ -1,16 +1,13 @@
-"""Column titles, notes and number formats of a leaderboard, the same in every output format."""
+"""Titles, notes and number formats of a leaderboard, the same in every output format."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Iterable
 
-from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.records.run import MetricRecord
-from benchbox.report.board import Block, Header, Leaderboard, Mismatch, Row, Summary, SummaryRow
+from benchbox.report.board import Block, Header, Leaderboard, Row, Summary, SummaryRow
 from benchbox.stats.summaries import FEWEST_IMAGES, PERFECT_DB
 
 NONE = "-"
@@ -49,161 +46,14 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-class Marked(Protocol):
-    """A table row that knows the columns in which it is best."""
-
-    @property
-    def best(self) -> tuple[str, ...]:
-        """Keys of the columns to mark."""
-
-
-R = TypeVar("R", bound=Marked)
-
-
-@dataclass(frozen=True)
-class Column(Generic[R]):
-    """A column of a table.
-
-    Attributes
-    ----------
-    key : str
-        Used in `best` of a row.
-    cell : callable
-        Returns the text of a row, unescaped.
-    keep : int
-        Narrow tables drop columns with higher numbers first; 0 is never dropped.
-    text : bool
-        Whether to align it left.
-    """
-
-    key: str
-    title: str
-    unit: str
-    cell: Callable[[R], str]
-    keep: int = 0
-    text: bool = False
-
-
-def columns_of(board: Leaderboard) -> tuple[Column[Row], ...]:
-    """All columns of a block, in the order of the table."""
-    columns: list[Column[Row]] = [
-        Column("rank", "#", "", lambda row: rank_range(row) + (CONTAMINATED if row.contamination and row.rank else "")),
-        Column("denoiser", "denoiser", "", lambda row: row.denoiser, text=True),
-    ]
-    shown = [metric.spec for metric in board.metrics if metric.shown and metric.spec != board.sort]
-    for metric in board.metrics:
-        keep = 0 if metric.spec == board.sort else min(1 + 4 * shown.index(metric.spec), 9) if metric.shown else 20
-        columns.append(Column(metric.spec, metric_title(metric), metric.unit, _score_cell(metric), keep))
-        if metric.spec == board.sort:
-            columns += _significance_columns(board, metric)
-    normalised: list[Column[Row]] = []
-    if has_normalised(board):
-        normalised.append(Column("latency_normalised", "p50 normalised", "", _normalised_cell, 26))
-    if board.timing:
-        columns += [
-            _speed_column("latency_p50_ms", "latency", "ms", 2),
-            *normalised,
-            _speed_column("latency_p90_ms", "p90", "ms", 21),
-            _speed_column("latency_p99_ms", "p99", "ms", 22),
-            _speed_column("throughput", "images/s", "", 3),
-            _speed_column("cold_start_s", "cold start", "s", 23),
-            _speed_column("peak_mb", "memory", "MiB", 24),
-            Column("threads", "threads", "", lambda row: str(row.speed.threads) if row.speed else NONE, 25),
-        ]
-    else:
-        columns += normalised
-    columns.append(Column("noise_level", "sigma", "", lambda row: row.noise_level or NONE, 2, text=True))
-    if board.header.colour:
-        columns.append(Column("channels", "colour", "", lambda row: row.channels, 2, text=True))
-    rows = [row for block in board.blocks for row in block.rows]
-    columns += _network_columns(rows)
-    if any(row.trained_on for row in rows):
-        columns.append(Column("trained_on", "trained on", "", lambda row: row.trained_on or NONE, 6, text=True))
-    if any(row.tuned_on for row in rows):
-        columns.append(Column("tuned_on", "tuned on", "", lambda row: row.tuned_on or NONE, 11, text=True))
-    if not board.columns:
-        return tuple(columns)
-    known = {column.key: column for column in columns}
-    if unknown := next((key for key in board.columns if key not in known), ""):
-        raise BenchboxError(f"there is no column '{unknown}' in this leaderboard", hint=did_you_mean(unknown, known))
-    keys = dict.fromkeys(("rank", "denoiser", *board.columns))
-    return tuple(replace(known[key], keep=0) for key in keys)
-
-
-NETWORK_COLUMNS = "parameters", "macs_per_pixel", "activations_per_pixel", "device"
-
-
-def _network_columns(rows: Sequence[Row]) -> list[Column[Row]]:
-    """What networks cost besides time, where any row says so; and the device, where any is not the processor."""
-
-    def number(key: str) -> Callable[[Row], str]:
-        def cell(row: Row) -> str:
-            value = getattr(row.details, key, 0)
-            return NONE if not value else f"{value:,}" if isinstance(value, int) else three_digits(value)
-
-        return cell
-
-    titles = "parameters", "MAC/pixel", "activations/pixel"
-    columns: list[Column[Row]] = [
-        Column(key, title, "", number(key), place)
-        for place, (key, title) in enumerate(zip(NETWORK_COLUMNS[:3], titles, strict=True), 27)
-        if any(getattr(row.details, key, 0) for row in rows)
-    ]
-    if any(row.details and row.details.device for row in rows):
-        columns.append(Column("device", "device", "", _device, 2, text=True))
-        columns.append(Column("device_peak_mb", "device memory", "MiB", number("device_peak_mb"), 24))
-    return columns
-
-
-def _device(row: Row) -> str:
+def device_of(row: Row) -> str:
+    """The device that computed a row."""
     return (row.details.device if row.details else "") or "CPU"
-
-
-def main_columns(columns: Sequence[Column[R]], most: int = 8) -> tuple[Column[R], ...]:
-    """The most important columns, in the order of the table."""
-    kept = sorted(columns, key=lambda column: column.keep)[:most]
-    return tuple(column for column in columns if column in kept)
 
 
 def has_normalised(board: Leaderboard) -> bool:
     """Whether any row has a latency that is comparable across machines."""
     return any(row.latency_normalised is not None for block in board.blocks for row in block.rows)
-
-
-def summary_columns(board: Leaderboard, summary: Summary) -> tuple[Column[SummaryRow], ...]:
-    """Columns of the summary over all noises."""
-    metric = board.sort_metric
-    total = len(summary.noises)
-
-    def worst(row: SummaryRow) -> str:
-        behind = score(row.worst_difference, metric, signed=True)
-        return f"{behind} {row.worst_noise}" if row.worst_noise else behind
-
-    return (
-        Column("rank", "#", "", rank_range),
-        Column("denoiser", "denoiser", "", lambda row: row.denoiser, text=True),
-        Column("mean", f"mean {metric_title(metric)}", metric.unit, lambda row: score(row.mean, metric)),
-        Column("wins", "wins", "", lambda row: str(row.wins), 1),
-        Column("completed", "completed", "", lambda row: f"{row.completed}/{total}", 2),
-        Column("worst", "worst Δ to best", metric.unit, worst, 3, text=True),
-    )
-
-
-def mismatch_columns(board: Leaderboard, curves: Sequence[Mismatch]) -> tuple[Column[Mismatch], ...]:
-    """Columns of the wrong-level table: one for each factor applied to the given noise level."""
-    metric = board.sort_metric
-
-    def mean(factor: float) -> Callable[[Mismatch], str]:
-        return lambda curve: score(dict(zip(curve.factors, curve.means, strict=True)).get(factor), metric)
-
-    return (
-        Column("denoiser", "denoiser", "", lambda curve: curve.denoiser, text=True),
-        *(
-            Column(f"given {factor:g}", f"{factor:g} sigma", metric.unit, mean(factor))
-            for factor in sorted({factor for curve in curves for factor in curve.factors})
-        ),
-        Column("loss", "mean loss", metric.unit, lambda curve: score(curve.loss, metric)),
-    )
 
 
 def rank_range(row: Row | SummaryRow) -> str:
@@ -232,54 +82,6 @@ def ranks_note(block: Block | Summary) -> str:
     )
 
 
-def metric_title(metric: MetricRecord) -> str:
-    """Name of a metric as the field writes it."""
-    return metric.title
-
-
-def _normalised_cell(row: Row) -> str:
-    return NONE if row.latency_normalised is None else three_digits(row.latency_normalised)
-
-
-def _score_cell(metric: MetricRecord) -> Callable[[Row], str]:
-    return lambda row: score(row.scores[metric.spec].mean, metric) if row.scores else NONE
-
-
-def _significance_columns(board: Leaderboard, metric: MetricRecord) -> list[Column[Row]]:
-    rows = [row for block in board.blocks for row in block.rows]
-
-    def interval(row: Row) -> str:
-        mean = row.scores.get(metric.spec)
-        if mean is None or math.isnan(mean.low):
-            return NONE
-        # The longer half: the interval of skewed scores is not symmetric.
-        return f"±{score(max(mean.mean - mean.low, mean.high - mean.mean), metric)}"
-
-    def to_best(row: Row) -> str:
-        if row.to_best is None or row.to_best.low == row.to_best.high == 0:
-            return NONE
-        if math.isnan(row.to_best.low):
-            return score(row.to_best.difference, metric, signed=True)
-        low, high = (score(value, metric, signed=True) for value in (row.to_best.low, row.to_best.high))
-        return f"{score(row.to_best.difference, metric, signed=True)} ({low} to {high})"
-
-    columns = [Column("to_best", "Δ to best", metric.unit, to_best, 4)]
-    if any(not math.isnan(row.scores[metric.spec].low) for row in rows if row.scores):
-        columns.insert(0, Column("interval", "95 %", metric.unit, interval, 1))
-    return columns
-
-
-def _speed_column(key: str, title: str, unit: str, keep: int) -> Column[Row]:
-    def cell(row: Row) -> str:
-        return three_digits(float(getattr(row.speed, key))) if row.speed else NONE
-
-    return Column(key, title, unit, cell, keep)
-
-
-MISMATCH_TITLE = "Given a wrong noise level"
-"""Title of the table of `mismatch_columns`."""
-
-
 def title_of(board: Leaderboard, block: Block) -> str:
     """Title of a block: the noise, the PSNR of the noisy images, and the metric that ranks."""
     noisy = ""
@@ -288,13 +90,13 @@ def title_of(board: Leaderboard, block: Block) -> str:
     within = f" within {board.within_ms:g} ms" if board.within_ms is not None else ""
     colour = " on RGB" if board.header.colour else ""
     blind = "" if board.header.has_clean else ", estimated without clean images"
-    return f"{block.noise}{colour}{noisy}, ranked by {metric_title(board.sort_metric)}{blind}{within}"
+    return f"{block.noise}{colour}{noisy}, ranked by {board.sort_metric.title}{blind}{within}"
 
 
 def summary_title(board: Leaderboard, summary: Summary) -> str:
     """Title of the summary, with the metric that ranks."""
     colour = " on RGB" if board.header.colour else ""
-    return f"All {len(summary.noises)} noises{colour}, ranked by mean {metric_title(board.sort_metric)}"
+    return f"All {len(summary.noises)} noises{colour}, ranked by mean {board.sort_metric.title}"
 
 
 def short_facts_of(board: Leaderboard) -> tuple[tuple[str, str], ...]:
@@ -407,7 +209,7 @@ def _remarks(board: Leaderboard, block: Block) -> list[str]:
     said += [(row.denoiser, f"marked {CONTAMINATED} because {row.contamination}") for row in contaminated]
     said += [(row.denoiser, caution) for row in block.rows for caution in row.cautions]
     notes = [f"{names}: {words}" for words, names in _grouped((words, name) for name, words in said)]
-    devices = dict.fromkeys(_device(row) for row in block.rows if row.speed)
+    devices = dict.fromkeys(device_of(row) for row in block.rows if row.speed)
     if len(devices) > 1:
         notes.append(f"latencies are not comparable: they were measured on {' and on '.join(devices)}")
     worse = [row.denoiser for row in block.rows if row.worse_than_nothing]
@@ -421,7 +223,7 @@ def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[st
     for metric in board.metrics:
         means = {row.denoiser: row.scores[metric.spec] for row in block.rows if row.scores}
         exact = [f"{name} {mean.perfect:,}" for name, mean in means.items() if mean.perfect]
-        title = metric_title(metric)
+        title = metric.title
         if exact:
             notes.append(f"exactly restored images, counted as {PERFECT_DB:g} dB {title}: {', '.join(exact)}")
         undefined = [f"{name} {mean.undefined:,}" for name, mean in means.items() if mean.undefined]
@@ -492,7 +294,7 @@ def advice_of(board: Leaderboard) -> tuple[str, ...]:
 
 def legend_of(board: Leaderboard) -> str:
     """How to read the table."""
-    lower = [metric_title(metric) for metric in board.metrics if not metric.higher_is_better]
+    lower = [metric.title for metric in board.metrics if not metric.higher_is_better]
     parts = ["* best ranked row in the column"]
     if lower:
         parts.append(f"{', '.join(lower)}: lower is better")

@@ -17,10 +17,11 @@ from benchbox.api.denoiser import Details
 from benchbox.api.errors import BenchboxError
 from benchbox.report.board import Leaderboard, Speed
 from benchbox.report.build import build_leaderboard
+from benchbox.report.columns import columns_of
 from benchbox.report.export import render_csv
 from benchbox.report.figures.axes import looks_of
 from benchbox.report.figures.charts import WORK, front_chart
-from benchbox.report.words import columns_of, notes_of
+from benchbox.report.words import notes_of
 from benchbox.store import RunStore, find_run
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

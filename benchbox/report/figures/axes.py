@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from benchbox.report.board import Leaderboard
-from benchbox.report.words import metric_title
 from benchbox.system.text import printable
 
 if TYPE_CHECKING:
@@ -123,7 +122,7 @@ def metric_label(board: Leaderboard) -> str:
     """Axis label of the metric that ranks."""
     better = "higher" if board.sort_metric.higher_is_better else "lower"
     unit = f" in {board.sort_metric.unit}" if board.sort_metric.unit else ""
-    return f"{metric_title(board.sort_metric)}{unit} ({better} is better)"
+    return f"{board.sort_metric.title}{unit} ({better} is better)"
 
 
 def lower_is_up(board: Leaderboard, axes: Axes) -> None:

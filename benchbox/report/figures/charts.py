@@ -29,7 +29,7 @@ from benchbox.report.figures.axes import (
 from benchbox.report.figures.error_analysis import ErrorAnalysis, analyse_errors, frequencies
 from benchbox.report.figures.gallery import StoredPictures, read_pictures
 from benchbox.report.rows import image_scores, noise_family
-from benchbox.report.words import metric_title, rank_range, score, three_digits
+from benchbox.report.words import rank_range, score, three_digits
 from benchbox.stats.summaries import Mean, pareto_front
 from benchbox.store import RunStore
 
@@ -126,7 +126,7 @@ def front_chart(board: Leaderboard, block: Block, looks: Looks, price: Price = L
         )
         point.set_gid(f"point{number}")
         titles[f"point{number}"] = (
-            f"{row.denoiser}: {metric_title(board.sort_metric)} {score(mean.mean, metric)} {metric.unit}, "
+            f"{row.denoiser}: {board.sort_metric.title} {score(mean.mean, metric)} {metric.unit}, "
             f"{price.figure} {three_digits(latency)} {price.unit}, rank {rank_range(row)}, sigma {row.noise_level}"
         )
         points.append((latency, mean.mean, row.denoiser))
@@ -153,8 +153,8 @@ def front_chart(board: Leaderboard, block: Block, looks: Looks, price: Price = L
     names = ", ".join(row.denoiser for row, _ in sorted(timed, key=lambda pair: pair[1]) if on_front[row.denoiser])
     return Chart(
         price.chart,
-        f"{metric_title(metric)} against {price.words}; dotted: the Pareto front",
-        f"Scatter chart of {metric_title(metric)} against {price.words} for {block.noise}. Pareto front: {names}.",
+        f"{metric.title} against {price.words}; dotted: the Pareto front",
+        f"Scatter chart of {metric.title} against {price.words} for {block.noise}. Pareto front: {names}.",
         figure,
         titles,
     )
@@ -198,7 +198,7 @@ def differences_chart(
     axes.set_yticks([-number + 0.2 for number in range(len(others))], [short(row.denoiser) for row in others])
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel(f"Δ {metric_title(board.sort_metric)} to {short(best.denoiser)}{in_unit}, one value per image")
+    axes.set_xlabel(f"Δ {board.sort_metric.title} to {short(best.denoiser)}{in_unit}, one value per image")
     return Chart(
         "differences",
         f"Per-image differences to {best.denoiser}; bar: 90 % of the images, tick: median",
@@ -237,9 +237,8 @@ def levels_chart(board: Leaderboard, family: str, blocks: Sequence[Block], looks
     level = f"the level of {family} noise" + (f" ({blocks[0].level_title})" if blocks[0].level_title else "")
     return Chart(
         "levels",
-        f"{metric_title(board.sort_metric)} over {level}; bands: 95 % intervals of the mean",
-        f"Line chart of {metric_title(board.sort_metric)} over {level}. "
-        + " ".join(f"{title}." for title in titles.values()),
+        f"{board.sort_metric.title} over {level}; bands: 95 % intervals of the mean",
+        f"Line chart of {board.sort_metric.title} over {level}. " + " ".join(f"{title}." for title in titles.values()),
         figure,
         titles,
     )
@@ -268,7 +267,7 @@ def mismatch_chart(board: Leaderboard, block: Block, looks: Looks) -> Chart | No
     return Chart(
         "mismatch",
         "Effect of a wrong noise level",
-        f"Line chart of {metric_title(board.sort_metric)} over the ratio of the given to the true noise level. "
+        f"Line chart of {board.sort_metric.title} over the ratio of the given to the true noise level. "
         + " ".join(f"{title}." for title in titles.values()),
         figure,
         titles,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from benchbox.records.run import MetricRecord
 from benchbox.report.board import Block
 from benchbox.report.figures.images import data_address, error_of, error_png, png_of
-from benchbox.report.words import metric_title, score
+from benchbox.report.words import score
 from benchbox.store import IMAGE, RunStore, noise_key
 
 Picture = NDArray[np.float32]
@@ -168,7 +168,7 @@ def scores_of(store: RunStore, block: Block, denoisers: Sequence[str]) -> dict[s
 def _caption(value: float, metric: MetricRecord) -> str:
     """A score with the unit or, without one, the title of its metric, shortened to fit below a picture."""
     number = score(value, metric)
-    return f"{number} {_cut(metric.unit)}" if metric.unit else f"{_cut(metric_title(metric))} {number}"
+    return f"{number} {_cut(metric.unit)}" if metric.unit else f"{_cut(metric.title)} {number}"
 
 
 def _cut(word: str) -> str:

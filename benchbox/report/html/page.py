@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from benchbox.report.board import Block, Leaderboard, Row
+from benchbox.report.columns import Column, columns_of, main_columns
 from benchbox.report.figures.axes import Look, looks_of
 from benchbox.report.figures.charts import Chart, NoiseData, noise_charts, read_noise, run_charts
 from benchbox.report.figures.gallery import Gallery, make_gallery
@@ -32,19 +33,7 @@ from benchbox.report.html.tables import (
     summary_table,
     with_label_names,
 )
-from benchbox.report.words import (
-    Column,
-    advice_of,
-    brief_of,
-    columns_of,
-    count,
-    facts_of,
-    insights_of,
-    legend_of,
-    main_columns,
-    notes_of,
-    title_of,
-)
+from benchbox.report.words import advice_of, brief_of, count, facts_of, insights_of, legend_of, notes_of, title_of
 from benchbox.store import RunStore
 from benchbox.system.text import printable
 

@@ -11,19 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.report.board import Block, Leaderboard, Row, Summary, SummaryRow
+from benchbox.report.columns import MISMATCH_TITLE, NETWORK_COLUMNS, Column, summary_columns
 from benchbox.report.figures.error_analysis import REGIONS, ErrorAnalysis
-from benchbox.report.words import (
-    MISMATCH_TITLE,
-    NETWORK_COLUMNS,
-    NONE,
-    Column,
-    count,
-    metric_title,
-    score,
-    summary_columns,
-    summary_title,
-    three_digits,
-)
+from benchbox.report.words import NONE, count, score, summary_title, three_digits
 from benchbox.store import RunStore
 
 MOST_GROUPS = 20
@@ -168,7 +158,7 @@ def summary_table(board: Leaderboard, summary: Summary) -> Table:
     heads = tuple(f"{column.title} ({column.unit})" if column.unit else column.title for column in columns)
     noises = tuple(block.noise for block in blocks)
     note = (
-        f"{metric_title(board.sort_metric)} by noise: the closer to the best ranked row of the noise, the stronger the "
+        f"{board.sort_metric.title} by noise: the closer to the best ranked row of the noise, the stronger the "
         "colour, down to none at twice the median difference"
     )
     return Table(
