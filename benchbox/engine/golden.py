@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchbox.api.arrays import Images, Sigma
+from benchbox.api.arrays import Images
 from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
 from benchbox.builtin.channels import as_stack, as_taken
@@ -22,10 +22,12 @@ from benchbox.registry import load_plugin
 from benchbox.system.files import read_bounded
 from benchbox.system.program import Child, ChildDied, ChildHangs, parent_connection
 
-SUFFIX = ".golden.npz"
+SUFFIX = ".golden.npy"
 TOLERANCE = 1e-3
 """Largest accepted difference of a pixel: libraries and processors differ by some 1e-6, wrong options by far more."""
 _SIDE = 32
+_SHAPE = (2, 1, _SIDE, _SIDE, 3)
+"""Noisy and denoised, both stacks of one colour image."""
 _SIGMA = 0.1
 _MOST_BYTES = 1 << 20
 
@@ -37,10 +39,9 @@ def golden_file(files: Sequence[Path]) -> Path | None:
 
 def freeze(plugin: PluginSpec, file: Path, timeout_s: float) -> None:
     """Write the golden vector of a denoiser; raises `BenchboxError` if it fails or the file cannot be written."""
-    noisy, sigma = _example()
-    denoised = _denoise_apart(plugin, noisy, timeout_s)
+    noisy = _example()
     content = io.BytesIO()
-    np.savez(content, noisy=noisy, sigma=sigma, denoised=denoised)
+    np.save(content, np.stack([noisy, _denoise_apart(plugin, noisy, timeout_s)]))
     try:
         file.write_bytes(content.getvalue())
     except OSError as error:
@@ -50,14 +51,16 @@ def freeze(plugin: PluginSpec, file: Path, timeout_s: float) -> None:
 def require_golden(plugin: PluginSpec, file: Path, timeout_s: float) -> None:
     """Raise `BenchboxError` if a denoiser no longer returns its golden vector."""
     try:
-        with np.load(io.BytesIO(read_bounded(file, _MOST_BYTES)), allow_pickle=False) as stored:
-            noisy, expected = np.asarray(stored["noisy"], np.float32), np.asarray(stored["denoised"], np.float32)
-    except (OSError, ValueError, KeyError, EOFError) as error:
+        content = io.BytesIO(read_bounded(file, _MOST_BYTES))
+        stored: Images = np.asarray(np.lib.format.read_array(content, allow_pickle=False))
+        if stored.shape != _SHAPE or stored.dtype != np.float32 or not np.isfinite(stored).all():
+            raise ValueError(f"it holds {stored.dtype} of shape {stored.shape}, or values that are not finite")
+    except (OSError, ValueError, MemoryError) as error:
         raise BenchboxError(
             f"{file} is no golden vector: {error}", hint=f"delete it, or write it anew: {_command(plugin)}"
         ) from error
-    denoised = _denoise_apart(plugin, noisy, timeout_s)
-    difference = float(np.abs(denoised - expected).max()) if denoised.shape == expected.shape else np.inf
+    noisy, expected = stored
+    difference = float(np.abs(_denoise_apart(plugin, noisy, timeout_s) - expected).max())
     if not difference <= TOLERANCE:
         raise BenchboxError(
             f"'{plugin.spec}' denoises otherwise than when {file.name} was written: a pixel differs by "
@@ -71,12 +74,13 @@ def _command(plugin: PluginSpec) -> str:
     return f"benchbox plugins check '{plugin.spec}' --freeze"
 
 
-def _example() -> tuple[Images, Sigma]:
-    """A noisy image of shape (1, 32, 32, 3) with a slope, an edge and colours, and its noise level."""
+def _example() -> Images:
+    """A noisy image of shape (1, 32, 32, 3) with a slope, an edge and colours."""
     y, x = np.mgrid[:_SIDE, :_SIDE].astype(np.float32) / _SIDE
     clean = np.stack([x, 0.2 + 0.6 * (y > 0.5), 0.9 - 0.5 * x * y], axis=2)
     noise = np.random.default_rng(0).standard_normal(clean.shape, dtype=np.float32)
-    return (clean + np.float32(_SIGMA) * noise)[np.newaxis].astype(np.float32), np.full(1, _SIGMA, np.float32)
+    noisy: Images = (clean + np.float32(_SIGMA) * noise)[np.newaxis].astype(np.float32)
+    return noisy
 
 
 def _denoise_apart(plugin: PluginSpec, noisy: Images, timeout_s: float) -> Images:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -19,13 +20,12 @@ pytest.importorskip("onnxruntime")
 def test_a_changed_result_is_refused_before_the_run(tmp_path: Path, benchbox: Command) -> None:
     model = save_onnx(tmp_path / "m.onnx")
     shown = benchbox("plugins", "check", "onnx:path=m.onnx", "--freeze")
-    golden = tmp_path / "m.onnx.golden.npz"
+    golden = tmp_path / "m.onnx.golden.npy"
     assert str(golden) in shown.stderr
-    with np.load(golden) as stored:
-        assert stored["noisy"].shape == (1, 32, 32, 3)
+    assert np.load(golden).shape == (2, 1, 32, 32, 3)  # noisy, denoised
     benchbox("run", "onnx:path=m.onnx", "--limit", "2", "--no-timing")
     refused = benchbox("run", "onnx:path=m.onnx,residual=true,range=1", "--limit", "2", code=2).stderr
-    assert "denoises otherwise than when m.onnx.golden.npz was written: a pixel differs by" in refused
+    assert "denoises otherwise than when m.onnx.golden.npy was written: a pixel differs by" in refused
     assert "plugins check" in refused
     save_onnx(model, kernel=DELTA / 2 + np.full((1, 1, 3, 3), 1 / 18, np.float32))
     assert "denoises otherwise" in benchbox("run", "onnx:path=m.onnx", "--limit", "2", code=2).stderr
@@ -33,11 +33,31 @@ def test_a_changed_result_is_refused_before_the_run(tmp_path: Path, benchbox: Co
     benchbox("run", "onnx:path=m.onnx", "--limit", "2", "--no-timing")
 
 
-def test_a_damaged_vector_is_named(tmp_path: Path, benchbox: Command) -> None:
+def npy(array: object) -> bytes:
+    content = io.BytesIO()
+    np.save(content, np.asarray(array))
+    return content.getvalue()
+
+
+WHOLE = npy(np.zeros((2, 1, 32, 32, 3), np.float32))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"text",
+        b"",
+        WHOLE[:1000],
+        npy(np.zeros((2, 3), np.float32)),
+        npy(np.full((2, 1, 32, 32, 3), np.float32(np.nan))),
+    ],
+    ids=["text", "empty", "cut", "shape", "nan"],
+)
+def test_a_damaged_vector_is_named(content: bytes, tmp_path: Path, benchbox: Command) -> None:
     save_onnx(tmp_path / "m.onnx")
-    (tmp_path / "m.onnx.golden.npz").write_bytes(b"text")
+    (tmp_path / "m.onnx.golden.npy").write_bytes(content)
     refused = benchbox("run", "onnx:path=m.onnx", "--limit", "2", code=2).stderr
-    assert "m.onnx.golden.npz is no golden vector" in refused
+    assert "m.onnx.golden.npy is no golden vector" in refused
 
 
 @pytest.mark.slow
