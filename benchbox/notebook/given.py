@@ -50,6 +50,7 @@ def hand_over(denoisers: Sequence[Any], results: Path) -> tuple[tuple[str, ...],
     else, and for an object that cannot be pickled.
     """
     specs: list[str] = []
+    labels: list[str] = []
     offered: list[type[Denoiser]] = []
     for given in denoisers:
         if isinstance(given, str):
@@ -58,7 +59,10 @@ def hand_over(denoisers: Sequence[Any], results: Path) -> tuple[tuple[str, ...],
         name = f"given_{len(offered) + 1}"
         given = _adopted(given)
         offered.append(_class_of(given, name))
-        specs.append(f"{_label_of(given)}={name}")
+        labels.append(_label_of(given))
+        # Two networks of one class are two rows.
+        again = f" {labels.count(labels[-1])}" if labels.count(labels[-1]) > 1 else ""
+        specs.append(f"{labels[-1]}{again}={name}")
     functions = [given for given in denoisers if inspect.isfunction(given)]
     return tuple(specs), (str(_write_plugin(offered, functions, results)),) if offered else ()
 
