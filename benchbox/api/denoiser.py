@@ -166,8 +166,8 @@ class Inspection:
     ----------
     format : str
         File format in words.
-    spec : str
-        Specification that runs it, to paste behind ``benchbox run``.
+    options : dict of str to str
+        Options beside ``path`` that the denoiser needs to run it, such as ``{'key': 'params_ema'}``.
     refused : str
         Why it is not loaded; empty if it is.
     hint : str
@@ -189,7 +189,7 @@ class Inspection:
     """
 
     format: str
-    spec: str = ""
+    options: dict[str, str] = field(default_factory=dict)
     refused: str = ""
     hint: str = ""
     architecture: str = ""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from benchbox.cli.options import Command, echo, format_option, output_option, plugin_options, print_text, printing_to
 
 if TYPE_CHECKING:
-    from benchbox.api.denoiser import Inspection
+    from benchbox.api.denoiser import Denoiser, Inspection
 
 
 @click.command("inspect", cls=Command)
@@ -41,38 +42,48 @@ def command(
     import json
     from dataclasses import asdict
 
+    from benchbox.api.errors import BenchboxError
     from benchbox.registry import load_registry
 
-    denoisers = load_registry(plugins, plugin_folders).denoisers.values()
-    found = [(file, _inspect(file, [entry.cls for entry in denoisers])) for file in files]
+    for file in files:
+        if not file.exists():
+            raise BenchboxError(f"{file}: no such file", hint="give the path of a model file")
+    denoisers = [entry.cls for entry in load_registry(plugins, plugin_folders).denoisers.values()]
+    inspected = [(file, *_inspect(file, denoisers)) for file in files]
     with printing_to(output):
         if form == "json":
-            print_text(json.dumps([{"file": str(file)} | asdict(each) for file, each in found], indent=2))
+            records = [{"file": str(file), "spec": spec} | asdict(found) for file, spec, found in inspected]
+            print_text(json.dumps(records, indent=2))
         else:
-            for file, each in found:
-                _show(file, each)
-    if any(each.refused for _, each in found):
+            for file, spec, found in inspected:
+                _show(file, spec, found)
+    if any(found.refused for _, _, found in inspected):
         ctx.exit(1)
 
 
-def _inspect(file: Path, denoisers: list[Any]) -> Inspection:
+def _inspect(file: Path, denoisers: list[type[Denoiser]]) -> tuple[str, Inspection]:
+    """The specification that runs a file, empty if it is not loaded, and what the file is."""
     from benchbox.api.denoiser import Inspection
     from benchbox.api.errors import BenchboxError
 
-    if not file.exists():
-        raise BenchboxError(f"{file}: no such file", hint="give the path of a model file")
-    try:
-        for cls in denoisers:
-            found: Inspection | None = cls.inspect(file)
-            if found is not None:
-                return found
-    except BenchboxError as error:
-        return Inspection("damaged", refused=error.message, hint=error.hint or "")
+    for cls in denoisers:
+        try:
+            found = cls.inspect(file)
+        except BenchboxError as error:
+            return "", Inspection("damaged", refused=error.message, hint=error.hint or "")
+        if found is not None:
+            return "" if found.refused else _spec_of(cls.name, {"path": str(file)} | found.options), found
     known = "PyTorch (.pth, .pt, .ckpt, .safetensors), ONNX, Keras (.keras, .h5) and LiteRT (.tflite)"
-    return Inspection("unknown", refused="no installed denoiser runs this kind of file", hint=f"known are {known}")
+    return "", Inspection("unknown", refused="no installed denoiser runs this kind of file", hint=f"known are {known}")
 
 
-def _show(file: Path, found: Inspection) -> None:
+def _spec_of(name: str, options: dict[str, str]) -> str:
+    from benchbox.records.specs import quote
+
+    return f"{name}:{','.join(f'{key}={quote(value)}' for key, value in options.items())}"
+
+
+def _show(file: Path, spec: str, found: Inspection) -> None:
     echo(str(file), bold=True)
     rows = {
         "format": found.format,
@@ -88,7 +99,7 @@ def _show(file: Path, found: Inspection) -> None:
     lines += (
         [("not loaded", found.refused), ("hint", found.hint)]
         if found.refused
-        else [("safe", "loading it runs no code from the file"), ("run", f"benchbox run {found.spec}")]
+        else [("safe", "loading it runs no code from the file"), ("run", f"benchbox run {shlex.quote(spec)}")]
     )
     width = max(len(name) for name, _ in lines)
     for name, value in lines:

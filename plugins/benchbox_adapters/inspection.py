@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchbox_unet.backend import start_keras
@@ -17,9 +18,9 @@ from benchbox_adapters.graphs import Cost
 from benchbox_adapters.model_files import external_data, unsafe_layers
 from benchbox_adapters.recogniser import recognise
 from benchbox_adapters.runtimes import keras_config
+from benchbox_adapters.wrappers import listed
 
 _FORMATS = {"keras": "Keras", "onnx": "ONNX", "litert": "LiteRT (TensorFlow Lite)"}
-_MOST = 6
 
 
 def of_model(
@@ -49,7 +50,6 @@ def of_model(
     sigma = dict.fromkeys(form.sigma for form in forms)
     return Inspection(
         _FORMATS[kind],
-        spec=f"{kind}:path={path}",
         parameters=cost.parameters,
         macs_per_pixel=cost.macs_per_pixel,
         receptive_field=cost.receptive_field,
@@ -66,39 +66,32 @@ def of_checkpoint(path: Path) -> Inspection:
     if found.wrappers:
         notes.append(f"the weights are below {', '.join(found.wrappers)}")
     if found.other:
-        notes.append(f"beside them: {_listed(found.other)}")
-    parameters = sum(math.prod(tensor.shape) for tensor in found.tensors.values())
-    key = ""
+        notes.append(f"beside them: {listed(found.other)}")
+    options = {}
     if found.choices:
         notes.append(f"holds several state dicts: {', '.join(found.choices)}")
-        key, found = f",key={found.choices[0]}", describe(path, found.choices[0])
-        parameters = sum(math.prod(tensor.shape) for tensor in found.tensors.values())
-    if found.unsafe or not found.tensors:
-        return Inspection(
-            found.format,
-            refused=found.unsafe or "it holds no state dict",
-            hint=found.hint or "save one with torch.save(model.state_dict(), 'model.pth')",
-            parameters=parameters,
-            notes=tuple(notes),
-        )
-    if found.format == exported.FORMAT:
-        return Inspection(found.format, spec=f"torch:path={path}", parameters=parameters, notes=tuple(notes))
+        options["key"] = found.choices[0]
+        found = describe(path, options["key"])
+    parameters = sum(math.prod(tensor.shape) for tensor in found.tensors.values())
+    refused = found.unsafe or ("" if found.tensors else "it holds no state dict")
+    hint = found.hint or "save one with torch.save(model.state_dict(), 'model.pth')"
+    base = Inspection(
+        found.format, options, refused, hint if refused else "", parameters=parameters, notes=tuple(notes)
+    )
+    if not found.tensors or found.format == exported.FORMAT:
+        return base
     try:
         readings = recognise(found.tensors)
     except BenchboxError as error:
-        notes.append(error.message)
-        return Inspection(
-            found.format,
-            spec=f"torch:path={path}{key},class=model.py:Net",
-            parameters=parameters,
-            notes=(*notes, "name the class of the network instead of model.py:Net"),
-        )
+        if refused:
+            return base
+        notes += [error.message, "name the class of the network instead of model.py:Net"]
+        return replace(base, options=options | {"class": "model.py:Net"}, notes=tuple(notes))
     first = readings[0]
-    if len(readings) > 1:
+    if len(readings) > 1 and not refused:
         notes.append(f"{len(readings)} readings of these weights are possible; a run keeps the one that denoises best")
-    return Inspection(
-        found.format,
-        spec=f"torch:path={path}{key}",
+    return replace(
+        base,
         architecture=f"{first.architecture}, {first.details}",
         parameters=first.parameters,
         macs_per_pixel=first.multiply_adds or 0.0,
@@ -107,8 +100,3 @@ def of_checkpoint(path: Path) -> Inspection:
         sigma=first.sigma,
         notes=tuple(notes),
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
-    return ", ".join(names[:_MOST]) + more

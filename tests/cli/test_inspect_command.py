@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +56,34 @@ def test_a_checkpoint_is_recognised_without_torch(tmp_path: Path, benchbox: Comm
     assert "the weights are below params" in found["notes"]
 
 
+def test_the_words_can_be_pasted(tmp_path: Path, benchbox: Command) -> None:
+    save_onnx(tmp_path / "my model, v2.onnx")
+    shown = benchbox("inspect", "my model, v2.onnx").stdout
+    (line,) = (line for line in shown.splitlines() if line.strip().startswith("run "))
+    words = shlex.split(line)[3:]
+    assert benchbox("run", *words, "--limit", "1", "--no-timing", "--format", "json").stdout
+
+
+def test_a_missing_file_is_named_before_any_is_read(tmp_path: Path, benchbox: Command) -> None:
+    save_onnx(tmp_path / "m.onnx")
+    refused = benchbox("inspect", "m.onnx", "missing.onnx", code=2)
+    assert "missing.onnx: no such file" in refused.stderr
+    assert not refused.stdout
+
+
+def test_a_refused_checkpoint_still_says_what_network_it_holds(tmp_path: Path, benchbox: Command) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install torch")
+    import argparse
+
+    from made_checkpoints import dncnn_state
+
+    torch.save({"net": dncnn_state(), "args": argparse.Namespace(nb=3)}, tmp_path / "args.pth")
+    (found,) = inspected(benchbox, "args.pth", code=1)
+    assert "argparse.Namespace" in found["refused"]
+    assert found["architecture"].startswith("DnCNN, 3 layers")
+    assert found["parameters"] == 72
+
+
 class Bomb:
     """Writes a file when it is unpickled."""
 
@@ -75,4 +104,5 @@ def test_what_is_not_loaded_says_why_and_what_to_do(tmp_path: Path, benchbox: Co
     assert text["refused"] == "no installed denoiser runs this kind of file"
     assert "git lfs pull" in lfs["refused"] + lfs["hint"]
     assert all(found["hint"] for found in (bomb, text))
+    assert not any(found["spec"] for found in (bomb, text, lfs))
     assert "no such file" in benchbox("inspect", "missing.onnx", code=2).stderr
