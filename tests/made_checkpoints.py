@@ -66,6 +66,29 @@ def dncnn_state(style: str = "model") -> dict[str, Any]:
     return {f"{style}.{2 * place}.weight": kernel for place, kernel in enumerate((first, middle, last))}
 
 
+def deep_dncnn_state() -> dict[str, Any]:
+    """A DnCNN of seven layers that returns the image minus its mean over 3x3 pixels.
+
+    The fourth layer takes the mean: read as an IRCNN, which has the same names and shapes, it would skip three pixels.
+    """
+    import torch
+
+    state = {}
+    for place in range(7):
+        kernel = torch.zeros(1 if place == 6 else 4, 1 if place == 0 else 4, 3, 3)
+        for channel, sign in enumerate((1.0, -1.0, 1.0, -1.0)):  # both signs pass the ReLU; two of them for the mean
+            if place == 3 and channel > 1:
+                kernel[channel, channel] = 1 / 9
+            elif place == 0:
+                kernel[channel, 0, 1, 1] = sign
+            elif place == 6:
+                kernel[0, channel, 1, 1] = sign if channel < 2 else -sign
+            else:
+                kernel[channel, channel, 1, 1] = 1.0
+        state[f"model.{2 * place}.weight"] = kernel
+    return state
+
+
 def _three_times(kernel: Any, is_first: bool) -> Any:
     """A kernel for three independent images, whose last input, the noise map of the first layer, is shared."""
     outputs, inputs = kernel.shape[:2]

@@ -168,7 +168,7 @@ class Option:
     ----------
     name : str
     type : type
-        bool, int, float, str or pathlib.Path.
+        bool, int, float, str, a subclass of str that checks its text, or pathlib.Path.
     default : object
     choices : tuple of str
         The words it takes, where they are fixed.
@@ -360,7 +360,7 @@ def _option(cls: type, parameter: inspect.Parameter, hint: Any) -> Option:
         choices = typing.get_args(members[0])
         if all(isinstance(choice, str) for choice in choices):
             return Option(name, str, parameter.default, choices, optional)
-    if len(members) == 1 and members[0] in _SCALARS:
+    if len(members) == 1 and (members[0] in _SCALARS or issubclass(members[0], str)):
         return Option(name, members[0], parameter.default, (), optional)
     raise BenchboxError(
         f"{where} has type {hint}, which text cannot be turned into",
@@ -383,7 +383,7 @@ def _value(option: Option, text: str, name: str) -> Any:
         if option.type is float:
             return _number(text)
         if option.type is not Path:
-            return text
+            return option.type(text)
         path = Path(text)
         with contextlib.suppress(RuntimeError):  # there is no such user, or no home folder
             path = path.expanduser()

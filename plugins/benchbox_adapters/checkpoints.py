@@ -80,14 +80,7 @@ def read_state(path: Path, key: str | None = None) -> State:
     BenchboxError
         If the file holds code, no state dict, or several without a choice; the hint says how to convert it.
     """
-    found = describe(path, key)
-    if found.unsafe:
-        raise BenchboxError(f"{path}: {found.unsafe}", hint=found.hint)
-    if found.choices:
-        raise BenchboxError(
-            f"{path} holds several state dicts: {listed(found.choices)}",
-            hint=f"choose one with the option key, as in key={found.choices[0]}",
-        )
+    found = loadable(path, key)
     if not found.tensors:
         raise BenchboxError(
             f"{path} holds no state dict", hint="save one with torch.save(model.state_dict(), 'model.pth')"
@@ -104,6 +97,19 @@ def read_state(path: Path, key: str | None = None) -> State:
         tree = _opened(path, lambda: torch.load(path, map_location="cpu", weights_only=True))
     peeled = peel(tree, key, path)
     return State(peeled.tensors, found.format, peeled.wrappers, peeled.other)
+
+
+def loadable(path: Path, key: str | None = None) -> Description:
+    """What a file holds; raises `BenchboxError` if it is not safe to load, or if a choice of several is missing."""
+    found = describe(path, key)
+    if found.unsafe:
+        raise BenchboxError(f"{path}: {found.unsafe}", hint=found.hint)
+    if found.choices:
+        raise BenchboxError(
+            f"{path} holds several state dicts: {listed(found.choices)}",
+            hint=f"choose one with the option key, as in key={found.choices[0]}",
+        )
+    return found
 
 
 def safe_torch() -> Any:

@@ -90,8 +90,8 @@ class Convention:
     """Whether it returns the noise instead of the image."""
     bgr: bool = False
     """Whether blue comes first."""
-    gain: float = math.nan
-    """Gain in PSNR on the test images, in dB; NaN if nothing had to be found out."""
+    gain: float = -math.inf
+    """Gain in PSNR on the test images, in dB; minus infinity before it is measured."""
 
     def denoise(self, opened: Opened, noisy: Images, sigma: Sigma | None) -> Images:
         """Denoise a stack (N, H, W) or (N, H, W, 3)."""

@@ -21,8 +21,8 @@ _RANGES = (0.0, 1.0), (0.0, 255.0), (-1.0, 1.0)
 _SIDE = 64
 # With one of these sides, each power of two up to 64 is told from its double, and squares from other sizes.
 _ODD = (33, 65), (129, 33)
-_WORTH_DB = 0.1
-"""How much better than the noisy images, and than a simpler convention, a convention must be."""
+WORTH_DB = 0.1
+"""How much better than the noisy images, and than a simpler convention or reading, one must be."""
 _WRONG_DB = 1.0
 """How much worse than the best convention one with given options may be."""
 _SHOWN = 4
@@ -134,23 +134,26 @@ def fit(opened: Opened, path: str, given: Given, user: Given | None = None) -> C
             f"{MULTIPLES[-1]}: {reasons[0]}",
             hint="save the model with the size of your images",
         )
-    candidates = list(_candidates(opened, sized, given))
-    if len(candidates) == 1:
-        return candidates[0]
-    chosen = _best(opened, path, candidates, given)
     said = user or given
+    tried = _tried(opened, list(_candidates(opened, sized, given)))
+    chosen = _best(opened, tried, given.bgr)
+    told = any(candidate.form.sigma != "none" for candidate in tried)
+    if None not in (said.range, said.residual) and not (told and said.sigma_scale is None):
+        return chosen  # the user insists; the gain still counts among several readings of a file
+    _require_use(opened, path, chosen, tried)
     free = replace(
         given,
         range=given.range if said.range is None else None,
         residual=given.residual if said.residual is None else None,
         sigma_scale=given.sigma_scale if said.sigma_scale is None else None,
+        bgr=given.bgr if said.bgr is None else None,
     )
     if free != given:
-        better = _best(opened, path, list(_candidates(opened, sized, free)), given)
+        better = _best(opened, _tried(opened, list(_candidates(opened, sized, free))), free.bgr)
         if better.gain > chosen.gain + _WRONG_DB:
             raise BenchboxError(
                 f"{path}: with the given options it denoises {better.gain - chosen.gain:.1f} dB worse than otherwise: "
-                f"{_listed([(chosen.gain, chosen)])}; {_listed([(better.gain, better)])}",
+                f"{_listed([chosen])}; {_listed([better])}",
                 hint="omit the wrong option; to insist, set range, residual and, if it takes the noise level, "
                 "sigma_scale",
             )
@@ -173,40 +176,49 @@ def _candidates(opened: Opened, sized: Sequence[tuple[Form, Sizing]], given: Giv
                 yield Convention(form, sizing, low, high, scale, residual, bool(given.bgr))
 
 
-def _best(opened: Opened, path: str, candidates: Sequence[Convention], given: Given) -> Convention:
-    """The convention that denoises best; its result must follow the noise level if it takes one."""
-    tried = [(_gain(opened, candidate, LEVELS), candidate) for candidate in candidates]
-    best = max(gain for gain, _ in tried)
-    gain, chosen = next(item for item in tried if item[0] >= best - _WORTH_DB)
-    if not gain > _WORTH_DB:
+def _tried(opened: Opened, candidates: Sequence[Convention]) -> list[Convention]:
+    """The candidates with their gains."""
+    return [_measured(opened, candidate) for candidate in candidates]
+
+
+def _best(opened: Opened, tried: Sequence[Convention], bgr: bool | None) -> Convention:
+    """The convention that denoises best, the simplest of those that are as good; with blue first if that is better."""
+    best = max(candidate.gain for candidate in tried)
+    chosen = next(candidate for candidate in tried if candidate.gain >= best - WORTH_DB)
+    if chosen.form.channels != 3 or bgr is not None:
+        return chosen
+    turned = _measured(opened, replace(chosen, bgr=True))
+    return turned if turned.gain > chosen.gain + WORTH_DB else chosen
+
+
+def _require_use(opened: Opened, path: str, chosen: Convention, tried: Sequence[Convention]) -> None:
+    """Raise `BenchboxError` if a convention does not denoise, or if its result does not follow the noise level."""
+    if not chosen.gain > WORTH_DB:
         raise BenchboxError(
             f"{path}: nothing that was tried improves noisy test images ({_listed(tried)})",
             hint="check how the model was trained; if it is for another noise, set what you know, as in "
             "range=255,residual=true",
         )
-    if chosen.form.sigma != "none":
-        swapped, right = _gains(opened, chosen, LEVELS[::-1].copy()), _gains(opened, chosen, LEVELS)
-        if not (swapped < right).all():
-            raise BenchboxError(
-                f"{path}: its result does not follow the noise level: told the level of another image, it is no worse "
-                f"({_listed(tried)})",
-                hint="set how it is told, as in sigma=channel,sigma_scale=255,range=1,residual=false",
-            )
-    if chosen.form.channels == 3 and given.bgr is None:
-        turned = replace(chosen, bgr=True)
-        if _gains(opened, turned, LEVELS).mean() > _gains(opened, chosen, LEVELS).mean() + _WORTH_DB:
-            return replace(turned, gain=gain)
-    return replace(chosen, gain=gain)
+    if chosen.form.sigma == "none":
+        return
+    swapped, right = _gains(opened, chosen, LEVELS[::-1].copy()), _gains(opened, chosen, LEVELS)
+    if not (swapped < right).all():
+        raise BenchboxError(
+            f"{path}: its result does not follow the noise level: told the level of another image, it is no worse "
+            f"({_listed(tried)})",
+            hint="set how it is told, as in sigma=channel,sigma_scale=255,range=1,residual=false",
+        )
 
 
-def _listed(tried: Sequence[tuple[float, Convention]]) -> str:
+def _listed(tried: Sequence[Convention]) -> str:
     """What was tried and what came of it, the best first."""
-    ordered = sorted(tried, key=lambda item: -item[0])
     words = [
-        f"{one.form.label}, range {range_label(one.low, one.high)}, residual {str(one.residual).lower()}"
-        + (f", sigma times {one.sigma_scale:g}" if one.form.sigma != "none" else "")
-        + f": {gain:+.1f} dB"
-        for gain, one in ordered[:_SHOWN]
+        f"{candidate.form.label}, range {range_label(candidate.low, candidate.high)}, "
+        f"residual {str(candidate.residual).lower()}"
+        + (f", sigma times {candidate.sigma_scale:g}" if candidate.form.sigma != "none" else "")
+        + (", blue first" if candidate.bgr else "")
+        + f": {candidate.gain:+.1f} dB"
+        for candidate in sorted(tried, key=lambda candidate: -candidate.gain)[:_SHOWN]
     ]
     return "; ".join(words) + (f"; and {len(tried) - _SHOWN} more" if len(tried) > _SHOWN else "")
 
@@ -216,10 +228,10 @@ def range_label(low: float, high: float) -> str:
     return f"{high:g}" if low == 0 else f"{low:g}..{high:g}"
 
 
-def _gain(opened: Opened, candidate: Convention, told: Sigma) -> float:
-    """Gain of a convention in dB: a blind model may be for one of the levels, one that is told must suit both."""
-    gains = _gains(opened, candidate, told)
-    return float(gains.mean() if candidate.form.sigma == "none" else gains.min())
+def _measured(opened: Opened, candidate: Convention) -> Convention:
+    """A convention with its gain: a blind model may be for one of the levels, one that is told must suit both."""
+    gains = _gains(opened, candidate, LEVELS)
+    return replace(candidate, gain=float(gains.mean() if candidate.form.sigma == "none" else gains.min()))
 
 
 def _gains(opened: Opened, candidate: Convention, told: Sigma) -> NDArray[np.float64]:

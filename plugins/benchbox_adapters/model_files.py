@@ -29,13 +29,18 @@ def refusal_of(path: Path, kind: str) -> str:
         return "a folder; give the model file in it"
     if not path.is_file():
         return "no such file"
-    with path.open("rb") as file:
-        if file.read(len(_LFS)) == _LFS:
-            return LFS_REASON
+    if is_pointer(path):
+        return LFS_REASON
     found = kind_of(path)
     if found == kind:
         return ""
     return f"a model for '{found}'; write {found}:path={path}" if found else f"not a {kind} model"
+
+
+def is_pointer(path: Path) -> bool:
+    """Whether Git LFS has left a pointer in place of a file."""
+    with path.open("rb") as file:
+        return file.read(len(_LFS)) == _LFS
 
 
 def kind_of(path: Path) -> str:
@@ -63,7 +68,7 @@ def kind_of(path: Path) -> str:
 
 def external_data(path: Path) -> list[Path]:
     """Files beside an ONNX model that hold its weights (external data), as far as they exist."""
-    if path.suffix != ".onnx":
+    if kind_of(path) != "onnx":
         return []
     return sorted({file for name in _locations(path.read_bytes()) if (file := path.parent / name).is_file()})
 

@@ -17,7 +17,7 @@ from benchbox_adapters import graphs, inspection, runtimes
 from benchbox_adapters.conventions import Convention, Input, Opened, SigmaInput
 from benchbox_adapters.fitting import Given, fit, forms_of, range_label
 from benchbox_adapters.graphs import Cost
-from benchbox_adapters.model_files import LFS_REASON, external_data, is_architecture, kind_of, refusal_of
+from benchbox_adapters.model_files import LFS_REASON, external_data, is_architecture, is_pointer, kind_of, refusal_of
 from benchbox_adapters.sizing import Pad
 
 _CHUNK_PIXELS = 16 * 48 * 48
@@ -76,13 +76,17 @@ class Network(Denoiser):
     ) -> None:
         if path is not None and (refused := refusal_of(path, self.name)):
             raise ValueError(f"path={path}: {refused}")
-        missing = [package for package in self.packages if importlib.util.find_spec(package) is None]
-        if path is not None and missing:
-            raise ValueError(f"the package {missing[0]} is missing; install it: {self.install}")
+        if path is not None and (missing := self.missing_package()):
+            raise ValueError(f"the package {missing} is missing; install it: {self.install}")
         self.path = path
         self.given = given
         if path is not None:
             self.capabilities = self._capabilities_from(*self.declared(path))
+
+    @classmethod
+    def missing_package(cls) -> str:
+        """The first of the packages that is not installed; empty if all are."""
+        return next((package for package in cls.packages if importlib.util.find_spec(package) is None), "")
 
     @abstractmethod
     def open(self) -> tuple[Opened, Convention]:
@@ -183,8 +187,10 @@ def given_of(
         raise ValueError(f"sigma_scale must be greater than 0, got {sigma_scale}")
     if multiple is not None and multiple < 1:
         raise ValueError(f"multiple must be at least 1, got {multiple}")
-    if tile is not None and not 0 <= 2 * overlap <= tile:
-        raise ValueError(f"overlap must be at least 0 and at most half of tile={tile}, got {overlap}")
+    if overlap < 0:
+        raise ValueError(f"overlap must be at least 0, got {overlap}")
+    if tile is not None and 2 * overlap > tile:
+        raise ValueError(f"overlap must be at most half of tile={tile}, got {overlap}")
     if tile is not None and multiple is not None and tile % multiple:
         raise ValueError(f"tile must be a multiple of {multiple}, got {tile}")
     span = None if range is None else _parse_range(range)
@@ -262,6 +268,8 @@ class ModelFile(Network):
         """Read what a model file is, without running it; None if it is for another denoiser."""
         if kind_of(path) != cls.name:
             return None
+        if missing := cls.missing_package():
+            return Inspection(cls.name, refused=f"the package {missing} is missing", hint=f"install it: {cls.install}")
         return inspection.of_model(cls.name, path, cls.inputs(path), cls.layout, cls.cost)
 
 
@@ -290,6 +298,10 @@ class Keras(ModelFile):
     inputs = staticmethod(runtimes.keras_inputs)
     cost = staticmethod(graphs.keras_cost)
 
+    def files(self) -> list[Path]:
+        """The model file and, if it holds only weights, the file of its layers."""
+        return [self.path, *runtimes.layers_beside(self.path)] if self.path else []
+
 
 class Onnx(ModelFile):
     """An ``.onnx`` file, run by ONNX Runtime on the processor."""
@@ -304,6 +316,13 @@ class Onnx(ModelFile):
     open_file = staticmethod(runtimes.open_onnx)
     inputs = staticmethod(runtimes.onnx_inputs)
     cost = staticmethod(graphs.onnx_cost)
+
+    def declared(self, path: Path) -> tuple[tuple[Input, ...], int]:
+        """Its inputs; raises `ValueError` if its weights are not there."""
+        for file in external_data(path):
+            if is_pointer(file):
+                raise ValueError(f"its weights {file} are {LFS_REASON}")
+        return super().declared(path)
 
     def files(self) -> list[Path]:
         """The model file, and the files beside it that hold its weights."""

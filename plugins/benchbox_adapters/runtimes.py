@@ -64,33 +64,39 @@ def _read_hdf5(path: Path) -> Any:
     """
     import keras
 
-    text, weights_only = _hdf5_architecture(path)
+    text, beside = _hdf5_architecture(path)
     if unsafe := unsafe_layers(json.loads(text)):
         raise BenchboxError(
             f"{path} has layers that hold code or do not belong to Keras: {', '.join(unsafe)}",
             hint="save the model with layers of Keras only",
         )
-    if not weights_only:
+    if beside is None:
         return keras.models.load_model(path, compile=False, safe_mode=True)
     model = keras.models.model_from_json(text)
     model.load_weights(path)
     return model
 
 
-def _hdf5_architecture(path: Path) -> tuple[str, bool]:
-    """Layers of an ``.h5`` file as JSON, and whether they are in a file beside it."""
+def layers_beside(path: Path) -> list[Path]:
+    """The file with the layers of a Keras model, if its own file holds only weights."""
+    beside = None if path.suffix == ".keras" else _hdf5_architecture(path)[1]
+    return [] if beside is None else [beside]
+
+
+def _hdf5_architecture(path: Path) -> tuple[str, Path | None]:
+    """Layers of an ``.h5`` file as JSON, and the file beside it that they come from, if it holds only weights."""
     import h5py
 
     with h5py.File(path) as file:
         text = file.attrs.get("model_config")
     if text is not None:
-        return str(text), False
+        return str(text), None
     beside = path.parent / f"{path.name.removesuffix('.h5').removesuffix('.weights')}.json"
     if not (beside.is_file() and is_architecture(beside)):
         raise BenchboxError(
             f"{path} holds weights without the layers", hint=f"write model.to_json() to {beside.name} beside it"
         )
-    return beside.read_text("utf-8"), True
+    return beside.read_text("utf-8"), beside
 
 
 def keras_config(path: Path) -> dict[str, Any]:

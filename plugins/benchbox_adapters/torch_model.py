@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import copy
 import hashlib
 import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +19,9 @@ import numpy as np
 
 from benchbox import BenchboxError, Details, Inspection, threads
 from benchbox_adapters import exported, inspection
-from benchbox_adapters.checkpoints import Description, State, describe, read_state, safe_torch
+from benchbox_adapters.checkpoints import State, describe, loadable, read_state, safe_torch
 from benchbox_adapters.conventions import Convention, Input, Opened
-from benchbox_adapters.fitting import Given, fit
+from benchbox_adapters.fitting import WORTH_DB, Given, fit
 from benchbox_adapters.graphs import Cost
 from benchbox_adapters.model_files import kind_of
 from benchbox_adapters.models import Network, given_of
@@ -28,7 +29,30 @@ from benchbox_adapters.recogniser import Recognised, recognise
 from benchbox_adapters.sizing import Tensor
 
 _SIDE = 256
-_CLASS_EXAMPLE = "class=model.py:Net or class=package.module:Net"
+
+
+class ClassName(str):
+    """``package.module:Name`` or ``file.py:Name``; the path of a file is made absolute, as other paths are."""
+
+    def __new__(cls, text: str) -> Self:
+        """Raise `ValueError` if the text names no class, or a file that is not there."""
+        source, _, name = text.rpartition(":")
+        if not source or not name.isidentifier():
+            raise ValueError("write class=model.py:Net or class=package.module:Net")
+        file = Path(source).expanduser().absolute() if source.endswith(".py") else None
+        if file is not None and not file.is_file():
+            raise ValueError(f"there is no file {source}")
+        return super().__new__(cls, text if file is None else f"{file}:{name}")
+
+    @property
+    def source(self) -> str:
+        """Module or file."""
+        return self.rpartition(":")[0]
+
+    @property
+    def name(self) -> str:
+        """Class in it."""
+        return self.rpartition(":")[2]
 
 
 class Torch(Network):
@@ -38,7 +62,7 @@ class Torch(Network):
     ----------
     path : Path
         A ``.safetensors`` file, or a ``.pth``, ``.pt``, ``.ckpt``, ``.bin`` or ``.pt2`` file with a state dict.
-    class_ : str, optional
+    class_ : ClassName, optional
         Class of the network, as ``package.module:Name`` or ``file.py:Name``, if its architecture is not recognised. Its
         code is run.
     args : str
@@ -63,7 +87,7 @@ class Torch(Network):
         self,
         *,
         path: Path | None = None,
-        class_: str | None = None,
+        class_: ClassName | None = None,
         args: str = "",
         key: str | None = None,
         sigma: Literal["none", "channel", "input", "vector", "scalar"] | None = None,
@@ -86,7 +110,6 @@ class Torch(Network):
         self.label = ""
         self._architecture = ""
         if class_ is not None:
-            _class_parts(class_)
             self.starts_programs = True
         super().__init__(
             path, given_of(sigma, sigma_scale, range, residual, channels, bgr, multiple, pad, tile, overlap)
@@ -99,14 +122,14 @@ class Torch(Network):
         if torch is None or not isinstance(model, torch.nn.Module):
             return None
         denoiser = cls(**options)
-        denoiser.module = model
+        denoiser.module = copy.deepcopy(model)  # it is set to evaluate, and moved; the caller's stays as it is
         denoiser.label = type(model).__name__
         denoiser.capabilities = denoiser._capabilities_from(*_inputs_of_module(model))
         return denoiser
 
     def declared(self, path: Path) -> tuple[tuple[Input, ...], int]:
         """Inputs of the likeliest reading of the file, or of a class that is not imported yet."""
-        found = described(path, self.key)
+        found = loadable(path, self.key)
         if self.class_ is not None or found.format == exported.FORMAT:
             return (_first_input(found.tensors), Input(None)), 1
         return inputs_of(recognise(found.tensors)[0]), 0
@@ -118,19 +141,23 @@ class Torch(Network):
 
     def files(self) -> list[Path]:
         """The model file, and the file of its class."""
-        source = Path(_class_parts(self.class_)[0]) if self.class_ else None
-        return [*super().files(), *([source.absolute()] if source is not None and source.suffix == ".py" else [])]
+        source = Path(self.class_.source) if self.class_ else None
+        return [*super().files(), *([source] if source is not None and source.suffix == ".py" else [])]
 
     def open(self) -> tuple[Opened, Convention]:
         """Load the module and find out how to call it; of several readings, the one that denoises best."""
         torch = safe_torch()
         torch.set_num_threads(threads())
+        # Where an operation has a deterministic form, it is used; filling new memory would only cost time.
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False
         if self.device == "cuda":
             if not torch.cuda.is_available():
                 raise BenchboxError("torch finds no CUDA device here", hint="omit device=cuda")
             # The same arithmetic as on the processor, and the same result each time.
             torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+            torch.cuda.reset_peak_memory_stats()
         best: tuple[Opened, Convention] | None = None
         refused: BenchboxError | None = None
         for architecture, module, opened, given in self._readings():
@@ -139,7 +166,7 @@ class Torch(Network):
             except BenchboxError as error:
                 refused = refused or error
                 continue
-            if best is None or convention.gain > best[1].gain + 0.1:
+            if best is None or convention.gain > best[1].gain + WORTH_DB:
                 best = opened, convention
                 self._architecture, self._ready = architecture, module
         if best is None:
@@ -167,22 +194,17 @@ class Torch(Network):
         if self.class_ is not None:
             module = self._instance()
             _load(module, state, self.path)
-            yield self._of_class(module, self.class_.rpartition(":")[2])
+            yield self._of_class(module, self.class_.name)
             return
         for reading in recognise(state.tensors):
             module = reading.load(state.tensors)
-            given = Given(
+            given = replace(
+                self.given,
                 sigma=self.given.sigma or reading.sigma,
-                sigma_scale=self.given.sigma_scale,
-                range=self.given.range,
                 residual=reading.residual if self.given.residual is None else self.given.residual,
                 channels=self.given.channels or reading.channels,
-                bgr=self.given.bgr,
                 multiple=self.given.multiple or reading.multiple,
                 square=reading.square,
-                pad=self.given.pad,
-                tile=self.given.tile,
-                overlap=self.given.overlap,
             )
             opened = Opened(inputs_of(reading), self.layout, self._runner(module))
             yield f"{reading.architecture}, {reading.details}", module, opened, given
@@ -194,15 +216,14 @@ class Torch(Network):
 
     def _instance(self) -> Any:
         assert self.class_ is not None
-        source, name = _class_parts(self.class_)
         try:
-            return getattr(_import(source), name)(**self.arguments)
+            return getattr(_import(self.class_.source), self.class_.name)(**self.arguments)
         except Exception as error:
             lines = str(error).strip().splitlines()
             reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
             raise BenchboxError(
                 f"class={self.class_} cannot be made: {reason}",
-                hint=f'write {_CLASS_EXAMPLE}, and its arguments as args="nb=17,act_mode=R"',
+                hint='see that the class is there, and give its arguments as in args="nb=17,act_mode=R"',
             ) from error
 
     def _runner(self, module: Any) -> Any:
@@ -239,13 +260,14 @@ class Torch(Network):
 
     def details(self) -> Details:
         """Architecture, cost and device, and what was detected."""
+        device, peak_mb = "", 0.0
+        if self.device == "cuda":
+            # Before the cost is counted, which takes memory of its own.
+            cuda = safe_torch().cuda
+            device, peak_mb = str(cuda.get_device_name()), cuda.max_memory_allocated() / 2**20
         details = super().details()
-        details = replace(details, found={"architecture": self._architecture} | details.found)
-        if self.device == "cpu":
-            return details
-        cuda = safe_torch().cuda
-        peak_mb = cuda.max_memory_allocated() / 2**20
-        return replace(details, device=str(cuda.get_device_name()), device_peak_mb=peak_mb)
+        found = {"architecture": self._architecture} | details.found
+        return replace(details, found=found, device=device, device_peak_mb=peak_mb)
 
     @cached_property
     def _cost(self) -> Cost:
@@ -273,19 +295,6 @@ class Torch(Network):
         return Cost(parameters, counter.get_total_flops() / 2 / _SIDE**2, written / _SIDE**2)
 
 
-def described(path: Path, key: str | None) -> Description:
-    """What a file holds; raises `BenchboxError` if it cannot be loaded without running code."""
-    found = describe(path, key)
-    if found.unsafe:
-        raise BenchboxError(f"{path}: {found.unsafe}", hint=found.hint)
-    if found.choices:
-        raise BenchboxError(
-            f"{path} holds several state dicts: {', '.join(found.choices)}",
-            hint=f"choose one with the option key, as in key={found.choices[0]}",
-        )
-    return found
-
-
 def inputs_of(reading: Recognised) -> tuple[Input, ...]:
     """Inputs of a network that is recognised."""
     image = Input((None, reading.channels + (reading.sigma == "channel"), None, None))
@@ -300,7 +309,10 @@ def _first_input(tensors: Any) -> Input:
 
 def _inputs_of_module(module: Any) -> tuple[tuple[Input, ...], int]:
     """The image and, if the forward pass takes it, the noise level; and how many of the two it needs."""
-    parameters = inspect.signature(module.forward).parameters.values()
+    try:
+        parameters = inspect.signature(module.forward).parameters.values()
+    except ValueError:  # a TorchScript module has none
+        return (_first_input(module.state_dict()), Input(None)), 1
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     needed = sum(parameter.default is parameter.empty for parameter in positional)
     if needed > 2:
@@ -328,16 +340,6 @@ def _load(module: Any, state: State, path: Path) -> None:
         ) from error
 
 
-def _class_parts(text: str) -> tuple[str, str]:
-    """Module or file, and name of the class."""
-    source, colon, name = text.rpartition(":")
-    if not colon or not name.isidentifier():
-        raise ValueError(f"class={text}: write {_CLASS_EXAMPLE}")
-    if source.endswith(".py") and not Path(source).expanduser().is_file():
-        raise ValueError(f"class={text}: there is no file {source}")
-    return str(Path(source).expanduser().absolute()) if source.endswith(".py") else source, name
-
-
 def _import(source: str) -> Any:
     if not source.endswith(".py"):
         return importlib.import_module(source)
@@ -356,25 +358,20 @@ def _import(source: str) -> Any:
 
 
 def _arguments(text: str) -> dict[str, Any]:
-    """Read ``nb=17,act_mode=R``: Python literals, or words."""
-    values: dict[str, Any] = {}
-    for part in _split(text):
-        name, equals, value = part.partition("=")
-        if not equals or not name.strip().isidentifier():
-            raise ValueError(f"args={text}: write names and values, such as nb=17,act_mode=R")
-        try:
-            values[name.strip()] = ast.literal_eval(value.strip())
-        except (ValueError, SyntaxError):
-            values[name.strip()] = value.strip()
-    return values
+    """Read ``nb=17,act_mode=R``: Python literals, or words; raises `ValueError` for anything else."""
+    source = f"call({text})"
+    try:
+        call: ast.expr | None = ast.parse(source, mode="eval").body
+    except SyntaxError:
+        call = None
+    if not isinstance(call, ast.Call) or call.args or any(keyword.arg is None for keyword in call.keywords):
+        raise ValueError(f"args={text}: write names and values, such as nb=17,act_mode=R")
+    return {str(keyword.arg): _literal(keyword.value, source) for keyword in call.keywords}
 
 
-def _split(text: str) -> Sequence[str]:
-    """Split at commas outside of brackets."""
-    parts, depth, start = [], 0, 0
-    for place, letter in enumerate(text):
-        depth += (letter in "([{") - (letter in ")]}")
-        if letter == "," and depth == 0:
-            parts.append(text[start:place])
-            start = place + 1
-    return [part for part in (*parts, text[start:]) if part.strip()]
+def _literal(value: ast.expr, source: str) -> Any:
+    """What a value is; one that is no Python literal is a word."""
+    try:
+        return ast.literal_eval(value)
+    except ValueError:
+        return ast.get_source_segment(source, value)

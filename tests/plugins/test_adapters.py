@@ -161,6 +161,8 @@ class TestKerasAndLiteRT:
         (tmp_path / "m.json").write_text(model.to_json())
         for name in ("whole.h5", "m.weights.h5"):
             denoiser = ready(Keras(path=tmp_path / name))
+            layers = [tmp_path / "m.json"] if name == "m.weights.h5" else []
+            assert denoiser.files() == [tmp_path / name, *layers]
             np.testing.assert_allclose(denoiser.denoise(noisy(), None), mean3(noisy()), atol=1e-6)
 
     def test_an_architecture_beside_a_model_is_no_card(self, tmp_path: Path) -> None:
@@ -238,6 +240,11 @@ def test_weights_beside_an_onnx_model_are_part_of_its_identity(tmp_path: Path) -
     before = planned(f"onnx:path={tmp_path / 'm.onnx'}")
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     assert planned(f"onnx:path={tmp_path / 'm.onnx'}") != before
+    # The content decides, not the name.
+    assert Onnx(path=(tmp_path / "m.onnx").rename(tmp_path / "m.bin")).files() == [tmp_path / "m.bin", weights]
+    weights.write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(ValueError, match=r"its weights .*m\.onnx\.data are a Git LFS pointer"):
+        Onnx(path=tmp_path / "m.bin")
 
 
 def test_a_path_is_absolute_and_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

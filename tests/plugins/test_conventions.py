@@ -120,17 +120,20 @@ def test_a_wrong_convention_is_refused_with_what_was_tried(sigma: str, given: di
         fit(opened, "model", Given(**given))
 
 
-def test_what_is_given_is_kept_without_a_look() -> None:
+def test_who_gives_everything_is_believed() -> None:
     opened = model("channel", 255.0, RANGES["1"], False, 1)
     given = Given(sigma="channel", sigma_scale=1.0, range=(0.0, 255.0), residual=True)
     found = fit(opened, "model", given)
     assert (found.sigma_scale, found.high, found.residual) == (1.0, 255.0, True)
+    assert found.gain < 0
 
 
 def test_blue_first_is_found_out() -> None:
     found = fit(model("none", 1.0, RANGES["1"], False, 3, bgr=True), "model", Given())
     assert found.bgr
     assert not fit(model("none", 1.0, RANGES["1"], False, 3), "model", Given()).bgr
+    whole = Given(range=(0.0, 1.0), residual=False)
+    assert fit(model("none", 1.0, RANGES["1"], False, 3, bgr=True), "model", whole).bgr
 
 
 def test_a_model_that_ignores_the_level_is_refused() -> None:

@@ -12,9 +12,9 @@ import pytest
 from benchbox_adapters.fitting import picture
 from benchbox_adapters.models import Onnx
 from benchbox_adapters.recogniser import recognise
-from benchbox_adapters.torch_model import Torch
+from benchbox_adapters.torch_model import ClassName, Torch
 from benchbox_unet.ffdnet import FFDNet
-from made_checkpoints import dncnn_state, ffdnet_state
+from made_checkpoints import deep_dncnn_state, dncnn_state, ffdnet_state
 from made_models import mean3, noisy
 
 import benchbox as front
@@ -87,6 +87,14 @@ def test_ffdnet_in_colour_takes_grey_too(tmp_path: Path) -> None:
     np.testing.assert_allclose(grey, original.denoise(noisy(), LEVELS), atol=2e-6)
 
 
+@pytest.mark.parametrize("given", [{}, {"range": "1", "residual": True}], ids=["nothing given", "all given"])
+def test_the_reading_that_denoises_best_is_kept_whatever_is_given(given: dict[str, Any], tmp_path: Path) -> None:
+    """Seven layers may be an IRCNN, with dilations, or a DnCNN, without."""
+    denoiser = ready(Torch(path=saved(tmp_path / "seven.pth", deep_dncnn_state()), **given))
+    assert denoiser.details().found["architecture"].startswith("DnCNN, 7 layers")
+    np.testing.assert_allclose(denoiser.denoise(noisy(), None), mean3(noisy()), atol=1e-6)
+
+
 @pytest.mark.parametrize("style", ["model", "dncnn"])
 def test_dncnn_below_wrappers_and_prefixes(style: str, tmp_path: Path) -> None:
     state = {f"module.{name}": tensor for name, tensor in dncnn_state(style).items()}
@@ -112,6 +120,10 @@ def test_a_class_in_a_file_is_code_that_is_run_only_by_whoever_names_it(
     (tmp_path / "model.py").write_text(NET)
     saved(tmp_path / "own.pth", {f"model.{name}": tensor for name, tensor in dncnn_state("body").items()})
     spec = 'torch:path=own.pth,class=model.py:Net,args="width=2,kind=plain"'
+    # A run can be repeated from any folder.
+    assert load_registry().denoiser(spec).spec == (
+        f'torch:path={tmp_path / "own.pth"},class={tmp_path / "model.py"}:Net,args="width=2,kind=plain"'
+    )
     (record,) = plan_denoisers([spec], load_registry())
     assert record.starts_programs
     assert record.sigma_use == "optional"
@@ -125,9 +137,10 @@ def test_a_class_in_a_file_is_code_that_is_run_only_by_whoever_names_it(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"class_": "model.py"}, "write class=model.py:Net"),
-        ({"class_": "missing.py:Net"}, "there is no file missing.py"),
         ({"args": "nb"}, "write names and values"),
+        ({"args": "nb=(1,2"}, "write names and values"),
+        ({"args": "**nb"}, "write names and values"),
+        ({"overlap": -1}, "overlap must be at least 0"),
         ({"range": "white"}, "write the value of white"),
         ({"channels": 2}, "channels must be 1 or 3"),
         ({"tile": 32, "overlap": 20}, "overlap must be"),
@@ -138,15 +151,30 @@ def test_a_wrong_option_is_refused_at_once(options: dict[str, Any], message: str
         Torch(**options)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("model.py", "write class=model.py:Net"),
+        ("missing.py:Net", "there is no file missing.py"),
+        (":Net", "write class=model.py:Net"),
+    ],
+)
+def test_a_wrong_class_name_is_refused_at_once(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ClassName(name)
+    with pytest.raises(BenchboxError, match=f"torch: class={name} is not classname"):
+        load_registry().denoiser(f"torch:class={name}")
+
+
 def test_weights_of_another_network_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model.py").write_text(NET)
     file = saved(tmp_path / "own.pth", {f"model.{name}": tensor for name, tensor in dncnn_state("body").items()})
     with pytest.raises(BenchboxError, match="do not fit Net") as caught:
-        ready(Torch(path=file, class_="model.py:Net", args="width=3"))
+        ready(Torch(path=file, class_=ClassName("model.py:Net"), args="width=3"))
     assert "args=" in (caught.value.hint or "")
     with pytest.raises(BenchboxError, match="cannot be made: AssertionError"):
-        ready(Torch(path=file, class_="model.py:Net", args="width=2,kind=other"))
+        ready(Torch(path=file, class_=ClassName("model.py:Net"), args="width=2,kind=other"))
     strange = saved(tmp_path / "strange.pth", {"a.weight": torch.zeros(7, 5), "b.weight": torch.zeros(3, 3)})
     with pytest.raises(BenchboxError, match="the architecture is not known") as unknown:
         Torch(path=strange)
@@ -180,6 +208,12 @@ def test_an_exported_program_is_run_as_it_is(tmp_path: Path) -> None:
     np.testing.assert_allclose(denoiser.denoise(noisy(), None), mean3(noisy()), atol=1e-6)
 
 
+def test_arguments_are_literals_or_words() -> None:
+    arguments = Torch(args="nb=17, act_mode=R,sizes=(1, 2),text='a,b',name=x-y").arguments
+    assert arguments == {"nb": 17, "act_mode": "R", "sizes": (1, 2), "text": "a,b", "name": "x-y"}
+    assert Torch(args="").arguments == {}
+
+
 class Told(torch.nn.Module):  # type: ignore[misc,name-defined]
     """FFDNet that is told the level from 0 to 255."""
 
@@ -201,6 +235,24 @@ def test_a_module_of_a_notebook_is_found_out() -> None:
     assert (found.found["sigma"], found.found["sigma_scale"], found.found["range"]) == ("vector", "255", "1")
 
 
+def test_the_module_that_is_handed_over_stays_as_it_is() -> None:
+    module = Told().train().requires_grad_(True)
+    front.torch(module).setup((1, 48, 48))
+    assert module.training
+    assert all(parameter.requires_grad for parameter in module.parameters())
+
+
+@pytest.mark.filterwarnings("ignore")  # torch.jit.script is deprecated
+def test_a_torchscript_module_has_no_signature() -> None:
+    class Mean(torch.nn.Module):  # type: ignore[misc,name-defined]
+        def forward(self, x: Any) -> Any:
+            return torch.nn.functional.avg_pool2d(x, 3, stride=1, padding=1)
+
+    denoiser = front.torch(torch.jit.trace(Mean(), torch.rand(1, 1, 32, 32)))
+    denoiser.setup((1, 48, 48))
+    np.testing.assert_allclose(denoiser.denoise(noisy(), None), mean3(noisy()), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("module", "options", "message"),
     [
@@ -217,6 +269,8 @@ def test_what_is_no_module_or_option_is_refused(module: Any, options: dict[str, 
 @pytest.mark.slow
 def test_a_notebook_runs_modules_beside_names(tmp_path: Path) -> None:
     run = front.run([Told(), "ffdnet"], limit=20, timing=False, results=tmp_path)
+    twice = front.run([Told(), Told()], limit=2, timing=False, results=tmp_path)
+    assert set(twice.frame()["denoiser"]) == {"Told", "Told 2"}
     told, original = (run.frame().set_index("denoiser").loc[name, "psnr"] for name in ("Told", "ffdnet"))
     assert told == pytest.approx(original, abs=1e-4)
 
