@@ -3,7 +3,7 @@ from .api.dataset import Dataset, ImageSet
 from .api.denoiser import Capabilities, Denoiser, Details, ImageDenoiser, Inspection, TrainingCard
 from .api.errors import BenchboxError, describe_exit
 from .api.hookspecs import hookimpl
-from .api.metric import LabelMetric, Metric, NoReferenceMetric
+from .api.metric import AgreementMetric, LabelMetric, Metric, NoReferenceMetric
 from .api.noise import NoiseModel
 from .api.threads import threads
 from .api.trainable import Recipe, TrainableDenoiser, Trainer
@@ -11,6 +11,7 @@ from .api.version import __version__
 from .notebook import Run, load_run, run, torch
 
 __all__ = [
+    "AgreementMetric",
     "BenchboxError",
     "Capabilities",
     "Dataset",

@@ -10,9 +10,9 @@ import pytest
 
 NAMES = {
     "benchbox": {
-        "BenchboxError", "Capabilities", "Dataset", "Denoiser", "Details", "Image", "ImageDenoiser", "ImageSet",
-        "Images", "Inspection", "LabelMetric", "Metric", "NoReferenceMetric", "NoiseModel", "Recipe", "Run", "Scores",
-        "Sigma", "TrainableDenoiser", "Trainer", "TrainingCard", "__version__", "describe_exit", "hookimpl",
+        "AgreementMetric", "BenchboxError", "Capabilities", "Dataset", "Denoiser", "Details", "Image", "ImageDenoiser",
+        "ImageSet", "Images", "Inspection", "LabelMetric", "Metric", "NoReferenceMetric", "NoiseModel", "Recipe", "Run",
+        "Scores", "Sigma", "TrainableDenoiser", "Trainer", "TrainingCard", "__version__", "describe_exit", "hookimpl",
         "load_run", "run", "threads", "torch",
     },
     "benchbox.testing": {

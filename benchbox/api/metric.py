@@ -84,6 +84,42 @@ class Metric(ABC):
         """
 
 
+class AgreementMetric(Metric):
+    """Base class of metrics that ask a classifier whether it sees the same class in denoised images as in clean ones.
+
+    The score is 1 if it does, else 0. A run keeps the classes that it saw, so that a report can show which are taken
+    for which.
+
+    Attributes
+    ----------
+    class_names : tuple of str
+        Name of each class, by number; empty if unknown. Where the data set has a label with these names, a report also
+        says how often the classifier is right.
+    """
+
+    class_names: ClassVar[tuple[str, ...]] = ()
+    proportion: ClassVar[bool] = True
+
+    @abstractmethod
+    def seen(self, images: Images) -> NDArray[np.intp]:
+        """Classify a stack.
+
+        Parameters
+        ----------
+        images : ndarray of float32, shape (N, H, W) or (N, H, W, 3), in [0, 1]
+
+        Returns
+        -------
+        ndarray of int, shape (N,)
+            Number of the class of each image, from 0.
+        """
+
+    def __call__(self, clean: Images, denoised: Images) -> Scores:
+        """Score a stack, see `Metric.__call__`; 0 or 1."""
+        kept: Scores = (self.seen(clean) == self.seen(denoised)).astype(np.float64)
+        return kept
+
+
 class NoReferenceMetric(Metric):
     """Base class of metrics that need no clean images, but the level of white Gaussian noise and the denoiser.
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from benchbox.api.dataset import ImageSet
 from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
-from benchbox.api.metric import LabelMetric, Metric, NoReferenceMetric
+from benchbox.api.metric import AgreementMetric, LabelMetric, Metric, NoReferenceMetric
 from benchbox.api.noise import NoiseModel
 from benchbox.api.threads import cgroup_memory
 from benchbox.audit.pairs import warnings_for_run
@@ -273,6 +273,7 @@ def plan_metrics(
             entry.cls.shown,
             entry.cls.summary,
             entry.cls.proportion,
+            entry.cls.class_names if issubclass(entry.cls, AgreementMetric) else (),
         )
         for entry, made in zip(entries, constructed, strict=True)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -21,9 +21,9 @@ from benchbox.engine.reuse import reuse_previews
 from benchbox.engine.shard import Condition, check_denoised, draw, image_set, known_sigma, make_denoiser
 from benchbox.engine.work_loop import WorkLoop, WorkQueue
 from benchbox.engine.workers import WorkerContext
-from benchbox.records.run import Cell, Failure, PluginSpec
+from benchbox.records.run import Cell, Failure, MetricRecord, PluginSpec
 from benchbox.stats.summaries import average_repeats, counted
-from benchbox.store import IMAGE, RunStore, noise_key
+from benchbox.store import IMAGE, RunStore, class_columns, noise_key
 
 SIDE = 96
 """Side of a picture in pixels; larger images are cropped to where they have most detail, see `crop_corner`."""
@@ -156,6 +156,28 @@ def choose_images(
     return tuple((int(comparable[index]), why) for index, why in chosen.items())
 
 
+def most_changed(
+    rows: Sequence[Mapping[str, NDArray[Any]]], metric: MetricRecord, chosen: Collection[int], count: int
+) -> dict[int, str]:
+    """At most `count` images, not yet chosen, whose class changes in most rows, with reasons.
+
+    `rows` are the columns of the scores of each denoiser; without those of a classifier, there are no images. Only the
+    first repeat of an image counts.
+    """
+    clean, denoised = class_columns(metric.spec)
+    firsts = [{name: row[name][row["repeat"] == 0] for name in row} for row in rows if denoised in row]
+    if not firsts:
+        return {}
+    changed = np.sum([row[clean] != row[denoised] for row in firsts], axis=0)
+    images = firsts[0][IMAGE]
+    order = [place for place in np.argsort(-changed, kind="stable").tolist() if images[place] not in chosen]
+    return {
+        int(images[place]): f"{metric.title}: changed in {changed[place]} of {len(firsts)} rows"
+        for place in order[:count]
+        if changed[place]
+    }
+
+
 def denoise_previews(task: PreviewTask) -> dict[str, Any]:
     """Denoise the chosen images again; returns their columns and pictures."""
     kept: Kept = []
@@ -203,8 +225,12 @@ def _inputs(store: RunStore, condition: Condition, cells: Sequence[Cell], repeat
     for cell in cells:
         column = {metric.spec: counted(store.scores(cell.key)[metric.spec], metric.unit)}
         scores[record.denoiser_label(cell.denoiser)] = average_repeats(column, record.protocol.repeats)[metric.spec]
-    higher = metric.higher_is_better
-    chosen = dict(choose_images(scores, store.record.options.previews, higher_is_better=higher))
+    wanted = store.record.options.previews
+    chosen = dict(choose_images(scores, wanted, higher_is_better=metric.higher_is_better))
+    floors = {denoiser.spec for denoiser in record.denoisers if denoiser.is_floor}
+    rows = [store.scores(cell.key) for cell in cells if cell.denoiser not in floors]
+    changed = (most_changed(rows, judged, chosen, wanted) for judged in record.metrics)
+    chosen |= next(filter(None, changed), {})  # those of the first metric that asks a classifier
     found: dict[int, tuple[int, int]] = {}
     clean: Kept = []
     noisy: Kept = []

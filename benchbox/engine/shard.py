@@ -16,9 +16,9 @@ from benchbox.api.arrays import Images, Scores, Sigma
 from benchbox.api.dataset import Dataset, ImageSet
 from benchbox.api.denoiser import Denoiser, Details, TrainingCard
 from benchbox.api.errors import BenchboxError, ContractError
-from benchbox.api.metric import LabelMetric, Metric, NoReferenceMetric
+from benchbox.api.metric import AgreementMetric, LabelMetric, Metric, NoReferenceMetric
 from benchbox.api.noise import NoiseModel
-from benchbox.builtin.channels import as_stack, as_taken, shape_taken
+from benchbox.builtin.channels import as_stack, as_taken, is_colour, shape_taken
 from benchbox.builtin.metrics import score_stack
 from benchbox.builtin.noise import Composed
 from benchbox.builtin.seeding import add_noise, apply_protocol, cut_noise, without_border
@@ -26,7 +26,7 @@ from benchbox.builtin.sigma import estimate_sigma
 from benchbox.engine.construction import require_same_content
 from benchbox.records.run import Failure, Knowledge, NoiseRecord, PluginSpec, Protocol, RunOptions, Status, decode
 from benchbox.registry import first_line, load_plugin
-from benchbox.store import IMAGE
+from benchbox.store import IMAGE, NO_CLASS, class_columns
 
 T = TypeVar("T", Details, TrainingCard)
 _REASON = 500
@@ -122,11 +122,11 @@ def compute_shard(task: ShardTask) -> ShardScores:
     columns["clipped"] = changed
     labels = task.sent.labels if task.sent else labels_of(condition, task.indices)
     for metric in task.metrics:
-        columns[metric.spec] = (
-            _estimate(metric, denoiser, condition, kept, denoised, sigma_true, sigma_given)
-            if metric in again
-            else score(metric, clean, denoised, labels, protocol.border)
-        )
+        if metric in again:
+            columns[metric.spec] = _estimate(metric, denoiser, condition, kept, denoised, sigma_true, sigma_given)
+        else:
+            columns[metric.spec] = score(metric, clean, denoised, labels, protocol.border)
+            columns |= classes_of(metric, clean, denoised, protocol.border)
     unknown = np.full(len(clean), np.nan, dtype=np.float32)
     columns["sigma_true"] = unknown if sigma_true is None else sigma_true
     columns["sigma_given"] = unknown if sigma_given is None else sigma_given
@@ -309,6 +309,21 @@ def score(
     if min(size) < metric.min_size or (metric.image_size or size) != size or isinstance(metric, NoReferenceMetric):
         return np.full(len(clean), np.nan)
     return score_stack(metric, clean, denoised, labels)
+
+
+def classes_of(plugin: PluginSpec, clean: Images, denoised: Images, border: int = 0) -> dict[str, NDArray[np.int32]]:
+    """Columns of what a classifier saw in clean and in denoised images; none if the metric asks no classifier."""
+    metric = make_metric(plugin)
+    if not isinstance(metric, AgreementMetric) or (is_colour(clean) and metric.channels == "grey"):
+        return {}
+    stacks = without_border(clean, border), without_border(denoised, border)
+    size = stacks[0].shape[1:3]
+    fits = min(size) >= metric.min_size and (metric.image_size or size) == size
+    unknown = np.full(len(clean), NO_CLASS)
+    return {
+        name: np.asarray(metric.seen(stack) if fits else unknown, np.int32)
+        for name, stack in zip(class_columns(plugin.spec), stacks, strict=True)
+    }
 
 
 @functools.cache

@@ -272,6 +272,7 @@ class MetricRecord:
     shown: bool  # whether narrow tables keep its column
     summary: str
     proportion: bool = False  # whether every score is 0 or 1, and the mean a proportion
+    class_names: tuple[str, ...] = ()  # of a classifier's classes, by number; empty if unknown, or it asks none
 
     @property
     def identity(self) -> str:

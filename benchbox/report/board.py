@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from benchbox.api.denoiser import Details
 from benchbox.records.run import MetricRecord
+from benchbox.report.recognition import Recognition
 from benchbox.stats.ranking import Comparison
 from benchbox.stats.summaries import Mean
 
@@ -341,6 +342,8 @@ class Block:
         Effect of a wrong noise level, the most robust denoiser first.
     level_title : str
         What the level of the noise means, such as 'peak photons'.
+    recognition : tuple of Recognition
+        What each classifier of the run recognises.
     """
 
     noise: str
@@ -355,6 +358,7 @@ class Block:
     complements: tuple[Complement, ...] = ()
     mismatch: tuple[Mismatch, ...] = ()
     level_title: str = ""
+    recognition: tuple[Recognition, ...] = ()
 
 
 @dataclass(frozen=True)

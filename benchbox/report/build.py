@@ -14,6 +14,7 @@ from benchbox.records.run import Cell, MetricRecord, Outcome, RunRecord, Timing
 from benchbox.report.advice import advise
 from benchbox.report.board import Block, Leaderboard, Mismatch, Row, Summary, SummaryRow
 from benchbox.report.ranked import Unranked, rank_blocks
+from benchbox.report.recognition import recognitions
 from benchbox.report.rows import (
     advise_on_contamination,
     image_scores,
@@ -26,7 +27,7 @@ from benchbox.report.rows import (
 from benchbox.stats.ranking import rank_rows
 from benchbox.stats.scenes import Scenes, by_scene
 from benchbox.stats.summaries import Mean, average_repeats, counted, mean_of
-from benchbox.store import IMAGE, RunStore
+from benchbox.store import IMAGE, RunStore, class_columns
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -176,15 +177,19 @@ def build_leaderboard(
         ]
         curves.append(mismatch_curves(scores, wrong_scores, metrics[sort]))
         blocks.append(Unranked(noise.label, noise.spec, _noisy_psnr(scores), tuple(rows), scores, scenes))
+    asked = {class_columns(metric)[1] for metric in metrics}
+    judged = any(asked & columns.keys() for block in blocks for columns in block.scores.values())
+    images = store.images() if judged else {}
     ranked = tuple(
         replace(
             block,
             mismatch=mismatch,
             oracle_wiener=_oracle_wiener(store, block.spec, sort),
             level_title=noise.level_title,
+            recognition=recognitions(record, scored.scores, images, scenes) if judged else (),
         )
-        for block, mismatch, noise in zip(
-            rank_blocks(blocks, metrics, sort, within_ms, keep), curves, record.noises, strict=True
+        for block, scored, mismatch, noise in zip(
+            rank_blocks(blocks, metrics, sort, within_ms, keep), blocks, curves, record.noises, strict=True
         )
     )
     return Leaderboard(

@@ -10,6 +10,7 @@ from typing import Generic, Protocol, TypeVar
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.records.run import MetricRecord
 from benchbox.report.board import Leaderboard, Mismatch, Row, Summary, SummaryRow
+from benchbox.report.recognition import Recognised, Recognition, percent, shares_of
 from benchbox.report.words import CONTAMINATED, NONE, device_of, has_normalised, rank_range, score, three_digits
 
 
@@ -198,6 +199,28 @@ def _speed_column(key: str, title: str, unit: str, keep: int) -> Column[Row]:
         return three_digits(float(getattr(row.speed, key))) if row.speed else NONE
 
     return Column(key, title, unit, cell, keep)
+
+
+def recognition_columns(recognition: Recognition) -> tuple[Column[Recognised], ...]:
+    """Columns of what a classifier recognises: classes kept, classes right, and one column for each class."""
+
+    def cell(key: str) -> Callable[[Recognised], str]:
+        return lambda row: percent(shares_of(row)[key])
+
+    right = [Column("right", "right", "", cell("right"), 1)] if recognition.label else []
+    counted = zip(recognition.classes, recognition.images, strict=True)
+    return (
+        Column("denoiser", "denoiser", "", lambda row: row.denoiser + _ROLES.get(row.role, ""), text=True),
+        Column("kept", "kept", "", cell("kept")),
+        *right,
+        *(
+            Column(f"class_{place}", f"{name} ({n:,})", "", cell(f"class_{place}"), 2)
+            for place, (name, n) in enumerate(counted)
+        ),
+    )
+
+
+_ROLES = {"ceiling": " (ceiling)", "floor": " (noisy, floor)"}
 
 
 MISMATCH_TITLE = "Given a wrong noise level"

@@ -22,9 +22,11 @@ from benchbox.report.columns import (
     columns_of,
     main_columns,
     mismatch_columns,
+    recognition_columns,
     summary_columns,
 )
 from benchbox.report.ranked import SPEED_COLUMNS
+from benchbox.report.recognition import recognition_title
 from benchbox.report.words import (
     advice_of,
     brief_of,
@@ -73,6 +75,9 @@ def _details_of(board: Leaderboard) -> list[str]:
         if block.mismatch:
             lines += ["", f"#### {MISMATCH_TITLE}, {escape(block.noise)}", ""]
             lines += table_of(mismatch_columns(board, block.mismatch), block.mismatch)
+        for recognition in block.recognition:
+            lines += ["", f"#### {escape(recognition_title(recognition))}, {escape(block.noise)}", ""]
+            lines += table_of(recognition_columns(recognition), recognition.rows)
     if board.advice:
         lines += ["", "### What to check", "", *(f"- {escape(advice)}" for advice in advice_of(board))]
     return [*lines, "", escape(legend_of(board)).replace("\\* best", "**bold** best")]

@@ -17,7 +17,7 @@ from benchbox.records.specs import parse_composition
 from benchbox.report.board import Advice, Header, Row, Speed
 from benchbox.stats.scenes import Scenes, numbered
 from benchbox.stats.summaries import average_repeats, counted, latency_of, mean_of
-from benchbox.store import RunStore
+from benchbox.store import RunStore, class_columns
 from benchbox.system.files import damaged_file
 
 
@@ -74,12 +74,17 @@ def advise_on_contamination(record: RunRecord, outcomes: Mapping[str, Outcome]) 
 
 
 def image_scores(store: RunStore, cell: Cell) -> dict[str, NDArray[Any]]:
-    """Scores of a cell, one per image (the mean over its repeats), with metrics as `counted`."""
+    """Scores of a cell, one per image (the mean over its repeats), with metrics as `counted`.
+
+    What a classifier saw has no mean: these columns have shape (N, repeats).
+    """
     record, columns = store.record, store.scores(cell.key)
+    names = {name for metric in record.metrics for name in class_columns(metric.spec)} & columns.keys()
+    classes = {name: columns.pop(name).reshape(-1, record.protocol.repeats) for name in names}
     metrics = {
         metric.spec: counted(columns[metric.spec], metric.unit) for metric in record.metrics if metric.spec in columns
     }
-    return average_repeats(columns | metrics, record.protocol.repeats)
+    return average_repeats(columns | metrics, record.protocol.repeats) | classes
 
 
 def scenes_of(store: RunStore) -> Scenes | None:

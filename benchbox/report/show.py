@@ -20,7 +20,14 @@ from benchbox.builtin.channels import CHANNELS, luminance
 from benchbox.report.board import Block, Leaderboard
 from benchbox.report.figures.axes import charts_style, looks_of, make_printable, save_figure
 from benchbox.report.figures.charts import noise_charts, read_noise, run_charts
-from benchbox.report.figures.gallery import CROPPED_NOTE, StoredPictures, common_scale, read_pictures, scores_of
+from benchbox.report.figures.gallery import (
+    CROPPED_NOTE,
+    StoredPictures,
+    classes_seen,
+    common_scale,
+    read_pictures,
+    scores_of,
+)
 from benchbox.report.figures.images import error_of
 from benchbox.report.terminal import line
 from benchbox.report.words import count
@@ -129,15 +136,21 @@ def read_shown(store: RunStore, board: Leaderboard, noise: str, image: str) -> S
             )
         firsts = fitting
     scores = scores_of(store, block, list(stored.denoised))
+    seen = classes_seen(store, block, stored)
+
+    def captions(image: int) -> tuple[str, ...]:
+        """Captions of a row: the class first, because a narrow caption is cut, then scores."""
+        lines = ((), (), *(scores[name][image] for name in stored.denoised))
+        words = ((classes.get(image, ""), *line) for classes, line in zip(seen, lines, strict=True))
+        return tuple(", ".join(filter(None, line)) for line in words)
+
     return Shown(
         noise=block.noise,
         names=tuple(names[place] for place in firsts),
         why=tuple(stored.why[place] for place in firsts),
         titles=("clean", "noisy", *(name for name in stored.denoised)),
         pictures=tuple(_pictures(stored, place) for place in firsts),
-        captions=tuple(
-            ("", "", *(", ".join(scores[name][stored.images[place]]) for name in stored.denoised)) for place in firsts
-        ),
+        captions=tuple(captions(stored.images[place]) for place in firsts),
         largest=common_scale(stored),
         note=CROPPED_NOTE if stored.cropped else "",
     )

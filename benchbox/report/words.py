@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from benchbox.records.run import MetricRecord
 from benchbox.report.board import Block, Header, Leaderboard, Row, Summary, SummaryRow
+from benchbox.report.recognition import recognition_notes
 from benchbox.stats.summaries import FEWEST_IMAGES, PERFECT_DB
 
 NONE = "-"
@@ -281,6 +282,8 @@ def insights_of(board: Leaderboard, block: Block) -> tuple[str, ...]:
                 f"better of {pair.first} and {pair.second} for each image: "
                 f"{score(pair.together, metric)}{unit}, {gain}{unit} better than {pair.first} alone"
             )
+    for recognition in block.recognition:
+        notes += recognition_notes(recognition)
     front = [row.denoiser for row in block.rows if row.on_front]
     if front:
         notes.append(f"Pareto front (no row is both better and faster): {', '.join(front)}")

@@ -151,6 +151,19 @@ def average_repeats(columns: Mapping[str, NDArray[Any]], repeats: int) -> dict[s
     return averaged
 
 
+def kendall_tau(first: Values, second: Values) -> float:
+    """Kendall's tau-b of two orders of the same n things, shape (n,): 1 if equal, -1 if reversed; NaN if all are ties.
+
+    References
+    ----------
+    Kendall 1945, doi:10.1093/biomet/33.3.239.
+    """
+    pairs = np.triu_indices(len(first), 1)
+    signs = [np.sign(values[pairs[0]] - values[pairs[1]]) for values in (first, second)]
+    scale = math.sqrt(float(np.abs(signs[0]).sum() * np.abs(signs[1]).sum()))
+    return float((signs[0] * signs[1]).sum()) / scale if scale else math.nan
+
+
 def latency_of(samples_ms: Sequence[float]) -> Latency:
     """Quantiles of latency samples."""
     ordered = np.sort(np.asarray(samples_ms, dtype=np.float64))

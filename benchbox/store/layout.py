@@ -39,6 +39,15 @@ _ABOUT = "benchbox"
 _MACHINE = "benchbox.machine"
 
 
+NO_CLASS = -1
+"""Class of an image that a classifier does not take."""
+
+
+def class_columns(metric: str) -> tuple[str, str]:
+    """Columns of the classes that a metric's classifier saw in the clean and in the denoised images."""
+    return f"class_clean:{metric}", f"class_denoised:{metric}"
+
+
 def new_run_id() -> str:
     """Id of a new run: UTC time in milliseconds, so that ids sort by age, and random hex digits."""
     now = datetime.now(UTC)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,26 @@ WEIGHTS = Path(__file__).parent / "weights" / "emotion_judge.tflite"
 _CHUNK = 32
 """Faces per call; larger batches exceed the cache."""
 _REMEMBERED = 256
-"""Stacks whose predictions are kept, so that all metrics of a shard ask once, and all noises once for clean faces."""
+"""Stacks whose answers are kept."""
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 LogProbabilities = NDArray[np.float64]
+
+
+class Memory:
+    """Answers of a classifier to its last stacks, so that all metrics of a shard and all noises ask it only once."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[bytes, NDArray[Any]] = OrderedDict()
+
+    def answer(self, images: Images, ask: Callable[[Images], NDArray[Any]]) -> NDArray[Any]:
+        """The remembered answer to a stack of this content, else what `ask` returns."""
+        key = hashlib.blake2b(images.tobytes(), digest_size=16, person=str(images.shape).encode()[:16]).digest()
+        if key not in self._known:
+            self._known[key] = ask(images)
+            if len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+        return self._known[key]
 
 
 class Judge:
@@ -34,7 +51,7 @@ class Judge:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._known: OrderedDict[bytes, LogProbabilities] = OrderedDict()
+        self._memory = Memory()
         try:
             from ai_edge_litert.interpreter import Interpreter
 
@@ -54,16 +71,14 @@ class Judge:
     def log_probabilities(self, faces: Images) -> LogProbabilities:
         """Natural logarithm of the probability of each emotion, shape (N, 7); finite for every image."""
         grey = faces if faces.ndim == 3 else np.asarray(faces @ _LUMINANCE, np.float32)
-        grey = np.ascontiguousarray(grey, dtype=np.float32)
-        key = hashlib.blake2b(grey.tobytes(), digest_size=16).digest()
-        if key not in self._known:
-            chunks = [self._logits(grey[start : start + _CHUNK]) for start in range(0, len(grey), _CHUNK)]
-            logits = np.concatenate(chunks).astype(np.float64)
-            logits -= logits.max(axis=1, keepdims=True)
-            self._known[key] = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-            if len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
-        return self._known[key]
+        return self._memory.answer(np.ascontiguousarray(grey, dtype=np.float32), self._ask)
+
+    def _ask(self, faces: Images) -> LogProbabilities:
+        chunks = [self._logits(faces[start : start + _CHUNK]) for start in range(0, len(faces), _CHUNK)]
+        logits = np.concatenate(chunks).astype(np.float64)
+        logits -= logits.max(axis=1, keepdims=True)
+        answers: LogProbabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        return answers
 
     def _logits(self, faces: Images) -> NDArray[np.float32]:
         if len(faces) != self._count:

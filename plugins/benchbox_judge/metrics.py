@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox import BenchboxError, Images, LabelMetric, Metric, Scores
+from benchbox import AgreementMetric, BenchboxError, Images, LabelMetric, Metric, Scores
 from benchbox_judge.judge import EMOTIONS, SIZE, WEIGHTS, judge
 
 
@@ -25,7 +25,7 @@ class _Asked(Metric):
 
 
 @dataclass(frozen=True)
-class EmotionAgreement(_Asked):
+class EmotionAgreement(_Asked, AgreementMetric):
     """Whether the judge sees the same emotion in the denoised face as in the clean one: 1 or 0 for each face.
 
     The mean is the share of faces that keep their emotion. It needs no label, but faces of 48 x 48 pixels.
@@ -35,13 +35,12 @@ class EmotionAgreement(_Asked):
     title: ClassVar[str] = "emotion kept"
     summary: ClassVar[str] = "share of faces whose emotion a classifier reads as on the clean face"
     digits: ClassVar[int | None] = 4
-    proportion: ClassVar[bool] = True
+    class_names: ClassVar[tuple[str, ...]] = EMOTIONS
 
-    def __call__(self, clean: Images, denoised: Images) -> Scores:
-        """Score a stack, see `Metric.__call__`; 0 or 1."""
-        before, after = (judge().log_probabilities(faces).argmax(axis=1) for faces in (clean, denoised))
-        kept: Scores = (before == after).astype(np.float64)
-        return kept
+    def seen(self, images: Images) -> NDArray[np.intp]:
+        """Emotion of each face, see `AgreementMetric.seen`."""
+        emotions: NDArray[np.intp] = judge().log_probabilities(images).argmax(axis=1)
+        return emotions
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class EmotionKl(_Asked):
 
 @dataclass(frozen=True)
 class EmotionAccuracy(_Asked, LabelMetric):
-    """Whether the judge sees the labelled emotion in the denoised face: 1 or 0 for each face.
+    """Whether the judge sees the labelled emotion in the denoised face: 1 or 0; NaN for a face labelled 'other'.
 
     The judge errs on clean faces, too, so compare with its accuracy on those, which the card of the judge states.
     """
@@ -84,11 +83,13 @@ class EmotionAccuracy(_Asked, LabelMetric):
 
     def against(self, labels: NDArray[np.generic], denoised: Images) -> Scores:
         """Score a stack, see `LabelMetric.against`; 0 or 1."""
-        strange = ~np.isin(labels, np.arange(len(EMOTIONS)))
+        numbers = np.asarray(labels, np.int64)
+        strange = (numbers < 0) | (numbers > len(EMOTIONS))
         if strange.any():
             raise BenchboxError(
-                f"{self.name}: label {labels[strange][0]} is outside 0 to {len(EMOTIONS) - 1}",
+                f"{self.name}: label {numbers[strange][0]} is outside 0 to {len(EMOTIONS) - 1}",
                 hint="number the emotions as FER2013 does: " + ", ".join(EMOTIONS),
             )
-        right: Scores = (judge().log_probabilities(denoised).argmax(axis=1) == labels).astype(np.float64)
+        right: Scores = (judge().log_probabilities(denoised).argmax(axis=1) == numbers).astype(np.float64)
+        right[numbers == len(EMOTIONS)] = np.nan  # faces that are labelled 'other'
         return right

@@ -10,14 +10,15 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox import BenchboxError, Images, Metric, Scores
+from benchbox import AgreementMetric, BenchboxError, Images
+from benchbox_judge.judge import Memory
 
 _CHUNK = 32
 _SUFFIXES = {".keras": "keras", ".h5": "keras", ".onnx": "onnx", ".tflite": "litert"}
 
 
 @dataclass(frozen=True)
-class TaskAgreement(Metric):
+class TaskAgreement(AgreementMetric):
     """Whether a classifier of your own sees the same class in the denoised image as in the clean one: 1 or 0.
 
     The file is a Keras (``.keras``, ``.h5``), ONNX (``.onnx``) or LiteRT (``.tflite``) model that returns one number
@@ -32,7 +33,6 @@ class TaskAgreement(Metric):
     title: ClassVar[str] = "task kept"
     summary: ClassVar[str] = "share of images that a classifier from a file, path=..., reads as the clean image"
     digits: ClassVar[int | None] = 4
-    proportion: ClassVar[bool] = True
     channels: ClassVar[Literal["grey", "rgb", "any"]] = "any"
 
     path: Path | None = None
@@ -54,11 +54,10 @@ class TaskAgreement(Metric):
         """The model."""
         return [] if self.path is None else [self.path]
 
-    def __call__(self, clean: Images, denoised: Images) -> Scores:
-        """Score a stack, see `Metric.__call__`; 0 or 1. Raises `BenchboxError` if the model is no such classifier."""
-        before, after = self.answers(clean), self.answers(denoised)
-        kept: Scores = (before.argmax(axis=1) == after.argmax(axis=1)).astype(np.float64)
-        return kept
+    def seen(self, images: Images) -> NDArray[np.intp]:
+        """Class of each image, see `AgreementMetric.seen`; raises `BenchboxError` if the model is no classifier."""
+        classes: NDArray[np.intp] = _memory(self).answer(images, self.answers).argmax(axis=1)
+        return classes
 
     def answers(self, images: Images) -> NDArray[np.float32]:
         """What the model returns, shape (N, classes)."""
@@ -113,6 +112,12 @@ class TaskAgreement(Metric):
         if not limits[0] < limits[1]:
             raise ValueError(f"range={self.range}: black must be below white")
         return limits
+
+
+@functools.cache
+def _memory(judge: TaskAgreement) -> Memory:
+    """What this judge answered."""
+    return Memory()
 
 
 @functools.cache

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_records import metric
 
-from benchbox.engine.previews import SIDE, choose_images, crop_corner
+from benchbox.engine.previews import SIDE, choose_images, crop_corner, most_changed
 from benchbox.report.build import build_leaderboard
 from benchbox.report.html import write_html
 from benchbox.report.show import draw_grid, read_shown
-from benchbox.store import RunStore, find_run, noise_key
+from benchbox.store import RunStore, class_columns, find_run, noise_key
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 ASKED = ("identity", "median", "wiener", "--noise", "gaussian:0.1", "--noise", "poisson:30", "--no-timing", "--limit=9")
@@ -42,6 +43,26 @@ def test_an_image_without_a_finite_score_is_not_chosen() -> None:
     assert sorted(index for index, _ in choose_images(scores, 4, higher_is_better=True)) == [1, 3]
     nothing = {"a": np.array([np.inf, 1.0]), "b": np.array([1.0, np.inf])}
     assert [index for index, _ in choose_images(nothing, 4, higher_is_better=True)] == [0, 1]
+
+
+def test_images_whose_class_changes_in_most_rows_are_chosen_too() -> None:
+    first = {"image": np.arange(5).repeat(2), "repeat": np.tile((0, 1), 5)}
+    clean = np.array([0, 1, 2, 0, 1])
+
+    def row(denoised: list[int]) -> dict[str, np.ndarray[tuple[int], np.dtype[np.int64]]]:
+        columns = zip(class_columns("kept"), (clean, np.array(denoised)), strict=True)
+        # Of the second repeat, every class is another one.
+        return first | {
+            name: np.stack((values, values + place), 1).ravel() for place, (name, values) in enumerate(columns)
+        }
+
+    rows = [row([0, 1, 2, 1, 2]), row([0, 0, 2, 1, 1]), row([0, 0, 2, 1, 1])]
+    asked = metric("kept")
+    assert most_changed(rows, asked, [], 2) == {3: "KEPT: changed in 3 of 3 rows", 1: "KEPT: changed in 2 of 3 rows"}
+    assert [*most_changed(rows, asked, [3], 9)] == [1, 4]
+    assert (
+        most_changed(rows, asked, [], 0) == most_changed([first], asked, [], 2) == most_changed([], asked, [], 2) == {}
+    )
 
 
 def test_a_crop_shows_detail_and_not_the_sky_in_the_centre() -> None:

@@ -16,7 +16,7 @@ from benchbox_judge.metrics import EmotionAccuracy, EmotionAgreement, EmotionKl
 from benchbox_judge.task import TaskAgreement
 
 from benchbox import BenchboxError, Images
-from benchbox.store import RunStore, find_run
+from benchbox.store import RunStore, class_columns, find_run
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -70,10 +70,17 @@ def test_scores_follow_from_the_probabilities() -> None:
     np.testing.assert_array_equal(EmotionAccuracy().against(labels, other), q.argmax(axis=1) == labels)
 
 
-@pytest.mark.parametrize("label", [-1, 7])
+@pytest.mark.parametrize("label", [-1, 8])
 def test_a_label_that_is_no_emotion_is_refused(label: int) -> None:
     with pytest.raises(BenchboxError, match=f"label {label} is outside 0 to 6"):
         EmotionAccuracy().against(np.array([0, label]), faces(2))
+
+
+def test_faces_labelled_other_have_no_score() -> None:
+    stack = faces(3)
+    labels = judge().log_probabilities(stack).argmax(axis=1)
+    labels[1] = 7
+    np.testing.assert_array_equal(EmotionAccuracy().against(labels, stack), [1, np.nan, 1])
 
 
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
@@ -116,6 +123,31 @@ def test_a_run_scores_faces_with_their_labels(benchbox: Command, csv: Path, tmp_
     for name in ("emotion_agreement", "emotion_accuracy"):
         assert np.isin(scores[name], (0, 1)).all()
     assert [metric.proportion for metric in store.record.metrics] == [False, True, True]
+    clean, denoised = (scores[name] for name in class_columns("emotion_agreement"))
+    np.testing.assert_array_equal(clean == denoised, scores["emotion_agreement"] == 1)
+    np.testing.assert_array_equal(denoised == store.images()["label_emotion"], scores["emotion_accuracy"] == 1)
+
+
+def test_a_report_shows_what_the_judge_sees(benchbox: Command, csv: Path, tmp_path: Path) -> None:
+    words = ["--metric", "psnr", "--metric", "emotion_agreement", "--no-timing", "--repeats", "2", "--report"]
+    words += ["--previews", "1"]
+    benchbox("run", "identity", "median", "--data", csv, "--noise", "gaussian:0.2", *words)
+    folder = find_run(tmp_path / "results")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    for text in (
+        "What a classifier recognises",
+        "clean (ceiling)",
+        "identity (noisy, floor)",
+        "seen: ",
+        "changed in 1 of",
+    ):
+        assert text in page
+    assert "images seen as labelled, by emotion" in (folder / "leaderboard.md").read_text(encoding="utf-8")
+    printed = benchbox("show", "--format", "terminal").stdout
+    assert any(emotion in printed for emotion in EMOTIONS)
+    written = json.loads(benchbox("leaderboard", "--format", "json").stdout)
+    (recognition,) = written["blocks"][0]["recognition"]
+    assert [row["role"] for row in recognition["rows"]].count("ceiling") == 1
 
 
 def test_photographs_are_skipped_with_the_reason(benchbox: Command) -> None:

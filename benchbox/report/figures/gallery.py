@@ -14,7 +14,7 @@ from benchbox.records.run import MetricRecord
 from benchbox.report.board import Block
 from benchbox.report.figures.images import data_address, error_of, error_png, png_of
 from benchbox.report.words import score
-from benchbox.store import IMAGE, RunStore, noise_key
+from benchbox.store import IMAGE, RunStore, class_columns, noise_key
 
 Picture = NDArray[np.float32]
 
@@ -129,11 +129,12 @@ def make_gallery(store: RunStore, block: Block, stored: StoredPictures, max_byte
     firsts = [place for place, repeat in enumerate(stored.repeats) if repeat == 0]
     largest = common_scale(stored)
     scores = scores_of(store, block, list(stored.denoised))
+    seen = classes_seen(store, block, stored)
     ids = store.images()["id"]
     rows: list[GalleryRow] = []
     size = 0
     for place in firsts:
-        row = _gallery_row(stored, place, str(ids[stored.images[place]]), largest, scores)
+        row = _gallery_row(stored, place, str(ids[stored.images[place]]), largest, scores, seen)
         size += sum(len(tile.address) + len(tile.error) for tile in row.tiles)
         if rows and size > max_bytes:
             break
@@ -163,6 +164,27 @@ def scores_of(store: RunStore, block: Block, denoisers: Sequence[str]) -> dict[s
             for image, value in zip(columns[IMAGE][first].tolist(), columns[metric.spec][first].tolist(), strict=True):
                 lines[image] += (_caption(value, metric),)
     return captions
+
+
+def classes_seen(store: RunStore, block: Block, stored: StoredPictures) -> list[dict[int, str]]:
+    """What the first classifier of a run sees in the first repeat of each image: clean, noisy, and by denoiser."""
+    clean: dict[int, str] = {}
+    noisy: dict[int, str] = {}
+    seen: dict[str, dict[int, str]] = {name: {} for name in stored.denoised}
+    cells = {cell.denoiser: cell for cell in store.record.cells if cell.noise == block.spec and cell.sigma_factor == 1}
+    for row in block.rows if block.recognition else ():
+        asked = block.recognition[0]
+        columns = store.scores(cells[row.spec].key) if row.denoiser in seen else {}
+        found = []
+        for column in class_columns(asked.metric):
+            if column in columns:
+                first = columns["repeat"] == 0
+                numbers = zip(columns[IMAGE][first].tolist(), columns[column][first].tolist(), strict=True)
+                found.append({image: asked.classes[number] for image, number in numbers if number >= 0})
+        if found:
+            clean, seen[row.denoiser] = found
+            noisy = seen[row.denoiser] if row.is_floor else noisy
+    return [clean, noisy, *seen.values()]
 
 
 def _caption(value: float, metric: MetricRecord) -> str:
@@ -203,14 +225,17 @@ def _gallery_row(
     name: str,
     largest: float,
     scores: Mapping[str, Mapping[int, tuple[str, ...]]],
+    seen: Sequence[Mapping[int, str]],
 ) -> GalleryRow:
     clean, noisy, image = stored.clean[place], stored.noisy[place], stored.images[place]
-    tiles = [_tile("clean", f"{name}, clean", clean, None, ())]
-    tiles.append(_tile("noisy", f"{name}, noisy", noisy, (error_of(noisy, clean), largest), ()))
-    for denoiser, pictures in stored.denoised.items():
+    of_clean, of_noisy, *of_denoised = [(f"seen: {words[image]}",) if image in words else () for words in seen]
+    tiles = [_tile("clean", f"{name}, clean", clean, None, of_clean)]
+    tiles.append(_tile("noisy", f"{name}, noisy", noisy, (error_of(noisy, clean), largest), of_noisy))
+    for (denoiser, pictures), of_this in zip(stored.denoised.items(), of_denoised, strict=True):
         made = pictures[place]
         alt = f"{name}, denoised by {denoiser}"
-        tiles.append(_tile(denoiser, alt, made, (error_of(made, clean), largest), scores[denoiser][image]))
+        captions = (*scores[denoiser][image], *of_this)
+        tiles.append(_tile(denoiser, alt, made, (error_of(made, clean), largest), captions))
     return GalleryRow(name, stored.why[place], tuple(tiles))
 
 

@@ -29,6 +29,7 @@ from benchbox.report.html.tables import (
     groups_of,
     leaderboard_cell,
     mismatch_table,
+    recognition_tables,
     speed_table,
     summary_table,
     with_label_names,
@@ -70,6 +71,7 @@ class Section:
     errors: Table | None
     mismatch: Table | None
     mismatch_chart: InlineChart | None
+    recognition: tuple[Table, ...]
     groups: tuple[Table, ...]
 
 
@@ -163,6 +165,7 @@ def _section(
         errors=error_table(errors, len(set(stored.images)), cropped=stored.cropped) if stored and errors else None,
         mismatch=mismatch_table(board, block) if block.mismatch else None,
         mismatch_chart=next((chart for chart in drawn if chart.name == "mismatch"), None),
+        recognition=tuple(table for found in block.recognition for table in recognition_tables(found)),
         groups=tuple(group_table(board, block, groups) for groups in _groups(store, noise, board.sort)),
     )
 

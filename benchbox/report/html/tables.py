@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.report.board import Block, Leaderboard, Row, Summary, SummaryRow
-from benchbox.report.columns import MISMATCH_TITLE, NETWORK_COLUMNS, Column, summary_columns
+from benchbox.report.columns import MISMATCH_TITLE, NETWORK_COLUMNS, Column, recognition_columns, summary_columns
 from benchbox.report.figures.error_analysis import REGIONS, ErrorAnalysis
+from benchbox.report.recognition import Recognised, Recognition, percent, recognition_title, shares_of
 from benchbox.report.words import NONE, count, score, summary_title, three_digits
 from benchbox.store import RunStore
 
@@ -273,6 +274,36 @@ def mismatch_table(board: Leaderboard, block: Block) -> Table:
         rows.append(_row(curve.denoiser, values, (score(value, board.sort_metric) for value in values)))
     heads = ("denoiser", *(f"{factor:g} sigma" for factor in factors), "mean loss")
     return Table(MISMATCH_TITLE, heads, tuple(rows))
+
+
+def recognition_tables(recognition: Recognition) -> tuple[Table, ...]:
+    """What a classifier recognises, by class; then which class it takes for which, in three rows.
+
+    These are the noisy images, the row that keeps most classes and the one that keeps fewest.
+    """
+    columns = recognition_columns(recognition)
+    rows = [
+        tuple(
+            TableCell(column.cell(row), _number(shares_of(row).get(column.key)) or row.denoiser, column.key in row.best)
+            for column in columns
+        )
+        for row in recognition.rows
+    ]
+    first = Table(recognition_title(recognition), tuple(column.title for column in columns), tuple(rows))
+    denoisers = recognition.denoisers
+    shown = dict.fromkeys(row for row in (recognition.floor, *denoisers[:1], *denoisers[-1:]) if row)
+    return (first, *(_confusion_table(recognition, row) for row in shown))
+
+
+def _confusion_table(recognition: Recognition, row: Recognised) -> Table:
+    lines = []
+    for name, counts in zip(recognition.classes, row.confusion, strict=True):
+        shares = [number / total if (total := sum(counts)) else math.nan for number in counts]
+        cells = (TableCell(percent(share), _number(share), heat=share if total else 0.0) for share in shares)
+        lines.append((TableCell(f"{name} ({total:,})", name), *cells))
+    which = "noisy images" if row.role == "floor" else row.denoiser
+    title = f"{recognition.title}: class of the clean image (rows) taken for (columns), {which} (%)"
+    return Table(title, ("class", *recognition.classes), tuple(lines))
 
 
 def group_table(board: Leaderboard, block: Block, groups: Groups) -> Table:
