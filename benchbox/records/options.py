@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -28,6 +28,7 @@ _WORKER_BYTES = 1 << 29
 """What a worker with a common library in it takes."""
 
 SigmaChoice = Literal["auto", "given", "estimated", "none"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -67,322 +68,235 @@ class Option:
     resumable: bool = False
 
 
-DATA, NOISE, TIMING, LIMITS, CLUSTER, OUTPUT, PLUGINS = (
-    "Data",
-    "Noise and protocol",
-    "Timing",
-    "Limits",
-    "Cluster",
-    "Output",
-    "Plugins",
-)
+DATA, NOISE, TIMING, LIMITS = "Data", "Noise and protocol", "Timing", "Limits"
+CLUSTER, OUTPUT, PLUGINS = "Cluster", "Output", "Plugins"
 
 
-def _shown(flag: str, group: str, text: str, **more: Any) -> dict[str, Option]:
-    return {"option": Option(flag, group, text, **more)}
+def _option(default: T, flag: str, group: str, text: str, **more: Any) -> T:
+    """A field with its default, and how it appears on the command line."""
+    return field(default=default, metadata={"option": Option(flag, group, text, **more)})
 
 
 @dataclass(frozen=True)
 class RunOptions:
     """The options of a run; `Option` describes each field on the command line."""
 
-    denoisers: tuple[str, ...] = field(
-        default=(), metadata=_shown("DENOISERS", "", "Denoisers with their options, such as median:size=5.")
+    denoisers: tuple[str, ...] = _option((), "DENOISERS", "", "Denoisers with their options, such as median:size=5.")
+    noise: tuple[str, ...] = _option(
+        (),
+        "--noise",
+        NOISE,
+        "Noise model, as in 'benchbox list noises'; compose models with +. Repeatable.",
+        metavar="NOISE",
+        otherwise=f"{DEFAULT_NOISE}, or what was recorded with the images",
     )
-    noise: tuple[str, ...] = field(
-        default=(),
-        metadata=_shown(
-            "--noise",
-            NOISE,
-            "Noise model, as in 'benchbox list noises'; compose models with +. Repeatable.",
-            metavar="NOISE",
-            otherwise=f"{DEFAULT_NOISE}, or what was recorded with the images",
-        ),
+    metrics: tuple[str, ...] = _option(
+        (),
+        "--metric",
+        OUTPUT,
+        "Metric to compute, as in 'benchbox list metrics'. Repeatable.",
+        metavar="METRIC",
+        otherwise="those marked as default there",
     )
-    metrics: tuple[str, ...] = field(
-        default=(),
-        metadata=_shown(
-            "--metric",
-            OUTPUT,
-            "Metric to compute, as in 'benchbox list metrics'. Repeatable.",
-            metavar="METRIC",
-            otherwise="those marked as default there",
-        ),
+    judges: tuple[str, ...] = _option(
+        (),
+        "--judge",
+        OUTPUT,
+        "Classifier whose answers denoising should keep: keras:path=FILE, onnx:path=FILE or litert:path=FILE, with "
+        "[,size=64,range=-1..1,classes=7]. Repeatable.",
+        metavar="JUDGE",
     )
-    judges: tuple[str, ...] = field(
-        default=(),
-        metadata=_shown(
-            "--judge",
-            OUTPUT,
-            "Classifier whose answers denoising should keep: keras:path=FILE, onnx:path=FILE or litert:path=FILE, with "
-            "[,size=64,range=-1..1,classes=7]. Repeatable.",
-            metavar="JUDGE",
-        ),
+    data: str = _option(
+        "",
+        "--data",
+        DATA,
+        "FER2013 (the csv or its folder of images), any folder of images or pairs, or a .npy file.",
+        path=True,
+        otherwise="built-in sample",
     )
-    data: str = field(
-        default="",
-        metadata=_shown(
-            "--data",
-            DATA,
-            "FER2013 (the csv or its folder of images), any folder of images or pairs, or a .npy file.",
-            path=True,
-            otherwise="built-in sample",
-        ),
+    noisy: str = _option(
+        "", "--noisy", DATA, "Folder of noisy images, instead of --data; with --clean.", path=True, metavar="FOLDER"
     )
-    noisy: str = field(
-        default="",
-        metadata=_shown(
-            "--noisy",
-            DATA,
-            "Folder of noisy images, instead of --data; with --clean.",
-            path=True,
-            metavar="FOLDER",
-        ),
+    clean: str = _option("", "--clean", DATA, "Folder of their clean images.", path=True, metavar="FOLDER")
+    dataset: str = _option(
+        "", "--dataset", DATA, "Dataset type, if it cannot be detected from the files.", metavar="NAME"
     )
-    clean: str = field(
-        default="",
-        metadata=_shown("--clean", DATA, "Folder of their clean images.", path=True, metavar="FOLDER"),
+    split: str = _option(
+        "",
+        "--split",
+        DATA,
+        "Split of the data set, as in 'benchbox list datasets'.",
+        metavar="NAME",
+        otherwise="the test split, if there is one",
     )
-    dataset: str = field(
-        default="",
-        metadata=_shown("--dataset", DATA, "Dataset type, if it cannot be detected from the files.", metavar="NAME"),
+    limit: int | None = _option(
+        None, "--limit", DATA, "Sample N images from the split, using --seed.", metavar="N", least=1
     )
-    split: str = field(
-        default="",
-        metadata=_shown(
-            "--split",
-            DATA,
-            "Split of the data set, as in 'benchbox list datasets'.",
-            metavar="NAME",
-            otherwise="the test split, if there is one",
-        ),
+    skip_bad: bool = _option(False, "--skip-bad", DATA, "Skip and count images that cannot be decoded.")
+    keep_duplicates: bool = _option(
+        False,
+        "--keep-duplicates",
+        DATA,
+        "Also score images that a denoiser may have seen in training; its row is ranked, with a mark.",
     )
-    limit: int | None = field(
-        default=None,
-        metadata=_shown("--limit", DATA, "Sample N images from the split, using --seed.", metavar="N", least=1),
+    white: int | None = _option(
+        None,
+        "--white",
+        DATA,
+        "Grey level of white in 16-bit images, such as 4095 for 12-bit data.",
+        metavar="N",
+        least=1,
+        most=65535,
+        otherwise="65535",
     )
-    skip_bad: bool = field(
-        default=False, metadata=_shown("--skip-bad", DATA, "Skip and count images that cannot be decoded.")
+    color: Color = _option(
+        "auto",
+        "--color",
+        DATA,
+        "Keep colour if all images have it (auto), turn it into luminance (grey), or require it (rgb).",
     )
-    keep_duplicates: bool = field(
-        default=False,
-        metadata=_shown(
-            "--keep-duplicates",
-            DATA,
-            "Also score images that a denoiser may have seen in training; its row is ranked, with a mark.",
-        ),
+    seed: int = _option(0, "--seed", NOISE, "Random seed for noise and sampling.", metavar="N", least=0)
+    protocol_name: ProtocolName = _option(
+        "literature",
+        "--protocol",
+        NOISE,
+        "Named rules of noise and scoring: noise clipped, rounded or drawn once, output rounded, edges not scored.",
     )
-    white: int | None = field(
-        default=None,
-        metadata=_shown(
-            "--white",
-            DATA,
-            "Grey level of white in 16-bit images, such as 4095 for 12-bit data.",
-            metavar="N",
-            least=1,
-            most=65535,
-            otherwise="65535",
-        ),
+    clip: bool = _option(False, "--clip", NOISE, "Clip noisy images to [0, 1].")
+    quantize: bool = _option(False, "--quantize", NOISE, "Round noisy images to 8 bits; implies --clip.")
+    sigma: SigmaChoice = _option(
+        "auto",
+        "--sigma",
+        NOISE,
+        "Noise level that denoisers get: the true one, an estimate, or none; auto estimates that of recorded noise "
+        "only.",
     )
-    color: Color = field(
-        default="auto",
-        metadata=_shown(
-            "--color",
-            DATA,
-            "Keep colour if all images have it (auto), turn it into luminance (grey), or require it (rgb).",
-        ),
+    sigma_errors: tuple[float, ...] = _option(
+        (),
+        "--sigma-error",
+        NOISE,
+        "Also run with the given noise level multiplied by these factors, such as 0.5,1,2.",
+        metavar="F,F,...",
+        least=0,
+        most=100,
     )
-    seed: int = field(
-        default=0, metadata=_shown("--seed", NOISE, "Random seed for noise and sampling.", metavar="N", least=0)
+    repeats: int = _option(1, "--repeats", NOISE, "Noise draws per image.", metavar="N", least=1, most=1000)
+    jobs: int | None = _option(
+        None,
+        "--jobs",
+        LIMITS,
+        "Worker processes; on a cluster, the most shards at once.",
+        metavar="N",
+        least=1,
+        otherwise="one more than cores; fewer in a container with little memory",
+        resumable=True,
     )
-    protocol_name: ProtocolName = field(
-        default="literature",
-        metadata=_shown(
-            "--protocol",
-            NOISE,
-            "Named rules of noise and scoring: noise clipped, rounded or drawn once, output rounded, edges not scored.",
-        ),
+    engine: str = _option(
+        LOCAL,
+        "--engine",
+        CLUSTER,
+        "Where to score: local, dask (processes here, or the cluster of --scheduler), or another installed engine.",
+        metavar="NAME",
+        resumable=True,
     )
-    clip: bool = field(default=False, metadata=_shown("--clip", NOISE, "Clip noisy images to [0, 1]."))
-    quantize: bool = field(
-        default=False, metadata=_shown("--quantize", NOISE, "Round noisy images to 8 bits; implies --clip.")
+    scheduler: str = _option(
+        "",
+        "--scheduler",
+        CLUSTER,
+        "Score on the Dask cluster of this scheduler, such as tcp://HOST:8786 or tls://HOST:8786.",
+        metavar="ADDRESS",
+        resumable=True,
     )
-    sigma: SigmaChoice = field(
-        default="auto",
-        metadata=_shown(
-            "--sigma",
-            NOISE,
-            "Noise level that denoisers get: the true one, an estimate, or none; auto estimates that of recorded noise "
-            "only.",
-        ),
+    scheduler_file: str = _option(
+        "",
+        "--scheduler-file",
+        CLUSTER,
+        "Score on the Dask cluster whose scheduler wrote this file.",
+        path=True,
+        metavar="FILE",
+        resumable=True,
     )
-    sigma_errors: tuple[float, ...] = field(
-        default=(),
-        metadata=_shown(
-            "--sigma-error",
-            NOISE,
-            "Also run with the given noise level multiplied by these factors, such as 0.5,1,2.",
-            metavar="F,F,...",
-            least=0,
-            most=100,
-        ),
+    wait_s: float = _option(
+        300.0,
+        "--wait",
+        CLUSTER,
+        "How long to wait for a usable worker before the run stops, to be resumed.",
+        least=0,
+        resumable=True,
     )
-    repeats: int = field(
-        default=1, metadata=_shown("--repeats", NOISE, "Noise draws per image.", metavar="N", least=1, most=1000)
+    send_data: bool = _option(
+        False,
+        "--send-data",
+        CLUSTER,
+        "Send images to workers that do not see the data; small data are sent anyway.",
+        resumable=True,
     )
-    jobs: int | None = field(
-        default=None,
-        metadata=_shown(
-            "--jobs",
-            LIMITS,
-            "Worker processes; on a cluster, the most shards at once.",
-            metavar="N",
-            least=1,
-            otherwise="one more than cores; fewer in a container with little memory",
-            resumable=True,
-        ),
+    timing: bool = _option(
+        True, "--timing/--no-timing", TIMING, "Time each denoiser alone (the default), or not at all.", resumable=True
     )
-    engine: str = field(
-        default=LOCAL,
-        metadata=_shown(
-            "--engine",
-            CLUSTER,
-            "Where to score: local, dask (processes here, or the cluster of --scheduler), or another installed engine.",
-            metavar="NAME",
-            resumable=True,
-        ),
+    threads: int = _option(1, "--threads", TIMING, "Threads a denoiser may use while timed.", metavar="N", least=1)
+    batch: int = _option(
+        64,
+        "--batch",
+        TIMING,
+        "Images per call when measuring throughput, at most; large or slow ones go in smaller batches.",
+        metavar="N",
+        least=1,
     )
-    scheduler: str = field(
-        default="",
-        metadata=_shown(
-            "--scheduler",
-            CLUSTER,
-            "Score on the Dask cluster of this scheduler, such as tcp://HOST:8786 or tls://HOST:8786.",
-            metavar="ADDRESS",
-            resumable=True,
-        ),
+    timing_budget_s: float = _option(
+        10.0,
+        "--timing-budget",
+        TIMING,
+        "Longest time for timing one denoiser after its cold start; it ends sooner if p50 is precise.",
+        least=0,
     )
-    scheduler_file: str = field(
-        default="",
-        metadata=_shown(
-            "--scheduler-file",
-            CLUSTER,
-            "Score on the Dask cluster whose scheduler wrote this file.",
-            path=True,
-            metavar="FILE",
-            resumable=True,
-        ),
+    timeout_s: float = _option(
+        600.0,
+        "--timeout",
+        LIMITS,
+        "Time limit for one shard of images, or for timing one denoiser.",
+        least=0,
+        resumable=True,
     )
-    wait_s: float = field(
-        default=300.0,
-        metadata=_shown(
-            "--wait",
-            CLUSTER,
-            "How long to wait for a usable worker before the run stops, to be resumed.",
-            least=0,
-            resumable=True,
-        ),
+    memory_gb: float | None = _option(
+        None,
+        "--memory",
+        LIMITS,
+        "Memory limit for a denoiser's process, in GiB.",
+        metavar="GIB",
+        least=0,
+        otherwise="80 % of a container's memory",
+        resumable=True,
     )
-    send_data: bool = field(
-        default=False,
-        metadata=_shown(
-            "--send-data",
-            CLUSTER,
-            "Send images to workers that do not see the data; small data are sent anyway.",
-            resumable=True,
-        ),
+    previews: int = _option(
+        4,
+        "--previews",
+        OUTPUT,
+        "Images per noise whose pictures are kept for the report.",
+        metavar="N",
+        least=0,
+        most=32,
     )
-    timing: bool = field(
-        default=True,
-        metadata=_shown(
-            "--timing/--no-timing", TIMING, "Time each denoiser alone (the default), or not at all.", resumable=True
-        ),
+    save_images: bool = _option(
+        False, "--save-images", OUTPUT, "Keep every denoised image in the run's folder, 4 bytes per pixel."
     )
-    threads: int = field(
-        default=1, metadata=_shown("--threads", TIMING, "Threads a denoiser may use while timed.", metavar="N", least=1)
+    fresh: bool = _option(
+        False, "--fresh", OUTPUT, "Compute everything anew, instead of reusing equal cells of earlier runs."
     )
-    batch: int = field(
-        default=64,
-        metadata=_shown(
-            "--batch",
-            TIMING,
-            "Images per call when measuring throughput, at most; large or slow ones go in smaller batches.",
-            metavar="N",
-            least=1,
-        ),
+    results: str = _option(
+        "results", "--results", OUTPUT, "Folder that holds all runs.", path=True, metavar="FOLDER", resumable=True
     )
-    timing_budget_s: float = field(
-        default=10.0,
-        metadata=_shown(
-            "--timing-budget",
-            TIMING,
-            "Longest time for timing one denoiser after its cold start; it ends sooner if p50 is precise.",
-            least=0,
-        ),
+    plugins: tuple[str, ...] = _option(
+        (), "--plugin", PLUGINS, "Load a plugin from this file. Repeatable.", path=True, metavar="FILE", resumable=True
     )
-    timeout_s: float = field(
-        default=600.0,
-        metadata=_shown(
-            "--timeout",
-            LIMITS,
-            "Time limit for one shard of images, or for timing one denoiser.",
-            least=0,
-            resumable=True,
-        ),
-    )
-    memory_gb: float | None = field(
-        default=None,
-        metadata=_shown(
-            "--memory",
-            LIMITS,
-            "Memory limit for a denoiser's process, in GiB.",
-            metavar="GIB",
-            least=0,
-            otherwise="80 % of a container's memory",
-            resumable=True,
-        ),
-    )
-    previews: int = field(
-        default=4,
-        metadata=_shown(
-            "--previews",
-            OUTPUT,
-            "Images per noise whose pictures are kept for the report.",
-            metavar="N",
-            least=0,
-            most=32,
-        ),
-    )
-    save_images: bool = field(
-        default=False,
-        metadata=_shown("--save-images", OUTPUT, "Keep every denoised image in the run's folder, 4 bytes per pixel."),
-    )
-    fresh: bool = field(
-        default=False,
-        metadata=_shown("--fresh", OUTPUT, "Compute everything anew, instead of reusing equal cells of earlier runs."),
-    )
-    results: str = field(
-        default="results",
-        metadata=_shown(
-            "--results", OUTPUT, "Folder that holds all runs.", path=True, metavar="FOLDER", resumable=True
-        ),
-    )
-    plugins: tuple[str, ...] = field(
-        default=(),
-        metadata=_shown(
-            "--plugin", PLUGINS, "Load a plugin from this file. Repeatable.", path=True, metavar="FILE", resumable=True
-        ),
-    )
-    plugin_folders: tuple[str, ...] = field(
-        default=(),
-        metadata=_shown(
-            "--plugins-dir",
-            PLUGINS,
-            "Load every plugin file in this folder. Repeatable.",
-            path=True,
-            metavar="FOLDER",
-            variable="BENCHBOX_PLUGINS_DIR",
-        ),
+    plugin_folders: tuple[str, ...] = _option(
+        (),
+        "--plugins-dir",
+        PLUGINS,
+        "Load every plugin file in this folder. Repeatable.",
+        path=True,
+        metavar="FOLDER",
+        variable="BENCHBOX_PLUGINS_DIR",
     )
 
     @property
