@@ -25,6 +25,7 @@ _COMMANDS = {
     "compare": ("reports:compare", "Compare two runs; fail if the later one is worse than allowed."),
     "merge": ("reports:merge", "Merge several runs into one leaderboard."),
     "replay": ("reports:replay", "Recompute a run and check that every score is identical."),
+    "whatif": ("whatif:command", "Show how a ranking changes under other protocols."),
     "denoise": ("denoise:command", "Denoise your own pictures with any denoiser."),
     "train": ("train:train", "Train a denoiser and write weights with a training card."),
     "tune": ("train:tune", "Search for the best options of a denoiser."),
@@ -36,14 +37,14 @@ _COMMANDS = {
 }
 
 
-_WITH_CACHE = frozenset({"run", "replay", "verify", "denoise", "train", "tune", "inspect", "data", "plugins"})
+_WITH_CACHE = frozenset({"run", "replay", "whatif", "verify", "denoise", "train", "tune", "inspect", "data", "plugins"})
 
 
 _WITH_CHARTS = frozenset({"report", "show"})
 """Commands that draw charts, so matplotlib needs its cache; they parse no data."""
 
 
-_RUN_PLUGINS = ("run", "replay", "verify", "denoise", "train", "tune", "inspect", "data", "list", "plugins")
+_RUN_PLUGINS = ("run", "replay", "whatif", "verify", "denoise", "train", "tune", "inspect", "data", "list", "plugins")
 """Commands that import plugins; the others only read runs from disk."""
 
 

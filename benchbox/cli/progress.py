@@ -203,6 +203,7 @@ class RunProgress(Display):
                     where = _safe(f"{self._record.cell_label(cell)}: {outcome.reason}")
                     self.say(f"[red]{outcome.status}[/]: {where}")
             case StageStarted(name, steps):
+                self._end_imports()
                 self.begin_stage(name, steps)
             case StageAdvanced():
                 self.advance_stage()
@@ -228,10 +229,15 @@ class RunProgress(Display):
     def _begin(self, run_id: str) -> None:
         """Replace the lines of the previous run; a search makes several runs."""
         self.end_stage()
-        for task in (*self._tasks, *([] if self._importing is None else [self._importing])):
+        self._end_imports()
+        for task in self._tasks:
             self._progress.remove_task(task)
-        self._importing = None
         self.run_id, self._images, self._begun = run_id, 0, time.monotonic()
+
+    def _end_imports(self) -> None:
+        if self._importing is not None:
+            self._progress.remove_task(self._importing)
+            self._importing = None
 
 
 class TrainingProgress(Display):

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from benchbox.api.arrays import Image
 from benchbox.audit.contamination import training_overlap
-from benchbox.builtin.channels import as_stack, as_taken
 from benchbox.engine.events import Event, StageAdvanced, StageStarted
 from benchbox.engine.plan import Limits
 from benchbox.engine.reuse import reuse_previews
-from benchbox.engine.shard import Condition, check_denoised, draw, image_set, known_sigma, make_denoiser
+from benchbox.engine.shard import Condition, denoise_drawn, draw, image_set
 from benchbox.engine.work_loop import WorkLoop, WorkQueue
 from benchbox.engine.workers import WorkerContext
 from benchbox.records.run import Cell, Failure, MetricRecord, PluginSpec
@@ -184,18 +183,7 @@ def denoise_previews(task: PreviewTask) -> dict[str, Any]:
     for group in _by_size(task.condition, list(task.corners)):
         for repeat in range(task.repeats):
             _, noisy, sigma_true = draw(task.condition, group, repeat)
-            shape = noisy.shape
-            denoiser = make_denoiser(task.denoiser, shape)
-            sigma_given, _ = known_sigma(
-                denoiser.capabilities.sigma,
-                task.condition.protocol,
-                noisy,
-                sigma_true,
-                task.condition.noise.is_estimable,
-            )
-            taken, level = as_taken(denoiser.capabilities.channels, noisy, sigma_given)
-            expected = taken.shape
-            denoised = as_stack(check_denoised(denoiser.denoise(taken, level), expected), shape)
+            denoised = denoise_drawn(task.denoiser, task.condition, noisy, sigma_true)
             kept += _cropped(zip(group.tolist(), denoised, strict=True), repeat, task.corners)
     return _ordered(kept, list(task.corners))
 

@@ -90,7 +90,7 @@ def replay_run(
         raise BenchboxError(
             f"run {record.run_id} has no scores to replay", hint="see why its cells failed: benchbox leaderboard"
         )
-    again, warnings = _as_now(replace(record, cells=replayed), registry)
+    again, warnings = as_now(replace(record, cells=replayed), registry)
     images = reload_images(record, registry)
     with tempfile.TemporaryDirectory(prefix="benchbox-") as folder:
         made = RunStore.create(Path(folder), again, store.images())
@@ -126,8 +126,11 @@ def _choose(record: RunRecord, text: str, registry: Registry) -> tuple[Cell, ...
     return tuple(cell for cell, name in zip(record.cells, names, strict=True) if name == text)
 
 
-def _as_now(record: RunRecord, registry: Registry) -> tuple[RunRecord, tuple[str, ...]]:
-    """The record with the current plugins, and a warning for each plugin that has changed."""
+def as_now(record: RunRecord, registry: Registry) -> tuple[RunRecord, tuple[str, ...]]:
+    """The record with the current plugins of its cells, and a warning for each that has changed.
+
+    Raises `BenchboxError` if one is missing.
+    """
     denoisers, noises = {cell.denoiser for cell in record.cells}, {cell.noise for cell in record.cells}
     record = replace(
         record,

@@ -44,11 +44,12 @@ class Condition:
     noise: NoiseRecord
     sigma_factor: float = 1.0  # factor on the given noise level
     has_clean: bool = True  # whether there are clean images
+    rules: Protocol | None = None  # in place of those of the options
 
     @property
     def protocol(self) -> Protocol:
         """The rules for every denoiser."""
-        return self.options.protocol
+        return self.rules or self.options.protocol
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,17 @@ def compute_shard(task: ShardTask) -> ShardScores:
     card = _checked(TrainingCard, denoiser.card(), "card() returned an invalid training card")
     kept_images = denoised.astype(task.keep) if task.keep else None
     return ShardScores(columns, noise_level, card, details_of(denoiser), kept_images)
+
+
+def denoise_drawn(plugin: PluginSpec, condition: Condition, noisy: Images, sigma_true: Sigma | None) -> Images:
+    """Denoise what `draw` returned as it was denoised to be scored; clipped to [0, 1], not rounded."""
+    shape = noisy.shape
+    denoiser = make_denoiser(plugin, shape)
+    use, estimable = denoiser.capabilities.sigma, condition.noise.is_estimable
+    sigma_given, _ = known_sigma(use, condition.protocol, noisy, sigma_true, estimable)
+    taken, level = as_taken(denoiser.capabilities.channels, noisy, sigma_given)
+    expected = taken.shape
+    return as_stack(check_denoised(denoise_stack(denoiser, taken, level), expected), shape)
 
 
 def _estimate(

@@ -118,7 +118,7 @@ def render_csv(boards: Sequence[Leaderboard]) -> str:
     groups = zip(*map(_csv_groups, boards), strict=True)
     names = list(dict.fromkeys(name for group in groups for part in group for name in part))
     writer = csv.DictWriter(sink, names, lineterminator="\n")
-    writer.writerow({name: _unformula(name) for name in names})
+    writer.writerow({name: unformula(name) for name in names})
     for board in boards:
         for block in board.blocks:
             writer.writerows(_csv_line(board, block, row) for row in block.rows)
@@ -159,7 +159,7 @@ def _csv_line(board: Leaderboard, block: Block, row: Row) -> dict[str, Any]:
     line |= {key: getattr(row, key) for key in (*colour, *texts)}
     line |= {key: getattr(row.details, key, None) or None for key in network}
     line |= {key: getattr(board.header, key) for key in common}
-    return {key: _unformula(cell) if isinstance(cell, str) else cell for key, cell in line.items()}
+    return {key: unformula(cell) if isinstance(cell, str) else cell for key, cell in line.items()}
 
 
 def render_notebook(board: Leaderboard) -> str:
@@ -198,7 +198,8 @@ def json_of(value: dict[str, Any]) -> str:
     return json.dumps(jsonable(value), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
 
-def _unformula(text: str) -> str:
+def unformula(text: str) -> str:
+    """Text that a spreadsheet does not take for a formula."""
     text = printable(text)
     return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -123,6 +123,20 @@ def fitting(columns: Sequence[Column[R]], rows: Sequence[R], width: int) -> tupl
         if needed <= width or not optional:
             return tuple(kept)
         kept.remove(max(optional, key=lambda column: column.keep))
+
+
+def in_parts(
+    fixed: Sequence[Column[R]], others: Sequence[Column[R]], rows: Sequence[R], width: int
+) -> Iterator[tuple[Column[R], ...]]:
+    """Split columns into tables that fit a width, each of which begins with the fixed columns."""
+    part: list[Column[R]] = []
+    for column in others:
+        if part and fitting((*fixed, *part, replace(column, keep=1)), rows, width)[-1].key != column.key:
+            yield (*fixed, *part)
+            part = []
+        part.append(column)
+    if part:
+        yield (*fixed, *part)
 
 
 def _width(column: Column[R], rows: Sequence[R]) -> int:

@@ -291,6 +291,19 @@ def rank_rows(scores: Values) -> Ranking:
     )
 
 
+def kendall_tau(first: Values, second: Values) -> float:
+    """Kendall's tau-b of two lists of K means: 1 for the same order, -1 for the reverse; NaN if either is constant.
+
+    References
+    ----------
+    Kendall 1945, doi:10.1093/biomet/33.3.239 (ties).
+    """
+    above, below = np.triu_indices(len(first), 1)
+    signs = [np.sign(means[above] - means[below]) for means in (first, second)]
+    untied = math.sqrt(float(np.square(signs[0]).sum()) * float(np.square(signs[1]).sum()))
+    return float((signs[0] * signs[1]).sum()) / untied if untied else math.nan
+
+
 def _monotone(best: NDArray[np.int_], worst: NDArray[np.int_]) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
     """Widen ranges so that neither end decreases along the order.
 

@@ -24,10 +24,10 @@ RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9]{3}[0-9a-f]{4}")
 OURS = re.compile(
     r"run\.json|machines\.json|images\.parquet|lock|leaderboard\.md|report\.html|logs/[^/]+\.(?:log|txt)|outcomes/[0-9a-f]{16}\.json"
     r"|timing/[^/.]+\.(?:json|parquet)|(?:previews|ceiling)/[0-9a-f]{16}\.parquet|scores/[0-9a-f]{16}/[0-9]{8}-[0-9]{8}\.parquet"
-    r"|denoised/[0-9a-f]{16}/[0-9]{8}-[0-9]{8}\.npy"
+    r"|denoised/[0-9a-f]{16}/[0-9]{8}-[0-9]{8}\.npy|whatif/[0-9a-f]{16}/[a-z-]+\.[0-9]{8}-[0-9]{8}\.parquet"
 )
 ASIDE = "set-aside"
-FOLDERS = re.compile(rf"logs|outcomes|timing|previews|ceiling|(?:scores|denoised)(?:/[0-9a-f]{{16}})?|{ASIDE}")
+FOLDERS = re.compile(rf"logs|outcomes|timing|previews|ceiling|(?:scores|denoised|whatif)(?:/[0-9a-f]{{16}})?|{ASIDE}")
 SHARD = re.compile(r"([0-9]{8})-([0-9]{8})\.parquet")
 _NOT_A_NAME = re.compile(r"[^a-z0-9_-]")
 _LONGEST = 64

@@ -171,6 +171,24 @@ class RunStore:
             raise damaged_file(file, f"it has {len(images)} images, not {stop - start}")
         return images
 
+    def write_rescored(self, cell: str, stage: str, start: int, stop: int, columns: Columns) -> None:
+        """Write scores of one shard of a cell under other protocols; `stage` says from which outputs."""
+        with explain_errors(self.folder / "whatif"):
+            (self.folder / "whatif").mkdir(exist_ok=True)
+        self._write(f"whatif/{cell}/{stage}.{start:08d}-{stop:08d}.parquet", table_bytes(columns, cell))
+
+    def rescored(self, cell: str, stage: str) -> dict[tuple[int, int], dict[str, NDArray[Any]]]:
+        """Scores as passed to `write_rescored`, by range; damaged files are left out, because they are made again."""
+        tables = {}
+        for file in (self.folder / "whatif" / cell).glob(f"{stage}.*.parquet"):
+            name = SHARD.fullmatch(file.name.removeprefix(f"{stage}."))
+            with contextlib.suppress(BenchboxError):
+                if name:
+                    ends = int(name[1]), int(name[2])
+                    table = read_table(file, {IMAGE: "iu", "repeat": "iu"}, "iuf", cell)
+                    tables[ends] = self._of_images(file, table, ends[1] - ends[0])
+        return tables
+
     def keep_record(self) -> None:
         """Write the record, unless one is there."""
         if not (self.folder / "run.json").is_file():
@@ -194,6 +212,11 @@ class RunStore:
         if len(set(ids)) != len(ids) or not all(isinstance(name, str) for name in ids):
             raise damaged_file(file, "its ids are not unique texts")
         return table
+
+    def smallest_side(self) -> int:
+        """Smallest height or width of the images, in pixels."""
+        images = self.images()
+        return int(min(images[name].min() for name in ("height", "width")))
 
     def write_outcome(self, cell: str, outcome: Outcome, detail: str = "") -> None:
         """Write how a cell ended, and `detail`, the traceback of a failure, once its shards are safe on the disk."""

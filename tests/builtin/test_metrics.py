@@ -246,3 +246,31 @@ def test_listing_metrics_imports_nothing_heavy() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(11, 11), (13, 37), (48, 48)], ids=str)
+def test_variants_of_ssim_are_those_of_scikit_image(size: tuple[int, int], channels: int) -> None:
+    from skimage.metrics import structural_similarity
+
+    rng = np.random.default_rng(4)
+    clean = pieces(*size)
+    clean = clean if channels == 1 else np.stack([clean, clean[::-1], clean[:, ::-1]], axis=3)
+    other = (clean + 0.1 * rng.standard_normal(clean.shape)).clip(0, 1).astype(np.float32)
+    wang = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    for spec, edge, how in (
+        ("ssim:window=uniform", 0, {}),
+        ("ssim:window=uniform,edges=repeated", 3, {}),
+        ("ssim:edges=repeated", 5, wang),
+    ):
+        padding = ((edge, edge), (edge, edge), (0, 0))[: clean.ndim - 1]
+        axis = -1 if channels == 3 else None
+        expected = [
+            structural_similarity(
+                np.pad(x, padding, mode="edge"), np.pad(y, padding, mode="edge"), data_range=1, channel_axis=axis, **how
+            )
+            for x, y in zip(clean.astype(np.float64), other.astype(np.float64), strict=True)
+        ]
+        metric = configure(Ssim, spec)
+        assert metric.spec == spec
+        assert metric.make()(clean, other) == pytest.approx(expected, abs=1e-6)

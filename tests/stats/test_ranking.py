@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from benchbox.stats import ranking
-from benchbox.stats.ranking import rank_rows, separate
+from benchbox.stats.ranking import kendall_tau, rank_rows, separate
 
 Values = NDArray[np.float64]
 
@@ -249,3 +249,9 @@ def _sign_flip_p(difference: Values) -> Values:
     table = np.column_stack((difference, np.zeros(images)))
     flipped = ranking._flipped(table, np.array([0]), np.array([1]), size, (), exact=True)
     return ranking._judge(flipped.max(axis=1), observed, 0.05, exact=True)[1]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=2, max_size=12))
+def test_tau_is_scipys(pairs: list[tuple[int, int]]) -> None:
+    first, second = (np.array(values, dtype=np.float64) for values in zip(*pairs, strict=True))
+    assert kendall_tau(first, second) == pytest.approx(scipy.stats.kendalltau(first, second).statistic, nan_ok=True)

@@ -1,0 +1,115 @@
+"""`benchbox whatif`: a finished run under other protocols."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from benchbox.cli.options import (
+    Command,
+    format_option,
+    output_option,
+    print_text,
+    printing_to,
+    results_option,
+    run_options,
+    sort_option,
+    typed_command,
+)
+
+if TYPE_CHECKING:
+    from benchbox.engine.whatif import Rescoring
+
+
+@click.command("whatif", cls=Command)
+@click.argument("run", default="")
+@click.option(
+    "--only", multiple=True, metavar="PROTOCOL", help="Only this protocol, such as clip or mean-error. Repeatable."
+)
+@format_option("table", "markdown", "csv", "json")
+@output_option()
+@sort_option
+@run_options("plugins", plugins={"help": "Trust this plugin file, for a run made by someone else. Repeatable."})
+@results_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    run: str,
+    only: tuple[str, ...],
+    form: str,
+    output: Path | None,
+    sort: str,
+    plugins: tuple[Path, ...],
+    results: Path,
+) -> None:
+    """Show how the ranking of RUN changes under other protocols.
+
+    Noise clipped or rounded, results rounded, edges not scored, other variants of
+    PSNR and SSIM: for each, the shift of every row, which ranks move, and Kendall's
+    tau. What the run has stored is used; otherwise its denoisers run again on the
+    same noise, and the time that takes is shown first. Finished work is kept, so an
+    interrupted command goes on where it stopped. The exit code is 1 if a row has no
+    scores under a protocol. Without RUN, the newest run is used.
+
+    \b
+    Examples:
+      benchbox whatif
+      benchbox whatif 20260131-1200 --only clip --only border-4
+      benchbox whatif 20260131-1200 --only mean-error --format markdown
+    """
+    from benchbox.api.errors import BenchboxError
+    from benchbox.cli.containment import interruptible
+    from benchbox.cli.progress import RunProgress
+    from benchbox.engine.whatif import Rescoring
+    from benchbox.records.alternatives import choose_alternatives
+    from benchbox.report.build import sort_metric
+    from benchbox.report.whatif import build_whatif
+    from benchbox.report.whatif_export import TerminalWhatIf, render_whatif
+    from benchbox.store import RunStore, find_run
+
+    store = RunStore.open(find_run(results, run))
+    sort_metric(sort, store.record)  # before the work, because it may be misspelt
+    alternatives = choose_alternatives(store.record, store.smallest_side(), only)
+    with interruptible(typed_command), RunProgress() as progress:
+        try:
+            rescoring = Rescoring(store, alternatives, progress, plugins)
+        except BenchboxError as error:
+            stored = [each.name for each in alternatives if each.pooled]
+            instead = f"; benchbox whatif --only {stored[0]} needs neither images nor plugins" if stored else ""
+            raise BenchboxError(error.message, hint=f"{error.hint}{instead}") from error
+        if rescoring.queues:
+            progress.say(_announcement(rescoring))
+        rescored = rescoring.run()
+    whatif = build_whatif(
+        store,
+        alternatives,
+        sort=sort,
+        keys=rescored.keys,
+        failures=rescored.failures,
+        warnings=rescored.warnings,
+    )
+    with printing_to(output):
+        if form == "table":
+            from rich.console import Console
+
+            Console().print(TerminalWhatIf(whatif), crop=False)
+        else:
+            print_text(render_whatif(whatif, form))
+    if rescored.failures:
+        ctx.exit(1)
+
+
+def _announcement(rescoring: Rescoring) -> str:
+    """What is computed, and how long it takes."""
+    from benchbox.report.words import count
+
+    seconds, unknown = rescoring.estimate()
+    rows = count(len(rescoring.queues), "denoiser")
+    work = f"scoring {rows} under other protocols ({count(rescoring.shards, 'shard')}; interrupt and go on at any time)"
+    if len(unknown) == len(rescoring.queues):
+        return f"{work}: the run has no latencies, so how long it takes shows with the first results"
+    time = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    besides = f", besides {', '.join(unknown)}, not timed" if unknown else ""
+    return f"{work}: about {time} by the latencies of the run{besides}"
