@@ -88,6 +88,13 @@ def leaderboard(
 
     if layout == "paper" and form != "latex":
         raise BenchboxError("--layout paper is a layout of LaTeX tables", hint="add --format latex")
+    together = layout == "paper" or (len(runs) > 1 and form in ("table", "markdown", "latex"))
+    for option, value in (("--columns", columns), ("--within", within)):
+        if together and value is not None:
+            raise BenchboxError(
+                f"{option} is for the table of one run",
+                hint=f"leave {option} out, or give one run" + (" without --layout paper" if layout == "paper" else ""),
+            )
     limit = None if within is None else within * 1e3
     stores = [RunStore.open(find_run(results, run)) for run in runs or ("",)]
     keys = tuple(key.strip() for key in (columns or "").split(",") if key.strip())

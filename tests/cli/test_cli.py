@@ -205,6 +205,8 @@ def test_what_is_no_duration_is_an_error_of_one_line_with_a_hint(text: str) -> N
         ("tune", "median", "--space", "size=3", "--budget", "5x"),
         ("train", "unet", "--budget", "5x"),
         ("leaderboard", "--within", "5"),
+        ("leaderboard", "one", "two", "--columns", "psnr"),
+        ("leaderboard", "one", "--format", "latex", "--layout", "paper", "--within", "5ms"),
         ("plugins", "check", "median", "--timeout", "5x"),
         ("run", "--limit", "0"),
         ("run", "--nosie", "gaussian"),
