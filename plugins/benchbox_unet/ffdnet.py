@@ -69,6 +69,11 @@ class FFDNet(TrainableNetwork):
         return Model(image, noise, name="ffdnet")
 
     @classmethod
+    def step(cls, layer: str) -> int:
+        """Two: every layer works on the sub-images."""
+        return 2
+
+    @classmethod
     def prepare(cls, model: Any) -> None:
         """Start the hidden layers as a lossless linear map plus some of the usual random weights.
 

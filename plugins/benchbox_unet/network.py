@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox import BenchboxError, Denoiser, Images, Sigma, TrainingCard
+from benchbox import BenchboxError, Denoiser, Details, Images, Sigma, TrainingCard
 from benchbox_unet import tiling
 from benchbox_unet.runtimes import CHUNK
 
@@ -49,6 +49,11 @@ class Network(Denoiser):
     def restore(cls, answer: Tensor, images: Images) -> Images:
         """Turn the model's output into denoised images."""
 
+    @classmethod
+    @abstractmethod
+    def step(cls, layer: str) -> int:
+        """Distance in pixels of the image between neighbouring values of a layer."""
+
     def setup(self, shape: tuple[int, ...]) -> None:
         """Load the weights into the runtime and run it once, on a small part of a large stack.
 
@@ -85,6 +90,19 @@ class Network(Denoiser):
             return TrainingCard.load(path)
         notes = f"There is no training card for {weights.name}: {path.name} is missing."
         return TrainingCard("unknown", "", "", 0, "unknown", 0, 0.0, "", notes=notes)
+
+    def details(self) -> Details:
+        """What the network costs."""
+        from benchbox_unet.weights_file import read_weights
+
+        weights = read_weights(self.path(self.weights))
+        macs = values = 0.0
+        for name, kernel in weights.items():
+            layer, _, kind = name.rpartition(".")
+            if kind == "kernel":
+                pixels = self.step(layer) ** 2
+                macs, values = macs + kernel.size / pixels, values + kernel.shape[-1] / pixels
+        return Details({}, sum(array.size for array in weights.values()), macs, values)
 
     def files(self) -> list[Path]:
         """The weights, and their converted form if there is one."""

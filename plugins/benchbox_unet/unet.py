@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -73,6 +74,12 @@ class UNet(TrainableNetwork):
     def build(cls, precision: str = "float32") -> Any:
         """Build the Keras model with random weights."""
         return architecture.build(precision)
+
+    @classmethod
+    def step(cls, layer: str) -> int:
+        """Twice as far from level to level."""
+        level = re.match(r"(?:encoder|decoder)(\d)_", layer)
+        return 2 ** (int(level[1]) - 1) if level else 1
 
     @classmethod
     def prepare(cls, model: Any) -> None:

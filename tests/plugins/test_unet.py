@@ -10,6 +10,7 @@ from typing import Any
 import benchbox_unet
 import numpy as np
 import pytest
+from benchbox_adapters.graphs import keras_cost
 from benchbox_unet import network, tiling
 from benchbox_unet.architecture import PARAMETER_COUNT
 from benchbox_unet.ffdnet import FFDNet
@@ -128,6 +129,18 @@ class TestShippedWeights:
             one = cls(weights=weights, runtime="litert").denoise(noisy.copy(), level(9))
             other = cls(weights=weights, runtime="keras").denoise(noisy.copy(), level(9))
             np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cls", NETWORKS)
+def test_its_cost_is_that_of_the_graph(cls: type[TrainableNetwork], tmp_path: Path) -> None:
+    cls.build().save(tmp_path / "network.keras")
+    graph = keras_cost(tmp_path / "network.keras")
+    details = cls(weights="gaussian", runtime="litert").details()
+    assert details.parameters == graph.parameters
+    scale = cls.stride**2 if cls is FFDNet else 1  # its graph begins with the sub-images
+    assert details.macs_per_pixel == pytest.approx(graph.macs_per_pixel / scale)
+    assert details.activations_per_pixel == pytest.approx(graph.activations_per_pixel / scale)
 
 
 def test_the_unet_has_the_published_number_of_parameters() -> None:
