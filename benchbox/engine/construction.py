@@ -16,7 +16,7 @@ from benchbox.api.denoiser import Capabilities, Denoiser
 from benchbox.api.errors import BenchboxError
 from benchbox.api.metric import Metric
 from benchbox.records.run import PluginSpec, RunRecord
-from benchbox.registry import HOOKS, Entry, Registry, answer_each, first_line, load_plugin, try_each
+from benchbox.registry import HOOKS, Entry, Registry, answer_each, first_line, load_plugin, plugin_sources, try_each
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,11 @@ def content_digest(made: Denoiser | Metric) -> str:
     whole = hashlib.blake2b(digest_size=8)
     try:
         # Call through the class, because an instance may have an unrelated attribute of that name.
-        files = type(made).files(made)  # type: ignore[arg-type]
-        for path in files:
-            with Path(path).open("rb") as file:
+        files = [Path(path) for path in type(made).files(made)]  # type: ignore[arg-type]
+        # Python code depends on the modules beside it, too.
+        parts = [part for path in files for part in (plugin_sources(path) if path.suffix == ".py" else [path])]
+        for part in parts:
+            with part.open("rb") as file:
                 whole.update(hashlib.file_digest(file, "blake2b").digest())
     except BenchboxError:
         raise

@@ -134,6 +134,16 @@ def test_a_class_in_a_file_is_code_that_is_run_only_by_whoever_names_it(
     assert denoiser.files() == [tmp_path / "own.pth", tmp_path / "model.py"]
 
 
+def test_modules_that_the_file_of_a_class_imports_are_part_of_the_row(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(f"import blocks\n{NET}")
+    (tmp_path / "blocks.py").write_text("DEPTH = 3\n")
+    saved(tmp_path / "own.pth", {f"model.{name}": tensor for name, tensor in dncnn_state("body").items()})
+    spec = f'torch:path={tmp_path / "own.pth"},class={tmp_path / "model.py"}:Net,args="width=2"'
+    before = plan_denoisers([spec], load_registry())[0].plugin.content
+    (tmp_path / "blocks.py").write_text("DEPTH = 4\n")
+    assert plan_denoisers([spec], load_registry())[0].plugin.content != before
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
