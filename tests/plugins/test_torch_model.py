@@ -236,18 +236,14 @@ class Told(torch.nn.Module):  # type: ignore[misc,name-defined]
         return x - self.inner(x, sigma.reshape(-1) / 255)
 
 
-def test_a_module_of_a_notebook_is_found_out() -> None:
-    denoiser = front.torch(Told())
+def test_a_module_of_a_notebook_is_found_out_and_stays_as_it_is() -> None:
+    module = Told().train().requires_grad_(True)
+    denoiser = front.torch(module)
     assert denoiser.capabilities.sigma == "required"
     denoiser.setup((1, 48, 48))
     found = denoiser.details()
     assert found is not None
     assert (found.found["sigma"], found.found["sigma_scale"], found.found["range"]) == ("vector", "255", "1")
-
-
-def test_the_module_that_is_handed_over_stays_as_it_is() -> None:
-    module = Told().train().requires_grad_(True)
-    front.torch(module).setup((1, 48, 48))
     assert module.training
     assert all(parameter.requires_grad for parameter in module.parameters())
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import subprocess
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +12,8 @@ from made_models import DELTA, save_onnx
 
 from benchbox.api.denoiser import Details
 from benchbox.api.errors import BenchboxError
+from benchbox.engine.run import execute
+from benchbox.records.options import RunOptions
 from benchbox.report.board import Leaderboard, Speed
 from benchbox.report.build import build_leaderboard
 from benchbox.report.columns import columns_of
@@ -22,21 +21,23 @@ from benchbox.report.export import render_csv
 from benchbox.report.figures.axes import looks_of
 from benchbox.report.figures.charts import WORK, front_chart
 from benchbox.report.words import notes_of
-from benchbox.store import RunStore, find_run
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
 SPEED = Speed(1.0, 1.0, 1.0, 0.01, 100, 1000.0, 1, 0.1, 1.0, 1)
 
 
-@pytest.fixture
-def board(benchbox: Command, tmp_path: Path) -> Leaderboard:
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Leaderboard:
     """A run of two small networks."""
     pytest.importorskip("onnxruntime")
-    save_onnx(tmp_path / "box.onnx")
+    folder = tmp_path_factory.mktemp("networks")
+    save_onnx(folder / "box.onnx")
     sharper = DELTA / 2 + np.full((1, 1, 3, 3), 1 / 18, np.float32)
-    save_onnx(tmp_path / "half.onnx", kernel=sharper)
-    benchbox("run", "onnx:path=box.onnx", "onnx:path=half.onnx", "identity", "--limit", "10", "--no-timing")
-    return build_leaderboard(RunStore.open(find_run(tmp_path / "results", "")))
+    save_onnx(folder / "half.onnx", kernel=sharper)
+    denoisers = "onnx:path=box.onnx", "onnx:path=half.onnx", "identity"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        options = RunOptions(denoisers=denoisers, limit=10, timing=False, results=str(folder / "results"))
+        return build_leaderboard(execute(options, lambda event: None))
 
 
 def test_what_was_detected_and_what_it_costs_stand_in_the_row(board: Leaderboard) -> None:
