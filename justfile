@@ -2,6 +2,9 @@
 
 set positional-arguments  # words with blanks reach pytest whole, as in -k "metric and speed"
 
+# Every test process would compile all modules again: without byte code, collecting the tests takes twice as long.
+export PYTHONDONTWRITEBYTECODE := ""
+
 _list:
     @just --list --unsorted
 
