@@ -6,7 +6,7 @@ from .api.hookspecs import hookimpl
 from .api.metric import AgreementMetric, LabelMetric, Metric, NoReferenceMetric
 from .api.noise import NoiseModel
 from .api.threads import threads
-from .api.trainable import Recipe, TrainableDenoiser, Trainer
+from .api.trainable import FitProgress, Recipe, TrainableClassifier, TrainableDenoiser, Trainer
 from .api.version import __version__
 from .notebook import Run, load_run, run, torch
 
@@ -17,6 +17,7 @@ __all__ = [
     "Dataset",
     "Denoiser",
     "Details",
+    "FitProgress",
     "Image",
     "ImageDenoiser",
     "ImageSet",
@@ -30,6 +31,7 @@ __all__ = [
     "Run",
     "Scores",
     "Sigma",
+    "TrainableClassifier",
     "TrainableDenoiser",
     "Trainer",
     "TrainingCard",

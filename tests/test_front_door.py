@@ -10,10 +10,10 @@ import pytest
 
 NAMES = {
     "benchbox": {
-        "AgreementMetric", "BenchboxError", "Capabilities", "Dataset", "Denoiser", "Details", "Image", "ImageDenoiser",
-        "ImageSet", "Images", "Inspection", "LabelMetric", "Metric", "NoReferenceMetric", "NoiseModel", "Recipe", "Run",
-        "Scores", "Sigma", "TrainableDenoiser", "Trainer", "TrainingCard", "__version__", "describe_exit", "hookimpl",
-        "load_run", "run", "threads", "torch",
+        "AgreementMetric", "BenchboxError", "Capabilities", "Dataset", "Denoiser", "Details", "FitProgress", "Image",
+        "ImageDenoiser", "ImageSet", "Images", "Inspection", "LabelMetric", "Metric", "NoReferenceMetric", "NoiseModel",
+        "Recipe", "Run", "Scores", "Sigma", "TrainableClassifier", "TrainableDenoiser", "Trainer", "TrainingCard",
+        "__version__", "describe_exit", "hookimpl", "load_run", "run", "threads", "torch",
     },
     "benchbox.testing": {
         "BenchmarkDenoiser", "Faces", "HealthCard", "NoisyFaces", "Verdict", "check_denoiser", "examine",

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.arrays import Channels, Images, Scores, Sigma
+from benchbox.api.trainable import TrainableClassifier
 
 
 class Metric(ABC):
@@ -95,9 +96,12 @@ class AgreementMetric(Metric):
     class_names : tuple of str
         Name of each class, by number; empty if unknown. Where the data set has a label with these names, a report also
         says how often the classifier is right.
+    trains : type of TrainableClassifier, or None
+        What ``benchbox train`` trains under the name of that class, if it can.
     """
 
     class_names: ClassVar[tuple[str, ...]] = ()
+    trains: ClassVar[type[TrainableClassifier] | None] = None
     proportion: ClassVar[bool] = True
 
     @abstractmethod

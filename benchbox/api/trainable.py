@@ -1,9 +1,9 @@
-"""`TrainableDenoiser`: benchbox owns the data, noise and seeds; the plugin owns the network and optimiser."""
+"""`TrainableDenoiser`, `TrainableClassifier`: benchbox owns data, noise and seeds; the plugin owns the network."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images, Sigma
+from benchbox.api.dataset import ImageSet
 from benchbox.api.denoiser import Denoiser
 
 
@@ -169,3 +170,103 @@ class TrainableDenoiser(Denoiser):
         -------
         Trainer
         """
+
+
+AddNoise = Callable[[Images, np.random.Generator], Images]
+"""Adds noise to a stack."""
+
+
+@dataclass(frozen=True)
+class FitProgress:
+    """Where the training of a classifier stands.
+
+    Attributes
+    ----------
+    epoch : int
+        Current epoch, from 1.
+    images : int
+        Images that were trained on in this epoch.
+    loss : float
+        Mean loss of these images.
+    accuracy : float or None
+        At the end of an epoch, the share of the validation images whose class is right; else None.
+    best : bool
+        Whether that is the highest so far, so that `TrainableClassifier.save` writes these weights.
+    """
+
+    epoch: int
+    images: int
+    loss: float
+    accuracy: float | None = None
+    best: bool = False
+
+
+class TrainableClassifier(ABC):
+    """Base class of classifiers that ``benchbox train`` can train; an `AgreementMetric` names its own as `trains`.
+
+    Attributes
+    ----------
+    name : str
+        Name on the command line.
+    label : str
+        Label of the data set that it learns, such as ``'emotion'``.
+    class_names : tuple of str
+        Names of the classes, by label.
+    image_size : tuple of int
+        Height and width of the images that it takes.
+    recipes : mapping of str to Recipe
+        Training recipes by name; ``'default'`` is used unless the user names another. The noise may be empty.
+    """
+
+    name: ClassVar[str]
+    label: ClassVar[str]
+    class_names: ClassVar[tuple[str, ...]]
+    image_size: ClassVar[tuple[int, int]]
+    recipes: ClassVar[Mapping[str, Recipe]]
+
+    @abstractmethod
+    def fit(
+        self,
+        name: str,
+        recipe: Recipe,
+        fitted: ImageSet,
+        validated: ImageSet,
+        noise: AddNoise | None,
+        *,
+        seed: int,
+        budget_s: float | None,
+    ) -> Iterator[FitProgress]:
+        """Train from random weights, and keep those with the best accuracy on the validation images.
+
+        Parameters
+        ----------
+        name : str
+            Name of the recipe in `recipes`.
+        recipe : Recipe
+            The recipe with the user's changes.
+        fitted, validated : ImageSet
+            Grey images of `image_size` with labels from 0 to the number of classes.
+        noise : callable or None
+            ``noise(images, rng)`` adds the training noise, after any augmentation; None without noise.
+        seed : int
+            Random seed of weights, order, augmentation and noise.
+        budget_s : float or None
+            End after about this time in seconds.
+
+        Yields
+        ------
+        FitProgress
+            After each step and, with the accuracy, after each epoch.
+        """
+
+    @abstractmethod
+    def probabilities(self, weights: Path, images: Images) -> NDArray[np.float64]:
+        """Probability of each class, shape (N, classes), by weights that `save` wrote."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> Path:
+        """Write the best weights so far as ``weights.*`` into a folder; return the file."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Network, number of parameters, optimiser and libraries in a sentence, for the training card."""

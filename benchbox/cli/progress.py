@@ -35,7 +35,7 @@ from benchbox.system.text import printable
 
 if TYPE_CHECKING:
     from benchbox.report.board import Leaderboard
-    from benchbox.training import BatchDone, EpochDone, TrainingStarted
+    from benchbox.training import BatchDone, ClassifierEpoch, EpochDone, TrainingStarted
 
 EVERY_S = 15.0
 """Seconds between two lines if the output is not a terminal."""
@@ -247,9 +247,9 @@ class TrainingProgress(Display):
         super().__init__()
         self.epochs = 0
 
-    def __call__(self, event: TrainingStarted | BatchDone | EpochDone) -> None:
+    def __call__(self, event: TrainingStarted | BatchDone | EpochDone | ClassifierEpoch) -> None:
         """Show an event."""
-        from benchbox.training import BatchDone, TrainingStarted
+        from benchbox.training import BatchDone, ClassifierEpoch, TrainingStarted
 
         if isinstance(event, TrainingStarted):
             for note in event.notes:
@@ -271,6 +271,10 @@ class TrainingProgress(Display):
             self._progress.reset(self._task, description=f"epoch {event.epoch + 1}", speed="")
             self.epochs += 1
             self._printed_at = time.monotonic()
+            if isinstance(event, ClassifierEpoch):
+                right = f"validation {100 * event.accuracy:.1f} % right"
+                self.say(f"epoch {event.epoch}: loss {event.loss:.4f}; {right}{', best' if event.best else ''}")
+                return
             self.say(
                 f"epoch {event.epoch}: loss {event.loss:.6f}, accuracy {event.accuracy:.3f}; validation "
                 f"{event.val_loss:.6f}, {event.val_psnr:.2f} dB, accuracy {event.val_accuracy:.3f}; "

@@ -88,16 +88,19 @@ def train(
 
     FER2013's Training split is used for training and PublicTest for validation;
     PrivateTest is never opened. Without PublicTest, one in ten images is held out.
+    DENOISER may also be the judge of emotions, a classifier that metrics ask.
 
     \b
     Examples:
       benchbox train unet --data fer2013.csv --output my-unet
       benchbox train unet --data fer2013.csv --output my-unet --resume
       benchbox run unet:weights=my-unet/weights.npz --data fer2013.csv
+      benchbox train emotion_judge --data fer2013.csv --output my-judge
+      benchbox run --judge litert:path=my-judge/weights.tflite --data fer2013.csv
     """
     from benchbox.cli.containment import interruptible
     from benchbox.cli.progress import TrainingProgress
-    from benchbox.training import TrainConfig, train
+    from benchbox.training import TrainConfig, find_classifier, train, train_classifier
 
     config = TrainConfig(
         denoiser=denoiser,
@@ -121,6 +124,14 @@ def train(
         command=typed_command(),
     )
     progress = TrainingProgress()
+    if classifier := find_classifier(config):
+        with interruptible(lambda: ""), progress:
+            judged = train_classifier(config, classifier, progress)
+        best_epoch = next(row for row in reversed(judged.history) if row.best)
+        right = f"{100 * best_epoch.accuracy:.1f} % of the validation images right"
+        click.echo(f"stopped: {judged.stopped}; best epoch {best_epoch.epoch}, {right}")
+        echo(f"weights: {judged.weights}\ncard: {judged.weights.with_suffix('.json')}")
+        return
 
     def continuation() -> str:
         return config.command if resume else f"{config.command} --resume" if progress.epochs else ""

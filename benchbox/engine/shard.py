@@ -126,8 +126,8 @@ def compute_shard(task: ShardTask) -> ShardScores:
         if metric in again:
             columns[metric.spec] = _estimate(metric, denoiser, condition, kept, denoised, sigma_true, sigma_given)
         else:
-            columns[metric.spec] = score(metric, clean, denoised, labels, protocol.border)
             columns |= classes_of(metric, clean, denoised, protocol.border)
+            columns[metric.spec] = score(metric, clean, denoised, labels, protocol.border)
     unknown = np.full(len(clean), np.nan, dtype=np.float32)
     columns["sigma_true"] = unknown if sigma_true is None else sigma_true
     columns["sigma_given"] = unknown if sigma_given is None else sigma_given
@@ -320,7 +320,13 @@ def score(
     size = clean.shape[1:3]
     if min(size) < metric.min_size or (metric.image_size or size) != size or isinstance(metric, NoReferenceMetric):
         return np.full(len(clean), np.nan)
-    return score_stack(metric, clean, denoised, labels)
+    scores = score_stack(metric, clean, denoised, labels)
+    if np.shape(scores) != (len(clean),):
+        raise BenchboxError(
+            f"metric {plugin.name} returned shape {np.shape(scores)} for {len(clean)} images",
+            hint="return one number for each image",
+        )
+    return scores
 
 
 def classes_of(plugin: PluginSpec, clean: Images, denoised: Images, border: int = 0) -> dict[str, NDArray[np.int32]]:
@@ -331,11 +337,16 @@ def classes_of(plugin: PluginSpec, clean: Images, denoised: Images, border: int 
     stacks = without_border(clean, border), without_border(denoised, border)
     size = stacks[0].shape[1:3]
     fits = min(size) >= metric.min_size and (metric.image_size or size) == size
-    unknown = np.full(len(clean), NO_CLASS)
-    return {
-        name: np.asarray(metric.seen(stack) if fits else unknown, np.int32)
-        for name, stack in zip(class_columns(plugin.spec), stacks, strict=True)
-    }
+    columns = {}
+    for name, stack in zip(class_columns(plugin.spec), stacks, strict=True):
+        seen = np.asarray(metric.seen(stack)) if fits else np.full(len(stack), NO_CLASS)
+        if seen.dtype.kind not in "iu" or seen.shape != (len(stack),) or (fits and seen.min() < 0):
+            raise BenchboxError(
+                f"metric {plugin.name}: seen() returned {seen.dtype} of shape {seen.shape} for {len(stack)} images",
+                hint="return the number of a class, from 0, for each image",
+            )
+        columns[name] = seen.astype(np.int32)
+    return columns
 
 
 @functools.cache

@@ -74,6 +74,10 @@ class Mixture:
         models = tuple(part.draw(rng) for part in parts)
         return models[0] if len(models) == 1 else Composed(models)
 
+    def add(self, images: Images, rng: np.random.Generator) -> Images:
+        """Add a noise of its own to each image of a stack."""
+        return np.stack([self.draw(rng).apply(image, rng) for image in images])
+
     def levels(self) -> dict[str, NoiseModel]:
         """Single noises that represent the mixture in a card, by canonical name.
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from benchbox.api.dataset import ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError, did_you_mean
-from benchbox.api.trainable import Recipe, TrainableDenoiser
+from benchbox.api.metric import AgreementMetric
+from benchbox.api.trainable import Recipe, TrainableClassifier, TrainableDenoiser
 from benchbox.engine.data import choose_dataset, limit_images
 from benchbox.registry import Registry
 
@@ -65,14 +66,19 @@ def find_trainable(config: TrainConfig, registry: Registry) -> TrainableDenoiser
     """Construct the denoiser to train."""
     entry = registry.denoiser(config.denoiser)
     if not issubclass(entry.cls, TrainableDenoiser):
-        trainable = [
-            name for name, known in sorted(registry.denoisers.items()) if issubclass(known.cls, TrainableDenoiser)
-        ]
-        raise BenchboxError(f"{config.denoiser} is not trainable", hint=f"choose one of: {', '.join(trainable)}")
+        trainable = [name for name, known in registry.denoisers.items() if issubclass(known.cls, TrainableDenoiser)]
+        names = ", ".join(sorted((*trainable, *trainable_classifiers(registry))))
+        raise BenchboxError(f"{config.denoiser} is not trainable", hint=f"choose one of: {names}")
     return entry.cls()
 
 
-def find_recipe(config: TrainConfig, denoiser: TrainableDenoiser) -> Recipe:
+def trainable_classifiers(registry: Registry) -> dict[str, type[TrainableClassifier]]:
+    """Classifiers that metrics ask and that can be trained, by name."""
+    asked = (entry.cls for entry in registry.metrics.values() if issubclass(entry.cls, AgreementMetric))
+    return {metric.trains.name: metric.trains for metric in asked if metric.trains is not None}
+
+
+def find_recipe(config: TrainConfig, denoiser: TrainableDenoiser | TrainableClassifier) -> Recipe:
     """The recipe with the user's changes, its values checked."""
     if config.recipe not in denoiser.recipes:
         raise BenchboxError(

@@ -54,4 +54,19 @@ class EpochDone:
     best: bool
 
 
-Event: TypeAlias = TrainingStarted | BatchDone | EpochDone
+@dataclass(frozen=True)
+class ClassifierEpoch:
+    """An epoch of a classifier; its fields are the columns of the history.
+
+    `loss` is its mean over the training images, `accuracy` the share of validation images whose class is right,
+    `seconds` counts from the start of the training, and `best` marks the highest accuracy so far.
+    """
+
+    epoch: int
+    loss: float
+    accuracy: float
+    seconds: float
+    best: bool
+
+
+Event: TypeAlias = TrainingStarted | BatchDone | EpochDone | ClassifierEpoch

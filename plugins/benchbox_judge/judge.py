@@ -17,7 +17,9 @@ from benchbox import BenchboxError, Images, threads
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """Meaning of each class, in the order of FER2013's labels."""
 SIZE = 48
-WEIGHTS = Path(__file__).parent / "weights" / "emotion_judge.tflite"
+_FOLDER = Path(__file__).parent / "weights"
+WEIGHTS = {"default": _FOLDER / "emotion_judge.tflite", "robust": _FOLDER / "emotion_judge_robust.tflite"}
+"""Weights of the bundled judges, by the recipe that trained them."""
 _CHUNK = 32
 """Faces per call; larger batches exceed the cache."""
 _REMEMBERED = 256
@@ -63,7 +65,7 @@ class Judge:
         if shapes != ((SIZE, SIZE, 1), (len(EMOTIONS),)):
             raise BenchboxError(
                 f"judge {path}: it maps {shapes[0]} to {shapes[1]}, not ({SIZE}, {SIZE}, 1) to ({len(EMOTIONS)},)",
-                hint="use a model that 'python -m benchbox_judge.training' wrote",
+                hint="use weights that 'benchbox train emotion_judge' wrote",
             )
         self._entry, self._answer = entry["index"], answer["index"]
         self._count = 0
@@ -94,6 +96,6 @@ class Judge:
 
 
 @functools.cache
-def judge() -> Judge:
-    """Load the judge of the package, once per process."""
-    return Judge(WEIGHTS)
+def judge(recipe: str = "default") -> Judge:
+    """Load a judge of the package, once per process."""
+    return Judge(WEIGHTS[recipe])

@@ -9,26 +9,35 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox import AgreementMetric, BenchboxError, Images, LabelMetric, Metric, Scores
-from benchbox_judge.judge import EMOTIONS, SIZE, WEIGHTS, judge
+from benchbox import AgreementMetric, BenchboxError, Images, LabelMetric, Metric, Scores, TrainableClassifier
+from benchbox_judge.judge import EMOTIONS, SIZE, WEIGHTS, LogProbabilities, judge
+from benchbox_judge.training import EmotionJudge
 
 
+@dataclass(frozen=True)
 class _Asked(Metric):
-    """What metrics that ask the bundled judge share."""
+    """What metrics that ask a bundled judge share."""
+
+    judge: Literal["default", "robust"] = "default"
 
     image_size: ClassVar[tuple[int, int] | None] = (SIZE, SIZE)
     channels: ClassVar[Literal["grey", "rgb", "any"]] = "any"
 
     def files(self) -> list[Path]:
         """Weights of the judge."""
-        return [WEIGHTS]
+        return [WEIGHTS[self.judge]]
+
+    def ask(self, faces: Images) -> LogProbabilities:
+        """What the judge answers, see `Judge.log_probabilities`."""
+        return judge(self.judge).log_probabilities(faces)
 
 
 @dataclass(frozen=True)
 class EmotionAgreement(_Asked, AgreementMetric):
     """Whether the judge sees the same emotion in the denoised face as in the clean one: 1 or 0 for each face.
 
-    The mean is the share of faces that keep their emotion. It needs no label, but faces of 48 x 48 pixels.
+    The mean is the share of faces that keep their emotion. It needs no label, but faces of 48 x 48 pixels. The judge
+    'default' was trained without noise; 'robust' is another network, trained with it.
     """
 
     name: ClassVar[str] = "emotion_agreement"
@@ -36,10 +45,11 @@ class EmotionAgreement(_Asked, AgreementMetric):
     summary: ClassVar[str] = "share of faces whose emotion a classifier reads as on the clean face"
     digits: ClassVar[int | None] = 4
     class_names: ClassVar[tuple[str, ...]] = EMOTIONS
+    trains: ClassVar[type[TrainableClassifier] | None] = EmotionJudge
 
     def seen(self, images: Images) -> NDArray[np.intp]:
         """Emotion of each face, see `AgreementMetric.seen`."""
-        emotions: NDArray[np.intp] = judge().log_probabilities(images).argmax(axis=1)
+        emotions: NDArray[np.intp] = self.ask(images).argmax(axis=1)
         return emotions
 
 
@@ -62,7 +72,7 @@ class EmotionKl(_Asked):
 
     def __call__(self, clean: Images, denoised: Images) -> Scores:
         """Score a stack, see `Metric.__call__`; in nats, at least 0."""
-        before, after = judge().log_probabilities(clean), judge().log_probabilities(denoised)
+        before, after = self.ask(clean), self.ask(denoised)
         divergence: Scores = (np.exp(before) * (before - after)).sum(axis=1)
         return np.maximum(divergence, 0.0)  # rounding may leave -1e-17 for equal ones
 
@@ -90,6 +100,6 @@ class EmotionAccuracy(_Asked, LabelMetric):
                 f"{self.name}: label {numbers[strange][0]} is outside 0 to {len(EMOTIONS) - 1}",
                 hint="number the emotions as FER2013 does: " + ", ".join(EMOTIONS),
             )
-        right: Scores = (judge().log_probabilities(denoised).argmax(axis=1) == numbers).astype(np.float64)
+        right: Scores = (self.ask(denoised).argmax(axis=1) == numbers).astype(np.float64)
         right[numbers == len(EMOTIONS)] = np.nan  # faces that are labelled 'other'
         return right

@@ -1,59 +1,172 @@
-"""Trains the judge on FER2013's csv: fits Training, chooses on PublicTest, never reads PrivateTest.
+"""Trains the judges with Keras: ``benchbox train emotion_judge`` calls it.
 
-``python -m benchbox_judge.training fer2013.csv my-judge`` writes ``emotion_judge.tflite`` and its card. Faces are
-mirrored, moved, turned and changed in contrast, but get no noise and no blur, so that the judge favours no denoiser.
+Faces are mirrored, moved, turned and changed in contrast. The recipe 'default' adds no noise and no blur, so that the
+judge favours no denoiser; 'robust' adds noise, and none of its network's layers are those of the other.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox import Images
+from benchbox import BenchboxError, FitProgress, Images, ImageSet, Recipe, TrainableClassifier
 from benchbox_judge.judge import EMOTIONS, SIZE, Judge
-from benchbox_judge.network import build
+from benchbox_judge.network import NETWORKS
 
-Labels = NDArray[np.int64]
-BATCH = 64
-PEAK = 3e-3
+Arrays = list[NDArray[np.float32]]
+
 _WARM_UP = 400
+_LAST = 1e-5
+"""Steps of the warm-up, and learning rate that the schedule falls to."""
+_SMOOTHING = 0.05
 _AVERAGED = 10
 """Steps between two updates of the averaged weights, which are the ones that are kept."""
 _SHIFT = 4
 _TURN = 12.0
 """Largest shift in pixels and turn in degrees."""
+_RECIPE = Recipe(noise=(), epochs=45, batch_size=64, learning_rate=3e-3, patience=45)
+_NOISY = Recipe(
+    noise=("gaussian:0..0.2", "poisson:20..200", "salt-pepper:0..0.1"),
+    epochs=25,
+    batch_size=64,
+    learning_rate=3e-3,
+    patience=25,
+)
 
 
-def read_split(path: Path, usage: str) -> tuple[NDArray[np.uint8], Labels]:
-    """Faces (N, 48, 48) and labels (N,) of a split of the csv of the challenge."""
-    import pandas as pd
+class EmotionJudge(TrainableClassifier):
+    """A classifier of the seven emotions: AdamW on cross-entropy, exponentially averaged weights."""
 
-    rows = pd.read_csv(path)
-    rows = rows[rows["Usage"] == usage]
-    pixels = np.array([np.array(text.split(), np.uint8) for text in rows["pixels"]])
-    return pixels.reshape(-1, SIZE, SIZE), rows["emotion"].to_numpy(np.int64)
+    name: ClassVar[str] = "emotion_judge"
+    label: ClassVar[str] = "emotion"
+    class_names: ClassVar[tuple[str, ...]] = EMOTIONS
+    image_size: ClassVar[tuple[int, int]] = (SIZE, SIZE)
+    recipes: ClassVar[Mapping[str, Recipe]] = MappingProxyType({"default": _RECIPE, "robust": _NOISY})
+
+    def __init__(self) -> None:
+        self._kept: Any = None
+        self._best: Arrays = []
+        self._words = ""
+
+    def fit(
+        self,
+        name: str,
+        recipe: Recipe,
+        fitted: ImageSet,
+        validated: ImageSet,
+        noise: Any,
+        *,
+        seed: int,
+        budget_s: float | None,
+    ) -> Iterator[FitProgress]:
+        """Train, see `TrainableClassifier.fit`; the learning rate falls along half a cosine.
+
+        It follows the epochs or the budget, whichever is ahead, so that it reaches its end with the time limit.
+        """
+        from benchbox_unet.backend import start_keras
+        from benchbox_unet.trainer import fastest_precision
+
+        begun = time.monotonic()
+        keras = start_keras()
+        if keras.backend.backend() != "tensorflow":
+            raise BenchboxError(
+                f"{self.name} is converted by TensorFlow, but Keras uses {keras.backend.backend()}",
+                hint="set KERAS_BACKEND=tensorflow",
+            )
+        keras.utils.set_random_seed(seed)
+        precision = fastest_precision()
+        model, self._kept = NETWORKS[name](precision), NETWORKS[name]("float32")
+        self._words = (
+            f"network '{model.name}' with {model.count_params():,} parameters, Keras {keras.__version__}, AdamW, "
+            f"{precision}, batch {recipe.batch_size}, rate {recipe.learning_rate:g} (cosine), weights averaged."
+        )
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=_SMOOTHING)
+        optimiser = keras.optimizers.AdamW(recipe.learning_rate, weight_decay=1e-3)
+        model.compile(optimiser, loss=loss, jit_compile=False)
+        labels = fitted.labels[self.label].astype(np.int64)
+        faces, truth = validated.stack(np.arange(len(validated))), validated.labels[self.label].astype(np.int64)
+        if noise is not None:
+            faces = noise(faces, np.random.default_rng(seed))
+        averaged: Arrays = []
+        highest, step, total = -1.0, 0, recipe.epochs * (len(fitted) // recipe.batch_size)
+        for epoch in range(recipe.epochs):
+            rng = np.random.default_rng((seed, epoch))
+            order = rng.permutation(len(fitted))
+            losses: list[float] = []
+            for start in range(0, len(order) - recipe.batch_size + 1, recipe.batch_size):
+                spent = (time.monotonic() - begun) / budget_s if budget_s else 0.0
+                if spent >= 1:
+                    break
+                chosen = order[start : start + recipe.batch_size]
+                varied = vary(fitted.stack(chosen), rng)
+                varied = varied if noise is None else noise(varied, rng)
+                share = max(step / total, spent)
+                rate = recipe.learning_rate * min(1, (step + 1) / _WARM_UP) * (1 + np.cos(np.pi * share)) / 2
+                optimiser.learning_rate.assign(rate + _LAST)
+                targets = np.eye(len(EMOTIONS), dtype=np.float32)[labels[chosen]]
+                model.reset_metrics()
+                losses.append(float(model.train_on_batch(varied[..., np.newaxis], targets)))
+                step += 1
+                if step % _AVERAGED == 0:
+                    averaged = _average(averaged, model.get_weights(), step)
+                yield FitProgress(epoch + 1, len(losses) * recipe.batch_size, losses[-1])
+            if not losses:
+                return
+            self._kept.set_weights(averaged or model.get_weights())
+            answers = self._kept.predict(faces[..., np.newaxis], batch_size=256, verbose=0).argmax(axis=1)
+            accuracy = float((answers == truth).mean())
+            if accuracy >= highest:
+                self._best = self._kept.get_weights()
+            mean = float(np.mean(losses))
+            yield FitProgress(epoch + 1, len(losses) * recipe.batch_size, mean, accuracy, accuracy >= highest)
+            highest = max(highest, accuracy)
+
+    def probabilities(self, weights: Path, images: Images) -> NDArray[np.float64]:
+        """Probability of each emotion, see `TrainableClassifier.probabilities`."""
+        sure: NDArray[np.float64] = np.exp(Judge(weights).log_probabilities(images))
+        return sure
+
+    def save(self, folder: Path) -> Path:
+        """Convert the best weights to ``weights.tflite``, in float32."""
+        import tensorflow as tf
+        from benchbox_unet.quiet import native_messages_hidden
+
+        self._kept.set_weights(self._best)
+        path = folder / "weights.tflite"
+        # Keras prints a description of the exported model.
+        with redirect_stdout(StringIO()), native_messages_hidden():
+            path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(self._kept).convert())
+        return path
+
+    def describe(self) -> str:
+        """Network, library, optimiser and precision."""
+        return self._words
 
 
-def vary(faces: NDArray[np.uint8], rng: np.random.Generator) -> Images:
-    """Mirror, move, turn and change the contrast of faces at random; (N, 48, 48) to float32 in [0, 1].
+def _average(averaged: Arrays, weights: Arrays, step: int) -> Arrays:
+    decay = np.float32(min(0.96, step / (step + 100)))
+    return [decay * old + (1 - decay) * new for old, new in zip(averaged or weights, weights, strict=True)]
+
+
+def vary(faces: Images, rng: np.random.Generator) -> Images:
+    """Mirror, move, turn and change the contrast of faces (N, 48, 48) at random, within [0, 1].
 
     Turned faces are interpolated by a cubic, which hardly blurs; the other half are moved by whole pixels.
     """
     import cv2
 
-    varied = np.empty(faces.shape, np.float32)
+    varied = np.empty_like(faces)
     middle = (SIZE - 1) / 2
-    for place, pixels in enumerate(faces):
-        face = np.divide(pixels, 255, dtype=np.float32)
-        if rng.random() < 0.5:
-            face = np.ascontiguousarray(face[:, ::-1])
+    for place, whole in enumerate(faces):
+        face = np.ascontiguousarray(whole[:, ::-1]) if rng.random() < 0.5 else whole
         down, right = (int(step) for step in rng.integers(-_SHIFT, _SHIFT + 1, 2))
         if rng.random() < 0.5:
             turn = cv2.getRotationMatrix2D((middle, middle), rng.uniform(-_TURN, _TURN), 1.0)
@@ -68,156 +181,3 @@ def vary(faces: NDArray[np.uint8], rng: np.random.Generator) -> Images:
         mean = face.mean()
         varied[place] = np.clip((face - mean) * rng.uniform(0.7, 1.3) + mean + rng.uniform(-0.1, 0.1), 0, 1)
     return varied
-
-
-def _batches(
-    faces: NDArray[np.uint8], labels: Labels, epoch: int, seed: int
-) -> Iterator[tuple[Images, NDArray[np.float32]]]:
-    rng = np.random.default_rng((seed, epoch))
-    order = rng.permutation(len(faces))
-    for start in range(0, len(faces) - BATCH + 1, BATCH):
-        chosen = order[start : start + BATCH]
-        yield vary(faces[chosen], rng)[..., np.newaxis], np.eye(len(EMOTIONS), dtype=np.float32)[labels[chosen]]
-
-
-def fit(
-    fitted: tuple[NDArray[np.uint8], Labels],
-    chosen: tuple[NDArray[np.uint8], Labels],
-    *,
-    epochs: int,
-    budget_s: float,
-    seed: int,
-) -> tuple[Any, list[dict[str, float]]]:
-    """Train and return the Keras model with the best averaged weights, and what each epoch reached.
-
-    The learning rate falls along half a cosine, over the epochs or the budget, whichever ends first.
-    """
-    import keras
-
-    keras.utils.set_random_seed(seed)
-    model, kept = build(), build()
-    optimiser = keras.optimizers.AdamW(PEAK, weight_decay=1e-3)
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)
-    model.compile(optimiser, loss=loss, metrics=["accuracy"], jit_compile=False)
-    faces, labels = chosen[0][..., np.newaxis].astype(np.float32) / 255, chosen[1]
-    averaged: list[NDArray[np.float32]] = []
-    best: list[NDArray[np.float32]] = []
-    history: list[dict[str, float]] = []
-    begun, step, total = time.monotonic(), 0, epochs * (len(fitted[0]) // BATCH)
-    for epoch in range(epochs):
-        losses = []
-        for varied, targets in _batches(*fitted, epoch, seed):
-            spent = (time.monotonic() - begun) / budget_s
-            if spent >= 1:
-                break
-            rate = PEAK * min(1, (step + 1) / _WARM_UP) * (1 + np.cos(np.pi * max(step / total, spent))) / 2
-            optimiser.learning_rate.assign(rate + 1e-5)
-            model.reset_metrics()
-            losses.append(float(model.train_on_batch(varied, targets)[0]))
-            step += 1
-            if step % _AVERAGED == 0:
-                decay = min(0.96, step / (step + 100))
-                weights = model.get_weights()
-                averaged = [
-                    decay * old + (1 - decay) * new for old, new in zip(averaged or weights, weights, strict=True)
-                ]
-        kept.set_weights(averaged or model.get_weights())
-        answers = kept.predict(faces, batch_size=256, verbose=0).argmax(axis=1)
-        history.append({"loss": float(np.mean(losses or [np.nan])), "accuracy": float((answers == labels).mean())})
-        print(f"epoch {epoch + 1}: loss {history[-1]['loss']:.4f}, accuracy {history[-1]['accuracy']:.4f}", flush=True)
-        if history[-1]["accuracy"] >= max(row["accuracy"] for row in history):
-            best = kept.get_weights()
-        if (time.monotonic() - begun) >= budget_s:
-            break
-    kept.set_weights(best)
-    return kept, history
-
-
-def converted(model: Any) -> bytes:
-    """Convert a Keras model to a LiteRT flat buffer with weights in float32."""
-    import tensorflow as tf
-
-    return bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
-
-
-def card_of(judge: Judge, faces: NDArray[np.uint8], labels: Labels) -> dict[str, Any]:
-    """Accuracy by emotion, confusion and calibration on faces (N, 48, 48) with labels (N,)."""
-    probabilities = np.exp(judge.log_probabilities(np.divide(faces, 255, dtype=np.float32)))
-    answers, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    right = answers == labels
-    confusion = np.zeros((len(EMOTIONS), len(EMOTIONS)), int)
-    np.add.at(confusion, (labels, answers), 1)
-    bins = np.minimum((sure * 10).astype(int), 9)
-    calibration = [
-        {
-            "faces": int((bins == place).sum()),
-            "confidence": round(float(sure[bins == place].mean()), 4),
-            "accuracy": round(float(right[bins == place].mean()), 4),
-        }
-        for place in np.unique(bins)
-    ]
-    error = sum(row["faces"] * abs(row["confidence"] - row["accuracy"]) for row in calibration) / max(1, len(labels))
-    return {
-        "faces": len(labels),
-        "accuracy": round(float(right.mean()), 4),
-        "accuracy_by_emotion": {
-            emotion: round(float(right[labels == place].mean()), 4)
-            for place, emotion in enumerate(EMOTIONS)
-            if (labels == place).any()
-        },
-        "confusion": {"rows": "label", "columns": "answer", "emotions": list(EMOTIONS), "faces": confusion.tolist()},
-        "calibration": calibration,
-        "expected_calibration_error": round(float(error), 4),
-    }
-
-
-def without_copies(
-    faces: NDArray[np.uint8], labels: Labels, seen: NDArray[np.uint8]
-) -> tuple[NDArray[np.uint8], Labels]:
-    """Leave out faces that are, pixel for pixel, among those seen in training."""
-    known = {face.tobytes() for face in seen}
-    fresh = np.array([face.tobytes() not in known for face in faces], bool)
-    return faces[fresh], labels[fresh]
-
-
-def main() -> None:
-    """Train, convert and write the card."""
-    parser = argparse.ArgumentParser(prog="python -m benchbox_judge.training", description=__doc__)
-    parser.add_argument("csv", type=Path, help="fer2013.csv of the challenge")
-    parser.add_argument("output", type=Path, help="folder for the model and its card")
-    parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--minutes", type=float, default=600.0, help="end after about this time")
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    fitted = read_split(given.csv, "Training")
-    chosen = without_copies(*read_split(given.csv, "PublicTest"), fitted[0])
-    model, history = fit(fitted, chosen, epochs=given.epochs, budget_s=60 * given.minutes, seed=given.seed)
-    write(given.output, model, fitted, chosen, {"epochs": len(history), "history": history, "seed": given.seed})
-
-
-def write(
-    folder: Path,
-    model: Any,
-    fitted: tuple[NDArray[np.uint8], Labels],
-    chosen: tuple[NDArray[np.uint8], Labels],
-    training: dict[str, Any],
-) -> None:
-    """Write the converted model and its card into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "emotion_judge.tflite"
-    path.write_bytes(converted(model))
-    card = {
-        "judge": "emotion_judge",
-        "parameters": int(model.count_params()),
-        "trained_on": f"FER2013 Training, {len(fitted[0]):,} faces, without noise and blur",
-        "chosen_on": "FER2013 PublicTest without exact copies of training faces; PrivateTest was never read",
-        **training,
-        "chosen_faces": card_of(Judge(path), *chosen),
-        "not_for": "judging people. It reads 48 x 48 grey frontal faces as FER2013's annotators labelled them, "
-        "errs about as often as people disagree with these labels or more, and is least reliable for rare emotions.",
-    }
-    path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
