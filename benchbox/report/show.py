@@ -29,7 +29,9 @@ from benchbox.report.figures.gallery import (
     scores_of,
 )
 from benchbox.report.figures.images import error_of
+from benchbox.report.figures.protocols import protocol_charts
 from benchbox.report.terminal import line
+from benchbox.report.whatif import build_whatif
 from benchbox.report.words import count
 from benchbox.store import RunStore
 
@@ -218,6 +220,13 @@ def write_charts(store: RunStore, board: Leaderboard, folder: Path, form: str) -
         for number, block in enumerate(board.blocks, start=1)
         for chart in noise_charts(board, read_noise(store, block), looks)
     ]
+    if store.has_rescored:
+        whatif = build_whatif(store, sort=board.sort)
+        figures += [
+            (f"{number}-{chart.name}", chart.figure)
+            for number, block in enumerate(board.blocks, start=1)
+            for chart in protocol_charts(whatif.on(block.noise), looks)
+        ]
     figures += [
         (f"all-{chart.name}-{number}", chart.figure) for number, chart in enumerate(run_charts(board, looks), start=1)
     ]

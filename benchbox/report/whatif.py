@@ -115,7 +115,9 @@ class Outlook:
         return (min(shifts), max(shifts)) if shifts else None
 
     def leader(self, *, before: bool = False) -> tuple[str, float]:
-        """The first row by the mean, and its lead over the second; NaN if there is none."""
+        """The first row by the mean, and its lead over the second; NaN if there are none."""
+        if not self.rows:
+            return "", math.nan
         standings = {row.denoiser: row.before if before else row.after for row in self.rows}
         first, *others = sorted(standings, key=lambda name: standings[name].place)
         lead = abs(standings[first].value - standings[others[0]].value) if others else math.nan
@@ -149,6 +151,10 @@ class WhatIf:
     outlooks: tuple[Outlook, ...]
     notes: tuple[str, ...] = ()
 
+    def on(self, noise: str) -> WhatIf:
+        """The part about one noise."""
+        return replace(self, outlooks=tuple(each for each in self.outlooks if each.noise == noise))
+
 
 def build_whatif(
     store: RunStore,
@@ -176,8 +182,8 @@ def build_whatif(
             made = [rows.outlook(each) for each, own in based if own == base]
             if base == metric:
                 made += [rows.ranked_by(other) for other in record.metrics if other.shown and other != base]
-            complete = alternatives is not None
-            outlooks += [each for each in made if each.rows and (complete or not each.left_out)]
+            # Where nothing was computed, only somebody who asks for it wants to know.
+            outlooks += [each for each in made if each.rows or (alternatives and each.left_out)]
     order = {noise.label: place for place, noise in enumerate(record.noises)}
     return WhatIf(
         run_id=record.run_id,

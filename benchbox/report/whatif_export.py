@@ -177,6 +177,12 @@ def notes_of(whatif: WhatIf) -> Iterator[str]:
     yield from whatif.notes
 
 
+def explained(whatif: WhatIf) -> str:
+    """What the protocols are, in one line."""
+    words = {each.protocol: each.words for each in whatif.outlooks}
+    return "; ".join(f"{name}: {text}" for name, text in words.items())
+
+
 def answers_of(whatif: WhatIf) -> Iterator[str]:
     """One sentence on each noise: whether the leader keeps its place, and the largest shift between two rows."""
     for _, outlooks in _sections(whatif):

@@ -189,6 +189,11 @@ class RunStore:
                     tables[ends] = self._of_images(file, table, ends[1] - ends[0])
         return tables
 
+    @property
+    def has_rescored(self) -> bool:
+        """Whether any scores under other protocols were written."""
+        return (self.folder / "whatif").is_dir()
+
     def keep_record(self) -> None:
         """Write the record, unless one is there."""
         if not (self.folder / "run.json").is_file():

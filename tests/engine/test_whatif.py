@@ -285,3 +285,23 @@ def test_tables_fit_and_the_answer_is_said(benchbox: Command, finished_run: str)
     by_ssim = benchbox("whatif", "--sort", "ssim", "--only", "border-4").stdout
     assert "gaussian:0.1, SSIM under other protocols" in by_ssim
     assert "does not compute metric 'spim'" in benchbox("whatif", "--sort", "spim", code=2).stderr
+
+
+@pytest.mark.slow
+def test_the_report_has_a_chart_once_it_is_computed(benchbox: Command, finished_run: str, tmp_path: Path) -> None:
+    folder = tmp_path / "results" / finished_run
+    benchbox("whatif", "--only", "mean-error")
+    benchbox("report")
+    assert "Other protocols" not in (folder / "report.html").read_text(encoding="utf-8")
+    lines = list(csv.DictReader(io.StringIO(benchbox("whatif", "--format", "csv").stdout)))
+    benchbox("report")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.count("<h3>Other protocols</h3>") == 2
+    assert "border-4: 4 pixels at each edge not scored" in page
+    for line in lines:
+        if line["shift"] and line["metric"] == "psnr":
+            amount = f"{float(line['shift']):+.2f}"
+            amount = amount if amount.strip("+-0.") else "0.00"
+            assert f"<title>{line['protocol']}, {line['denoiser']}: {amount} dB, rank {line['rank']}" in page
+    written = benchbox("show", "--format", "svg").stdout
+    assert all(f"{number}-protocols{metric}.svg" in written for number in (1, 2) for metric in (1, 2))

@@ -18,6 +18,7 @@ from benchbox.report.figures.axes import Look, looks_of
 from benchbox.report.figures.charts import Chart, NoiseData, noise_charts, read_noise, run_charts
 from benchbox.report.figures.gallery import Gallery, make_gallery
 from benchbox.report.figures.images import inline_svg, scale_css
+from benchbox.report.figures.protocols import protocol_charts
 from benchbox.report.html.statements import answer_of, reliability_of
 from benchbox.report.html.tables import (
     Groups,
@@ -34,6 +35,9 @@ from benchbox.report.html.tables import (
     summary_table,
     with_label_names,
 )
+from benchbox.report.whatif import WhatIf, build_whatif
+from benchbox.report.whatif_export import explained
+from benchbox.report.whatif_export import notes_of as notes_of_protocols
 from benchbox.report.words import advice_of, brief_of, count, facts_of, insights_of, legend_of, notes_of, title_of
 from benchbox.store import RunStore
 from benchbox.system.text import printable
@@ -72,6 +76,8 @@ class Section:
     mismatch: Table | None
     mismatch_chart: InlineChart | None
     recognition: tuple[Table, ...]
+    protocols: tuple[InlineChart, ...]
+    protocol_notes: tuple[str, ...]
     groups: tuple[Table, ...]
 
 
@@ -90,6 +96,7 @@ def render_page(store: RunStore, board: Leaderboard) -> str:
     looks = looks_of([denoiser.label for denoiser in store.record.denoisers])
     run_level = [_inline(chart, f"k{number}") for number, chart in enumerate(run_charts(board, looks))]
     columns = _columns(board)
+    whatif = build_whatif(store, sort=board.sort) if store.has_rescored else None
     return environment.get_template("page.html.j2").render(
         board=board,
         answer=answer_of(board),
@@ -103,7 +110,8 @@ def render_page(store: RunStore, board: Leaderboard) -> str:
         long_name=LONG_NAME,
         main=[column.key for column in main_columns(columns)],
         sections=[
-            _section(store, board, block, f"n{number}", looks, columns) for number, block in enumerate(board.blocks)
+            _section(store, board, block, f"n{number}", looks, columns, whatif)
+            for number, block in enumerate(board.blocks)
         ],
         summary=summary_table(board, board.summary) if board.summary is not None else None,
         front=next((chart for chart in run_level if chart.name == "front"), None),
@@ -146,11 +154,13 @@ def _section(
     key: str,
     looks: Mapping[str, Look],
     columns: Sequence[Column[Row]],
+    whatif: WhatIf | None,
 ) -> Section:
     shown = [column.key for column in columns]
     noise = read_noise(store, block)
     drawn = [_inline(chart, key) for chart in noise_charts(board, noise, looks)]
     stored, errors = noise.stored, noise.errors
+    other = whatif.on(block.noise) if whatif else None
     return Section(
         key=key,
         noise=block.noise,
@@ -166,6 +176,8 @@ def _section(
         mismatch=mismatch_table(board, block) if block.mismatch else None,
         mismatch_chart=next((chart for chart in drawn if chart.name == "mismatch"), None),
         recognition=tuple(table for found in block.recognition for table in recognition_tables(found)),
+        protocols=tuple(_inline(chart, key) for chart in protocol_charts(other, looks)) if other else (),
+        protocol_notes=(*notes_of_protocols(other), explained(other)) if other else (),
         groups=tuple(group_table(board, block, groups) for groups in _groups(store, noise, board.sort)),
     )
 
