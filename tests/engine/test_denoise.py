@@ -32,24 +32,31 @@ def roughness(pixels: NDArray[Any]) -> float:
     return float(np.diff(pixels.astype(float), axis=0).std() / np.iinfo(pixels.dtype).max)
 
 
-@pytest.mark.parametrize(
-    ("name", "channels", "depth"),
-    [("a.png", 1, 8), ("a.png", 3, 8), ("a.png", 3, 16), ("a.tif", 1, 16), ("a.jpg", 3, 8), ("a.webp", 3, 8)],
-)
-def test_format_depth_and_channels_are_kept(
-    name: str, channels: int, depth: int, benchbox: Command, tmp_path: Path
-) -> None:
-    source = noisy(channels=channels, depth=depth)
-    cv2.imwrite(str(tmp_path / name), source)
-    result = benchbox("denoise", name, "-o", "out", "--with", "bm3d_lite", "--sigma", "0.1")
-    assert result.stdout.rstrip(",").split()[:2] == [f"out/{name}", "sigma"]
-    with Image.open(tmp_path / name) as before, Image.open(tmp_path / "out" / name) as after:
-        assert (after.format, after.size, after.mode) == (before.format, before.size, before.mode)
-    denoised = cv2.imread(str(tmp_path / "out" / name), cv2.IMREAD_UNCHANGED)
-    assert denoised is not None
-    assert (denoised.dtype, denoised.shape) == (source.dtype, source.shape)
-    assert roughness(denoised) < 0.3 * roughness(source)
-    assert abs(float(denoised.mean()) / float(source.mean()) - 1) < 0.02
+PICTURES = {
+    "grey.png": (1, 8),
+    "colour.png": (3, 8),
+    "deep.png": (3, 16),
+    "deep.tif": (1, 16),
+    "colour.jpg": (3, 8),
+    "colour.webp": (3, 8),
+}
+"""Channels and bits per sample of pictures by their names."""
+
+
+def test_format_depth_and_channels_are_kept(benchbox: Command, tmp_path: Path) -> None:
+    sources = {name: noisy(channels=channels, depth=depth) for name, (channels, depth) in PICTURES.items()}
+    for name, source in sources.items():
+        cv2.imwrite(str(tmp_path / name), source)
+    result = benchbox("denoise", *PICTURES, "-o", "out", "--with", "bm3d_lite", "--sigma", "0.1")
+    for name, source in sources.items():
+        assert f"out/{name}  sigma 0.1" in result.stdout
+        with Image.open(tmp_path / name) as before, Image.open(tmp_path / "out" / name) as after:
+            assert (after.format, after.size, after.mode) == (before.format, before.size, before.mode), name
+        denoised = cv2.imread(str(tmp_path / "out" / name), cv2.IMREAD_UNCHANGED)
+        assert denoised is not None
+        assert (denoised.dtype, denoised.shape) == (source.dtype, source.shape), name
+        assert roughness(denoised) < 0.3 * roughness(source), name
+        assert abs(float(denoised.mean()) / float(source.mean()) - 1) < 0.02, name
 
 
 def test_each_channel_gets_its_own_estimate_and_alpha_is_kept(benchbox: Command, tmp_path: Path) -> None:

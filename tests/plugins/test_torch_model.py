@@ -63,7 +63,7 @@ def colour() -> Images:
     return clean.astype(np.float32) + LEVELS[:, None, None, None] * noise
 
 
-@pytest.mark.parametrize("form", ["ipol", "kair"])
+@pytest.mark.parametrize("form", ["ipol", pytest.param("kair", marks=pytest.mark.slow)])
 def test_ffdnet_is_the_one_that_it_was_made_of(form: str, tmp_path: Path) -> None:
     denoiser = Torch(path=saved(tmp_path / "ffdnet.pth", {"params": ffdnet_state(form)}))
     assert (denoiser.capabilities.sigma, denoiser.capabilities.channels) == ("required", "grey")
@@ -75,6 +75,7 @@ def test_ffdnet_is_the_one_that_it_was_made_of(form: str, tmp_path: Path) -> Non
     assert denoiser.details().found["sigma_scale"] == "1"
 
 
+@pytest.mark.slow
 def test_ffdnet_in_colour_takes_grey_too(tmp_path: Path) -> None:
     denoiser = ready(Torch(path=saved(tmp_path / "color.pth", ffdnet_state("kair", 3))))
     assert denoiser.capabilities.channels == "any"

@@ -327,20 +327,18 @@ def test_modules_beside_a_plugin_file_are_its_own_and_part_of_its_identity(tmp_p
     assert len(versions) == 3
 
 
-@pytest.mark.parametrize(
-    ("body", "said"),
-    [
-        ("np.load('weights.npz')", "weights.npz"),
-        ("open('models/weights.npz')", "models/weights.npz"),
-        ("raise RuntimeError('cannot load weights.npz')", "weights.npz"),
-        ("np.load('other.npz')", ""),
-        ("np.load('here.npz')", ""),
-        ("raise RuntimeError(f'{FOLDER}/weights.npz is damaged')", ""),
-    ],
-)
-def test_a_file_that_is_beside_the_plugin_is_pointed_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, said: str
-) -> None:
+BESIDE = {
+    "np.load('weights.npz')": "weights.npz",
+    "open('models/weights.npz')": "models/weights.npz",
+    "raise RuntimeError('cannot load weights.npz')": "weights.npz",
+    "np.load('other.npz')": "",
+    "np.load('here.npz')": "",
+    "raise RuntimeError(f'{FOLDER}/weights.npz is damaged')": "",
+}
+"""What fails in a plugin, and the file beside the plugin that would have been right."""
+
+
+def test_a_file_that_is_beside_the_plugin_is_pointed_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "plugin"
     (folder / "models").mkdir(parents=True)
     for name in ("weights.npz", "models/weights.npz", "here.npz"):
@@ -348,13 +346,15 @@ def test_a_file_that_is_beside_the_plugin_is_pointed_out(
     (tmp_path / "here.npz").touch()
     monkeypatch.chdir(tmp_path)
     head = f"import numpy as np\nFOLDER = {str(folder)!r}\n"
-    (folder / "late.py").write_text(f"{head}def denoise(noisy): {body}\n")
-    (folder / "early.py").write_text(f"{head}{body}\ndef denoise(noisy): return noisy\n")
-    remedy = f'(it is beside the plugin: open Path(__file__).parent / "{said}")'
-    with pytest.raises(Exception) as caught:
-        load_registry([folder / "late.py"]).denoiser("late").make().denoise(np.ones((1, 2, 2), np.float32), None)
-    reasons = [first_line(caught.value), failure_of(caught.value).reason]
-    with pytest.raises(BenchboxError) as broken:
-        load_registry([folder / "early.py"])
-    for reason in (*reasons, broken.value.message):
-        assert (remedy in reason) if said else ("it is beside" not in reason)
+    for place, body in enumerate(BESIDE):
+        (folder / f"late{place}.py").write_text(f"{head}def denoise(noisy): {body}\n")
+        (folder / f"early{place}.py").write_text(f"{head}{body}\ndef denoise(noisy): return noisy\n")
+    registry = load_registry(sorted(folder.glob("*.py")), forgiving=True)
+    reasons = {Path(broken.provider.target).stem: broken.reason for broken in registry.broken}
+    assert len(reasons) == len(BESIDE)
+    for place, (body, said) in enumerate(BESIDE.items()):
+        remedy = f'(it is beside the plugin: open Path(__file__).parent / "{said}")'
+        with pytest.raises(Exception) as caught:
+            registry.denoiser(f"late{place}").make().denoise(np.ones((1, 2, 2), np.float32), None)
+        for reason in (first_line(caught.value), failure_of(caught.value).reason, reasons[f"early{place}"]):
+            assert (remedy in reason) if said else ("it is beside" not in reason), body
