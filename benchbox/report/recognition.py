@@ -126,15 +126,17 @@ def _recognition(
     scenes: Scenes | None,
 ) -> Recognition | None:
     of_clean, of_denoised = class_columns(metric.spec)
-    seen = {name: columns[of_denoised] for name, columns in rows.items() if of_denoised in columns}
-    if not seen:
+    asked = {name: columns for name, columns in rows.items() if _are_classes(columns, (of_clean, of_denoised))}
+    if not asked:
         return None
-    clean: Classes = rows[next(iter(seen))][of_clean]  # the same in every row
-    taken = np.asarray(np.all(clean >= 0, axis=1))
-    most = max(int(clean.max()), *(int(classes.max()) for classes in seen.values())) + 1
+    seen: dict[str, Classes] = {name: columns[of_denoised] for name, columns in asked.items()}
+    clean: Classes = next(iter(asked.values()))[of_clean]  # the same in every row
+    everything = np.stack([clean, *seen.values()])
+    taken = np.asarray(np.all(everything >= 0, axis=(0, 2)))
+    most = int(everything.max()) + 1
+    if not taken.any() or most > (len(metric.class_names) or MOST_CLASSES) or len(metric.class_names) > MOST_CLASSES:
+        return None
     names = metric.class_names or tuple(map(str, range(most)))
-    if not taken.any() or len(names) > MOST_CLASSES or most > len(names):
-        return None
     label, labels = _labels(record, metric, images)
     truth: Classes = clean if labels is None else np.repeat(labels[:, np.newaxis], clean.shape[1], axis=1)
     floors = {denoiser.label for denoiser in record.denoisers if denoiser.is_floor}
@@ -157,6 +159,11 @@ def _recognition(
         made.insert(0, replace(ceiling, role="ceiling"))
     counts = tuple(int((truth[taken][:, 0] == number).sum()) for number in range(len(names)))
     return Recognition(metric.spec, metric.title, names, label, counts, tuple(made), _tau(record, metric, rows, made))
+
+
+def _are_classes(columns: Mapping[str, NDArray[Any]], names: tuple[str, str]) -> bool:
+    """Whether there are columns of classes; a run folder may come from anybody."""
+    return all(name in columns and columns[name].dtype.kind in "iu" for name in names)
 
 
 def _labels(

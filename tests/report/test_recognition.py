@@ -118,6 +118,17 @@ def test_unnamed_classes_get_numbers_and_very_many_are_left_out() -> None:
     assert recognitions(record_of(), many, {}, None) == ()  # more classes than names
 
 
+def test_columns_of_a_foreign_run_that_are_no_classes_are_ignored() -> None:
+    rows, _ = drawn()
+    unnamed = replace(record_of(), metrics=(PSNR, replace(KEPT, class_names=())))
+    for record in (record_of(), unnamed):
+        for wrong in (np.full((IMAGES, 1), 2**31 - 1), np.full((IMAGES, 1), -7)):
+            assert recognitions(record, {**rows, "bad": rows["bad"] | {DENOISED: wrong}}, {}, None) == ()
+        floats = rows["bad"] | {CLEAN: np.full((IMAGES, 1), np.nan)}
+        (recognition,) = recognitions(record, {**rows, "bad": floats}, {}, None)
+        assert "bad" not in [row.denoiser for row in recognition.rows]
+
+
 def test_rows_without_classes_are_left_out() -> None:
     rows, labels = drawn()
     without = {name: {"psnr": columns["psnr"], "kept": columns["kept"]} for name, columns in rows.items()}

@@ -177,11 +177,13 @@ def classes_seen(store: RunStore, block: Block, stored: StoredPictures) -> list[
         columns = store.scores(cells[row.spec].key) if row.denoiser in seen else {}
         found = []
         for column in class_columns(asked.metric):
-            if column in columns:
+            if column in columns and columns[column].dtype.kind in "iu":
                 first = columns["repeat"] == 0
                 numbers = zip(columns[IMAGE][first].tolist(), columns[column][first].tolist(), strict=True)
-                found.append({image: asked.classes[number] for image, number in numbers if number >= 0})
-        if found:
+                found.append(
+                    {image: asked.classes[number] for image, number in numbers if 0 <= number < len(asked.classes)}
+                )
+        if len(found) == 2:
             clean, seen[row.denoiser] = found
             noisy = seen[row.denoiser] if row.is_floor else noisy
     return [clean, noisy, *seen.values()]
