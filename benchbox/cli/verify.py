@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from benchbox.verify.claims import Recognised
     from benchbox.verify.internal import Check
     from benchbox.verify.measure import Measured
+
+_BY_NAMES = "number, sizes and names"
 
 
 @click.command("verify", cls=Command)
@@ -140,7 +143,8 @@ def _show(checks: list[Check], measured: list[Measured], found: list[Recognised]
     ]  # fmt: skip
     _print_table(("check", "expected", "measured", "difference", "tolerance", "", "against"), rows, markdown)
     for each in found:
-        sure = "recognised by content" if each.confirmed else "unconfirmed: recognised by number, sizes and names"
+        how = "the pixels of a folder seen before" if each.seen else "content" if each.confirmed else _BY_NAMES
+        sure = f"recognised by {how}" if each.confirmed else f"unconfirmed: recognised by {how}"
         echo(f"{each.known.name} ({each.folder}): {sure}")
     if measured:
         claims = [
@@ -166,12 +170,19 @@ def _print_table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], markdo
         )
         return
     widths = [max(len(line[place]) for line in (heads, *rows)) for place in range(len(heads))]
-    if sum(widths) + 2 * len(widths) > shutil.get_terminal_size().columns:
-        widths.pop()  # the source; markdown and JSON have it anyway
+    room = shutil.get_terminal_size().columns
+    sources: dict[str, list[str]] = {}
+    if sum(widths) + 2 * len(widths) > room:
+        widths.pop()  # the source goes below the table
+        for line in rows:
+            sources.setdefault(line[-1], []).append(line[0])
     for line in (heads, *rows):
         cells = [cell.rjust(width) if 0 < place < 5 else cell.ljust(width)
                  for place, (cell, width) in enumerate(zip(line, widths, strict=False))]  # fmt: skip
         echo("  ".join(cells).rstrip())
+    for source, names in sources.items():
+        of = f": {'; '.join(names)}" if len(sources) > 1 else ""
+        echo(textwrap.fill(f"{heads[-1]} {source}{of}", room, subsequent_indent="  ", break_on_hyphens=False))
 
 
 def _json(checks: list[Check], measured: list[Measured], found: list[Recognised]) -> str:
@@ -182,7 +193,8 @@ def _json(checks: list[Check], measured: list[Measured], found: list[Recognised]
         {
             "checks": [asdict(each) | {"passed": each.passed} for each in checks],
             "sets": [
-                {"name": each.known.name, "folder": str(each.folder), "confirmed": each.confirmed} for each in found
+                {"name": each.known.name, "folder": str(each.folder), "confirmed": each.confirmed, "seen": each.seen}
+                for each in found
             ],
             "claims": [asdict(each) | {"passed": each.passed} for each in measured],
         },

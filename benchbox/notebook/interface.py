@@ -148,7 +148,7 @@ def run(
         Keep colour if all images have it; turn it into luminance; keep it and refuse grey images.
     seed : int
         Random seed for noise and sampling.
-    protocol_name : {'literature', 'dncnn', 'matlab-imnoise', 'ntire', 'fer2013-unet'}
+    protocol_name : {'literature', 'rounded-output', 'dncnn', 'matlab-imnoise', 'ntire', 'fer2013-unet'}
         Rules of noise and scoring, described in the manual under "Fairness and statistics".
     clip, quantize : bool
         Clip noisy images to [0, 1]; round them to 8 bits, which implies clipping.

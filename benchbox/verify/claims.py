@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import tomllib
@@ -12,9 +13,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
+import numpy as np
 
 from benchbox.api.dataset import ImageSet
+from benchbox.api.errors import BenchboxError
 from benchbox.records.protocol import ProtocolName
+from benchbox.system.cache import CacheFolder
 
 T = TypeVar("T")
 OURS = {"bm3d_lite": ("BM3D", "CBM3D"), "bm3d_reference": ("BM3D", "CBM3D")}
@@ -50,7 +54,7 @@ class _Table:
     tolerance: float
     mean: dict[int, float]
     doi: str = ""
-    protocol: ProtocolName = "literature"
+    protocol: ProtocolName = "rounded-output"
     tolerance_each: float = 0.1
     each: dict[int, list[float]] = field(default_factory=dict)
     conflicts: bool = False
@@ -92,6 +96,7 @@ class Recognised:
     folder: Path
     known: StandardSet
     confirmed: bool  # whether the content of every file is the known one
+    seen: bool  # whether it has the pixels of a folder that was recognised before
     order: tuple[int, ...]  # position of each of the folder's images in the set
 
 
@@ -113,7 +118,32 @@ def _read(name: str, key: str, kind: type[T]) -> list[T]:
 
 
 def recognise(folder: Path, images: ImageSet, sets: Sequence[StandardSet]) -> Recognised | None:
-    """Recognise a standard set by content, or by number, sizes and names; None if it is none of them."""
+    """Recognise a standard set by content, or by number, sizes and names; None if it is none of them.
+
+    The pixels of a set are remembered on this machine, so that the same pictures are known again in files of another
+    format or with other names.
+    """
+    digests, cache = pixel_digests(images), CacheFolder("standard-sets")
+    for known in sets:
+        before = cache.read_json(f"{known.name}.json")
+        if before and set(digests) == set(before["pixels"]):
+            order = tuple(before["pixels"].index(digest) for digest in digests)
+            return Recognised(folder, known, before["confirmed"], True, order)
+    found = _by_files(folder, images, sets)
+    if found is not None:
+        pixels = [digests[place] for place in sorted(range(len(digests)), key=found.order.__getitem__)]
+        with contextlib.suppress(BenchboxError):  # it is then recognised by its files again
+            cache.write_json(f"{found.known.name}.json", {"pixels": pixels, "confirmed": found.confirmed})
+    return found
+
+
+def pixel_digests(images: ImageSet) -> list[str]:
+    """Digest of the pixels of each image, whatever the format of its file."""
+    stacks = (images.stack(np.array([place], dtype=np.intp)) for place in range(len(images)))
+    return [hashlib.blake2b(str(one.shape).encode() + one.tobytes(), digest_size=16).hexdigest() for one in stacks]
+
+
+def _by_files(folder: Path, images: ImageSet, sets: Sequence[StandardSet]) -> Recognised | None:
     paths = [folder / name for name in images.ids]
     shapes = {(int(height), int(width)) for height, width in images.shapes}
     for known in sets:
@@ -122,10 +152,10 @@ def recognise(folder: Path, images: ImageSet, sets: Sequence[StandardSet]) -> Re
         if known.blobs:
             found = [blob_digest(path) for path in paths]
             if set(found) == set(known.blobs):
-                return Recognised(folder, known, True, tuple(known.blobs.index(blob) for blob in found))
+                return Recognised(folder, known, True, False, tuple(known.blobs.index(blob) for blob in found))
         if all(re.fullmatch(known.pattern, path.name, re.IGNORECASE) for path in paths):
             numbers = [int(re.sub(r"\D", "", path.stem)) for path in paths]
-            return Recognised(folder, known, False, tuple(sorted(numbers).index(number) for number in numbers))
+            return Recognised(folder, known, False, False, tuple(sorted(numbers).index(number) for number in numbers))
     return None
 
 

@@ -230,6 +230,24 @@ def test_saved_images_are_scored_without_denoising(benchbox: Command, plugin: Pl
     assert "again" in failed["psnr", "clip"]["left_out"]["once"]
 
 
+def test_a_row_that_draws_random_numbers_is_kept_with_a_note(benchbox: Command, plugin: Plugin) -> None:
+    file = plugin("dice", "return noisy + np.float32(0.1) * np.random.default_rng().random(noisy.shape, np.float32)")
+    head = "from benchbox import Capabilities, Denoiser, hookimpl"
+    text = file.read_text().replace("from benchbox import Denoiser, hookimpl", head)
+    file.write_text(
+        text.replace("    def denoise", "    capabilities = Capabilities(deterministic=False)\n\n    def denoise")
+    )
+    benchbox("run", "dice", "identity", "--plugin", file, "--limit", "3", *QUICK)
+    shown = benchbox("whatif", "--only", "border-4", "--format", "json").stdout
+    (note,) = json.loads(shown)["notes"]
+    assert note.startswith("dice on gaussian:0.1 draws random numbers: its outputs differ from those that were scored")
+    rows = outlooks(shown)["psnr", "border-4"]["rows"]
+    # Three images are too few to test, so a rank is a place.
+    assert {name: (row["after"]["rank"], row["after"]["rank_to"]) for name, row in rows.items()} == {
+        "identity": (1, None), "dice": (2, None),
+    }  # fmt: skip
+
+
 def test_a_merged_run_of_many_noise_levels(benchbox: Command, tmp_path: Path) -> None:
     words = ["--limit", "8", "--sigma-error", "0.5", *QUICK]
     for denoiser in ("wiener", "median"):

@@ -166,5 +166,29 @@ def test_images_that_were_changed_are_unconfirmed_and_others_are_refused(
     assert "no standard set" in benchbox("verify", folder, code=2).stderr
 
 
+def test_pictures_are_known_again_in_other_files(benchbox: Command, mini: Callable[[float], Path], cache: Path) -> None:
+    folder, other = mini(28.13), mini(28.13).parent / "other"
+    other.mkdir()
+    asked = ("--denoiser", "identity", "--as", "Nothing", "--format", "json")
+    for name, before in (("a.bmp", "02.png"), ("b.bmp", "01.png")):  # in the reverse order
+        Image.open(folder / before).save(other / name)
+    assert "no standard set" in benchbox("verify", other, *asked, code=2).stderr
+    first = json.loads(benchbox("verify", folder, *asked).stdout)
+    again = json.loads(benchbox("verify", other, *asked).stdout)
+    assert [(one["confirmed"], one["seen"]) for one in (*first["sets"], *again["sets"])] == [
+        (True, False),
+        (True, True),
+    ]
+    titles = {claim["title"]: claim["passed"] for claim in again["claims"]}
+    assert titles == {"": True, "one": True, "two": True}
+    shown = benchbox("verify", other, *asked[:-2], COLUMNS="40").stdout
+    assert "recognised by the pixels of a folder seen before" in shown
+    assert "paper a paper" in shown  # below the table, which is too wide for it
+
+
+def test_published_numbers_are_compared_with_8_bit_results() -> None:
+    assert {claim.protocol for claim in load_claims()} == {"rounded-output"}
+
+
 def test_an_unknown_published_name_is_refused(benchbox: Command) -> None:
     assert "DnCNN-S" in benchbox("verify", "--as", "DnCNN-s", code=2).stderr
