@@ -84,10 +84,12 @@ def separate(
     error = differences.std(axis=0, ddof=1) / math.sqrt(images) if images > 1 else np.full(pairs, np.nan)
     if images < FEWEST_IMAGES or pairs == 0:
         return Separation(means, error, np.full(pairs, np.inf), np.ones(pairs))
+    # The root mean square measures each difference, because no sign flip changes it.
     size = np.sqrt((differences**2).mean(axis=0))
     observed = np.abs(_studentised(means, size**2, size, images))
     # Subtract what all columns share, so that float32 sums keep the digits that a small difference needs.
     values = values - values.mean(axis=1, keepdims=True)
+    # |t| is the same for all signs reversed, so that one image may keep its sign.
     exact = 2 ** (images - 1) <= resamples
     flips, counts = (_kept_draw if resamples * images <= _MOST_KEPT else _draw)(images, resamples, seed, exact)
     # A pair whose t strays far, for example because one image decides it, would widen the intervals of all others, so
@@ -99,6 +101,8 @@ def separate(
     critical_flip, p_flip = _judge((flipped / scale_flip).max(axis=1), observed / scale_flip, alpha, exact=exact)
     largest = np.maximum((drawn / scale_draw).max(axis=1), 0.0)
     critical_draw, p_draw = _judge(largest, observed / scale_draw, alpha / 2, exact=False)
+    # Both tests must reject, so the larger p counts. The bootstrap looks at one tail only, hence twice its p; dividing
+    # by ROOM turns tests at 3.5 % into p-values to be compared with 5 %.
     p = np.minimum(1.0, np.maximum(p_flip, 2 * p_draw) / ROOM)
     critical = np.maximum(critical_flip * scale_flip, critical_draw * scale_draw)
     return Separation(means, error, critical, np.where(means != 0, p, 1.0))
@@ -159,6 +163,8 @@ def _flipped(
     columns = values.astype(kind)
     absolute = []
     for negative in _every_flip(images) if exact else _unpacked(flips, images):
+        # Columns are summed, not pairs: a table of 20 rows has 190 pairs, and the sum of a difference is the difference
+        # of two sums.
         sums = ((1 - 2 * negative.astype(kind)) @ columns).astype(np.float64) / images
         # Flips do not change the sum of squares.
         t = _studentised(sums[:, first] - sums[:, second], size**2, size, images)
@@ -184,6 +190,7 @@ def _drawn(
     centred = values - values.mean(axis=0)
     differences = centred[:, first] - centred[:, second]
     spread = differences.std(axis=0)
+    # One product with the counts gives the moments of every resample: sums of columns and of squared differences.
     columns = np.hstack((centred, differences**2)).astype(np.float32)
     directed = []
     for times in counts:
@@ -276,9 +283,11 @@ def rank_rows(scores: Values) -> Ranking:
             low, high = -difference - float(half[pair]), -difference + float(half[pair])
             to_best.append(Comparison(-difference, low, high, float(tests.p[pair]), is_apart))
         if below == above + 1 and images >= FEWEST_IMAGES:
+            # A true difference of this size exceeds the critical value four times in five.
             detectable = float((tests.critical[pair] + _NORMAL_80) * tests.error[pair])
             further = None if difference == 0 else 0
             if difference > 0 and not is_apart:
+                # The detectable difference falls with the square root of the number of images.
                 further = max(1, math.ceil(images * (detectable / difference) ** 2) - images)
             neighbours.append(Neighbours(int(order[above]), int(order[below]), difference, detectable, further))
     return Ranking(
@@ -317,6 +326,7 @@ def _monotone(best: NDArray[np.int_], worst: NDArray[np.int_]) -> tuple[NDArray[
 
 def _transitive(apart: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Transitive closure: if A beats B and B beats C, then A beats C, without another test."""
+    # Warshall's algorithm: after a turn, ways through this row and all earlier ones count.
     for row in range(len(apart)):
         apart |= apart[:, row, None] & apart[row]
     return apart

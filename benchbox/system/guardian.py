@@ -98,15 +98,18 @@ def _end_likewise(status: int) -> None:
 def main() -> None:
     """Run the program in the arguments; the first argument is the file descriptor of the owner's pipe."""
     life, command = int(sys.argv[1]), sys.argv[2:]
+    # The program could read the owner's byte in the guardian's place.
     os.set_inheritable(life, False)
     adopt_orphans()
     child = os.fork()
     if not child:
         try:
             end_with_parent()
+            # So that a program that signals its whole process group does not hit its guardian.
             os.setsid()
             os.execv(command[0], command)
         finally:
+            # Reached only if the program cannot be started; a shell ends with this code, too.
             os._exit(127)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the owner gets them too, and decides

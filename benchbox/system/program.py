@@ -61,6 +61,7 @@ def killing_new_children(*, of_this_thread: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
+        # Killing a process hands its own children to this one, so that one pass does not find all of them.
         end = time.monotonic() + _CHILDREN_S
         while (left := _children(of_this_thread) - before) and time.monotonic() < end:
             for pid in left:
@@ -76,6 +77,7 @@ def killing_new_children(*, of_this_thread: bool = False) -> Iterator[None]:
 def _children(of_this_thread: bool) -> set[int]:
     own = str(threading.get_native_id())
     pids: set[int] = set()
+    # The kernel keeps children apart by the thread that forked them.
     for thread in Path("/proc/self/task").iterdir():
         if thread.name == own or not of_this_thread:
             with contextlib.suppress(FileNotFoundError):  # the thread has just exited
@@ -111,6 +113,7 @@ class GuardedProgram(subprocess.Popen[bytes]):
         theirs, self._lifeline = os.pipe()
         try:
             super().__init__(
+                # Isolated and without site-packages it starts in milliseconds and imports nothing of the user's.
                 [sys.executable, "-I", "-S", str(Path(guardian.__file__)), str(theirs), *command],
                 stdin=stdin,
                 stdout=stdout,
@@ -145,6 +148,7 @@ class GuardedProgram(subprocess.Popen[bytes]):
         while self.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.wait(_POLL_S)
+            # Asked between short waits: nothing tells a process when another one grows.
             if time.monotonic() > end:
                 raise TimeLimitPassed
             if too_large(self.pid):
@@ -155,12 +159,14 @@ class GuardedProgram(subprocess.Popen[bytes]):
         """Kill the program and its descendants; does nothing if they have already exited."""
         if self._lifeline >= 0:
             with contextlib.suppress(BrokenPipeError):
+                # A byte as well as closing it: a process that was forked here may hold this end open, too.
                 os.write(self._lifeline, b".")
             os.close(self._lifeline)
             self._lifeline = -1
         try:
             self.wait(_END_S)
         except subprocess.TimeoutExpired:
+            # The guardian itself does not answer, for example because somebody stopped it.
             self.kill()
             self.wait()
 

@@ -118,6 +118,7 @@ def threshold(coefficients: FLOATS, area: int, found: INTS, count: int, least: n
         value = zero_below(load16(group, at), limit)
         kept += count_nonzero(value)
         store(group, at, value)
+    # The mean was below the threshold and counts as kept.
     if group[0] == 0:
         group[0] = mean
         kept += 1

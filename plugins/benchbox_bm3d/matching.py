@@ -122,6 +122,7 @@ def distances(
     pitch = (bottom - top + 3) // 4 * 4
     for line in range(0, bottom - top, 4):
         start = (top + line) * row + left
+        # Four rows at a time; the last one is compared again in place of those that are missing, and nobody reads it.
         row1 = min(top + line + 1, bottom - 1) * row + left
         row2 = min(top + line + 2, bottom - 1) * row + left
         row3 = min(top + line + 3, bottom - 1) * row + left
@@ -141,6 +142,7 @@ def _best(
 ) -> int:  # fmt: skip
     # Two vectors hold the 32 best, ascending; of a smaller group only the upper lanes are in use.
     unused = 32 - size
+    # Lanes that no rank can pass: below the reference itself, which is -1 and so stays first.
     ranks[:unused] = -2
     ranks[unused] = -1
     ranks[unused + 1 :] = limit
@@ -151,6 +153,7 @@ def _best(
     worst = limit
     for turn in range(2 * height):
         # Rows near the reference come first: the best patches are often there, and spare the sorting of others.
+        # Turns 0, 1, 2, 3 ... are the rows 0, +1, -1, +2 ... from that of the reference.
         line = middle + (turn + 1) // 2 * (1 if turn % 2 else -1)
         if line < 0 or line >= height:
             continue
@@ -164,6 +167,7 @@ def _best(
         while bits:
             column = lowest_bit(bits)
             bits &= bits - 1
+            # Columns were compared with the bound at the start of the row, which has fallen since.
             rank = room[at + column]
             if rank >= worst:
                 continue

@@ -18,6 +18,7 @@ FLOATS = NDArray[np.float32]
 @compiled
 def _forward8(tile: FLOATS, pitch: int, ny: int, nx: int, matrix: FLOATS, columns: FLOATS, rows: FLOATS,
               coefficients: FLOATS) -> None:  # fmt: skip
+    # Each line of pixels is transformed once, and serves the eight patches, one below the other, that contain it.
     for y in range(ny + 7):
         for x in range(nx):
             value = splat8(tile[y * pitch + x]) * load8(columns, 0)
@@ -33,6 +34,7 @@ def _forward8(tile: FLOATS, pitch: int, ny: int, nx: int, matrix: FLOATS, column
             line4, line5 = load8(rows, at + 4 * down), load8(rows, at + 5 * down)
             line6, line7 = load8(rows, at + 6 * down), load8(rows, at + 7 * down)
             for k in range(8):
+                # Two sums, so that an addition need not wait for the one before.
                 even = splat8(matrix[k, 0]) * line0 + splat8(matrix[k, 2]) * line2
                 odd = splat8(matrix[k, 1]) * line1 + splat8(matrix[k, 3]) * line3
                 even += splat8(matrix[k, 4]) * line4 + splat8(matrix[k, 6]) * line6
@@ -89,10 +91,11 @@ def forward(tile: FLOATS, pitch: int, ny: int, nx: int, matrix: FLOATS, rows: FL
 def _inverse8(sums: FLOATS, weights: FLOATS, ny: int, nx: int, matrix: FLOATS, columns: FLOATS, rows: FLOATS,
               width: int, pixels: FLOATS) -> None:  # fmt: skip
     down = 8 * nx
+    # The way back: what all patches add to a line is summed first, so that each line is transformed once.
     rows[: (ny + 7) * down] = 0
     for y in range(ny):
         for x in range(nx):
-            if weights[y * nx + x] == 0:
+            if weights[y * nx + x] == 0:  # no group holds this patch
                 continue
             at = (y * nx + x) * 64
             line0, line1 = load8(sums, at), load8(sums, at + 8)

@@ -91,6 +91,7 @@ def _usual_pixels(text: NDArray[np.uint8], p: int, row: NDArray[np.uint8]) -> tu
         word = eight_bytes(text, p)
         # Bit 4 is set in '0' to '9' but not in a space: `ends` has this bit set in each byte that ends a number.
         ends = ~word & _BIT_4
+        # Subtracting 1 from a word and taking the bits in common clears its lowest set bit, here the first end.
         second_end = ends & (ends - _ONE)
         first_length = trailing_zeros(ends) >> _THREE
         length = trailing_zeros(second_end) >> _THREE
@@ -98,12 +99,14 @@ def _usual_pixels(text: NDArray[np.uint8], p: int, row: NDArray[np.uint8]) -> tu
         # Each byte becomes the value of a digit, 0 for a space; any other byte gives more than 9, or not 0 as a space.
         values = (word ^ _ZEROS) ^ ends
         wrong = (values + (ends >> _ONE) + (ends >> _FOUR) + _ABOVE_9) | values
+        # Bytes behind the second end belong to the next pair, and are checked with that one.
         wrong &= _BIT_7 & ((second_end ^ (second_end - _ONE)) << _THREE)
         # Shift so that the last digit is in byte 2 for any number of digits; zeros fill the leading bytes.
         left = values << ((_THREE - first_length) << _THREE)
         right = (values >> ((first_length + _ONE) << _THREE)) << ((_THREE - second_length) << _THREE)
         first = (left & _DIGIT) * _HUNDRED + ((left >> _EIGHT) & _DIGIT) * _TEN + ((left >> _SIXTEEN) & _DIGIT)
         second = (right & _DIGIT) * _HUNDRED + ((right >> _EIGHT) & _DIGIT) * _TEN + ((right >> _SIXTEEN) & _DIGIT)
+        # A length of 0 minus 1 wraps around to a huge number: one comparison excludes it and more than three digits.
         usual = (wrong == 0) & (first_length - _ONE < _THREE) & (second_length - _ONE < _THREE)
         if not (usual & (first < _LEVELS) & (second < _LEVELS)):
             break
