@@ -89,6 +89,7 @@ def command(
         keys=rescored.keys,
         failures=rescored.failures,
         warnings=rescored.warnings,
+        by_metrics=not only,
     )
     with printing_to(output):
         if form == "table":

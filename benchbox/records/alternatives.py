@@ -25,7 +25,8 @@ class Alternative:
     replaces, metric : str
         A metric of the run, by name, and the specification of the variant that is computed instead.
     pooled : bool
-        Whether the errors of all images are averaged before the logarithm, instead of the PSNR of each image.
+        Whether the errors of all images are averaged before the logarithm, instead of the PSNR of each image; it needs
+        no other metric.
     channels : int
         Channels of the images that it is for; 0 for any.
     """
@@ -49,8 +50,6 @@ class Alternative:
 
     def base(self, record: RunRecord, sort: MetricRecord) -> MetricRecord | None:
         """The metric of the run that its scores are compared with; None if the run has no such scores."""
-        if self.pooled:
-            return sort if sort.spec == "psnr" else None
         if not self.replaces:
             return sort
         return next((metric for metric in record.metrics if metric.spec == self.replaces), None)
@@ -64,7 +63,9 @@ ALTERNATIVES = (
     Alternative("exact-output", "results scored without rounding", {"round_output": False}),
     Alternative("border-4", "4 pixels at each edge not scored", {"border": 4}),
     Alternative("all-pixels", "all pixels scored", {"border": 0}),
-    Alternative("mean-error", "PSNR of the mean error over all images, instead of the mean PSNR", pooled=True),
+    Alternative(
+        "mean-error", "PSNR of the mean error over all images, instead of the mean PSNR", {}, "psnr", pooled=True
+    ),
     Alternative("y", "PSNR of the luminance from 16 to 235 (MATLAB's rgb2ycbcr)", {}, "psnr", "psnr_y", channels=3),
     Alternative("y-full", "PSNR of the luminance from 0 to 255", {}, "psnr", "psnr_y:full", channels=3),
     Alternative(
@@ -98,8 +99,6 @@ def alternatives_of(record: RunRecord, smallest: int) -> tuple[Alternative, ...]
     names = {metric.spec for metric in record.metrics}
 
     def fits(alternative: Alternative) -> bool:
-        if alternative.pooled:
-            return "psnr" in names
         if alternative.replaces:
             return alternative.replaces in names and alternative.channels in (0, record.data.channels)
         rules = alternative.under(record.protocol)

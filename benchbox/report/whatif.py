@@ -164,11 +164,13 @@ def build_whatif(
     keys: Mapping[str, str] = MappingProxyType({}),
     failures: Mapping[tuple[str, str], str] = MappingProxyType({}),
     warnings: Sequence[str] = (),
+    by_metrics: bool = True,
 ) -> WhatIf:
     """Compare the rankings of a run with those under other protocols.
 
     Without `alternatives`, all of which the folder has scores. `keys` are the names of the folders with the scores of
     each cell, by its key, if they differ; `failures` say why a cell has none, by its key and the stage.
+    `by_metrics` also ranks by the other metrics that the run shows.
     """
     record = store.record
     fitting = alternatives_of(record, store.smallest_side()) if alternatives is None else alternatives
@@ -180,7 +182,7 @@ def build_whatif(
             rows = _Rows(store, block, base, scenes, keys, failures)
             notes += rows.notes()
             made = [rows.outlook(each) for each, own in based if own == base]
-            if base == metric:
+            if base == metric and by_metrics:
                 made += [rows.ranked_by(other) for other in record.metrics if other.shown and other != base]
             # Where nothing was computed, only somebody who asks for it wants to know.
             outlooks += [each for each in made if each.rows or (alternatives and each.left_out)]
@@ -209,6 +211,8 @@ class _Rows:
     ) -> None:
         self._store, self._block, self._metric, self._scenes = store, block, metric, scenes
         self._failures = failures
+        self._tables: dict[tuple[str, str], list[dict[str, Values]]] = {}  # read once for all columns
+        self._before: dict[tuple[object, ...], list[Standing]] = {}  # most protocols have the same rows and images
         cells = {
             cell.denoiser: cell for cell in store.record.cells if cell.noise == block.spec and cell.sigma_factor == 1
         }
@@ -280,7 +284,9 @@ class _Rows:
 
     def _raw(self, cell: Cell, stage: str, column: str) -> Values | None:
         repeats = self._store.record.protocol.repeats
-        tables = [table for table in self._store.rescored(self._keys[cell.key], stage).values() if column in table]
+        if (cell.key, stage) not in self._tables:
+            self._tables[cell.key, stage] = list(self._store.rescored(self._keys[cell.key], stage).values())
+        tables = [table for table in self._tables[cell.key, stage] if column in table]
         if not tables:
             return None
         images, values = (np.concatenate([table[name] for table in tables]) for name in (IMAGE, column))
@@ -311,7 +317,10 @@ class _Rows:
         if not valued.any():
             return outlook
         higher = self._metric.higher_is_better
-        before = self._ranked(own[valued], valued, higher=higher)
+        shared = (*values, valued.tobytes())
+        if shared not in self._before:
+            self._before[shared] = self._ranked(own[valued], valued, higher=higher)
+        before = self._before[shared]
         after = self._ranked(other[valued], valued, higher=higher and not pooled)
         if pooled:
             after = [replace(each, value=min(PERFECT_DB, -10 * math.log10(max(each.value, 1e-99)))) for each in after]

@@ -302,6 +302,8 @@ def test_tables_fit_and_the_answer_is_said(benchbox: Command, finished_run: str)
     assert re.search(r"^wiener .*|^1 wiener ", piped, re.MULTILINE)
     by_ssim = benchbox("whatif", "--sort", "ssim", "--only", "border-4").stdout
     assert "gaussian:0.1, SSIM under other protocols" in by_ssim
+    found = outlooks(benchbox("whatif", "--sort", "ssim", "--only", "mean-error", "--format", "json").stdout)
+    assert set(found) == {("psnr", "mean-error")}
     assert "does not compute metric 'spim'" in benchbox("whatif", "--sort", "spim", code=2).stderr
 
 
