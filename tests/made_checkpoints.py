@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from benchbox_unet.ffdnet import FFDNet
 from benchbox_unet.weights_file import read_weights
+
+
+class Harm:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.system, (f"touch '{self.marker}'",)
+
+
+def equal(found: dict[str, Any], expected: dict[str, Any]) -> bool:
+    import torch
+
+    return found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 def ffdnet_state(form: str = "ipol", channels: int = 1) -> dict[str, Any]:
