@@ -20,8 +20,10 @@ from benchbox.engine.workers import worker_context
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
-# Few examples, the same each time, for the tests of every change; many, other ones each time, for the whole suite.
+# Few examples, the same each time, for the tests of every change; more, other ones each time, for the checks of a clean
+# checkout; many for the whole suite.
 settings.register_profile("quick", max_examples=10, deadline=None, derandomize=True)
+settings.register_profile("checks", max_examples=100, deadline=None)
 settings.register_profile("thorough", max_examples=300, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
