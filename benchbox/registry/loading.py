@@ -130,6 +130,8 @@ def load_module(provider: Provider) -> ModuleType:
     _let_import_from(path.parent)
     try:
         spec.loader.exec_module(module)
+        if not _has_hooks(module):
+            denoisers_without_hook(module)  # so that the class of a function is found by its name, as every other is
     except BaseException:
         del sys.modules[name]
         raise
@@ -182,7 +184,7 @@ def call_hooks(module: ModuleType, hooks: Collection[str] = HOOKS.keys()) -> dic
     except pluggy.PluginValidationError as error:
         return {"hooks": BenchboxError(str(error).strip().splitlines()[-1])}
     results: dict[str, Any] = {}
-    if not any(name in HOOKS for name in vars(module)):
+    if not _has_hooks(module):
         return {"benchbox_denoisers": denoisers_without_hook(module)}
     for hook in hooks:
         for implementation in getattr(manager.hook, hook).get_hookimpls():
@@ -192,6 +194,10 @@ def call_hooks(module: ModuleType, hooks: Collection[str] = HOOKS.keys()) -> dic
             except (Exception, SystemExit) as error:
                 results[hook] = error
     return results
+
+
+def _has_hooks(module: ModuleType) -> bool:
+    return any(name in HOOKS for name in vars(module))
 
 
 def denoisers_without_hook(module: ModuleType) -> list[type[Denoiser]]:

@@ -6,6 +6,7 @@ import json
 import pickle
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -309,6 +310,17 @@ def test_a_function_is_a_plugin(code: str, sigma: str, tmp_path: Path) -> None:
     assert np.array_equal(denoised, np.full((2, 3, 4), 0.75))
     again = load_plugin(entry.plugin, "benchbox_denoisers").make()
     assert pickle.loads(pickle.dumps(again)).__class__ is entry.cls
+
+
+def test_the_class_of_a_function_is_found_by_name_wherever_its_file_is_loaded(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("def denoise(noisy): return noisy\n")
+    entry = load_registry([file]).denoiser("mine")
+    code = "import sys; from benchbox.registry import load_module; from benchbox.records.run import Provider;"
+    code += "print(getattr(load_module(Provider(*sys.argv[1:])), 'FunctionDenoiser').name)"
+    given = (entry.provider.kind, entry.provider.target, entry.provider.version)
+    done = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True, check=True)
+    assert done.stdout == "mine\n"
 
 
 def test_modules_beside_a_plugin_file_are_its_own_and_part_of_its_identity(tmp_path: Path) -> None:

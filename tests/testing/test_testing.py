@@ -194,6 +194,16 @@ def test_check_prints_a_card_and_tells_by_its_exit_code(benchbox: Command) -> No
 
 
 @pytest.mark.slow
+def test_a_function_passes_every_probe(benchbox: Command, tmp_path: Path) -> None:
+    file = tmp_path / "blur.py"
+    file.write_text(
+        "from scipy.ndimage import uniform_filter\n"
+        "def denoise(noisy, sigma): return uniform_filter(noisy, size=(0, 3, 3))\n"
+    )
+    assert f"{len(PROBES)} pass, 0 fail, 0 skip" in benchbox("plugins", "check", str(file)).stdout
+
+
+@pytest.mark.slow
 def test_the_card_as_json_holds_every_probe(benchbox: Command, plugin: Plugin) -> None:
     result = benchbox("plugins", "check", plugin("floor", "return noisy"), "--format", "json", code=1)
     (card,) = json.loads(result.stdout)
