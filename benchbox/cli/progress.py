@@ -180,7 +180,7 @@ class RunProgress(Display):
             case FileSetAside(name):
                 self.say(f"set aside: {_safe(name)}, because it is damaged or does not belong to this run")
             case WorkerStarted(denoiser):
-                description = f"starting {_safe(denoiser)} (compiles on first use)"
+                description = f"starting {_safe(denoiser)} (may compile or load weights)"
                 self._progress.update(self._quality, description=description)
             case ClusterChanged(workers, threads, dashboard, note):
                 self._cluster = f", {workers} workers ({threads} threads)" if workers != 1 else ", 1 worker"

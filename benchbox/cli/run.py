@@ -229,7 +229,9 @@ def _finish(runs: Sequence[Callable[[], RunStore]], shown: Shown) -> NoReturn:
     """Do runs and show each; the exit code says if a requested cell or a gate failed in any of them."""
     from benchbox.cli.reports import print_across
 
-    printing = shown.output is not None or not (shown.quiet or shown.print_run_id)
+    # Who is quiet does not see a table, but gets a format that was asked for.
+    hidden = shown.print_run_id or (shown.quiet and shown.form == "table")
+    printing = shown.output is not None or not hidden
     boards: list[Leaderboard] = []
     codes, ids = [], []
     with printing_to(shown.output):
@@ -238,7 +240,7 @@ def _finish(runs: Sequence[Callable[[], RunStore]], shown: Shown) -> NoReturn:
             each = printing and (len(runs) == 1 or shown.form == "table")
             if each and boards:
                 echo("")
-            board, code = _show(store, shown, printing=each)
+            board, code = _show(store, shown, printing=each, several=len(runs) > 1)
             boards.append(board)
             codes.append(code)
             ids.append(store.record.run_id)
@@ -249,8 +251,8 @@ def _finish(runs: Sequence[Callable[[], RunStore]], shown: Shown) -> NoReturn:
     sys.exit(1 if 1 in codes else max(codes))
 
 
-def _show(store: RunStore, shown: Shown, *, printing: bool) -> tuple[Leaderboard, int]:
-    """Print the leaderboard of a run and the paths of its files."""
+def _show(store: RunStore, shown: Shown, *, printing: bool, several: bool) -> tuple[Leaderboard, int]:
+    """Print the leaderboard of a run, the paths of its files, and why it fails; `several` runs say on which data."""
     from benchbox.cli.reports import print_board
     from benchbox.report import write_leaderboard
     from benchbox.report.build import build_leaderboard
@@ -260,19 +262,18 @@ def _show(store: RunStore, shown: Shown, *, printing: bool) -> tuple[Leaderboard
         print_board(board, shown.form, verbose=shown.verbose)
     written = write_leaderboard(store, board)
     if not shown.quiet:
-        echo(f"results: {store.folder}; all notes: {written.name} there, or --verbose", err=True)
+        echo(f"results: {store.folder}; all notes: {written.name}, --verbose", err=True)
     if shown.page:
         from benchbox.report.html import write_html
 
         page = write_html(store, board)
         if not shown.quiet:
             echo(f"report: {page}", err=True)
-    outcomes = store.outcomes()
-    failed = (
-        any(outcomes[cell.key].status not in ("ok", "skipped") for cell in store.record.cells)
-        or any(row.status == "incomplete" for block in board.blocks for row in block.rows)
-        or any(timing.status != "ok" for timing in store.timings().values())
-    )
+    where = f" on {board.header.dataset}" if several else ""
+    failures = _failures(store, board)
+    if not printing or shown.output is not None or shown.form != "table":  # the table itself says it
+        for failure in failures:
+            echo(f"failed{where}: {failure}", err=True)
     breaches: tuple[Breach, ...] = ()
     if shown.gates:
         from benchbox.report.gates import check_limits, parse_limit
@@ -280,5 +281,22 @@ def _show(store: RunStore, shown: Shown, *, printing: bool) -> tuple[Leaderboard
         units = {metric.spec: metric.unit for metric in board.metrics}
         breaches = check_limits([parse_limit(gate, units, timing=board.timing) for gate in shown.gates], board)
         for breach in breaches:
-            echo(f"gate failed: {breach}", err=True)
-    return board, 1 if failed else GATE_FAILED if breaches else 0
+            echo(f"gate failed{where}: {breach}", err=True)
+    return board, 1 if failures else GATE_FAILED if breaches else 0
+
+
+def _failures(store: RunStore, board: Leaderboard) -> list[str]:
+    """What makes the exit code 1: cells and timings that failed, and scores that are missing."""
+    record, outcomes = store.record, store.outcomes()
+    cells = [(record.cell_label(cell), outcomes[cell.key]) for cell in record.cells]
+    timings = [(f"timing of {record.denoiser_label(spec)}", timing) for spec, timing in store.timings().items()]
+    return [
+        *(f"{label}: {cell.status}: {cell.reason}" for label, cell in cells if cell.status not in ("ok", "skipped")),
+        *(
+            f"{row.denoiser} @ {block.noise}: {row.reason}"
+            for block in board.blocks
+            for row in block.rows
+            if row.status == "incomplete"
+        ),
+        *(f"{label}: {timing.status}: {timing.reason}" for label, timing in timings if timing.status != "ok"),
+    ]

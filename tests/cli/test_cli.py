@@ -19,6 +19,7 @@ from benchbox.cli.options import Duration, Misuse
 pytestmark = pytest.mark.process
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+Plugin = Callable[[str, str], Path]
 
 HEAVY = ("tensorflow", "keras", "cv2", "skimage", "pandas", "numba", "scipy", "pyarrow", "pytest", "ai_edge_litert")
 LISTINGS = ("denoisers", "noises", "datasets", "metrics")
@@ -100,7 +101,7 @@ def test_looking_at_a_run_writes_nothing(benchbox: Command, finished_run: Path) 
 def test_output_is_plain_when_piped(process: Command) -> None:
     result = process("run", "identity", "median", "--no-timing", "--limit", "5")
     assert "\x1b" not in result.stdout + result.stderr
-    assert result.stderr.splitlines()[-1].endswith("all notes: leaderboard.md there, or --verbose")
+    assert result.stderr.splitlines()[-1].endswith("all notes: leaderboard.md, --verbose")
 
 
 @pytest.mark.slow
@@ -114,6 +115,23 @@ def test_a_script_gets_what_it_asks_for_and_nothing_else(benchbox: Command, tmp_
     assert named.stderr == ""
     rows = benchbox(*asked, "--format", "csv").stdout.splitlines()
     assert [row.split(",")[3] for row in rows] == ["denoiser", "median", "identity"]
+    assert benchbox(*asked, "--format", "csv", "-q").stdout.splitlines()[1:] != []
+
+
+def test_who_does_not_see_the_table_reads_why_a_run_fails(benchbox: Command, plugin: Plugin) -> None:
+    asked = (
+        "run",
+        "bad",
+        "--plugin",
+        str(plugin("bad", "raise ValueError('no weights')")),
+        "--no-timing",
+        "--limit",
+        "5",
+    )
+    for words in (("-q",), ("--print-run-id",), ("--format", "csv"), ("-o", "board.txt")):
+        said = benchbox(*asked, *words, code=1).stderr
+        assert "failed: bad @ gaussian:0.1: failed: ValueError: no weights\n" in said
+    assert "\nfailed: " not in benchbox(*asked, code=1).stderr
 
 
 def test_the_package_runs_as_a_module(process: Command, tmp_path: Path) -> None:
