@@ -50,7 +50,7 @@ def _load(record: RunRecord) -> Iterator[Advice]:
     load, cores = record.environment.load, record.environment.cores
     if record.options.timing and isinstance(cores, int) and load > BUSY_SHARE * cores:
         yield Advice(
-            f"{load:g} processes were running on {cores} cores before the run",
+            f"{round(load, 1):g} processes ran on {cores} cores before the run",
             "Other programs shared the processor, so latencies are longer and less stable",
             "Time again on an idle machine; scores are unaffected",
         )

@@ -53,7 +53,7 @@ def render_markdown(board: Leaderboard) -> str:
     if board.summary is not None:
         lines += ["", f"## {escape(summary_title(board, board.summary))}", ""]
         lines += table_of(summary_columns(board, board.summary), board.summary.rows)
-    lines += ["", *(f"- {escape(note)}" for note in brief_of(board, "below"))]
+    lines += ["", *(f"- {escape(note)}" for note in brief_of(board, "all below"))]
     # The blank lines let GitHub render what is between the tags.
     lines += ["", "<details>", "<summary>All columns, facts and notes</summary>", "", *_details_of(board)]
     return "\n".join([*lines, "", "</details>", ""])
@@ -175,7 +175,9 @@ def render_notebook(board: Leaderboard) -> str:
         )
         table = Markup("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>").format(head, rows)
         parts += [Markup("<p><b>{}</b></p>").format(printable(title_of(board, block))), table]
-    notes = Markup().join(Markup("<li>{}</li>").format(printable(note)) for note in brief_of(board, "in run.report()"))
+    notes = Markup().join(
+        Markup("<li>{}</li>").format(printable(note)) for note in brief_of(board, "all in run.report()")
+    )
     return str(Markup("<div>{}<ul>{}</ul></div>").format(Markup().join(parts), notes))
 
 

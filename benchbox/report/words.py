@@ -146,7 +146,7 @@ def _images(header: Header) -> str:
     )
 
 
-def brief_of(board: Leaderboard, rest: str = "with --verbose") -> tuple[str, ...]:
+def brief_of(board: Leaderboard, rest: str = "see --verbose") -> tuple[str, ...]:
     """What a reader must know below the tables, at most five lines: ranks, what was left out, training, speed, a note.
 
     `rest` says where all notes are. The note is the first of: rows without a rank, warnings about the data, remarks on
@@ -175,7 +175,7 @@ def brief_of(board: Leaderboard, rest: str = "with --verbose") -> tuple[str, ...
     advice = [advice.saw for advice in board.advice]
     warnings = list(dict.fromkeys((*unranked, *header.warnings, *remarks, *advice, *header.notes)))
     if warnings:
-        which = f"note (1 of {len(warnings)}, all {rest})" if len(warnings) > 1 else "note"
+        which = f"note (1 of {len(warnings)}, {rest})" if len(warnings) > 1 else "note"
         lines.append(f"{which}: {warnings[0]}")
     return tuple(lines)
 

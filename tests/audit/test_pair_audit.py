@@ -120,7 +120,7 @@ def test_wrong_partners_are_pointed_out(root: Path, tmp_path: Path, benchbox: Co
     # It comes before everything else below the table of a run, such as the remark that a row changed nothing.
     words = ["identity", "median", "--data", "set", "--metric", "psnr", "--no-timing", "--previews", "0"]
     shown = benchbox("run", *words).stdout
-    assert f", all with --verbose): {warning}" in shown
+    assert f", see --verbose): {warning}" in shown
 
 
 def test_folders_that_were_named_in_the_wrong_order(root: Path, benchbox: Command) -> None:

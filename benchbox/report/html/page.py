@@ -105,7 +105,7 @@ def render_page(store: RunStore, board: Leaderboard) -> str:
         trust=reliability_of(board, store.record),
         advice=advice_of(board),
         legend=legend_of(board).removeprefix("* best ranked row in the column; "),
-        brief=brief_of(board, "below"),
+        brief=brief_of(board, "all below"),
         columns=columns,
         long_name=LONG_NAME,
         main=[column.key for column in main_columns(columns)],
