@@ -274,9 +274,10 @@ def _common_images(first: RunStore, second: RunStore) -> tuple[NDArray[np.intp],
     ids = [np.asarray(store.images()["id"]).astype(str) for store in (first, second)]
     common, before, after = np.intersect1d(ids[0], ids[1], assume_unique=True, return_indices=True)
     if len(common) == 0:
+        names = [f"{store.record.run_id} on {store.record.data.label}" for store in (first, second)]
         raise BenchboxError(
-            f"runs {first.record.run_id} and {second.record.run_id} are not comparable: they have no image in common",
-            hint="run one of them again with the same --limit and --seed",
+            f"runs {names[0]} and {names[1]} are not comparable: they have no image in common",
+            hint="compare two runs of the same --data, --limit and --seed ('benchbox list runs' shows all)",
         )
     return before, after
 
