@@ -181,6 +181,10 @@ def test_the_notebook_runs(tmp_path: Path) -> None:
     (board,) = [data["text/html"] for data in shown if "ranked by PSNR" in data.get("text/html", "")]
     assert board.count("<tr>") == 4
     assert "smooth" in board
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    said = " ".join(output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs)
+    assert "scoring: " in said, "progress is shown, with or without ipywidgets"
+    assert "Warning" not in said
 
 
 def test_the_snippet_of_options_is_read_as_the_manual_says() -> None:

@@ -236,14 +236,20 @@ class Run:
         return build_leaderboard(self.store)
 
 
-def _let_figures_show() -> Any:
-    """In a notebook, let a figure that a cell returns appear; returns the shell, None elsewhere."""
+def shell() -> Any:
+    """The shell of a notebook or of IPython, None elsewhere."""
     if "IPython" not in sys.modules:
         return None
     from IPython import get_ipython
-    from IPython.core.pylabtools import select_figure_formats
 
-    shell = get_ipython()
-    if shell is not None:
-        select_figure_formats(shell, {"png"})  # type: ignore[no-untyped-call]
-    return shell
+    return get_ipython()
+
+
+def _let_figures_show() -> Any:
+    """In a notebook, let a figure that a cell returns appear; returns the shell, None elsewhere."""
+    found = shell()
+    if found is not None:
+        from IPython.core.pylabtools import select_figure_formats
+
+        select_figure_formats(found, {"png"})  # type: ignore[no-untyped-call]
+    return found

@@ -17,7 +17,7 @@ from benchbox.engine.engines import engine_from
 from benchbox.engine.events import CellDone, Event, RunStarted, ShardDone, TimingDone, TimingStarted
 from benchbox.engine.run import execute
 from benchbox.engine.workers import worker_context
-from benchbox.notebook.finished import Run
+from benchbox.notebook.finished import Run, shell
 from benchbox.notebook.given import hand_over, save_array
 from benchbox.records.options import LOCAL, RunOptions, SigmaChoice
 from benchbox.records.protocol import ProtocolName
@@ -31,23 +31,29 @@ Given = str | type[Denoiser] | Denoiser | Callable[..., Any]
 
 
 class _Progress:
-    """Bars of a run: images scored, then denoisers timed. Nothing is shown if standard error is a file or a pipe."""
+    """Bars of a run: images scored, then denoisers timed. Outside a notebook, they are shown in a terminal only."""
 
     def __init__(self) -> None:
+        # Standard error of a notebook is no terminal either. Where ipywidgets is missing, its bars are text.
+        self._disable = None if shell() is None else False
         self._bar: tqdm[Any] | None = None
         self._timed = 0
         self._timing = False
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
-        from tqdm.auto import tqdm
+        from tqdm import TqdmWarning
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TqdmWarning)  # says that ipywidgets is missing
+            from tqdm.auto import tqdm
 
         match event:
             case RunStarted(record, done, timed):
                 self._record, self._timed = record, timed
                 cells = sum(not cell.skipped for cell in record.cells)
                 total = cells * record.data.images * record.protocol.repeats
-                self._bar = tqdm(total=total, initial=done, desc="scoring", unit=" images", disable=None)
+                self._bar = tqdm(total=total, initial=done, desc="scoring", unit=" images", disable=self._disable)
             case ShardDone(_, images) if self._bar is not None:
                 self._bar.update(images)
             case CellDone(cell, outcome) if outcome.status not in ("ok", "skipped"):
@@ -57,7 +63,7 @@ class _Progress:
                     self.close()
                     self._timing = True
                     total = len(self._record.denoisers)
-                    self._bar = tqdm(total=total, initial=self._timed, unit=" denoisers", disable=None)
+                    self._bar = tqdm(total=total, initial=self._timed, unit=" denoisers", disable=self._disable)
                 self._bar.set_description(f"timing {label}")
             case TimingDone() if self._bar is not None:
                 self._bar.update()
