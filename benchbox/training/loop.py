@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,7 +24,7 @@ from benchbox.training.batches import Batches, Mixture
 from benchbox.training.checkpoint import PICTURES, Folder, Progress
 from benchbox.training.config import TrainConfig, find_recipe, find_trainable, open_splits
 from benchbox.training.events import BatchDone, EpochDone, Event, TrainingStarted
-from benchbox.training.validation import Validation, faces
+from benchbox.training.validation import Denoise, Validation, faces
 
 WARM_UP = 300
 """Warm-up steps of a cosine schedule; at most a tenth of all steps."""
@@ -117,29 +118,51 @@ class _Run:
         if state.best is None:
             raise BenchboxError("no epoch was trained", hint="increase --epochs or --budget")
         weights = self._folder.path / state.weights
-        unchanged = self._validation.score(_identity, self._trainer.importance)[1]
-        return TrainResult(weights, self._last_card(weights), state.history, stopped, unchanged)
+        return TrainResult(weights, self._last_card(weights), state.history, stopped, self._unchanged[1])
+
+    @cached_property
+    def _unchanged(self) -> tuple[float, float, float]:
+        """Validation without denoising."""
+        return self._validation.score(_identity, self._trainer.importance)
 
     def _rehearse(self, budget_s: float) -> None:
-        """Find out how much of the budget goes to validation, saving and the scores of the card."""
+        """Find out how much of the budget goes to validation, saving and the scores of the card.
+
+        Each of them takes longest the first time, when it imports and compiles; that is over before the first epoch.
+        """
         begun = time.perf_counter()
-        with TemporaryDirectory() as folder:
-            weights = self._trainer.save(Path(folder))
-            save_s = time.perf_counter() - begun
-            levels_s = self._validation.expected_s(self._fitted(weights).denoise) * len(self._mixture.levels())
-        self._closing_s = min(_CLOSING * budget_s, levels_s)
-        self._between_s = save_s + self._validation.expected_s(self._trainer.denoise)
+        row = EpochDone(
+            epoch=0, images=0, learning_rate=1, loss=1, accuracy=0, val_loss=1, val_psnr=0, val_accuracy=0,
+            images_per_s=0, seconds=0, best=True,
+        )  # fmt: skip
+        state = replace(self._state, history=[row])
+        with TemporaryDirectory() as temporary:
+            folder = Folder(Path(temporary))
+            self._write(folder, state, row)
+            again = time.perf_counter()
+            self._write(folder, state, row)
+            written = time.perf_counter()
+            # The weights of the card are loaded anew, so this start is not over.
+            _, levels_s = self._loaded(folder.path / state.weights)
+            loaded_s = time.perf_counter() - written
+        self._closing_s = loaded_s + min(_CLOSING * budget_s, levels_s * len(self._mixture.levels()))
+        self._between_s = written - again + self._validation.expected_s(self._trainer.denoise)
         self._state.seconds += time.perf_counter() - begun
 
-    def _fitted(self, weights: Path) -> TrainableDenoiser:
-        return type(self._denoiser)(weights=str(weights))  # type: ignore[call-arg]
+    def _loaded(self, weights: Path) -> tuple[Denoise, float]:
+        """A denoiser that is ready, with weights from their file, and the seconds that it needs for all images."""
+        denoise = type(self._denoiser)(weights=str(weights)).denoise  # type: ignore[call-arg]
+        return denoise, self._validation.expected_s(denoise)
 
     def _last_card(self, weights: Path) -> TrainingCard:
         """Add the PSNR of the best weights at single noise levels, loaded from the file as a run does."""
-        left_s = math.inf if self._config.budget_s is None else self._config.budget_s - self._state.seconds
+        begun = time.perf_counter()
         path = weights.with_suffix(".json")
         card = TrainingCard.load(path)
-        levels, count = self._validation.levels(self._mixture.levels(), self._fitted(weights).denoise, left_s)
+        denoise, _ = self._loaded(weights)
+        spent_s = self._state.seconds + time.perf_counter() - begun
+        left_s = math.inf if self._config.budget_s is None else self._config.budget_s - spent_s
+        levels, count = self._validation.levels(self._mixture.levels(), denoise, left_s)
         less = f" PSNR at single noise levels on {count} of them, because of the time limit."
         notes = card.notes + less if count < self._validating else card.notes
         card = replace(card, validation=card.validation | levels, notes=notes)
@@ -186,8 +209,9 @@ class _Run:
             best=state.best is None or val_loss < state.best.val_loss,
         )
         state.history.append(row)
-        self._keep(row)
-        self._between_s = time.perf_counter() - begun - steps_s
+        self._write(self._folder, state, row)
+        state.seconds = before + time.perf_counter() - begun
+        self._between_s = state.seconds - before - steps_s
         self._progress(row)
 
     def _require_finite(self, loss: float, what: str) -> None:
@@ -195,20 +219,19 @@ class _Run:
             kept = f"; the best weights so far are in {self._folder.path}" if self._state.weights else ""
             raise BenchboxError(f"{what} is {loss}{kept}", hint="use a lower --learning-rate")
 
-    def _keep(self, row: EpochDone) -> None:
+    def _write(self, folder: Folder, state: Progress, row: EpochDone) -> None:
         """Write the files of an epoch; the state last, so that its weights and pictures always exist."""
         if row.best:
-            self._state.weights = self._folder.save_weights(self._trainer, self._card(row))
-        self._folder.save_history(self._state.history)
+            state.weights = folder.save_weights(self._trainer, self._card(row))
+        folder.save_history(state.history)
         shown = self._validation.shown
         denoised = self._trainer.denoise(shown.noisy.copy(), shown.sigma)
         picture = faces(shown.clean, shown.noisy, denoised)
-        self._folder.write(f"{PICTURES}/epoch_{row.epoch:03d}.png", picture)
-        self._folder.save_state(self._trainer.state(), self._state)
+        folder.write(f"{PICTURES}/epoch_{row.epoch:03d}.png", picture)
+        folder.save_state(self._trainer.state(), state)
 
     def _card(self, row: EpochDone) -> TrainingCard:
-        machine = environment()
-        unchanged = self._validation.score(_identity, self._trainer.importance)
+        machine, unchanged = environment(), self._unchanged
         recipe = self._recipe
         notes = (
             f"Recipe '{self._config.recipe}': {self._loss()}, batch {recipe.batch_size}, learning rate "
