@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from benchbox.api.arrays import Image
 from benchbox.audit.contamination import training_overlap
+from benchbox.engine.cropping import crop_corner, cropped
 from benchbox.engine.events import Event, StageAdvanced, StageStarted
 from benchbox.engine.plan import Limits
 from benchbox.engine.reuse import reuse_previews
@@ -24,13 +25,9 @@ from benchbox.records.run import Cell, Failure, MetricRecord, PluginSpec
 from benchbox.stats.summaries import average_repeats, counted
 from benchbox.store import IMAGE, RunStore, class_columns, noise_key
 
-SIDE = 96
-"""Side of a picture in pixels; larger images are cropped to where they have most detail, see `crop_corner`."""
-CROP_SIGMA = 0.05
-"""Noise level at which the error decides what is shown: strong edges survive it, texture does not."""
 MOST_REPEATS = 8
 Denoised = Mapping[tuple[int, int], NDArray[np.float16]]
-"""Denoised images by position and repeat."""
+"""Denoised images by position and repeat, whole or cropped."""
 Kept = list[tuple[int, int, NDArray[np.float32]]]
 Corners = Mapping[int, tuple[int, int]]
 """Top and left of the crop of each image, by position in the image set."""
@@ -248,34 +245,9 @@ def _by_size(condition: Condition, indices: Sequence[int]) -> list[NDArray[np.in
     return [np.asarray(indices, dtype=np.intp)[groups == group] for group in range(groups.max() + 1)]
 
 
-def crop_corner(clean: Image) -> tuple[int, int]:
-    """Top and left of the part of an image that a picture shows: where a local Wiener filter would err most.
-
-    Other denoisers err there, too: on 13 photographs with Gaussian noise of 0.05 to 0.2, the error of `bm3d_lite` and
-    `nl_means` in this window is 71 to 100 % of that in their worst one (94 % on average), and 60 % in the centre. It
-    depends on no denoiser and no noise of the run, so pictures of one image always match.
-    """
-    height, width = (min(side, SIDE) for side in clean.shape[:2])
-    if clean.shape[:2] == (height, width):
-        return 0, 0
-    import cv2
-
-    variance = np.maximum(cv2.blur(np.square(clean), (5, 5)) - np.square(cv2.blur(clean, (5, 5))), 0)
-    if clean.ndim == 3:
-        variance = variance.sum(axis=2)
-    table = cv2.integral(variance / (1 + variance / CROP_SIGMA**2))  # of a pixel, what the filter cannot restore
-    sums = table[height:, width:] - table[:-height, width:] - table[height:, :-width] + table[:-height, :-width]
-    top, left = np.unravel_index(int(np.argmax(sums)), sums.shape)
-    return int(top), int(left)
-
-
 def _cropped(pictures: Iterable[tuple[int, Image]], repeat: int, corners: Corners) -> Kept:
-    """Crop pictures, given with the positions of their images."""
-    kept = []
-    for index, picture in pictures:
-        top, left = corners[index]
-        kept.append((index, repeat, picture[top : top + SIDE, left : left + SIDE].copy()))
-    return kept
+    """Crop pictures, given with the positions of their images, unless they are crops already."""
+    return [(index, repeat, cropped(picture, corners[index])) for index, picture in pictures]
 
 
 def _ordered(kept: Kept, indices: Sequence[int]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.denoiser import Details, TrainingCard
+from benchbox.engine.cropping import cropped_size
 from benchbox.engine.engines import Engine, ShardWork
 from benchbox.engine.events import CellDone, Event, ShardDone, WorkerStarted
 from benchbox.engine.plan import Limits, Shard
@@ -22,7 +24,7 @@ from benchbox.records.run import Cell, Failure, Knowledge, Outcome
 from benchbox.store import RunStore
 
 MOST_KEPT_PIXELS = 2**26
-"""Denoised pixels, of all cells together, up to which images are kept in memory until their pictures are made."""
+"""Denoised pixels, of all cells and channels together, up to which what pictures show is kept in memory: 128 MiB."""
 
 
 @dataclass
@@ -61,11 +63,15 @@ class QualityPass:
         self._lock = threading.Lock()
         self._machines = store.machines()
         self.denoised: dict[str, dict[tuple[int, int], NDArray[np.float16]]] = {}
-        """Denoised images by cell, image and repeat, for the pictures of the report; empty if they are too many."""
-        pixels = sum(len(shard.indices) * shard.size[0] * shard.size[1] for shard in shards)
-        wanted = len(store.record.cells) if store.record.options.previews else 0
-        self._keeps = 0 < wanted * pixels <= MOST_KEPT_PIXELS
+        """What pictures show of denoised images, by cell, image and repeat; empty if they are too many.
+
+        Where whole images are saved, they are here, too.
+        """
         self._saves = store.record.options.save_images
+        sizes = [shard.size if self._saves else cropped_size(shard.size) for shard in shards]
+        pixels = sum(len(shard.indices) * math.prod(size) for shard, size in zip(shards, sizes, strict=True))
+        wanted = len(store.record.cells) * store.record.data.channels if store.record.options.previews else 0
+        self._keeps = 0 < wanted * pixels <= MOST_KEPT_PIXELS
         self._metrics = tuple(metric.plugin for metric in store.record.metrics)
         self.queues: list[WorkQueue[ShardWork]] = []
         self._cells: dict[str, _CellWork] = {}

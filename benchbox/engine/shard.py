@@ -24,6 +24,7 @@ from benchbox.builtin.noise import Composed
 from benchbox.builtin.seeding import add_noise, apply_protocol, cut_noise, without_border
 from benchbox.builtin.sigma import estimate_sigma
 from benchbox.engine.construction import require_same_content
+from benchbox.engine.cropping import crop_corner, cropped
 from benchbox.records.run import Failure, Knowledge, NoiseRecord, PluginSpec, Protocol, RunOptions, Status, decode
 from benchbox.registry import first_line, load_plugin
 from benchbox.store import IMAGE, NO_CLASS, class_columns
@@ -71,7 +72,8 @@ class ShardTask:
     metrics: tuple[PluginSpec, ...]
     indices: NDArray[np.intp]  # shape (M,); positions in the image set; images of one size
     repeat: int = 0  # repeat number of the noise, from 0
-    keep: Literal["", "float16", "float32"] = ""  # precision of the denoised images that are returned
+    # Precision of the denoised images that are returned: in half precision, what a picture shows of each.
+    keep: Literal["", "float16", "float32"] = ""
     sent: SentImages | None = None  # None where the data can be read, as they are
 
 
@@ -132,6 +134,10 @@ def compute_shard(task: ShardTask) -> ShardScores:
     columns["sigma_true"] = unknown if sigma_true is None else sigma_true
     columns["sigma_given"] = unknown if sigma_given is None else sigma_given
     card = _checked(TrainingCard, denoiser.card(), "card() returned an invalid training card")
+    if task.keep == "float16":
+        denoised = np.stack(
+            [cropped(image, crop_corner(source)) for image, source in zip(denoised, clean, strict=True)]
+        )
     kept_images = denoised.astype(task.keep) if task.keep else None
     return ShardScores(columns, noise_level, card, details_of(denoiser), kept_images)
 

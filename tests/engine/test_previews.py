@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from made_records import metric
 
-from benchbox.engine.previews import SIDE, choose_images, crop_corner, most_changed
+from benchbox.engine.cropping import SIDE, crop_corner
+from benchbox.engine.events import Event, StageStarted
+from benchbox.engine.previews import choose_images, most_changed
+from benchbox.engine.run import execute
+from benchbox.records.options import RunOptions
 from benchbox.report.build import build_leaderboard
 from benchbox.report.html import write_html
 from benchbox.report.show import draw_grid, read_shown
@@ -170,3 +175,26 @@ def test_large_images_of_several_sizes_are_cut(benchbox: Command, tmp_path: Path
     assert "Large images are cropped to where they have most detail; the leaderboard scores the whole image." in page
     assert words in benchbox("show").stdout
     assert words in draw_grid(read_shown(store, board, "", "")).texts[0].get_text().replace("\n", " ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("save_images", [False, True])
+def test_large_images_are_not_denoised_again(
+    save_images: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photographs = np.random.default_rng(0).random((3, 150, 200), dtype=np.float32)
+    np.save(tmp_path / "photographs.npy", photographs)
+    pictures = {}
+    for name, most in (("again", 0), ("kept", 2 * 3 * (150 * 200 if save_images else SIDE**2))):
+        monkeypatch.setattr("benchbox.engine.scoring.MOST_KEPT_PIXELS", most)
+        said: list[Event] = []
+        results = str(tmp_path / name)
+        options = RunOptions(
+            denoisers=("identity", "wiener"), data=str(tmp_path / "photographs.npy"), results=results, timing=False
+        )
+        store = execute(replace(options, save_images=save_images), said.append)
+        stages = [event.name for event in said if isinstance(event, StageStarted)]
+        assert ("making pictures for the report" in stages) == (name == "again")
+        pictures[name] = [np.asarray(store.previews(cell.key)[1]["denoised"]) for cell in store.record.cells]
+    np.testing.assert_allclose(pictures["kept"], pictures["again"], atol=5e-4)
+    assert np.shape(pictures["kept"]) == (2, 3, SIDE, SIDE)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from benchbox.api.denoiser import Details, TrainingCard
 from benchbox.api.errors import BenchboxError
+from benchbox.engine.cropping import cropped_size
 from benchbox.engine.plan import Limits, Shard
 from benchbox.engine.shard import Condition, SentImages, ShardScores, ShardTask, read_images
 from benchbox.records.machines import Machine
@@ -119,6 +120,7 @@ class Answer:
 
     def _images(self, task: ShardTask, size: tuple[int, int]) -> NDArray[Any]:
         images: NDArray[Any] = np.load(io.BytesIO(self.denoised), allow_pickle=False)
+        size = cropped_size(size) if task.keep == "float16" else size
         if images.dtype != np.dtype(task.keep or "V") or images.shape[:3] != (len(task.indices), *size):
             raise ValueError(f"its images are of shape {images.shape} and type {images.dtype}")
         return images
