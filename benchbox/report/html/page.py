@@ -75,7 +75,7 @@ class Section:
     errors: Table | None
     mismatch: Table | None
     mismatch_chart: InlineChart | None
-    recognition: tuple[Table, ...]
+    recognition: tuple[tuple[Table, ...], ...]  # of each classifier: by class, then which is taken for which
     protocols: tuple[InlineChart, ...]
     protocol_notes: tuple[str, ...]
     groups: tuple[Table, ...]
@@ -175,7 +175,7 @@ def _section(
         errors=error_table(errors, len(set(stored.images)), cropped=stored.cropped) if stored and errors else None,
         mismatch=mismatch_table(board, block) if block.mismatch else None,
         mismatch_chart=next((chart for chart in drawn if chart.name == "mismatch"), None),
-        recognition=tuple(table for found in block.recognition for table in recognition_tables(found)),
+        recognition=tuple(map(recognition_tables, block.recognition)),
         protocols=tuple(_inline(chart, key) for chart in protocol_charts(other, looks)) if other else (),
         protocol_notes=(*notes_of_protocols(other), explained(other)) if other else (),
         groups=tuple(group_table(board, block, groups) for groups in _groups(store, noise, board.sort)),
