@@ -16,8 +16,10 @@ from benchbox.api.arrays import Images, Sigma
 from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
 from benchbox.builtin.channels import as_stack, as_taken
+from benchbox.builtin.datasets.headers import DAMAGED, UnreadableImage, read_header
 from benchbox.builtin.datasets.image_files import is_image_name
 from benchbox.builtin.datasets.images import list_images
+from benchbox.builtin.datasets.tiff import with_plain_alpha
 from benchbox.engine.construction import require_constructed
 from benchbox.engine.plan import Limits
 from benchbox.registry import Entry, load_plugin
@@ -176,8 +178,15 @@ def _read(file: Path) -> NDArray[Any]:
     """Pixels as stored, uint8 or uint16, shape (H, W) or (H, W, channels), upright; channels in OpenCV's order."""
     import cv2
 
-    data = np.fromfile(file, dtype=np.uint8)
-    pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
+    stored = file.read_bytes()
+    try:
+        read_header(stored)
+        data = np.frombuffer(with_plain_alpha(stored), dtype=np.uint8)
+    except UnreadableImage as problem:
+        raise BenchboxError(f"{problem}; {problem.remedy}") from problem
+    except DAMAGED as error:
+        raise BenchboxError("cannot be decoded") from error
+    pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if pixels is not None and (pixels.ndim == 2 or pixels.shape[2] == 3):
         # Unlike the first call, this one turns a photograph as its EXIF orientation says.
         pixels = cv2.imdecode(data, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)

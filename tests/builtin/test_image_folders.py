@@ -231,6 +231,18 @@ def test_what_is_sound_but_not_supported(root: Path, photograph: NDArray[np.uint
         ("TIFF with LZMA compression", grey, {"compression": "lzma"}),
         ("TIFF with 5 channels", np.dstack([grey] * 5), {"photometric": "minisblack", "planarconfig": "contig"}),
         ("TIFF whose samples are not whole numbers", grey.astype(np.float16), {}),
+        # OpenCV decodes these, but into other pixels than they store.
+        (
+            r"TIFF of 16 bits with channels apart \(planar\)",
+            np.stack([grey.astype(np.uint16)] * 3),
+            {"photometric": "rgb", "planarconfig": "separate"},
+        ),
+        (
+            "grey TIFF of 16 bits with transparency",
+            np.dstack([grey.astype(np.uint16)] * 2),
+            {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": ["unassalpha"]},
+        ),
+        ("TIFF of 16 bits in which 0 is white", grey.astype(np.uint16), {"photometric": "miniswhite"}),
     ]
     for what, pixels, options in cases:
         tifffile.imwrite(root / "a.tif", pixels, **options)

@@ -83,6 +83,48 @@ def test_transparency_is_dropped_and_said(root: Path, photograph: NDArray[np.uin
     assert np.abs(one(found) * 255 - luminance(photograph)).max() <= 0.51
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_tiffs_are_read_as_stored_and_not_turned_for_display(kind: type, channels: int, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    pixels: Any = generator.integers(0, np.iinfo(kind).max + 1, (12, 17, channels)).astype(kind).squeeze()
+    photometric = "minisblack" if channels == 1 else "rgb"
+    for orientation in range(1, 9):
+        shapes: tuple[dict[str, Any], ...] = ({}, {"byteorder": ">"}, {"bigtiff": True})
+        for options in shapes:
+            tags = [(274, 3, 1, orientation, True)]
+            tifffile.imwrite(tmp_path / "a.tif", pixels, photometric=photometric, extratags=tags, **options)
+            found = decode((tmp_path / "a.tif").read_bytes())
+            np.testing.assert_array_equal(found.grey if channels == 1 else found.rgb, pixels)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("meaning", ["unassalpha", "assocalpha", "unspecified"])
+def test_the_colours_of_a_tiff_are_not_multiplied_by_its_transparency(kind: type, meaning: str, tmp_path: Path) -> None:
+    pixels: Any = np.random.default_rng(0).integers(0, np.iinfo(kind).max + 1, (12, 17, 4)).astype(kind)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", extrasamples=[meaning])
+    found = decode((tmp_path / "a.tif").read_bytes())
+    np.testing.assert_array_equal(found.rgb, pixels[..., :3])
+    assert found.alpha
+
+
+def test_transparency_of_a_grey_tiff_is_said(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 17, 2)).astype(np.uint8)
+    options: dict[str, Any] = {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": ["unassalpha"]}
+    tifffile.imwrite(tmp_path / "a.tif", pixels, **options)
+    found = decode((tmp_path / "a.tif").read_bytes())
+    np.testing.assert_array_equal(found.grey, pixels[..., 0])
+    assert found.alpha
+
+
+def test_the_colour_planes_of_a_tiff_may_be_apart_and_its_white_zero(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 12, 17)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", planarconfig="separate", rowsperstrip=5)
+    np.testing.assert_array_equal(decode((tmp_path / "a.tif").read_bytes()).rgb, np.moveaxis(pixels, 0, 2))
+    tifffile.imwrite(tmp_path / "a.tif", pixels[0], photometric="miniswhite")
+    np.testing.assert_array_equal(decode((tmp_path / "a.tif").read_bytes()).grey, 255 - pixels[0])
+
+
 def test_the_first_of_several_pages_is_used_and_said(root: Path) -> None:
     pages = np.random.default_rng(0).integers(0, 256, (3, 12, 17)).astype(np.uint8)
     for name, options in (("little.tif", {}), ("big.tif", {"bigtiff": True}), ("turned.tif", {"byteorder": ">"})):

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -81,6 +82,17 @@ def test_a_photograph_comes_out_upright(benchbox: Command, tmp_path: Path) -> No
     benchbox("denoise", "a.jpg", "-o", "out", "--with", "median", "--sigma", "none")
     with Image.open(tmp_path / "out/a.jpg") as after:
         assert (after.size, after.getexif().get(0x0112)) == ((40, 60), None)
+
+
+def test_tiffs_are_read_as_stored_or_refused(benchbox: Command, tmp_path: Path) -> None:
+    colours = np.dstack([noisy(channels=3), np.tile(np.arange(70, dtype=np.uint8), (60, 1))])
+    tifffile.imwrite(tmp_path / "a.tif", colours, photometric="rgb", extrasamples=["unassalpha"])
+    Image.fromarray(colours, mode="CMYK").save(tmp_path / "b.tif")
+    result = benchbox("denoise", "a.tif", "b.tif", "-o", "out", "--with", "identity", code=1)
+    assert "b.tif: its colours are CMYK; only grey and RGB are read; convert it to RGB" in result.stderr
+    written = cv2.imdecode(np.fromfile(tmp_path / "out/a.tif", np.uint8), cv2.IMREAD_UNCHANGED)
+    assert written is not None
+    assert np.array_equal(written[..., [2, 1, 0, 3]], colours)
 
 
 def test_folders_keep_their_structure_and_nothing_is_overwritten(benchbox: Command, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchbox.api.errors import BenchboxError
+from benchbox.builtin.datasets import tiff
 from benchbox.system.files import open_regular
 
 READ = "PNG, JPEG, TIFF, BMP, WebP, PGM, PPM or PBM"
@@ -18,28 +19,16 @@ _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
 # In compressed data, a marker is FF and a byte that is neither 00 nor a restart; FF may be repeated before it.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
-_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_TIFF_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
-_WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _CHANNELS = 256, 257, 259, 262, 277
-_TILE_WIDTH, _TILE_HEIGHT, _FORMAT = 322, 323, 339
-_COMPRESSIONS = {
-    34712: "JPEG 2000",
-    34887: "LERC",
-    34892: "lossy JPEG",
-    34925: "LZMA",
-    50000: "zstd",
-    50001: "WebP",
-    50002: "JPEG XL",
-}
-# OpenCV would take their channels for red, green, blue and transparency.
-_COLOUR_SPACES = {5: "CMYK", 8: "CIELab", 9: "CIELab", 10: "CIELab"}
-_TILE_STEP = 32
 _PNM_NUMBER = rb"(?:\s|#[^\n]*\n)+(\d{1,9})"
 _PNM = re.compile(rb"P[2356]" + _PNM_NUMBER * 3 + rb"\s")
 _PBM = re.compile(rb"P[14]" + _PNM_NUMBER * 2 + rb"\s")
 _CONVERT = "convert it to PNG"
 DOWNLOAD_AGAIN = "download or copy the file again"
 _ARCHIVES = {b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "a gzip archive", b"7z\xbc\xaf": "a 7z archive"}
+
+
+DAMAGED = struct.error, IndexError, KeyError, ValueError, OverflowError
+"""What `read_header` raises for a damaged header."""
 
 
 class UnreadableImage(Exception):
@@ -60,13 +49,15 @@ class ImageHeader:
     """Whether the file has more pages or frames."""
     white: int = 0
     """Grey level of white if the file states it; 0 if it is the largest of its depth."""
+    has_transparency: bool = False
+    """Whether the file states a channel of transparency, which decoding may drop."""
 
 
 def read_header(data: bytes) -> ImageHeader:
     """Read an image file's header; `data` may be its first bytes only, but then `paged` is unknown.
 
-    Raises `UnreadableImage` for other formats. A damaged header raises `struct.error`, `IndexError`, `KeyError`,
-    `ValueError` or `OverflowError`.
+    Raises `UnreadableImage` for other formats and for TIFFs that are not read as stored, one of `DAMAGED` for a damaged
+    header.
     """
     if data.startswith(_PNG):
         return ImageHeader(*struct.unpack_from(">II", data, 16))
@@ -77,11 +68,12 @@ def read_header(data: bytes) -> ImageHeader:
             return ImageHeader(*struct.unpack_from("<HH", data, 18))
         width, height = struct.unpack_from("<ii", data, 18)
         return ImageHeader(width, abs(height))
-    if data.startswith(_TIFF_STARTS):
-        tags, second = _tiff_directory(data)
-        if space := _COLOUR_SPACES.get(tags.get(_PHOTOMETRIC, 0)):
-            raise UnreadableImage(f"its colours are {space}; only grey and RGB are read", "convert it to RGB")
-        return ImageHeader(tags[_WIDTH], tags[_HEIGHT], second)
+    if data.startswith(tiff.STARTS):
+        directory = tiff.read_directory(data)
+        if wrong := tiff.misread(directory):
+            raise UnreadableImage(*wrong)
+        width, height = (directory.tags[tag] for tag in (tiff.WIDTH, tiff.HEIGHT))
+        return ImageHeader(width, height, directory.is_followed, has_transparency=directory.has_transparency)
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return _webp_header(data)
     if data[:1] == b"P" and data[1:2] in (b"1", b"2", b"3", b"4", b"5", b"6"):
@@ -152,43 +144,6 @@ def _pnm_header(data: bytes) -> ImageHeader:
     if white and not 1 <= white[0] <= 65535:
         raise ValueError("no grey level of white")
     return ImageHeader(width, height, white=white[0] if white else 0)
-
-
-def unsupported_tiff(data: bytes) -> UnreadableImage | None:
-    """Say why OpenCV cannot decode a TIFF that may be sound; None if it is no TIFF, or nothing speaks for that."""
-    if not data.startswith(_TIFF_STARTS):
-        return None
-    try:
-        tags, _ = _tiff_directory(data)
-    except (struct.error, KeyError, IndexError, ValueError, OverflowError):
-        return None
-    tile = tags.get(_TILE_WIDTH, 0), tags.get(_TILE_HEIGHT, 0)
-    what = ""
-    if tags.get(_COMPRESSION) in _COMPRESSIONS:
-        what = f"TIFF with {_COMPRESSIONS[tags[_COMPRESSION]]} compression"
-    elif tags.get(_CHANNELS, 1) > 4:
-        what = f"TIFF with {tags[_CHANNELS]} channels"
-    elif tags.get(_FORMAT, 1) > 2:
-        what = "TIFF whose samples are not whole numbers"
-    elif any(side % _TILE_STEP for side in tile):
-        what = f"TIFF with tiles of {tile[0]} x {tile[1]} pixels"
-    return UnreadableImage(f"{what} is not supported here; the file may be sound", _CONVERT) if what else None
-
-
-def _tiff_directory(data: bytes) -> tuple[dict[int, int], bool]:
-    """Whole numbers of the first directory, by tag, and whether there is a second one."""
-    order = "<" if data[:2] == b"II" else ">"
-    big = 43 in (data[2], data[3])  # BigTIFF: offsets have 64 bits
-    start = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
-    count = struct.unpack_from(order + ("Q" if big else "H"), data, start)[0]
-    start += 8 if big else 2
-    tags: dict[int, int] = {}
-    for entry in range(start, start + count * (20 if big else 12), 20 if big else 12):
-        tag, field_type = struct.unpack_from(order + "HH", data, entry)
-        if field_type in _TIFF_TYPES:
-            tags[tag] = struct.unpack_from(order + _TIFF_TYPES[field_type], data, entry + (12 if big else 8))[0]
-    following = data[start + count * (20 if big else 12) :][: 8 if big else 4]
-    return tags, any(following)
 
 
 def require_exists(path: Path) -> None:

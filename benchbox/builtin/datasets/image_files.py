@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.threads import threads
-from benchbox.builtin.datasets.headers import UnreadableImage, is_whole_jpeg, read_header, unsupported_tiff
+from benchbox.builtin.datasets.headers import DAMAGED, UnreadableImage, is_whole_jpeg, read_header
+from benchbox.builtin.datasets.tiff import undecodable, with_plain_alpha, without_turning
 from benchbox.system.files import read_bounded
 
 _SUFFIXES = frozenset({
@@ -119,7 +119,7 @@ def decode(data: bytes) -> Picture:
         raise UnreadableImage("the file is empty")
     try:
         header = read_header(data)
-    except (struct.error, IndexError, KeyError, ValueError, OverflowError) as error:
+    except DAMAGED as error:
         raise UnreadableImage("its header is damaged") from error
     width, height = header.width, header.height
     if width < 1 or height < 1 or width * height > MAX_PIXELS:
@@ -129,11 +129,12 @@ def decode(data: bytes) -> Picture:
         raise UnreadableImage("the file is truncated: it has no end-of-image marker")
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the error below names the file, OpenCV's not
     try:
-        image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+        plain = np.frombuffer(with_plain_alpha(without_turning(data)), dtype=np.uint8)
+        image = cv2.imdecode(plain, cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
-        raise unsupported_tiff(data) or UnreadableImage("OpenCV cannot decode it") from error
+        raise UnreadableImage(*(undecodable(data) or ("OpenCV cannot decode it",))) from error
     if image is None:
-        raise unsupported_tiff(data) or UnreadableImage("it is damaged or truncated; OpenCV cannot decode it")
+        raise UnreadableImage(*(undecodable(data) or ("it is damaged or truncated; OpenCV cannot decode it",)))
     if image.dtype not in (np.uint8, np.uint16):
         raise UnreadableImage(
             f"its samples are {image.dtype}; only 8-bit and 16-bit integers are supported",
@@ -155,4 +156,4 @@ def decode(data: bytes) -> Picture:
     highest = (grey if rgb is None else rgb).max()
     if highest > white:
         raise UnreadableImage(f"it has grey level {highest}, above the {white} that its header states for white")
-    return Picture(grey, rgb, channels in (2, 4), header.paged, white)
+    return Picture(grey, rgb, channels in (2, 4) or header.has_transparency, header.paged, white)

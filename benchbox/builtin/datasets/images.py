@@ -29,7 +29,7 @@ from benchbox.system.cache import CacheFolder
 from benchbox.system.text import filename_text, unique_ids
 
 _KEPT_BYTES = 64 << 20
-_FORMAT = 3
+_FORMAT = 4
 _DEEP = 65535
 _DEPTHS = (8, 10, 12, 14)
 _FACE = (48, 48)
