@@ -34,7 +34,7 @@ def require_channels(metric: Metric | type[Metric], channels: int) -> None:
     if metric.channels == "rgb" and channels != CHANNELS:
         raise BenchboxError(
             f"{metric.name} scores colour images, but these are grey",
-            hint=f"omit {metric.name}, or use colour images with --color auto",
+            hint=f"omit {metric.name}, or use colour images with --color rgb",
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,8 +85,10 @@ def info(
             values = {"dataset": kind.name, "summary": kind.summary, "reference": kind.reference}
             click.echo(json.dumps(values | {"splits": facts, "missing": splits.missing}, indent=2))
         else:
-            where = f"--noisy {noisy} --clean {clean}" if noisy else f"--data {path}" if path else ""
-            _show_facts(where, kind, splits, facts)
+            where = ["--noisy", str(noisy), "--clean", str(clean)] if noisy else ["--data", str(path)] if path else []
+            same = {"--dataset": dataset, "--color": "" if color == "auto" else color}
+            where += [word for option, value in same.items() if value for word in (option, value)]
+            _show_facts(shlex.join([*where, *["--skip-bad"] * skip_bad]), kind, splits, facts)
 
 
 def _show_facts(where: str, kind: Dataset, splits: Splits, facts: list[dict[str, Any]]) -> None:

@@ -144,6 +144,11 @@ def test_the_command(root: Path, benchbox: Command, tmp_path: Path) -> None:
     assert found["pairs"][0]["difference"] == pytest.approx([3, 0, -2], abs=0.2)
     assert "two folders" in benchbox("data", "audit", "--noisy", root / "noisy", code=2).stderr
     assert "6 images, 220x280 RGB" in benchbox("data", "info", root).stdout
+    orphan = root / "noisy/orphan.png"
+    orphan.write_bytes((root / "noisy/brighter.png").read_bytes())
+    shown = benchbox("data", "info", root, "--skip-bad", "--color", "grey").stdout
+    orphan.unlink()
+    assert shown.endswith(f"Example: benchbox run --data {root} --color grey --skip-bad\n")
 
 
 @pytest.mark.slow

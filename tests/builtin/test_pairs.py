@@ -152,6 +152,15 @@ def test_a_csv_of_pairs_with_scenes(root: Path) -> None:
     images = Pairs().load(file)
     check(images, 4)
     assert images.scenes == ("s0", "s0", "s1", "s1")
+    # Its folder stands for it, instead of noisy and clean pictures that are all taken for clean ones.
+    assert Pairs().recognises(root)
+    assert Pairs().load(root).fingerprint == images.fingerprint
+    other = root / "pairs2.csv"
+    other.write_text("\n".join(lines[:2]))
+    with pytest.raises(BenchboxError, match=r"several lists of pairs: pairs\.csv, pairs2\.csv") as caught:
+        Pairs().load(root)
+    assert caught.value.hint == f"give one, such as --data {file}"
+    other.unlink()
     file.write_text("\n".join([*lines, "a/9.png,b/10.png,s9"]))
     with pytest.raises(BenchboxError, match=r"pairs\.csv, line 6, column noisy: 'a/9\.png' is not a file"):
         Pairs().load(file)
@@ -242,7 +251,7 @@ def test_an_orphan_is_named_or_left_out(root: Path) -> None:
     assert "--skip-bad; if these are not pairs, use --dataset images" in caught.value.hint
     images = Pairs().load(root, skip_bad=True)
     check(images, 2)
-    assert "skipped: 1 pictures without a partner that can be used" in images.notes
+    assert images.notes[0] == "skipped: 1 picture without a partner that can be used"
 
 
 def test_two_truths_are_named(root: Path) -> None:
@@ -259,6 +268,11 @@ def test_sizes_that_differ_are_named(root: Path) -> None:
     with pytest.raises(BenchboxError, match=r"0001\.PNG has 40 x 48 pixels, but its clean picture clean/0001\.png has"):
         Pairs().load(root)
     check(Pairs().load(root, skip_bad=True), 1)
+    save(root / "noisy/0001.PNG", np.ascontiguousarray(noisy(clean(1))[:40].swapaxes(0, 1)))
+    save(root / "clean/0001.png", clean(1)[:40])
+    with pytest.raises(BenchboxError, match="has 48 x 40 pixels, but its clean picture") as caught:
+        Pairs().load(root)
+    assert caught.value.hint.startswith("turn one of them (an EXIF orientation is ignored), or leave")
 
 
 def test_swapped_folders_are_refused(root: Path) -> None:

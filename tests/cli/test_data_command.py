@@ -149,6 +149,16 @@ def test_the_picture_shows_each_group_the_least_alike_first(csv: Path, tiles: ND
         data("audit", csv, "--picture", csv.parent / "missing" / "sheet.png")
 
 
+def test_the_picture_shows_colour(tmp_path: Path) -> None:
+    images = Sample("rgb").load(None)
+    write_contact_sheet(tmp_path / "sheet.png", [images], [("two", [3, 4])])
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))
+    assert sheet is not None
+    expected = cv2.resize(images.stack(np.array([4]))[0], (THUMB, THUMB), interpolation=cv2.INTER_AREA)
+    found = sheet[12 : 12 + THUMB, THUMB : 2 * THUMB, ::-1]
+    assert np.abs(found - 255 * expected).max() <= 0.51
+
+
 def test_a_contact_sheet_is_bounded(tmp_path: Path) -> None:
     groups = [(f"{place}", [0, 1]) for place in range(GROUPS + 5)]
     assert write_contact_sheet(tmp_path / "sheet.png", [Sample().load(None)], groups) == GROUPS

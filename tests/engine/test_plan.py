@@ -161,7 +161,7 @@ def test_a_metric_that_cannot_score_the_images_is_skipped_with_the_reason(tmp_pa
 def test_a_metric_for_colour_is_refused_on_grey_images(metric: str) -> None:
     with pytest.raises(BenchboxError, match=f"{metric} scores colour images, but these are grey") as caught:
         make_plan(RunOptions(("identity",), metrics=("psnr", metric)), load_registry(), images([(48, 48)]))
-    assert caught.value.hint == f"omit {metric}, or use colour images with --color auto"
+    assert caught.value.hint == f"omit {metric}, or use colour images with --color rgb"
 
 
 def test_a_cell_is_known_by_its_content_and_never_by_order() -> None:

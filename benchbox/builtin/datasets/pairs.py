@@ -81,7 +81,7 @@ class Pairs(Dataset):
         """Whether folders or names pair pictures, or it is a csv file that does."""
         if path.is_file():
             return (path.suffix.lower() == ".csv" and is_pairs_csv(path)) or path.stem in SIDD
-        if _blocks_in(path):
+        if _blocks_in(path) or _lists_in(path):
             return True
         try:
             return find_pairs(path, _names_in(path)) is not None
@@ -98,6 +98,13 @@ class Pairs(Dataset):
         blocks = _blocks_in(path if path.is_dir() else path.parent)
         if blocks and (path.is_dir() or path.stem in SIDD):
             return _open_blocks(*blocks, color=self._color)
+        lists = _lists_in(path) if path.is_dir() and self._clean is None else []
+        if len(lists) > 1:
+            raise BenchboxError(
+                f"{path} has several lists of pairs: {', '.join(filename_text(file.name) for file in lists)}",
+                hint=f"give one, such as --data {lists[0]}",
+            )
+        path = lists[0] if lists else path
         root, pairing = self._find(path)
         found_by_words = self._clean is None and path.is_dir()
         return self._open(root, pairing, skip_bad=skip_bad, found_by_words=found_by_words)
@@ -133,14 +140,13 @@ class Pairs(Dataset):
         differ = [pair for pair in pairs if scan.shapes[places[pair.noisy]] != scan.shapes[places[pair.clean]]]
         if differ and not skip_bad:
             first = differ[0]
-            sizes = [
-                f"{height} x {width}"
-                for height, width in (scan.shapes[places[name]] for name in (first.noisy, first.clean))
-            ]
+            noisy_size, clean_size = (scan.shapes[places[name]] for name in (first.noisy, first.clean))
+            turned = noisy_size == clean_size[::-1]
+            remedy = "turn one of them (an EXIF orientation is ignored)" if turned else "crop both to the same part"
             raise BenchboxError(
-                f"{root / first.noisy} has {sizes[0]} pixels, but its clean picture {filename_text(first.clean)} has "
-                f"{sizes[1]}",
-                hint="crop both to the same part, or leave such pairs out with --skip-bad",
+                f"{root / first.noisy} has {' x '.join(map(str, noisy_size))} pixels, but its clean picture "
+                f"{filename_text(first.clean)} has {' x '.join(map(str, clean_size))}",
+                hint=f"{remedy}, or leave such pairs out with --skip-bad",
             )
         left_out = len(pairing.pairs) - len(pairs) + len(differ) + len(pairing.unpaired)
         pairs = [pair for pair in pairs if pair not in differ]
@@ -195,18 +201,22 @@ def _names_in(folder: Path) -> list[str]:
 def _notes(images: ImageSet, pairing: Pairing, left_out: int) -> tuple[str, ...]:
     scenes = len(set(images.scenes))
     whose = f" of {scenes:,} scene{'s' * (scenes > 1)}" if scenes < len(images) else ", each a scene of its own"
-    notes = [f"noise: recorded in {len(images):,} pairs{whose}"]
+    notes = []
     if left_out:
-        notes.append(f"skipped: {left_out:,} pictures without a partner that can be used")
-    if pairing.others:
+        notes.append(f"skipped: {_pictures(left_out)} without a partner that can be used")
+    if others := len(pairing.others):
         first = filename_text(pairing.others[0])
-        notes.append(
-            f"left out: {len(pairing.others):,} pictures that are called neither noisy nor clean, first {first}"
-        )
+        are = "are" if others > 1 else "is"
+        notes.append(f"left out: {_pictures(others)} that {are} called neither noisy nor clean, first {first}")
     if pairing.unused:
         folders = ", ".join(dict.fromkeys(filename_text(_last(folder)) for folder in pairing.unused))
         notes.append(f"left out: less noise of the same pictures in {folders}; score it with --noisy and --clean")
-    return tuple(notes)
+    pairs = "1 pair" if len(images) == 1 else f"{len(images):,} pairs"
+    return (*notes, f"noise: recorded in {pairs}{whose}")
+
+
+def _pictures(count: int) -> str:
+    return "1 picture" if count == 1 else f"{count:,} pictures"
 
 
 def _refuse_swapped(images: ImageSet, root: Path, pairs: Sequence[Pair]) -> None:
@@ -230,6 +240,11 @@ def _refuse_swapped(images: ImageSet, root: Path, pairs: Sequence[Pair]) -> None
 
 def _last(name: str) -> str:
     return name.rpartition("/")[2]
+
+
+def _lists_in(folder: Path) -> list[Path]:
+    """Csv files in a folder that list its pairs."""
+    return [file for file in sorted(folder.glob("*.csv")) if file.is_file() and is_pairs_csv(file)]
 
 
 def _blocks_in(folder: Path) -> tuple[Path, Path] | None:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from benchbox.api.dataset import ImageSet
 from benchbox.api.errors import BenchboxError
-from benchbox.builtin.channels import luminance
 from benchbox.report.figures.axes import INK, charts_style, save_figure
 from benchbox.system.text import printable
 
@@ -130,9 +129,9 @@ def write_contact_sheet(path: Path, sets: Sequence[ImageSet], groups: Sequence[t
 
     drawn = groups[:GROUPS]
     lines = list(_lines([_group(sets, label, members) for label, members in drawn]))
-    sheet = np.concatenate(lines) if lines else np.full((THUMB, THUMB), 255, dtype=np.uint8)
+    sheet = np.concatenate(lines) if lines else np.full((THUMB, THUMB, 3), 255, dtype=np.uint8)
     try:
-        path.write_bytes(cv2.imencode(".png", sheet)[1].tobytes())
+        path.write_bytes(cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())  # OpenCV's order is blue, green, red
     except OSError as error:
         raise BenchboxError(f"cannot write {path}: {error.strerror}", hint="choose another file") from error
     return len(drawn)
@@ -142,9 +141,9 @@ def _group(sets: Sequence[ImageSet], label: str, members: Sequence[int]) -> NDAr
     import cv2
 
     thumbnails = np.concatenate([_thumbnail(sets, member) for member in members[:MEMBERS]], axis=1)
-    drawn = np.full((THUMB + _LABEL + _GAP, thumbnails.shape[1] + _GAP), 255, dtype=np.uint8)
+    drawn = np.full((THUMB + _LABEL + _GAP, thumbnails.shape[1] + _GAP, 3), 255, dtype=np.uint8)
     drawn[_LABEL : _LABEL + THUMB, : thumbnails.shape[1]] = thumbnails
-    cv2.putText(drawn, label, (0, _LABEL - 3), cv2.FONT_HERSHEY_SIMPLEX, 0.33, 0, 1, cv2.LINE_AA)
+    cv2.putText(drawn, label, (0, _LABEL - 3), cv2.FONT_HERSHEY_SIMPLEX, 0.33, (0, 0, 0), 1, cv2.LINE_AA)
     return drawn
 
 
@@ -153,10 +152,10 @@ def _thumbnail(sets: Sequence[ImageSet], place: int) -> NDArray[np.uint8]:
 
     for images in sets:
         if place < len(images):
-            stack = images.stack(np.array([place]))
-            image = (luminance(stack) if images.channels > 1 else stack)[0]
+            image = images.stack(np.array([place]))[0]
             scaled = cv2.resize(image, (THUMB, THUMB), interpolation=cv2.INTER_AREA)
-            return np.asarray(np.rint(255 * np.clip(scaled, 0, 1)), dtype=np.uint8)
+            levels = np.rint(255 * np.clip(scaled, 0, 1)).astype(np.uint8)
+            return levels if levels.ndim == 3 else np.repeat(levels[..., np.newaxis], 3, axis=2)
         place -= len(images)
     raise IndexError(place)
 
@@ -167,7 +166,7 @@ def _lines(drawn: Sequence[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
     for image in [*drawn, None]:
         used = sum(group.shape[1] for group in line)
         if line and (image is None or used + image.shape[1] > _WIDTH):
-            yield np.pad(np.concatenate(line, axis=1), ((0, 0), (0, _WIDTH - used)), constant_values=255)
+            yield np.pad(np.concatenate(line, axis=1), ((0, 0), (0, _WIDTH - used), (0, 0)), constant_values=255)
             line = []
         if image is not None:
             line.append(image)
