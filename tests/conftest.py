@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -104,9 +105,14 @@ def benchbox(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Command:
 @pytest.fixture(scope="session")
 def run_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results of a run of three denoisers and two noises, without timing; made once, to be read or copied."""
-    folder = tmp_path_factory.mktemp("run once")
-    denoisers = ("identity", "median", "wiener")
-    command_in(folder)("run", *denoisers, "--noise", "gaussian:0.1", "--noise", "poisson:30", "--no-timing")
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "run once"
+    with folder.with_suffix(".lock").open("w") as lock:  # test processes share it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            folder.mkdir()
+            denoisers = ("identity", "median", "wiener")
+            command_in(folder)("run", *denoisers, "--noise", "gaussian:0.1", "--noise", "poisson:30", "--no-timing")
     return folder / "results"
 
 
