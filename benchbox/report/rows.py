@@ -51,7 +51,7 @@ def cautions_of(data: DataRecord, outcome: Outcome) -> tuple[str, ...]:
     if card and card.dataset == UNKNOWN:
         cautions.append("its training data are unknown, so it may have seen the scored images")
     if card and shares_split(data, card.dataset, card.validated_on):
-        cautions.append(f"its weights were chosen on {card.validated_on}, which is scored here")
+        cautions.append(f"weights chosen on {card.validated_on}, which is scored here")
     return tuple(cautions)
 
 

@@ -99,7 +99,7 @@ def test_weights_of_unknown_training_are_said() -> None:
 def test_weights_that_the_scored_split_chose_are_said(split: str, said: bool) -> None:
     one = outcome(replace(CARD, validated_on=split), overlap=0)
     assert training_overlap(DATA, one) == ""
-    words = f"its weights were chosen on {split}, which is scored here"
+    words = f"weights chosen on {split}, which is scored here"
     assert cautions_of(DATA, one) == ((words,) if said else ())
 
 
@@ -187,7 +187,7 @@ def test_a_run_leaves_out_what_a_row_may_have_seen_and_ranks_every_row(
     assert "PublicTest is scored, on which the networks' weights were chosen" in flat
     assert "have a duplicate in" not in flat
     assert "fitted:split=PublicTest: not ranked: it was trained on images that are scored here" in flat
-    assert "fitted:validated_on=PublicTest: its weights were chosen on PublicTest" in flat
+    assert "fitted:validated_on=PublicTest: weights chosen on PublicTest" in flat
     assert (
         "check: not ranked, because they may have seen the scored images in training: fitted:split=PublicTest" in flat
     )
