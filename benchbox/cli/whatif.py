@@ -113,4 +113,4 @@ def _announcement(rescoring: Rescoring) -> str:
         return f"{work}: the run has no latencies, so how long it takes shows with the first results"
     time = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
     besides = f", besides {', '.join(unknown)}, not timed" if unknown else ""
-    return f"{work}: about {time} by the latencies of the run{besides}"
+    return f"{work}: about {time} on an idle machine, by the latencies of the run{besides}"

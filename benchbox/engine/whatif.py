@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from benchbox.api.arrays import Images
 from benchbox.api.errors import BenchboxError
 from benchbox.api.metric import NoReferenceMetric
+from benchbox.api.threads import usable_cores
 from benchbox.builtin.seeding import apply_protocol
 from benchbox.engine.events import Event, StageAdvanced, StageStarted
 from benchbox.engine.plan import Limits, Shard, cell_key, make_shards, plan_metrics
@@ -179,7 +180,7 @@ class Rescoring:
         return sum(len(queue.tasks) for queue in self.queues.values())
 
     def estimate(self) -> tuple[float, tuple[str, ...]]:
-        """About how many seconds it takes, from the latencies of the run; and rows that have none."""
+        """About how many seconds it takes on an idle machine, from the latencies of the run; and rows without any."""
         timings, seconds, unknown = self.store.timings(include_unlike_machines=True), 0.0, []
         for denoiser, queue in self.queues.items():
             timing = timings.get(denoiser)
@@ -192,7 +193,7 @@ class Rescoring:
                 if not self._is_stored(work)
             )
             seconds += timing.cold_start_s + pixels * _seconds_per_pixel(timing)
-        return seconds / min(self._workers, max(1, self.shards)), tuple(unknown)
+        return seconds / min(self._workers, usable_cores(), max(1, self.shards)), tuple(unknown)
 
     @property
     def _workers(self) -> int:

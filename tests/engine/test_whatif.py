@@ -221,6 +221,12 @@ def test_without_the_images_what_is_stored_still_tells(benchbox: Command, tmp_pa
     assert set(found["psnr", "mean-error"]["rows"]) == {"identity", "median"}
 
 
+def test_the_time_it_takes_is_said_first(benchbox: Command) -> None:
+    benchbox("run", "median", "identity", "--limit", "8", "--timing-budget", "0.2", "--previews", "0")
+    said = benchbox("whatif", "--only", "border-4").stderr
+    assert re.search(r"2 denoisers .* about \d+ s on an idle machine, by the latencies of the run$", said, re.MULTILINE)
+
+
 def test_saved_images_are_scored_without_denoising(benchbox: Command, plugin: Plugin) -> None:
     file = plugin("once", f"if 'AGAIN' in os.environ:\n    raise ValueError('again')\n{HALF}")
     benchbox("run", "once", "identity", "--plugin", file, "--limit", "8", "--save-images", *QUICK)
