@@ -54,6 +54,7 @@ def _find_starts(moving: _Picture, fixed: _Picture, zooms: _Picture, scores: _Pi
     zoomed, inside = np.empty((side, side), dtype=np.float32), np.empty((side, side), dtype=np.float32)
     squares = fixed * fixed
     scores[:] = -1
+    # All zooms and shifts are tried, both ways round, because `_refine` finds only what is near its start.
     for mirrored in range(2):
         for zoom in zooms:
             _zoom(moving, zoom, mirrored == 1, zoomed, inside)
@@ -70,11 +71,13 @@ def _find_starts(moving: _Picture, fixed: _Picture, zooms: _Picture, scores: _Pi
                         for column in range(last - first):
                             product += values[column] * others[column]
                             energy += values[column] * values[column]
+                            # Outside the zoomed picture nothing counts, in either picture.
                             other_energy += counted[column] * other_squares[column]
                     scale = energy * other_energy
                     score = np.float32(product / np.sqrt(scale)) if scale > 0 else np.float32(-1)
                     if score > best:
                         best, best_down, best_right = score, down, right
+            # Kept in order, best first.
             place = len(scores)
             while place > 0 and scores[place - 1] < best:
                 place -= 1
@@ -84,6 +87,7 @@ def _find_starts(moving: _Picture, fixed: _Picture, zooms: _Picture, scores: _Pi
             if place < len(scores):
                 scores[place] = best
                 starts[place, 0], starts[place, 1] = zoom, mirrored
+                # At full size a shift is twice as many pixels.
                 starts[place, 2], starts[place, 3] = 2 * best_right, 2 * best_down
 
 
@@ -104,6 +108,7 @@ def _refine(
         final = step == steps
         count, total, other_total, energy, other_energy, product = 0, 0.0, 0.0, 0.0, 0.0, 0.0
         hessian[:], slopes[:], other_slopes[:] = 0, 0, 0
+        # Steps may go by a sample of the pixels; the final correlation goes by all of them.
         skip = 1 if final else stride
         for row in range(1, side - 1, skip):
             down = row - middle
@@ -131,6 +136,7 @@ def _refine(
                     slope_right = upper_step + (lower_step - upper_step) * below
                     if mirrored:
                         slope_right = -slope_right
+                    # How the value changes with cosine, sine, x and y.
                     slope[0] = slope_right * across + slope_down * down
                     slope[1] = slope_down * across - slope_right * down
                     slope[2], slope[3] = slope_right, slope_down
@@ -152,7 +158,9 @@ def _refine(
             for j in range(i):
                 hessian[j, i] = hessian[i, j]
         change = np.linalg.solve(hessian, gradient)
+        # In pixels: cosine and sine act on a pixel by its distance from the centre, of which 20 is typical.
         moved = max(20 * abs(change[0]), 20 * abs(change[1]), abs(change[2]), abs(change[3]))
+        # A step of more than two pixels leaves the surroundings that the slopes describe.
         pose += change * min(1.0, 2 / moved) if moved > 0 else change
         scale = math.hypot(pose[0], pose[1])
         if not 0.65 < scale < 1.55 or abs(pose[1]) > 0.25 * scale or max(abs(pose[2]), abs(pose[3])) > 14:
@@ -188,6 +196,7 @@ def align_pairs(
             zoom, flipped = starts[place, 0], starts[place, 1] > 0
             pose[0], pose[1] = 1 / zoom, 0
             pose[2], pose[3] = -starts[place, 2] / zoom, -starts[place, 3] / zoom
+            # The coarser band first: a wrong start fails there, with a quarter of the pixels a step.
             if _refine(middles[moving], middles[fixed], flipped, 6, 2, pose) < _UNLIKELY:
                 continue
             score = np.float32(_refine(fines[moving], fines[fixed], flipped, 8, 1, pose))

@@ -201,6 +201,7 @@ class _Block:
         view[: len(rest)] = rest
         filled = len(rest)
         count = -1
+        # A read may return fewer bytes than were asked for; none means that the file has ended.
         while count and filled < _BLOCK_BYTES:
             count = file.readinto(view[filled:_BLOCK_BYTES])
             hasher.update(view[filled : filled + count])
@@ -209,6 +210,7 @@ class _Block:
         self.stop = _last_line_feed(self.text, filled) + 1
         self.open = self.last and self.stop < filled
         if self.open:
+            # The parser looks for a line feed instead of checking for the end of the text.
             self.text[filled] = ord(_LINE_FEED)
             self.stop = filled + 1
         self.rest = self.text[self.stop : filled].tobytes()
