@@ -16,6 +16,7 @@ from benchbox.api.metric import AgreementMetric, LabelMetric, Metric, NoReferenc
 from benchbox.api.noise import NoiseModel
 from benchbox.api.threads import cgroup_memory
 from benchbox.audit.pairs import warnings_for_run
+from benchbox.builtin.datasets.pair_layouts import noisy_folder
 from benchbox.builtin.metrics import heading, require_channels
 from benchbox.builtin.sure import doubts_about
 from benchbox.engine.construction import Construction, construct, require_constructed
@@ -85,7 +86,7 @@ class Plan:
     cells: tuple[Cell, ...]
     shards: tuple[Shard, ...]
     notes: tuple[str, ...]  # remarks on images that a metric cannot score
-    warnings: tuple[str, ...]  # why scores on recorded noise may mislead
+    warnings: tuple[str, ...]  # why scores may mislead
 
 
 def make_plan(options: RunOptions, registry: Registry, images: ImageSet, *, has_clean: bool = True) -> Plan:
@@ -102,6 +103,11 @@ def make_plan(options: RunOptions, registry: Registry, images: ImageSet, *, has_
     free = _require_fitting(metrics, noises, options, registry, has_clean=has_clean)
     recorded = any(noise.is_recorded for noise in noises)
     warnings = list(warnings_for_run(images)) if recorded and has_clean else []
+    if not recorded and options.path and (folder := noisy_folder(options.path, images.ids)):
+        warnings.append(
+            f"the pictures of '{folder}' are taken for clean ones; if they are noisy, give --noise {RECORDED}, or "
+            "--noisy FOLDER --clean FOLDER"
+        )
     if recorded and free:
         doubts = list(doubts_about(images))
         warnings += [f"{metric.title}: {doubt}" for metric in free for doubt in doubts]

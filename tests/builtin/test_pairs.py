@@ -324,6 +324,17 @@ def test_recorded_noise_needs_pairs(benchbox: Command) -> None:
 # --- a run
 
 
+def test_noisy_pictures_that_are_taken_for_clean_ones_are_pointed_out(root: Path, benchbox: Command) -> None:
+    for place in range(2):
+        pair(root, f"noisy50/{place}.png", f"truth/{place}.png", place)
+    words = ("run", "identity", "--no-timing", "--previews", "0", "--verbose")
+    for folder in ("set", "set/noisy50"):
+        shown = benchbox(*words, "--data", folder).stdout
+        assert "the pictures of 'noisy50' are taken for clean ones; if they are noisy, give --noise recorded" in shown
+    for other in (["set/truth"], ["set/noisy50", "--noise", "recorded"]):
+        assert "taken for clean ones" not in benchbox(*words, "--data", *other).stdout
+
+
 @pytest.mark.slow
 def test_a_run_on_pairs(root: Path, benchbox: Command, tmp_path: Path) -> None:
     for place in range(7):

@@ -227,6 +227,12 @@ def is_noisy_name(folder: str) -> bool:
     return bool({word, _STRENGTH.sub("", word)} & {*NOISY}) or bool(_AVERAGED.fullmatch(word))
 
 
+def noisy_folder(root: Path, names: Iterable[str]) -> str:
+    """Name of the folder of pictures, or of one below it, if it says that they are noisy, such as noisy50; or empty."""
+    folders = dict.fromkeys([root.resolve().name, *(part for name in names for part in name.split("/")[:-1])])
+    return next((folder for folder in folders if _STRENGTH.sub("", folder.lower()) == NOISY[0]), "")
+
+
 def _below(names: Iterable[str], folder: str) -> list[str]:
     return [name for name in names if name.startswith(f"{folder}/")]
 
