@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox.stats.summaries import FEWEST_IMAGES
+from benchbox.stats.summaries import FEWEST_IMAGES, student_quantile
 
 Values: TypeAlias = NDArray[np.float64]
 Chunks: TypeAlias = Iterable[NDArray[np.uint8]]
@@ -110,10 +110,8 @@ def separate(
 
 def _scales(resampled: NDArray[np.float32], images: int, sides: int) -> Values:
     """How much farther than Student's distribution the resampled t of each pair reach, at least 1; shape (P,)."""
-    from scipy.special import stdtrit
-
     reach = np.quantile(resampled, _TAIL, axis=0)
-    scales: Values = np.maximum(1.0, reach / stdtrit(images - 1, 1 - (1 - _TAIL) / sides))
+    scales: Values = np.maximum(1.0, reach / student_quantile(1 - (1 - _TAIL) / sides, images - 1))
     return scales
 
 

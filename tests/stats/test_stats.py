@@ -19,6 +19,7 @@ from benchbox.stats.summaries import (
     mean_of,
     oracle,
     pareto_front,
+    student_quantile,
 )
 
 Values = NDArray[np.float64]
@@ -49,6 +50,13 @@ def test_latency_quantiles_are_those_of_numpy() -> None:
     assert latency.samples == 501
     assert np.isnan(latency_of(samples[:99].tolist()).p99)
     assert np.isfinite(latency_of(samples[:100].tolist()).p99)
+
+
+@pytest.mark.parametrize("degrees", [5, 6, 9, 30, 141, 3588, 35886])
+def test_quantiles_of_student_are_those_of_scipy(degrees: int) -> None:
+    for level in (0.5, 0.6, 0.9, 0.975, 0.99, 0.995, 0.999):
+        expected = scipy.stats.t.ppf(level, degrees)
+        assert student_quantile(level, degrees) == pytest.approx(expected, rel=1e-8, abs=1e-12)
 
 
 def test_an_interval_of_values_without_skewness_is_that_of_student() -> None:
