@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from benchbox.api.arrays import Images, Sigma
 from benchbox.builtin.channels import CHANNELS, channels_apart, channels_together, is_colour
 from benchbox.builtin.seeding import apply_protocol
+from benchbox.engine.drawing import Condition, draw, labels_of
 from benchbox.engine.events import Event, StageStarted
 from benchbox.engine.plan import Limits, Shard
-from benchbox.engine.shard import Condition, draw, labels_of, score
+from benchbox.engine.shard import score
 from benchbox.engine.work_loop import WorkLoop, WorkQueue
 from benchbox.engine.workers import WorkerContext
 from benchbox.records.run import Failure, PluginSpec
@@ -81,7 +82,7 @@ def has_ceiling(condition: Condition) -> bool:
 
 def score_ceiling(task: CeilingTask) -> Columns | Failure:
     """Filter and score a stack: columns ``image``, ``repeat`` and one per metric, each of shape (M,)."""
-    clean, noisy, sigma = draw(task.condition, task.indices, task.repeat)
+    clean, noisy, sigma, _ = draw(task.condition, task.indices, task.repeat)
     if sigma is None:
         return Failure("failed", "its noise model defines no noise level")
     protocol = task.condition.protocol

@@ -8,12 +8,14 @@ the data in, scores out), so scores do not depend on it.
 from __future__ import annotations
 
 import importlib.metadata
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self
 
 from benchbox.api.errors import BenchboxError, did_you_mean
+from benchbox.engine.drawing import MOST_VALUES, DrawTask, draw_ahead
 from benchbox.engine.events import Event
 from benchbox.engine.plan import Limits, Shard
 from benchbox.engine.shard import ShardScores, ShardTask, compute_shard
@@ -108,6 +110,7 @@ class LocalEngine:
 
     def score(self, scoring: Scoring) -> None:
         """Score all shards; on an interrupt or an error, abandon running ones and raise."""
+        _draw_ahead(scoring)
         loop = WorkLoop(
             compute_shard,
             scoring.task,
@@ -118,6 +121,39 @@ class LocalEngine:
             on_worker=scoring.report_worker,
         )
         loop.run(worker_context(), scoring.queues, scoring.record.options.workers)
+
+
+def _draw_ahead(scoring: Scoring) -> None:
+    """Draw the noise that several cells need, as far as it fits; what cannot be drawn is left to their workers."""
+    uses = tuple({row.sigma_use for row in scoring.record.denoisers})
+    needed: Counter[tuple[str, int]] = Counter()
+    tasks: deque[DrawTask] = deque()
+    left = MOST_VALUES
+    for work in (work for queue in scoring.queues for work in queue.tasks):
+        needed[work.cell.noise, work.shard.start] += 1
+        condition = scoring.task(work).condition
+        if needed[work.cell.noise, work.shard.start] == 2 and condition.ahead and not condition.noise.is_recorded:
+            height, width = work.shard.size
+            left -= len(work.shard.indices) * height * width * scoring.record.data.channels
+            if left < 0:
+                break
+            tasks.append(DrawTask(condition, work.shard.indices, work.shard.repeat, uses))
+    failed: set[str] = set()  # canonical noises
+
+    def take_note(task: DrawTask, result: bool | Failure) -> None:
+        if isinstance(result, Failure):
+            failed.add(task.condition.noise.spec)
+
+    loop = WorkLoop(
+        draw_ahead,
+        lambda task: task,
+        take_note,
+        what="drawing noise",
+        limits=scoring.limits,
+        is_wanted=lambda task: task.condition.noise.spec not in failed,
+    )
+    queue = WorkQueue("noise", scoring.queues[0].log.with_name("noise.log"), tasks)
+    loop.run(worker_context(), [queue], scoring.record.options.workers)
 
 
 def _installed() -> Mapping[str, Callable[[], type[Engine]]]:

@@ -28,7 +28,8 @@ import numpy as np
 from benchbox.api.metric import NoReferenceMetric
 from benchbox.builtin.metrics import METRICS
 from benchbox.builtin.sigma import estimate_sigma
-from benchbox.engine.shard import ImagesLost, failure_of
+from benchbox.engine.drawing import ImagesLost
+from benchbox.engine.shard import failure_of
 from benchbox.engine.workers import HELD_BACK, NUMBER, WorkerSettings
 from benchbox.system.guardian import adopt_orphans, children, end_children, end_with_parent
 

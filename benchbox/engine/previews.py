@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from benchbox.api.arrays import Image
 from benchbox.audit.contamination import training_overlap
 from benchbox.engine.cropping import crop_corner, cropped
+from benchbox.engine.drawing import Condition, draw, image_set
 from benchbox.engine.events import Event, StageAdvanced, StageStarted
 from benchbox.engine.plan import Limits
 from benchbox.engine.reuse import reuse_previews
-from benchbox.engine.shard import Condition, denoise_drawn, draw, image_set
+from benchbox.engine.shard import denoise_drawn
 from benchbox.engine.work_loop import WorkLoop, WorkQueue
 from benchbox.engine.workers import WorkerContext
 from benchbox.records.run import Cell, Failure, MetricRecord, PluginSpec
@@ -179,7 +180,7 @@ def denoise_previews(task: PreviewTask) -> dict[str, Any]:
     kept: Kept = []
     for group in _by_size(task.condition, list(task.corners)):
         for repeat in range(task.repeats):
-            _, noisy, sigma_true = draw(task.condition, group, repeat)
+            _, noisy, sigma_true, _ = draw(task.condition, group, repeat)
             denoised = denoise_drawn(task.denoiser, task.condition, noisy, sigma_true)
             kept += _cropped(zip(group.tolist(), denoised, strict=True), repeat, task.corners)
     return _ordered(kept, list(task.corners))

@@ -16,6 +16,7 @@ from benchbox.api.errors import BenchboxError
 from benchbox.engine.ceiling import make_ceilings
 from benchbox.engine.construction import changed_files
 from benchbox.engine.data import as_noisy, describe_data, note_overlaps, open_data
+from benchbox.engine.drawing import Condition
 from benchbox.engine.engines import Engine, engine_of
 from benchbox.engine.environment import calibrate, environment
 from benchbox.engine.events import CellsReused, Event, FileSetAside, RunStarted, ScoresDone, TimingDone, TimingStarted
@@ -24,13 +25,13 @@ from benchbox.engine.previews import make_previews
 from benchbox.engine.reload import describe_change, providers_now, reload_images, reload_registry, remember_trusted
 from benchbox.engine.reuse import reuse_cells
 from benchbox.engine.scoring import QualityPass
-from benchbox.engine.shard import Condition
 from benchbox.engine.timing import choose_images, time_denoiser
 from benchbox.engine.workers import WorkerContext, worker_context
 from benchbox.records.options import CLUSTER_OPTIONS, LOCAL, RECORDED, RunOptions
 from benchbox.records.run import RunRecord
 from benchbox.registry import Registry, load_registry
 from benchbox.store import FORMAT, RunStore, new_run_id, set_aside_foreign_files
+from benchbox.system.files import temporary_folder
 
 _CHANGED = "restore the original run.json, or start a new run"
 
@@ -150,11 +151,14 @@ def _work(
     done = sum(stop - start for cell in store.record.cells for start, stop in store.finished_shards(cell.key))
     on_event(RunStarted(store.record, done, len(store.timings())))
     conditions = make_conditions(store.record, registry)
-    quality = QualityPass(store, conditions, shards, limits, on_event)
-    with engine:
-        quality.run(engine)
-    note_overlaps(store, registry, on_event)
-    make_ceilings(store, conditions, shards, context, limits, on_event)
+    with temporary_folder() as folder:
+        ahead = str(folder) if engine.name == LOCAL else ""
+        drawn = {noise: replace(condition, ahead=ahead) for noise, condition in conditions.items()}
+        quality = QualityPass(store, drawn, shards, limits, on_event)
+        with engine:
+            quality.run(engine)
+        note_overlaps(store, registry, on_event)
+        make_ceilings(store, drawn, shards, context, limits, on_event)
     on_event(ScoresDone(store))
     if store.record.options.previews:
         make_previews(store, conditions, context, limits, on_event, quality.denoised, sources)

@@ -6,26 +6,24 @@ import functools
 import json
 import traceback
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images, Scores, Sigma
-from benchbox.api.dataset import Dataset, ImageSet
 from benchbox.api.denoiser import Denoiser, Details, TrainingCard
 from benchbox.api.errors import BenchboxError, ContractError
 from benchbox.api.metric import AgreementMetric, LabelMetric, Metric, NoReferenceMetric
-from benchbox.api.noise import NoiseModel
 from benchbox.builtin.channels import as_stack, as_taken, is_colour, shape_taken
 from benchbox.builtin.metrics import score_stack
-from benchbox.builtin.noise import Composed
-from benchbox.builtin.seeding import add_noise, apply_protocol, cut_noise, without_border
+from benchbox.builtin.seeding import apply_protocol, without_border
 from benchbox.builtin.sigma import estimate_sigma
 from benchbox.engine.construction import require_same_content
 from benchbox.engine.cropping import crop_corner, cropped
-from benchbox.records.run import Failure, Knowledge, NoiseRecord, PluginSpec, Protocol, RunOptions, Status, decode
+from benchbox.engine.drawing import Condition, SentImages, draw, known_sigma, labels_of
+from benchbox.records.run import Failure, Knowledge, PluginSpec, Status, decode
 from benchbox.registry import first_line, load_plugin
 from benchbox.store import IMAGE, NO_CLASS, class_columns
 
@@ -33,34 +31,6 @@ T = TypeVar("T", Details, TrainingCard)
 _REASON = 500
 _DETAIL = 2**20
 """Characters kept of an exception, because a plugin may put a whole image stack into its message."""
-
-
-@dataclass(frozen=True)
-class Condition:
-    """Images, noise and protocol, the same for every denoiser of a run; names, options and seeds only."""
-
-    options: RunOptions
-    dataset: PluginSpec  # the data set's class
-    fingerprint: str  # of the images
-    noise: NoiseRecord
-    sigma_factor: float = 1.0  # factor on the given noise level
-    has_clean: bool = True  # whether there are clean images
-    rules: Protocol | None = None  # in place of those of the options
-
-    @property
-    def protocol(self) -> Protocol:
-        """The rules for every denoiser."""
-        return self.rules or self.options.protocol
-
-
-@dataclass(frozen=True)
-class SentImages:
-    """Images of a shard, on a machine that does not see the data."""
-
-    ids: tuple[str, ...]
-    clean: Images
-    noisy: Images | None  # None unless the noise was recorded with the images
-    labels: dict[str, NDArray[np.generic]] = field(default_factory=dict)  # each of shape (M,)
 
 
 @dataclass(frozen=True)
@@ -90,18 +60,14 @@ class ShardScores:
     denoised: NDArray[np.float16 | np.float32] | None = None
 
 
-class ImagesLost(BenchboxError):
-    """The images of a run can no longer be read. The run stops, because no denoiser is to blame."""
-
-
 def compute_shard(task: ShardTask) -> ShardScores:
     """Score one shard; raises `ContractError` for an invalid result, `ImagesLost` if the images have changed."""
-    clean, noisy, sigma_true = draw(task.condition, task.indices, task.repeat, task.sent)
+    clean, noisy, sigma_true, estimate = draw(task.condition, task.indices, task.repeat, task.sent)
     shape = noisy.shape
     denoiser = make_denoiser(task.denoiser, shape)
     condition = task.condition
     sigma_given, noise_level = known_sigma(
-        denoiser.capabilities.sigma, condition.protocol, noisy, sigma_true, condition.noise.is_estimable
+        denoiser.capabilities.sigma, condition.protocol, noisy, sigma_true, condition.noise.is_estimable, estimate
     )
     if sigma_given is not None and noise_level == "given":
         sigma_given *= np.float32(condition.sigma_factor)
@@ -206,63 +172,6 @@ def _checked(kind: type[T], value: T | None, fault: str) -> T | None:
         raise ContractError(f"{fault}: {error}", hint="give every field its type") from error
 
 
-def draw(
-    condition: Condition, indices: NDArray[np.intp], repeat: int = 0, sent: SentImages | None = None
-) -> tuple[Images, Images, Sigma | None]:
-    """Clean images, the noisy images that every denoiser receives, and the true noise level if it is defined."""
-    try:
-        images = sent or read_images(condition, indices)
-    except BenchboxError as error:
-        raise ImagesLost(error.message, hint=error.hint) from error
-    except OSError as error:
-        raise ImagesLost(f"cannot read the images: {error}", hint="restore them") from error
-    clean = images.clean
-    if condition.noise.is_recorded:
-        return clean, clean.copy() if images.noisy is None else images.noisy, None
-    protocol = condition.protocol
-    ids = ("",) * len(images.ids) if protocol.one_draw else images.ids
-    noisy, sigma = add_noise(make_noise(condition.noise.parts), condition.noise.spec, clean, ids, protocol.seed, repeat)
-    if protocol.whole_noise:
-        noisy = cut_noise(clean, noisy)
-    return clean, apply_protocol(noisy, clip=protocol.clip, quantize=protocol.quantize), sigma
-
-
-def read_images(condition: Condition, indices: NDArray[np.intp]) -> SentImages:
-    """Read images of one size, with their ids; and their noisy ones if these were recorded."""
-    images = image_set(condition)
-    recorded = condition.noise.is_recorded and condition.has_clean
-    noisy = images.noisy_stack(indices) if recorded else None
-    ids = tuple(images.ids[index] for index in indices)
-    return SentImages(ids, images.stack(indices), noisy, labels_of(condition, indices))
-
-
-def image_set(condition: Condition) -> ImageSet:
-    """The images of a condition, opened once per process."""
-    return _open(condition.options, condition.dataset, condition.fingerprint)
-
-
-def labels_of(condition: Condition, indices: NDArray[np.intp]) -> dict[str, NDArray[np.generic]]:
-    """Labels of the images at `indices`, by name."""
-    return {name: values[indices] for name, values in image_set(condition).labels.items()}
-
-
-def known_sigma(
-    use: str, protocol: Protocol, noisy: Images, sigma_true: Sigma | None, estimable: bool
-) -> tuple[Sigma | None, Knowledge]:
-    """Noise level that a denoiser receives, and how it is known; `use` is the `sigma` of its capabilities.
-
-    A denoiser that requires the level gets the common estimate if none is defined or given; its row says so. Others get
-    an estimate only if the noise is `estimable`.
-    """
-    if use == "unused":
-        return None, "blind"
-    if protocol.sigma == "given" and sigma_true is not None:
-        return sigma_true.copy(), "given"
-    if use == "required" or (protocol.sigma == "estimated" and estimable):
-        return estimate_sigma(noisy), "estimated"
-    return None, "blind"
-
-
 def check_denoised(denoised: object, shape: tuple[int, ...]) -> Images:
     """Check that a result is a finite float32 array of the given shape, and clip it to [0, 1]."""
     # A subclass may show other values than it stores, as a masked array does.
@@ -353,27 +262,6 @@ def classes_of(plugin: PluginSpec, clean: Images, denoised: Images, border: int 
             )
         columns[name] = seen.astype(np.int32)
     return columns
-
-
-@functools.cache
-def make_noise(parts: tuple[PluginSpec, ...]) -> NoiseModel:
-    """Load and construct a noise model; several parts become a `Composed` one."""
-    models: tuple[NoiseModel, ...] = tuple(load_plugin(part, "benchbox_noise_models").make() for part in parts)
-    return models[0] if len(models) == 1 else Composed(models)
-
-
-@functools.lru_cache(maxsize=1)
-def _open(options: RunOptions, dataset: PluginSpec, fingerprint: str) -> ImageSet:
-    from benchbox.engine.data import open_data  # here, because a timing process never needs it
-
-    opener: Dataset = load_plugin(dataset, "benchbox_datasets").make()
-    images = open_data(options, {dataset.name: opener})
-    if images.fingerprint != fingerprint:
-        raise BenchboxError(
-            f"the images of {options.path or dataset.spec} have changed since this run began",
-            hint="restore them, or start a new run",
-        )
-    return images
 
 
 def failure_of(error: BaseException) -> Failure:

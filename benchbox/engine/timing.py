@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError, describe_exit
 from benchbox.api.threads import thread_environment
+from benchbox.engine.drawing import Condition, draw, known_sigma
 from benchbox.engine.plan import SHARD_PIXELS, Limits, Shard
-from benchbox.engine.shard import Condition, draw, known_sigma
 from benchbox.records.run import DenoiserRecord, Failure, Timing, decode
 from benchbox.system.files import TEMPORARY_HINT, temporary_folder
 from benchbox.system.program import GuardedProgram, MemoryLimitPassed, OutputKeeper, TimeLimitPassed, timeout_reason
@@ -79,7 +79,7 @@ def time_denoiser(
     budget_s: float,
 ) -> tuple[Timing, str]:
     """Time one denoiser on images from `choose_images`; returns its timing and details of a failure."""
-    _, noisy, sigma = draw(condition, np.asarray(indices))
+    _, noisy, sigma, _ = draw(condition, np.asarray(indices))
     sigma_given, _ = known_sigma(denoiser.sigma_use, condition.protocol, noisy, sigma, condition.noise.is_estimable)
     with temporary_folder() as folder:
         result, noisy_file, sigma_file = (folder / name for name in ("timing.json", "noisy.npy", "sigma.npy"))

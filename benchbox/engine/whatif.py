@@ -17,12 +17,13 @@ from benchbox.api.errors import BenchboxError
 from benchbox.api.metric import NoReferenceMetric
 from benchbox.api.threads import usable_cores
 from benchbox.builtin.seeding import apply_protocol
+from benchbox.engine.drawing import Condition, draw, labels_of
 from benchbox.engine.events import Event, StageAdvanced, StageStarted
 from benchbox.engine.plan import Limits, Shard, cell_key, make_shards, plan_metrics
 from benchbox.engine.reload import providers_now, reload_images, reload_registry
 from benchbox.engine.replay import as_now
 from benchbox.engine.run import make_conditions
-from benchbox.engine.shard import Condition, denoise_drawn, draw, labels_of, score
+from benchbox.engine.shard import denoise_drawn, score
 from benchbox.engine.work_loop import WorkLoop, WorkQueue
 from benchbox.engine.workers import WorkerContext, worker_context
 from benchbox.records.alternatives import AS_RUN, OUTPUTS, Alternative, alternatives_of, column_of, stage_of
@@ -247,7 +248,7 @@ def _seconds_per_pixel(timing: Timing) -> float:
 
 def rescore(task: RescoreTask) -> dict[str, NDArray[Any]]:
     """Score one shard in several ways: columns ``image``, ``repeat`` and those of the rulers, each of shape (M,)."""
-    clean, noisy, sigma_true = draw(task.condition, task.indices, task.repeat)
+    clean, noisy, sigma_true, _ = draw(task.condition, task.indices, task.repeat)
     denoised = task.outputs
     if denoised is None:
         denoised = denoise_drawn(task.denoiser, task.condition, noisy, sigma_true)

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from benchbox.api.errors import describe_exit
+from benchbox.engine.drawing import ImagesLost
 from benchbox.engine.plan import Limits
-from benchbox.engine.shard import ImagesLost, failure_of
+from benchbox.engine.shard import failure_of
 from benchbox.engine.workers import Stopped, Worker, WorkerContext, WorkerDied
 from benchbox.records.run import Failure
 from benchbox.system.program import MemoryLimitPassed, TimeLimitPassed, timeout_reason

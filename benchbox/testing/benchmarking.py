@@ -13,9 +13,10 @@ from benchbox.api.denoiser import Denoiser
 from benchbox.api.threads import threads
 from benchbox.builtin.datasets.sample import Sample
 from benchbox.builtin.seeding import add_noise
+from benchbox.engine.drawing import known_sigma, make_noise
 from benchbox.engine.environment import environment
 from benchbox.engine.plan import plan_noises
-from benchbox.engine.shard import check_denoised, known_sigma, make_noise
+from benchbox.engine.shard import check_denoised
 from benchbox.records.run import Protocol
 from benchbox.registry import load_registry
 from benchbox.testing.subject import NOISE, find_subject, psnr

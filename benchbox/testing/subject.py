@@ -15,8 +15,9 @@ from benchbox.api.denoiser import Capabilities, Denoiser, SigmaUse
 from benchbox.api.errors import BenchboxError
 from benchbox.builtin.datasets.sample import Sample
 from benchbox.builtin.seeding import add_noise
+from benchbox.engine.drawing import known_sigma, make_noise
 from benchbox.engine.plan import plan_noises
-from benchbox.engine.shard import denoise_stack, known_sigma, make_noise
+from benchbox.engine.shard import denoise_stack
 from benchbox.records.run import Protocol, Provider
 from benchbox.records.specs import Configured
 from benchbox.registry import Registry, first_line, load_registry

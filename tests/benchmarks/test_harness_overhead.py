@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from benchbox.engine.data import open_data
+from benchbox.engine.drawing import Condition
 from benchbox.engine.plan import make_plan
-from benchbox.engine.shard import Condition, ShardTask, compute_shard
+from benchbox.engine.shard import ShardTask, compute_shard
 from benchbox.records.options import RunOptions
 from benchbox.records.run import PluginSpec
 from benchbox.registry import load_registry

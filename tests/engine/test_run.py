@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from benchbox.engine.data import open_data
-from benchbox.engine.shard import Condition, draw
+from benchbox.engine.drawing import Condition, draw
 from benchbox.records.run import PluginSpec, RunOptions
 from benchbox.registry import load_registry
 from benchbox.store import RunStore, find_run
@@ -62,7 +62,7 @@ def test_noise_is_20_db_unclipped_and_every_denoiser_met_the_same(benchbox: Comm
     (noise,) = store.record.noises
     dataset = PluginSpec(registry.dataset("sample").provider, "sample")
     condition = Condition(store.record.options, dataset, store.record.data.fingerprint, noise)
-    clean, noisy, _ = draw(condition, np.arange(142))
+    clean, noisy, _, _ = draw(condition, np.arange(142))
     expected = ((np.clip(noisy, 0, 1) - clean).astype(float) ** 2).mean(axis=(1, 2))
     np.testing.assert_allclose(scores[0]["mse"], expected, rtol=1e-6)
 

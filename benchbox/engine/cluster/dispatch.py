@@ -24,9 +24,10 @@ from benchbox.engine.cluster.canaries import Canaries, First
 from benchbox.engine.cluster.dask_worker import CALL
 from benchbox.engine.cluster.machine import packages_of
 from benchbox.engine.cluster.parcels import Answer, Order, Visit, Welcome, pack, pack_images, unpack
+from benchbox.engine.drawing import ImagesLost
 from benchbox.engine.engines import Scoring, ShardWork
 from benchbox.engine.events import ClusterChanged
-from benchbox.engine.shard import ImagesLost, ShardScores, ShardTask
+from benchbox.engine.shard import ShardScores, ShardTask
 from benchbox.records.machines import Machine
 from benchbox.records.options import RunOptions
 from benchbox.records.run import Failure, Provider

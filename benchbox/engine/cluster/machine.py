@@ -30,10 +30,11 @@ from benchbox.engine.cluster.parcels import (
     unpack_images,
 )
 from benchbox.engine.construction import try_construction
+from benchbox.engine.drawing import Condition, ImagesLost, image_set
 from benchbox.engine.environment import environment
 from benchbox.engine.plan import Limits
 from benchbox.engine.reuse import package_digest
-from benchbox.engine.shard import Condition, ImagesLost, compute_shard, image_set
+from benchbox.engine.shard import compute_shard
 from benchbox.engine.work_loop import Trial
 from benchbox.engine.workers import Worker, worker_context
 from benchbox.records.machines import Machine

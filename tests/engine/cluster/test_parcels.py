@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from benchbox.engine.cluster import parcels
+from benchbox.engine.drawing import Condition, SentImages
 from benchbox.engine.plan import make_shards
-from benchbox.engine.shard import Condition, SentImages
 
 
 @pytest.mark.parametrize("recorded", [False, True])
