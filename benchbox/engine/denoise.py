@@ -16,7 +16,7 @@ from benchbox.api.arrays import Images, Sigma
 from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
 from benchbox.builtin.channels import as_stack, as_taken
-from benchbox.builtin.datasets.headers import DAMAGED, UnreadableImage, read_header
+from benchbox.builtin.datasets.headers import DAMAGED, UnreadableImage, read_header, without_profile
 from benchbox.builtin.datasets.image_files import is_image_name
 from benchbox.builtin.datasets.images import list_images
 from benchbox.builtin.datasets.tiff import with_plain_alpha
@@ -181,7 +181,7 @@ def _read(file: Path) -> NDArray[Any]:
     stored = file.read_bytes()
     try:
         read_header(stored)
-        data = np.frombuffer(with_plain_alpha(stored), dtype=np.uint8)
+        data = np.frombuffer(with_plain_alpha(without_profile(stored)), dtype=np.uint8)
     except UnreadableImage as problem:
         raise BenchboxError(f"{problem}; {problem.remedy}") from problem
     except DAMAGED as error:

@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_pictures import cut, load, luminance, one, save
 from numpy.typing import NDArray
+from PIL import Image, ImageCms
 
 from benchbox import BenchboxError
-from benchbox.builtin.datasets.headers import UnreadableImage
+from benchbox.builtin.datasets.headers import UnreadableImage, without_profile
 from benchbox.builtin.datasets.image_files import decode
 from benchbox.builtin.datasets.images import ImageFolder
 
@@ -33,6 +34,23 @@ def test_grey_of_8_bit_is_exact(root: Path, photograph: NDArray[np.uint8], suffi
     assert found.shapes.tolist() == [[60, 83]]
     assert found.notes == ()
     np.testing.assert_array_equal(one(found), grey.astype(np.float32) / np.float32(255))
+
+
+def test_nothing_is_said_of_the_colour_profile_of_a_png(
+    root: Path, photograph: NDArray[np.uint8], capfd: pytest.CaptureFixture[str]
+) -> None:
+    grey = photograph[..., 1]
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()  # of RGB, so wrong for grey
+    Image.fromarray(grey).save(root / "a.png", icc_profile=profile)
+    data = (root / "a.png").read_bytes()
+    assert b"iCCP" in data
+    plain = without_profile(data)
+    assert b"iCCP" not in plain
+    assert without_profile(plain) is plain
+    for length in range(len(data)):  # truncated
+        assert len(without_profile(data[:length])) <= length
+    np.testing.assert_array_equal(one(load(root)), grey.astype(np.float32) / np.float32(255))
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])

@@ -122,6 +122,24 @@ def is_whole_jpeg(data: bytes) -> bool:
     return False
 
 
+def without_profile(data: bytes) -> bytes:
+    """A PNG without its colour profile, which nothing applies; other data as they are.
+
+    libpng writes to standard error what it thinks of a profile, which many pictures have from old programs.
+    """
+    place, kept = len(_PNG), [data[: len(_PNG)]]
+    while data.startswith(_PNG) and place + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        end = place + 12 + length  # with its checksum
+        if kind == b"iCCP":
+            return b"".join([*kept, data[end:]])  # there is only one
+        if kind == b"IDAT":  # a profile comes before the pixels
+            break
+        kept.append(data[place:end])
+        place = end
+    return data
+
+
 def _webp_header(data: bytes) -> ImageHeader:
     chunk = data[12:16]
     if chunk == b"VP8X":  # bit 1 of the flags: animation

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.threads import threads
-from benchbox.builtin.datasets.headers import DAMAGED, UnreadableImage, is_whole_jpeg, read_header
+from benchbox.builtin.datasets.headers import DAMAGED, UnreadableImage, is_whole_jpeg, read_header, without_profile
 from benchbox.builtin.datasets.tiff import undecodable, with_plain_alpha, without_turning
 from benchbox.system.files import read_bounded
 
@@ -129,7 +129,7 @@ def decode(data: bytes) -> Picture:
         raise UnreadableImage("the file is truncated: it has no end-of-image marker")
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the error below names the file, OpenCV's not
     try:
-        plain = np.frombuffer(with_plain_alpha(without_turning(data)), dtype=np.uint8)
+        plain = np.frombuffer(with_plain_alpha(without_turning(without_profile(data))), dtype=np.uint8)
         image = cv2.imdecode(plain, cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise UnreadableImage(*(undecodable(data) or ("OpenCV cannot decode it",))) from error
