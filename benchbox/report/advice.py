@@ -36,7 +36,7 @@ def advise(record: RunRecord, blocks: Sequence[Unranked], timings: Mapping[str, 
     floors = {denoiser.label for denoiser in record.denoisers if denoiser.is_floor}
     by_label = {record.denoiser_label(spec): timing for spec, timing in timings.items()}
     return (
-        *_load(record),
+        *_load(record, timings),
         *_noise(record, blocks),
         *_inputs(blocks, floors),
         *_clipped(blocks, floors),
@@ -46,9 +46,9 @@ def advise(record: RunRecord, blocks: Sequence[Unranked], timings: Mapping[str, 
     )
 
 
-def _load(record: RunRecord) -> Iterator[Advice]:
+def _load(record: RunRecord, timings: Mapping[str, Timing]) -> Iterator[Advice]:
     load, cores = record.environment.load, record.environment.cores
-    if record.options.timing and isinstance(cores, int) and load > BUSY_SHARE * cores:
+    if timings and isinstance(cores, int) and load > BUSY_SHARE * cores:
         yield Advice(
             f"{round(load, 1):g} processes ran on {cores} cores before the run",
             "Other programs shared the processor, so latencies are longer and less stable",

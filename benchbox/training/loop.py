@@ -288,7 +288,9 @@ class _Run:
         """Seconds until the end, estimated from the speed of this epoch."""
         epochs = self._recipe.epochs - self._state.epoch
         left = (self._batches.steps * epochs - steps) * took / steps + epochs * self._between_s
-        return left if self._config.budget_s is None else min(left, self._config.budget_s - self._state.seconds)
+        return (
+            left if self._config.budget_s is None else max(0.0, min(left, self._config.budget_s - self._state.seconds))
+        )
 
     def _reason(self) -> str:
         """Why training ends; empty to continue."""

@@ -222,8 +222,10 @@ def test_it_stops_when_nothing_gets_better(config: TrainConfig) -> None:
 
 @pytest.mark.slow
 def test_it_stops_when_the_time_is_over(config: TrainConfig) -> None:
-    result = train(replace(config, budget_s=6e-5, epochs=50), quiet)
+    events: list[Event] = []
+    result = train(replace(config, budget_s=6e-5, epochs=50), events.append)
     assert result.stopped == "time limit"
+    assert [event.seconds_left for event in events if isinstance(event, BatchDone)] == [0]
     assert len(result.history) == 1
     assert result.history[0].images == 8
 
