@@ -7,6 +7,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import pytest
 from made_page import HOSTILE
 
 from benchbox.report.build import build_leaderboard
+from benchbox.report.html.page import render_page
 from benchbox.store import RunStore
 
 if TYPE_CHECKING:
@@ -158,6 +160,31 @@ def test_the_page_is_no_wider_than_the_window(browser: Chrome, page: Path, width
     inner, needed = browser.execute_script("return [innerWidth, document.documentElement.scrollWidth]")
     assert inner == width
     assert needed <= width
+
+
+@pytest.mark.slow
+def test_the_table_of_a_colour_run_shows_every_column_beside_the_chart(
+    browser: Chrome, store: RunStore, tmp_path: Path
+) -> None:
+    board = build_leaderboard(store)
+    titles = {"psnr": "PSNR RGB", "ssim": "SSIM RGB mean"}
+    blocks = tuple(
+        replace(block, rows=tuple(replace(row, channels="per channel") for row in block.rows)) for block in board.blocks
+    )
+    metrics = tuple(replace(metric, title=titles.get(metric.spec, metric.title)) for metric in board.metrics)
+    board = replace(board, blocks=blocks, metrics=metrics, header=replace(board.header, colour=True))
+    page = tmp_path / "colour.html"
+    page.write_text(render_page(store, board), encoding="utf-8")
+    opened(browser, page)
+    seen, whole, heads = browser.execute_script(
+        "const scroll = document.querySelector('table.leaderboard').closest('.scroll');"
+        "for (const name of scroll.querySelectorAll('tbody th')) { name.textContent = 'unet:weights=mixed';"
+        " name.className = ''; }"
+        "const heads = [...scroll.querySelectorAll('thead th')].filter((head) => head.offsetWidth);"
+        "return [scroll.clientWidth, scroll.scrollWidth, heads.map((head) => head.textContent.trim())]"
+    )
+    assert "SSIM RGB mean" in heads and "colour" in heads and len(heads) == 8
+    assert whole <= seen
 
 
 @pytest.mark.slow
