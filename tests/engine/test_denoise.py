@@ -125,7 +125,7 @@ def test_a_picture_that_fails_stops_no_other(benchbox: Command, plugin: Plugin, 
     said = result.stderr
     assert "failed: a.png: OSError: no licence" in said
     assert "failed: b.png: its process ended with exit code 3" in said
-    assert "failed: c.png: cannot be decoded" in said
+    assert "failed: c.png: its content is not PNG" in said
     assert "failed: d.png: it took longer than 5 s" in said
     assert "4 of 5 pictures could not be denoised" in said
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["e.png"]
