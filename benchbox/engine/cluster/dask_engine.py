@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import json
 import logging
 from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Security
 
 from benchbox.api.errors import BenchboxError
 from benchbox.api.threads import usable_cores
@@ -20,6 +21,10 @@ from benchbox.engine.events import ClusterChanged
 from benchbox.records.options import DASK, RunOptions
 
 _CONNECT_S = 30
+_TLS_HINT = (
+    "name those of the cluster in Dask's configuration, distributed.comm.tls, or in variables such as "
+    "DASK_DISTRIBUTED__COMM__TLS__CA_FILE"
+)
 
 
 class DaskEngine:
@@ -57,14 +62,16 @@ class DaskEngine:
                 f"--scheduler-file {options.scheduler_file}: no such file",
                 hint="start the scheduler: dask scheduler --scheduler-file FILE",
             )
+        address = options.scheduler or _address_in(options.scheduler_file)
+        if address.startswith("tls://") and not Security().get_connection_args("client")["ssl_context"]:
+            raise BenchboxError(f"{address} needs certificates, but Dask's configuration names none", hint=_TLS_HINT)
         # Dask warns of what the run itself reports: workers that go, a scheduler that is gone.
         self._stack.enter_context(_quiet())
         try:
             if options.scheduler or options.scheduler_file:
-                address = options.scheduler or None
                 self.client = self._stack.enter_context(
                     Client(
-                        address,
+                        options.scheduler or None,
                         scheduler_file=options.scheduler_file or None,
                         timeout=_CONNECT_S,
                         set_as_default=False,
@@ -85,9 +92,10 @@ class DaskEngine:
         except (OSError, ValueError, TimeoutError) as error:
             self._stack.close()
             where = options.scheduler or options.scheduler_file
+            hint = "start one: dask scheduler, then dask worker tcp://HOST:8786" if where else "see the message"
             raise BenchboxError(
                 f"no Dask cluster{f' at {where}' if where else ''}: {error}",
-                hint="start one: dask scheduler, then dask worker tcp://HOST:8786" if where else "see the message",
+                hint=_TLS_HINT if "TLS" in str(error) else hint,
             ) from error
         return self
 
@@ -109,6 +117,13 @@ class DaskEngine:
     def _services(self) -> dict[str, Any]:
         services: dict[str, Any] = self.client.scheduler_info(n_workers=0).get("services", {})
         return services
+
+
+def _address_in(scheduler_file: str) -> str:
+    """Address that a scheduler wrote into its file; empty if there is none."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return str(json.loads(Path(scheduler_file).read_text(encoding="utf-8"))["address"])
+    return ""
 
 
 def is_open_to_others(address: str) -> bool:
