@@ -25,6 +25,8 @@ WORTH_DB = 0.1
 """How much better than the noisy images, and than a simpler convention or reading, one must be."""
 _WRONG_DB = 1.0
 """How much worse than the best convention one with given options may be."""
+_BORDER = 2
+"""Pixels that do not count for a convention: which range suits the zeros beyond them says little about the others."""
 _SHOWN = 4
 
 
@@ -201,7 +203,7 @@ def _require_use(opened: Opened, path: str, chosen: Convention, tried: Sequence[
         )
     if chosen.form.sigma == "none":
         return
-    swapped, right = _gains(opened, chosen, LEVELS[::-1].copy()), _gains(opened, chosen, LEVELS)
+    swapped, right = gains_of(opened, chosen, LEVELS[::-1].copy()), gains_of(opened, chosen, LEVELS)
     if not (swapped < right).all():
         raise BenchboxError(
             f"{path}: its result does not follow the noise level: told the level of another image, it is no worse "
@@ -230,24 +232,24 @@ def range_label(low: float, high: float) -> str:
 
 def _measured(opened: Opened, candidate: Convention) -> Convention:
     """A convention with its gain: a blind model may be for one of the levels, one that is told must suit both."""
-    gains = _gains(opened, candidate, LEVELS)
+    gains = gains_of(opened, candidate, LEVELS)
     return replace(candidate, gain=float(gains.mean() if candidate.form.sigma == "none" else gains.min()))
 
 
-def _gains(opened: Opened, candidate: Convention, told: Sigma) -> NDArray[np.float64]:
-    """PSNR of each test image minus that of its noisy input, in dB; -inf if the result is not finite."""
+def gains_of(opened: Opened, candidate: Convention, told: Sigma, border: int = _BORDER) -> NDArray[np.float64]:
+    """PSNR of each test image inside a border minus that of its noisy input, in dB; -inf if it is not finite."""
     height, width = (fixed or _SIDE for fixed in candidate.sizing.size)
     clean, noisy = _test_images(height, width, candidate.form.channels or 1)
-    gains = _psnr(clean, candidate.denoise(opened, noisy.copy(), told)) - _psnr(clean, noisy)
+    gains = _psnr(clean, candidate.denoise(opened, noisy.copy(), told), border) - _psnr(clean, noisy, border)
     result: NDArray[np.float64] = np.where(np.isfinite(gains), gains, -np.inf)
     return result
 
 
-def _psnr(clean: Images, images: Images) -> NDArray[np.float64]:
-    """PSNR of the middle of each image: beyond the border, what a network assumes depends on the range."""
-    top, left = (side // 4 for side in clean.shape[1:3])
+def _psnr(clean: Images, images: Images, border: int) -> NDArray[np.float64]:
+    """PSNR of each image without its border; small images have none."""
+    top, left = (min(border, side // 8) for side in clean.shape[1:3])
     errors = np.square(images.clip(0, 1) - clean)[:, top : clean.shape[1] - top, left : clean.shape[2] - left]
-    result: NDArray[np.float64] = -10 * np.log10(errors.reshape(len(clean), -1).mean(axis=1) + 1e-12)
+    result: NDArray[np.float64] = -10 * np.log10(errors.reshape(len(errors), -1).mean(axis=1) + 1e-12)
     return result
 
 

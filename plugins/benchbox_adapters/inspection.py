@@ -92,7 +92,7 @@ def of_checkpoint(path: Path) -> Inspection:
         notes.append(f"{len(readings)} readings of these weights are possible; a run keeps the one that denoises best")
     return replace(
         base,
-        architecture=f"{first.architecture}, {first.details}",
+        architecture=first.label,
         parameters=first.parameters,
         macs_per_pixel=first.multiply_adds or 0.0,
         receptive_field=first.receptive_field or 0,

@@ -5,12 +5,34 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from benchbox_adapters.networks import Layer
 
 Shapes = Mapping[str, tuple[int, ...]]
+Upsampling = Literal["transposed", "bilinear corners", "bilinear", "nearest"]
+Pooling = Literal["maximum", "average"]
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """What a state dict does not show of a network."""
+
+    upsampling: Upsampling = "transposed"
+    """How a U-Net doubles the size; ``bilinear corners`` keeps the corners in place."""
+    pooling: Pooling = "maximum"
+    """How a U-Net halves the size."""
+    slope: float = 0.0
+    """Of the rectifiers, below zero."""
+
+    @property
+    def label(self) -> str:
+        """In words, what is not usual."""
+        words = [f"{self.upsampling} upsampling"] if self.upsampling != "transposed" else []
+        words += [f"{self.pooling} pooling"] if self.pooling != "maximum" else []
+        words += [f"slope {self.slope:g} below zero"] if self.slope else []
+        return ", ".join(words)
 
 
 class Unlike(Exception):

@@ -9,13 +9,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-Upsampling = Literal["transposed", "bilinear corners", "bilinear", "nearest"]
+from benchbox_adapters.layers import Unseen
+
+_USUAL = Unseen()
 
 
 @dataclass(frozen=True)
@@ -42,14 +44,14 @@ def convolution(layer: Layer, stride: int = 1) -> Any:
     )
 
 
-def block(layers: Sequence[Layer], eps: float) -> list[Any]:
+def block(layers: Sequence[Layer], eps: float, unseen: Unseen = _USUAL) -> list[Any]:
     """Convolutions, each with its batch normalisation and a rectifier."""
     modules: list[Any] = []
     for layer in layers:
         modules.append(convolution(layer))
         if layer.norm:
             modules.append(nn.BatchNorm2d(layer.outputs, eps))
-        modules.append(nn.ReLU(inplace=True))
+        modules.append(nn.LeakyReLU(unseen.slope, inplace=True) if unseen.slope else nn.ReLU(inplace=True))
     return modules
 
 
@@ -64,6 +66,8 @@ class DnCNN(nn.Module):  # type: ignore[misc]
         Of batch normalisation.
     adds_input : bool
         Whether the input is added to what the network returns, in implementations that learn the negative noise.
+    unseen : Unseen
+        Slope of the rectifiers.
 
     References
     ----------
@@ -71,10 +75,12 @@ class DnCNN(nn.Module):  # type: ignore[misc]
     for image restoration", CVPR 2017.
     """
 
-    def __init__(self, layers: Sequence[Layer], eps: float = 1e-5, adds_input: bool = False) -> None:
+    def __init__(
+        self, layers: Sequence[Layer], eps: float = 1e-5, adds_input: bool = False, unseen: Unseen = _USUAL
+    ) -> None:
         super().__init__()
         self.adds_input = adds_input
-        *modules, _rectifier = block(layers, eps)
+        *modules, _rectifier = block(layers, eps, unseen)
         self.body = nn.Sequential(*modules)
 
     def forward(self, x: Any) -> Any:
@@ -94,6 +100,8 @@ class FFDNet(nn.Module):  # type: ignore[misc]
         Of batch normalisation.
     map_first : bool
         Whether the noise map comes before the phases, once per colour, as in the PyTorch port of the IPOL article.
+    unseen : Unseen
+        Slope of the rectifiers.
 
     References
     ----------
@@ -101,11 +109,13 @@ class FFDNet(nn.Module):  # type: ignore[misc]
     Tassano et al., "An analysis and implementation of the FFDNet image denoising method", IPOL 9, 2019.
     """
 
-    def __init__(self, layers: Sequence[Layer], eps: float = 1e-5, map_first: bool = False) -> None:
+    def __init__(
+        self, layers: Sequence[Layer], eps: float = 1e-5, map_first: bool = False, unseen: Unseen = _USUAL
+    ) -> None:
         super().__init__()
         self.maps = layers[0].inputs - layers[-1].outputs
         self.map_first = map_first
-        *modules, _rectifier = block(layers, eps)
+        *modules, _rectifier = block(layers, eps, unseen)
         self.body = nn.Sequential(*modules)
 
     def forward(self, x: Any, sigma: Any) -> Any:
@@ -200,7 +210,7 @@ class Step:
 
 
 class UNet(nn.Module):  # type: ignore[misc]
-    """A plain U-Net: convolutions and 2x2 maximum pooling down, doubling and concatenated skip connections up.
+    """A plain U-Net: convolutions and 2x2 pooling down, doubling and concatenated skip connections up.
 
     Parameters
     ----------
@@ -210,8 +220,8 @@ class UNet(nn.Module):  # type: ignore[misc]
         Blocks of the decoder, from the bottom up.
     last : Layer
         Returns the image or the noise; no rectifier follows.
-    upsampling : {'transposed', 'bilinear corners', 'bilinear', 'nearest'}
-        How the size is doubled; ``bilinear corners`` keeps the corners in place.
+    unseen : Unseen
+        How the size is doubled and halved, and the slope of the rectifiers.
     skip_first : bool
         Whether the skip connection comes before what was upsampled.
     adds_input : bool
@@ -229,27 +239,30 @@ class UNet(nn.Module):  # type: ignore[misc]
         down: Sequence[Sequence[Layer]],
         up: Sequence[Step],
         last: Layer,
-        upsampling: Upsampling = "transposed",
+        unseen: Unseen = _USUAL,
         skip_first: bool = True,
         adds_input: bool = False,
         eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        self.upsampling, self.skip_first, self.adds_input = upsampling, skip_first, adds_input
-        self.down = nn.ModuleList(nn.Sequential(*block(layers, eps)) for layers in down)
+        self.upsampling, self.skip_first, self.adds_input = unseen.upsampling, skip_first, adds_input
+        self.pool = functional.avg_pool2d if unseen.pooling == "average" else functional.max_pool2d
+        self.down = nn.ModuleList(nn.Sequential(*block(layers, eps, unseen)) for layers in down)
         self.up = nn.ModuleList()
         for step in up:
             learned: Any = nn.Identity()
             if step.up is not None:
-                learned = convolution(step.up, 2) if step.up.transposed else nn.Sequential(*block([step.up], eps))
-            self.up.append(nn.ModuleList([learned, nn.Sequential(*block(step.layers, eps))]))
+                learned = (
+                    convolution(step.up, 2) if step.up.transposed else nn.Sequential(*block([step.up], eps, unseen))
+                )
+            self.up.append(nn.ModuleList([learned, nn.Sequential(*block(step.layers, eps, unseen))]))
         self.last = convolution(last)
 
     def forward(self, x: Any) -> Any:
         """Return the image, or the noise; height and width are multiples of 2 to the number of decoder blocks."""
         skips = [self.down[0](x)]
         for down in self.down[1:]:
-            skips.append(down(functional.max_pool2d(skips[-1], 2)))
+            skips.append(down(self.pool(skips[-1], 2)))
         y = skips.pop()
         for learned, layers in self.up:
             y = learned(y if self.upsampling == "transposed" else self._doubled(y))

@@ -12,16 +12,15 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from benchbox import BenchboxError
-from benchbox_adapters.layers import Op, Shapes, Unlike, first_match, names_of, operations, receptive_field
+from benchbox_adapters.layers import Op, Shapes, Unlike, Unseen, first_match, names_of, operations, receptive_field
 from benchbox_adapters.unets import Tree, read_tree
 
-if TYPE_CHECKING:
-    from benchbox_adapters.networks import Upsampling
-
 Told = Literal["none", "channel", "vector"]
+# Slopes of PyTorch's LeakyReLU and of denoisers that use it.
+_SLOPES = (0.0, 0.01, 0.1, 0.2)
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,8 @@ class Recognised:
     architecture: str
     """Name from the literature, such as DnCNN."""
     details: str
-    """Depth, width, and what was assumed because a state dict does not show it."""
-    module: Callable[[], Any]
+    """Depth, width, and what is assumed to be so in this reading."""
+    module: Callable[[Unseen], Any]
     """Makes the `nn.Module`, untrained."""
     channels: int
     """Of the image: 1 or 3."""
@@ -53,13 +52,22 @@ class Recognised:
     """Whether height and width have to be equal."""
     modules: tuple[str, ...] = field(default=(), repr=False)
     """Names of the layers in the state dict, in the order of the module's; none if they are its own names."""
+    unseen: Unseen = field(default_factory=Unseen)
+    """What is assumed because a state dict does not show it, and has to be settled."""
+    choices: Mapping[str, tuple[Any, ...]] = field(default_factory=dict, repr=False)
+    """Values that the fields of `unseen` may have."""
+
+    @property
+    def label(self) -> str:
+        """Architecture and details in words."""
+        return ", ".join(filter(None, (self.architecture, self.details, self.unseen.label)))
 
     def load(self, tensors: Mapping[str, Any]) -> Any:
         """Make the module and load its weights; raises `BenchboxError` that says which do not fit."""
         import torch
 
         with torch.device("meta"):  # no time is spent on random weights that are replaced at once
-            module = self.module()
+            module = self.module(self.unseen)
         try:
             module.load_state_dict(self._renamed(module, tensors), strict=True, assign=True)
         except (RuntimeError, KeyError) as error:
@@ -129,19 +137,19 @@ def _chain(shapes: Shapes) -> tuple[Recognised, ...]:
         f"{'biases' if biased == depth else 'no biases' if not biased else 'some biases'}"
     )
 
-    def plain(dilations: Sequence[int], adds_input: bool) -> Callable[[], Any]:
-        def make() -> Any:
+    def plain(dilations: Sequence[int], adds_input: bool) -> Callable[[Unseen], Any]:
+        def make(unseen: Unseen) -> Any:
             from benchbox_adapters.networks import DnCNN
 
-            return DnCNN([op.layer(by) for op, by in zip(ops, dilations, strict=True)], eps, adds_input)
+            return DnCNN([op.layer(by) for op, by in zip(ops, dilations, strict=True)], eps, adds_input, unseen)
 
         return make
 
-    def phased(map_first: bool) -> Callable[[], Any]:
-        def make() -> Any:
+    def phased(map_first: bool) -> Callable[[Unseen], Any]:
+        def make(unseen: Unseen) -> Any:
             from benchbox_adapters.networks import FFDNet
 
-            return FFDNet([op.layer() for op in ops], eps, map_first)
+            return FFDNet([op.layer() for op in ops], eps, map_first, unseen)
 
         return make
 
@@ -159,6 +167,7 @@ def _chain(shapes: Shapes) -> tuple[Recognised, ...]:
         multiply_adds=weights,
         receptive_field=field_of,
         modules=names_of(ops),
+        choices={"slope": _SLOPES},
     )
     if outputs in (1, 3) and inputs == outputs:
         adding = replace(base, details=f"{details}, adds its input", module=plain(once, True), residual=False)
@@ -260,7 +269,7 @@ def _drunet(shapes: Shapes) -> tuple[Recognised, ...]:
     down: list[int | str] = ["double", *residuals]
     steps = [3, *(up * levels), *residuals, *(down * levels), 3]
 
-    def make() -> Any:
+    def make(_unseen: Unseen) -> Any:
         from benchbox_adapters.networks import DRUNet
 
         return DRUNet(inputs, outputs, widths, blocks, bias)
@@ -289,7 +298,7 @@ def _unet(shapes: Shapes) -> tuple[Recognised, ...]:
     if outputs not in (1, 3) or inputs - outputs not in (0, 1):
         raise Unlike(f"a U-Net from {inputs} to {outputs} channels is no denoiser of grey or colour images")
     learned = tree.up[0][0]
-    kinds: tuple[Upsampling, ...] = ("nearest", "bilinear", "bilinear corners")
+    kinds: tuple[Any, ...] = ("nearest", "bilinear", "bilinear corners")
     if learned is None:
         kinds = ("bilinear corners", "bilinear", "nearest")
     elif learned.kernel == 2:
@@ -298,38 +307,39 @@ def _unet(shapes: Shapes) -> tuple[Recognised, ...]:
     up_first = any(re.match(r"(encoder|enc)\d", name) for name in names)  # mateuszbuda's
     deepinv = "Conv1.0" in names and "Conv_1x1" in names
 
-    def maker(kind: Upsampling, skip_first: bool, adds_input: bool) -> Callable[[], Any]:
-        def make() -> Any:
+    def maker(skip_first: bool, adds_input: bool) -> Callable[[Unseen], Any]:
+        def make(unseen: Unseen) -> Any:
             from benchbox_adapters.networks import Step, UNet
 
             down = [[op.layer() for op in block] for block in tree.down]
             up = [Step(op.layer() if op else None, tuple(one.layer() for one in block)) for op, block in tree.up]
-            return UNet(down, up, tree.last.layer(), kind, skip_first, adds_input)
+            return UNet(down, up, tree.last.layer(), unseen, skip_first, adds_input)
 
         return make
 
     readings = []
     for adds_input in (deepinv, not deepinv):
         for skip_first in (not up_first, up_first):
-            for kind in kinds:
-                assumed = [f"{kind} upsampling"] if kind != "transposed" else ["transposed convolutions"]
-                assumed += [f"{'skips' if skip_first else 'upsampled channels'} first"]
-                assumed += ["adds its input"] if adds_input else []
-                width = tree.down[0][0].outputs
-                reading = Recognised(
-                    architecture="U-Net",
-                    details=f"{len(tree.down)} levels from {width} channels, {', '.join(assumed)}",
-                    module=maker(kind, skip_first, adds_input),
-                    channels=outputs,
-                    sigma="channel" if inputs > outputs else "none",
-                    residual=False if adds_input else None,
-                    multiple=2 ** len(tree.up),
-                    parameters=_parameters(shapes),
-                    multiply_adds=tree.multiply_adds,
-                    receptive_field=tree.receptive_field(kind),
-                    modules=names_of(tree.ops),
-                )
-                readings.append(reading)
+            assumed = ["transposed convolutions"] if kinds == ("transposed",) else []
+            assumed += [f"{'skips' if skip_first else 'upsampled channels'} first"]
+            assumed += ["adds its input"] if adds_input else []
+            width = tree.down[0][0].outputs
+            reading = Recognised(
+                architecture="U-Net",
+                details=f"{len(tree.down)} levels from {width} channels, {', '.join(assumed)}",
+                module=maker(skip_first, adds_input),
+                channels=outputs,
+                sigma="channel" if inputs > outputs else "none",
+                residual=False if adds_input else None,
+                multiple=2 ** len(tree.up),
+                parameters=_parameters(shapes),
+                multiply_adds=tree.multiply_adds,
+                receptive_field=tree.receptive_field(kinds[0]),
+                modules=names_of(tree.ops),
+                unseen=Unseen(upsampling=kinds[0]),
+                choices={"upsampling": kinds, "pooling": ("maximum", "average"), "slope": _SLOPES},
+            )
+            readings.append(reading)
     return tuple(readings)
 
 
@@ -362,7 +372,7 @@ def _by_spandrel(shapes: Shapes) -> tuple[Recognised, ...]:
         _Spandrel(
             architecture=name,
             details=", ".join(found.tags) or "as spandrel builds it",
-            module=lambda: load(empty).model,
+            module=lambda _unseen: load(empty).model,
             channels=found.output_channels,
             sigma="channel" if first[1] == found.output_channels + 1 else "none",
             residual=False,

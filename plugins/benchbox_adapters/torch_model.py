@@ -21,10 +21,11 @@ from benchbox import BenchboxError, Details, Inspection, threads
 from benchbox_adapters import exported, inspection
 from benchbox_adapters.checkpoints import State, describe, loadable, read_state, safe_torch
 from benchbox_adapters.conventions import Convention, Input, Opened
-from benchbox_adapters.fitting import WORTH_DB, Given, fit
+from benchbox_adapters.fitting import fit
 from benchbox_adapters.graphs import Cost
 from benchbox_adapters.model_files import kind_of
 from benchbox_adapters.models import Network, given_of
+from benchbox_adapters.readings import Reading, best_of, inputs_of, settled
 from benchbox_adapters.recogniser import Recognised, recognise
 from benchbox_adapters.sizing import Tensor
 
@@ -158,28 +159,27 @@ class Torch(Network):
             torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
             torch.cuda.reset_peak_memory_stats()
-        best: tuple[Opened, Convention] | None = None
-        refused: BenchboxError | None = None
-        for architecture, module, opened, given in self._readings():
-            try:
-                convention = fit(opened, self._where, given, user=self.given)
-            except BenchboxError as error:
-                refused = refused or error
-                continue
-            if best is None or convention.gain > best[1].gain + WORTH_DB:
-                best = opened, convention
-                self._architecture, self._ready = architecture, module
-        if best is None:
-            assert refused is not None
-            raise refused
-        return best
+        best = best_of(self._readings(), self._where, self.given)
+        reading, convention = self._settled(*best)
+        self._architecture, self._ready = reading.label, reading.module
+        return reading.opened, convention
+
+    def _settled(self, reading: Reading, convention: Convention) -> tuple[Reading, Convention]:
+        """The reading with what its weights do not show, and the convention that fits it."""
+        if reading.recognised is None:
+            return reading, convention
+        recognised = settled(reading.recognised, lambda trial: self._recognised(trial).opened, convention)
+        if recognised == reading.recognised:
+            return reading, convention
+        reading = replace(self._recognised(recognised), given=reading.given)
+        return reading, fit(reading.opened, self._where, reading.given, user=self.given)
 
     @property
     def _where(self) -> str:
         return str(self.path) if self.path is not None else self.label
 
-    def _readings(self) -> Iterator[tuple[str, Any, Opened, Given]]:
-        """What the file may be: name, module, how to run it, and what is known about it."""
+    def _readings(self) -> Iterator[Reading]:
+        """What the file may be."""
         if self.path is None and self.module is None:
             raise BenchboxError("torch needs a model file", hint=f"give one, for example torch:path={self.example}")
         if self.module is not None:
@@ -190,29 +190,47 @@ class Torch(Network):
             # The program says how its weights are used, which their names and shapes only suggest.
             yield self._of_class(exported.open_program(self.path), "exported program")
             return
-        state = read_state(self.path, self.key)
         if self.class_ is not None:
             module = self._instance()
-            _load(module, state, self.path)
+            _load(module, self._state, self.path)
             yield self._of_class(module, self.class_.name)
             return
-        for reading in recognise(state.tensors):
-            module = reading.load(state.tensors)
-            given = replace(
-                self.given,
-                sigma=self.given.sigma or reading.sigma,
-                residual=reading.residual if self.given.residual is None else self.given.residual,
-                channels=self.given.channels or reading.channels,
-                multiple=self.given.multiple or reading.multiple,
-                square=reading.square,
-            )
-            opened = Opened(inputs_of(reading), self.layout, self._runner(module))
-            yield f"{reading.architecture}, {reading.details}", module, opened, given
+        found = recognise(self._state.tensors)
+        yield from map(self._recognised, found)
+        for reading in map(self._recognised, found):
+            # Others may have used the authors' names for a network that returns something else.
+            yield replace(reading, given=replace(reading.given, residual=self.given.residual), doubtful=True)
 
-    def _of_class(self, module: Any, name: str) -> tuple[str, Any, Opened, Given]:
+    @cached_property
+    def _state(self) -> State:
+        assert self.path is not None
+        return read_state(self.path, self.key)
+
+    @property
+    def _key_found(self) -> str:
+        """Where the weights are, if there was a choice and it was not given; prefixes of names end with a dot."""
+        if "_state" not in vars(self) or self.key is not None:
+            return ""
+        return ".".join(wrapper for wrapper in self._state.wrappers if not wrapper.endswith("."))
+
+    def _recognised(self, recognised: Recognised) -> Reading:
+        """A module of our own with the weights of the file."""
+        module = recognised.load(self._state.tensors)
+        given = replace(
+            self.given,
+            sigma=self.given.sigma or recognised.sigma,
+            residual=recognised.residual if self.given.residual is None else self.given.residual,
+            channels=self.given.channels or recognised.channels,
+            multiple=self.given.multiple or recognised.multiple,
+            square=recognised.square,
+        )
+        opened = Opened(inputs_of(recognised), self.layout, self._runner(module))
+        return Reading(recognised.label, module, opened, given, recognised)
+
+    def _of_class(self, module: Any, name: str) -> Reading:
         """A module of which only its signature is known."""
         inputs, needed = _inputs_of_module(module)
-        return name, module, Opened(inputs, self.layout, self._runner(module), needed), self.given
+        return Reading(name, module, Opened(inputs, self.layout, self._runner(module), needed), self.given)
 
     def _instance(self) -> Any:
         assert self.class_ is not None
@@ -266,7 +284,8 @@ class Torch(Network):
             cuda = safe_torch().cuda
             device, peak_mb = str(cuda.get_device_name()), cuda.max_memory_allocated() / 2**20
         details = super().details()
-        found = {"architecture": self._architecture} | details.found
+        found = {"architecture": self._architecture, "key": self._key_found} | details.found
+        found = {name: value for name, value in found.items() if value}
         return replace(details, found=found, device=device, device_peak_mb=peak_mb)
 
     @cached_property
@@ -293,12 +312,6 @@ class Torch(Network):
         parameters = sum(parameter.numel() for parameter in self._ready.parameters())
         # It counts a multiply-add as two operations.
         return Cost(parameters, counter.get_total_flops() / 2 / _SIDE**2, written / _SIDE**2)
-
-
-def inputs_of(reading: Recognised) -> tuple[Input, ...]:
-    """Inputs of a network that is recognised."""
-    image = Input((None, reading.channels + (reading.sigma == "channel"), None, None))
-    return (image, Input((None,))) if reading.sigma == "vector" else (image,)
 
 
 def _first_input(tensors: Any) -> Input:

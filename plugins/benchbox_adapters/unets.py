@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from benchbox_adapters.layers import Op, Unlike, receptive_field
-
-if TYPE_CHECKING:
-    from benchbox_adapters.networks import Upsampling
+from benchbox_adapters.layers import Op, Unlike, Upsampling, receptive_field
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,7 @@ def test_dncnn_below_wrappers_and_prefixes(style: str, tmp_path: Path) -> None:
     assert denoiser.capabilities.sigma == "unused"
     np.testing.assert_allclose(ready(denoiser).denoise(noisy(), None), mean3(noisy()), atol=1e-6)
     assert denoiser.details().parameters == 72
+    assert denoiser.details().found["key"] == "state_dict"
 
 
 def test_half_precision_and_safetensors(tmp_path: Path) -> None:
