@@ -107,7 +107,8 @@ def _with_level(form: Form, level: Input) -> Iterator[Form]:
     elif len(shape) == 4 and (shape[2] == 1 if form.axis == 1 else shape[1] == 1):
         yield replace(form, sigma="vector", rank=4)
     elif len(shape) >= 3:
-        yield replace(form, sigma="input")
+        if len(shape) == 3 or shape[form.axis] in (None, 1):  # a map has one channel
+            yield replace(form, sigma="input")
     elif shape in ((), (1,)):
         yield replace(form, sigma="scalar", rank=len(shape))
     else:

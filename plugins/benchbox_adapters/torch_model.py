@@ -7,7 +7,6 @@ import copy
 import hashlib
 import importlib
 import importlib.util
-import inspect
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,6 +26,7 @@ from benchbox_adapters.model_files import kind_of
 from benchbox_adapters.models import Network, given_of
 from benchbox_adapters.readings import Reading, best_of, inputs_of, settled
 from benchbox_adapters.recogniser import Recognised, recognise
+from benchbox_adapters.signatures import first_input, inputs_of_module, unwrapped
 from benchbox_adapters.sizing import Tensor
 
 _SIDE = 256
@@ -123,16 +123,17 @@ class Torch(Network):
         if torch is None or not isinstance(model, torch.nn.Module):
             return None
         denoiser = cls(**options)
+        model = unwrapped(model)
         denoiser.module = copy.deepcopy(model)  # it is set to evaluate, and moved; the caller's stays as it is
         denoiser.label = type(model).__name__
-        denoiser.capabilities = denoiser._capabilities_from(*_inputs_of_module(model))
+        denoiser.capabilities = denoiser._capabilities_from(*inputs_of_module(model))
         return denoiser
 
     def declared(self, path: Path) -> tuple[tuple[Input, ...], int]:
         """Inputs of the likeliest reading of the file, or of a class that is not imported yet."""
         found = loadable(path, self.key)
         if self.class_ is not None or found.format == exported.FORMAT:
-            return (_first_input(found.tensors), Input(None)), 1
+            return (first_input(found.tensors), Input(None)), 1
         return inputs_of(recognise(found.tensors)[0]), 0
 
     @classmethod
@@ -229,7 +230,7 @@ class Torch(Network):
 
     def _of_class(self, module: Any, name: str) -> Reading:
         """A module of which only its signature is known."""
-        inputs, needed = _inputs_of_module(module)
+        inputs, needed = inputs_of_module(module)
         return Reading(name, module, Opened(inputs, self.layout, self._runner(module), needed), self.given)
 
     def _instance(self) -> Any:
@@ -312,30 +313,6 @@ class Torch(Network):
         parameters = sum(parameter.numel() for parameter in self._ready.parameters())
         # It counts a multiply-add as two operations.
         return Cost(parameters, counter.get_total_flops() / 2 / _SIDE**2, written / _SIDE**2)
-
-
-def _first_input(tensors: Any) -> Input:
-    """The image input of a module of an unknown class: the channels of its first convolution, if they are that few."""
-    first = next((tensor.shape[1] for tensor in tensors.values() if len(tensor.shape) == 4), 0)
-    return Input((None, int(first), None, None) if 1 <= first <= 4 else None)
-
-
-def _inputs_of_module(module: Any) -> tuple[tuple[Input, ...], int]:
-    """The image and, if the forward pass takes it, the noise level; and how many of the two it needs."""
-    try:
-        parameters = inspect.signature(module.forward).parameters.values()
-    except ValueError:  # a TorchScript module has none
-        return (_first_input(module.state_dict()), Input(None)), 1
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    needed = sum(parameter.default is parameter.empty for parameter in positional)
-    if needed > 2:
-        names = ", ".join(parameter.name for parameter in positional)
-        raise BenchboxError(
-            f"{type(module).__name__}.forward takes {names}",
-            hint="wrap it in a module that takes an image and at most a noise level",
-        )
-    image = _first_input(module.state_dict())
-    return (image, Input(None)) if len(positional) > 1 else (image,), max(1, needed)
 
 
 def _load(module: Any, state: State, path: Path) -> None:
