@@ -119,6 +119,7 @@ def test_shifts_are_those_of_plain_numpy(benchbox: Command, plugin: Plugin, tmp_
 # --- what is kept ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_is_computed_once_is_kept_and_a_damaged_file_is_made_again(
     benchbox: Command, finished_run: str, tmp_path: Path
 ) -> None:
@@ -178,6 +179,7 @@ def test_an_interrupt_loses_only_what_is_being_computed(process: Command, plugin
 # --- what a run may be ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_rows_that_fail_or_are_gone_are_named(benchbox: Command, plugin: Plugin, tmp_path: Path) -> None:
     fails = plugin("fails", "raise ValueError('never')")
     picky = plugin("picky", "assert noisy.min() < 0, 'it is clipped'\nreturn noisy")
@@ -227,6 +229,7 @@ def test_the_time_it_takes_is_said_first(benchbox: Command) -> None:
     assert re.search(r"2 denoisers .* about \d+ s on an idle machine, by the latencies of the run$", said, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_saved_images_are_scored_without_denoising(benchbox: Command, plugin: Plugin) -> None:
     file = plugin("once", f"if 'AGAIN' in os.environ:\n    raise ValueError('again')\n{HALF}")
     benchbox("run", "once", "identity", "--plugin", file, "--limit", "8", "--save-images", *QUICK)
@@ -236,6 +239,7 @@ def test_saved_images_are_scored_without_denoising(benchbox: Command, plugin: Pl
     assert "again" in failed["psnr", "clip"]["left_out"]["once"]
 
 
+@pytest.mark.slow
 def test_a_row_that_draws_random_numbers_is_kept_with_a_note(benchbox: Command, plugin: Plugin) -> None:
     file = plugin("dice", "return noisy + np.float32(0.1) * np.random.default_rng().random(noisy.shape, np.float32)")
     head = "from benchbox import Capabilities, Denoiser, hookimpl"
@@ -254,6 +258,7 @@ def test_a_row_that_draws_random_numbers_is_kept_with_a_note(benchbox: Command, 
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_merged_run_of_many_noise_levels(benchbox: Command, tmp_path: Path) -> None:
     words = ["--limit", "8", "--sigma-error", "0.5", *QUICK]
     for denoiser in ("wiener", "median"):
