@@ -91,6 +91,7 @@ def main(result: str, arguments: list[str]) -> None:
 
     import benchbox.cli.progress
     import benchbox.cli.reports
+    import benchbox.engine.engines
     import benchbox.engine.run
     import benchbox.report
     import benchbox.report.build
@@ -111,6 +112,7 @@ def main(result: str, arguments: list[str]) -> None:
         (WorkLoop, "_serve", "dispatch: slots"),
         (RunStore, "write_shard", "writing shards"),
         (os, "fsync", "fsync"),
+        (benchbox.engine.engines, "_draw_ahead", "drawing noise ahead, within scoring"),
         (QualityPass, "run", "scoring"),
         (benchbox.engine.run, "make_ceilings", "oracle Wiener filter"),
         (RunStore, "outcomes", "reading outcomes"),
