@@ -91,6 +91,11 @@ def command(
         warnings=rescored.warnings,
         by_metrics=not only,
     )
+    if not whatif.outlooks:
+        raise BenchboxError(
+            f"run {store.record.run_id} has no finished rows to compare",
+            hint=f"finish it: benchbox run --resume {store.record.run_id}",
+        )
     with printing_to(output):
         if form == "table":
             from rich.console import Console
@@ -98,7 +103,7 @@ def command(
             Console().print(TerminalWhatIf(whatif), crop=False)
         else:
             print_text(render_whatif(whatif, form))
-    if rescored.failures:
+    if any(outlook.left_out for outlook in whatif.outlooks):
         ctx.exit(1)
 
 

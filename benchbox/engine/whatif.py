@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox.api.arrays import Images
-from benchbox.api.errors import BenchboxError
 from benchbox.api.metric import NoReferenceMetric
 from benchbox.api.threads import usable_cores
 from benchbox.builtin.seeding import apply_protocol
@@ -50,7 +48,6 @@ class RescoreTask:
     rulers: tuple[Ruler, ...]
     indices: NDArray[np.intp]  # shape (M,); positions in the image set; images of one size
     repeat: int
-    outputs: Images | None  # the stored ones; None to denoise again
 
 
 @dataclass(frozen=True)
@@ -114,10 +111,10 @@ class Rescoring:
         if not cells:
             return
         self._again, self.warnings = as_now(replace(record, cells=cells), registry)
-        if OUTPUTS in self._stages or self.warnings:  # then they may not be the same outputs
-            fitting = alternatives_of(record, self.store.smallest_side())
-            own = [each for each in fitting if not each.pooled and stage_of(each, record.protocol) == OUTPUTS]
-            self._stages[OUTPUTS] = [AS_RUN, *own]  # at the price of one
+        # Whether the outputs are still those that were scored is always looked at; the rest comes at the price of one.
+        fitting = alternatives_of(record, self.store.smallest_side())
+        own = [each for each in fitting if not each.pooled and stage_of(each, record.protocol) == OUTPUTS]
+        self._stages[OUTPUTS] = [AS_RUN, *own]
         self._denoisers = {row.spec: row for row in self._again.denoisers}
         images = reload_images(record, registry)
         self._conditions = make_conditions(self._again, registry)
@@ -188,11 +185,7 @@ class Rescoring:
             if timing is None or timing.status != "ok" or not timing.samples_ms.get(timing.batch):
                 unknown.append(queue.name)
                 continue
-            pixels = sum(
-                len(work.shard.indices) * work.shard.size[0] * work.shard.size[1]
-                for work in queue.tasks
-                if not self._is_stored(work)
-            )
+            pixels = sum(len(work.shard.indices) * work.shard.size[0] * work.shard.size[1] for work in queue.tasks)
             seconds += timing.cold_start_s + pixels * _seconds_per_pixel(timing)
         return seconds / min(self._workers, usable_cores(), max(1, self.shards)), tuple(unknown)
 
@@ -212,19 +205,11 @@ class Rescoring:
                 loop.run(self.context, list(self.queues.values()), self._workers)
         return Rescored(self.keys, self.failures, self.warnings)
 
-    def _is_stored(self, work: _Work) -> bool:
-        """Whether the outputs are in the folder of the run, not rounded."""
-        shard = (work.shard.start, work.shard.stop)
-        file = self.store.folder / "denoised" / work.cell.key / f"{shard[0]:08d}-{shard[1]:08d}.npy"
-        return work.stage == OUTPUTS and not self.store.record.protocol.round_output and file.is_file()
-
     def _task(self, work: _Work) -> RescoreTask:
         shard, first = work.shard, self._stages[work.stage][0]
         condition = replace(self._conditions[work.cell.noise], rules=first.under(self.store.record.protocol))
-        stored = self._is_stored(work)
-        outputs = np.array(self.store.denoised(work.cell.key, shard.start, shard.stop)) if stored else None
         denoiser = self._denoisers[work.cell.denoiser].plugin
-        return RescoreTask(denoiser, condition, self._rulers[work.stage], shard.indices, shard.repeat, outputs)
+        return RescoreTask(denoiser, condition, self._rulers[work.stage], shard.indices, shard.repeat)
 
     def _keep(self, work: _Work, result: dict[str, NDArray[Any]] | Failure) -> None:
         if isinstance(result, Failure):
@@ -249,11 +234,7 @@ def _seconds_per_pixel(timing: Timing) -> float:
 def rescore(task: RescoreTask) -> dict[str, NDArray[Any]]:
     """Score one shard in several ways: columns ``image``, ``repeat`` and those of the rulers, each of shape (M,)."""
     clean, noisy, sigma_true, _ = draw(task.condition, task.indices, task.repeat)
-    denoised = task.outputs
-    if denoised is None:
-        denoised = denoise_drawn(task.denoiser, task.condition, noisy, sigma_true)
-    elif denoised.shape != clean.shape:
-        raise BenchboxError(f"the saved images have shape {denoised.shape}, not {clean.shape}", hint="run again")
+    denoised = denoise_drawn(task.denoiser, task.condition, noisy, sigma_true)
     labels = labels_of(task.condition, task.indices)
     repeat = np.full(len(clean), task.repeat, dtype=np.int32)
     columns: dict[str, NDArray[Any]] = {IMAGE: task.indices.astype(np.int32), "repeat": repeat}

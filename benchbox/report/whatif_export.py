@@ -205,12 +205,13 @@ def answers_of(whatif: WhatIf) -> Iterator[str]:
             yield f"{subject} leads by {score(lead, metric)}{unit}, and under every other protocol (by {span})"
         widest = max(shifted, key=lambda each: _spread(each.shifts))
         amount = score(_spread(widest.shifts), metric)
-        ends = [_at(widest.rows, pick) for pick in (min, max)]
-        yield (
-            f"{noise}, {metric.title}: two rows shift apart by up to {amount}{unit} ({widest.protocol}: "
-            + ", ".join(f"{row.denoiser} {shift_words(row.shift, metric)}" for row in ends)
-            + ")"
-        )
+        if amount.strip("0."):
+            ends = [_at(widest.rows, pick) for pick in (min, max)]
+            yield (
+                f"{noise}, {metric.title}: two rows shift apart by up to {amount}{unit} ({widest.protocol}: "
+                + ", ".join(f"{row.denoiser} {shift_words(row.shift, metric)}" for row in ends)
+                + ")"
+            )
         for each in shifted:
             if pairs := [f"{first} passes {second}" for first, second in each.swaps()]:
                 more = f" and {len(pairs) - _MOST_SWAPS} more" if len(pairs) > _MOST_SWAPS else ""

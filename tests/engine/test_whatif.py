@@ -230,13 +230,15 @@ def test_the_time_it_takes_is_said_first(benchbox: Command) -> None:
 
 
 @pytest.mark.slow
-def test_saved_images_are_scored_without_denoising(benchbox: Command, plugin: Plugin) -> None:
-    file = plugin("once", f"if 'AGAIN' in os.environ:\n    raise ValueError('again')\n{HALF}")
-    benchbox("run", "once", "identity", "--plugin", file, "--limit", "8", "--save-images", *QUICK)
-    found = outlooks(benchbox("whatif", "--format", "json", "--only", "border-4", AGAIN="1").stdout)
-    assert set(found["psnr", "border-4"]["rows"]) == {"once", "identity"}
-    failed = outlooks(benchbox("whatif", "--format", "json", "--only", "clip", AGAIN="1", code=1).stdout)
-    assert "again" in failed["psnr", "clip"]["left_out"]["once"]
+def test_outputs_are_compared_with_those_that_were_scored_whatever_is_asked(benchbox: Command, plugin: Plugin) -> None:
+    """A file that the plugin reads is no part of it, and saved images are those of before."""
+    file = plugin("told", f"if 'AGAIN' in os.environ:\n    return noisy * np.float32(0.8)\n{HALF}")
+    benchbox("run", "told", "identity", "--plugin", file, "--limit", "8", "--save-images", *QUICK)
+    for protocol in ("clip", "border-4"):
+        shown = benchbox("whatif", "--format", "json", "--only", protocol, AGAIN="1", code=1).stdout
+        found = outlooks(shown)["psnr", protocol]
+        assert set(found["rows"]) == {"identity"}
+        assert "no longer those that were scored" in found["left_out"]["told"]
 
 
 @pytest.mark.slow
@@ -256,6 +258,14 @@ def test_a_row_that_draws_random_numbers_is_kept_with_a_note(benchbox: Command, 
     assert {name: (row["after"]["rank"], row["after"]["rank_to"]) for name, row in rows.items()} == {
         "identity": (1, None), "dice": (2, None),
     }  # fmt: skip
+
+
+def test_a_run_without_finished_rows_is_no_empty_table(benchbox: Command, plugin: Plugin) -> None:
+    file = plugin("fails", "raise ValueError('never')")
+    benchbox("run", "fails", "--plugin", file, "--limit", "3", *QUICK, code=1)
+    refused = benchbox("whatif", "--only", "mean-error", code=2).stderr
+    assert "has no finished rows to compare" in refused
+    assert "benchbox run --resume" in refused
 
 
 @pytest.mark.slow
