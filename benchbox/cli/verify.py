@@ -23,7 +23,8 @@ from benchbox.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from benchbox.verify.claims import Recognised
+    from benchbox.api.errors import BenchboxError
+    from benchbox.verify.claims import Claim, Recognised
     from benchbox.verify.internal import Check
     from benchbox.verify.measure import Measured
 
@@ -99,16 +100,25 @@ def command(
     if known_as and known_as not in names:
         raise BenchboxError(f"no published numbers of '{known_as}'", hint=did_you_mean(known_as, names))
     registry = load_registry(plugins, plugin_folders)
+    registry.denoiser(denoiser)  # before the work, because it may be misspelt
+    if not folders and (known_as or levels):
+        raise BenchboxError(
+            "--as and --level choose published numbers, which are about images",
+            hint="give a folder of standard images; 'benchbox verify' says which sets it knows",
+        )
     found = list(find_sets(folders, sets, registry))
+    wanted = [chosen_claims(claims, each, denoiser, known_as, levels) for each in found]
+    if (known_as or levels) and not any(wanted):
+        raise _nothing_published(claims, found, known_as or denoiser, levels)
     checks: list[Check] = []
     measured: list[Measured] = []
     with interruptible(), RunProgress() as progress:
         progress.begin_stage("checking noise, metrics and statistics")
         checks.extend(internal_checks(registry))
         progress.end_stage()
-        for each in found:
-            if wanted := chosen_claims(claims, each, denoiser, known_as, levels):
-                measured += measure(wanted, each, options, progress)
+        for each, about_it in zip(found, wanted, strict=True):
+            if about_it:
+                measured += measure(about_it, each, options, progress)
     with printing_to(output):
         if form == "json":
             print_text(_json(checks, measured, found))
@@ -117,17 +127,41 @@ def command(
             if not found:
                 echo("Bring the images to compare with published numbers; benchbox recognises:")
                 for known in sets:
-                    digests = "; by content" if known.blobs else "; by number, sizes and names (unconfirmed)"
+                    digests = (
+                        "; by content, or by names (unconfirmed)"
+                        if known.blobs
+                        else "; by number, sizes and names (unconfirmed)"
+                    )
                     sizes = ", ".join(f"{height}x{width}" for height, width in known.sizes)
                     echo(f"  {known.name}: {known.images} images of {sizes}, {known.files}{digests}")
                     if known.blobs:
                         echo(f"    git blobs {' '.join(known.blobs)}")
     results: list[Check | Measured] = [*checks, *measured]
-    missed = [each for each in results if not each.passed and not _is_conflict(each)]
+    decisive = [each for each in results if not _is_conflict(each)]
+    missed = [each for each in decisive if not each.passed]
     if badge is not None:
-        write_output(badge, _badge(len(results), len(missed)))
+        write_output(badge, _badge(len(decisive), len(missed)))
     if missed:
         ctx.exit(1)
+
+
+def _nothing_published(
+    claims: Sequence[Claim], found: Sequence[Recognised], name: str, levels: Sequence[int]
+) -> BenchboxError:
+    """The error for numbers that no paper has, with those that there are."""
+    from benchbox.api.errors import BenchboxError
+
+    sets = [each.known.name for each in found]
+    known: dict[str, set[int]] = {}
+    for claim in claims:
+        if claim.dataset in sets:
+            known.setdefault(claim.denoiser, set()).add(claim.level)
+    there = [f"{denoiser} at {', '.join(map(str, sorted(at)))}" for denoiser, at in sorted(known.items())]
+    asked = f" at level {', '.join(map(str, levels))}" if levels else ""
+    return BenchboxError(
+        f"no published number of {name} on {', '.join(sets)}{asked}",
+        hint=f"known: {'; '.join(there)}" if there else "no published number is about these images",
+    )
 
 
 def _is_conflict(each: Check | Measured) -> bool:

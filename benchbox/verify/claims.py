@@ -126,12 +126,15 @@ def recognise(folder: Path, images: ImageSet, sets: Sequence[StandardSet]) -> Re
     digests, cache = pixel_digests(images), CacheFolder("standard-sets")
     for known in sets:
         before = cache.read_json(f"{known.name}.json")
-        if before and set(digests) == set(before["pixels"]):
+        if before and sorted(digests) == sorted(before["pixels"]):
             order = tuple(before["pixels"].index(digest) for digest in digests)
             return Recognised(folder, known, before["confirmed"], True, order)
     found = _by_files(folder, images, sets)
     if found is not None:
         pixels = [digests[place] for place in sorted(range(len(digests)), key=found.order.__getitem__)]
+        remembered = cache.read_json(f"{found.known.name}.json")
+        if remembered and remembered["confirmed"] and not found.confirmed:
+            return found  # other pictures with the same names do not replace the set itself
         with contextlib.suppress(BenchboxError):  # it is then recognised by its files again
             cache.write_json(f"{found.known.name}.json", {"pixels": pixels, "confirmed": found.confirmed})
     return found
@@ -155,6 +158,8 @@ def _by_files(folder: Path, images: ImageSet, sets: Sequence[StandardSet]) -> Re
                 return Recognised(folder, known, True, False, tuple(known.blobs.index(blob) for blob in found))
         if all(re.fullmatch(known.pattern, path.name, re.IGNORECASE) for path in paths):
             numbers = [int(re.sub(r"\D", "", path.stem)) for path in paths]
+            if len(set(numbers)) < len(numbers):
+                continue  # two files of one picture, so that another one is missing
             return Recognised(folder, known, False, False, tuple(sorted(numbers).index(number) for number in numbers))
     return None
 

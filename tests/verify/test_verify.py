@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -164,6 +165,63 @@ def test_images_that_were_changed_are_unconfirmed_and_others_are_refused(
     assert "unconfirmed" in shown
     (folder / "02.png").unlink()
     assert "no standard set" in benchbox("verify", folder, code=2).stderr
+
+
+def test_a_picture_twice_is_no_standard_set(benchbox: Command, mini: Callable[[float], Path], cache: Path) -> None:
+    folder = mini(28.13)
+    asked = ("--denoiser", "identity", "--as", "Nothing")
+    benchbox("verify", folder, *asked)
+    shutil.copy(folder / "01.png", folder / "01 copy.png")
+    assert "3 images with 1 channels (128x128) are no standard set" in benchbox("verify", folder, code=2).stderr
+    (folder / "02.png").unlink()
+    (folder / "01 copy.png").rename(folder / "01.PNG")
+    assert "no standard set" in benchbox("verify", folder, code=2).stderr
+
+
+def test_other_pictures_of_the_same_names_do_not_replace_a_set(
+    benchbox: Command, mini: Callable[[float], Path], cache: Path
+) -> None:
+    folder, other = mini(28.13), mini(28.13).parent / "other"
+    asked = ("--denoiser", "identity", "--as", "Nothing", "--format", "json")
+    shutil.copytree(folder, other)
+    for name in ("01.png", "02.png"):
+        (other / name).rename(other / f"b{name}")
+    benchbox("verify", folder, *asked)
+    Image.fromarray(np.full((128, 128), 101, np.uint8)).save(folder / "01.png")
+    assert not json.loads(benchbox("verify", folder, *asked).stdout)["sets"][0]["confirmed"]
+    assert json.loads(benchbox("verify", other, *asked).stdout)["sets"][0]["confirmed"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("--denoiser", "identity", "--as", "Nothing", "--level", "26"),
+            "no published number of Nothing on Mini at level",
+        ),
+        (("--denoiser", "median", "--level", "10"), "no published number of median on Mini at level 10"),
+        (("--denoiser", "medain"), "medain"),
+    ],
+)
+def test_what_is_not_published_is_said(
+    benchbox: Command, mini: Callable[[float], Path], words: tuple[str, ...], message: str
+) -> None:
+    refused = benchbox("verify", mini(28.13), *words, code=2).stderr
+    assert message in refused
+    assert "--as" not in words or "known: Nothing at 10" in refused
+    if "--level" in words:
+        assert "--as and --level choose" in benchbox("verify", *words, code=2).stderr
+
+
+def test_a_conflicting_number_does_not_count_in_the_badge(
+    benchbox: Command, mini: Callable[[float], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = mini(28.13)
+    (claim, *_) = published.load_claims()
+    both = (claim, replace(claim, value=20.0, conflicts=True))
+    monkeypatch.setattr(published, "load_claims", lambda: both)
+    benchbox("verify", folder, "--denoiser", "identity", "--as", "Nothing", "--badge", "b.svg")
+    assert "1 of 1 agree" in (tmp_path / "b.svg").read_text()
 
 
 def test_pictures_are_known_again_in_other_files(benchbox: Command, mini: Callable[[float], Path], cache: Path) -> None:
