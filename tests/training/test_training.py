@@ -371,7 +371,7 @@ def test_a_step_tells_loss_and_accuracy_of_its_batch(denoiser: str, size: tuple[
 @pytest.mark.slow
 @pytest.mark.parametrize("denoiser", ["unet", "ffdnet"])
 def test_a_network_resumes_where_it_was_and_learns(tmp_path: Path, denoiser: str) -> None:
-    config = TrainConfig(denoiser, out=tmp_path / "whole", epochs=3, limit=64, batch_size=4, seed=1)
+    config = TrainConfig(denoiser, out=tmp_path / "whole", epochs=3, limit=160, batch_size=4, seed=1)
     whole = train(config, quiet)
     registry = load_registry()
     trained = find_trainable(config, registry)
@@ -379,7 +379,7 @@ def test_a_network_resumes_where_it_was_and_learns(tmp_path: Path, denoiser: str
     validation = Validation(open_splits(config, registry, least=4)[1], Mixture(recipe.noise, registry), recipe, 1)
     importance = trained.trainer("default", seed=0).importance
     nothing, _, _ = validation.score(lambda noisy, _: noisy, importance)
-    assert whole.history[-1].val_loss < 0.97 * nothing
+    assert whole.history[-1].val_loss < 0.9 * nothing
     part = replace(config, out=tmp_path / "part")
 
     def killer(event: Event) -> None:
