@@ -21,7 +21,7 @@ from benchbox.builtin.metrics import score_stack
 from benchbox.builtin.seeding import apply_protocol, without_border
 from benchbox.builtin.sigma import estimate_sigma
 from benchbox.engine.construction import require_same_content
-from benchbox.engine.cropping import crop_corner, cropped
+from benchbox.engine.cropping import crop_corner, cropped, cropped_size
 from benchbox.engine.drawing import Condition, SentImages, draw, known_sigma, labels_of
 from benchbox.records.run import Failure, Knowledge, PluginSpec, Status, decode
 from benchbox.registry import first_line, load_plugin
@@ -100,7 +100,8 @@ def compute_shard(task: ShardTask) -> ShardScores:
     columns["sigma_true"] = unknown if sigma_true is None else sigma_true
     columns["sigma_given"] = unknown if sigma_given is None else sigma_given
     card = _checked(TrainingCard, denoiser.card(), "card() returned an invalid training card")
-    if task.keep == "float16":
+    size = clean.shape[1:3]
+    if task.keep == "float16" and cropped_size(size) != size:
         denoised = np.stack(
             [cropped(image, crop_corner(source)) for image, source in zip(denoised, clean, strict=True)]
         )
