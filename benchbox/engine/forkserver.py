@@ -82,9 +82,9 @@ def main(control: int) -> None:
 
 
 def _keep_memory() -> None:
-    """Have workers keep the memory of freed stacks for the next ones, because to get it anew costs as much as a filter.
+    """Let workers reuse the memory of freed stacks, because getting it anew costs as much as a fast filter.
 
-    For glibc only; others return less to the system of themselves.
+    Only glibc has these settings; elsewhere nothing changes.
     """
     with contextlib.suppress(OSError, AttributeError):
         c_library = ctypes.CDLL(None)

@@ -25,7 +25,7 @@ from benchbox.records.run import Cell, Failure, Knowledge, Outcome
 from benchbox.store import RunStore
 
 MOST_KEPT_PIXELS = 2**26
-"""Denoised pixels, of all cells and channels together, up to which what pictures show is kept in memory: 128 MiB."""
+"""Most pixels, over all cells and channels, that are kept in memory for the pictures of the report: 128 MiB."""
 
 
 @dataclass
