@@ -108,9 +108,8 @@ def leaderboard(
 
 def print_across(boards: Sequence[Leaderboard], form: str) -> None:
     """Print several leaderboards side by side, or as one file."""
-    from benchbox.report.across import put_across, render_across, render_across_json
+    from benchbox.report.across import put_across, render_across, render_across_json, render_paper
     from benchbox.report.export import render_csv
-    from benchbox.report.latex import render_paper
 
     if form == "table":
         from rich.console import Console

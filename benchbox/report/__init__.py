@@ -20,13 +20,13 @@ REPORT = "leaderboard.md"
 
 def render(board: Leaderboard, format: str) -> str:
     """Render a leaderboard in one of `FORMATS`."""
-    from benchbox.report import export, latex
+    from benchbox.report import export
 
     renderers = {
         "markdown": export.render_markdown,
         "csv": lambda board: export.render_csv([board]),
         "json": export.render_json,
-        "latex": latex.render_latex,
+        "latex": export.render_latex,
     }
     if format in renderers:
         return renderers[format](board)

@@ -1,4 +1,4 @@
-"""A leaderboard as markdown, csv, JSON, and a piece of HTML for a notebook."""
+"""A leaderboard as markdown, csv, JSON, LaTeX, and a piece of HTML for a notebook."""
 
 from __future__ import annotations
 
@@ -42,6 +42,22 @@ from benchbox.report.words import (
 from benchbox.system.text import printable
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$@])")
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+}
 
 
 def render_markdown(board: Leaderboard) -> str:
@@ -160,6 +176,44 @@ def _csv_line(board: Leaderboard, block: Block, row: Row) -> dict[str, Any]:
     line |= {key: getattr(row.details, key, None) or None for key in network}
     line |= {key: getattr(board.header, key) for key in common}
     return {key: unformula(cell) if isinstance(cell, str) else cell for key, cell in line.items()}
+
+
+def render_latex(board: Leaderboard) -> str:
+    """Render one table per noise, for a document that uses the packages booktabs and fontenc (T1)."""
+    main = {"rank", "denoiser", "latency_p50_ms", "throughput", "noise_level", "trained_on"}
+    main |= {metric.spec for metric in board.metrics}
+    columns = [column for column in columns_of(board) if column.key in main]
+    facts = "; ".join(f"{word}: {value}" for word, value in facts_of(board))
+    lines = ["% Needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}."]
+    for block in board.blocks:
+        notes = [*notes_of(board, block, [column.key for column in columns]), facts]
+        lines += [
+            "\\begin{table}",
+            "  \\centering",
+            f"  \\caption{{{escape_latex(title_of(board, block))}. {escape_latex('; '.join(notes))}.}}",
+            f"  \\begin{{tabular}}{{{''.join('l' if column.text else 'r' for column in columns)}}}",
+            "    \\toprule",
+            "    "
+            + " & ".join(
+                escape_latex(f"{column.title} ({column.unit})" if column.unit else column.title) for column in columns
+            ),
+        ]
+        lines[-1] += r" \\"
+        lines.append("    \\midrule")
+        for row in block.rows:
+            cells = (_latex_cell(escape_latex(column.cell(row)), column.key, row) for column in columns)
+            lines.append("    " + " & ".join(cells) + r" \\")
+        lines += ["    \\bottomrule", "  \\end{tabular}", "\\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+def escape_latex(text: str) -> str:
+    """Escape TeX syntax; non-ASCII characters stay, because TeX reads UTF-8 by default."""
+    return "".join(_LATEX.get(character, character) for character in printable(text))
+
+
+def _latex_cell(text: str, key: str, row: Row) -> str:
+    return f"\\textbf{{{text}}}" if key in row.best else text
 
 
 def render_notebook(board: Leaderboard) -> str:

@@ -19,11 +19,10 @@ from rich.console import Console
 
 from benchbox import BenchboxError
 from benchbox.report import render
-from benchbox.report.across import put_across, render_across, render_across_json
+from benchbox.report.across import put_across, render_across, render_across_json, render_paper
 from benchbox.report.board import Leaderboard
 from benchbox.report.build import build_leaderboard
 from benchbox.report.export import render_csv
-from benchbox.report.latex import render_paper
 from benchbox.store import RunStore, list_runs
 
 Command = Callable[..., CompletedProcess[str]]

@@ -28,9 +28,10 @@ from benchbox.records.run import (
     RunRecord,
 )
 from benchbox.report import render, write_leaderboard
+from benchbox.report.across import render_paper
 from benchbox.report.board import Leaderboard
 from benchbox.report.build import build_leaderboard
-from benchbox.report.latex import escape_latex, render_paper
+from benchbox.report.export import escape_latex
 from benchbox.report.words import three_digits
 from benchbox.system.text import printable
 
