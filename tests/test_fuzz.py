@@ -35,7 +35,7 @@ from benchbox.notebook import run
 from benchbox.report import FORMATS, render
 from benchbox.report.build import build_leaderboard
 from benchbox.report.compare import compare_runs
-from benchbox.report.html import write_html
+from benchbox.report.html.page import write_html
 from benchbox.report.terminal import TerminalLeaderboard
 from benchbox.store import RunStore, set_aside_foreign_files
 

@@ -154,7 +154,7 @@ def report(run: str, output: Path | None, sort: str, show: bool, results: Path) 
       benchbox report /mnt/archive/20260131-120000-0421a2b -o report.html
     """
     from benchbox.report.build import build_leaderboard
-    from benchbox.report.html import render_page, write_html
+    from benchbox.report.html.page import render_page, write_html
     from benchbox.store import RunStore, find_run
 
     store = RunStore.open(find_run(results, run))

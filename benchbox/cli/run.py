@@ -264,7 +264,7 @@ def _show(store: RunStore, shown: Shown, *, printing: bool, several: bool) -> tu
     if not shown.quiet:
         echo(f"results: {store.folder}; all notes: {written.name}, --verbose", err=True)
     if shown.page:
-        from benchbox.report.html import write_html
+        from benchbox.report.html.page import write_html
 
         page = write_html(store, board)
         if not shown.quiet:

@@ -136,7 +136,7 @@ class Run:
         pathlib.Path
             The page.
         """
-        from benchbox.report.html import write_html
+        from benchbox.report.html.page import write_html
 
         return write_html(self.store, self._board)
 

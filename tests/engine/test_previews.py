@@ -17,7 +17,7 @@ from benchbox.engine.previews import choose_images, most_changed
 from benchbox.engine.run import execute
 from benchbox.records.options import RunOptions
 from benchbox.report.build import build_leaderboard
-from benchbox.report.html import write_html
+from benchbox.report.html.page import write_html
 from benchbox.report.show import draw_grid, read_shown
 from benchbox.store import RunStore, class_columns, find_run, noise_key
 

@@ -12,7 +12,7 @@ from made_page import HOSTILE, LIMIT, NOISES, Page
 from benchbox.engine.run import execute
 from benchbox.records.run import Calibration, RunOptions, Timing
 from benchbox.report.build import build_leaderboard
-from benchbox.report.html import write_html
+from benchbox.report.html.page import write_html
 from benchbox.store import RunStore
 
 

@@ -119,7 +119,7 @@ def test_a_page_takes_the_names_of_labels_from_the_run_and_loads_no_plugin(tmp_p
     store.keep_images({"id": ids, "label_mood": np.arange(len(ids)) % 2})
     program = (
         "import sys; from pathlib import Path; from benchbox.report.build import build_leaderboard; "
-        "from benchbox.report.html import write_html; from benchbox.store import RunStore; "
+        "from benchbox.report.html.page import write_html; from benchbox.store import RunStore; "
         "store = RunStore.open(Path(sys.argv[1])); write_html(store, build_leaderboard(store)); "
         "assert 'benchbox.registry' not in sys.modules"
     )

@@ -21,7 +21,7 @@ from benchbox.cli.reports import leaderboard as command
 from benchbox.records.run import Calibration, Outcome, Timing
 from benchbox.report import FORMATS, render
 from benchbox.report.build import build_leaderboard
-from benchbox.report.html import write_html
+from benchbox.report.html.page import write_html
 from benchbox.report.words import has_normalised
 from benchbox.store import RunStore
 

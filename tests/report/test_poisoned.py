@@ -23,7 +23,7 @@ from benchbox.report.board import Leaderboard
 from benchbox.report.build import build_leaderboard
 from benchbox.report.compare import compare_runs
 from benchbox.report.compare_export import TerminalComparison, render_comparison
-from benchbox.report.html import write_html
+from benchbox.report.html.page import write_html
 from benchbox.report.show import TerminalGallery, read_shown, write_charts, write_pictures
 from benchbox.store import RunStore, noise_key
 from benchbox.system.text import printable

@@ -7,26 +7,3 @@ in ten years. plotly, bokeh and vega need a script of 1 to 4.5 MB in every file 
 chart. The page's own script of 120 lines only sorts and filters tables and enlarges pictures; the content security
 policy blocks everything else.
 """
-
-from __future__ import annotations
-
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from benchbox.report.board import Leaderboard
-    from benchbox.store import RunStore
-
-REPORT = "report.html"
-
-
-def render_page(store: RunStore, board: Leaderboard) -> str:
-    """Render the page."""
-    from benchbox.report.html import page
-
-    return page.render_page(store, board)
-
-
-def write_html(store: RunStore, board: Leaderboard) -> Path:
-    """Write ``report.html`` into the folder of a run and return its path."""
-    return store.write_report(REPORT, render_page(store, board))
