@@ -177,7 +177,7 @@ def audit(
     groups = _groups(splits.sets, duplicates, split)
     counts = _counts(kind, path, splits, duplicates, skip_bad)
     if picture is not None:
-        from benchbox.report.figures.images import write_contact_sheet
+        from benchbox.report.figures.gallery import write_contact_sheet
 
         least_similar_first = sorted(groups, key=lambda group: (group["kind"] == "identical", group["similarity"]))
         rows = [(_label(group), group["places"]) for group in least_similar_first]
@@ -208,7 +208,7 @@ def _report_pairs(
     order = sorted(range(len(facts)), key=lambda place: -badness(facts[place]))
     worst = [facts[place] for place in order]
     if picture is not None:
-        from benchbox.report.figures.images import write_contact_sheet
+        from benchbox.report.figures.gallery import write_contact_sheet
 
         both = [*sets, *(replace(images, read=images.read_noisy) for images in sets if images.read_noisy)]
         groups = [

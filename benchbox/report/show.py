@@ -25,10 +25,10 @@ from benchbox.report.figures.gallery import (
     StoredPictures,
     classes_seen,
     common_scale,
+    error_of,
     read_pictures,
     scores_of,
 )
-from benchbox.report.figures.images import error_of
 from benchbox.report.figures.protocols import protocol_charts
 from benchbox.report.terminal import line
 from benchbox.report.whatif import build_whatif

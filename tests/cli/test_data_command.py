@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from benchbox import BenchboxError
 from benchbox.builtin.datasets.sample import Sample
 from benchbox.cli.main import cli
-from benchbox.report.figures.images import GROUPS, THUMB, write_contact_sheet
+from benchbox.report.figures.gallery import GROUPS, THUMB, write_contact_sheet
 
 Command = Callable[..., CompletedProcess[str]]
 

@@ -1,13 +1,18 @@
-"""The look of every chart: colours, markers, axes, and labels that do not overlap."""
+"""The look of every chart: colours, markers, axes, labels that do not overlap, and how a figure is saved."""
 
 from __future__ import annotations
 
 import contextlib
+import html
+import io
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+
+from markupsafe import Markup
 
 from benchbox.report.board import Leaderboard
 from benchbox.system.text import printable
@@ -72,6 +77,44 @@ def make_printable(figure: Figure) -> None:
 
     for text in figure.findobj(Text):
         text.set_text("\n".join(printable(line) for line in text.get_text().split("\n")))
+
+
+_START = re.compile(r".*?<svg ", re.DOTALL)
+_SIZE = re.compile(r' (?:height|width)="[0-9.]+pt"')
+_FONT = re.compile(r"(font: [0-9.]+px|font-family:) [^;\"]*")
+_INDENT = re.compile(r">\n +<")
+_UNUSED_ID = re.compile(r'(<g) id="[A-Za-z0-9.]+_\d+"')
+"""matplotlib numbers every group, and refers to none of them."""
+_METADATA = re.compile(r"\s*<metadata>.*?</metadata>", re.DOTALL)
+_PATH = re.compile(r' d="[^"]+"')
+_DECIMALS = re.compile(r"(\.\d\d)\d+")
+"""Of six decimals, two are a hundredth of a pixel."""
+_COMMENT = re.compile(r"<!--.*?-->\s*", re.DOTALL)
+
+
+def inline_svg(figure: Figure, prefix: str, alt: str, titles: Mapping[str, str]) -> Markup:
+    """Render a figure as an SVG element.
+
+    `prefix` starts every id in it and must be unique in the page; `titles` maps the `gid` of a part to its tooltip.
+    """
+    sink = io.StringIO()
+    with charts_style():
+        save_figure(figure, sink, format="svg", metadata={"Date": None, "Creator": None})
+    text = _COMMENT.sub("", _METADATA.sub("", sink.getvalue()))
+    text = _START.sub("", text, count=1)
+    text = text.replace(INK, "currentColor")
+    text = _UNUSED_ID.sub(r"\1", _INDENT.sub(">\n<", _FONT.sub(r"\1 sans-serif", text)))
+    head, separator, body = text.partition(">")
+    head = _SIZE.sub("", head)
+    body = re.sub(r'(<[a-zA-Z]+ id=")', rf"\g<1>{prefix}-", body)
+    body = body.replace("url(#", f"url(#{prefix}-").replace('xlink:href="#', f'xlink:href="#{prefix}-')
+    body = _PATH.sub(lambda path: _DECIMALS.sub(r"\1", path[0]), body)
+    for gid, title in titles.items():
+        mark = f'<g id="{prefix}-{gid}">'
+        body = body.replace(
+            mark, f'<g class="point" id="{prefix}-{gid}"><title>{html.escape(printable(title))}</title>', 1
+        )
+    return Markup(f'<svg role="img" aria-label="{html.escape(printable(alt))}" {head}{separator}{body}')
 
 
 @dataclass(frozen=True)
