@@ -19,7 +19,7 @@ from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.builtin.channels import CHANNELS, luminance
 from benchbox.report.board import Block, Leaderboard
 from benchbox.report.figures.axes import charts_style, looks_of, make_printable, save_figure
-from benchbox.report.figures.charts import noise_charts, read_noise, run_charts
+from benchbox.report.figures.charts import noise_charts, read_noise
 from benchbox.report.figures.gallery import (
     CROPPED_NOTE,
     StoredPictures,
@@ -29,7 +29,7 @@ from benchbox.report.figures.gallery import (
     read_pictures,
     scores_of,
 )
-from benchbox.report.figures.protocols import protocol_charts
+from benchbox.report.figures.overview import protocol_charts, run_charts
 from benchbox.report.terminal import line
 from benchbox.report.whatif import build_whatif
 from benchbox.report.words import count

@@ -24,8 +24,9 @@ from benchbox.records.run import Cell, DataRecord, Outcome, RunOptions, Timing, 
 from benchbox.report.board import Row
 from benchbox.report.build import build_leaderboard
 from benchbox.report.figures.axes import looks_of
-from benchbox.report.figures.charts import noise_families, spectrum_chart
+from benchbox.report.figures.charts import spectrum_chart
 from benchbox.report.figures.error_analysis import BANDS, frequencies
+from benchbox.report.figures.overview import noise_families
 from benchbox.report.html.page import answer_of, write_html
 from benchbox.report.html.tables import group_table, groups_of, summary_table, with_label_names
 from benchbox.stats.summaries import Mean

@@ -1,16 +1,16 @@
-"""The charts of a report as matplotlib figures (for the page, and as SVG or PDF), and the stored data behind them."""
+"""The charts of one noise as matplotlib figures (for the page, and as SVG or PDF), and the stored data behind them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox.report.board import Block, Leaderboard, Row, Summary
+from benchbox.report.board import Block, Leaderboard, Row
 from benchbox.report.figures.axes import (
     HEIGHT,
     INK,
@@ -28,9 +28,9 @@ from benchbox.report.figures.axes import (
 )
 from benchbox.report.figures.error_analysis import ErrorAnalysis, analyse_errors, frequencies
 from benchbox.report.figures.gallery import StoredPictures, read_pictures
-from benchbox.report.rows import image_scores, noise_family
+from benchbox.report.rows import image_scores
 from benchbox.report.words import rank_range, score, three_digits
-from benchbox.stats.summaries import Mean, pareto_front
+from benchbox.stats.summaries import pareto_front
 from benchbox.store import RunStore
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ WORK = Price(
 def front_chart(board: Leaderboard, block: Block, looks: Looks, price: Price = LATENCY) -> Chart | None:
     """Quality against a price with the Pareto front; None if fewer than two rows have one."""
     metric = board.sort_metric
-    rows = [row for row in block.rows if row.rank is not None and _has_score(row, board.sort)]
+    rows = [row for row in block.rows if row.rank is not None and has_score(row, board.sort)]
     timed = [(row, price.of(row)) for row in rows if not row.is_floor and not math.isnan(price.of(row))]
     if len(timed) < 2:
         return None
@@ -209,41 +209,6 @@ def differences_chart(
     )
 
 
-def levels_chart(board: Leaderboard, family: str, blocks: Sequence[Block], looks: Looks) -> Chart:
-    """Quality over noise level for one family of noise, with confidence bands; `blocks` by ascending level."""
-    figure, axes = new_axes(height=HEIGHT + 0.8)
-    titles: dict[str, str] = {}
-    for number, denoiser in enumerate(looks):
-        points = [
-            (rms_of(block), row.scores[board.sort])
-            for block in blocks
-            for row in block.rows
-            if row.denoiser == denoiser and _has_score(row, board.sort)
-        ]
-        if not points:
-            continue
-        levels, means = zip(*points, strict=True)
-        look = looks[denoiser]
-        axes.fill_between(levels, [m.low for m in means], [m.high for m in means], color=look.colour, alpha=0.18, lw=0)
-        (line,) = axes.plot(levels, [m.mean for m in means], label=short(denoiser), **look.line)
-        line.set_gid(f"line{number}")
-        titles[f"line{number}"] = f"{denoiser}: " + ", ".join(
-            f"{score(mean.mean, board.sort_metric)} at {level:.3g}" for level, mean in points
-        )
-    axes.set_xlabel("noise level: root mean square error of the noisy images, [0, 1] scale")
-    axes.set_ylabel(metric_label(board))
-    lower_is_up(board, axes)
-    legend_below(figure, axes)
-    level = f"the level of {family} noise" + (f" ({blocks[0].level_title})" if blocks[0].level_title else "")
-    return Chart(
-        "levels",
-        f"{board.sort_metric.title} over {level}; bands: 95 % intervals of the mean",
-        f"Line chart of {board.sort_metric.title} over {level}. " + " ".join(f"{title}." for title in titles.values()),
-        figure,
-        titles,
-    )
-
-
 def mismatch_chart(board: Leaderboard, block: Block, looks: Looks) -> Chart | None:
     """Scores with a wrong noise level; None if it was not tried."""
     if not block.mismatch:
@@ -269,37 +234,6 @@ def mismatch_chart(board: Leaderboard, block: Block, looks: Looks) -> Chart | No
         "Effect of a wrong noise level",
         f"Line chart of {board.sort_metric.title} over the ratio of the given to the true noise level. "
         + " ".join(f"{title}." for title in titles.values()),
-        figure,
-        titles,
-    )
-
-
-def latency_chart(board: Leaderboard, looks: Looks) -> Chart | None:
-    """Latency of every timed denoiser: p50, p90 and p99; None if nothing was timed."""
-    by_denoiser = {row.denoiser: row.speed for block in board.blocks for row in block.rows if row.speed}
-    if not by_denoiser:
-        return None
-    speeds = sorted(by_denoiser.items(), key=lambda pair: pair[1].latency_p50_ms)
-    figure, axes = new_axes(height=1.0 + 0.27 * len(speeds))
-    titles = {}
-    for number, (denoiser, speed) in enumerate(speeds):
-        look = looks[denoiser]
-        ends = (speed.latency_p50_ms, speed.latency_p99_ms)
-        axes.plot(ends, [-number, -number], color=look.colour, linewidth=1.5)
-        axes.plot(speed.latency_p90_ms, -number, marker="|", color=look.colour, markersize=8, markeredgewidth=1.5)
-        axes.plot(speed.latency_p99_ms, -number, marker="|", color=look.colour, markersize=5, markeredgewidth=1.5)
-        (point,) = axes.plot(speed.latency_p50_ms, -number, marker=look.marker, color=look.colour, linestyle="none")
-        point.set_gid(f"point{number}")
-        p50, p90, p99 = map(three_digits, (speed.latency_p50_ms, speed.latency_p90_ms, speed.latency_p99_ms))
-        titles[f"point{number}"] = f"{denoiser}: p50 {p50} ms, p90 {p90} ms, p99 {p99} ms"
-    latencies_along(axes)
-    axes.set_yticks([-number for number in range(len(speeds))], [short(name) for name, _ in speeds])
-    axes.tick_params(axis="y", length=0)
-    axes.set_xlabel("latency of one image in ms: p50 (marker), p90 and p99 (ticks)")
-    return Chart(
-        "latency",
-        "Latency of one image: p50 (marker), p90 and p99 (ticks)",
-        "Chart of latencies. " + " ".join(f"{title}." for title in titles.values()),
         figure,
         titles,
     )
@@ -333,23 +267,8 @@ def spectrum_chart(
     )
 
 
-def noise_families(board: Leaderboard) -> Iterator[tuple[str, list[Block]]]:
-    """Families of noise with several levels in a run, each with its blocks by ascending level."""
-    families: dict[str, list[Block]] = {}
-    for block in board.blocks:
-        if block.noisy_psnr is not None and math.isfinite(block.noisy_psnr.mean):
-            families.setdefault(noise_family(block.spec), []).append(block)
-    for family, blocks in families.items():
-        if len(blocks) > 1:
-            yield family, sorted(blocks, key=rms_of)
-
-
-def rms_of(block: Block) -> float:
-    """Root mean square error of the noisy images, from their PSNR."""
-    return 10 ** (-block.noisy_psnr.mean / 20) if block.noisy_psnr is not None else math.nan
-
-
-def _has_score(row: Row, label: str) -> bool:
+def has_score(row: Row, label: str) -> bool:
+    """Whether a row has a finite mean in a metric."""
     return label in row.scores and math.isfinite(row.scores[label].mean)
 
 
@@ -404,30 +323,3 @@ def noise_charts(board: Leaderboard, noise: NoiseData, looks: Mapping[str, Look]
             spectrum_chart(block, frequencies(), remaining, looks) if remaining else None,
         )
     return [chart for chart in made if chart is not None]
-
-
-def run_charts(board: Leaderboard, looks: Mapping[str, Look]) -> list[Chart]:
-    """The charts over all noises that have something to show."""
-    with charts_style():
-        made = (
-            front_chart(board, _mean_block(board, board.summary), looks) if board.summary is not None else None,
-            *(levels_chart(board, family, blocks, looks) for family, blocks in noise_families(board)),
-            latency_chart(board, looks),
-        )
-    return [chart for chart in made if chart is not None]
-
-
-def _mean_block(board: Leaderboard, summary: Summary) -> Block:
-    """The ranked rows of the summary as if all noises were one; a mean over noises has no interval."""
-    known = {row.denoiser: row for row in board.blocks[0].rows}
-    rows = [
-        replace(
-            known[row.denoiser],
-            rank=row.rank,
-            rank_to=row.rank_to,
-            scores={board.sort: Mean(row.mean, summary.compared)},
-        )
-        for row in summary.rows
-        if row.rank is not None
-    ]
-    return Block(f"the mean over {len(summary.noises)} noises", "", None, tuple(rows))

@@ -18,9 +18,9 @@ from benchbox.records.run import RunRecord
 from benchbox.report.board import Block, Leaderboard, Row, SummaryRow
 from benchbox.report.columns import Column, columns_of, main_columns
 from benchbox.report.figures.axes import Look, inline_svg, looks_of
-from benchbox.report.figures.charts import Chart, NoiseData, noise_charts, read_noise, run_charts
+from benchbox.report.figures.charts import Chart, NoiseData, noise_charts, read_noise
 from benchbox.report.figures.gallery import Gallery, make_gallery, scale_css
-from benchbox.report.figures.protocols import protocol_charts
+from benchbox.report.figures.overview import protocol_charts, run_charts
 from benchbox.report.html.tables import (
     Groups,
     Table,
