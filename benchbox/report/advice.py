@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox.records.run import RunRecord, Timing
+from benchbox.audit.contamination import training_overlap
+from benchbox.records.run import Outcome, RunRecord, Timing
+from benchbox.records.specs import parse_composition
 from benchbox.report.board import Advice
 from benchbox.report.ranked import Unranked
-from benchbox.report.rows import differ_in_one_part, noise_family
+from benchbox.report.words import noise_family
 from benchbox.stats.ranking import separate
 from benchbox.stats.scenes import by_scene
 from benchbox.stats.summaries import latency_of
@@ -44,6 +46,24 @@ def advise(record: RunRecord, blocks: Sequence[Unranked], timings: Mapping[str, 
         *_contradictions(record, blocks),
         *_timings({label: timing for label, timing in by_label.items() if label not in floors}),
     )
+
+
+def advise_on_contamination(record: RunRecord, outcomes: Mapping[str, Outcome]) -> Iterator[Advice]:
+    """Explain why rows are unranked because of training overlap, and how to rank them."""
+    contaminated = dict.fromkeys(
+        record.denoiser_label(cell.denoiser)
+        for cell in record.cells
+        if cell.key in outcomes
+        and outcomes[cell.key].status == "ok"
+        and training_overlap(record.data, outcomes[cell.key])
+    )
+    if contaminated:
+        yield Advice(
+            f"not ranked, because they may have seen the scored images in training: {', '.join(contaminated)}",
+            "Scores on images seen in training are too high",
+            "Score images that they were not trained on (try another --split), or rank them anyway with "
+            "--keep-duplicates",
+        )
 
 
 def _load(record: RunRecord, timings: Mapping[str, Timing]) -> Iterator[Advice]:
@@ -139,7 +159,7 @@ def _rises(record: RunRecord, blocks: Sequence[Unranked]) -> Iterator[Advice]:
     for family in families.values():
         family.sort(key=lambda block: strength[block.noise])
         for weak, strong in itertools.pairwise(family):
-            if not differ_in_one_part(weak.spec, strong.spec):
+            if not _differ_in_one_part(weak.spec, strong.spec):
                 continue
             rising = [
                 name
@@ -152,6 +172,12 @@ def _rises(record: RunRecord, blocks: Sequence[Unranked]) -> Iterator[Advice]:
                     "The denoiser may be tuned for the stronger noise, or get a wrong level for the weaker one",
                     "Check its sigma column and its options",
                 )
+
+
+def _differ_in_one_part(first: str, second: str) -> bool:
+    """Whether two noises of a family differ in exactly one part, so that one is the stronger."""
+    pairs = zip(parse_composition(first), parse_composition(second), strict=True)
+    return sum(left != right for left, right in pairs) == 1
 
 
 def _rises_between(metric: str, weak: Scores, strong: Scores) -> bool:

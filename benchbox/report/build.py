@@ -1,131 +1,28 @@
-"""Builds a leaderboard from the stored scores and samples of a run."""
+"""Builds a leaderboard from the records, scores and samples of a run: its rows, and the facts about all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchbox.api.denoiser import UNKNOWN
 from benchbox.api.errors import BenchboxError, did_you_mean
-from benchbox.records.run import Cell, MetricRecord, Outcome, RunRecord, Timing
-from benchbox.report.advice import advise
-from benchbox.report.board import Block, Leaderboard, Mismatch, Row, Summary, SummaryRow
-from benchbox.report.ranked import Unranked, rank_blocks
+from benchbox.audit.contamination import is_trained_beside, shares_split, training_overlap
+from benchbox.records.machines import MachinesRecord
+from benchbox.records.run import Cell, DataRecord, DenoiserRecord, Outcome, RunRecord, Timing
+from benchbox.report.advice import advise, advise_on_contamination
+from benchbox.report.board import Header, Leaderboard, Row, Speed
+from benchbox.report.ranked import Unranked, mismatch_curves, rank_blocks, summarise
 from benchbox.report.recognition import recognitions
-from benchbox.report.rows import (
-    advise_on_contamination,
-    image_scores,
-    make_header,
-    make_row,
-    normalised_latency,
-    scenes_of,
-    speed_of,
-)
-from benchbox.stats.ranking import rank_rows
-from benchbox.stats.scenes import Scenes, by_scene
-from benchbox.stats.summaries import Mean, average_repeats, counted, mean_of
+from benchbox.stats.scenes import Scenes, numbered
+from benchbox.stats.summaries import Mean, average_repeats, counted, latency_of, mean_of
 from benchbox.store import IMAGE, RunStore, class_columns
-
-Columns = Mapping[str, NDArray[Any]]
-
-
-def mismatch_curves(
-    true: Mapping[str, Columns], wrong: Sequence[tuple[str, float, Columns]], metric: MetricRecord
-) -> tuple[Mismatch, ...]:
-    """Mean score at each wrong noise level, and the average loss.
-
-    `true` has the scores by denoiser at the true level, `wrong` has (denoiser, factor, scores), with empty scores for
-    incomplete cells. Only denoisers that completed every factor are returned, the most robust first.
-    """
-    curves = []
-    for denoiser, columns in true.items():
-        by_factor = {factor: scores for name, factor, scores in wrong if name == denoiser}
-        by_factor[1.0] = columns
-        levels = columns.get("sigma_true", np.zeros(1))
-        if len(by_factor) == 1 or not all(by_factor.values()) or np.isnan(levels).all():
-            continue
-        factors = sorted(by_factor)
-        means = np.array([mean_of(by_factor[factor][metric.spec]).mean for factor in factors])
-        sign = 1.0 if metric.higher_is_better else -1.0
-        lost = sign * (means[factors.index(1.0)] - means)
-        octaves = np.log2(factors)
-        loss = float(np.trapezoid(lost, octaves) / (octaves[-1] - octaves[0]))
-        curves.append(Mismatch(denoiser, tuple(factors), tuple(float(mean) for mean in means), loss))
-    return tuple(sorted(curves, key=lambda curve: curve.loss))
-
-
-def summarise(
-    blocks: Sequence[Block],
-    scores: Mapping[str, Mapping[str, Columns]],
-    sort: MetricRecord,
-    scenes: Scenes | None = None,
-) -> Summary | None:
-    """Rank denoisers by their mean over several noises; None if fewer than two noises have a ranked row.
-
-    An image is scored by its mean over the noises, so images remain the unit of every test, and neither the order nor
-    the mean of two rows depends on the other rows. `scores` is keyed by noise and denoiser; `scenes` are those of the
-    images.
-    """
-    blocks = [block for block in blocks if any(row.rank is not None for row in block.rows)]
-    if len(blocks) < 2:
-        return None
-    sign = 1.0 if sort.higher_is_better else -1.0
-    completed: dict[str, list[tuple[Block, Row]]] = {}
-    for block in blocks:
-        for row in block.rows:
-            completed.setdefault(row.denoiser, [])
-            if row.status == "ok" and not np.isnan(row.scores[sort.spec].mean):
-                completed[row.denoiser].append((block, row))
-    rows = {denoiser: _row(denoiser, cells, sort.spec, sign) for denoiser, cells in completed.items()}
-    names = [name for name, cells in completed.items() if sum(row.rank is not None for _, row in cells) == len(blocks)]
-    columns = [np.mean([scores[block.noise][name][sort.spec] for block in blocks], axis=0) for name in names]
-    # If a ranked row has no value on an image, no row of that noise has one.
-    table = np.column_stack(columns) if columns else np.empty((0, 0))
-    valued = np.isfinite(table).all(axis=1)
-    table = table[valued]
-    own = scenes[valued] if scenes is not None and names else None
-    ranked = []
-    if names:
-        ranking = rank_rows(by_scene(sign * table, own))
-        for place, (column, (best, worst)) in enumerate(zip(ranking.order, ranking.ranks, strict=True), start=1):
-            ranks = (best, worst) if ranking.tested else (place, None)
-            mean = float(table[:, column].mean())
-            ranked.append(replace(rows[names[column]], rank=ranks[0], rank_to=ranks[1], mean=mean))
-        ranked = [replace(row, best=_best(row, ranked, sign)) for row in ranked]
-    rest = [row for denoiser, row in rows.items() if denoiser not in names]
-    return Summary(
-        tuple(block.noise for block in blocks), (*ranked, *rest), len(table), 0 if own is None else len(np.unique(own))
-    )
-
-
-def _row(denoiser: str, cells: Sequence[tuple[Block, Row]], sort: str, sign: float) -> SummaryRow:
-    """Summarise the noises that a denoiser completed."""
-    mean = float(np.mean([row.scores[sort].mean for _, row in cells])) if cells else np.nan
-    ranked = [(block, row) for block, row in cells if row.rank is not None]
-    behind = [(sign * row.to_best.difference if row.to_best else 0.0, block.noise) for block, row in ranked]
-    worst, noise = min(behind, default=(np.nan, ""))
-    return SummaryRow(
-        rank=None,
-        rank_to=None,
-        denoiser=denoiser,
-        mean=mean,
-        wins=sum(row.rank == 1 for _, row in ranked),
-        worst_noise=noise if worst < 0 else "",
-        worst_difference=sign * worst,
-        completed=len(cells),
-    )
-
-
-def _best(row: SummaryRow, rows: Sequence[SummaryRow], sign: float) -> tuple[str, ...]:
-    marks = {
-        "mean": row.mean == max((other.mean for other in rows), key=lambda mean: sign * mean),
-        "wins": row.wins == max(other.wins for other in rows),
-        "worst": sign * row.worst_difference == max(sign * other.worst_difference for other in rows),
-    }
-    return tuple(key for key, is_best in marks.items() if is_best) if len(rows) > 1 else ()
+from benchbox.system.files import damaged_file
 
 
 def build_leaderboard(
@@ -265,3 +162,204 @@ def _noisy_psnr(scores: Mapping[str, Mapping[str, NDArray[Any]]]) -> Mean | None
                 noisy = mean_of(-10 * np.log10(columns["noisy_mse"].astype(np.float64)), "dB")
             return None if np.isnan(noisy.mean) else noisy
     return None
+
+
+def cautions_of(data: DataRecord, outcome: Outcome) -> tuple[str, ...]:
+    """Warnings about a row's training data that do not exclude it from the ranking."""
+    card, cautions = outcome.card, []
+    if outcome.status == "ok" and outcome.overlap is None and is_trained_beside(data, outcome):
+        cautions.append(
+            f"it is unknown how many scored images have duplicates in its training data ({outcome.trained_on})"
+        )
+    if card and card.dataset == UNKNOWN:
+        cautions.append("its training data are unknown, so it may have seen the scored images")
+    if card and shares_split(data, card.dataset, card.validated_on):
+        cautions.append(f"weights chosen on {card.validated_on}, which is scored here")
+    return tuple(cautions)
+
+
+def image_scores(store: RunStore, cell: Cell) -> dict[str, NDArray[Any]]:
+    """Scores of a cell, one per image (the mean over its repeats), with metrics as `counted`.
+
+    What a classifier saw has no mean: these columns have shape (N, repeats).
+    """
+    record, columns = store.record, store.scores(cell.key)
+    names = {name for metric in record.metrics for name in class_columns(metric.spec)} & columns.keys()
+    classes = {name: columns.pop(name).reshape(-1, record.protocol.repeats) for name in names}
+    metrics = {
+        metric.spec: counted(columns[metric.spec], metric.unit) for metric in record.metrics if metric.spec in columns
+    }
+    return average_repeats(columns | metrics, record.protocol.repeats) | classes
+
+
+def scenes_of(store: RunStore) -> Scenes | None:
+    """Number of each image's scene, shape (N,); None if every image is a scene of its own."""
+    if not store.record.data.scenes:
+        return None
+    images = store.images()
+    if "scene" not in images:
+        raise damaged_file(store.folder / "images.parquet", "it has no column scene")
+    return numbered(images["scene"])
+
+
+def make_row(
+    record: RunRecord,
+    denoiser: DenoiserRecord,
+    cell: Cell,
+    outcome: Outcome | None,
+    scores: Mapping[str, NDArray[Any]],
+    timings: Mapping[str, Timing],
+    scenes: Scenes | None,
+) -> Row:
+    """Make the row of a cell; `scores` is empty if it was not completed, `scenes` are those of the images."""
+    status: str
+    if outcome is None and cell.skipped:
+        status, reason = "skipped", cell.skipped
+    elif outcome is None:
+        status, reason = "unfinished", "the run ended before this row was finished"
+    elif outcome.status == "ok" and not scores:
+        status, reason = "incomplete", f"fewer than {record.data.images:,} scored images are stored"
+    else:
+        status, reason = outcome.status, outcome.reason
+    timing = timings.get(denoiser.spec)
+    speed = speed_of(timing) if timing is not None and timing.status == "ok" else None
+    return Row(
+        rank=None,
+        denoiser=denoiser.label,
+        spec=denoiser.spec,
+        status=status,
+        reason=reason,
+        scores={
+            metric.spec: mean_of(scores[metric.spec], metric.unit, scenes, proportion=metric.proportion)
+            for metric in record.metrics
+        }
+        if scores
+        else {},
+        speed=speed,
+        speed_status=timing.status if timing else "",
+        speed_reason=timing.reason if timing else "",
+        noise_level=outcome.noise_level if outcome else "",
+        trained_on=outcome.trained_on if outcome else "",
+        tuned_on=denoiser.tuned_on,
+        contamination=training_overlap(record.data, outcome) if outcome else "",
+        cautions=(
+            *([denoiser.notice] if denoiser.notice else ()),
+            *([f"{timing.reason}, but its p50 was known by then"] if speed and timing and timing.reason else ()),
+            *(cautions_of(record.data, outcome) if outcome else ()),
+        ),
+        is_floor=denoiser.is_floor,
+        details=(timing.details if timing else None) or (outcome.details if outcome else None),
+        channels=("per channel" if denoiser.channels == "grey" else "joint") if record.data.is_colour else "",
+    )
+
+
+def speed_of(timing: Timing) -> Speed | None:
+    """Summarise a timing; None if it lacks single-image or batch samples."""
+    single, batch = timing.samples_ms.get(1), timing.samples_ms.get(timing.batch)
+    if not single or not batch:
+        return None
+    latency = latency_of(single)
+    return Speed(
+        latency_p50_ms=latency.p50,
+        latency_p90_ms=latency.p90,
+        latency_p99_ms=latency.p99,
+        latency_p50_within=latency.within,
+        samples=latency.samples,
+        throughput=1000 * timing.batch / latency_of(batch).p50,
+        batch=timing.batch,
+        cold_start_s=timing.cold_start_s,
+        peak_mb=timing.peak_mb,
+        threads=timing.threads_used,
+    )
+
+
+def normalised_latency(timing: Timing | None) -> float | None:
+    """p50 of one image divided by the time of the calibration kernel; None unless both were timed."""
+    if timing is None or timing.status != "ok" or timing.calibration is None or not timing.samples_ms.get(1):
+        return None
+    return latency_of(timing.samples_ms[1]).p50 / timing.calibration.time_ms
+
+
+def make_header(record: RunRecord, timings: Mapping[str, Timing], machines: MachinesRecord) -> Header:
+    """Facts about the whole run."""
+    environment = record.environment
+    return Header(
+        run_id=record.run_id,
+        created=record.created,
+        command=record.command,
+        format=record.format,
+        dataset=record.data.label,
+        split=record.data.split,
+        sizes=f"{record.data.sizes} RGB" if record.data.is_colour else record.data.sizes,
+        colour=record.data.is_colour,
+        has_clean=record.data.has_clean,
+        scenes=record.data.scenes,
+        fingerprint=record.data.fingerprint,
+        images=record.data.images,
+        source_images=record.data.source_images,
+        left_out=record.data.left_out,
+        notes=(*record.data.warnings, *record.data.notes, *_level_notes(record), *_machine_notes(machines)),
+        warnings=record.data.warnings,
+        protocol=record.protocol_label,
+        seed=record.protocol.seed,
+        machine=f"{environment.cpu}, {environment.cores} cores, {environment.memory_gb} GiB, {environment.system}",
+        versions={"python": environment.python} | environment.versions,
+        load=environment.load,
+        timing=_timing_words(record, timings),
+    )
+
+
+def _timing_words(record: RunRecord, timings: Mapping[str, Timing]) -> str:
+    timed = {name: timing for name, timing in timings.items() if timing.status == "ok" and timing.samples_ms.get(1)}
+    within = {name: latency_of(timing.samples_ms[1]).within for name, timing in timed.items()}
+    few = [record.denoiser_label(name) for name, width in within.items() if math.isnan(width)]
+    widest = max((width for width in within.values() if not math.isnan(width)), default=math.nan)
+    precise = "" if math.isnan(widest) else f", p50 within {100 * widest:.2g} % or better"
+    precise += f" (fewer than 6 calls: {', '.join(few)})" if few else ""
+    for timing in timed.values():
+        threads = f"{timing.threads} thread{'s' if timing.threads != 1 else ''}"
+        size = f"{timing.shape[0]}x{timing.shape[1]}"
+        noise = record.noise_label(timing.noise)
+        batches = sorted({timing.batch for timing in timed.values()})
+        batch = f"batch {batches[0]}" if len(batches) == 1 else f"batches {batches[0]} to {batches[-1]}"
+        earlier = [timing.reused for timing in timed.values() if timing.reused]
+        where = f"; {len(earlier)} of {len(timed)} measured in {', '.join(dict.fromkeys(earlier))}" if earlier else ""
+        return f"one fresh process per denoiser, {threads}, {size} images of {noise}, {batch}{precise}{where}"
+    return ""
+
+
+def _machine_notes(found: MachinesRecord) -> Iterator[str]:
+    """Which machines of a cluster scored the run, and whether they compute the same."""
+    if not found.machines:
+        return
+    names = sorted({f"{machine.name} ({machine.environment.cpu})" for machine in found.machines.values()})
+    words = f"scored on {f'{len(names)} machines: ' if len(names) > 1 else ''}{', '.join(names)}"
+    if not found.canaries:
+        yield words
+        return
+    unlike = [canary for canary in found.canaries if canary.differences or canary.failure]
+    shards = f"{len(found.canaries)} shard{'s' if len(found.canaries) != 1 else ''} scored twice"
+    if not unlike:
+        yield f"{words}; {shards}, with results equal to the bit"
+        return
+    widest: dict[str, float] = {}
+    for canary in unlike:
+        for column, apart in canary.differences.items():
+            widest[column] = max(widest.get(column, 0.0), apart)
+    how = [f"{column} by up to {apart:.2g}" for column, apart in sorted(widest.items())]
+    how += sorted({canary.failure for canary in unlike if canary.failure})
+    pairs = sorted({" and ".join(found.machines[key].name for key in canary.machines) for canary in unlike})
+    yield f"{words}; of {shards}, {len(unlike)} differ ({'; '.join(pairs)}): {', '.join(how)}"
+
+
+def _level_notes(record: RunRecord) -> Iterator[str]:
+    """What the noise level that denoisers get does not mean under this protocol."""
+    protocol = record.protocol
+    others = [noise.label for noise in record.noises if not noise.is_estimable]
+    if protocol.sigma == "estimated" and others:
+        yield (
+            f"{', '.join(others)}: not white noise, so its level is not estimated, and only denoisers that require a "
+            "level get an estimate"
+        )
+    if protocol.sigma == "given" and protocol.changes_noise:
+        yield "the given noise level is that of the noise model, before the protocol changes it"

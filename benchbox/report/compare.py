@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.records.run import Cell, MetricRecord, RunRecord, Timing
 from benchbox.report.board import Speed
-from benchbox.report.rows import image_scores, scenes_of, speed_of
+from benchbox.report.build import image_scores, scenes_of, speed_of
 from benchbox.stats.ranking import separate
 from benchbox.stats.scenes import Scenes, by_scene
 from benchbox.store import IMAGE, RunStore

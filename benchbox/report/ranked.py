@@ -1,4 +1,4 @@
-"""Ranks the rows of all noises and marks the best values."""
+"""Ranks the rows of each noise and of all noises together, and marks the best values."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.records.run import MetricRecord
-from benchbox.report.board import Block, Complement, Row, Step
+from benchbox.report.board import Block, Complement, Mismatch, Row, Step, Summary, SummaryRow
 from benchbox.stats.ranking import Comparison, rank_rows
 from benchbox.stats.scenes import Scenes, by_scene
-from benchbox.stats.summaries import Mean, complements, oracle, pareto_front
+from benchbox.stats.summaries import Mean, complements, mean_of, oracle, pareto_front
 
 Values = NDArray[np.float64]
+Columns = Mapping[str, NDArray[Any]]
 
 SPEED_COLUMNS = {
     "latency_p50_ms": False,
@@ -212,3 +213,99 @@ def _marked(rows: Sequence[Row], metrics: Mapping[str, MetricRecord], sort: Metr
         )
         for row in rows
     ]
+
+
+def mismatch_curves(
+    true: Mapping[str, Columns], wrong: Sequence[tuple[str, float, Columns]], metric: MetricRecord
+) -> tuple[Mismatch, ...]:
+    """Mean score at each wrong noise level, and the average loss.
+
+    `true` has the scores by denoiser at the true level, `wrong` has (denoiser, factor, scores), with empty scores for
+    incomplete cells. Only denoisers that completed every factor are returned, the most robust first.
+    """
+    curves = []
+    for denoiser, columns in true.items():
+        by_factor = {factor: scores for name, factor, scores in wrong if name == denoiser}
+        by_factor[1.0] = columns
+        levels = columns.get("sigma_true", np.zeros(1))
+        if len(by_factor) == 1 or not all(by_factor.values()) or np.isnan(levels).all():
+            continue
+        factors = sorted(by_factor)
+        means = np.array([mean_of(by_factor[factor][metric.spec]).mean for factor in factors])
+        sign = 1.0 if metric.higher_is_better else -1.0
+        lost = sign * (means[factors.index(1.0)] - means)
+        octaves = np.log2(factors)
+        loss = float(np.trapezoid(lost, octaves) / (octaves[-1] - octaves[0]))
+        curves.append(Mismatch(denoiser, tuple(factors), tuple(float(mean) for mean in means), loss))
+    return tuple(sorted(curves, key=lambda curve: curve.loss))
+
+
+def summarise(
+    blocks: Sequence[Block],
+    scores: Mapping[str, Mapping[str, Columns]],
+    sort: MetricRecord,
+    scenes: Scenes | None = None,
+) -> Summary | None:
+    """Rank denoisers by their mean over several noises; None if fewer than two noises have a ranked row.
+
+    An image is scored by its mean over the noises, so images remain the unit of every test, and neither the order nor
+    the mean of two rows depends on the other rows. `scores` is keyed by noise and denoiser; `scenes` are those of the
+    images.
+    """
+    blocks = [block for block in blocks if any(row.rank is not None for row in block.rows)]
+    if len(blocks) < 2:
+        return None
+    sign = 1.0 if sort.higher_is_better else -1.0
+    completed: dict[str, list[tuple[Block, Row]]] = {}
+    for block in blocks:
+        for row in block.rows:
+            completed.setdefault(row.denoiser, [])
+            if row.status == "ok" and not np.isnan(row.scores[sort.spec].mean):
+                completed[row.denoiser].append((block, row))
+    rows = {denoiser: _summary_row(denoiser, cells, sort.spec, sign) for denoiser, cells in completed.items()}
+    names = [name for name, cells in completed.items() if sum(row.rank is not None for _, row in cells) == len(blocks)]
+    columns = [np.mean([scores[block.noise][name][sort.spec] for block in blocks], axis=0) for name in names]
+    # If a ranked row has no value on an image, no row of that noise has one.
+    table = np.column_stack(columns) if columns else np.empty((0, 0))
+    valued = np.isfinite(table).all(axis=1)
+    table = table[valued]
+    own = scenes[valued] if scenes is not None and names else None
+    ranked = []
+    if names:
+        ranking = rank_rows(by_scene(sign * table, own))
+        for place, (column, (best, worst)) in enumerate(zip(ranking.order, ranking.ranks, strict=True), start=1):
+            ranks = (best, worst) if ranking.tested else (place, None)
+            mean = float(table[:, column].mean())
+            ranked.append(replace(rows[names[column]], rank=ranks[0], rank_to=ranks[1], mean=mean))
+        ranked = [replace(row, best=_best_of(row, ranked, sign)) for row in ranked]
+    rest = [row for denoiser, row in rows.items() if denoiser not in names]
+    return Summary(
+        tuple(block.noise for block in blocks), (*ranked, *rest), len(table), 0 if own is None else len(np.unique(own))
+    )
+
+
+def _summary_row(denoiser: str, cells: Sequence[tuple[Block, Row]], sort: str, sign: float) -> SummaryRow:
+    """Summarise the noises that a denoiser completed."""
+    mean = float(np.mean([row.scores[sort].mean for _, row in cells])) if cells else np.nan
+    ranked = [(block, row) for block, row in cells if row.rank is not None]
+    behind = [(sign * row.to_best.difference if row.to_best else 0.0, block.noise) for block, row in ranked]
+    worst, noise = min(behind, default=(np.nan, ""))
+    return SummaryRow(
+        rank=None,
+        rank_to=None,
+        denoiser=denoiser,
+        mean=mean,
+        wins=sum(row.rank == 1 for _, row in ranked),
+        worst_noise=noise if worst < 0 else "",
+        worst_difference=sign * worst,
+        completed=len(cells),
+    )
+
+
+def _best_of(row: SummaryRow, rows: Sequence[SummaryRow], sign: float) -> tuple[str, ...]:
+    marks = {
+        "mean": row.mean == max((other.mean for other in rows), key=lambda mean: sign * mean),
+        "wins": row.wins == max(other.wins for other in rows),
+        "worst": sign * row.worst_difference == max(sign * other.worst_difference for other in rows),
+    }
+    return tuple(key for key, is_best in marks.items() if is_best) if len(rows) > 1 else ()

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from benchbox.records.alternatives import AS_RUN, OUTPUTS, Alternative, alternatives_of, column_of, stage_of
 from benchbox.records.run import Cell, MetricRecord
 from benchbox.report.board import Block
-from benchbox.report.build import build_leaderboard, sort_metric
-from benchbox.report.rows import image_scores, scenes_of
+from benchbox.report.build import build_leaderboard, image_scores, scenes_of, sort_metric
 from benchbox.report.words import score
 from benchbox.stats.ranking import kendall_tau, rank_rows
 from benchbox.stats.scenes import Scenes, by_scene

@@ -6,7 +6,9 @@ import math
 import statistics
 from collections.abc import Iterable
 
+from benchbox.api.errors import BenchboxError
 from benchbox.records.run import MetricRecord
+from benchbox.records.specs import parse_composition
 from benchbox.report.board import Block, Header, Leaderboard, Row, Summary, SummaryRow
 from benchbox.report.recognition import recognition_notes
 from benchbox.stats.summaries import FEWEST_IMAGES, PERFECT_DB
@@ -45,6 +47,20 @@ def score(value: float | None, metric: MetricRecord, *, signed: bool = False) ->
 def count(number: int, noun: str) -> str:
     """``1 image``, ``3,589 images``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def noise_family(noise: str) -> str:
+    """Family of a noise: its models in order, with all options but the first, which is the level.
+
+    ``'correlated:0.1,width=3+salt-pepper:0.05'`` is in the family ``'correlated (width=3)+salt-pepper'``; an unreadable
+    specification is a family of its own.
+    """
+    try:
+        parts = parse_composition(noise)
+    except BenchboxError:  # a run record may be edited by hand
+        return noise
+    options = [", ".join(f"{key}={value}" for key, value in part.options) for part in parts]
+    return "+".join(part.name + (f" ({words})" if words else "") for part, words in zip(parts, options, strict=True))
 
 
 def device_of(row: Row) -> str:

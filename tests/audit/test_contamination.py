@@ -18,8 +18,7 @@ from benchbox.api.denoiser import UNKNOWN, TrainingCard
 from benchbox.audit.contamination import training_overlap
 from benchbox.builtin.datasets.sample import Sample
 from benchbox.records.run import DataRecord, Outcome
-from benchbox.report.build import build_leaderboard
-from benchbox.report.rows import cautions_of
+from benchbox.report.build import build_leaderboard, cautions_of
 from benchbox.store import RunStore, noise_key
 
 Command = Callable[..., CompletedProcess[str]]

@@ -118,7 +118,6 @@ def main(result: str, arguments: list[str]) -> None:
         (RunStore, "outcomes", "reading outcomes"),
         (RunStore, "scores", "reading scores"),
         (benchbox.report.ranked, "rank_rows", "statistics"),
-        (benchbox.report.build, "rank_rows", "statistics"),
         (benchbox.report.build, "build_leaderboard", "table"),
         (benchbox.cli.reports, "print_board", "table"),
         (benchbox.report, "write_leaderboard", "table"),

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.report.board import Block, Leaderboard, Row
+from benchbox.report.build import image_scores
 from benchbox.report.figures.axes import (
     HEIGHT,
     INK,
@@ -28,7 +29,6 @@ from benchbox.report.figures.axes import (
 )
 from benchbox.report.figures.error_analysis import ErrorAnalysis, analyse_errors, frequencies
 from benchbox.report.figures.gallery import StoredPictures, read_pictures
-from benchbox.report.rows import image_scores
 from benchbox.report.words import rank_range, score, three_digits
 from benchbox.stats.summaries import pareto_front
 from benchbox.store import RunStore

@@ -21,10 +21,9 @@ from benchbox.report.figures.axes import (
     short,
 )
 from benchbox.report.figures.charts import Chart, Looks, front_chart, has_score
-from benchbox.report.rows import noise_family
 from benchbox.report.whatif import Outlook, WhatIf
 from benchbox.report.whatif_export import shift_words
-from benchbox.report.words import score, three_digits
+from benchbox.report.words import noise_family, score, three_digits
 from benchbox.stats.summaries import Mean
 
 if TYPE_CHECKING:
