@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images, Sigma
 from benchbox.builtin.channels import CHANNELS, channels_apart, channels_together, is_colour
-from benchbox.builtin.seeding import apply_protocol
+from benchbox.builtin.noise import apply_protocol
 from benchbox.engine.drawing import Condition, draw, labels_of
 from benchbox.engine.events import Event, StageStarted
 from benchbox.engine.plan import Limits, Shard

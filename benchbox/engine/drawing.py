@@ -21,8 +21,7 @@ from benchbox.api.arrays import Images, Sigma
 from benchbox.api.dataset import Dataset, ImageSet
 from benchbox.api.errors import BenchboxError
 from benchbox.api.noise import NoiseModel
-from benchbox.builtin.noise import Composed
-from benchbox.builtin.seeding import add_noise, apply_protocol, cut_noise
+from benchbox.builtin.noise import Composed, add_noise, apply_protocol, cut_noise
 from benchbox.builtin.sigma import estimate_sigma
 from benchbox.records.run import Knowledge, NoiseRecord, PluginSpec, Protocol, RunOptions
 from benchbox.registry import load_plugin

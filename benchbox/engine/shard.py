@@ -18,7 +18,7 @@ from benchbox.api.errors import BenchboxError, ContractError
 from benchbox.api.metric import AgreementMetric, LabelMetric, Metric, NoReferenceMetric
 from benchbox.builtin.channels import as_stack, as_taken, is_colour, shape_taken
 from benchbox.builtin.metrics import score_stack
-from benchbox.builtin.seeding import apply_protocol, without_border
+from benchbox.builtin.noise import apply_protocol, without_border
 from benchbox.builtin.sigma import estimate_sigma
 from benchbox.engine.construction import require_same_content
 from benchbox.engine.cropping import crop_corner, cropped, cropped_size

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchbox.api.metric import NoReferenceMetric
 from benchbox.api.threads import usable_cores
-from benchbox.builtin.seeding import apply_protocol
+from benchbox.builtin.noise import apply_protocol
 from benchbox.engine.drawing import Condition, draw, labels_of
 from benchbox.engine.events import Event, StageAdvanced, StageStarted
 from benchbox.engine.plan import Limits, Shard, cell_key, make_shards, plan_metrics

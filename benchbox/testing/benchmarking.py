@@ -12,7 +12,7 @@ from benchbox.api.arrays import Images, Sigma
 from benchbox.api.denoiser import Denoiser
 from benchbox.api.threads import threads
 from benchbox.builtin.datasets.sample import Sample
-from benchbox.builtin.seeding import add_noise
+from benchbox.builtin.noise import add_noise
 from benchbox.engine.drawing import known_sigma, make_noise
 from benchbox.engine.environment import environment
 from benchbox.engine.plan import plan_noises

@@ -14,7 +14,7 @@ from benchbox.api.arrays import Channels, Images, Scores, Sigma
 from benchbox.api.denoiser import Capabilities, Denoiser, SigmaUse
 from benchbox.api.errors import BenchboxError
 from benchbox.builtin.datasets.sample import Sample
-from benchbox.builtin.seeding import add_noise
+from benchbox.builtin.noise import add_noise
 from benchbox.engine.drawing import known_sigma, make_noise
 from benchbox.engine.plan import plan_noises
 from benchbox.engine.shard import denoise_stack

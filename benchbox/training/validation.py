@@ -15,7 +15,7 @@ from benchbox.api.dataset import ImageSet
 from benchbox.api.noise import NoiseModel
 from benchbox.api.trainable import Recipe
 from benchbox.builtin.metrics import Accuracy, Psnr
-from benchbox.builtin.seeding import add_noise, apply_protocol
+from benchbox.builtin.noise import add_noise, apply_protocol
 from benchbox.stats.summaries import mean_of
 from benchbox.training.batches import Batch, Batches, Mixture
 from benchbox.training.events import EpochDone

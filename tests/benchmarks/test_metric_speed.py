@@ -12,7 +12,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from benchbox import Images, NoiseModel, NoReferenceMetric
 from benchbox.builtin import noise
 from benchbox.builtin.metrics import METRICS, Ssim
-from benchbox.builtin.seeding import add_noise
+from benchbox.builtin.noise import add_noise
 from benchbox.builtin.sigma import estimate_sigma
 
 pytestmark = pytest.mark.slow

@@ -19,10 +19,9 @@ from benchbox.api.noise import NoiseModel
 from benchbox.builtin import channels
 from benchbox.builtin.datasets.array_file import ArrayFile
 from benchbox.builtin.datasets.sample import Sample
-from benchbox.builtin.noise import MODELS
+from benchbox.builtin.noise import MODELS, add_noise
 from benchbox.builtin.noise.additive import Correlated, Gaussian
 from benchbox.builtin.noise.non_additive import Jpeg, SaltPepper
-from benchbox.builtin.seeding import add_noise
 from benchbox.builtin.sigma import estimate_sigma
 
 Command = Callable[..., CompletedProcess[str]]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchbox import BenchboxError, Image, NoiseModel
 from benchbox.builtin import noise
-from benchbox.builtin.seeding import image_generator
+from benchbox.builtin.noise import image_generator
 from benchbox.records.specs import configure, parse_spec
 
 Map = NDArray[np.float64]

@@ -16,7 +16,7 @@ import pytest
 from benchbox import Image, Images, NoiseModel
 from benchbox.api.errors import ContractError
 from benchbox.builtin import noise
-from benchbox.builtin.seeding import add_noise, apply_protocol, image_generator
+from benchbox.builtin.noise import add_noise, apply_protocol, image_generator
 from benchbox.records.specs import configure
 
 
@@ -62,7 +62,7 @@ SCRIPT = """
 import hashlib, sys
 import numpy as np
 from benchbox.builtin import noise
-from benchbox.builtin.seeding import add_noise
+from benchbox.builtin.noise import add_noise
 clean = np.load(sys.argv[1])
 for cls in noise.MODELS:
     noisy, _ = add_noise(cls(), cls.name, clean[::-1], ["c", "b", "a"], seed=11, repeat=2)

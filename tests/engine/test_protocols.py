@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchbox.builtin.seeding import cut_noise, image_generator
+from benchbox.builtin.noise import cut_noise, image_generator
 from benchbox.records.options import RunOptions
 from benchbox.records.protocol import NAMED, Protocol, ProtocolName
 from benchbox.store import RunStore, find_run

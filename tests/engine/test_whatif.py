@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
 from benchbox.builtin.datasets.sample import Sample
-from benchbox.builtin.noise import Gaussian
-from benchbox.builtin.seeding import image_generator
+from benchbox.builtin.noise import Gaussian, image_generator
 from benchbox.store import RunStore, find_run
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

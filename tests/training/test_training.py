@@ -97,8 +97,7 @@ def test_the_card_is_true(config: TrainConfig) -> None:
     assert card.validation["noise as trained on"] == pytest.approx(best.val_psnr, abs=6e-4)
     # The figures can be recomputed from the weights.
     from benchbox.builtin.metrics import Psnr
-    from benchbox.builtin.noise import Gaussian
-    from benchbox.builtin.seeding import add_noise
+    from benchbox.builtin.noise import Gaussian, add_noise
 
     clean = validated.stack(np.arange(len(validated)))
     noisy, _ = add_noise(Gaussian(0.2), "gaussian:0.2", clean, validated.ids, 0, 0)
