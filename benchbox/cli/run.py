@@ -165,7 +165,7 @@ def _distinct(paths: tuple[Path, ...]) -> list[str]:
     """The data of each run; what is wrong with several of them is said before the first run, which may take long."""
     if len(paths) > 1:
         from benchbox.api.errors import BenchboxError
-        from benchbox.builtin.datasets.headers import require_exists
+        from benchbox.builtin.datasets.opening import require_exists
 
         for place, path in enumerate(paths):
             require_exists(path)

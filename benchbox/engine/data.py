@@ -14,7 +14,7 @@ from benchbox.api.arrays import Images
 from benchbox.api.dataset import Dataset, ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.audit.contamination import is_trained_beside, seen_in_training, without_seen
-from benchbox.builtin.datasets.headers import read_head, refuse_known_mistakes, require_exists
+from benchbox.builtin.datasets.opening import read_head, refuse_known_mistakes, require_exists
 from benchbox.builtin.datasets.pair_layouts import is_noisy_name
 from benchbox.builtin.datasets.pairs import Pairs
 from benchbox.engine.events import Event, StageStarted

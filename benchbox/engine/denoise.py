@@ -16,10 +16,9 @@ from benchbox.api.arrays import Images, Sigma
 from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
 from benchbox.builtin.channels import as_stack, as_taken
-from benchbox.builtin.datasets.headers import DAMAGED, UnreadableImage, read_header, without_profile
+from benchbox.builtin.datasets.headers import DAMAGED, UnreadableImage, read_header, with_plain_alpha, without_profile
 from benchbox.builtin.datasets.image_files import is_image_name
 from benchbox.builtin.datasets.images import list_images
-from benchbox.builtin.datasets.tiff import with_plain_alpha
 from benchbox.engine.construction import require_constructed
 from benchbox.engine.plan import Limits
 from benchbox.registry import Entry, load_plugin

@@ -93,5 +93,5 @@ def test_archives_that_do_not_say_which_csv(tmp_path: Path, csv: Path) -> None:
 
 
 def test_an_archive_that_unpacks_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, csv: Path) -> None:
-    monkeypatch.setattr("benchbox.builtin.datasets.packed_csv._MAX_BYTES", 50_000)
+    monkeypatch.setattr("benchbox.builtin.datasets.opening._MAX_BYTES", 50_000)
     assert "unpacks to more than" in refused(packed(tmp_path / "a.zip", csv, "zip")).message

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from benchbox import BenchboxError
 from benchbox.builtin.datasets import image_files, images
-from benchbox.builtin.datasets.headers import read_head, read_header
+from benchbox.builtin.datasets.headers import read_header
 from benchbox.builtin.datasets.images import ImageFolder
+from benchbox.builtin.datasets.opening import read_head
 from benchbox.builtin.datasets.sample import Sample
 
 pytestmark = pytest.mark.usefixtures("image_cache")

@@ -14,7 +14,7 @@ from benchbox.api.color import Color
 from benchbox.api.dataset import Dataset, ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError
 from benchbox.builtin.channels import luminance
-from benchbox.builtin.datasets.headers import require_exists
+from benchbox.builtin.datasets.opening import require_exists
 
 _RULE = "give an array of shape (N, H, W) or (N, H, W, 3): uint8, uint16, or floating-point values from 0 to 1"
 

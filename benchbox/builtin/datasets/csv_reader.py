@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from benchbox.api.errors import BenchboxError
 from benchbox.api.threads import threads
 from benchbox.builtin.datasets.faces import EMOTIONS, OTHER_EMOTION, PIXELS, SPLITS, UNNAMED_TEST, Rows
-from benchbox.builtin.datasets.headers import DOWNLOAD_AGAIN, printable, refuse_known_mistakes
-from benchbox.builtin.datasets.packed_csv import open_csv
+from benchbox.builtin.datasets.opening import DOWNLOAD_AGAIN, open_csv, printable, refuse_known_mistakes
 
 LOOKAHEAD = 8
 """Bytes after the text that the parser may load, but never uses."""

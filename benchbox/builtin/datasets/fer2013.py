@@ -26,9 +26,8 @@ from benchbox.builtin.datasets.faces import (
     Faces,
     codes_of,
 )
-from benchbox.builtin.datasets.headers import read_head, require_exists
 from benchbox.builtin.datasets.image_files import unread_note
-from benchbox.builtin.datasets.packed_csv import ARCHIVES, open_csv
+from benchbox.builtin.datasets.opening import ARCHIVES, open_csv, read_head, require_exists
 from benchbox.builtin.datasets.pair_layouts import is_pairs_csv
 
 _WHITE = np.float32(255)

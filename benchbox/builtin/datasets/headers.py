@@ -1,15 +1,10 @@
-"""Reads the first bytes of files: the size, pages and depth of images, and what is not the expected data."""
+"""What image files say of themselves, and where OpenCV would read other pixels than they store."""
 
 from __future__ import annotations
 
 import re
 import struct
 from dataclasses import dataclass
-from pathlib import Path
-
-from benchbox.api.errors import BenchboxError
-from benchbox.builtin.datasets import tiff
-from benchbox.system.files import open_regular
 
 READ = "PNG, JPEG, TIFF, BMP, WebP, PGM, PPM or PBM"
 """The formats that are read, for messages."""
@@ -23,9 +18,29 @@ _PNM_NUMBER = rb"(?:\s|#[^\n]*\n)+(\d{1,9})"
 _PNM = re.compile(rb"P[2356]" + _PNM_NUMBER * 3 + rb"\s")
 _PBM = re.compile(rb"P[14]" + _PNM_NUMBER * 2 + rb"\s")
 _CONVERT = "convert it to PNG"
-DOWNLOAD_AGAIN = "download or copy the file again"
-_ARCHIVES = {b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "a gzip archive", b"7z\xbc\xaf": "a 7z archive"}
 
+# Tags of a TIFF, and the types of their values.
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_WIDTH, _HEIGHT = 256, 257
+_DEPTH, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _CHANNELS, _PLANAR = 258, 259, 262, 274, 277, 284
+_TILE_WIDTH, _TILE_HEIGHT, _EXTRA, _FORMAT = 322, 323, 338, 339
+_TIFF_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
+_COMPRESSIONS = {
+    34712: "JPEG 2000",
+    34887: "LERC",
+    34892: "lossy JPEG",
+    34925: "LZMA",
+    50000: "zstd",
+    50001: "WebP",
+    50002: "JPEG XL",
+}
+# OpenCV would take their channels for red, green, blue and transparency.
+_COLOUR_SPACES = {5: "CMYK", 8: "CIELab", 9: "CIELab", 10: "CIELab"}
+_TILE_STEP = 32
+_UPRIGHT = 1
+_WHITE_IS_ZERO = 0
+_SEPARATE = 2
+_ASSOCIATED, _UNASSOCIATED = 1, 2
 
 DAMAGED = struct.error, IndexError, KeyError, ValueError, OverflowError
 """What `read_header` raises for a damaged header."""
@@ -68,11 +83,11 @@ def read_header(data: bytes) -> ImageHeader:
             return ImageHeader(*struct.unpack_from("<HH", data, 18))
         width, height = struct.unpack_from("<ii", data, 18)
         return ImageHeader(width, abs(height))
-    if data.startswith(tiff.STARTS):
-        directory = tiff.read_directory(data)
-        if wrong := tiff.misread(directory):
+    if data.startswith(_TIFF_STARTS):
+        directory = _tiff_directory(data)
+        if wrong := _misread(directory):
             raise UnreadableImage(*wrong)
-        width, height = (directory.tags[tag] for tag in (tiff.WIDTH, tiff.HEIGHT))
+        width, height = (directory.tags[tag] for tag in (_WIDTH, _HEIGHT))
         return ImageHeader(width, height, directory.is_followed, has_transparency=directory.has_transparency)
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return _webp_header(data)
@@ -164,45 +179,107 @@ def _pnm_header(data: bytes) -> ImageHeader:
     return ImageHeader(width, height, white=white[0] if white else 0)
 
 
-def require_exists(path: Path) -> None:
-    """Raise `BenchboxError` if `path` does not exist."""
-    if not path.exists():
-        parent = path.parent
-        hint = f"look into {parent}" if parent.exists() else f"the folder {parent} does not exist either"
-        raise BenchboxError(f"{path}: no such file or folder", hint=f"check the path; {hint}")
+@dataclass(frozen=True)
+class _TiffDirectory:
+    """The first directory of a TIFF."""
+
+    tags: dict[int, int]
+    """The first whole number of each tag."""
+    places: dict[int, tuple[int, str]]
+    """Where this number is in the file, and its format for `struct`."""
+    is_followed: bool
+    """Whether there is another directory, which holds another page."""
+
+    @property
+    def has_transparency(self) -> bool:
+        """Whether a channel beyond grey or red, green and blue is stored."""
+        return self.tags.get(_CHANNELS, 1) in (2, 4) and self.tags.get(_EXTRA, 0) in (0, _ASSOCIATED, _UNASSOCIATED)
 
 
-def read_head(path: Path, length: int = 4096) -> bytes:
-    """Read a file's first bytes; raises `BenchboxError` if it cannot be read."""
+def _tiff_directory(data: bytes) -> _TiffDirectory:
+    """Read the first directory of a file or of its first bytes; raises `struct.error` or `IndexError` if damaged."""
+    order = "<" if data[:2] == b"II" else ">"
+    big = 43 in (data[2], data[3])  # BigTIFF: offsets have 64 bits
+    offset = order + ("Q" if big else "I")
+    start = struct.unpack_from(offset, data, 8 if big else 4)[0]
+    count = struct.unpack_from(order + ("Q" if big else "H"), data, start)[0]
+    start += 8 if big else 2
+    tags: dict[int, int] = {}
+    places: dict[int, tuple[int, str]] = {}
+    for entry in range(start, start + count * (20 if big else 12), 20 if big else 12):
+        tag, field_type = struct.unpack_from(order + "HH", data, entry)
+        if field_type not in _TIFF_TYPES:
+            continue
+        code = order + _TIFF_TYPES[field_type]
+        values = struct.unpack_from(offset, data, entry + 4)[0]
+        place = entry + (12 if big else 8)
+        if values * struct.calcsize(code) > struct.calcsize(offset):  # they stand elsewhere
+            place = struct.unpack_from(offset, data, place)[0]
+        if place + struct.calcsize(code) <= len(data):
+            tags[tag], places[tag] = struct.unpack_from(code, data, place)[0], (place, code)
+    following = data[start + count * (20 if big else 12) :][: 8 if big else 4]
+    return _TiffDirectory(tags, places, any(following))
+
+
+def _misread(directory: _TiffDirectory) -> tuple[str, str] | None:
+    """Why OpenCV would return other pixels than are stored, without saying so, and what to do; None if it does not."""
+    tags = directory.tags
+    channels, photometric = tags.get(_CHANNELS, 1), tags.get(_PHOTOMETRIC)
+    if space := _COLOUR_SPACES.get(photometric or 0):
+        return f"its colours are {space}; only grey and RGB are read", "convert it to RGB"
+    what = ""
+    if tags.get(_DEPTH) == 16:
+        if channels > 1 and tags.get(_PLANAR) == _SEPARATE:
+            what = "TIFF of 16 bits with channels apart (planar)"
+        elif channels == 2:
+            what = "grey TIFF of 16 bits with transparency"
+        elif photometric == _WHITE_IS_ZERO:
+            what = "TIFF of 16 bits in which 0 is white"
+    return _unsupported(what) if what else None
+
+
+def undecodable(data: bytes) -> tuple[str, str] | None:
+    """Why OpenCV cannot decode a TIFF that may be sound, and what to do; None if it is no TIFF, or nothing says so."""
+    if not data.startswith(_TIFF_STARTS):
+        return None
     try:
-        with open_regular(path) as file:
-            return file.read(length)
-    except OSError as error:
-        raise BenchboxError(f"{path}: {error.strerror or error}", hint="check the path and its permissions") from error
+        tags = _tiff_directory(data).tags
+    except (struct.error, IndexError, OverflowError):
+        return None
+    tile = tags.get(_TILE_WIDTH, 0), tags.get(_TILE_HEIGHT, 0)
+    what = ""
+    if tags.get(_COMPRESSION) in _COMPRESSIONS:
+        what = f"TIFF with {_COMPRESSIONS[tags[_COMPRESSION]]} compression"
+    elif tags.get(_CHANNELS, 1) > 4:
+        what = f"TIFF with {tags[_CHANNELS]} channels"
+    elif tags.get(_FORMAT, 1) > 2:
+        what = "TIFF whose samples are not whole numbers"
+    elif any(side % _TILE_STEP for side in tile):
+        what = f"TIFF with tiles of {tile[0]} x {tile[1]} pixels"
+    return _unsupported(what) if what else None
 
 
-def refuse_known_mistakes(path: Path, head: bytes) -> None:
-    """Raise `BenchboxError` if a file's first bytes are empty, HTML, a Git LFS pointer, an archive or UTF-16 text."""
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:512].lower()
-    if not start:
-        raise BenchboxError(f"{path}, line 1, column 1: the file is empty", hint=DOWNLOAD_AGAIN)
-    if start.startswith(b"version https://git-lfs"):
-        raise BenchboxError(
-            f"{path}, line 1, column 1: a Git LFS pointer, not the data", hint="run 'git lfs pull' in its repository"
-        )
-    if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
-        raise BenchboxError(
-            f"{path}, line 1, column 1: a web page (HTML) saved under this name, not the data",
-            hint="the server returned a login or error page; sign in, then " + DOWNLOAD_AGAIN,
-        )
-    for magic, kind in _ARCHIVES.items():
-        if head.startswith(magic):
-            raise BenchboxError(f"{path}: {kind}, not the data itself", hint="unpack it and give its content")
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise BenchboxError(f"{path}, line 1, column 1: text in UTF-16", hint="save it as UTF-8 or plain ASCII")
+def _unsupported(what: str) -> tuple[str, str]:
+    return f"{what} is not supported here; the file may be sound", _CONVERT
 
 
-def printable(text: bytes) -> str:
-    """Make part of a damaged file safe for a message."""
-    characters = text.decode("ascii", errors="replace").replace("\ufffd", "?")
-    return "".join(character if character.isprintable() else "?" for character in characters)
+def without_turning(data: bytes) -> bytes:
+    """A TIFF that OpenCV does not turn or mirror as its tag for display says; other files as they are."""
+    return _with_tag(data, _ORIENTATION, _UPRIGHT)
+
+
+def with_plain_alpha(data: bytes) -> bytes:
+    """A TIFF whose colours OpenCV does not multiply by their transparency; other files as they are."""
+    return _with_tag(data, _EXTRA, _ASSOCIATED)
+
+
+def _with_tag(data: bytes, tag: int, value: int) -> bytes:
+    if not data.startswith(_TIFF_STARTS):
+        return data
+    directory = _tiff_directory(data)
+    if directory.tags.get(tag, value) == value:
+        return data
+    place, code = directory.places[tag]
+    changed = bytearray(data)
+    struct.pack_into(code, changed, place, value)
+    return bytes(changed)

@@ -13,8 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.threads import threads
-from benchbox.builtin.datasets.headers import DAMAGED, UnreadableImage, is_whole_jpeg, read_header, without_profile
-from benchbox.builtin.datasets.tiff import undecodable, with_plain_alpha, without_turning
+from benchbox.builtin.datasets.headers import (
+    DAMAGED,
+    UnreadableImage,
+    is_whole_jpeg,
+    read_header,
+    undecodable,
+    with_plain_alpha,
+    without_profile,
+    without_turning,
+)
 from benchbox.system.files import read_bounded
 
 _SUFFIXES = frozenset({

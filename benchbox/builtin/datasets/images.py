@@ -15,7 +15,7 @@ from benchbox.api.arrays import Images
 from benchbox.api.color import Color
 from benchbox.api.dataset import Dataset, ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError
-from benchbox.builtin.datasets.headers import READ, UnreadableImage, require_exists
+from benchbox.builtin.datasets.headers import READ, UnreadableImage
 from benchbox.builtin.datasets.image_files import (
     Picture,
     decode_file,
@@ -25,6 +25,7 @@ from benchbox.builtin.datasets.image_files import (
     unread_files,
     unread_note,
 )
+from benchbox.builtin.datasets.opening import require_exists
 from benchbox.system.cache import CacheFolder
 from benchbox.system.text import filename_text, unique_ids
 

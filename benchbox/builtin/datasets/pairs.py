@@ -16,9 +16,9 @@ from benchbox.api.color import Color
 from benchbox.api.dataset import Dataset, ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError
 from benchbox.builtin.channels import luminance
-from benchbox.builtin.datasets.headers import require_exists
 from benchbox.builtin.datasets.image_files import is_image_name
 from benchbox.builtin.datasets.images import ImageFolder, entry_of, list_images, scan_images
+from benchbox.builtin.datasets.opening import require_exists
 from benchbox.builtin.datasets.pair_layouts import (
     Pair,
     Pairing,
