@@ -63,11 +63,11 @@ def estimate_sigma(noisy: Images) -> Sigma:
     if count > 1 and stack.size > _MOST:  # the patches of a pixel take ten times its memory
         few = max(1, _MOST // (height * width))
         return np.concatenate([estimate_sigma(stack[start : start + few]) for start in range(0, count, few)])
-    from benchbox.builtin.kernels import patches
+    from benchbox.builtin.kernels import pixels
 
-    energies = np.empty((count, (height - patches.SIDE + 1) * (width - patches.SIDE + 1)))
+    energies = np.empty((count, (height - pixels.PATCH + 1) * (width - pixels.PATCH + 1)))
     brightness = np.empty_like(energies)
-    patches.texture(stack, energies, brightness)
+    pixels.texture(stack, energies, brightness)
     order = np.argsort(brightness, axis=1, kind="stable")
     half = energies.shape[1] // 2
     variances, weights = np.zeros(count), np.zeros(count)
@@ -100,16 +100,16 @@ def _mosaic(image: Image) -> Image:
 
 def _variances(stack: Images, energies: NDArray[np.float64]) -> NDArray[np.float64]:
     """Noise variance of each image in its patches of finite energy, shape (N,); 0 without such patches."""
-    from benchbox.builtin.kernels import patches
+    from benchbox.builtin.kernels import pixels
 
     fewest = min(_FEWEST, energies.shape[1]) - 1
     flattest = np.array([np.partition(energy, fewest)[fewest] for energy in energies])
     variances = np.full(len(stack), np.inf)
-    covariances = np.empty((len(stack), patches.AREA, patches.AREA))
+    covariances = np.empty((len(stack), pixels.PATCH**2, pixels.PATCH**2))
     left = np.arange(len(stack))
     for _ in range(_ITERATIONS):
         limits = np.maximum(_WEAK * variances[left], flattest[left])
-        patches.covariances(stack[left], energies[left], limits, covariances[: len(left)])
+        pixels.covariances(stack[left], energies[left], limits, covariances[: len(left)])
         updated = _smallest(covariances[: len(left)])
         moved = np.abs(updated - variances[left]) > 1e-3 * updated
         variances[left] = updated
