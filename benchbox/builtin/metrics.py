@@ -18,7 +18,7 @@ from benchbox.api.arrays import Channels, Images, Scores
 from benchbox.api.errors import BenchboxError
 from benchbox.api.metric import LabelMetric, Metric
 from benchbox.builtin.channels import CHANNELS, channels_apart, is_colour, luminance
-from benchbox.builtin.sure import PsnrSure
+from benchbox.builtin.sigma import PsnrSure
 
 UNIFORM = 7
 """Side of the uniform window of SSIM."""

@@ -18,7 +18,7 @@ from benchbox.api.threads import cgroup_memory
 from benchbox.audit.pairs import warnings_for_run
 from benchbox.builtin.datasets.pair_layouts import noisy_folder
 from benchbox.builtin.metrics import heading, require_channels
-from benchbox.builtin.sure import doubts_about
+from benchbox.builtin.sigma import doubts_about
 from benchbox.engine.construction import Construction, construct, require_constructed
 from benchbox.engine.golden import golden_file, require_golden
 from benchbox.engine.reuse import code_of

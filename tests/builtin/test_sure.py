@@ -17,7 +17,7 @@ from scipy.stats import kendalltau
 from skimage import data
 
 from benchbox.api.dataset import ImageSet
-from benchbox.builtin.sure import PsnrSure, doubts_about
+from benchbox.builtin.sigma import PsnrSure, doubts_about
 
 Command = Callable[..., CompletedProcess[str]]
 Stack = NDArray[np.float32]
