@@ -70,8 +70,8 @@ class DCT(Denoiser):
 
 
 def _filter(noisy: Images, thresholds: Sigma) -> Images:
-    from benchbox_bm3d.dct_kernels import threshold_tiles
     from benchbox_bm3d.pipeline import Lines, Workers, batches, plan, run_tiles
+    from benchbox_bm3d.tiles import threshold_tiles
 
     lines = Lines.of("dct", _SIDE, 0.0)
     _, height, width = noisy.shape

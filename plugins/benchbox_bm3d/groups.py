@@ -1,33 +1,139 @@
 """Collaborative filtering of one group of similar patches, 16 coefficients at a time.
 
-A group is laid out as ``(P * P / 16, count, 16)``. Its Haar transform is written out for each size of a group, so that
-all patches stay in registers.
+A group is laid out as ``(P * P / 16, count, 16)``. Its Haar transform mixes up to 32 patches and does little arithmetic
+for each number that it reads, so a plain loop waits for memory, and a loop over the levels would write and read the
+group up to five times. `haar1` ... `haar32` hold one vector of every patch, go through all levels, and write it out
+once. They are LLVM code, written out by Python while the kernel is compiled, because numba decides by itself what stays
+in registers, and decides against it as soon as a loop has a variable count or an array in it. `vectors` explains how
+such functions are built.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from llvmlite import ir
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from benchbox_bm3d.compiled import compiled
-from benchbox_bm3d.registers import (
-    haar1,
-    haar2,
-    haar4,
-    haar8,
-    haar16,
-    haar32,
-    inverse_haar1,
-    inverse_haar2,
-    inverse_haar4,
-    inverse_haar8,
-    inverse_haar16,
-    inverse_haar32,
+from benchbox_bm3d.vectors import (
+    FLAGS,
+    INT64,
+    address,
+    compiled,
+    count_nonzero,
+    load16,
+    splat16,
+    store,
+    total,
+    types,
+    zero_below,
 )
-from benchbox_bm3d.vectors import count_nonzero, load16, splat16, store, total, zero_below
 
 FLOATS = NDArray[np.float32]
 INTS = NDArray[np.int64]
+
+
+# The Haar transform of a group is done in place, as a tree: patch 0 meets patch 1, 2 meets 3, and so on; the sum stays
+# with the first of a pair, the difference with the second. At the next level the sums 0 and 2 meet, at the one after it
+# 0 and 4. An orthonormal transform divides by sqrt(2) at each level. Here the butterflies leave that out, and one
+# multiplication at the end makes up for all levels that a row took part in: 0.5 ** (level / 2).
+def _levels(count: int) -> list[int]:
+    # How many levels each row of a group takes part in: 3 1 2 1 3 1 2 1 in a group of 8.
+    levels, step = [0] * count, 1
+    while step < count:
+        for row in range(0, count, step):
+            levels[row] += 1
+        step *= 2
+    return levels
+
+
+def _butterfly(builder: Any, rows: list[Any], first: int, second: int) -> None:
+    low, high = rows[first], rows[second]
+    rows[first], rows[second] = builder.fadd(low, high), builder.fsub(low, high)
+
+
+def _scale(builder: Any, value: Any, level: int) -> Any:
+    factor = ir.Constant(ir.VectorType(ir.FloatType(), 16), [0.5 ** (level / 2)] * 16)
+    return builder.fmul(value, factor) if level else value
+
+
+def _make_haar(count: int) -> Any:
+    @intrinsic  # type: ignore[untyped-decorator]
+    def haar(typing: Any, source: Any, places: Any, pitch: Any, offset: Any, group: Any, start: Any) -> Any:
+        """Transform 16 columns of the rows at ``source[places * pitch + offset:]`` to ``group[start:]``."""
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            source_, places_, pitch_, offset_, group_, start_ = arguments
+            indices = context.make_array(places)(context, builder, places_).data
+            # Patches are gathered here by their places, so no untransformed copy of the group is ever written.
+            rows = []
+            for row in range(count):
+                place = builder.load(builder.gep(indices, [ir.Constant(INT64, row)]))
+                at = builder.add(builder.mul(place, pitch_), offset_)
+                value = builder.load(address(context, builder, source, source_, at, 16))
+                value.align = 4
+                rows.append(value)
+            step = 1
+            while step < count:
+                for row in range(0, count, 2 * step):
+                    _butterfly(builder, rows, row, row + step)
+                step *= 2
+            for row, level in enumerate(_levels(count)):
+                at = builder.add(start_, ir.Constant(INT64, 16 * row))
+                written = builder.store(
+                    _scale(builder, rows[row], level), address(context, builder, group, group_, at, 16)
+                )
+                written.align = 4
+            return context.get_dummy_value()
+
+        return types.void(source, places, types.intp, types.intp, group, types.intp), generate
+
+    return haar
+
+
+def _make_inverse_haar(count: int) -> Any:
+    @intrinsic  # type: ignore[untyped-decorator]
+    def inverse_haar(
+        typing: Any, group: Any, start: Any, weight: Any, target: Any, places: Any, pitch: Any, offset: Any
+    ) -> Any:
+        """Undo `haar`, and add the rows, times `weight`, at ``target[places * pitch + offset:]``."""
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            group_, start_, weight_, target_, places_, pitch_, offset_ = arguments
+            indices = context.make_array(places)(context, builder, places_).data
+            rows = []
+            for row, level in enumerate(_levels(count)):
+                at = builder.add(start_, ir.Constant(INT64, 16 * row))
+                value = builder.load(address(context, builder, group, group_, at, 16))
+                value.align = 4
+                rows.append(_scale(builder, value, level))
+            # A butterfly undoes itself up to its factor, so only the order of the levels is reversed.
+            step = count // 2
+            while step > 0:
+                for row in range(0, count, 2 * step):
+                    _butterfly(builder, rows, row, row + step)
+                step //= 2
+            for row in range(count):
+                place = builder.load(builder.gep(indices, [ir.Constant(INT64, row)]))
+                at = address(context, builder, target, target_, builder.add(builder.mul(place, pitch_), offset_), 16)
+                before = builder.load(at)
+                before.align = 4
+                more = builder.fmul(rows[row], weight_, flags=FLAGS)
+                written = builder.store(builder.fadd(before, more, flags=FLAGS), at)
+                written.align = 4
+            return context.get_dummy_value()
+
+        return types.void(group, types.intp, weight, target, places, types.intp, types.intp), generate
+
+    return inverse_haar
+
+
+haar1, haar2, haar4, haar8, haar16, haar32 = (_make_haar(count) for count in (1, 2, 4, 8, 16, 32))
+inverse_haar1, inverse_haar2, inverse_haar4, inverse_haar8, inverse_haar16, inverse_haar32 = (
+    _make_inverse_haar(count) for count in (1, 2, 4, 8, 16, 32)
+)
 
 
 @compiled

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from llvmlite import ir
+from numba.core import cgutils
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from benchbox_bm3d.compiled import compiled
-from benchbox_bm3d.registers import squared_distances
 from benchbox_bm3d.vectors import (
+    FLAGS,
+    INT32,
+    INT64,
+    address,
     below,
+    compiled,
     insert_sorted,
+    lanes_of,
     last,
     load16,
     lowest_bit,
     shift_up,
     splat16,
     store,
+    types,
 )
 
 FLOATS = NDArray[np.float32]
@@ -23,6 +33,57 @@ INTS = NDArray[np.int64]
 
 # Value of coefficients outside the image, so far away that no patch there is ever similar.
 _FAR = np.float32(1e4)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def squared_distances(
+    typing: Any, array: Any, rows: Any, stride: Any, count: Any, references: Any, out: Any, at: Any, pitch: Any
+) -> Any:
+    """Distances of 16 columns in four rows to four references, over `count` coefficients.
+
+    Row r has its coefficient k at ``array[rows[r] + k * stride:]``, reference q at ``references[4 * k + q]``. The sum
+    for them goes to ``out[at + (q * pitch + r) * 64:]``. Every coefficient that is loaded serves four references, and
+    all sixteen sums stay in registers, so that the arithmetic units and not the cache set the pace.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array_, rows_, stride_, count_, references_, out_, at_, pitch_ = arguments
+        kind = ir.VectorType(ir.FloatType(), 16)
+        # The sums are stack variables, which LLVM promotes to registers: simpler to write than the phi nodes of a loop.
+        starts = cgutils.unpack_tuple(builder, rows_, 4)
+        sums = [[cgutils.alloca_once_value(builder, ir.Constant(kind, None)) for _ in range(4)] for _ in range(4)]
+        source = context.make_array(references)(context, builder, references_).data
+        # The only loop of the machine code, over the coefficients that are compared.
+        with cgutils.for_range(builder, count_, intp=INT64) as loop:
+            skipped = builder.mul(loop.index, stride_)
+            first = builder.mul(loop.index, ir.Constant(INT64, 4))
+            values = []
+            for q in range(4):
+                value = builder.load(builder.gep(source, [builder.add(first, ir.Constant(INT64, q))]))
+                vector = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(INT32, 0))
+                values.append(builder.shuffle_vector(vector, vector, lanes_of([0] * 16)))
+            for r in range(4):
+                place = address(context, builder, array, array_, builder.add(starts[r], skipped), 16)
+                line = builder.load(place)
+                line.align = 4
+                for q in range(4):
+                    error = builder.fsub(line, values[q], flags=FLAGS)
+                    square = builder.fmul(error, error, flags=FLAGS)
+                    builder.store(builder.fadd(builder.load(sums[q][r]), square, flags=FLAGS), sums[q][r])
+        for q in range(4):
+            for r in range(4):
+                step = builder.mul(builder.add(builder.mul(pitch_, ir.Constant(INT64, q)), ir.Constant(INT64, r)),
+                                   ir.Constant(INT64, 64))  # fmt: skip
+                written = builder.store(
+                    builder.load(sums[q][r]), address(context, builder, out, out_, builder.add(at_, step), 16)
+                )
+                written.align = 4
+        return context.get_dummy_value()
+
+    signature = types.void(
+        array, types.UniTuple(types.intp, 4), types.intp, types.intp, references, out, types.intp, types.intp
+    )
+    return signature, generate
 
 
 @compiled

@@ -9,8 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox_bm3d.compiled import compiled
-from benchbox_bm3d.vectors import load4, load8, splat4, splat8, store
+from benchbox_bm3d.vectors import compiled, load4, load8, splat4, splat8, store
 
 FLOATS = NDArray[np.float32]
 

@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox_bm3d import transforms
-from benchbox_bm3d.blending import blend
 from benchbox_bm3d.profiles import Profile, Stage
-from benchbox_bm3d.tiles import filter_tiles, merge
+from benchbox_bm3d.tiles import blend, filter_tiles, merge
 
 IMAGES = NDArray[np.float32]
 LEVELS = NDArray[np.float32]

@@ -57,7 +57,7 @@ class Profile:
     Attributes
     ----------
     hard, wiener : tuple of Stage
-        One stage, or one of 8x8 patches and one of 4x4 whose estimates are blended, see `blending.blend`.
+        One stage, or one of 8x8 patches and one of 4x4 whose estimates are blended, see `tiles.blend`.
     smooth : float
         Variance of the image around a pixel, over that of the noise, at which the 4x4 patches have half of their
         largest share.

@@ -1,17 +1,20 @@
-"""One BM3D stage over tiles of images: match, filter each group, aggregate the patches."""
+"""What is done to the tiles of images: a stage of BM3D, its estimates put together and blended, and `dct`."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox_bm3d.compiled import compiled
 from benchbox_bm3d.groups import scatter, shrink, threshold
 from benchbox_bm3d.matching import aligned, coefficient_planes, distances, nearest
 from benchbox_bm3d.patches import forward, inverse
+from benchbox_bm3d.vectors import compiled, count_nonzero, load16, splat16, store, zero_below
 
 FLOATS = NDArray[np.float32]
 INTS = NDArray[np.int64]
+
+REACH = 4
+"""Rows and columns on either side of a pixel that tell whether there is detail: 9x9 pixels in all."""
 
 
 @compiled
@@ -176,3 +179,123 @@ def merge(
     for y in range(image.shape[0]):
         for x in range(image.shape[1]):
             image[y, x] /= weights[y, x]
+
+
+@compiled
+def blend(coarse: FLOATS, fine: FLOATS, first: int, last: int, halves: FLOATS) -> None:
+    """Add to estimates from large patches a share of those from small ones, up to one half where there is detail.
+
+    The share is ``variance / (variance + half) / 2``, with the variance of the coarse estimate around the pixel: large
+    patches leave less noise where the image is smooth, small ones keep more of it elsewhere.
+
+    Parameters
+    ----------
+    coarse : ndarray of float32, shape (N, H, W)
+        Estimates from large patches; becomes the blend.
+    fine : ndarray of float32, shape (N, H, W)
+        Estimates from small patches.
+    first, last : int
+        Images to blend, `last` excluded.
+    halves : ndarray of float32, shape (N,)
+        Variance at which the share is half of its largest, greater than 0.
+    """
+    _, height, width = coarse.shape
+    # Sums over the rows within REACH, column by column. In double precision, because the variance is a difference.
+    sums, squares = np.empty(width, np.float64), np.empty(width, np.float64)
+    variances = np.empty((height, width), np.float32)
+    for index in range(first, last):
+        image = coarse[index]
+        sums[:] = 0
+        squares[:] = 0
+        for y in range(-REACH, height):
+            if y + REACH < height:
+                for x in range(width):
+                    value = np.float64(image[y + REACH, x])
+                    sums[x] += value
+                    squares[x] += value * value
+            if y - REACH > 0:
+                for x in range(width):
+                    value = np.float64(image[y - REACH - 1, x])
+                    sums[x] -= value
+                    squares[x] -= value * value
+            if y < 0:
+                continue
+            rows = min(y + REACH, height - 1) - max(y - REACH, 0) + 1
+            total, square = 0.0, 0.0
+            for x in range(-REACH, width):
+                if x + REACH < width:
+                    total += sums[x + REACH]
+                    square += squares[x + REACH]
+                if x - REACH > 0:
+                    total -= sums[x - REACH - 1]
+                    square -= squares[x - REACH - 1]
+                if x >= 0:
+                    count = rows * (min(x + REACH, width - 1) - max(x - REACH, 0) + 1)
+                    mean = total / count
+                    variances[y, x] = max(square / count - mean * mean, 0.0)
+        half = halves[index]
+        for y in range(height):
+            for x in range(width):
+                share = np.float32(0.5) * variances[y, x] / (variances[y, x] + half)
+                image[y, x] += share * (fine[index, y, x] - image[y, x])
+
+
+@compiled
+def threshold_tiles(
+    images: FLOATS, tiles: INTS, first: int, last: int, thresholds: FLOATS, analysis: FLOATS, synthesis: FLOATS,
+    window: FLOATS, pixels: FLOATS, shares: FLOATS,
+) -> None:  # fmt: skip
+    """Hard-threshold every patch of some tiles, and average the estimates of each pixel.
+
+    A patch counts for the less the more coefficients it keeps; its mean is always kept.
+
+    Parameters
+    ----------
+    images : ndarray of float32, shape (N, H, W)
+    tiles : ndarray of int64, shape (T, 9)
+        As in `filter_tiles`.
+    first, last : int
+        Tiles to filter, `last` excluded.
+    thresholds : ndarray of float32, shape (N,)
+    analysis, synthesis : ndarray of float32, shape (P, P)
+        Transform of a line, and its inverse with row i times ``window[i]``.
+    window : ndarray of float32, shape (P,)
+        Weight of a pixel by its place in a line of the patch.
+    pixels, shares : ndarray of float32, shape (T, room)
+        Filled: sums of weighted pixels, and of weights.
+    """
+    side = len(analysis)
+    area = side * side
+    most_y, most_x = 0, 0
+    for t in range(first, last):
+        most_y, most_x = max(most_y, tiles[t, 7]), max(most_x, tiles[t, 8])
+    pitch = most_x + side
+    tile = np.empty((most_y + side) * pitch, np.float32)
+    rows = np.empty((most_y + side) * side * pitch, np.float32)
+    sums = np.empty(most_y * most_x * area, np.float32)
+    weights = np.empty(most_y * most_x, np.float32)
+    for t in range(first, last):
+        index, top, left, ny, nx = tiles[t, 0], tiles[t, 5], tiles[t, 6], tiles[t, 7], tiles[t, 8]
+        height, width = ny + side - 1, nx + side - 1
+        copy(images[index], top, left, height, width, pitch, tile)
+        forward(tile, pitch, ny, nx, analysis, rows, sums)
+        limit = splat16(thresholds[index])
+        for place in range(ny * nx):
+            start = place * area
+            mean = sums[start]
+            kept = 0
+            for at in range(start, start + area, 16):
+                value = zero_below(load16(sums, at), limit)
+                kept += count_nonzero(value)
+                store(sums, at, value)
+            if sums[start] == 0:
+                sums[start] = mean
+                kept += 1
+            weight = np.float32(1) / np.float32(kept)
+            factor = splat16(weight)
+            for at in range(start, start + area, 16):
+                store(sums, at, factor * load16(sums, at))
+            weights[place] = weight
+        pixels[t, : height * width] = 0
+        shares[t, : height * width] = 0
+        inverse(sums, weights, ny, nx, synthesis, window, rows, width, pixels[t], shares[t])

@@ -1,4 +1,4 @@
-"""Vectors of float32 for compiled kernels, because numba's loops do not keep a patch in vector registers.
+"""How kernels are compiled, and vectors of float32 for them, because numba's loops keep no patch in registers.
 
 Each function here is one instruction or a few. LLVM splits a vector that is wider than the machine's into several, so
 the kernels run anywhere and are merely slower where vectors are short.
@@ -28,13 +28,36 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numba
 from llvmlite import ir
 from numba.extending import intrinsic, models, overload, register_model
 
 types: Any = numba.types
+F = TypeVar("F", bound=Callable[..., object])
+
+# Sums may be reordered and products fused, so that loops use the vector units; NaN and infinity keep their meaning.
+_FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
+
+_SOURCES = [file.stat() for file in Path(__file__).parent.glob("*.py")]
+_STAMP = (max(source.st_mtime for source in _SOURCES), sum(source.st_size for source in _SOURCES))
+
+
+def compiled(function: F) -> F:
+    """Compile a function on its first call; the machine code is cached on disk and shared between processes.
+
+    Kernels run without the GIL on Python threads. Numba's `parallel=True` would abort the program if two threads called
+    it, and would make the order of sums depend on the number of threads.
+    """
+    dispatcher = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_FASTMATH)(function)
+    # Numba only checks a function's own file to see whether its machine code is out of date, but the machine code also
+    # contains the functions that it calls: here, a change in any file of the package counts.
+    dispatcher._cache._cache_file._source_stamp = _STAMP
+    kernel: F = dispatcher
+    return kernel
+
 
 # A product may be fused into the sum that follows; nothing else is reordered.
 FLAGS = ("contract",)

@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from benchbox_bm3d import anscombe, transforms
-from benchbox_bm3d.blending import blend
 from benchbox_bm3d.bm3d_lite import BM3DLite
 from benchbox_bm3d.pipeline import Lines, Workers, denoise, plan, run_stage
 from benchbox_bm3d.plain import PLAIN, plain_blend, plain_denoise, plain_stage
 from benchbox_bm3d.profiles import Effort, Stage, choose
+from benchbox_bm3d.tiles import blend
 from made_scenes import add_noise, psnr, scene
 from numpy.typing import NDArray
 

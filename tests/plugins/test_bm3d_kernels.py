@@ -9,7 +9,7 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
-from benchbox_bm3d import registers, vectors
+from benchbox_bm3d import groups, matching, vectors
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
@@ -169,7 +169,7 @@ def test_insertion_is_a_stable_sort() -> None:
         np.testing.assert_array_equal(ranks[: len(order)], coming[order])
 
 
-# --- registers: whole blocks ------------------------------------------------------------------------------------------
+# --- whole blocks ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("count", [1, 5, 64])
@@ -179,7 +179,7 @@ def test_squared_distances(count: int) -> None:
         planes: Floats, rows: tuple[int, int, int, int], stride: int, count: int, references: Floats, out: Floats,
         at: int, pitch: int,
     ) -> None:  # fmt: skip
-        registers.squared_distances(planes, rows, stride, count, references, out, at, pitch)
+        matching.squared_distances(planes, rows, stride, count, references, out, at, pitch)
 
     stride, pitch, at = 40, 4, 16
     rows = (3, count * stride + 1, 3, 2 * count * stride + 20)
@@ -211,7 +211,7 @@ SIZES = (1, 2, 4, 8, 16, 32)
 
 @pytest.mark.parametrize("count", SIZES)
 def test_haar_and_its_inverse(count: int) -> None:
-    haar, inverse = getattr(registers, f"haar{count}"), getattr(registers, f"inverse_haar{count}")
+    haar, inverse = getattr(groups, f"haar{count}"), getattr(groups, f"inverse_haar{count}")
 
     @numba.njit  # type: ignore[untyped-decorator]
     def forward(source: Floats, places: NDArray[np.int64], pitch: int, offset: int, group: Floats, start: int) -> None:
