@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import io
 import json
 import os
@@ -12,6 +13,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +31,8 @@ Plugin = Callable[[str, str], Path]
 
 ROOT = Path(__file__).parent.parent
 SOURCES = [*(ROOT / "benchbox").rglob("*.py"), *(ROOT / "plugins").rglob("*.py")]
+OPTIONS = ("allow_pickle", "safe_mode", "shell", "weights_only")
+"""Keywords that decide whether code of others runs."""
 SHORT = ("--no-timing", "--limit", "8")
 
 
@@ -154,6 +158,24 @@ def test_a_terminal_gets_no_command_from_a_plugin(arguments: tuple[str, ...], pl
         assert harmful not in written
 
 
+@functools.cache
+def imports_calls_and_texts() -> dict[type[ast.AST], list[tuple[Path, Any]]]:
+    """These nodes of all sources, read once for the tests that look at them."""
+    kinds: dict[type[ast.AST], list[tuple[Path, Any]]] = {
+        kind: [] for kind in (ast.Import, ast.ImportFrom, ast.Call, ast.Constant)
+    }
+    for file in SOURCES:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if type(node) in kinds:
+                kinds[type(node)].append((file, node))
+    return kinds
+
+
+@functools.cache
+def called(call: ast.Call) -> str:
+    return ast.unparse(call.func)
+
+
 def test_no_pickle_no_eval_and_no_unsafe_loader_anywhere() -> None:
     """Multiprocessing pickles between our own processes; nothing that is read from a file or a plugin is unpickled."""
     assert len(SOURCES) > 100
@@ -166,37 +188,35 @@ def test_no_pickle_no_eval_and_no_unsafe_loader_anywhere() -> None:
         "keras.config.enable_unsafe_deserialization",
     }
     modules = {"cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib", "urllib", "requests", "http"}
-    for file in SOURCES:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            where = f"{file}:{getattr(node, 'lineno', 0)}"
-            if isinstance(node, (ast.Import, ast.ImportFrom)):
-                names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names]
-                # urllib.parse splits addresses and opens none.
-                found = {name.partition(".")[0] for name in names if name != "urllib.parse"} & modules
-                # Pickles what a notebook hands over; the plugin file that it writes runs by the rule of plugin files.
-                assert found <= ({"cloudpickle"} if file.name == "given.py" else set()), where
-            if isinstance(node, ast.Call):
-                called = ast.unparse(node.func)
-                assert called not in forbidden, where
-                options = {one.arg: ast.unparse(one.value) for one in node.keywords}
-                assert options.get("allow_pickle", "False") == "False", where
-                assert options.get("safe_mode", "True") == "True", where
-                assert options.get("shell", "False") == "False", where
-                if called == "torch.load":
-                    assert options.get("weights_only") == "True", where
-                if called in ("np.load", "numpy.load"):
-                    assert options.get("allow_pickle") == "False", where
-                if called.endswith("load_model"):
-                    assert options.get("safe_mode") == "True", where
+    nodes = imports_calls_and_texts()
+    for file, node in (*nodes[ast.Import], *nodes[ast.ImportFrom]):
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names]
+        # urllib.parse splits addresses and opens none.
+        found = {name.partition(".")[0] for name in names if name != "urllib.parse"} & modules
+        # Pickles what a notebook hands over; the plugin file that it writes runs by the rule of plugin files.
+        assert found <= ({"cloudpickle"} if file.name == "given.py" else set()), f"{file}:{node.lineno}"
+    for file, node in nodes[ast.Call]:
+        where, name = f"{file}:{node.lineno}", called(node)
+        assert name not in forbidden, where
+        options = {one.arg: ast.unparse(one.value) for one in node.keywords if one.arg in OPTIONS}
+        assert options.get("allow_pickle", "False") == "False", where
+        assert options.get("safe_mode", "True") == "True", where
+        assert options.get("shell", "False") == "False", where
+        if name == "torch.load":
+            assert options.get("weights_only") == "True", where
+        if name in ("np.load", "numpy.load"):
+            assert options.get("allow_pickle") == "False", where
+        if name.endswith("load_model"):
+            assert options.get("safe_mode") == "True", where
 
 
 def test_no_temporary_file_has_a_name_that_can_be_guessed() -> None:
-    for file in SOURCES:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                assert not node.value.startswith(("/tmp", "/var/tmp", "/dev/shm")), f"{file}:{node.lineno}"
-            if isinstance(node, ast.Call):
-                assert ast.unparse(node.func) not in ("tempfile.gettempdir", "gettempdir"), f"{file}:{node.lineno}"
+    nodes = imports_calls_and_texts()
+    for file, node in nodes[ast.Constant]:
+        if isinstance(node.value, str):
+            assert not node.value.startswith(("/tmp", "/var/tmp", "/dev/shm")), f"{file}:{node.lineno}"
+    for file, node in nodes[ast.Call]:
+        assert called(node) not in ("tempfile.gettempdir", "gettempdir"), f"{file}:{node.lineno}"
 
 
 @pytest.mark.parametrize("name", ["..", "../other", "/", "a/../..", "*", "20260101-000000-000aaaa/..", "x\0y", "~"])

@@ -19,6 +19,7 @@ from benchbox.records.specs import configure, parse_spec
 
 Map = NDArray[np.float64]
 Formula = Callable[[Map], Map]
+Drawn = tuple[NoiseModel, Formula, Formula, NDArray[np.float64]]
 
 DRAWS = 600
 
@@ -71,13 +72,16 @@ def draws_of(model: NoiseModel, clean: Image) -> NDArray[np.float64]:
     ).astype(np.float64)
 
 
-@pytest.mark.parametrize(("model", "mean", "mean_square"), FORMULAS, ids=lambda value: getattr(value, "name", ""))
-def test_moments_follow_the_formula_in_dark_middle_and_bright_areas(
-    model: NoiseModel, mean: Formula, mean_square: Formula
-) -> None:
-    clean = photograph()
-    errors = draws_of(model, clean)
-    exact = clean.astype(np.float64)
+@pytest.fixture(scope="module", params=FORMULAS, ids=lambda value: value[0].name)
+def drawn(request: pytest.FixtureRequest) -> Drawn:
+    """A model with its formulas, and errors that it drew."""
+    model, mean, mean_square = request.param
+    return model, mean, mean_square, draws_of(model, photograph())
+
+
+def test_moments_follow_the_formula_in_dark_middle_and_bright_areas(drawn: Drawn) -> None:
+    _, mean, mean_square, errors = drawn
+    exact = photograph().astype(np.float64)
     low, high = np.quantile(exact, [1 / 3, 2 / 3])
     for area in (exact <= low, (exact > low) & (exact <= high), exact > high):
         for measured, formula in ((errors, mean), (errors**2, mean_square)):
@@ -89,8 +93,8 @@ def test_moments_follow_the_formula_in_dark_middle_and_bright_areas(
             assert abs(values.mean() - expected) < 5 * standard_error
 
 
-@pytest.mark.parametrize(("model", "mean", "mean_square"), FORMULAS, ids=lambda value: getattr(value, "name", ""))
-def test_stated_sigma_is_measured(model: NoiseModel, mean: Formula, mean_square: Formula) -> None:
+def test_stated_sigma_is_measured(drawn: Drawn) -> None:
+    model, _, mean_square, errors = drawn
     clean = photograph()
     stated = model.sigma_of(clean)
     if isinstance(model, noise.SaltPepper | noise.Impulse):
@@ -98,7 +102,7 @@ def test_stated_sigma_is_measured(model: NoiseModel, mean: Formula, mean_square:
         return
     assert stated is not None
     assert stated == pytest.approx(math.sqrt(float(mean_square(clean.astype(np.float64)).mean())), rel=1e-6)
-    variance = float(draws_of(model, clean).var(axis=0, ddof=1).mean())
+    variance = float(errors.var(axis=0, ddof=1).mean())
     # Stripes have the fewest independent values, 600 draws of 80 columns: a standard error of 1 / sqrt(2 * 48000).
     assert math.sqrt(variance) == pytest.approx(stated, rel=5 / math.sqrt(2 * 48_000))
 

@@ -161,7 +161,7 @@ def strict(accepts: Callable[[int, int], bool]) -> Opened:
     return Opened(plain.inputs, "nchw", run)
 
 
-@pytest.mark.parametrize("multiple", [2, 16, 64, 256])
+@pytest.mark.parametrize("multiple", [2, 16, 64, pytest.param(256, marks=pytest.mark.slow)])
 def test_the_multiple_of_sides_is_found_out(multiple: int) -> None:
     opened = strict(lambda height, width: height % multiple == 0 == width % multiple)
     found = fit(opened, "model", Given())

@@ -66,7 +66,7 @@ def test_a_broken_judge_costs_its_rows_and_says_why(
 
 
 def test_faces_that_are_constant_or_upside_down_are_judged_like_others(
-    process: Command, tmp_path: Path, csv: Path
+    benchbox: Command, tmp_path: Path, csv: Path
 ) -> None:
     header, *rows = csv.read_text(encoding="ascii").splitlines()
     first = rows[0].split(",")
@@ -75,7 +75,7 @@ def test_faces_that_are_constant_or_upside_down_are_judged_like_others(
     odd = [",".join((first[0], pixels, *first[2:])) for pixels in (flat, turned)]
     (tmp_path / "odd.csv").write_text("\n".join([header, *rows, *odd, ""]), encoding="ascii")
     words = ["--noise", "gaussian:0.1", "--metric", "emotion_agreement", "--metric", "emotion_kl", "--no-timing"]
-    process("run", "identity", "--data", tmp_path / "odd.csv", *words)
+    benchbox("run", "identity", "--data", tmp_path / "odd.csv", *words)
     store = RunStore.open(find_run(tmp_path / "results"))
     (cell,) = store.record.cells
     scores = store.scores(cell.key)

@@ -32,8 +32,11 @@ class Adds(nn.Module):  # type: ignore[misc]
         return x - noise.reshape(x.shape)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("wrap", [lambda network: network, nn.DataParallel], ids=["bare", "DataParallel"])
+@pytest.mark.parametrize(
+    ("channels", "wrap"),
+    [(1, lambda network: network), pytest.param(3, nn.DataParallel, marks=pytest.mark.slow)],
+    ids=["bare", "DataParallel"],
+)
 def test_a_module_that_puts_the_level_behind_the_channels_itself(channels: int, wrap: Any) -> None:
     denoiser = Torch.adopt(wrap(Adds(channels)))
     assert denoiser is not None

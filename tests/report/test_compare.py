@@ -78,12 +78,22 @@ def row_of(comparison: RunComparison, denoiser: str) -> ComparedRow:
     return next(row for row in comparison.rows if row.denoiser == denoiser)
 
 
+def two_runs(folder: Path) -> tuple[RunStore, RunStore]:
+    """A run, and a later one in which one denoiser lost 0.2 dB and all are a fifth slower."""
+    before = make_run(folder, 1, {"identity": 0.0, "median": 4.0, "wiener": 5.0})
+    after = make_run(folder, 2, {"identity": 0.0, "median": 3.8, "wiener": 5.0}, speed=1.2, jitter=0.02)
+    return before, after
+
+
 @pytest.fixture
 def runs(tmp_path: Path) -> tuple[RunStore, RunStore]:
-    """A run, and a later one in which one denoiser lost 0.2 dB and all are a fifth slower."""
-    before = make_run(tmp_path, 1, {"identity": 0.0, "median": 4.0, "wiener": 5.0})
-    after = make_run(tmp_path, 2, {"identity": 0.0, "median": 3.8, "wiener": 5.0}, speed=1.2, jitter=0.02)
-    return before, after
+    return two_runs(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> RunComparison:
+    """The comparison of those two runs."""
+    return compare_runs(*two_runs(tmp_path_factory.mktemp("compared")))
 
 
 def test_differences_are_paired(runs: tuple[RunStore, RunStore]) -> None:
@@ -232,8 +242,7 @@ def test_an_unknown_metric_is_refused(runs: tuple[RunStore, RunStore]) -> None:
         ("throughput < -20 %", set()),
     ],
 )
-def test_gates(runs: tuple[RunStore, RunStore], gate: str, failing: set[str]) -> None:
-    comparison = compare_runs(*runs)
+def test_gates(comparison: RunComparison, gate: str, failing: set[str]) -> None:
     breaches = check_gates([parse_gate(gate, comparison)], comparison)
     assert {breach.denoiser for breach in breaches} == failing
 
@@ -255,9 +264,9 @@ def test_gates(runs: tuple[RunStore, RunStore], gate: str, failing: set[str]) ->
         ("mse < 1 dB", "the unit of mse is '%' or none"),
     ],
 )
-def test_gates_that_cannot_be_held_are_refused(runs: tuple[RunStore, RunStore], gate: str, message: str) -> None:
+def test_gates_that_cannot_be_held_are_refused(comparison: RunComparison, gate: str, message: str) -> None:
     with pytest.raises(BenchboxError, match=message):
-        parse_gate(gate, compare_runs(*runs))
+        parse_gate(gate, comparison)
 
 
 def test_a_row_that_was_lost_fails_every_gate(runs: tuple[RunStore, RunStore]) -> None:

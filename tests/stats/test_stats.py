@@ -84,7 +84,7 @@ def test_an_interval_of_skewed_values_solves_halls_cubic() -> None:
     assert mirrored == pytest.approx((-high, -low))
 
 
-@pytest.mark.parametrize("images", [6, 10, 30, 200])
+@pytest.mark.parametrize("images", [6, *(pytest.param(count, marks=pytest.mark.slow) for count in (10, 30)), 200])
 @pytest.mark.parametrize(("kind", "least"), [("normal", 0.94), ("heavy", 0.94), ("skewed", 0.93), ("lognormal", 0.89)])
 def test_an_interval_covers_the_mean(images: int, kind: str, least: float) -> None:
     generator = np.random.default_rng(12)

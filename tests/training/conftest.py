@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchbox.training import (
-    TrainConfig,
-)
+from benchbox.training import TrainConfig
 
 PLUGIN = '''
 """Shrinks images towards their mean by one learned factor; its gradient is worked out by hand."""
@@ -76,8 +74,14 @@ def benchbox_denoisers():
 '''
 
 
+@pytest.fixture(scope="session")
+def shrink(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The plugin's file; a test process tries its import only once."""
+    file = tmp_path_factory.mktemp("plugins") / "shrink_plugin.py"
+    file.write_text(textwrap.dedent(PLUGIN), encoding="utf-8")
+    return file
+
+
 @pytest.fixture
-def config(tmp_path: Path) -> TrainConfig:
-    plugin = tmp_path / "shrink_plugin.py"
-    plugin.write_text(textwrap.dedent(PLUGIN), encoding="utf-8")
-    return TrainConfig("shrink", out=tmp_path / "out", seed=3, plugin_files=(plugin,), command="benchbox train shrink")
+def config(tmp_path: Path, shrink: Path) -> TrainConfig:
+    return TrainConfig("shrink", out=tmp_path / "out", seed=3, plugin_files=(shrink,), command="benchbox train shrink")

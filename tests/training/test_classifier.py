@@ -83,11 +83,17 @@ def quiet(event: Event) -> None:
     pass
 
 
+@pytest.fixture(scope="module")
+def by_mean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The plugin's file; its import is tried only once."""
+    file = tmp_path_factory.mktemp("plugins") / "by_mean_plugin.py"
+    file.write_text(textwrap.dedent(PLUGIN), encoding="utf-8")
+    return file
+
+
 @pytest.fixture
-def config(tmp_path: Path, cache: Path) -> TrainConfig:
+def config(tmp_path: Path, cache: Path, by_mean: Path) -> TrainConfig:
     """Faces of two emotions, and one of a third."""
-    plugin = tmp_path / "by_mean_plugin.py"
-    plugin.write_text(textwrap.dedent(PLUGIN), encoding="utf-8")
     rng = np.random.default_rng(0)
     lines = ["emotion,pixels,Usage"]
     faces = [rng.integers(20, 90, 48 * 48) + 140 * (place % 2) for place in range(20)]
@@ -96,7 +102,7 @@ def config(tmp_path: Path, cache: Path) -> TrainConfig:
         lines.append(f"{emotion},{' '.join(map(str, face.tolist()))},{'Training' if place < 14 else 'PublicTest'}")
     (tmp_path / "fer2013.csv").write_text("\n".join([*lines, ""]), encoding="ascii")
     return TrainConfig(
-        "by_mean", data=str(tmp_path / "fer2013.csv"), out=tmp_path / "out", plugin_files=(plugin,), command="typed"
+        "by_mean", data=str(tmp_path / "fer2013.csv"), out=tmp_path / "out", plugin_files=(by_mean,), command="typed"
     )
 
 
