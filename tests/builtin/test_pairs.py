@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -33,9 +34,14 @@ def root(tmp_path: Path) -> Path:
     return folder
 
 
+@functools.cache
+def photographs() -> tuple[Pixels, ...]:
+    return data.astronaut(), data.chelsea(), data.coffee()
+
+
 def clean(place: int, side: int = 48) -> Pixels:
     """A part of a photograph."""
-    picture = (data.astronaut(), data.chelsea(), data.coffee())[place % 3]
+    picture = photographs()[place % 3]
     top, left = place * 37 % (picture.shape[0] - side), place * 53 % (picture.shape[1] - side)
     return np.asarray(picture[top : top + side, left : left + side])
 

@@ -113,14 +113,13 @@ class TestOnnx:
         assert board.index("onnx:path=m.onnx") < board.index("identity")
 
 
+@pytest.mark.slow  # TensorFlow's import
 class TestKerasAndLiteRT:
-    @pytest.mark.slow
     def test_a_keras_model(self, tmp_path: Path) -> None:
         denoiser = ready(Keras(path=save_keras(tmp_path / "m.keras")))
         assert denoiser.convention.form.axis == 3
         np.testing.assert_allclose(denoiser.denoise(noisy(), None), mean3(noisy()), atol=1e-6)
 
-    @pytest.mark.slow
     def test_a_network_that_shrinks_gets_sizes_that_it_can_take(self, tmp_path: Path) -> None:
         denoiser = ready(Keras(path=save_keras(tmp_path / "m.keras", halves=2)))
         assert denoiser.convention.sizing.multiple == 4
@@ -173,7 +172,6 @@ class TestKerasAndLiteRT:
         assert card.dataset == "unknown"
         assert card.notes == "There is no training card: m.json describes the architecture."
 
-    @pytest.mark.slow
     def test_a_saved_model_is_refused_with_the_command_that_converts_it(self, tmp_path: Path) -> None:
         keras().models.load_model(save_keras(tmp_path / "m.keras")).export(tmp_path / "saved", verbose=False)
         with pytest.raises(ValueError, match="a SavedModel, which can hold code and is not loaded") as caught:
@@ -183,7 +181,6 @@ class TestKerasAndLiteRT:
         denoiser = ready(LiteRT(path=tmp_path / "model.tflite"))
         np.testing.assert_allclose(denoiser.denoise(noisy(), None), mean3(noisy()), atol=1e-6)
 
-    @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["keras", "litert"])
     def test_they_keep_the_contract(self, kind: str, tmp_path: Path) -> None:
         file = {"keras": save_keras, "litert": save_litert}[kind](

@@ -61,6 +61,7 @@ def pt2(program: Path, tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.slow  # to export one program takes three seconds
 def test_an_exported_program_gives_its_weights_and_runs(pt2: Path) -> None:
     net = randomised(Kair())
     found = describe(pt2)
@@ -188,6 +189,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_program_is_refused_and_runs_nothing(kind: str, pt2: Path, marker: Path) -> None:
     change, message = HOSTILE[kind]
@@ -215,6 +217,7 @@ def test_torch_itself_would_run_a_hostile_program(kind: str, pt2: Path, marker: 
     assert marker.exists()
 
 
+@pytest.mark.slow
 def test_two_entries_of_one_name_are_refused(pt2: Path) -> None:
     """Which of them is read depends on the reader of the zip."""
     with zipfile.ZipFile(pt2, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):

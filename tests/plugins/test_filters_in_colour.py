@@ -81,7 +81,7 @@ def test_images_alone_are_those_of_a_stack(spec: str, noisy: Stack) -> None:
 
 
 @pytest.mark.parametrize("spec", [*BETTER, *SAME])
-@pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 3), (5, 40), (33, 17)])
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (33, 17)])
 def test_small_images_of_mixed_noise_keep_their_channels(spec: str, size: tuple[int, int]) -> None:
     """Each image is filtered at its own level; red stays red, and no channel is treated unlike the others."""
     generator = np.random.default_rng(3)
