@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +100,15 @@ def benchbox(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Command:
         return subprocess.CompletedProcess(command, ended, printed.out, printed.err)
 
     return run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk(pytestconfig: pytest.Config) -> Iterator[None]:
+    """Tests write some eight thousand small files in their own processes, and no test takes the power away."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not (pytestconfig.getoption("benchmark_enable") or pytestconfig.getoption("benchmark_only")):
+            patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(scope="session")

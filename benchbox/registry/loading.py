@@ -145,9 +145,9 @@ def _let_import_from(folder: Path) -> None:
     forgotten; what imported it earlier keeps it.
     """
     for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        beside = file is not None and str(Path(file).parent) in _plugin_folders
-        if beside and Path(str(file)).parent != folder and module_beside(folder, name) is not None:
+        # Text, because there are thousands of modules, and a path of each would take tens of milliseconds.
+        beside = (getattr(module, "__file__", None) or "").rpartition(os.sep)[0]
+        if beside in _plugin_folders and beside != str(folder) and module_beside(folder, name) is not None:
             del sys.modules[name]
     sys.path[:] = [entry for entry in sys.path if entry not in _plugin_folders] + [str(folder)]
     _plugin_folders.add(str(folder))

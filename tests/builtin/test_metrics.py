@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,10 @@ from benchbox.builtin.metrics import METRICS, Accuracy, Gmsd, Mae, Mse, Psnr, Ss
 from benchbox.records.specs import configure
 
 GREY = [cls for cls in METRICS if cls.channels != "rgb" and not issubclass(cls, NoReferenceMetric)]
-SIZES = [(11, 11), (11, 64), (64, 11), (13, 37), (48, 48), (66, 66), (67, 67), (85, 84), (139, 150), (512, 512)]
+SIZES: list[Any] = [
+    (11, 11), (11, 64), (64, 11), (13, 37), (48, 48), (66, 66), (67, 67), (85, 84), (139, 150),
+    pytest.param(512, 512, marks=pytest.mark.slow),
+]  # fmt: skip
 
 
 @cache

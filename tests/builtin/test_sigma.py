@@ -11,7 +11,7 @@ from benchbox.builtin import sigma as module
 from benchbox.builtin.noise import Poisson, Speckle
 from benchbox.builtin.sigma import estimate_sigma
 
-LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
+LEVELS = (0.01, 0.1, 0.3, *(pytest.param(level, marks=pytest.mark.slow) for level in (0.02, 0.05, 0.2)))
 
 
 def noisy(clean: Images, level: float) -> Images:

@@ -330,7 +330,7 @@ def test_auto_knows_photons_by_an_estimated_level(peak: float) -> None:
     assert psnr(clean, auto) > max(psnr(clean, stable), psnr(clean, plain))
 
 
-@pytest.mark.parametrize("rounded", [False, True])
+@pytest.mark.parametrize("rounded", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "noise",
     [

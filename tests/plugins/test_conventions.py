@@ -86,7 +86,7 @@ ALL = [
 
 @pytest.mark.parametrize(
     ("sigma", "scale", "span", "residual", "channels"),
-    [pytest.param(*one, marks=() if place % 7 == 0 else pytest.mark.slow) for place, one in enumerate(ALL)],
+    [pytest.param(*one, marks=() if place % 14 == 0 else pytest.mark.slow) for place, one in enumerate(ALL)],
 )
 def test_each_convention_is_found_out(sigma: str, scale: float, span: str, residual: bool, channels: int) -> None:
     opened = model(sigma, scale, RANGES[span], residual, channels)
@@ -104,12 +104,17 @@ def test_each_convention_is_found_out(sigma: str, scale: float, span: str, resid
     ("sigma", "given"),
     [
         ("channel", {"sigma_scale": 255.0}),
-        ("channel", {"range": (0.0, 255.0)}),
-        ("channel", {"residual": True}),
-        ("vector", {"sigma_scale": 1 / 255}),
-        ("channel", {"range": (-1.0, 1.0)}),
         ("none", {"residual": True}),
         ("none", {"range": (0.0, 255.0)}),
+        *(
+            pytest.param(*one, marks=pytest.mark.slow)
+            for one in (
+                ("channel", {"range": (0.0, 255.0)}),
+                ("channel", {"residual": True}),
+                ("vector", {"sigma_scale": 1 / 255}),
+                ("channel", {"range": (-1.0, 1.0)}),
+            )
+        ),
     ],
 )
 def test_a_wrong_convention_is_refused_with_what_was_tried(sigma: str, given: dict[str, Any]) -> None:
@@ -128,6 +133,7 @@ def test_who_gives_everything_is_believed() -> None:
     assert found.gain < 0
 
 
+@pytest.mark.slow
 def test_blue_first_is_found_out() -> None:
     found = fit(model("none", 1.0, RANGES["1"], False, 3, bgr=True), "model", Given())
     assert found.bgr

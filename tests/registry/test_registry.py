@@ -292,24 +292,23 @@ def test_an_option_without_annotation_has_the_type_of_its_default(tmp_path: Path
         registry.denoiser("a:size=x")
 
 
-@pytest.mark.parametrize(
-    ("code", "sigma"),
-    [
-        ("def denoise(noisy, sigma):\n    return noisy - sigma[:, None, None]", "optional"),
-        ("def denoise_image(noisy, sigma=None):\n    return noisy - sigma", "optional"),
-        ("def denoise(noisy):\n    return noisy - 0.25", "unused"),
-    ],
-)
-def test_a_function_is_a_plugin(code: str, sigma: str, tmp_path: Path) -> None:
-    file = tmp_path / "My-Filter 2.py"
-    file.write_text(f"from numpy import *\n{code}\n")
-    entry = load_registry([file]).denoiser("my_filter_2")
-    assert entry.cls.capabilities.sigma == sigma
+def test_a_function_is_a_plugin(tmp_path: Path) -> None:
+    functions = {
+        "My-Filter 1": ("def denoise(noisy, sigma):\n    return noisy - sigma[:, None, None]", "optional"),
+        "My-Filter 2": ("def denoise_image(noisy, sigma=None):\n    return noisy - sigma", "optional"),
+        "My-Filter 3": ("def denoise(noisy):\n    return noisy - 0.25", "unused"),
+    }
+    for name, (code, _) in functions.items():
+        (tmp_path / f"{name}.py").write_text(f"from numpy import *\n{code}\n")
+    registry = load_registry([tmp_path / f"{name}.py" for name in functions])
     levels = np.full(2, 0.25, np.float32)
-    denoised = entry.make().denoise(np.ones((2, 3, 4), np.float32), levels)
-    assert np.array_equal(denoised, np.full((2, 3, 4), 0.75))
-    again = load_plugin(entry.plugin, "benchbox_denoisers").make()
-    assert pickle.loads(pickle.dumps(again)).__class__ is entry.cls
+    for name, (_, sigma) in functions.items():
+        entry = registry.denoiser(name.lower().replace("-", "_").replace(" ", "_"))
+        assert entry.cls.capabilities.sigma == sigma
+        denoised = entry.make().denoise(np.ones((2, 3, 4), np.float32), levels)
+        assert np.array_equal(denoised, np.full((2, 3, 4), 0.75))
+        again = load_plugin(entry.plugin, "benchbox_denoisers").make()
+        assert pickle.loads(pickle.dumps(again)).__class__ is entry.cls
 
 
 def test_the_class_of_a_function_is_found_by_name_wherever_its_file_is_loaded(tmp_path: Path) -> None:

@@ -297,7 +297,9 @@ def test_a_run_that_keeps_duplicates_ranks_and_marks_who_has_seen_them(tmp_path:
     assert lines["median"]["contamination"] == ""
 
 
-@pytest.mark.parametrize(("images", "more"), [(40, ""), (30, "; the 30 are drawn from the other 40")])
+@pytest.mark.parametrize(
+    ("images", "more"), [pytest.param(40, "", marks=pytest.mark.slow), (30, "; the 30 are drawn from the other 40")]
+)
 def test_images_left_out_are_counted_in_every_format(tmp_path: Path, images: int, more: str) -> None:
     record = make_record(images=images)
     store = make_run(tmp_path, replace(record, data=replace(record.data, source_images=1060, left_out=1020)))

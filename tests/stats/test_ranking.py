@@ -63,7 +63,7 @@ def holds_five_per_cent(found: int, trials: int) -> bool:
     return found <= 0.05 * trials + 3 * math.sqrt(0.05 * 0.95 * trials)
 
 
-@pytest.mark.parametrize(("images", "rows"), [(6, 2), (9, 4)])
+@pytest.mark.parametrize(("images", "rows"), [(9, 4)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_a_true_difference_few_runs_separate_any_rows(kind: str, images: int, rows: int) -> None:
     assert holds_five_per_cent(false_separations(kind, images, rows, 100), 100)
