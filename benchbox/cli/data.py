@@ -11,15 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchbox.cli.options import (
-    Command,
-    echo,
-    format_option,
-    output_option,
-    plugin_options,
-    printing_to,
-    run_options,
-)
+from benchbox.api.errors import BenchboxError, did_you_mean
+from benchbox.cli.options import Command, format_option, output_option, plugin_options, run_options
+from benchbox.cli.terminal import echo, printing_to
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -153,7 +147,6 @@ def audit(
       benchbox data audit fer2013.csv --split PublicTest --picture duplicates.png
       benchbox data audit --noisy night/iso6400 --clean night/averaged
     """
-    from benchbox.api.errors import BenchboxError, did_you_mean
     from benchbox.audit.duplicates import find_duplicates
     from benchbox.cli.progress import Display
 
@@ -277,7 +270,6 @@ def _open(
     plugins: tuple[Path, ...],
     plugin_folders: tuple[Path, ...],
 ) -> tuple[Dataset, Path | None, Splits]:
-    from benchbox.api.errors import BenchboxError
     from benchbox.audit.contamination import open_splits
     from benchbox.engine.data import choose_dataset
     from benchbox.registry import load_registry

@@ -10,16 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchbox.cli.options import (
-    Command,
-    Duration,
-    echo,
-    format_option,
-    output_option,
-    plugin_options,
-    printing_to,
-    results_option,
-)
+from benchbox.api.errors import BenchboxError
+from benchbox.cli.options import Command, Duration, format_option, output_option, plugin_options, results_option
+from benchbox.cli.terminal import echo, printing_to
 
 if TYPE_CHECKING:
     from benchbox.api.metric import Metric
@@ -151,7 +144,6 @@ def _default_of(metric: type[Metric]) -> str:
 @output_option()
 def runs(results: Path, form: str, output: Path | None) -> None:
     """List runs, newest last."""
-    from benchbox.api.errors import BenchboxError
     from benchbox.store import RunStore, list_runs
 
     rows: list[dict[str, Any]] = []
@@ -265,7 +257,6 @@ def plugins_check(
 
 def _freeze(target: str, files: tuple[Path, ...], folders: tuple[Path, ...], timeout_s: float) -> None:
     """Write the golden vector of a denoiser that has a model file."""
-    from benchbox.api.errors import BenchboxError
     from benchbox.engine.construction import require_constructed
     from benchbox.engine.golden import freeze, golden_file
     from benchbox.registry import load_registry
@@ -286,7 +277,6 @@ def _find(
     target: str, files: tuple[Path, ...], folders: tuple[Path, ...], timeout_s: float
 ) -> tuple[Provider, str | None]:
     """The plugin to check, and the denoiser in it where one is named."""
-    from benchbox.api.errors import BenchboxError
     from benchbox.engine.construction import construct
     from benchbox.records.run import Provider
     from benchbox.registry import load_registry

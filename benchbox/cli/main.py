@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from benchbox.api.version import __version__
+from benchbox.cli.terminal import contained, echo
 from benchbox.system.text import guard_streams, unprinted
 
 _ENDING_S = 10.0
@@ -24,13 +25,13 @@ _COMMANDS = {
     "show": ("reports:show", "Show pictures of a run, or write its pictures and charts as files."),
     "compare": ("reports:compare", "Compare two runs; fail if the later one is worse than allowed."),
     "merge": ("reports:merge", "Merge several runs into one leaderboard."),
-    "replay": ("reports:replay", "Recompute a run and check that every score is identical."),
-    "whatif": ("whatif:command", "Show how a ranking changes under other protocols."),
-    "denoise": ("denoise:command", "Denoise your own pictures with any denoiser."),
+    "replay": ("recompute:replay", "Recompute a run and check that every score is identical."),
+    "whatif": ("recompute:whatif", "Show how a ranking changes under other protocols."),
+    "denoise": ("models:denoise", "Denoise your own pictures with any denoiser."),
     "train": ("train:train", "Train a denoiser and write weights with a training card."),
     "tune": ("train:tune", "Search for the best options of a denoiser."),
     "verify": ("verify:command", "Check benchbox against formulas and published numbers."),
-    "inspect": ("inspect:command", "Say what a model file is, without running it, and how to run it."),
+    "inspect": ("models:inspect", "Say what a model file is, without running it, and how to run it."),
     "data": ("data:command", "Describe a data set; find duplicate images in it."),
     "list": ("lists:listing_group", "List denoisers, noises, data sets, metrics or runs."),
     "plugins": ("lists:plugins_group", "List plugins, check one, or create one."),
@@ -90,13 +91,10 @@ def cli(ctx: click.Context, traceback: bool) -> None:
     """
     ctx.obj = traceback
     if ctx.invoked_subcommand in _RUN_PLUGINS:
-        from benchbox.cli.containment import contained
-
         ctx.with_resource(contained())
     # A notebook sets a backend of its own, which a child process may be unable to import.
     os.environ["MPLBACKEND"] = "agg"
     if ctx.invoked_subcommand in _WITH_CACHE | _WITH_CHARTS:
-        from benchbox.cli.options import echo
         from benchbox.system.cache import usable_cache
 
         warning = ctx.with_resource(usable_cache())
@@ -150,7 +148,7 @@ def _end(code: int) -> None:
 def _explain(error: Exception) -> int:
     """Print an error and its hint, one line each; re-raise any other exception."""
     from benchbox.api.errors import BenchboxError
-    from benchbox.cli.options import Misuse, echo
+    from benchbox.cli.options import Misuse
 
     if isinstance(error, click.ClickException):
         message, hint = error.format_message(), error.hint if isinstance(error, Misuse) else ""

@@ -1,4 +1,4 @@
-"""Commands on finished runs: leaderboard, report, show, compare, merge, replay."""
+"""Commands that show finished runs: leaderboard, report, show, compare, merge."""
 
 from __future__ import annotations
 
@@ -8,27 +8,22 @@ from typing import TYPE_CHECKING
 
 import click
 
+from benchbox.api.errors import BenchboxError
 from benchbox.cli.options import (
     GATE_FAILED,
     Command,
     Duration,
     GroupedOption,
-    echo,
     format_option,
     output_option,
-    print_text,
-    printing_to,
     results_option,
-    run_options,
     sort_option,
-    typed_command,
     verbose_option,
-    write_output,
 )
+from benchbox.cli.terminal import echo, print_text, printing_to, typed_command, write_output
 from benchbox.records.options import OUTPUT
 
 if TYPE_CHECKING:
-    from benchbox.engine.replay import CellReplayed, Replay
     from benchbox.report.board import Leaderboard
 
 
@@ -82,7 +77,6 @@ def leaderboard(
       benchbox leaderboard 20260131-1200 latest
       benchbox leaderboard 20260131-1200 latest --format latex --layout paper
     """
-    from benchbox.api.errors import BenchboxError
     from benchbox.report.build import build_leaderboard
     from benchbox.store import RunStore, find_run
 
@@ -253,7 +247,6 @@ def compare(
       benchbox compare 20260131-1200 latest
       benchbox compare 20260131 20260202 --fail-if "psnr < -0.05 dB"
     """
-    from benchbox.api.errors import BenchboxError
     from benchbox.report.compare import compare_runs
     from benchbox.report.compare_export import TerminalComparison, render_comparison
     from benchbox.report.gates import check_gates, parse_gate
@@ -307,84 +300,3 @@ def merge(runs: tuple[str, ...], form: str, output: Path | None, results: Path) 
     with printing_to(output):
         print_board(board, form)
     echo(f"results: {merged.folder}\nmarkdown: {write_leaderboard(merged, board)}", err=True)
-
-
-@click.command("replay", cls=Command)
-@click.argument("run")
-@click.option("--cell", default="", metavar="DENOISER@NOISE", help="Recompute only this cell.  [default: all]")
-@format_option("text", "json")
-@output_option()
-@run_options("plugins", plugins={"help": "Trust this plugin file, for a run made by someone else. Repeatable."})
-@results_option
-@click.pass_context
-def replay(
-    ctx: click.Context,
-    run: str,
-    cell: str,
-    form: str,
-    output: Path | None,
-    plugins: tuple[Path, ...],
-    results: Path,
-) -> None:
-    """Recompute RUN and compare every score with the stored one.
-
-    The noise is generated from the recorded seeds, and the images must be the same.
-    A plugin of a different version is used, with a warning. The exit code is 1 if a
-    score differs.
-
-    \b
-    Examples:
-      benchbox replay 20260131-1200
-      benchbox replay 20260131-1200 --cell median:size=5@gaussian:0.1
-    """
-    from benchbox.cli.progress import RunProgress
-    from benchbox.engine.replay import replay_run
-    from benchbox.store import RunStore, find_run
-
-    with RunProgress() as progress:
-        replay = replay_run(RunStore.open(find_run(results, run)), cell, progress, plugin_files=plugins)
-    with printing_to(output):
-        print_text(_json(replay) if form == "json" else _text(replay))
-    if not replay.identical:
-        ctx.exit(1)
-
-
-def _text(replay: Replay) -> str:
-    from benchbox.system.text import printable
-
-    lines = [f"warning: {warning}" for warning in replay.warnings]
-    for cell in replay.cells:
-        lines += _cell_lines(cell)
-    done = [cell for cell in replay.cells if cell.status != "not replayed"]
-    same = sum(cell.status == "identical" for cell in done)
-    lines.append(f"run {replay.run_id}: {same} of {len(done)} cells bit-identical")
-    return "\n".join(printable(line) for line in lines)
-
-
-def _cell_lines(cell: CellReplayed) -> list[str]:
-    from benchbox.report.words import count
-
-    factor = "" if cell.sigma_factor == 1 else f" given {cell.sigma_factor:g} sigma"
-    name = f"{cell.denoiser} @ {cell.noise}{factor}"
-    if not cell.scores:
-        return [f"{name}: {cell.status}" + (f": {cell.reason}" if cell.reason else "")]
-    images = count(next(iter(cell.scores.values())).images, "image")
-    same = [label for label, score in cell.scores.items() if not score.different]
-    lines = [f"{name}: {cell.status}, {images}"]
-    if same:
-        lines.append(f"  bit-identical: {', '.join(same)}")
-    lines += [
-        f"  {label}: {score.different:,} of {images} differ, by at most {score.largest:.3g} (mean {score.mean:.3g})"
-        for label, score in cell.scores.items()
-        if score.different
-    ]
-    return lines
-
-
-def _json(replay: Replay) -> str:
-    import dataclasses
-    import json
-
-    from benchbox.report.export import jsonable
-
-    return json.dumps(jsonable(dataclasses.asdict(replay)), indent=2, allow_nan=False)

@@ -12,22 +12,21 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from benchbox.cli.config import read_config, write_config
-from benchbox.cli.containment import interruptible
+from benchbox.api.errors import BenchboxError
 from benchbox.cli.options import (
     GATE_FAILED,
     Command,
     GroupedOption,
     chosen,
-    echo,
     format_option,
     output_option,
-    printing_to,
+    read_config,
     run_options,
     sort_option,
-    typed_command,
     verbose_option,
+    write_config,
 )
+from benchbox.cli.terminal import echo, interruptible, printing_to, typed_command
 from benchbox.records.options import OUTPUT, RunOptions, option_of
 
 if TYPE_CHECKING:
@@ -164,7 +163,6 @@ def _require_shown(shown: Shown, record: RunRecord) -> None:
 def _distinct(paths: tuple[Path, ...]) -> list[str]:
     """The data of each run; what is wrong with several of them is said before the first run, which may take long."""
     if len(paths) > 1:
-        from benchbox.api.errors import BenchboxError
         from benchbox.builtin.datasets.opening import require_exists
 
         for place, path in enumerate(paths):
@@ -202,7 +200,6 @@ def _resume(run: str, values: dict[str, Any], shown: Shown) -> RunStore:
 
 def _watched(work: Callable[[RunProgress], RunStore], results: Path, shown: Shown) -> RunStore:
     """Show progress; if the work ends early, print the command that continues it."""
-    from benchbox.api.errors import BenchboxError
     from benchbox.cli.progress import RunProgress
 
     progress = RunProgress(shown.sort, quiet=shown.quiet)

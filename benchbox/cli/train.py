@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import shlex
 from collections.abc import Callable
@@ -11,20 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from benchbox.api.errors import BenchboxError
 from benchbox.cli.options import (
     Command,
     Duration,
     F,
     GroupedOption,
     chosen,
-    echo,
     format_option,
     output_option,
     plugin_options,
-    print_text,
     run_options,
-    typed_command,
 )
+from benchbox.cli.terminal import echo, interruptible, print_text, typed_command
 from benchbox.records.specs import quote
 
 if TYPE_CHECKING:
@@ -98,7 +99,6 @@ def train(
       benchbox train emotion_judge --data fer2013.csv --output my-judge
       benchbox run --judge litert:path=my-judge/weights.tflite --data fer2013.csv
     """
-    from benchbox.cli.containment import interruptible
     from benchbox.cli.progress import TrainingProgress
     from benchbox.training import TrainConfig, find_classifier, train, train_classifier
 
@@ -241,9 +241,6 @@ def tune(
 
 
 def _json(result: TuneResult) -> str:
-    import dataclasses
-    import json
-
     from benchbox.report.export import jsonable
 
     return json.dumps(jsonable(dataclasses.asdict(result)), indent=2, allow_nan=False, default=str)
@@ -251,8 +248,6 @@ def _json(result: TuneResult) -> str:
 
 def _require_writable(out: Path) -> None:
     """Refuse a file that cannot be written before the search starts."""
-    from benchbox.api.errors import BenchboxError
-
     reason = ""
     if not out.parent.is_dir():
         reason = f"no such folder: {out.parent}"

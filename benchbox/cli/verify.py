@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import textwrap
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from benchbox.cli.options import (
-    Command,
-    echo,
-    format_option,
-    output_option,
-    plugin_options,
-    print_text,
-    printing_to,
-    run_options,
-    write_output,
-)
+from benchbox.api.errors import BenchboxError, did_you_mean
+from benchbox.cli.options import Command, format_option, output_option, plugin_options, run_options
+from benchbox.cli.terminal import echo, interruptible, print_text, printing_to, write_output
 
 if TYPE_CHECKING:
-    from benchbox.api.errors import BenchboxError
     from benchbox.verify.claims import Claim, Recognised
     from benchbox.verify.internal import Check
     from benchbox.verify.measure import Measured
@@ -78,8 +71,6 @@ def command(
       benchbox verify Set12/ BSD68/
       benchbox verify Set12/ --denoiser torch:path=d25.pth --as DnCNN-S --level 25
     """
-    from benchbox.api.errors import BenchboxError, did_you_mean
-    from benchbox.cli.containment import interruptible
     from benchbox.cli.progress import RunProgress
     from benchbox.records.options import RunOptions
     from benchbox.registry import load_registry
@@ -149,8 +140,6 @@ def _nothing_published(
     claims: Sequence[Claim], found: Sequence[Recognised], name: str, levels: Sequence[int]
 ) -> BenchboxError:
     """The error for numbers that no paper has, with those that there are."""
-    from benchbox.api.errors import BenchboxError
-
     sets = [each.known.name for each in found]
     known: dict[str, set[int]] = {}
     for claim in claims:
@@ -220,9 +209,6 @@ def _print_table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], markdo
 
 
 def _json(checks: list[Check], measured: list[Measured], found: list[Recognised]) -> str:
-    import json
-    from dataclasses import asdict
-
     return json.dumps(
         {
             "checks": [asdict(each) | {"passed": each.passed} for each in checks],

@@ -1,17 +1,94 @@
-"""`benchbox inspect`: say what a model file is, without running it."""
+"""`benchbox denoise` and `benchbox inspect`: use any denoiser on your own pictures; say what a model file is."""
 
 from __future__ import annotations
 
+import json
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from benchbox.cli.options import Command, echo, format_option, output_option, plugin_options, print_text, printing_to
+from benchbox.api.errors import BenchboxError
+from benchbox.cli.options import Command, format_option, output_option, plugin_options, run_options
+from benchbox.cli.terminal import echo, interruptible, print_text, printing_to
 
 if TYPE_CHECKING:
     from benchbox.api.denoiser import Denoiser, Inspection
+
+
+@click.command("denoise", cls=Command)
+@click.argument("paths", nargs=-1, required=True, metavar="PICTURES...", type=click.Path(path_type=Path))
+@output_option(
+    "Folder for the results, which keep their names.", type=click.Path(path_type=Path, file_okay=False), required=True
+)
+@click.option(
+    "--with",
+    "denoiser",
+    default="bm3d_lite",
+    show_default=True,
+    metavar="DENOISER",
+    help="Denoiser with its options, as in 'benchbox run'.",
+)
+@click.option(
+    "--sigma",
+    default="estimate",
+    show_default=True,
+    metavar="LEVEL",
+    help="Noise level: a number such as 25/255 (on the scale from 0 to 1), estimate, or none.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace results that exist.")
+@run_options("timeout_s", "memory_gb", timeout_s={"help": "Time limit for one picture."})
+@plugin_options
+@click.pass_context
+def denoise(
+    ctx: click.Context,
+    paths: tuple[Path, ...],
+    output: Path,
+    denoiser: str,
+    sigma: str,
+    overwrite: bool,
+    timeout_s: float,
+    memory_gb: float | None,
+    plugins: tuple[Path, ...],
+    plugin_folders: tuple[Path, ...],
+) -> None:
+    """Denoise PICTURES (files or folders) at full size.
+
+    Format, size and depth (8 or 16 bits) stay the same. A denoiser for grey pictures gets
+    each channel of a colour picture by itself. An alpha channel is kept, metadata are
+    not. The exit code is 1 if a picture could not be denoised.
+
+    \b
+    Examples:
+      benchbox denoise photo.png -o denoised
+      benchbox denoise photos/ -o denoised --with "median:size=5" --sigma none
+      benchbox denoise scan.tif -o denoised --with ffdnet --sigma 15/255
+    """
+    from benchbox.cli.progress import Display
+    from benchbox.engine.denoise import denoise_files, parse_sigma, plan_files
+    from benchbox.engine.plan import Limits
+    from benchbox.registry import load_registry
+
+    level = parse_sigma(sigma)
+    tasks = plan_files(paths, output, overwrite=overwrite)
+    entry = load_registry(plugins, plugin_folders).denoiser(denoiser)
+    failed = 0
+    with interruptible(), Display() as display:
+        display.begin_stage(f"denoising with {entry.label}", len(tasks))
+        for done in denoise_files(entry, tasks, level, Limits.of(timeout_s, memory_gb)):
+            display.advance_stage()
+            if done.reason:
+                failed += 1
+                echo(f"failed: {done.task.source}: {done.reason}", err=True)
+                continue
+            told = "blind" if done.sigma is None else f"sigma {done.sigma:.4g}"
+            channels = f", {done.channels}" if done.channels else ""
+            echo(f"{done.task.target}  {told}{channels}")
+    if failed:
+        echo(f"{failed} of {len(tasks)} pictures could not be denoised", err=True)
+        ctx.exit(1)
 
 
 @click.command("inspect", cls=Command)
@@ -20,7 +97,7 @@ if TYPE_CHECKING:
 @output_option()
 @plugin_options
 @click.pass_context
-def command(
+def inspect(
     ctx: click.Context,
     files: tuple[Path, ...],
     form: str,
@@ -39,10 +116,6 @@ def command(
       benchbox inspect dncnn_25.pth
       benchbox inspect *.onnx --format json
     """
-    import json
-    from dataclasses import asdict
-
-    from benchbox.api.errors import BenchboxError
     from benchbox.registry import load_registry
 
     for file in files:
@@ -64,7 +137,6 @@ def command(
 def _inspect(file: Path, denoisers: list[type[Denoiser]]) -> tuple[str, Inspection]:
     """The specification that runs a file, empty if it is not loaded, and what the file is."""
     from benchbox.api.denoiser import Inspection
-    from benchbox.api.errors import BenchboxError
 
     for cls in denoisers:
         try:

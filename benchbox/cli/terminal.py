@@ -1,17 +1,59 @@
-"""Ends a command cleanly: on an interrupt, and with every process that its plugins started."""
+"""What every command does at the terminal: prints, and ends cleanly, with every process that its plugins started."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 
 import click
 
-from benchbox.cli.options import typed_command
+from benchbox.api.errors import BenchboxError
+from benchbox.system.text import printable
+
+
+def echo(text: object, *, nl: bool = True, err: bool = False, bold: bool = False) -> None:
+    """Print text without control characters, except line feeds."""
+    lines = "\n".join(printable(line) for line in str(text).split("\n"))
+    click.secho(lines, nl=nl, err=err, bold=bold or None)
+
+
+def print_text(text: str) -> None:
+    """Print a text that ends with exactly one line feed."""
+    click.echo(text, nl=not text.endswith("\n"))
+
+
+def typed_command() -> str:
+    """The command line as it was typed."""
+    return shlex.join(["benchbox", *sys.argv[1:]])
+
+
+@contextlib.contextmanager
+def printing_to(output: Path | None) -> Iterator[None]:
+    """Write everything printed in the block to the file of ``--output``, when it is complete."""
+    if output is None:
+        yield
+        return
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        yield
+    write_output(output, printed.getvalue())
+
+
+def write_output(output: Path, text: str) -> None:
+    """Write a text to the file of ``--output``."""
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BenchboxError(
+            f"cannot write {output}: {error.strerror}", hint="choose another file with --output"
+        ) from error
 
 
 @contextlib.contextmanager
