@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 
 from benchbox.api.arrays import Image
 from benchbox.audit.contamination import training_overlap
-from benchbox.engine.cropping import crop_corner, cropped
 from benchbox.engine.drawing import Condition, draw, image_set
 from benchbox.engine.events import Event, StageAdvanced, StageStarted
 from benchbox.engine.plan import Limits
 from benchbox.engine.reuse import reuse_previews
-from benchbox.engine.shard import denoise_drawn
+from benchbox.engine.shard import crop_corner, cropped, denoise_drawn
 from benchbox.engine.work_loop import WorkLoop, WorkQueue
 from benchbox.engine.workers import WorkerContext
 from benchbox.records.run import Cell, Failure, MetricRecord, PluginSpec

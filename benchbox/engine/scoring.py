@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.denoiser import Details, TrainingCard
-from benchbox.engine.cropping import cropped_size
 from benchbox.engine.drawing import Condition
 from benchbox.engine.engines import Engine, ShardWork
 from benchbox.engine.events import CellDone, Event, ShardDone, WorkerStarted
 from benchbox.engine.plan import Limits, Shard
-from benchbox.engine.shard import ShardScores, ShardTask
+from benchbox.engine.shard import ShardScores, ShardTask, cropped_size
 from benchbox.engine.work_loop import WorkQueue
 from benchbox.records.machines import Canary, Machine
 from benchbox.records.run import Cell, Failure, Knowledge, Outcome

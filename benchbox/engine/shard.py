@@ -1,4 +1,4 @@
-"""Scores one shard: draws the noise, denoises, checks the result, computes the metrics."""
+"""Scores one shard: draws the noise, denoises, checks the result, computes the metrics, crops what pictures show."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox.api.arrays import Images, Scores, Sigma
+from benchbox.api.arrays import Image, Images, Scores, Sigma
 from benchbox.api.denoiser import Denoiser, Details, TrainingCard
 from benchbox.api.errors import BenchboxError, ContractError
 from benchbox.api.metric import AgreementMetric, LabelMetric, Metric, NoReferenceMetric
@@ -21,13 +21,17 @@ from benchbox.builtin.metrics import score_stack
 from benchbox.builtin.noise import apply_protocol, without_border
 from benchbox.builtin.sigma import estimate_sigma
 from benchbox.engine.construction import require_same_content
-from benchbox.engine.cropping import crop_corner, cropped, cropped_size
 from benchbox.engine.drawing import Condition, SentImages, draw, known_sigma, labels_of
 from benchbox.records.run import Failure, Knowledge, PluginSpec, Status, decode
 from benchbox.registry import first_line, load_plugin
 from benchbox.store import IMAGE, NO_CLASS, class_columns
 
 T = TypeVar("T", Details, TrainingCard)
+P = TypeVar("P", bound=np.generic)
+PICTURE_SIDE = 96
+"""Side of a picture in pixels; larger images are cropped to where they have most detail, see `crop_corner`."""
+CROP_SIGMA = 0.05
+"""Noise level at which the error decides what is shown: strong edges survive it, texture does not."""
 _REASON = 500
 _DETAIL = 2**20
 """Characters kept of an exception, because a plugin may put a whole image stack into its message."""
@@ -278,3 +282,38 @@ def failure_of(error: BaseException) -> Failure:
 
 def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[:length]} [{len(text) - length:,} more characters]"
+
+
+def crop_corner(clean: Image) -> tuple[int, int]:
+    """Top and left of the part of an image that a picture shows: where a local Wiener filter would err most.
+
+    Other denoisers err there, too: on 13 photographs with Gaussian noise of 0.05 to 0.2, the error of `bm3d_lite` and
+    `nl_means` in this window is 71 to 100 % of that in their worst one (94 % on average), and 60 % in the centre. It
+    depends on no denoiser and no noise of the run, so pictures of one image always match.
+    """
+    height, width = cropped_size(clean.shape[:2])
+    if clean.shape[:2] == (height, width):
+        return 0, 0
+    import cv2
+
+    variance = np.maximum(cv2.blur(np.square(clean), (5, 5)) - np.square(cv2.blur(clean, (5, 5))), 0)
+    if clean.ndim == 3:
+        variance = variance.sum(axis=2)
+    table = cv2.integral(variance / (1 + variance / CROP_SIGMA**2))  # of a pixel, what the filter cannot restore
+    sums = table[height:, width:] - table[:-height, width:] - table[height:, :-width] + table[:-height, :-width]
+    top, left = np.unravel_index(int(np.argmax(sums)), sums.shape)
+    return int(top), int(left)
+
+
+def cropped_size(size: tuple[int, ...]) -> tuple[int, int]:
+    """Height and width of the picture of an image."""
+    height, width = size
+    return min(height, PICTURE_SIDE), min(width, PICTURE_SIDE)
+
+
+def cropped(picture: NDArray[P], corner: tuple[int, int]) -> NDArray[P]:
+    """A copy of what is shown of an image; all of it if it is no larger, as a crop is."""
+    if picture.shape[:2] == cropped_size(picture.shape[:2]):
+        return picture.copy()
+    top, left = corner
+    return picture[top : top + PICTURE_SIDE, left : left + PICTURE_SIDE].copy()

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from made_records import metric
 
-from benchbox.engine.cropping import SIDE, crop_corner
 from benchbox.engine.events import Event, StageStarted
 from benchbox.engine.previews import choose_images, most_changed
 from benchbox.engine.run import execute
+from benchbox.engine.shard import PICTURE_SIDE, crop_corner
 from benchbox.records.options import RunOptions
 from benchbox.report.build import build_leaderboard
 from benchbox.report.html.page import write_html
@@ -77,7 +77,7 @@ def test_a_crop_shows_detail_and_not_the_sky_in_the_centre() -> None:
     assert 194 <= top <= 200
     assert 14 <= left <= 20
     assert crop_corner(photograph[:50, :40]) == (0, 0)
-    assert crop_corner(photograph[:SIDE]) == (0, 0)
+    assert crop_corner(photograph[:PICTURE_SIDE]) == (0, 0)
     assert crop_corner(photograph[190:250])[0] == 0
     assert 14 <= crop_corner(photograph[190:250])[1] <= 20
 
@@ -156,14 +156,16 @@ def test_large_images_of_several_sizes_are_cut(benchbox: Command, tmp_path: Path
     store = RunStore.open(find_run(tmp_path / "results"))
     columns, pictures = store.previews(noise_key("gaussian:0.1"))
     shapes = {int(image): one.shape for image, one in zip(columns["image"], pictures["clean"], strict=True)}
-    assert shapes == {0: (SIDE, 40), 1: (SIDE, SIDE), 2: (64, 64)}
+    assert shapes == {0: (PICTURE_SIDE, 40), 1: (PICTURE_SIDE, PICTURE_SIDE), 2: (64, 64)}
     whole = cv2.imread(str(tmp_path / "photographs" / "1.png"), cv2.IMREAD_GRAYSCALE)
     assert whole is not None
     place = columns["image"].tolist().index(1)
     top, left = int(columns["top"][place]), int(columns["left"][place])
     assert (top, left) == crop_corner(whole.astype(np.float32) / 255)
     assert left >= 190
-    np.testing.assert_allclose(pictures["clean"][place], whole[top : top + SIDE, left : left + SIDE] / 255, atol=5e-4)
+    np.testing.assert_allclose(
+        pictures["clean"][place], whole[top : top + PICTURE_SIDE, left : left + PICTURE_SIDE] / 255, atol=5e-4
+    )
     (cell,) = store.record.cells
     for noisy, unchanged in zip(pictures["noisy"], store.previews(cell.key)[1]["denoised"], strict=True):
         np.testing.assert_array_equal(np.clip(noisy, 0, 1), unchanged)
@@ -185,7 +187,7 @@ def test_large_images_are_not_denoised_again(
     photographs = np.random.default_rng(0).random((3, 150, 200), dtype=np.float32)
     np.save(tmp_path / "photographs.npy", photographs)
     pictures = {}
-    for name, most in (("again", 0), ("kept", 2 * 3 * (150 * 200 if save_images else SIDE**2))):
+    for name, most in (("again", 0), ("kept", 2 * 3 * (150 * 200 if save_images else PICTURE_SIDE**2))):
         monkeypatch.setattr("benchbox.engine.scoring.MOST_KEPT_PIXELS", most)
         said: list[Event] = []
         results = str(tmp_path / name)
@@ -197,4 +199,4 @@ def test_large_images_are_not_denoised_again(
         assert ("making pictures for the report" in stages) == (name == "again")
         pictures[name] = [np.asarray(store.previews(cell.key)[1]["denoised"]) for cell in store.record.cells]
     np.testing.assert_allclose(pictures["kept"], pictures["again"], atol=5e-4)
-    assert np.shape(pictures["kept"]) == (2, 3, SIDE, SIDE)
+    assert np.shape(pictures["kept"]) == (2, 3, PICTURE_SIDE, PICTURE_SIDE)

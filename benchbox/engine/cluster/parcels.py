@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 
 from benchbox.api.denoiser import Details, TrainingCard
 from benchbox.api.errors import BenchboxError
-from benchbox.engine.cropping import cropped_size
 from benchbox.engine.drawing import Condition, SentImages, read_images
 from benchbox.engine.plan import Limits, Shard
-from benchbox.engine.shard import ShardScores, ShardTask
+from benchbox.engine.shard import ShardScores, ShardTask, cropped_size
 from benchbox.records.machines import Machine
 from benchbox.records.run import Count, Failure, Knowledge, PluginSpec, Provider, decode
 from benchbox.store import IMAGE
