@@ -33,7 +33,7 @@ from benchbox.engine.shard import failure_of
 from benchbox.engine.workers import HELD_BACK, NUMBER, WorkerSettings
 from benchbox.system.guardian import adopt_orphans, children, end_children, end_with_parent
 
-_TASKS = ("ceiling", "data", "previews")
+_TASKS = ("data", "previews", "scoring")
 """Modules with functions for workers, and what these import when they are first called."""
 _MOST_FILES = 3
 _WAKE_UP = 4096

@@ -13,7 +13,6 @@ import numpy as np
 
 from benchbox.api.dataset import ImageSet
 from benchbox.api.errors import BenchboxError
-from benchbox.engine.ceiling import make_ceilings
 from benchbox.engine.construction import changed_files
 from benchbox.engine.data import as_noisy, describe_data, note_overlaps, open_data
 from benchbox.engine.drawing import Condition
@@ -24,7 +23,7 @@ from benchbox.engine.plan import Limits, Shard, cell_key, make_plan, make_shards
 from benchbox.engine.previews import make_previews
 from benchbox.engine.reload import describe_change, providers_now, reload_images, reload_registry, remember_trusted
 from benchbox.engine.reuse import reuse_cells
-from benchbox.engine.scoring import QualityPass
+from benchbox.engine.scoring import QualityPass, make_ceilings
 from benchbox.engine.timing import choose_images, time_denoiser
 from benchbox.engine.workers import WorkerContext, worker_context
 from benchbox.records.options import CLUSTER_OPTIONS, LOCAL, RECORDED, RunOptions

@@ -13,7 +13,7 @@ import pytest
 from benchbox.api.arrays import Image
 from benchbox.api.noise import NoiseModel
 from benchbox.builtin.noise import MODELS
-from benchbox.engine.ceiling import oracle_wiener
+from benchbox.engine.scoring import oracle_wiener
 from benchbox.records.specs import configure
 from benchbox.store import RunStore, find_run, noise_key
 
