@@ -1,14 +1,18 @@
-"""Records the machine and software of a run, and how fast the machine is.
+"""Records the machine and the code that compute a run, and how fast the machine is.
 
 A fixed workload is timed like a denoiser, so that latencies measured on two machines can be compared.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import importlib.metadata
+import importlib.util
 import platform
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,7 @@ import numpy as np
 
 from benchbox.api.threads import cgroup_memory, thread_environment, usable_cores
 from benchbox.api.version import DISTRIBUTION, __version__
-from benchbox.records.run import Calibration, Environment, decode
+from benchbox.records.run import Calibration, DenoiserRecord, Environment, Provider, decode, digest
 from benchbox.system.program import Child, ChildDied, ChildHangs, parent_connection
 
 _PACKAGES = (
@@ -67,6 +71,58 @@ def _version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return ""
+
+
+def code_of(denoiser: DenoiserRecord, others: Sequence[Provider]) -> str:
+    """Digest of the code and the machine that compute a cell; empty if they may change without a trace.
+
+    `others` provide the noise and the metrics. A plugin file may import or read anything beside it, a program may be
+    another one tomorrow, and a denoiser that draws random numbers is run again on purpose.
+    """
+    providers = {denoiser.plugin.provider, *others}
+    foreign = denoiser.starts_programs or any(provider.kind == "file" for provider in providers)
+    if foreign or not denoiser.deterministic:
+        return ""
+    packages = sorted({"benchbox", *(provider.target.partition(":")[0].partition(".")[0] for provider in providers)})
+    return digest([_machine(), *((package, package_digest(package)) for package in packages)])
+
+
+@functools.cache
+def package_digest(name: str, *, only_code: bool = False) -> str:
+    """Digest of the files of a package: the content of its code, the size and time of everything else.
+
+    `only_code` leaves out everything else, whose time differs between machines.
+    """
+    spec = importlib.util.find_spec(name)
+    whole = hashlib.blake2b(digest_size=8)
+    for folder in sorted((spec.submodule_search_locations if spec else None) or ()):
+        for file in sorted(Path(folder).rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts and (file.suffix == ".py" or not only_code):
+                whole.update(str(file.relative_to(folder)).encode("utf-8", "surrogateescape"))
+                _update(whole, file)
+    if spec is not None and not spec.submodule_search_locations and spec.origin:
+        _update(whole, Path(spec.origin))
+    return whole.hexdigest()
+
+
+def _update(whole: hashlib.blake2b, file: Path) -> None:
+    if file.suffix == ".py":
+        whole.update(file.read_bytes())
+    else:
+        state = file.stat()
+        whole.update(f"{state.st_size} {state.st_mtime_ns}".encode())
+
+
+@functools.cache
+def _machine() -> list[Any]:
+    """What scores may depend on besides code that is read here: libraries decide how they add and multiply."""
+    packages = {
+        folder.name
+        for entry in sys.path
+        for pattern in ("*.dist-info", "*.egg-info")
+        for folder in (Path(entry).glob(pattern) if entry else ())
+    }
+    return [platform.python_version(), platform.machine(), environment().cpu, sorted(packages)]
 
 
 def calibrate(threads: int, timeout_s: float, log: Path) -> Calibration | None:

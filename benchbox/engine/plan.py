@@ -20,8 +20,8 @@ from benchbox.builtin.datasets.pair_layouts import noisy_folder
 from benchbox.builtin.metrics import heading, require_channels
 from benchbox.builtin.sigma import doubts_about
 from benchbox.engine.construction import Construction, construct, require_constructed
+from benchbox.engine.environment import code_of
 from benchbox.engine.golden import golden_file, require_golden
-from benchbox.engine.reuse import code_of
 from benchbox.records.options import RECORDED, RunOptions
 from benchbox.records.run import Cell, DenoiserRecord, MetricRecord, NoiseRecord, Protocol, digest
 from benchbox.records.specs import parse_spec, split_name

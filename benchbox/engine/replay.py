@@ -17,7 +17,7 @@ from benchbox.engine.construction import changed_files
 from benchbox.engine.engines import LocalEngine
 from benchbox.engine.events import Event, RunStarted
 from benchbox.engine.plan import Limits, make_shards, plan_denoisers, plan_noises
-from benchbox.engine.reload import describe_change, providers_now, reload_images, reload_registry
+from benchbox.engine.reuse import describe_change, providers_now, reload_images, reload_registry
 from benchbox.engine.run import make_conditions
 from benchbox.engine.scoring import QualityPass
 from benchbox.engine.workers import worker_context

@@ -1,27 +1,31 @@
-"""Copies what an earlier run has computed from the same code, files and data, so that nothing is computed twice.
+"""Uses earlier runs again: copies what they have computed, and reloads what they were made with.
 
 Two cells are equal if they have the same key (what was asked for) and the same code (with what it was computed). What
-cannot be known to be the same has no code, and is computed each time.
+cannot be known to be the same has no code, and is computed each time. A recorded run may come from anybody, so its
+plugin files and programs are loaded only if the user trusts them.
 """
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import hashlib
-import importlib.util
-import platform
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchbox.api.dataset import ImageSet
 from benchbox.api.errors import BenchboxError
-from benchbox.engine.environment import environment
-from benchbox.records.run import Cell, DenoiserRecord, Provider, digest
+from benchbox.engine.construction import construct
+from benchbox.engine.data import open_data
+from benchbox.engine.events import Event
+from benchbox.engine.plan import Limits
+from benchbox.records.run import Cell, DenoiserRecord, PluginSpec, Provider, RunRecord
+from benchbox.registry import TRIAL_S, Entry, Registry, load_registry
 from benchbox.store import IMAGE, RunStore, list_runs, noise_key
+from benchbox.system.cache import CacheFolder
 from benchbox.system.files import read_bounded
 
 MOST_LOAD = 1.0
@@ -29,58 +33,6 @@ MOST_LOAD = 1.0
 _MOST_JSON = 64 << 20
 _SAME_MACHINE = ("cpu", "cores", "memory_gb", "system")
 _SAME_TIMING = ("threads", "batch", "timing_budget_s")
-
-
-def code_of(denoiser: DenoiserRecord, others: Sequence[Provider]) -> str:
-    """Digest of the code and the machine that compute a cell; empty if they may change without a trace.
-
-    `others` provide the noise and the metrics. A plugin file may import or read anything beside it, a program may be
-    another one tomorrow, and a denoiser that draws random numbers is run again on purpose.
-    """
-    providers = {denoiser.plugin.provider, *others}
-    foreign = denoiser.starts_programs or any(provider.kind == "file" for provider in providers)
-    if foreign or not denoiser.deterministic:
-        return ""
-    packages = sorted({"benchbox", *(provider.target.partition(":")[0].partition(".")[0] for provider in providers)})
-    return digest([_machine(), *((package, package_digest(package)) for package in packages)])
-
-
-@functools.cache
-def package_digest(name: str, *, only_code: bool = False) -> str:
-    """Digest of the files of a package: the content of its code, the size and time of everything else.
-
-    `only_code` leaves out everything else, whose time differs between machines.
-    """
-    spec = importlib.util.find_spec(name)
-    whole = hashlib.blake2b(digest_size=8)
-    for folder in sorted((spec.submodule_search_locations if spec else None) or ()):
-        for file in sorted(Path(folder).rglob("*")):
-            if file.is_file() and "__pycache__" not in file.parts and (file.suffix == ".py" or not only_code):
-                whole.update(str(file.relative_to(folder)).encode("utf-8", "surrogateescape"))
-                _update(whole, file)
-    if spec is not None and not spec.submodule_search_locations and spec.origin:
-        _update(whole, Path(spec.origin))
-    return whole.hexdigest()
-
-
-def _update(whole: hashlib.blake2b, file: Path) -> None:
-    if file.suffix == ".py":
-        whole.update(file.read_bytes())
-    else:
-        state = file.stat()
-        whole.update(f"{state.st_size} {state.st_mtime_ns}".encode())
-
-
-@functools.cache
-def _machine() -> list[Any]:
-    """What scores may depend on besides code that is read here: libraries decide how they add and multiply."""
-    packages = {
-        folder.name
-        for entry in sys.path
-        for pattern in ("*.dist-info", "*.egg-info")
-        for folder in (Path(entry).glob(pattern) if entry else ())
-    }
-    return [platform.python_version(), platform.machine(), environment().cpu, sorted(packages)]
 
 
 def reuse_cells(store: RunStore, results: Path) -> dict[str, RunStore]:
@@ -203,3 +155,105 @@ def _is_timed_alike(store: RunStore, source: RunStore) -> bool:
 def _was_idle(source: RunStore) -> bool:
     load, cores = source.record.environment.load, source.record.environment.cores
     return isinstance(cores, int) and load <= MOST_LOAD * cores
+
+
+def remember_trusted(registry: Registry, denoisers: Sequence[DenoiserRecord]) -> None:
+    """Remember that the user has run these plugin files, and the programs that these denoisers start."""
+    cache = CacheFolder("trusted")
+    files = [provider.target for provider in registry.providers if provider.kind == "file"]
+    for text in (*files, *_programs(registry, denoisers)):
+        if not _is_known(text):
+            with contextlib.suppress(BenchboxError):  # the user is then asked again
+                cache.write_json(_entry(text), text)
+
+
+def require_trusted_files(files: Sequence[str], named: Sequence[Path], run_id: str) -> None:
+    """Raise `BenchboxError` unless the user has named these plugin files, now or in an earlier run on this machine.
+
+    A run folder may come from anybody, and its record must not make benchbox execute a file.
+    """
+    here = {str(path.resolve()) for path in named}
+    for file in files:
+        if file not in here and not _is_known(file):
+            raise BenchboxError(
+                f"run {run_id} was made with the plugin file {file}, which you have not run on this machine",
+                hint=f"read the file, and if you trust it add: --plugin {file}",
+            )
+
+
+def require_trusted_programs(registry: Registry, record: RunRecord) -> None:
+    """Raise `BenchboxError` unless the user has run all program-starting denoisers of a run on this machine."""
+    for label in _programs(registry, record.denoisers):
+        if not _is_known(label):
+            raise BenchboxError(
+                f"run {record.run_id} starts a program that you have not run on this machine: {label}",
+                hint="if you trust the program, run that denoiser in a run of your own first",
+            )
+
+
+def _programs(registry: Registry, denoisers: Sequence[DenoiserRecord]) -> list[str]:
+    # Look at what will be built: the record is only text.
+    specs = [denoiser.plugin.spec for denoiser in denoisers if denoiser.plugin.name in registry.denoisers]
+    entries = [registry.denoiser(spec) for spec in specs]
+    return [
+        spec
+        for spec, entry, made in zip(specs, entries, construct(entries, TRIAL_S), strict=True)
+        if made.starts_programs or ((made.refused or made.fault) and entry.cls.starts_programs)
+    ]
+
+
+def _is_known(text: str) -> bool:
+    return bool(CacheFolder("trusted").read_json(_entry(text)) == text)
+
+
+def _entry(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest() + ".json"
+
+
+def reload_registry(
+    record: RunRecord, limits: Limits, on_event: Callable[[Event], None], named: Sequence[Path] = ()
+) -> Registry:
+    """Load the plugins of a run in their current version; `named` are plugin files that the user trusts."""
+    providers = [
+        *(denoiser.plugin.provider for denoiser in record.denoisers),
+        *(part.provider for noise in record.noises for part in noise.parts),
+        *(metric.plugin.provider for metric in record.metrics),
+    ]
+    recorded = {provider.target for provider in providers if provider.kind == "file"}
+    require_trusted_files(sorted(recorded), named, record.run_id)
+    # The plugin of a data set is not recorded: who resumes or replays such a run names its file again.
+    files = sorted(recorded | {str(file.resolve()) for file in named})
+    registry = load_registry([Path(file) for file in files], timeout_s=limits.timeout_s, on_event=on_event)
+    require_trusted_programs(registry, record)
+    return registry
+
+
+def reload_images(record: RunRecord, registry: Registry) -> ImageSet:
+    """Open the images of a run again; raises `BenchboxError` if they have changed."""
+    images = open_data(record.options, {name: entry.cls() for name, entry in registry.datasets.items()})
+    if images.fingerprint != record.data.fingerprint:
+        raise BenchboxError(
+            f"the images of {record.options.path or record.options.dataset} have changed since run "
+            f"{record.run_id} began",
+            hint="restore them, or start a new run",
+        )
+    return images
+
+
+def providers_now(record: RunRecord, registry: Registry) -> dict[PluginSpec, Provider | None]:
+    """Current provider of each recorded denoiser, noise and metric; None if it is missing."""
+    recorded: dict[PluginSpec, Mapping[str, Entry[Any]]] = {
+        **{denoiser.plugin: registry.denoisers for denoiser in record.denoisers},
+        **{part: registry.noise_models for noise in record.noises for part in noise.parts},
+        **{metric.plugin: registry.metrics for metric in record.metrics},
+    }
+    entries = {plugin: registered.get(plugin.name) for plugin, registered in recorded.items()}
+    return {plugin: entry.provider if entry else None for plugin, entry in entries.items()}
+
+
+def describe_change(record: RunRecord, before: PluginSpec, now: Provider | None) -> str:
+    """Message that a plugin differs from the one the run was made with."""
+    return (
+        f"'{before.name}' was {before.provider.label} {before.provider.version} when run "
+        f"{record.run_id} began; now it is {f'{now.label} {now.version}' if now else 'missing'}"
+    )

@@ -21,8 +21,14 @@ from benchbox.engine.environment import calibrate, environment
 from benchbox.engine.events import CellsReused, Event, FileSetAside, RunStarted, ScoresDone, TimingDone, TimingStarted
 from benchbox.engine.plan import Limits, Shard, cell_key, make_plan, make_shards
 from benchbox.engine.previews import make_previews
-from benchbox.engine.reload import describe_change, providers_now, reload_images, reload_registry, remember_trusted
-from benchbox.engine.reuse import reuse_cells
+from benchbox.engine.reuse import (
+    describe_change,
+    providers_now,
+    reload_images,
+    reload_registry,
+    remember_trusted,
+    reuse_cells,
+)
 from benchbox.engine.scoring import QualityPass, make_ceilings
 from benchbox.engine.timing import choose_images, time_denoiser
 from benchbox.engine.workers import WorkerContext, worker_context

@@ -18,8 +18,8 @@ from benchbox.builtin.noise import apply_protocol
 from benchbox.engine.drawing import Condition, draw, labels_of
 from benchbox.engine.events import Event, StageAdvanced, StageStarted
 from benchbox.engine.plan import Limits, Shard, cell_key, make_shards, plan_metrics
-from benchbox.engine.reload import providers_now, reload_images, reload_registry
 from benchbox.engine.replay import as_now
+from benchbox.engine.reuse import providers_now, reload_images, reload_registry
 from benchbox.engine.run import make_conditions
 from benchbox.engine.shard import denoise_drawn, score
 from benchbox.engine.work_loop import WorkLoop, WorkQueue

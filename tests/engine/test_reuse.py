@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from benchbox.engine import reuse
+from benchbox.engine import environment
+from benchbox.engine.environment import code_of, package_digest
 from benchbox.engine.plan import plan_denoisers
-from benchbox.engine.reuse import code_of, package_digest, reuse_cells
+from benchbox.engine.reuse import reuse_cells
 from benchbox.records.run import DenoiserRecord, Provider
 from benchbox.registry import load_registry
 from benchbox.store import RunStore, list_runs
@@ -173,8 +174,8 @@ def test_the_code_of_a_cell_covers_what_computes_it(tmp_path: Path, monkeypatch:
     assert code_of(replace(median, starts_programs=True), [built_in]) == ""
     assert code_of(replace(median, deterministic=False), [built_in]) == ""
     assert code_of(median, [Provider("file", str(tmp_path / "noise.py"), version="1")]) == ""
-    machine = [*reuse._machine()[:-1], ["numpy-0.0.dist-info"]]
-    monkeypatch.setattr(reuse, "_machine", lambda: machine)
+    machine = [*environment._machine()[:-1], ["numpy-0.0.dist-info"]]
+    monkeypatch.setattr(environment, "_machine", lambda: machine)
     assert code != code_of(median, [built_in])
 
 

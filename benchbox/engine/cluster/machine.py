@@ -31,9 +31,8 @@ from benchbox.engine.cluster.parcels import (
 )
 from benchbox.engine.construction import try_construction
 from benchbox.engine.drawing import Condition, ImagesLost, image_set
-from benchbox.engine.environment import environment
+from benchbox.engine.environment import environment, package_digest
 from benchbox.engine.plan import Limits
-from benchbox.engine.reuse import package_digest
 from benchbox.engine.shard import compute_shard
 from benchbox.engine.work_loop import Trial
 from benchbox.engine.workers import Worker, worker_context
