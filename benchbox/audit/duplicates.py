@@ -36,7 +36,7 @@ from benchbox.api.errors import BenchboxError
 from benchbox.api.threads import threads
 from benchbox.builtin.channels import luminance
 from benchbox.records.run import digest
-from benchbox.system.cache import CacheFolder
+from benchbox.system.files import CacheFolder
 
 SIDE = 48
 SIZE = 80

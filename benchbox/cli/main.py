@@ -95,7 +95,7 @@ def cli(ctx: click.Context, traceback: bool) -> None:
     # A notebook sets a backend of its own, which a child process may be unable to import.
     os.environ["MPLBACKEND"] = "agg"
     if ctx.invoked_subcommand in _WITH_CACHE | _WITH_CHARTS:
-        from benchbox.system.cache import usable_cache
+        from benchbox.system.files import usable_cache
 
         warning = ctx.with_resource(usable_cache())
         if warning and ctx.invoked_subcommand in _WITH_CACHE:

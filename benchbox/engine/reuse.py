@@ -25,8 +25,7 @@ from benchbox.engine.plan import Limits
 from benchbox.records.run import Cell, DenoiserRecord, PluginSpec, Provider, RunRecord
 from benchbox.registry import TRIAL_S, Entry, Registry, load_registry
 from benchbox.store import IMAGE, RunStore, list_runs, noise_key
-from benchbox.system.cache import CacheFolder
-from benchbox.system.files import read_bounded
+from benchbox.system.files import CacheFolder, read_bounded
 
 MOST_LOAD = 1.0
 """Runnable processes per core before a run, up to which its latencies are worth keeping."""

@@ -21,7 +21,7 @@ from benchbox.notebook.finished import Run, shell
 from benchbox.notebook.given import hand_over, save_array
 from benchbox.records.options import LOCAL, RunOptions, SigmaChoice
 from benchbox.records.protocol import ProtocolName
-from benchbox.system.cache import usable_cache
+from benchbox.system.files import usable_cache
 from benchbox.system.program import killing_new_children
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import numpy as np
 from benchbox.api.dataset import ImageSet
 from benchbox.api.errors import BenchboxError
 from benchbox.records.protocol import ProtocolName
-from benchbox.system.cache import CacheFolder
+from benchbox.system.files import CacheFolder
 
 T = TypeVar("T")
 OURS = {"bm3d_lite": ("BM3D", "CBM3D"), "bm3d_reference": ("BM3D", "CBM3D")}

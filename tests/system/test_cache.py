@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchbox.system.cache import usable_cache
+from benchbox.system.files import usable_cache
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -15,7 +15,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError
-from benchbox.system.cache import CACHE_VARIABLE, CacheFolder
+from benchbox.system.files import CACHE_VARIABLE, CacheFolder
 
 SIDE = 48
 PIXELS = SIDE * SIDE

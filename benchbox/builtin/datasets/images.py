@@ -26,7 +26,7 @@ from benchbox.builtin.datasets.image_files import (
     unread_note,
 )
 from benchbox.builtin.datasets.opening import require_exists
-from benchbox.system.cache import CacheFolder
+from benchbox.system.files import CacheFolder
 from benchbox.system.text import filename_text, unique_ids
 
 _KEPT_BYTES = 64 << 20

@@ -28,7 +28,7 @@ from benchbox.builtin.datasets.pair_layouts import (
     read_pairs,
 )
 from benchbox.builtin.sigma import estimate_sigma
-from benchbox.system.cache import CacheFolder
+from benchbox.system.files import CacheFolder
 from benchbox.system.text import filename_text, unique_ids
 
 SIDD = "ValidationNoisyBlocksSrgb", "ValidationGtBlocksSrgb"

@@ -38,7 +38,7 @@ from benchbox.engine.work_loop import Trial
 from benchbox.engine.workers import Worker, worker_context
 from benchbox.records.machines import Machine
 from benchbox.records.run import Failure, PluginSpec, Provider
-from benchbox.system.cache import CacheFolder
+from benchbox.system.files import CacheFolder
 
 _IDLE_S = 10.0
 """Seconds that a child process waits for another shard; its start takes milliseconds, its imports may take seconds."""
