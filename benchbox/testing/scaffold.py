@@ -1,63 +1,57 @@
-"""Writes a new plugin package from a template."""
+"""Writes a new plugin package from the files in ``templates``."""
 
 from __future__ import annotations
 
 import importlib.util
 import keyword
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
 from benchbox.api.errors import BenchboxError
 from benchbox.records.specs import NAME
 from benchbox.registry import load_registry
-from benchbox.testing.templates import TEMPLATES
 
-_PYPROJECT = """\
-[build-system]
-requires = ["hatchling>=1.27"]
-build-backend = "hatchling.build"
+_TEMPLATES = Path(__file__).with_name("templates")
 
-[project]
-name = "$package"
-version = "0.1.0"
-description = "A $kind for benchbox"
-readme = "README.md"
-requires-python = ">=3.11"
-dependencies = [$dependencies]
 
-[project.optional-dependencies]
-dev = ["pytest", "ruff", "mypy"]
+@dataclass(frozen=True)
+class PluginTemplate:
+    """A kind of plugin; the folder of its name below ``templates`` has its module and its tests.
 
-[project.entry-points.benchbox]
-$word = "$word"
+    Attributes
+    ----------
+    kind : str
+        What it is, in words.
+    commands : tuple of str
+        Templates of commands to try it with.
+    dependencies : tuple of str
+        Packages that it needs besides benchbox and NumPy.
+    more : str
+        The end of its README.
+    """
 
-[tool.hatch.build]
-include = ["/$word.py", "/tests"]
+    kind: str
+    commands: tuple[str, ...]
+    dependencies: tuple[str, ...] = ()
+    more: str = ""
 
-[tool.hatch.build.targets.wheel]
-include = ["/$word.py"]
 
-[tool.ruff]
-line-length = 100
-
-[tool.mypy]
-strict = true
-
-[tool.pytest.ini_options]
-testpaths = ["tests"]
-"""
-
-_README = """\
-# $package
-
-A $kind for benchbox, in `$word.py`.
-
-```console
-$$ pip install -e ".[dev]"
-$commands
-$$ pytest
-```
-$more"""
+_CHECKED = "\n`benchbox plugins check` shows, for each rule of the contract, what it observed and what to fix.\n"
+_DENOISER = "benchbox run $word identity --noise gaussian:0.1", "benchbox plugins check $word"
+TEMPLATES = {
+    "filter": PluginTemplate("denoiser", _DENOISER, more=_CHECKED),
+    "torch": PluginTemplate("PyTorch denoiser", _DENOISER, ("torch",), _CHECKED),
+    "onnx": PluginTemplate(
+        "denoiser that runs an ONNX model",
+        ("benchbox run $word:path=model.onnx identity", "benchbox plugins check $word:path=model.onnx"),
+        ("onnxruntime",),
+        _CHECKED,
+    ),
+    "metric": PluginTemplate("metric", ("benchbox run median identity --metric psnr --metric $word",)),
+    "noise": PluginTemplate("noise model", ("benchbox run median identity --noise $dashed:0.1",)),
+}
+"""The kinds of `benchbox plugins new --template`."""
 
 
 def commands_of(template: str, word: str) -> tuple[str, ...]:
@@ -90,23 +84,23 @@ def write_package(name: str, parent: Path, template: str = "filter") -> Path:
         "kind": chosen.kind,
         "dependencies": ", ".join(f'"{name}"' for name in ("benchbox-denoise", "numpy", *chosen.dependencies)),
         "commands": "\n".join(f"$ {command}" for command in commands_of(template, word)),
-        "more": chosen.more,
         "title": "".join(part.capitalize() for part in word.split("_")),
     }
     folder = parent / values["package"]
     if folder.exists():
         raise BenchboxError(f"{folder} already exists", hint="choose another name or --output")
     files = {
-        "pyproject.toml": _PYPROJECT,
-        f"{word}.py": chosen.module,
-        f"tests/test_{word}.py": chosen.tests,
-        "README.md": _README,
+        "pyproject.toml": "pyproject.toml",
+        f"{word}.py": f"{template}/plugin.py",
+        f"tests/test_{word}.py": f"{template}/tests.py",
+        "README.md": "README.md",
     }
     try:
-        for path, text in files.items():
+        for path, source in files.items():
             file = folder / path
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(Template(text).substitute(values), encoding="utf-8")
+            text = Template((_TEMPLATES / f"{source}.template").read_text("utf-8")).substitute(values)
+            file.write_text(text + (chosen.more if path == "README.md" else ""), encoding="utf-8")
     except OSError as error:
         raise BenchboxError(f"cannot write {folder}: {error.strerror}", hint="choose another --output") from error
     return folder
