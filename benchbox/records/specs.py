@@ -360,7 +360,8 @@ def _option(cls: type, parameter: inspect.Parameter, hint: Any) -> Option:
         choices = typing.get_args(members[0])
         if all(isinstance(choice, str) for choice in choices):
             return Option(name, str, parameter.default, choices, optional)
-    if len(members) == 1 and (members[0] in _SCALARS or issubclass(members[0], str)):
+    of_text = len(members) == 1 and isinstance(members[0], type) and issubclass(members[0], str)
+    if of_text or (len(members) == 1 and members[0] in _SCALARS):
         return Option(name, members[0], parameter.default, (), optional)
     raise BenchboxError(
         f"{where} has type {hint}, which text cannot be turned into",
