@@ -256,7 +256,7 @@ def test_a_second_look_is_taken_from_the_cache(tiles: Faces, cache: Path, monkey
 def test_pictures_that_are_all_alike_to_the_descriptors(capsys: pytest.CaptureFixture[str]) -> None:
     """Blurred noise gives every picture the most candidates that are verified; only copies are linked."""
     rng = np.random.default_rng(4)
-    count = 1_000
+    count = 600
     low = rng.normal(0, 1, (count, 7, 7)).astype(np.float32)
     pictures = np.stack([cv2.resize(one, (48, 48), interpolation=cv2.INTER_CUBIC) for one in low])
     pictures = np.clip(128 + 40 * pictures, 0, 255).astype(np.uint8)
