@@ -70,6 +70,7 @@ def columns_of(board: Leaderboard) -> tuple[Column[Row], ...]:
             *normalised,
             _speed_column("latency_p90_ms", "p90", "ms", 21),
             _speed_column("latency_p99_ms", "p99", "ms", 22),
+            Column("latency_p50_within", "p50 ±", "%", _within_cell, 25),
             _speed_column("throughput", "images/s", "", 3),
             _speed_column("cold_start_s", "cold start", "s", 23),
             _speed_column("peak_mb", "memory", "MiB", 24),
@@ -192,6 +193,11 @@ def _significance_columns(board: Leaderboard, metric: MetricRecord) -> list[Colu
     if any(not math.isnan(row.scores[metric.spec].low) for row in rows if row.scores):
         columns.insert(0, Column("interval", "95 %", metric.unit, interval, 1))
     return columns
+
+
+def _within_cell(row: Row) -> str:
+    known = row.speed is not None and not math.isnan(row.speed.latency_p50_within)
+    return f"{100 * row.speed.latency_p50_within:.2g}" if row.speed and known else NONE
 
 
 def _speed_column(key: str, title: str, unit: str, keep: int) -> Column[Row]:
