@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import gc
 import importlib
 import os
 import pickle
@@ -61,11 +62,18 @@ class _Worker:
             self.life.send(NUMBER.pack(number))
 
 
-def main(control: int) -> None:
-    """Fork a worker for each request on a socket, until the other end is closed."""
+def main(control: int, module: str = "") -> None:
+    """Fork a worker for each request on a socket, until the other end is closed.
+
+    Workers of a `module` find that imported, and nothing else that a new process would not have.
+    """
     os.set_inheritable(control, False)
-    _keep_memory()
-    _preload()
+    if module:
+        importlib.import_module(module)
+        gc.freeze()  # else each collection in a worker would copy the pages of all that was imported
+    else:
+        _keep_memory()
+        _preload()
     adopt_orphans()  # orphans of workers become children of this process, which then kills them
     server = _Server(socket.socket(fileno=control))
     if (files := server.serve()) is not None:

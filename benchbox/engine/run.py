@@ -30,7 +30,7 @@ from benchbox.engine.reuse import (
     reuse_cells,
 )
 from benchbox.engine.scoring import QualityPass, make_ceilings
-from benchbox.engine.timing import choose_images, time_denoiser
+from benchbox.engine.timing import choose_images, time_denoiser, timing_context
 from benchbox.engine.workers import WorkerContext, worker_context
 from benchbox.records.options import CLUSTER_OPTIONS, LOCAL, RECORDED, RunOptions
 from benchbox.records.run import RunRecord
@@ -207,23 +207,24 @@ def _time_all(
     completed = [cell for cell in record.cells if outcomes[cell.key].status == "ok"]
     noises = {cell.denoiser: cell.noise for cell in reversed(completed)}
     left = [denoiser for denoiser in record.denoisers if denoiser.spec in noises and denoiser.spec not in finished]
-    calibration = None
-    if left:
-        calibration = calibrate(record.options.threads, limits.timeout_s, store.log_file("calibration", "timing"))
-    for denoiser in left:
-        on_event(TimingStarted(denoiser.label))
-        timing, detail = time_denoiser(
-            denoiser,
-            conditions[noises[denoiser.spec]],
-            indices,
-            batch=record.options.batch,
-            threads=record.options.threads,
-            budget_s=record.options.timing_budget_s,
-            limits=limits,
-            log=store.log_file(denoiser.spec, "timing"),
-        )
-        store.write_timing(denoiser.spec, replace(timing, calibration=calibration), detail)
-        on_event(TimingDone(denoiser, timing))
+    if not left:
+        return
+    calibration = calibrate(record.options.threads, limits.timeout_s, store.log_file("calibration", "timing"))
+    with timing_context(record.options.threads) as context:
+        for denoiser in left:
+            on_event(TimingStarted(denoiser.label))
+            timing, detail = time_denoiser(
+                denoiser,
+                conditions[noises[denoiser.spec]],
+                indices,
+                context,
+                batch=record.options.batch,
+                budget_s=record.options.timing_budget_s,
+                limits=limits,
+                log=store.log_file(denoiser.spec, "timing"),
+            )
+            store.write_timing(denoiser.spec, replace(timing, calibration=calibration), detail)
+            on_event(TimingDone(denoiser, timing))
 
 
 def _pinned(options: RunOptions, images: ImageSet) -> RunOptions:

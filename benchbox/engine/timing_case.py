@@ -1,10 +1,12 @@
-"""The pytest module that runs in each timing process: decides how many calls to time; pytest-benchmark times them."""
+"""The pytest module that runs in each timing process: decides how many calls to time; pytest-benchmark times them.
+
+Whatever it imports is there before a denoiser's cold start; that is only what the harness needs.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import statistics
 import threading
 import time
@@ -14,36 +16,36 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import psutil
 import pytest
+import pytest_benchmark.plugin  # noqa: F401  (by name, for every timing process)
 
 from benchbox.api.arrays import Images, Sigma
 from benchbox.api.denoiser import Denoiser
 from benchbox.builtin.channels import as_taken, shape_taken
 from benchbox.engine.construction import require_same_content
 from benchbox.engine.shard import check_denoised, details_of, failure_of, new_denoiser
-from benchbox.engine.timing import TASK_VARIABLE, TimingTask, largest_batch
-from benchbox.records.run import Timing, decode
+from benchbox.engine.timing import TimingTask, largest_batch
+from benchbox.records.run import Timing
 from benchbox.stats.summaries import latency_of
 
-Size = Literal["one", "batch", "some"]
-SIZES: tuple[Size, ...] = ("one", "batch", "some")
-"""One image per call, the batch for throughput, and the geometric mean of both, which shows how a denoiser scales."""
-CHUNKS = (1, 2, 3, 6, 12, 24, 52, 100, 200, 300, 300)
+Size = Literal["one", "some", "batch"]
+SIZES: tuple[Size, ...] = ("one", "some", "batch")
+"""One image per call, the batch for throughput, and before it some images, which show how a denoiser scales."""
+CHUNKS = (1, 2, 3, 6, 12, 12, 14, 20, 30, 40, 60, 80, 120, 160, 220, 220)
 """Calls between two looks at the samples, 1000 in all."""
 
-_SHARE = {"one": 0.6, "batch": 0.9, "some": 1.0}  # of the budget, after which no call of this size begins
+_SHARE = {"one": 0.6, "some": 0.7, "batch": 1.0}  # of the budget, after which no call of this size begins
 _NARROW = 0.02  # `Latency.within` of one image that is precise enough
 _BEARABLE = 0.05  # the same for batches, and for one image after `_WHILE_S`
 _SAMPLES = 100  # as many as p99 needs
 _SETTLED_S = 0.05  # shorter samples may lie in one good moment of the machine
-_WORTH_S = 0.5  # after which p50 alone suffices, without the samples for p99
-_WHILE_S = 1.0
+_WORTH_S = 0.2  # after which p50 alone suffices, without the samples for p99
+_WHILE_S = 0.5
 _LEAST = 3  # samples of a batch, whose many images even out what disturbs them, and of very long calls
 _FEWEST = 6  # samples for which p50 has an interval
 _WORTH_BATCH_S = 0.1  # after which these suffice, however precise they are
-_BATCH_S = 1.0  # longest call of a batch
+_BATCH_S = 0.3  # longest call of several images
 _WARM_UPS = 3
 _WARM_UP_S = 0.1, 0.005  # longest warm-up before the first calls of a size, and before further ones
 _MIB = 2**20
@@ -61,21 +63,32 @@ class Sampling:
 
     def images(self, size: Size) -> int:
         """Images per call of a size."""
-        return 1 if size == "one" else self.batch if size == "batch" else round(self.batch**0.5)
+        return 1 if size == "one" else self.batch if size == "batch" else self.some
+
+    @cached_property
+    def some(self) -> int:
+        """Images per call between one and a batch: the square root of `largest_batch`, fewer if they take too long."""
+        return self._halved(round(largest_batch(self.pixels, self.most) ** 0.5))
 
     @cached_property
     def batch(self) -> int:
-        """Images per call when measuring throughput: `largest_batch`, halved until a call takes at most a second."""
-        batch = largest_batch(self.pixels, self.most)
-        while batch > 1 and batch * self.expected_s(1) > _BATCH_S:
-            batch //= 2
-        return batch
+        """Images per call when measuring throughput: `largest_batch`, halved until a call does not take too long."""
+        return self._halved(largest_batch(self.pixels, self.most))
+
+    def _halved(self, images: int) -> int:
+        while images > 1 and self.expected_s(images) > _BATCH_S:
+            images //= 2
+        return images
 
     def expected_s(self, images: int) -> float:
-        """Seconds that a call will take, from the calls so far."""
-        if known := self.samples_ms.get(images):
-            return statistics.median(known) / 1e3
-        return images * (self.expected_s(1) if self.samples_ms.get(1) else self.first_s)
+        """Seconds that a call will take, from the calls so far; an image more costs what it did in the largest one."""
+        known = {size: statistics.median(samples) / 1e3 for size, samples in self.samples_ms.items() if samples}
+        if images in known:
+            return known[images]
+        if len(known) < 2:
+            return images * known.get(1, self.first_s)
+        largest = max(known)
+        return known[largest] + (images - largest) * max(0.0, (known[largest] - known[1]) / (largest - 1))
 
     def rounds(self, size: Size, chunk: int, spent_s: float) -> int:
         """Calls to time next; 0 if enough is known or the time is up, `spent_s` seconds after the first call."""
@@ -111,8 +124,6 @@ class _Subject:
     def __init__(self, task: TimingTask) -> None:
         self.task = task
         self.samples_ms: dict[int, list[float]] = {}
-        self.noisy: Images = np.load(task.noisy, allow_pickle=False)
-        self.sigma_given: Sigma | None = np.load(task.sigma, allow_pickle=False) if task.sigma else None
         first, level = self.stack(1)
         expected = first.shape
         self.bare_mb, self.bare_threads = _peak_mb(), _threads()
@@ -128,24 +139,24 @@ class _Subject:
         self.cold = made - start, ready - made, done - ready
         self.ready = done
         self.sampling = Sampling(
-            math.prod(self.noisy.shape[1:3]), task.batch, task.budget_s, done - ready, self.samples_ms
+            math.prod(task.noisy.shape[1:3]), task.batch, task.budget_s, done - ready, self.samples_ms
         )
 
     def stack(self, batch: int) -> tuple[Images, Sigma | None]:
         """A private copy of the first images, and of the noise level, as the denoiser takes them."""
-        level = None if self.sigma_given is None else self.sigma_given[:batch].copy()
-        return as_taken(self.task.denoiser.channels, self.noisy[:batch].copy(), level)
+        level = None if self.task.sigma is None else self.task.sigma[:batch].copy()
+        return as_taken(self.task.denoiser.channels, self.task.noisy[:batch].copy(), level)
 
     def timing(self) -> Timing:
         """Everything that was measured."""
-        height, width = self.noisy.shape[1:3]
+        height, width = self.task.noisy.shape[1:3]
         import_s, setup_s, first_s = self.cold
         return Timing(
             status="ok",
             shape=(height, width),
             noise=self.task.noise,
             threads=self.task.threads,
-            batch=self.sampling.batch if self.sampling.batch in self.samples_ms else 1,
+            batch=max(self.samples_ms),
             import_s=import_s,
             setup_s=setup_s,
             first_s=first_s,
@@ -157,9 +168,9 @@ class _Subject:
 
 
 @pytest.fixture(scope="module")
-def subject() -> Any:
+def subject(pytestconfig: pytest.Config) -> Any:
     """Set up the denoiser; write why, if that fails."""
-    task = decode(TimingTask, json.loads(Path(os.environ[TASK_VARIABLE]).read_text(encoding="utf-8")))
+    (task,) = (plugin for plugin in pytestconfig.pluginmanager.get_plugins() if isinstance(plugin, TimingTask))
     try:
         return _Subject(task)
     except BaseException as error:
@@ -183,12 +194,11 @@ def test_time(subject: _Subject, size: Size, chunk: int, benchmark: Any) -> None
             warmup_rounds=sampling.warm_ups(size, chunk),
             iterations=1,
         )
-        check_denoised(denoised, shape_taken(subject.task.denoiser.channels, subject.noisy[:batch].shape))
+        check_denoised(denoised, shape_taken(subject.task.denoiser.channels, subject.task.noisy[:batch].shape))
     except BaseException as error:
         _write(subject.task, asdict(failure_of(error)))
         pytest.exit("the denoiser failed")
     subject.samples_ms.setdefault(batch, []).extend(1e3 * seconds for seconds in benchmark.stats.stats.data)
-    # Written each time, so that what is known outlives a process that exceeds its time limit.
     _write(subject.task, asdict(subject.timing()))
 
 

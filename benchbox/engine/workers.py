@@ -30,7 +30,7 @@ HELD_BACK = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals blocked in the fork server, which must outlive this process to clean up after it."""
 NUMBER = struct.Struct("<q")
 """Format in which the fork server reports the PID of a worker, and later its exit code."""
-_SERVER = "import sys; from benchbox.engine.forkserver import main; main(int(sys.argv[1]))"
+_SERVER = "import sys; from benchbox.engine.forkserver import main; main(int(sys.argv[1]), *sys.argv[2:])"
 _POLL_S = 0.2
 _GRACE_S = 1.0  # time for the exit handlers of a plugin
 _END_S = 10.0
@@ -63,21 +63,22 @@ class WorkerSettings:
     environment: dict[str, str]
 
     @staticmethod
-    def here(scratch: Path | None = None) -> WorkerSettings:
-        """Settings of this process, with `scratch` as the folder for temporary files."""
+    def here(scratch: Path | None = None, threads: int = 1) -> WorkerSettings:
+        """Settings of this process, with `scratch` as the folder for temporary files, and so many threads."""
         try:
             folder = os.getcwd()  # noqa: PTH109
         except FileNotFoundError:  # the folder was deleted, which matters only if a plugin uses it
             folder = os.sep
         temporary = {"TMPDIR": str(scratch)} if scratch else {}
-        return WorkerSettings([entry or folder for entry in sys.path], folder, os.environ | temporary)
+        environment = os.environ | temporary | thread_environment(threads)
+        return WorkerSettings([entry or folder for entry in sys.path], folder, environment)
 
     def enter(self) -> None:
-        """Apply the settings to this process; libraries imported from now on use one thread."""
+        """Apply the settings to this process; libraries imported from now on use so many threads."""
         sys.path[:] = self.path
         os.chdir(self.folder)
         os.environ.clear()
-        os.environ.update(self.environment | thread_environment(1))
+        os.environ.update(self.environment)
         tempfile.tempdir = None  # forget the server's cached choice
 
 
@@ -85,27 +86,38 @@ class WorkerContext:
     """The fork server: a clean process with the engine but no plugin, from which workers are forked.
 
     A fork is ready in milliseconds, because everything is imported already. `worker_context` returns the server of this
-    process.
+    process, whose workers use one thread. One with a `module` imports only that, to fork workers for it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1, module: str = "") -> None:
+        self.threads = threads
         self.used = False
         """Whether a worker was ever requested."""
         self.control, theirs = socket.socketpair()
         # -P: a file in the working directory must not shadow a library.
-        command = [sys.executable, "-P", "-c", _SERVER, str(theirs.fileno())]
+        command = [sys.executable, "-P", "-c", _SERVER, str(theirs.fileno()), *([module] if module else [])]
         with theirs, _blocked(HELD_BACK):
             self._server = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                env=os.environ | thread_environment(1),
+                env=os.environ | thread_environment(threads),
                 pass_fds=[theirs.fileno()],
             )
 
     def Process(self, target: Callable[..., object], args: Sequence[Any] = ()) -> WorkerProcess:
         """A worker that makes one call when it starts, like the processes of a `multiprocessing` context."""
         return WorkerProcess(self, WorkerSettings.here(), target=(target, tuple(args)))
+
+    def __enter__(self) -> WorkerContext:
+        """Return it."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        """Shut down the server."""
+        self.end()
 
     @property
     def alive(self) -> bool:
@@ -333,7 +345,7 @@ class Worker:
     def _started(self, stop: threading.Event) -> WorkerProcess:
         if self._process is None:
             self._process = WorkerProcess(
-                self._context, WorkerSettings.here(self._scratch), output=self._output.fileno()
+                self._context, WorkerSettings.here(self._scratch, self._context.threads), output=self._output.fileno()
             )
             self._process.start()
         while not self._process.started(_POLL_S):

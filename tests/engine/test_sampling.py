@@ -42,8 +42,8 @@ def test_a_fast_steady_denoiser_is_timed_for_a_moment() -> None:
 def test_a_restless_denoiser_is_timed_until_p50_is_narrow() -> None:
     rng = np.random.default_rng(0)
     noise = rng.lognormal(0, 0.1, 10_000)
-    steady, _, _ = sample(lambda images, call: 0.003 * images)
-    restless, spent_s, _ = sample(lambda images, call: 0.003 * images * float(noise[call]))
+    steady, _, _ = sample(lambda images, call: 0.0005 * images)
+    restless, spent_s, _ = sample(lambda images, call: 0.0005 * images * float(noise[call]))
     assert len(restless[1]) > len(steady[1])
     assert latency_of(restless[1]).within <= 0.02
     assert spent_s < 10
@@ -54,6 +54,18 @@ def test_after_a_while_a_less_precise_p50_is_enough() -> None:
     samples, spent_s, _ = sample(lambda images, call: 0.01 * images * float(noise[call]))
     assert 0.02 < latency_of(samples[1]).within <= 0.05
     assert spent_s < 6
+
+
+def test_a_slow_denoiser_is_timed_no_longer_than_its_p50_needs() -> None:
+    samples, _, _ = sample(lambda images, call: 0.007 * images)
+    assert 6 <= len(samples[1]) < 100
+
+
+def test_calls_that_follow_each_other_are_alike_and_the_interval_says_so() -> None:
+    slow_at_the_end = [1.0] * 50 + [1.1] * 10
+    assert latency_of(slow_at_the_end).within == pytest.approx(0.05)
+    mixed = np.random.default_rng(0).permutation(slow_at_the_end)
+    assert latency_of(mixed.tolist()).within == 0
 
 
 @pytest.mark.parametrize("latency_s", [0.003, 0.03, 0.3, 1.0, 3.0])
@@ -80,7 +92,7 @@ def test_one_call_that_exceeds_the_budget_is_still_timed() -> None:
     ("pixels", "latency_s", "batch"),
     [
         (48 * 48, 1e-4, 64),
-        (48 * 48, 0.03, 32),  # 64 calls would take 2 s
+        (48 * 48, 0.015, 16),  # 64 images would take 1 s
         (256 * 256, 1e-4, 16),  # as many pixels as a shard
         (257 * 256, 1e-4, 1),
         (64 * 64, 5.0, 1),
@@ -89,7 +101,15 @@ def test_one_call_that_exceeds_the_budget_is_still_timed() -> None:
 def test_the_batch_fits_memory_and_time(pixels: int, latency_s: float, batch: int) -> None:
     samples, _, sampling = sample(lambda images, call: latency_s * images, pixels=pixels)
     assert sampling.batch == batch
-    assert sorted(samples) == sorted({1, round(batch**0.5), batch})
+    assert sampling.some == (1 if batch == 1 else 8 if pixels == 48 * 48 else 4)
+    assert sorted(samples) == sorted({1, sampling.some, batch})
+
+
+def test_a_batch_that_costs_little_more_than_an_image_is_not_cut() -> None:
+    """As on an accelerator, where most of a call is its overhead."""
+    samples, _, sampling = sample(lambda images, call: 0.02 + 1e-5 * images)
+    assert sampling.batch == 64
+    assert sorted(samples) == [1, 8, 64]
 
 
 @pytest.mark.parametrize(
