@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -64,10 +65,15 @@ class TrainConfig:
 
 def find_trainable(config: TrainConfig, registry: Registry) -> TrainableDenoiser:
     """Construct the denoiser to train."""
+    classifiers = trainable_classifiers(registry)
+    if config.denoiser not in registry.denoisers and difflib.get_close_matches(config.denoiser, classifiers):
+        raise BenchboxError(
+            f"there is no classifier '{config.denoiser}'", hint=did_you_mean(config.denoiser, classifiers)
+        )
     entry = registry.denoiser(config.denoiser)
     if not issubclass(entry.cls, TrainableDenoiser):
         trainable = [name for name, known in registry.denoisers.items() if issubclass(known.cls, TrainableDenoiser)]
-        names = ", ".join(sorted((*trainable, *trainable_classifiers(registry))))
+        names = ", ".join(sorted((*trainable, *classifiers)))
         raise BenchboxError(f"{config.denoiser} is not trainable", hint=f"choose one of: {names}")
     return entry.cls()
 

@@ -312,6 +312,12 @@ def test_what_cannot_be_trained_says_what_can(config: TrainConfig) -> None:
     with pytest.raises(BenchboxError, match="median is not trainable") as caught:
         find_trainable(replace(config, denoiser="median"), load_registry(config.plugin_files))
     assert "shrink" in caught.value.hint and "unet" in caught.value.hint
+    with pytest.raises(BenchboxError, match="no classifier 'emotions_judge'") as caught:
+        find_trainable(replace(config, denoiser="emotions_judge"), load_registry(config.plugin_files))
+    assert "emotion_judge" in caught.value.hint
+    with pytest.raises(BenchboxError, match="no denoiser 'shrnk'") as caught:
+        find_trainable(replace(config, denoiser="shrnk"), load_registry(config.plugin_files))
+    assert "shrink" in caught.value.hint
 
 
 def test_the_user_changes_a_recipe(config: TrainConfig) -> None:
