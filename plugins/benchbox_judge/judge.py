@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchbox_unet.quiet import native_messages_hidden
 from numpy.typing import NDArray
 
 from benchbox import BenchboxError, Images, threads
@@ -57,7 +58,8 @@ class Judge:
         try:
             from ai_edge_litert.interpreter import Interpreter
 
-            self._interpreter: Any = Interpreter(model_content=path.read_bytes(), num_threads=threads())
+            with native_messages_hidden():
+                self._interpreter: Any = Interpreter(model_content=path.read_bytes(), num_threads=threads())
             (entry,), (answer,) = self._interpreter.get_input_details(), self._interpreter.get_output_details()
             shapes = tuple(entry["shape"][1:]), tuple(answer["shape"][1:])
         except (OSError, ValueError, RuntimeError) as error:
