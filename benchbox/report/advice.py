@@ -17,8 +17,7 @@ from benchbox.report.board import Advice
 from benchbox.report.ranked import Unranked
 from benchbox.report.words import noise_family
 from benchbox.stats.ranking import separate
-from benchbox.stats.scenes import by_scene
-from benchbox.stats.summaries import latency_of
+from benchbox.stats.summaries import by_scene, latency_of
 
 Scores = Mapping[str, NDArray[Any]]
 

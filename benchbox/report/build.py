@@ -19,8 +19,7 @@ from benchbox.report.advice import advise, advise_on_contamination
 from benchbox.report.board import Header, Leaderboard, Row, Speed
 from benchbox.report.ranked import Unranked, mismatch_curves, rank_blocks, summarise
 from benchbox.report.recognition import recognitions
-from benchbox.stats.scenes import Scenes, numbered
-from benchbox.stats.summaries import Mean, average_repeats, counted, latency_of, mean_of
+from benchbox.stats.summaries import Mean, Scenes, average_repeats, counted, latency_of, mean_of, numbered
 from benchbox.store import IMAGE, RunStore, class_columns
 from benchbox.system.files import damaged_file
 

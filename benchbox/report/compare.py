@@ -15,7 +15,7 @@ from benchbox.records.run import Cell, MetricRecord, RunRecord, Timing
 from benchbox.report.board import Speed
 from benchbox.report.build import image_scores, scenes_of, speed_of
 from benchbox.stats.ranking import separate
-from benchbox.stats.scenes import Scenes, by_scene
+from benchbox.stats.summaries import Scenes, by_scene
 from benchbox.store import IMAGE, RunStore
 
 

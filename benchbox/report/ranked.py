@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from benchbox.records.run import MetricRecord
 from benchbox.report.board import Block, Complement, Mismatch, Row, Step, Summary, SummaryRow
 from benchbox.stats.ranking import Comparison, rank_rows
-from benchbox.stats.scenes import Scenes, by_scene
-from benchbox.stats.summaries import Mean, complements, mean_of, oracle, pareto_front
+from benchbox.stats.summaries import Mean, Scenes, by_scene, complements, mean_of, oracle, pareto_front
 
 Values = NDArray[np.float64]
 Columns = Mapping[str, NDArray[Any]]

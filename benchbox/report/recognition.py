@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.records.run import MetricRecord, RunRecord
-from benchbox.stats.ranking import separate
-from benchbox.stats.scenes import Scenes, by_scene
-from benchbox.stats.summaries import kendall_tau
+from benchbox.stats.ranking import kendall_tau, separate
+from benchbox.stats.summaries import Scenes, by_scene
 from benchbox.store import class_columns
 
 Classes = NDArray[np.integer[Any]]

@@ -16,8 +16,7 @@ from benchbox.report.board import Block
 from benchbox.report.build import build_leaderboard, image_scores, scenes_of, sort_metric
 from benchbox.report.words import score
 from benchbox.stats.ranking import kendall_tau, rank_rows
-from benchbox.stats.scenes import Scenes, by_scene
-from benchbox.stats.summaries import PERFECT_DB, average_repeats, counted
+from benchbox.stats.summaries import PERFECT_DB, Scenes, average_repeats, by_scene, counted
 from benchbox.store import IMAGE, RunStore
 
 Values = NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""Summaries of scores and latencies: means, quantiles, complementary rows, the Pareto front."""
+"""Summaries of scores and latencies: means of images or scenes, quantiles, complementary rows, the Pareto front."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbox.stats.scenes import Scenes, by_scene
-
 Values = NDArray[np.float64]
+Scenes = NDArray[np.intp]
+"""Number of each image's scene, shape (N,)."""
 _NODES = 64
 _NEWTON = 20
 
@@ -85,6 +85,37 @@ def mean_of(scores: NDArray[Any], unit: str = "", scenes: Scenes | None = None, 
         low=low,
         high=high,
     )
+
+
+def numbered(names: NDArray[np.object_]) -> Scenes | None:
+    """Number the scenes of images by their names; None if every image is a scene of its own."""
+    unique, numbers = np.unique(names.astype(str), return_inverse=True)
+    return None if len(unique) == len(names) else numbers.reshape(-1)
+
+
+def by_scene(values: Values, scenes: Scenes | None) -> Values:
+    """One value for each of S scenes instead of one for each of N images; `values` has shape (N,) or (N, K).
+
+    Images of a scene are not independent, but scenes are. The value of a scene is ``m + S/N * sum(x - m)`` over its
+    images x, with m the mean of all images: the linearised estimator of a ratio, because the mean over images is a sum
+    over scenes divided by a number of images that scenes contribute to. Its mean over the scenes is m itself, its
+    variance that of the estimate, also for scenes of different sizes, and it is linear, so that differences of two
+    columns are the values of their differences.
+
+    References
+    ----------
+    Cochran, Sampling Techniques, 3rd edition, Wiley 1977, sections 6.3 and 9A.3 (ratio estimator of cluster samples).
+    """
+    if scenes is None:
+        return values
+    _, own = np.unique(scenes, return_inverse=True)  # some scenes may have no image here
+    own = own.reshape(-1)
+    count = int(own.max()) + 1 if len(own) else 0
+    mean = values.mean(axis=0)
+    sums = np.zeros((count, *values.shape[1:]))
+    np.add.at(sums, own, values - mean)
+    result: Values = mean + sums * (count / max(1, len(values)))
+    return result
 
 
 def interval_of_mean(values: Values, level: float = 0.95) -> tuple[float, float]:
@@ -174,19 +205,6 @@ def average_repeats(columns: Mapping[str, NDArray[Any]], repeats: int) -> dict[s
         sums = np.where(finite, rows, 0).sum(axis=1, dtype=np.float64)
         averaged[name] = np.where(counts > 0, sums / np.maximum(counts, 1), rows[:, 0]).astype(values.dtype)
     return averaged
-
-
-def kendall_tau(first: Values, second: Values) -> float:
-    """Kendall's tau-b of two orders of the same n things, shape (n,): 1 if equal, -1 if reversed; NaN if all are ties.
-
-    References
-    ----------
-    Kendall 1945, doi:10.1093/biomet/33.3.239.
-    """
-    pairs = np.triu_indices(len(first), 1)
-    signs = [np.sign(values[pairs[0]] - values[pairs[1]]) for values in (first, second)]
-    scale = math.sqrt(float(np.abs(signs[0]).sum() * np.abs(signs[1]).sum()))
-    return float((signs[0] * signs[1]).sum()) / scale if scale else math.nan
 
 
 def latency_of(samples_ms: Sequence[float]) -> Latency:

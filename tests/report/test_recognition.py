@@ -14,7 +14,7 @@ from scipy.stats import kendalltau
 from benchbox.records.run import DataRecord, RunRecord
 from benchbox.report.columns import recognition_columns
 from benchbox.report.recognition import Recognition, recognition_notes, recognition_title, recognitions
-from benchbox.stats.summaries import kendall_tau
+from benchbox.stats.ranking import kendall_tau
 from benchbox.store import class_columns
 
 NAMES = "happy", "sad", "fear"

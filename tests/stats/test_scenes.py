@@ -7,8 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchbox.stats.ranking import separate
-from benchbox.stats.scenes import by_scene, numbered
-from benchbox.stats.summaries import interval_of_mean, mean_of
+from benchbox.stats.summaries import by_scene, interval_of_mean, mean_of, numbered
 
 Values = NDArray[np.float64]
 SCENES, CROPS, ROWS = 40, 32, 4
