@@ -284,6 +284,11 @@ class MetricRecord:
         """Canonical specification: the column of the scores."""
         return self.plugin.spec
 
+    @property
+    def sign(self) -> float:
+        """1 if higher is better, else -1: scores times this are better the higher they are."""
+        return 1.0 if self.higher_is_better else -1.0
+
 
 @dataclass(frozen=True)
 class DenoiserRecord:
@@ -396,6 +401,10 @@ class RunRecord:
     def main_metric(self) -> MetricRecord:
         """The metric that ranks by default."""
         return self.metrics[0]
+
+    def cells_on(self, noise: str) -> dict[str, Cell]:
+        """Cells of a noise in which denoisers get the true level, by canonical denoiser."""
+        return {cell.denoiser: cell for cell in self.cells if cell.noise == noise and cell.sigma_factor == 1}
 
     def denoiser_label(self, spec: str) -> str:
         """Label of a denoiser, by its canonical specification."""

@@ -99,11 +99,10 @@ def put_across(boards: Sequence[Leaderboard]) -> Across:
     names = dict.fromkeys(row.denoiser for setting in settings for row in setting.block.rows)
     rows = [_row(name, [rows.get(name) for rows in by_name], metric.spec) for name in names]
     means = [row.mean for row in rows if not math.isnan(row.mean)]
-    sign = 1 if metric.higher_is_better else -1
     if means:
-        top = max(means, key=lambda mean: sign * mean)
+        top = max(means, key=lambda mean: metric.sign * mean)
         rows = [replace(row, best=(*row.best, "mean")) if row.mean == top else row for row in rows]
-    rows.sort(key=lambda row: (math.isnan(row.mean), 0.0 if math.isnan(row.mean) else -sign * row.mean))
+    rows.sort(key=lambda row: (math.isnan(row.mean), 0.0 if math.isnan(row.mean) else -metric.sign * row.mean))
     return Across(metric, settings, tuple(rows))
 
 
@@ -194,7 +193,7 @@ class _PaperColumn(Setting):
     def _marked(self, denoiser: str, metric: MetricRecord) -> str:
         texts = {name: score(row.scores[metric.spec].mean, metric) for name, row in self.rows.items()}
         values = {
-            texts[name]: (1 if metric.higher_is_better else -1) * row.scores[metric.spec].mean
+            texts[name]: metric.sign * row.scores[metric.spec].mean
             for name, row in self.rows.items()
             if row.rank is not None and not row.is_floor and not math.isnan(row.scores[metric.spec].mean)
         }
@@ -257,10 +256,7 @@ def _methods(settings: Sequence[_PaperColumn]) -> list[str]:
 
     def order(name: str) -> tuple[bool, int, float]:
         rows = [(setting, setting.rows[name]) for setting in settings if name in setting.rows]
-        means = [
-            row.scores[setting.metrics[0].spec].mean * (1 if setting.metrics[0].higher_is_better else -1)
-            for setting, row in rows
-        ]
+        means = [row.scores[setting.metrics[0].spec].mean * setting.metrics[0].sign for setting, row in rows]
         return (not any(row.is_floor for _, row in rows), len(rows), sum(means) / len(means) if means else -math.inf)
 
     names = dict.fromkeys(row.denoiser for setting in settings for row in setting.block.rows)

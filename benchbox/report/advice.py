@@ -199,7 +199,7 @@ def _contradictions(record: RunRecord, blocks: Sequence[Unranked]) -> Iterator[A
             continue
         tables = [
             sign * np.column_stack([block.scores[name][metric.spec] for name in names])
-            for metric, sign in ((quality, 1 if quality.higher_is_better else -1), (task, 1))
+            for metric, sign in ((quality, quality.sign), (task, 1))
         ]
         valued = np.isfinite(tables[0]).all(axis=1) & np.isfinite(tables[1]).all(axis=1)
         scenes = None if block.scenes is None else block.scenes[valued]

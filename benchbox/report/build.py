@@ -49,7 +49,7 @@ def build_leaderboard(
     scenes = scenes_of(store)
     blocks, curves = [], []
     for noise in record.noises:
-        cells = [cell for cell in record.cells if cell.noise == noise.spec and cell.sigma_factor == 1]
+        cells = record.cells_on(noise.spec).values()
         scores = {denoisers[cell.denoiser].label: _checked_scores(store, cell, outcomes) for cell in cells}
         rows = [
             replace(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +13,10 @@ from rich.text import Text
 from benchbox.report.board import Speed
 from benchbox.report.columns import Column
 from benchbox.report.compare import ComparedRow, RunComparison, relative
-from benchbox.report.export import escape, jsonable, table_of
+from benchbox.report.export import escape, json_of, table_of
 from benchbox.report.gates import Breach
 from benchbox.report.terminal import FACT_INDENT, fitting, hanging, lay_out, widths_of
-from benchbox.report.words import NONE, count, score, three_digits
+from benchbox.report.words import NONE, count, grouped, score, three_digits
 from benchbox.stats.summaries import FEWEST_IMAGES
 
 
@@ -50,7 +49,7 @@ def render_comparison(comparison: RunComparison, breaches: Sequence[Breach], for
     """Render a comparison as ``markdown`` or ``json``."""
     if format == "json":
         values = dataclasses.asdict(comparison) | {"breaches": [dataclasses.asdict(breach) for breach in breaches]}
-        return json.dumps(jsonable(values), indent=2, allow_nan=False) + "\n"
+        return json_of(values)
     lines = ["# Comparison", "", *(f"- {word}: {escape(value)}" for word, value in _facts(comparison))]
     rows = [row for row in comparison.rows if not row.reason]
     for noise in dict.fromkeys(row.noise for row in rows):
@@ -123,11 +122,8 @@ def _columns(comparison: RunComparison) -> tuple[Column[ComparedRow], ...]:
 
 def _notes(comparison: RunComparison) -> list[str]:
     notes = [_marks(comparison)]
-    reasons: dict[str, list[str]] = {}
-    for row in comparison.rows:
-        if row.reason:
-            reasons.setdefault(row.reason, []).append(f"{row.denoiser} on {row.noise}")
-    notes += [f"{reason}: {', '.join(names)}" for reason, names in reasons.items()]
+    reasons = grouped((row.reason, f"{row.denoiser} on {row.noise}") for row in comparison.rows)
+    notes += [f"{reason}: {names}" for reason, names in reasons]
     for row in comparison.rows:
         change = row.changes.get(comparison.metric)
         if change is not None and change.images < comparison.images:

@@ -8,7 +8,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -130,15 +130,25 @@ def render_csv(boards: Sequence[Leaderboard]) -> str:
     A column that a run lacks is empty on its lines. Text that a spreadsheet would take for a formula is prefixed with
     ``'``.
     """
-    sink = io.StringIO()
     groups = zip(*map(_csv_groups, boards), strict=True)
     names = list(dict.fromkeys(name for group in groups for part in group for name in part))
-    writer = csv.DictWriter(sink, names, lineterminator="\n")
-    writer.writerow({name: unformula(name) for name in names})
-    for board in boards:
-        for block in board.blocks:
-            writer.writerows(_csv_line(board, block, row) for row in block.rows)
+    lines = (_csv_line(board, block, row) for board in boards for block in board.blocks for row in block.rows)
+    return csv_of(names, lines)
+
+
+def csv_of(names: Sequence[str], lines: Iterable[Mapping[str, Any]]) -> str:
+    """The text of a csv file; NaN, like a value that a line lacks, is an empty cell."""
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow(map(unformula, names))
+    writer.writerows([_csv_cell(line.get(name)) for name in names] for line in lines)
     return sink.getvalue()
+
+
+def _csv_cell(value: Any) -> Any:
+    if isinstance(value, str):
+        return unformula(value)
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _csv_groups(board: Leaderboard) -> list[list[str]]:
@@ -171,11 +181,10 @@ def _csv_line(board: Leaderboard, block: Block, row: Row) -> dict[str, Any]:
     numbers += [getattr(row.speed, key) if row.speed else None for key in speed]
     numbers += [getattr(row, key) for key in normalised]
     line: dict[str, Any] = dict(zip(lead, (block.noise, row.rank, row.rank_to, row.denoiser), strict=True))
-    line |= dict(zip((*scores, *versus, *speed, *normalised), map(_number, numbers), strict=True))
+    line |= dict(zip((*scores, *versus, *speed, *normalised), numbers, strict=True))
     line |= {key: getattr(row, key) for key in (*colour, *texts)}
     line |= {key: getattr(row.details, key, None) or None for key in network}
-    line |= {key: getattr(board.header, key) for key in common}
-    return {key: unformula(cell) if isinstance(cell, str) else cell for key, cell in line.items()}
+    return line | {key: getattr(board.header, key) for key in common}
 
 
 def render_latex(board: Leaderboard) -> str:
@@ -258,11 +267,6 @@ def unformula(text: str) -> str:
     """Text that a spreadsheet does not take for a formula."""
     text = printable(text)
     return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
-
-
-def _number(value: float | None) -> float | None:
-    """None, an empty cell, instead of NaN."""
-    return None if value is None or math.isnan(value) else value
 
 
 def jsonable(value: Any) -> Any:

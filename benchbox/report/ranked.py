@@ -87,11 +87,10 @@ def _plan(block: Unranked, sort: MetricRecord, within_ms: float | None, rank_con
     }
     unranked = tuple(row if row.reason else replace(row, reason=reasons[row.denoiser]) for row in block.rows)
     compared = tuple(row for row in completed if not reasons[row.denoiser])
-    sign = 1.0 if sort.higher_is_better else -1.0
-    columns = [sign * scored[row.denoiser][valued] for row in compared]
+    columns = [sort.sign * scored[row.denoiser][valued] for row in compared]
     signed = np.column_stack(columns) if columns else np.empty((0, 0))
     ordered = sorted(
-        (row for row in unranked if reasons[row.denoiser]), key=lambda row: _unranked_order(row, sort.spec, sign)
+        (row for row in unranked if reasons[row.denoiser]), key=lambda row: _unranked_order(row, sort.spec, sort.sign)
     )
     scenes = None if block.scenes is None or not columns else block.scenes[valued]
     return _Plan(block, sort, compared, tuple(ordered), signed, scenes)
@@ -130,7 +129,7 @@ def _why_not(
 
 
 def _ranked(plan: _Plan, metrics: Mapping[str, MetricRecord]) -> Block:
-    sign = 1.0 if plan.sort.higher_is_better else -1.0
+    sign = plan.sort.sign
     names = [row.denoiser for row in plan.compared]
     scenes = 0 if plan.scenes is None else len(np.unique(plan.scenes))
     block = Block(plan.block.noise, plan.block.spec, plan.block.noisy_psnr, (), len(plan.signed), scenes)
@@ -179,7 +178,7 @@ def _marked(rows: Sequence[Row], metrics: Mapping[str, MetricRecord], sort: Metr
     fewest = {label: min((row.scores[label].undefined for row in rows), default=0) for label in metrics}
     values = {
         label: {
-            row.denoiser: (1 if metric.higher_is_better else -1) * row.scores[label].mean
+            row.denoiser: metric.sign * row.scores[label].mean
             for row in rows
             # Means over different numbers of images are not comparable.
             if row.scores[label].undefined == fewest[label] and not math.isnan(row.scores[label].mean)
@@ -196,9 +195,8 @@ def _marked(rows: Sequence[Row], metrics: Mapping[str, MetricRecord], sort: Metr
         column: max((value for value in by_row.values() if not math.isnan(value)), default=math.nan)
         for column, by_row in values.items()
     }
-    sign = 1 if sort.higher_is_better else -1
     front = pareto_front(
-        [sign * row.scores[sort.spec].mean for row in timed],
+        [sort.sign * row.scores[sort.spec].mean for row in timed],
         [row.speed.latency_p50_ms for row in timed if row.speed is not None],
     )
     on_front = {row.denoiser for row, is_on in zip(timed, front, strict=True) if is_on}
@@ -231,8 +229,7 @@ def mismatch_curves(
             continue
         factors = sorted(by_factor)
         means = np.array([mean_of(by_factor[factor][metric.spec]).mean for factor in factors])
-        sign = 1.0 if metric.higher_is_better else -1.0
-        lost = sign * (means[factors.index(1.0)] - means)
+        lost = metric.sign * (means[factors.index(1.0)] - means)
         octaves = np.log2(factors)
         loss = float(np.trapezoid(lost, octaves) / (octaves[-1] - octaves[0]))
         curves.append(Mismatch(denoiser, tuple(factors), tuple(float(mean) for mean in means), loss))
@@ -254,14 +251,14 @@ def summarise(
     blocks = [block for block in blocks if any(row.rank is not None for row in block.rows)]
     if len(blocks) < 2:
         return None
-    sign = 1.0 if sort.higher_is_better else -1.0
+    sign = sort.sign
     completed: dict[str, list[tuple[Block, Row]]] = {}
     for block in blocks:
         for row in block.rows:
             completed.setdefault(row.denoiser, [])
             if row.status == "ok" and not np.isnan(row.scores[sort.spec].mean):
                 completed[row.denoiser].append((block, row))
-    rows = {denoiser: _summary_row(denoiser, cells, sort.spec, sign) for denoiser, cells in completed.items()}
+    rows = {denoiser: _summary_row(denoiser, cells, sort.spec, sort.sign) for denoiser, cells in completed.items()}
     names = [name for name, cells in completed.items() if sum(row.rank is not None for _, row in cells) == len(blocks)]
     columns = [np.mean([scores[block.noise][name][sort.spec] for block in blocks], axis=0) for name in names]
     # If a ranked row has no value on an image, no row of that noise has one.

@@ -240,8 +240,7 @@ def _tau(
         return {}
     found = {}
     for other in record.metrics:
-        sign = 1.0 if other.higher_is_better else -1.0
-        means = np.array([sign * float(np.mean(rows[name][other.spec], dtype=np.float64)) for name in kept])
+        means = np.array([other.sign * float(np.mean(rows[name][other.spec], dtype=np.float64)) for name in kept])
         if other.spec != metric.spec and np.isfinite(means).all():
             found[other.title] = kendall_tau(means, np.array([*kept.values()]))
     return found

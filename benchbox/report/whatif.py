@@ -211,9 +211,7 @@ class _Rows:
         self._failures = failures
         self._tables: dict[tuple[str, str], list[dict[str, Values]]] = {}  # read once for all columns
         self._before: dict[tuple[object, ...], list[Standing]] = {}  # most protocols have the same rows and images
-        cells = {
-            cell.denoiser: cell for cell in store.record.cells if cell.noise == block.spec and cell.sigma_factor == 1
-        }
+        cells = store.record.cells_on(block.spec)
         self._cells = {row.denoiser: cells[row.spec] for row in block.rows if row.rank is not None}
         self._keys = {cell.key: keys.get(cell.key, cell.key) for cell in self._cells.values()}
         self._scores = {name: image_scores(store, cell) for name, cell in self._cells.items()}
@@ -251,7 +249,7 @@ class _Rows:
 
     def ranked_by(self, other: MetricRecord) -> Outlook:
         """The rows ranked by another metric that the run has."""
-        sign = 1.0 if other.higher_is_better == self._metric.higher_is_better else -1.0
+        sign = other.sign * self._metric.sign
         values = {name: sign * scores[other.spec] for name, scores in self._scores.items()}
         made = self._compare(f"by {other.label}", f"ranked by {other.title} instead", values)
         rows = [

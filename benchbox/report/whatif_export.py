@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from benchbox.records.run import MetricRecord
 from benchbox.report.columns import Column
-from benchbox.report.export import escape, json_of, table_of, unformula
+from benchbox.report.export import csv_of, escape, json_of, table_of
 from benchbox.report.terminal import FACT_INDENT, fitting, hanging, in_parts, lay_out, widths_of
 from benchbox.report.whatif import Outlook, ShiftedRow, WhatIf
-from benchbox.report.words import NONE, count, score
+from benchbox.report.words import NONE, count, grouped, score
 
 _MOST_SWAPS = 4
 
@@ -70,7 +69,7 @@ def render_whatif(whatif: WhatIf, format: str) -> str:
     if format == "json":
         return json_of(asdict(whatif))
     if format == "csv":
-        return _csv(whatif)
+        return csv_of(_FIELDS, _csv_lines(whatif))
     lines = ["# Other protocols", "", *(f"- {word}: {escape(value)}" for word, value in facts_of(whatif))]
     for title, outlooks in _sections(whatif):
         fixed, others = _line_columns(outlooks)
@@ -169,11 +168,8 @@ def notes_of(whatif: WhatIf) -> Iterator[str]:
     yield from answers_of(whatif)
     yield "# marks a new range of possible ranks; tau is Kendall's, 1 if no two rows change their order by the mean"
     for each in whatif.outlooks:
-        reasons: dict[str, list[str]] = {}
-        for name, reason in each.left_out.items():
-            reasons.setdefault(reason, []).append(name)
-        for reason, names in reasons.items():
-            yield f"{each.protocol}, {each.noise}: without {', '.join(names)}: {reason}"
+        for reason, names in grouped((reason, name) for name, reason in each.left_out.items()):
+            yield f"{each.protocol}, {each.noise}: without {names}: {reason}"
     yield from whatif.notes
 
 
@@ -232,23 +228,22 @@ _FIELDS = (
 )  # fmt: skip
 
 
-def _csv(whatif: WhatIf) -> str:
+def _csv_lines(whatif: WhatIf) -> Iterator[dict[str, Any]]:
     """One line per noise, metric, protocol and row."""
-    sink = io.StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(_FIELDS)
     for each in whatif.outlooks:
-        lead = [unformula(text) for text in (each.noise, each.metric.spec, each.protocol)]
-        tail = [each.images, _number(each.tau)]
+        common: dict[str, Any] = {
+            "noise": each.noise,
+            "metric": each.metric.spec,
+            "protocol": each.protocol,
+            "run_id": whatif.run_id,
+        }
+        common |= {"images": each.images, "tau": each.tau}
         for row in each.rows:
             before, after = row.before, row.after
-            ranks = [before.rank, before.rank_to, after.rank, after.rank_to, before.place, after.place]
-            numbers = [before.value, _number(after.value), _number(row.shift), *ranks]
-            writer.writerow([*lead, unformula(row.denoiser), *numbers, *tail, "", whatif.run_id])
+            yield common | {
+                "denoiser": row.denoiser, "recorded": before.value, "value": after.value, "shift": row.shift,
+                "rank": before.rank, "rank_to": before.rank_to, "new_rank": after.rank, "new_rank_to": after.rank_to,
+                "place": before.place, "new_place": after.place,
+            }  # fmt: skip
         for name, reason in each.left_out.items():
-            writer.writerow([*lead, unformula(name), *[None] * 9, *tail, unformula(reason), whatif.run_id])
-    return sink.getvalue()
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value
+            yield common | {"denoiser": name, "reason": reason}

@@ -198,7 +198,7 @@ def brief_of(board: Leaderboard, rest: str = "see --verbose") -> tuple[str, ...]
 
 def training_of(rows: Iterable[Row]) -> str:
     """What rows were trained on, in one line; empty if none was trained."""
-    trained = _grouped(dict.fromkeys((row.trained_on, row.denoiser) for row in rows))
+    trained = grouped(dict.fromkeys((row.trained_on, row.denoiser) for row in rows))
     return "; ".join(f"trained on {words}: {names}" for words, names in trained)
 
 
@@ -209,7 +209,7 @@ def _unranked(block: Block) -> list[str]:
         for row in block.rows
         if row.rank is None
     )
-    return [f"{names}: {words}" for words, names in _grouped(said)]
+    return [f"{names}: {words}" for words, names in grouped(said)]
 
 
 def _remarks(board: Leaderboard, block: Block) -> list[str]:
@@ -225,7 +225,7 @@ def _remarks(board: Leaderboard, block: Block) -> list[str]:
     contaminated = [row for row in block.rows if row.contamination and row.rank]
     said += [(row.denoiser, f"marked {CONTAMINATED} because {row.contamination}") for row in contaminated]
     said += [(row.denoiser, caution) for row in block.rows for caution in row.cautions]
-    notes = [f"{names}: {words}" for words, names in _grouped((words, name) for name, words in said)]
+    notes = [f"{names}: {words}" for words, names in grouped((words, name) for name, words in said)]
     devices = dict.fromkeys(device_of(row) for row in block.rows if row.speed)
     if len(devices) > 1:
         notes.append(f"latencies are not comparable: they were measured on {' and on '.join(devices)}")
@@ -251,12 +251,12 @@ def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[st
     if sum(row.rank is not None for row in block.rows) > 1:
         notes.append(ranks_note(block))
     found = ((_detected(row), row.denoiser) for row in block.rows)
-    notes += [f"detected for {names}: {words}" for words, names in _grouped(found)]
+    notes += [f"detected for {names}: {words}" for words, names in grouped(found)]
     if "trained_on" not in shown:
-        trained = _grouped((row.trained_on, row.denoiser) for row in block.rows)
+        trained = grouped((row.trained_on, row.denoiser) for row in block.rows)
         notes += [f"trained on {words}: {names}" for words, names in trained]
     if "tuned_on" not in shown:
-        tuned = _grouped((row.tuned_on, row.denoiser) for row in block.rows)
+        tuned = grouped((row.tuned_on, row.denoiser) for row in block.rows)
         notes += [f"tuned on {words}: {names}" for words, names in tuned]
     return tuple(notes)
 
@@ -332,7 +332,7 @@ def _about(number: int) -> str:
     return f"{int(float(f'{number:.2g}')):,}"
 
 
-def _grouped(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+def grouped(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Merge (text, denoiser) pairs with equal text, and drop those with no text."""
     groups: dict[str, list[str]] = {}
     for words, denoiser in pairs:

@@ -101,11 +101,10 @@ def front_chart(board: Leaderboard, block: Block, looks: Looks, price: Price = L
     timed = [(row, price.of(row)) for row in rows if not row.is_floor and not math.isnan(price.of(row))]
     if len(timed) < 2:
         return None
-    sign = 1 if metric.higher_is_better else -1
     on_front = dict(
         zip(
             (row.denoiser for row, _ in timed),
-            pareto_front([sign * row.scores[board.sort].mean for row, _ in timed], [cost for _, cost in timed]),
+            pareto_front([metric.sign * row.scores[board.sort].mean for row, _ in timed], [cost for _, cost in timed]),
             strict=True,
         )
     )
@@ -298,7 +297,7 @@ class NoiseData:
 
 def read_noise(store: RunStore, block: Block) -> NoiseData:
     """Read the stored data of a noise."""
-    cells = {cell.denoiser: cell for cell in store.record.cells if cell.noise == block.spec and cell.sigma_factor == 1}
+    cells = store.record.cells_on(block.spec)
     columns = {row.denoiser: image_scores(store, cells[row.spec]) for row in block.rows if row.scores}
     stored = read_pictures(store, block)
     made = stored.denoised if stored else {}

@@ -125,7 +125,7 @@ def read_pictures(store: RunStore, block: Block) -> StoredPictures | None:
     columns, pictures = store.previews(noise_key(block.spec))
     if not columns:
         return None
-    cells = {cell.denoiser: cell for cell in store.record.cells if cell.noise == block.spec and cell.sigma_factor == 1}
+    cells = store.record.cells_on(block.spec)
     denoised = {}
     for row in block.rows:
         own, made = store.previews(cells[row.spec].key)
@@ -161,7 +161,7 @@ def make_gallery(store: RunStore, block: Block, stored: StoredPictures, max_byte
 
 def scores_of(store: RunStore, block: Block, denoisers: Sequence[str]) -> dict[str, dict[int, tuple[str, ...]]]:
     """Captions by denoiser and image: scores of the first repeat in the first shown metrics."""
-    cells = {cell.denoiser: cell for cell in store.record.cells if cell.noise == block.spec and cell.sigma_factor == 1}
+    cells = store.record.cells_on(block.spec)
     specs = {row.denoiser: row.spec for row in block.rows}
     shown = tuple(metric for metric in store.record.metrics if metric.shown)
     metrics = (shown or store.record.metrics)[:_CAPTIONED]
@@ -185,7 +185,7 @@ def classes_seen(store: RunStore, block: Block, stored: StoredPictures) -> list[
     clean: dict[int, str] = {}
     noisy: dict[int, str] = {}
     seen: dict[str, dict[int, str]] = {name: {} for name in stored.denoised}
-    cells = {cell.denoiser: cell for cell in store.record.cells if cell.noise == block.spec and cell.sigma_factor == 1}
+    cells = store.record.cells_on(block.spec)
     for row in block.rows if block.recognition else ():
         asked = block.recognition[0]
         columns = store.scores(cells[row.spec].key) if row.denoiser in seen else {}

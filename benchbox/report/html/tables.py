@@ -308,7 +308,7 @@ def _confusion_table(recognition: Recognition, row: Recognised) -> Table:
 
 def group_table(board: Leaderboard, block: Block, groups: Groups) -> Table:
     """Mean score by group of images; marks the best ranked row, or the best row if none is ranked."""
-    sign = 1 if board.sort_metric.higher_is_better else -1
+    sign = board.sort_metric.sign
     ranked = {row.denoiser for row in block.rows if row.rank is not None} or groups.means.keys()
     best = [
         max((sign * value for name in ranked if not math.isnan(value := groups.means[name][place])), default=math.nan)
