@@ -39,13 +39,14 @@ def build_leaderboard(
     metrics = {metric.spec: metric for metric in record.metrics}
     sort = sort_metric(sort, record)
     outcomes, timings = store.outcomes(), store.timings()
-    all_timings = store.timings(include_unlike_machines=True)
+    all_timings = timings or store.timings(include_unlike_machines=True)
     if within_ms is not None and not timings:
         raise BenchboxError(
             f"run {record.run_id} has no timing, so it cannot be limited to {within_ms:g} ms",
             hint="run again without --no-timing",
         )
     denoisers = {denoiser.spec: denoiser for denoiser in record.denoisers}
+    speeds = {spec: speed for spec, timing in all_timings.items() if (speed := speed_of(timing))}
     scenes = scenes_of(store)
     blocks, curves = [], []
     for noise in record.noises:
@@ -59,10 +60,11 @@ def build_leaderboard(
                     cell,
                     outcomes.get(cell.key),
                     scores[denoisers[cell.denoiser].label],
-                    timings,
+                    timings.get(cell.denoiser),
+                    speeds.get(cell.denoiser),
                     scenes,
                 ),
-                latency_normalised=normalised_latency(all_timings.get(cell.denoiser)),
+                latency_normalised=normalised_latency(all_timings.get(cell.denoiser), speeds.get(cell.denoiser)),
             )
             for cell in cells
         ]
@@ -89,7 +91,7 @@ def build_leaderboard(
         )
     )
     return Leaderboard(
-        header=make_header(record, timings, store.machines()),
+        header=make_header(record, timings, speeds, store.machines()),
         metrics=tuple(metrics.values()),
         sort=sort,
         timing=record.options.timing and bool(timings),
@@ -106,7 +108,7 @@ def build_leaderboard(
 
 def with_timing(board: Leaderboard, spec: str, timing: Timing) -> Leaderboard:
     """A leaderboard with the latencies of one more denoiser; marks of columns and the notes stay as they were."""
-    speed = speed_of(timing) if timing.status == "ok" else None
+    speed = speed_of(timing)
 
     def timed(row: Row) -> Row:
         if row.spec != spec:
@@ -139,7 +141,7 @@ def _checked_scores(store: RunStore, cell: Cell, outcomes: Mapping[str, Outcome]
     complete = scores and np.array_equal(scores[IMAGE], images)
     if not complete or any(metric.spec not in scores for metric in store.record.metrics):
         return {}
-    return image_scores(store, cell)
+    return _by_image(store.record, scores)
 
 
 def _oracle_wiener(store: RunStore, noise: str, sort: str) -> float | None:
@@ -182,7 +184,10 @@ def image_scores(store: RunStore, cell: Cell) -> dict[str, NDArray[Any]]:
 
     What a classifier saw has no mean: these columns have shape (N, repeats).
     """
-    record, columns = store.record, store.scores(cell.key)
+    return _by_image(store.record, store.scores(cell.key))
+
+
+def _by_image(record: RunRecord, columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     names = {name for metric in record.metrics for name in class_columns(metric.spec)} & columns.keys()
     classes = {name: columns.pop(name).reshape(-1, record.protocol.repeats) for name in names}
     metrics = {
@@ -207,10 +212,12 @@ def make_row(
     cell: Cell,
     outcome: Outcome | None,
     scores: Mapping[str, NDArray[Any]],
-    timings: Mapping[str, Timing],
+    timing: Timing | None,
+    speed: Speed | None,
     scenes: Scenes | None,
 ) -> Row:
     """Make the row of a cell; `scores` is empty if it was not completed, `scenes` are those of the images."""
+    speed = speed if timing else None
     status: str
     if outcome is None and cell.skipped:
         status, reason = "skipped", cell.skipped
@@ -220,8 +227,6 @@ def make_row(
         status, reason = "incomplete", f"fewer than {record.data.images:,} scored images are stored"
     else:
         status, reason = outcome.status, outcome.reason
-    timing = timings.get(denoiser.spec)
-    speed = speed_of(timing) if timing is not None and timing.status == "ok" else None
     return Row(
         rank=None,
         denoiser=denoiser.label,
@@ -253,7 +258,9 @@ def make_row(
 
 
 def speed_of(timing: Timing) -> Speed | None:
-    """Summarise a timing; None if it lacks single-image or batch samples."""
+    """Summarise a timing; None if it failed, or lacks single-image or batch samples."""
+    if timing.status != "ok":
+        return None
     single, batch = timing.samples_ms.get(1), timing.samples_ms.get(timing.batch)
     if not single or not batch:
         return None
@@ -272,14 +279,16 @@ def speed_of(timing: Timing) -> Speed | None:
     )
 
 
-def normalised_latency(timing: Timing | None) -> float | None:
+def normalised_latency(timing: Timing | None, speed: Speed | None) -> float | None:
     """p50 of one image divided by the time of the calibration kernel; None unless both were timed."""
-    if timing is None or timing.status != "ok" or timing.calibration is None or not timing.samples_ms.get(1):
+    if timing is None or speed is None or timing.calibration is None:
         return None
-    return latency_of(timing.samples_ms[1]).p50 / timing.calibration.time_ms
+    return speed.latency_p50_ms / timing.calibration.time_ms
 
 
-def make_header(record: RunRecord, timings: Mapping[str, Timing], machines: MachinesRecord) -> Header:
+def make_header(
+    record: RunRecord, timings: Mapping[str, Timing], speeds: Mapping[str, Speed], machines: MachinesRecord
+) -> Header:
     """Facts about the whole run."""
     environment = record.environment
     return Header(
@@ -304,13 +313,12 @@ def make_header(record: RunRecord, timings: Mapping[str, Timing], machines: Mach
         machine=f"{environment.cpu}, {environment.cores} cores, {environment.memory_gb} GiB, {environment.system}",
         versions={"python": environment.python} | environment.versions,
         load=environment.load,
-        timing=_timing_words(record, timings),
+        timing=_timing_words(record, {spec: timing for spec, timing in timings.items() if spec in speeds}, speeds),
     )
 
 
-def _timing_words(record: RunRecord, timings: Mapping[str, Timing]) -> str:
-    timed = {name: timing for name, timing in timings.items() if timing.status == "ok" and timing.samples_ms.get(1)}
-    within = {name: latency_of(timing.samples_ms[1]).within for name, timing in timed.items()}
+def _timing_words(record: RunRecord, timed: Mapping[str, Timing], speeds: Mapping[str, Speed]) -> str:
+    within = {name: speeds[name].latency_p50_within for name in timed}
     few = [record.denoiser_label(name) for name, width in within.items() if math.isnan(width)]
     widest = max((width for width in within.values() if not math.isnan(width)), default=math.nan)
     precise = "" if math.isnan(widest) else f", p50 within {100 * widest:.2g} % or better"

@@ -115,10 +115,12 @@ def lay_out(
 def fitting(columns: Sequence[Column[R]], rows: Sequence[R], width: int) -> tuple[Column[R], ...]:
     """Columns that fit a width, dropping the least important first; names may fold to `NARROWEST_NAME`."""
     kept = list(columns)
+    widths = {
+        column.key: GAP + min(_width(column, rows), NARROWEST_NAME if column.key == "denoiser" else width)
+        for column in columns
+    }
     while True:
-        needed = sum(
-            GAP + min(_width(column, rows), NARROWEST_NAME if column.key == "denoiser" else width) for column in kept
-        )
+        needed = sum(widths[column.key] for column in kept)
         optional = [column for column in kept if column.keep]
         if needed <= width or not optional:
             return tuple(kept)

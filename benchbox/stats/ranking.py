@@ -138,9 +138,10 @@ def _draw(images: int, resamples: int, seed: int, exact: bool) -> tuple[Chunks, 
 
     def counts() -> Iterator[NDArray[np.uint8]]:
         for size in sizes:
-            index = generator.integers(0, images, (size, images)) + np.arange(size)[:, None] * images
-            times = np.bincount(index.ravel(), minlength=size * images).reshape(size, images)
-            yield times.astype(np.uint8)  # a resample with an image 256 times never comes up
+            times = np.empty((size, images), dtype=np.uint8)  # a resample with an image 256 times never comes up
+            for row, drawn in enumerate(generator.integers(0, images, (size, images))):
+                times[row] = np.bincount(drawn, minlength=images)
+            yield times
 
     return flips(), counts()
 

@@ -146,6 +146,7 @@ def interval_of_mean(values: Values, level: float = 0.95) -> tuple[float, float]
     return mean - error * max(student, float(high)), mean + error * max(student, -float(low))
 
 
+@functools.cache
 def student_quantile(level: float, degrees: int) -> float:
     """Quantile of Student's distribution for a `level` from 0.5 to 0.999 and 5 `degrees` of freedom or more.
 
