@@ -102,6 +102,7 @@ def put_across(boards: Sequence[Leaderboard]) -> Across:
     if means:
         top = max(means, key=lambda mean: metric.sign * mean)
         rows = [replace(row, best=(*row.best, "mean")) if row.mean == top else row for row in rows]
+    # NaN compares with nothing: rows without a mean go last, in the order of the runs.
     rows.sort(key=lambda row: (math.isnan(row.mean), 0.0 if math.isnan(row.mean) else -metric.sign * row.mean))
     return Across(metric, settings, tuple(rows))
 

@@ -21,14 +21,15 @@ from benchbox.stats.summaries import by_scene, latency_of
 
 Scores = Mapping[str, NDArray[Any]]
 
+# Thresholds are wide on purpose: a check that fires on sound runs is soon ignored.
 FEWEST_IMAGES = 10
-NOISE_TOLERANCE = 0.02
+NOISE_TOLERANCE = 0.02  # of the variance
 RISE_DB = 0.05
-SPREAD = 2.0
-DRIFT = 0.2
+SPREAD = 2.0  # p90 in units of p50
+DRIFT = 0.2  # of the median
 FEWEST_SAMPLES = 30
-BUSY_SHARE = 1.0
-CLIPPED_SHARE = 0.05
+BUSY_SHARE = 1.0  # processes per core
+CLIPPED_SHARE = 0.05  # of the pixels
 _MOST_PAIRS = 3
 
 
@@ -92,6 +93,7 @@ def _noise(record: RunRecord, blocks: Sequence[Unranked]) -> Iterator[Advice]:
             continue
         ratio = columns["noisy_mse"][known] / stated[known] ** 2
         error = float(ratio.std(ddof=1)) / math.sqrt(len(ratio))
+        # Five standard errors: with few images chance alone exceeds the tolerance.
         if abs(float(ratio.mean()) - 1) > max(NOISE_TOLERANCE, 5 * error):
             measured = math.sqrt(float(columns["noisy_mse"][known].mean()))
             expected = math.sqrt(float((stated[known] ** 2).mean()))
@@ -204,6 +206,7 @@ def _contradictions(record: RunRecord, blocks: Sequence[Unranked]) -> Iterator[A
         valued = np.isfinite(tables[0]).all(axis=1) & np.isfinite(tables[1]).all(axis=1)
         scenes = None if block.scenes is None else block.scenes[valued]
         first, second = np.triu_indices(len(names), 1)
+        # Both differences must be significant, each among all pairs, or noise would look like a contradiction.
         up, down = (separate(by_scene(table[valued], scenes), first, second) for table in tables)
         opposed = np.flatnonzero(up.apart & down.apart & (up.difference * down.difference < 0))
         pairs = sorted(opposed.tolist(), key=lambda pair: -abs(float(down.difference[pair])))

@@ -68,6 +68,7 @@ def build_leaderboard(
             )
             for cell in cells
         ]
+        # Cells with a wrong noise level are a test of robustness; they never enter the ranking.
         wrong = [cell for cell in record.cells if cell.noise == noise.spec and cell.sigma_factor != 1]
         wrong_scores = [
             (denoisers[cell.denoiser].label, cell.sigma_factor, _checked_scores(store, cell, outcomes))
@@ -75,6 +76,7 @@ def build_leaderboard(
         ]
         curves.append(mismatch_curves(scores, wrong_scores, metrics[sort]))
         blocks.append(Unranked(noise.label, noise.spec, _noisy_psnr(scores), tuple(rows), scores, scenes))
+    # Labels are read only if a classifier was asked.
     asked = {class_columns(metric)[1] for metric in metrics}
     judged = any(asked & columns.keys() for block in blocks for columns in block.scores.values())
     images = store.images() if judged else {}

@@ -55,6 +55,7 @@ def columns_of(board: Leaderboard) -> tuple[Column[Row], ...]:
         Column("rank", "#", "", lambda row: rank_range(row) + (CONTAMINATED if row.contamination and row.rank else "")),
         Column("denoiser", "denoiser", "", lambda row: row.denoiser, text=True),
     ]
+    # The metric that ranks always stays; narrow tables drop a third one before speed, and the second one last.
     shown = [metric.spec for metric in board.metrics if metric.shown and metric.spec != board.sort]
     for metric in board.metrics:
         keep = 0 if metric.spec == board.sort else min(1 + 4 * shown.index(metric.spec), 9) if metric.shown else 20

@@ -334,6 +334,7 @@ def _changes(
         if not kept.any():
             continue
         differences = [sides[name][1][kept] - sides[name][0][kept] for name in names]
+        # `separate` compares columns: a column of zeros makes each pair a test of one difference against none.
         table = np.column_stack([*differences, np.zeros(kept.sum())])
         tests = separate(
             by_scene(table, None if scenes is None else scenes[kept]),

@@ -130,6 +130,7 @@ def render_csv(boards: Sequence[Leaderboard]) -> str:
     A column that a run lacks is empty on its lines. Text that a spreadsheet would take for a formula is prefixed with
     ``'``.
     """
+    # Runs may differ in metrics and timing: each group lists what any of them has, in the order of first appearance.
     groups = zip(*map(_csv_groups, boards), strict=True)
     names = list(dict.fromkeys(name for group in groups for part in group for name in part))
     lines = (_csv_line(board, block, row) for board in boards for block in board.blocks for row in block.rows)

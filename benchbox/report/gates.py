@@ -110,6 +110,7 @@ def parse_gate(text: str, comparison: RunComparison) -> Gate:
             f"gate '{text}': only metrics are tested for significance, not {figure}", hint="remove 'significant'"
         )
     value = float(number) / (100 if share else 1)
+    # "psnr < 0.1 dB" would fail an unchanged run: a loss is negative, and its sign is easily forgotten.
     if _OPERATORS[sign](0.0, value):
         raise BenchboxError(f"gate '{text}': it fails even if nothing changes", hint=_SIGN_HINT)
     return Gate(text.strip(), figure, sign, value, share, normalised, bool(significant))
@@ -228,4 +229,5 @@ def _speed_value(speed: Speed, figure: str, kernel_ms: float | None) -> float:
     value = float(getattr(speed, SPEED_FIGURES[figure]))
     if kernel_ms is None:
         return value
+    # Images per second fall on a slow machine where latencies rise, so they are multiplied.
     return value * kernel_ms if figure == "throughput" else value / kernel_ms

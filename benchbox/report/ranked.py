@@ -80,6 +80,7 @@ class _Plan:
 def _plan(block: Unranked, sort: MetricRecord, within_ms: float | None, rank_contaminated: bool) -> _Plan:
     completed = tuple(row for row in block.rows if row.status == "ok")
     scored = {row.denoiser: block.scores[row.denoiser][sort.spec] for row in completed}
+    # An image counts if any row has a score on it; a row that lacks one there is not ranked, see `_why_not`.
     valued = np.any([np.isfinite(scores) for scores in scored.values()], axis=0) if scored else np.zeros(0, bool)
     reasons = {
         row.denoiser: _why_not(row, scored.get(row.denoiser), valued, sort, within_ms, rank_contaminated)
@@ -135,6 +136,7 @@ def _ranked(plan: _Plan, metrics: Mapping[str, MetricRecord]) -> Block:
     block = Block(plan.block.noise, plan.block.spec, plan.block.noisy_psnr, (), len(plan.signed), scenes)
     ordered = []
     if names:
+        # Scenes are what is tested; means are those of the images, as the table shows them.
         ranking = rank_rows(by_scene(plan.signed, plan.scenes))
         means = plan.signed.mean(axis=0)
         floor = next((float(means[place]) for place, row in enumerate(plan.compared) if row.is_floor), None)
@@ -230,6 +232,7 @@ def mismatch_curves(
         factors = sorted(by_factor)
         means = np.array([mean_of(by_factor[factor][metric.spec]).mean for factor in factors])
         lost = metric.sign * (means[factors.index(1.0)] - means)
+        # Over octaves, a level that is half the true one weighs as much as one that is twice as high.
         octaves = np.log2(factors)
         loss = float(np.trapezoid(lost, octaves) / (octaves[-1] - octaves[0]))
         curves.append(Mismatch(denoiser, tuple(factors), tuple(float(mean) for mean in means), loss))

@@ -282,6 +282,7 @@ def _half_blocks(picture: Picture, colour: bool) -> list[Text]:
     if picture.ndim == 3 and not colour:
         picture = luminance(picture)
     levels = np.rint(np.clip(picture, 0, 1) * 255).astype(int)
+    # A character holds two rows of pixels, so an odd last row is shown twice.
     if len(levels) % 2:
         levels = np.concatenate([levels, levels[-1:]])
     if colour:

@@ -106,6 +106,7 @@ def lay_out(
     needed = sum(widths.values()) + GAP * len(widths)
     if not console.is_terminal:
         width = max(width, needed)
+    # Names get what the other columns leave, and fold if that is too little; in a pipe they are never folded.
     widths["denoiser"] = min(widths["denoiser"], widths["denoiser"] - needed + width + GAP)
     headings = {column.key: _heading(column, all_rows) for column in columns}
     table = _table(columns, rows, widths, headings, boxed=console.is_terminal and not options.ascii_only)
@@ -133,6 +134,7 @@ def in_parts(
     """Split columns into tables that fit a width, each of which begins with the fixed columns."""
     part: list[Column[R]] = []
     for column in others:
+        # Marked as optional, a column that does not fit is the one that `fitting` drops.
         if part and fitting((*fixed, *part, replace(column, keep=1)), rows, width)[-1].key != column.key:
             yield (*fixed, *part)
             part = []

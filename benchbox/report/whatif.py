@@ -285,6 +285,7 @@ class _Rows:
         tables = [table for table in self._tables[cell.key, stage] if column in table]
         if not tables:
             return None
+        # Shards come in any order, and scores are compared image by image.
         images, values = (np.concatenate([table[name] for table in tables]) for name in (IMAGE, column))
         order = np.lexsort((np.concatenate([table["repeat"] for table in tables]), images))
         every = np.repeat(np.arange(self._store.record.data.images), repeats)
@@ -307,6 +308,7 @@ class _Rows:
         outlook = Outlook(self._block.noise, self._metric, protocol, words, 0, ())
         if not values:
             return outlook
+        # Both orders are made of the same rows and images: a shift is due to the protocol alone.
         own = np.column_stack([self._own[name] for name in values])
         other = np.column_stack(list(values.values()))
         valued = np.isfinite(own).all(axis=1) & np.isfinite(other).all(axis=1)
@@ -318,6 +320,7 @@ class _Rows:
             self._before[shared] = self._ranked(own[valued], valued, higher=higher)
         before = self._before[shared]
         after = self._ranked(other[valued], valued, higher=higher and not pooled)
+        # The mean error ranks, lower is better; it is shown as the PSNR that papers report for it.
         if pooled:
             after = [replace(each, value=min(PERFECT_DB, -10 * math.log10(max(each.value, 1e-99)))) for each in after]
         rows = [

@@ -104,8 +104,10 @@ def inline_svg(figure: Figure, prefix: str, alt: str, titles: Mapping[str, str])
     text = _START.sub("", text, count=1)
     text = text.replace(INK, "currentColor")
     text = _UNUSED_ID.sub(r"\1", _INDENT.sub(">\n<", _FONT.sub(r"\1 sans-serif", text)))
+    # Without a size of its own the drawing is as wide as its column on the page.
     head, separator, body = text.partition(">")
     head = _SIZE.sub("", head)
+    # matplotlib's ids are unique in a figure, but a page has many figures.
     body = re.sub(r'(<[a-zA-Z]+ id=")', rf"\g<1>{prefix}-", body)
     body = body.replace("url(#", f"url(#{prefix}-").replace('xlink:href="#', f'xlink:href="#{prefix}-')
     body = _PATH.sub(lambda path: _DECIMALS.sub(r"\1", path[0]), body)
@@ -213,6 +215,7 @@ def label_points(figure: Figure, axes: Axes, points: Sequence[tuple[float, float
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in places]
     for (x, y, name), (left, bottom) in zip(points, places, strict=True):
         text = short(name, 20)
+        # Points per character at 8 points, estimated: exact widths need a renderer.
         width, height = 4.6 * len(text), 9.0
         candidates = [
             (6, -3, "left"),
@@ -229,6 +232,7 @@ def label_points(figure: Figure, axes: Axes, points: Sequence[tuple[float, float
             start = left + across - {"left": 0.0, "center": width / 2, "right": width}[side]
             box = (start, bottom + up, start + width, bottom + up + height)
             overlap = sum(_overlap(box, area) for area in taken)
+            # A point of width beyond the frame costs as much as 20 square points of overlap: cut names are worse.
             outside = max(0.0, frame.x0 * pixels - box[0]) + max(0.0, box[2] - frame.x1 * pixels)
             if overlap + 20 * outside < least_cost:
                 best, least_cost, best_box = (across, up, side), overlap + 20 * outside, box

@@ -130,6 +130,7 @@ def front_chart(board: Leaderboard, block: Block, looks: Looks, price: Price = L
         )
         points.append((latency, mean.mean, row.denoiser))
     front = sorted((latency, row.scores[board.sort].mean) for row, latency in timed if on_front[row.denoiser])
+    # Steps, not a line: at a price between two rows, nothing better than the cheaper one is known.
     axes.plot(*zip(*front, strict=True), color=INK, linewidth=1, linestyle=":", drawstyle="steps-post", zorder=1)
     latencies_along(axes)
     axes.margins(x=0.12, y=0.12)
@@ -171,6 +172,7 @@ def differences_chart(
     base = scores[best.denoiser][finite]
     differences = {row.denoiser: scores[row.denoiser][finite] - base for row in others}
     everything = np.concatenate(list(differences.values()))
+    # A few far images would squeeze all others into one bin; they count in the outermost.
     low, high = np.percentile(everything, (0.5, 99.5))
     if not high > low:
         return None

@@ -221,6 +221,7 @@ def common_scale(stored: StoredPictures) -> float:
         if name not in stored.floors
         for place, picture in enumerate(pictures)
     ]
+    # Neither a floor, whose error is the noise itself, nor a single pixel should make all other maps dark.
     everything = np.concatenate(errors) if errors else np.zeros(1)
     return max(float(f"{np.percentile(everything, 99):.1e}"), 1e-3)
 

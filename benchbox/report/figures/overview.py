@@ -173,6 +173,7 @@ def _chart(shifted: Sequence[Outlook], looks: Looks, key: str) -> Chart:
             axes = grid[number // across, number % across]
             axes.set_axis_on()
             titles |= _draw(axes, each, names, looks, number)
+            # Protocols of one scale can be compared by eye; a far one says so in its title.
             peers = near if each in near else [each]
             low = min(0.0, *(peer.shifts[0] for peer in peers if peer.shifts))
             high = max(0.0, *(peer.shifts[1] for peer in peers if peer.shifts))

@@ -115,6 +115,7 @@ def render_page(store: RunStore, board: Leaderboard) -> str:
         lstrip_blocks=True,
     )
     environment.filters["breakable"] = breakable
+    # The policy of the page allows this script by its hash, and no other.
     script = _resource("script.js")
     looks = looks_of([denoiser.label for denoiser in store.record.denoisers])
     run_level = [_inline(chart, f"k{number}") for number, chart in enumerate(run_charts(board, looks))]

@@ -182,6 +182,7 @@ def _summary_cell(column: Column[SummaryRow], row: SummaryRow) -> TableCell:
 def _noise_cells(board: Leaderboard, block: Block) -> dict[str, TableCell]:
     """Cells of the completed rows of a noise, by denoiser."""
     behind = {row.denoiser: abs(row.to_best.difference) for row in block.rows if row.to_best is not None}
+    # The median, so that one row far behind does not give all others the full colour.
     typical = float(np.median(list(behind.values()))) if behind else 0.0
     return {
         row.denoiser: TableCell(
