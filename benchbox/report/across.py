@@ -71,7 +71,7 @@ class Across:
             yield hanging("", note, text_width)
         hidden = [f"{column.title} {column.unit}".rstrip() for column in everything if column not in kept]
         if hidden:
-            words = f"hidden at this width: {', '.join(hidden)} (leaderboard RUN... --format markdown has all)"
+            words = f"hidden at this width: {', '.join(hidden)} (use --format markdown to see everything)"
             yield hanging("", words, text_width, style="dim")
 
 
@@ -147,7 +147,7 @@ def _notes(across: Across) -> list[str]:
     rows = [row for setting in across.settings for row in setting.block.rows]
     seen = dict.fromkeys(row.denoiser for row in rows if row.contamination and row.rank is not None)
     notes = [
-        "in order of the mean, each column with equal weight (not tested); wins: columns where rank 1 is possible",
+        "ordered by the mean of all columns, which is not tested; wins: columns in which rank 1 is possible",
         training_of(rows),
         f"ranked, but may have seen scored images in training: {', '.join(seen)}" if seen else "",
     ]

@@ -70,7 +70,7 @@ def _load(record: RunRecord, timings: Mapping[str, Timing]) -> Iterator[Advice]:
     load, cores = record.environment.load, record.environment.cores
     if timings and isinstance(cores, int) and load > BUSY_SHARE * cores:
         yield Advice(
-            f"{round(load, 1):g} processes ran on {cores} cores before the run",
+            f"{round(load, 1):g} processes were running on {cores} cores before the run",
             "Other programs shared the processor, so latencies are longer and less stable",
             "Time again on an idle machine; scores are unaffected",
         )
@@ -222,8 +222,8 @@ def _contradictions(record: RunRecord, blocks: Sequence[Unranked]) -> Iterator[A
         more = f" and {len(pairs) - _MOST_PAIRS} more pairs" if len(pairs) > _MOST_PAIRS else ""
         yield Advice(
             f"{block.noise}: {quality.title} up, '{task.title}' down: {', '.join(words)}{more}",
-            "A denoiser may smooth away or paint what the task needs, and still be closer in its pixels",
-            f"Rank by --sort {task.spec}, and look at the pictures",
+            "A denoiser may remove or invent what the task needs and still be closer to the clean image on average",
+            f"Rank with --sort {task.spec}, and look at the pictures",
         )
 
 

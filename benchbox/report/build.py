@@ -323,7 +323,9 @@ def _timing_words(record: RunRecord, timed: Mapping[str, Timing], speeds: Mappin
     within = {name: speeds[name].latency_p50_within for name in timed}
     few = [record.denoiser_label(name) for name, width in within.items() if math.isnan(width)]
     widest = max((width for width in within.values() if not math.isnan(width)), default=math.nan)
-    precise = "" if math.isnan(widest) else f", p50 within {100 * widest:.2g} % or better"
+    # Two digits, without an exponent: few calls can leave p50 uncertain by several times itself.
+    percent = float(f"{100 * widest:.2g}")
+    precise = "" if math.isnan(widest) else f", p50 known to within {percent:g} % or better"
     precise += f" (fewer than 6 calls: {', '.join(few)})" if few else ""
     for timing in timed.values():
         threads = f"{timing.threads} thread{'s' if timing.threads != 1 else ''}"
@@ -349,7 +351,7 @@ def _machine_notes(found: MachinesRecord) -> Iterator[str]:
     unlike = [canary for canary in found.canaries if canary.differences or canary.failure]
     shards = f"{len(found.canaries)} shard{'s' if len(found.canaries) != 1 else ''} scored twice"
     if not unlike:
-        yield f"{words}; {shards}, with results equal to the bit"
+        yield f"{words}; {shards}, with bit-identical results"
         return
     widest: dict[str, float] = {}
     for canary in unlike:
@@ -367,8 +369,8 @@ def _level_notes(record: RunRecord) -> Iterator[str]:
     others = [noise.label for noise in record.noises if not noise.is_estimable]
     if protocol.sigma == "estimated" and others:
         yield (
-            f"{', '.join(others)}: not white noise, so its level is not estimated, and only denoisers that require a "
-            "level get an estimate"
+            f"{', '.join(others)}: not white noise, so its level is not estimated, except for denoisers that require "
+            "one"
         )
     if protocol.sigma == "given" and protocol.changes_noise:
         yield "the given noise level is that of the noise model, before the protocol changes it"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -122,8 +122,7 @@ def _columns(comparison: RunComparison) -> tuple[Column[ComparedRow], ...]:
 
 def _notes(comparison: RunComparison) -> list[str]:
     notes = [_marks(comparison)]
-    reasons = grouped((row.reason, f"{row.denoiser} on {row.noise}") for row in comparison.rows)
-    notes += [f"{reason}: {names}" for reason, names in reasons]
+    notes += [f"{reason}: {names}" for reason, names in grouped(_missing(comparison))]
     for row in comparison.rows:
         change = row.changes.get(comparison.metric)
         if change is not None and change.images < comparison.images:
@@ -140,6 +139,16 @@ def _notes(comparison: RunComparison) -> list[str]:
     elif comparison.speed_caveat:
         notes.append(f"latencies are not compared: {comparison.speed_caveat}")
     return notes
+
+
+def _missing(comparison: RunComparison) -> Iterator[tuple[str, str]]:
+    """Why rows are not compared, with their names: all on a noise in one, or one by one."""
+    for noise in dict.fromkeys(row.noise for row in comparison.rows):
+        rows = [row for row in comparison.rows if row.noise == noise]
+        if len(rows) > 1 and rows[0].reason and all(row.reason == rows[0].reason for row in rows):
+            yield rows[0].reason, f"all {len(rows)} rows on {noise}"
+        else:
+            yield from ((row.reason, f"{row.denoiser} on {noise}") for row in rows)
 
 
 def _marks(comparison: RunComparison) -> str:

@@ -166,7 +166,10 @@ def _line_columns(outlooks: Sequence[Outlook]) -> tuple[tuple[Column[_Line], ...
 def notes_of(whatif: WhatIf) -> Iterator[str]:
     """The answer, and what is missing."""
     yield from answers_of(whatif)
-    yield "# marks a new range of possible ranks; tau is Kendall's, 1 if no two rows change their order by the mean"
+    yield (
+        "# marks a range of possible ranks that changes; tau is Kendall's rank correlation, 1 if no two rows change "
+        "their order by the mean"
+    )
     for each in whatif.outlooks:
         for reason, names in grouped((reason, name) for name, reason in each.left_out.items()):
             yield f"{each.protocol}, {each.noise}: without {names}: {reason}"
@@ -198,13 +201,14 @@ def answers_of(whatif: WhatIf) -> Iterator[str]:
         else:
             leads = [each.leader()[1] for each in shifted]
             span = " to ".join(score(value, metric) for value in dict.fromkeys((min(leads), max(leads))))
-            yield f"{subject} leads by {score(lead, metric)}{unit}, and under every other protocol (by {span})"
+            own = score(lead, metric)
+            yield f"{subject} leads by {own}{unit} as recorded, and by {span}{unit} under every other protocol"
         widest = max(shifted, key=lambda each: _spread(each.shifts))
         amount = score(_spread(widest.shifts), metric)
         if amount.strip("0."):
             ends = [_at(widest.rows, pick) for pick in (min, max)]
             yield (
-                f"{noise}, {metric.title}: two rows shift apart by up to {amount}{unit} ({widest.protocol}: "
+                f"{noise}, {metric.title}: the shifts of two rows differ by up to {amount}{unit} ({widest.protocol}: "
                 + ", ".join(f"{row.denoiser} {shift_words(row.shift, metric)}" for row in ends)
                 + ")"
             )

@@ -174,7 +174,7 @@ def brief_of(board: Leaderboard, rest: str = "see --verbose") -> tuple[str, ...]
         tested = any(row.rank_to is not None for row in noted.rows)
         images = compared_images(noted)
         lines.append(
-            f"# gives the ranks that a row may have, all rows at 95 % confidence ({images})"
+            f"# is the range of possible ranks (95 % confidence for all rows, {images})"
             if tested
             else ranks_note(noted)
         )
@@ -319,8 +319,9 @@ def legend_of(board: Leaderboard) -> str:
         parts.append(f"{', '.join(lower)}: lower is better")
     if board.timing:
         batches = sorted({row.speed.batch for block in board.blocks for row in block.rows if row.speed})
-        batch = f" with {batches[0]} per call" if len(batches) == 1 else ""
-        parts.append(f"latency: p50 of one image, as p90 and p99; images/s{batch}")
+        batch = " to ".join(dict.fromkeys(str(size) for size in (batches[:1] + batches[-1:])))
+        parts.append("latency: median (p50) of one image; p90 and p99 likewise")
+        parts.append(f"images/s: with {batch} images per call" if batch else "images/s: with many images per call")
     if has_normalised(board):
         parts.append("p50 normalised: p50 divided by the time of the calibration kernel")
     parts.append("sigma: noise level given, estimated from the noisy image, or not used (blind)")

@@ -142,7 +142,7 @@ def test_large_images_are_timed_one_by_one_within_the_budget(benchbox: Command, 
     slow = plugin("slow", "time.sleep(0.2)\nreturn noisy")
     arguments = ("run", "slow", "identity", "--plugin", slow, "--data", "photos", "--previews", "0")
     page = benchbox(*arguments, "--timing-budget", "1s", "-v").stdout
-    assert "batch 1, p50 within" in page
+    assert "batch 1, p50 known to within" in page
     assert "(fewer than 6 calls: slow)" in page
     timings = latest(tmp_path).timings()
     assert [sorted(timing.samples_ms) for timing in timings.values()] == [[1], [1]]

@@ -322,7 +322,7 @@ def test_tables_fit_and_the_answer_is_said(benchbox: Command, finished_run: str)
     shown = benchbox("whatif", "--format", "markdown").stdout
     assert "| protocol | shift of the rows (dB) | tau |" in shown
     assert "PSNR: wiener leads by " in shown
-    assert "two rows shift apart by up to" in shown
+    assert "the shifts of two rows differ by up to" in shown
     by_ssim = benchbox("whatif", "--sort", "ssim", "--only", "border-4").stdout
     assert re.search(r"^wiener .*|^1 wiener ", by_ssim, re.MULTILINE)
     assert "gaussian:0.1, SSIM under other protocols" in by_ssim

@@ -126,7 +126,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Leaderboard:
 @pytest.mark.parametrize(
     ("saw", "named"),
     [
-        ("64 processes ran on", ()),
+        ("64 processes were running on", ()),
         ("understated:0.2: the measured noise level is 0.", ("its model states 0.1000",)),
         ("gaussian:0.02: the input was returned unchanged by idle", ("idle",)),
         ("gaussian:0.3: over 5 % of output pixels were clipped", ("loud", "idle")),
@@ -190,7 +190,7 @@ def test_clipped_noise_is_not_held_to_its_formula(tmp_path: Path) -> None:
 def test_a_busy_machine_is_reported(tmp_path: Path) -> None:
     record = make_record()
     store = make_run(tmp_path / "busy", replace(record, environment=replace(record.environment, load=2.4)))
-    assert advised(store) == "2.4 processes ran on 2 cores before the run"
+    assert advised(store) == "2.4 processes were running on 2 cores before the run"
     store = make_run(tmp_path / "free", replace(record, environment=replace(record.environment, load=1.8)))
     assert advised(store) == ""
 

@@ -58,7 +58,7 @@ def test_eighty_columns_show_what_matters_most(tmp_path: Path) -> None:
     last = max(place for place, line in enumerate(lines) if "given" in line or "blind" in line)
     below = [line for line in lines[last + 1 :] if line]
     assert len(below) <= 6
-    assert below[0] == "# gives the ranks that a row may have, all rows at 95 % confidence (40 images)"
+    assert below[0] == "# is the range of possible ranks (95 % confidence for all rows, 40 images)"
     assert "trained on fer2013 Training: unet" in below
     assert all(len(line) <= 80 for line in lines)
 

@@ -159,8 +159,8 @@ def summary_table(board: Leaderboard, summary: Summary) -> Table:
     heads = tuple(f"{column.title} ({column.unit})" if column.unit else column.title for column in columns)
     noises = tuple(block.noise for block in blocks)
     note = (
-        f"{board.sort_metric.title} by noise: the closer to the best ranked row of the noise, the stronger the "
-        "colour, down to none at twice the median difference"
+        f"colour of {board.sort_metric.title} by noise: strongest for the best ranked row, fading to none at twice the "
+        "median difference from it"
     )
     return Table(
         summary_title(board, summary),
