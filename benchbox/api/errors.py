@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import signal
 from collections.abc import Iterable
 
@@ -64,6 +63,8 @@ def describe_exit(code: int) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Hint for an unknown word: the closest known names, or all of them if none is close."""
+    import difflib
+
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=3, cutoff=0.6)
     if close:

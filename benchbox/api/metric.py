@@ -5,13 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.arrays import Channels, Images, Scores, Sigma
-from benchbox.api.trainable import TrainableClassifier
+
+if TYPE_CHECKING:
+    from benchbox.api.trainable import TrainableClassifier
 
 
 class Metric(ABC):

@@ -71,8 +71,6 @@ def interruptible(continuation: Callable[[], str] = str) -> Iterator[None]:
 
     `continuation` returns the command that continues the work, or an empty string if there is nothing to continue.
     """
-    from benchbox.engine.workers import abandon_all
-
     interrupted = False
 
     def message(how: str) -> str:
@@ -84,7 +82,9 @@ def interruptible(continuation: Callable[[], str] = str) -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal interrupted
         if interrupted:
-            abandon_all()
+            # Where this module was not imported, there are no workers.
+            if abandon_all := getattr(sys.modules.get("benchbox.engine.workers"), "abandon_all", None):
+                abandon_all()
             with contextlib.suppress(OSError):  # the terminal may be gone
                 os.write(2, message("stopped at once").encode())
             os._exit(130)

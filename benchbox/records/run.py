@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
@@ -13,9 +12,9 @@ import msgspec
 
 from benchbox.api.arrays import Channels
 from benchbox.api.denoiser import Details, SigmaUse, TrainingCard
-from benchbox.api.version import DISTRIBUTION
 from benchbox.records.options import RECORDED, RunOptions
 from benchbox.records.protocol import Protocol, SigmaPolicy
+from benchbox.records.specs import Named, PluginSpec, Provider
 
 Status = Literal["ok", "failed", "timeout", "died", "out of memory", "contract", "skipped"]
 Knowledge = Literal["given", "estimated", "blind"]
@@ -25,7 +24,6 @@ Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 Positive = Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0, lt=2.0**53)]
 Milliseconds = Annotated[float, msgspec.Meta(gt=0, lt=2.0**53)]
-Named = Annotated[str, msgspec.Meta(min_length=1)]
 Key = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{16}\Z")]
 T = TypeVar("T")
 __all__ = [
@@ -96,6 +94,8 @@ class Calibration:
     @property
     def time_ms(self) -> float:
         """Geometric mean of the two medians in milliseconds, so that both kinds of work have equal weight."""
+        import statistics
+
         return statistics.geometric_mean(map(statistics.median, (self.stencil_ms, self.product_ms)))
 
 
@@ -193,44 +193,6 @@ class DataRecord:
     def is_colour(self) -> bool:
         """Whether the images are in colour."""
         return self.channels > 1
-
-
-@dataclass(frozen=True)
-class Provider:
-    """Source of a plugin, sufficient to load it again in another process."""
-
-    kind: Literal["built in", "entry point", "file"]
-    target: str  # module to import, or absolute path of the file
-    # the installed package; for a file, a digest of its content
-    distribution: str = ""
-    version: str = ""
-
-    @property
-    def third_party(self) -> bool:
-        """Whether the plugin is not bundled with benchbox."""
-        return self.kind == "file" or self.distribution != DISTRIBUTION
-
-    @property
-    def label(self) -> str:
-        """Readable form of the source."""
-        if self.kind == "file":
-            return self.target
-        return f"{self.distribution} {self.version} ({self.target})"
-
-
-@dataclass(frozen=True)
-class PluginSpec:
-    """What to load from which plugin, with its options, sufficient to make it again in another process."""
-
-    provider: Provider
-    spec: Named  # canonical specification
-    # digest of the files that it depends on besides its code; empty if there are none
-    content: str = field(default="", kw_only=True)
-
-    @property
-    def name(self) -> str:
-        """The word that users type for it."""
-        return self.spec.partition(":")[0]
 
 
 @dataclass(frozen=True)

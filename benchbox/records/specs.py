@@ -1,4 +1,4 @@
-"""Specifications: parses `name[:value][,key=value...]` and builds the configured object."""
+"""Specifications: parses `name[:value][,key=value...]`, builds the configured object, and says which plugin has it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+
+import msgspec
 
 from benchbox.api.errors import BenchboxError, did_you_mean
+from benchbox.api.version import DISTRIBUTION
 
 NAME = re.compile(r"[a-z][a-z0-9]*(?:[_-][a-z0-9]+)*")
+Named = Annotated[str, msgspec.Meta(min_length=1)]
 _KEY = re.compile(r"[a-z][a-z0-9_]*")
 _UNQUOTED = re.compile(r"[^\s,+\"=]+")
 _GRAMMAR_HINT = "write name, name:value or name:key=value,key=value; put values with , + = or spaces into double quotes"
@@ -24,39 +28,15 @@ _GRAMMAR_HINT = "write name, name:value or name:key=value,key=value; put values 
 
 @dataclass(frozen=True)
 class Spec:
-    """A name with the options that a user gave it, still as text.
-
-    Attributes
-    ----------
-    name : str
-    value : str or None
-        What stands before the first comma without a key; it sets the first option.
-    options : tuple of (str, str)
-        Keys and values in the order given.
-    """
+    """A name with the options that a user gave it, still as text."""
 
     name: str
-    value: str | None = None
-    options: tuple[tuple[str, str], ...] = ()
+    value: str | None = None  # what precedes the first comma without a key; it sets the first option
+    options: tuple[tuple[str, str], ...] = ()  # keys and values in the order given
 
 
 def parse_spec(text: str) -> Spec:
-    """Read one specification.
-
-    Parameters
-    ----------
-    text : str
-        ``'median'``, ``'gaussian:25/255'``, ``'unet:weights=gaussian'``.
-
-    Returns
-    -------
-    Spec
-
-    Raises
-    ------
-    BenchboxError
-        The text does not follow the grammar.
-    """
+    """Read one specification, such as ``'gaussian:25/255'``; raises `BenchboxError` if it is not of the grammar."""
     head, colon, rest = text.strip().partition(":")
     if not NAME.fullmatch(head):
         raise BenchboxError(f"'{text}': '{head}' is not a name", hint=_GRAMMAR_HINT)
@@ -83,11 +63,6 @@ def split_name(text: str) -> tuple[str, str]:
     """Split the name of a row from its specification: ``'DnCNN (ours)=onnx:path=dncnn.onnx'``.
 
     The name is what precedes the first ``=`` if no colon comes before that; it is empty if there is none.
-
-    Raises
-    ------
-    BenchboxError
-        The name is empty.
     """
     name, equals, rest = text.partition("=")
     if not equals or ":" in name:
@@ -101,11 +76,6 @@ def parse_composition(text: str) -> tuple[Spec, ...]:
     """Read specifications joined by ``+``, applied from left to right.
 
     A ``+`` joins only before a letter, so that ``1e+2`` stays a number.
-
-    Raises
-    ------
-    BenchboxError
-        The text does not follow the grammar.
     """
     return tuple(parse_spec(part) for part in _split(text, "+"))
 
@@ -156,31 +126,57 @@ def _unquote(value: str, text: str) -> str:
     return re.sub(r"\\(.)", r"\1", match.group(1))
 
 
+@dataclass(frozen=True)
+class Provider:
+    """Source of a plugin, sufficient to load it again in another process."""
+
+    kind: Literal["built in", "entry point", "file"]
+    target: str  # module to import, or absolute path of the file
+    # the installed package; for a file, a digest of its content
+    distribution: str = ""
+    version: str = ""
+
+    @property
+    def third_party(self) -> bool:
+        """Whether the plugin is not bundled with benchbox."""
+        return self.kind == "file" or self.distribution != DISTRIBUTION
+
+    @property
+    def label(self) -> str:
+        """Readable form of the source."""
+        if self.kind == "file":
+            return self.target
+        return f"{self.distribution} {self.version} ({self.target})"
+
+
+@dataclass(frozen=True)
+class PluginSpec:
+    """What to load from which plugin, with its options, sufficient to make it again in another process."""
+
+    provider: Provider
+    spec: Named  # canonical specification
+    # digest of the files that it depends on besides its code; empty if there are none
+    content: str = field(default="", kw_only=True)
+
+    @property
+    def name(self) -> str:
+        """The word that users type for it."""
+        return self.spec.partition(":")[0]
+
+
 T = TypeVar("T")
 _SCALARS: tuple[type, ...] = (bool, int, float, str, Path)
 
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a class.
-
-    Attributes
-    ----------
-    name : str
-    type : type
-        bool, int, float, str, a subclass of str that checks its text, or pathlib.Path.
-    default : object
-    choices : tuple of str
-        The words it takes, where they are fixed.
-    optional : bool
-        Whether ``none`` is a value.
-    """
+    """One option of a class."""
 
     name: str
-    type: type
+    type: type  # bool, int, float, str, a subclass of str that checks its text, or pathlib.Path
     default: Any
-    choices: tuple[str, ...] = ()
-    optional: bool = False
+    choices: tuple[str, ...] = ()  # the words it takes, where they are fixed
+    optional: bool = False  # whether ``none`` is a value
 
     @property
     def kind(self) -> str:
@@ -211,23 +207,12 @@ def options_of(cls: type) -> tuple[Option, ...]:
 
 @dataclass(frozen=True)
 class Configured(Generic[T]):
-    """A class with values for its options: a specification, parsed and checked once, ready to make the thing.
-
-    Attributes
-    ----------
-    cls : type
-    name : str
-        The word that users type for the class.
-    label : str
-        The specification as it was typed, which is shown.
-    values : mapping of str to object
-        Options that were set, typed; the others keep their defaults.
-    """
+    """A class with values for its options: a specification, parsed and checked once, ready to make the thing."""
 
     cls: type[T]
-    name: str
-    label: str = ""
-    values: Mapping[str, Any] = field(default_factory=dict)
+    name: str  # the word that users type for the class
+    label: str = ""  # the specification as it was typed, which is shown
+    values: Mapping[str, Any] = field(default_factory=dict)  # options that were set, typed; others keep their defaults
 
     def configured(self, spec: Spec, label: str = "") -> Self:
         """Set the options of a specification; the label is its canonical form unless one is given.
@@ -286,13 +271,7 @@ class Configured(Generic[T]):
 
 
 def configure(cls: type[T], text: str) -> Configured[T]:
-    """Parse and check a specification of a class that is at hand.
-
-    Raises
-    ------
-    BenchboxError
-        The text does not follow the grammar, an option is unknown, or its value has another type.
-    """
+    """Parse and check a specification of a class that is at hand; raises `BenchboxError` if it is wrong."""
     spec = parse_spec(text)
     return Configured(cls, spec.name).configured(spec, text.strip())
 

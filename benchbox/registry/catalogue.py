@@ -12,8 +12,16 @@ from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.api.metric import Metric
 from benchbox.api.noise import NoiseModel
-from benchbox.records.run import PluginSpec, Provider
-from benchbox.records.specs import NAME, Configured, Spec, options_of, parse_composition, parse_spec
+from benchbox.records.specs import (
+    NAME,
+    Configured,
+    PluginSpec,
+    Provider,
+    Spec,
+    options_of,
+    parse_composition,
+    parse_spec,
+)
 from benchbox.registry.loading import HOOKS, call_hooks, first_line, load_module, process_kept
 
 T = TypeVar("T")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
-import hashlib
 import importlib.metadata
 import os
 import sys
@@ -16,7 +14,7 @@ from typing import Any, TypeVar
 
 from benchbox.api.errors import BenchboxError
 from benchbox.api.version import DISTRIBUTION, __version__
-from benchbox.records.run import Provider
+from benchbox.records.specs import Provider
 from benchbox.registry.catalogue import Broken, Registry
 from benchbox.registry.loading import HOOKS, call_hooks, is_loaded, load_module, module_beside
 from benchbox.system.program import (
@@ -96,6 +94,8 @@ def load_registry(
 def _provider_of(file: Path) -> Provider:
     if not file.is_file():
         raise BenchboxError(f"plugin {file}: no such file", hint="check --plugin")
+    import hashlib
+
     content = hashlib.blake2b(digest_size=8)
     for source in plugin_sources(file.resolve()):
         content.update(source.read_bytes())
@@ -104,6 +104,8 @@ def _provider_of(file: Path) -> Provider:
 
 def plugin_sources(file: Path) -> list[Path]:
     """A plugin file and the modules beside it that it imports, directly or through each other."""
+    import ast
+
     sources, waiting = [file], [file]
     while waiting:
         try:
@@ -130,14 +132,13 @@ def _providers_in(folder: Path) -> list[Provider]:
 def _installed() -> Iterable[Provider]:
     yield Provider("built in", "benchbox.builtin", DISTRIBUTION, __version__)
     points = importlib.metadata.entry_points(group=GROUP)
+    known: dict[Any, tuple[str, str]] = {None: ("", "")}
     for point in sorted(points, key=lambda point: (point.value, point.name)):
         distribution = point.dist
-        yield Provider(
-            "entry point",
-            point.value,
-            distribution.name if distribution else "",
-            distribution.version if distribution else "",
-        )
+        if distribution is not None and distribution not in known:
+            metadata = distribution.metadata  # parses a file, README included
+            known[distribution] = metadata["Name"], metadata["Version"]
+        yield Provider("entry point", point.value, *known[distribution])
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -26,8 +25,7 @@ from benchbox.api.denoiser import Capabilities, Denoiser, ImageDenoiser
 from benchbox.api.errors import BenchboxError
 from benchbox.api.metric import Metric
 from benchbox.api.noise import NoiseModel
-from benchbox.records.run import PluginSpec, Provider
-from benchbox.records.specs import Configured, configure
+from benchbox.records.specs import Configured, PluginSpec, Provider, configure
 
 
 @contextlib.contextmanager
@@ -171,6 +169,8 @@ def is_loaded(provider: Provider) -> bool:
 def _module_name(provider: Provider) -> str:
     if provider.kind != "file":
         return provider.target
+    import hashlib
+
     digest = hashlib.blake2b(provider.target.encode(), digest_size=4).hexdigest()
     return f"_benchbox_plugin_{Path(provider.target).stem}_{digest}"
 

@@ -6,9 +6,7 @@ import contextlib
 import errno
 import json
 import os
-import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,6 +59,8 @@ _AGAIN_S = 0.05
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
     """Create a private folder, and delete it with everything in it on leaving."""
+    import tempfile
+
     try:
         folder = tempfile.TemporaryDirectory(prefix="benchbox-", ignore_cleanup_errors=True)
     except OSError as error:
@@ -76,6 +76,8 @@ def temporary_folder() -> Iterator[Path]:
 
 def remove_all() -> None:
     """Delete every open temporary folder now, because this process is about to exit without unwinding."""
+    import shutil
+
     for folder in list(_open):
         for _ in range(_TRIES):  # a process that writes there may take a moment to die
             shutil.rmtree(folder, ignore_errors=True)
@@ -93,6 +95,8 @@ def write_whole(path: Path, content: bytes, *, flushed: bool = True) -> None:
     A file that is not `flushed` survives the end of this process, but after a power cut it may be empty or missing
     until `flush_folder` has returned.
     """
+    import tempfile
+
     with explain_errors(path):
         path.parent.mkdir(exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
@@ -257,6 +261,8 @@ class CacheFolder:
     @contextlib.contextmanager
     def temporary(self) -> Iterator[tuple[IO[bytes], Path]]:
         """Open a new file in the folder, which is deleted on leaving unless `publish` has renamed it."""
+        import tempfile
+
         with self.writing():
             self.path.mkdir(parents=True, exist_ok=True)
             self._sweep()

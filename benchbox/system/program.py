@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import select
 import signal
@@ -13,14 +12,16 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from benchbox.api.errors import describe_exit
 from benchbox.system import guardian
 from benchbox.system.files import temporary_folder
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 _File = int | IO[bytes]
 _END_S = 10.0
@@ -253,6 +254,8 @@ class Child:
     """
 
     def __init__(self, module: str, environment: Mapping[str, str] | None = None) -> None:
+        import multiprocessing
+
         with contextlib.ExitStack() as stack:
             folder = stack.enter_context(temporary_folder())
             self._out, self._err = folder / "stdout", folder / "stderr"
@@ -325,6 +328,8 @@ class Child:
 
 def parent_connection() -> Connection[Any, Any]:
     """Pipe to the process that started this one as a `Child`."""
+    from multiprocessing.connection import Connection
+
     number = int(sys.argv[1])
     # A process that a plugin starts must not inherit the pipe: it would stay open after this process has died.
     os.set_inheritable(number, False)

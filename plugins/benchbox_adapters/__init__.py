@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from benchbox import Denoiser, hookimpl
-from benchbox_adapters.command import Command
-from benchbox_adapters.models import Keras, LiteRT, Onnx
-from benchbox_adapters.torch_model import Torch
 
 
 @hookimpl
 def benchbox_denoisers() -> list[type[Denoiser]]:
     """Return the adapters."""
+    from benchbox_adapters.command import Command
+    from benchbox_adapters.models import Keras, LiteRT, Onnx
+    from benchbox_adapters.torch_model import Torch
+
     return [Command, Keras, LiteRT, Onnx, Torch]

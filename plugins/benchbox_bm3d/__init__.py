@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from benchbox import Denoiser, hookimpl
-from benchbox_bm3d.bm3d_lite import BM3DLite
-from benchbox_bm3d.dct import DCT
 
 
 @hookimpl
 def benchbox_denoisers() -> list[type[Denoiser]]:
     """Return both denoisers."""
+    from benchbox_bm3d.bm3d_lite import BM3DLite
+    from benchbox_bm3d.dct import DCT
+
     return [DCT, BM3DLite]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from benchbox import Denoiser, hookimpl
-from benchbox_filters.shrinkage import Wavelet, Wiener
-from benchbox_filters.smoothing import Bilateral, GaussianBlur, Identity, Median
-from benchbox_filters.variation import TVChambolle
 
 
 @hookimpl
 def benchbox_denoisers() -> list[type[Denoiser]]:
     """Return the filters, simplest first."""
+    from benchbox_filters.shrinkage import Wavelet, Wiener
+    from benchbox_filters.smoothing import Bilateral, GaussianBlur, Identity, Median
+    from benchbox_filters.variation import TVChambolle
+
     return [Identity, GaussianBlur, Median, Bilateral, Wiener, Wavelet, TVChambolle]

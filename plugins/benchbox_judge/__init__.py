@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from benchbox import Metric, hookimpl
-from benchbox_judge.metrics import EmotionAccuracy, EmotionAgreement, EmotionKl
-from benchbox_judge.task import TaskAgreement
 
 
 @hookimpl
 def benchbox_metrics() -> list[type[Metric]]:
     """Return the metrics that ask a judge."""
+    from benchbox_judge.metrics import EmotionAccuracy, EmotionAgreement, EmotionKl
+    from benchbox_judge.task import TaskAgreement
+
     return [EmotionAgreement, EmotionKl, EmotionAccuracy, TaskAgreement]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from benchbox import Denoiser, hookimpl
-from benchbox_nlm.nl_means import NLMeans
-from benchbox_nlm.opencv_nlm import OpenCVNLM
 
 
 @hookimpl
 def benchbox_denoisers() -> list[type[Denoiser]]:
     """Return both denoisers."""
+    from benchbox_nlm.nl_means import NLMeans
+    from benchbox_nlm.opencv_nlm import OpenCVNLM
+
     return [NLMeans, OpenCVNLM]

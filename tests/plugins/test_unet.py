@@ -188,7 +188,7 @@ def test_the_hidden_layers_of_ffdnet_start_linear() -> None:
 @pytest.mark.process
 def test_denoising_needs_no_tensorflow() -> None:
     code = (
-        "import sys, numpy as np; from benchbox_unet import UNet; d = UNet(); d.setup((1, 48, 48));"
+        "import sys, numpy as np; from benchbox_unet.unet import UNet; d = UNet(); d.setup((1, 48, 48));"
         "d.denoise(np.zeros((1, 48, 48), np.float32), None); d.card();"
         "print([m for m in ('tensorflow', 'keras', 'cv2', 'numba', 'pandas') if m in sys.modules])"
     )
@@ -199,7 +199,8 @@ def test_denoising_needs_no_tensorflow() -> None:
 @pytest.mark.process
 def test_importing_the_plugin_loads_no_runtime() -> None:
     code = (
-        "import sys, benchbox_unet; print([m for m in ('tensorflow', 'keras', 'ai_edge_litert') if m in sys.modules])"
+        "import sys, benchbox_unet; benchbox_unet.benchbox_denoisers();"
+        "print([m for m in ('tensorflow', 'keras', 'ai_edge_litert') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
