@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self
 
 from benchbox.api.errors import BenchboxError, did_you_mean
-from benchbox.engine.drawing import MOST_VALUES, DrawTask, draw_ahead
+from benchbox.engine.drawing import MOST_VALUES, Condition, DrawTask, draw_ahead
 from benchbox.engine.events import Event
 from benchbox.engine.plan import Limits, Shard
 from benchbox.engine.shard import ShardScores, ShardTask, compute_shard
+from benchbox.engine.timing import Timer
 from benchbox.engine.work_loop import WorkLoop, WorkQueue
 from benchbox.engine.workers import worker_context
 from benchbox.records.machines import Canary, Machine
-from benchbox.records.options import LOCAL, RunOptions
+from benchbox.records.options import LOCAL, NO_CLUSTER, RunOptions
 from benchbox.records.run import Cell, Failure, PluginSpec, RunRecord
 
 GROUP = "benchbox.engines"
@@ -85,6 +86,9 @@ class Engine(AbstractContextManager["Engine"], Protocol):
     def score(self, scoring: Scoring) -> None:
         """Score all shards; on an interrupt or an error, abandon running ones and raise."""
 
+    def timer(self, worker: str, record: RunRecord, condition: Condition, limits: Limits) -> Timer:
+        """What times denoisers on a worker; raises `BenchboxError` if there is none of that name, or it is not fit."""
+
 
 class LocalEngine:
     """Worker processes on this machine."""
@@ -121,6 +125,10 @@ class LocalEngine:
             on_worker=scoring.report_worker,
         )
         loop.run(worker_context(), scoring.queues, scoring.record.options.workers)
+
+    def timer(self, worker: str, record: RunRecord, condition: Condition, limits: Limits) -> Timer:
+        """There is none: without a cluster, denoisers are timed here."""
+        raise BenchboxError(f"--timing-on {worker}: {NO_CLUSTER[0]}", hint=NO_CLUSTER[1])
 
 
 def _draw_ahead(scoring: Scoring) -> None:

@@ -240,6 +240,7 @@ def _timing_of(store: RunStore) -> tuple[object, ...]:
         record.environment.machine,
         record.options.timing,
         record.options.batch,
+        *sorted({timing.machine for timing in store.timings(include_unlike_machines=True).values()}),
         _timed_task(store),
     )
 

@@ -126,6 +126,8 @@ def _copy_cell(source: RunStore, store: RunStore, cell: Cell) -> bool:
 def _copy_timings(store: RunStore, sources: Mapping[str, RunStore]) -> None:
     """Copy latencies that were sampled in the same way on this machine, when it was idle, for the same noise."""
     record = store.record
+    if record.options.timing_on:
+        return  # nobody knows yet what that worker is
     first: dict[str, Cell] = {}
     for cell in record.cells:
         if not cell.skipped:
@@ -138,7 +140,7 @@ def _copy_timings(store: RunStore, sources: Mapping[str, RunStore]) -> None:
             timing = source.timings().get(denoiser)
         except BenchboxError:
             continue
-        if timing is None or timing.status != "ok" or timing.reason or timing.noise != cell.noise:
+        if timing is None or timing.status != "ok" or timing.reason or timing.machine or timing.noise != cell.noise:
             continue
         if timing.reused or _was_idle(source):
             store.write_timing(denoiser, replace(timing, reused=timing.reused or source.record.run_id))

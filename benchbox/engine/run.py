@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from benchbox.engine.construction import changed_files
 from benchbox.engine.data import as_noisy, describe_data, note_overlaps, open_data
 from benchbox.engine.drawing import Condition
 from benchbox.engine.engines import Engine, engine_of
-from benchbox.engine.environment import calibrate, environment
+from benchbox.engine.environment import environment
 from benchbox.engine.events import CellsReused, Event, FileSetAside, RunStarted, ScoresDone, TimingDone, TimingStarted
 from benchbox.engine.plan import Limits, Shard, cell_key, make_plan, make_shards
 from benchbox.engine.previews import make_previews
@@ -30,7 +31,7 @@ from benchbox.engine.reuse import (
     reuse_cells,
 )
 from benchbox.engine.scoring import QualityPass, make_ceilings
-from benchbox.engine.timing import choose_images, time_denoiser, timing_context
+from benchbox.engine.timing import LocalTimer, Timer, choose_images, timing_context, timing_task
 from benchbox.engine.workers import WorkerContext, worker_context
 from benchbox.records.options import CLUSTER_OPTIONS, LOCAL, RECORDED, RunOptions
 from benchbox.records.run import RunRecord
@@ -161,6 +162,9 @@ def _work(
         drawn = {noise: replace(condition, ahead=ahead) for noise, condition in conditions.items()}
         quality = QualityPass(store, drawn, shards, limits, on_event)
         with engine:
+            options = store.record.options
+            if options.timing and options.timing_on:  # said now, not after hours of scoring
+                engine.timer(options.timing_on, store.record, next(iter(conditions.values())), limits)
             quality.run(engine)
         note_overlaps(store, registry, on_event)
         make_ceilings(store, drawn, shards, context, limits, on_event)
@@ -168,7 +172,7 @@ def _work(
     if store.record.options.previews:
         make_previews(store, conditions, context, limits, on_event, quality.denoised, sources)
     if store.record.options.timing:
-        _time_all(store, shards, conditions, limits, on_event)
+        _time_all(store, shards, conditions, limits, on_event, engine)
 
 
 def _require_same_plugins(record: RunRecord, registry: Registry) -> None:
@@ -200,6 +204,7 @@ def _time_all(
     conditions: dict[str, Condition],
     limits: Limits,
     on_event: Callable[[Event], None],
+    engine: Engine,
 ) -> None:
     """Time the denoisers one after the other, each on the first noise it completed."""
     record, outcomes, finished = store.record, store.outcomes(), store.timings()
@@ -209,21 +214,28 @@ def _time_all(
     left = [denoiser for denoiser in record.denoisers if denoiser.spec in noises and denoiser.spec not in finished]
     if not left:
         return
-    calibration = calibrate(record.options.threads, limits.timeout_s, store.log_file("calibration", "timing"))
-    with timing_context(record.options.threads) as context:
+    options = record.options
+    with contextlib.ExitStack() as stack:
+        timer: Timer
+        if options.timing_on:
+            stack.enter_context(engine)
+            timer = engine.timer(options.timing_on, record, next(iter(conditions.values())), limits)
+        else:
+            timer = LocalTimer(stack.enter_context(timing_context(options.threads)), limits)
+        calibration = timer.calibrate(store.log_file("calibration", "timing"))
         for denoiser in left:
             on_event(TimingStarted(denoiser.label))
-            timing, detail = time_denoiser(
+            task = timing_task(
                 denoiser,
                 conditions[noises[denoiser.spec]],
                 indices,
-                context,
-                batch=record.options.batch,
-                budget_s=record.options.timing_budget_s,
-                limits=limits,
-                log=store.log_file(denoiser.spec, "timing"),
+                batch=options.batch,
+                threads=options.threads,
+                budget_s=options.timing_budget_s,
             )
-            store.write_timing(denoiser.spec, replace(timing, calibration=calibration), detail)
+            timing, detail = timer.time(task, store.log_file(denoiser.spec, "timing"))
+            timing = replace(timing, calibration=calibration, machine=timer.machine)
+            store.write_timing(denoiser.spec, timing, detail)
             on_event(TimingDone(denoiser, timing))
 
 

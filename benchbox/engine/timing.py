@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +19,10 @@ from numpy.typing import NDArray
 from benchbox.api.arrays import Images, Sigma
 from benchbox.api.errors import describe_exit
 from benchbox.engine.drawing import Condition, draw, known_sigma
+from benchbox.engine.environment import calibrate
 from benchbox.engine.plan import SHARD_PIXELS, Limits, Shard
 from benchbox.engine.workers import Worker, WorkerContext, WorkerDied
-from benchbox.records.run import DenoiserRecord, Failure, Timing, decode
+from benchbox.records.run import Calibration, DenoiserRecord, Failure, Timing, decode
 from benchbox.system.files import temporary_folder
 from benchbox.system.program import MemoryLimitPassed, TimeLimitPassed, timeout_reason
 
@@ -43,7 +45,7 @@ class TimingTask:
     batch: int  # images per call when measuring throughput, at most
     threads: int
     budget_s: float  # seconds of sampling
-    result: str  # output file, written after each size, so that it outlives a process that exceeds its time limit
+    result: str = ""  # output file, written after each size, so that it outlives a process that exceeds its time limit
 
 
 def largest_batch(pixels: int, batch: int) -> int:
@@ -73,28 +75,55 @@ def timing_context(threads: int) -> WorkerContext:
     return WorkerContext(threads, "benchbox.engine.timing_case")
 
 
-def time_denoiser(
-    denoiser: DenoiserRecord,
-    condition: Condition,
-    indices: Sequence[int],
-    context: WorkerContext,
-    *,
-    batch: int,
-    limits: Limits,
-    log: Path,
-    budget_s: float,
-) -> tuple[Timing, str]:
-    """Time one denoiser on images from `choose_images`; returns its timing and details of a failure."""
+def timing_task(
+    denoiser: DenoiserRecord, condition: Condition, indices: Sequence[int], *, batch: int, threads: int, budget_s: float
+) -> TimingTask:
+    """What to time of one denoiser, with the images from `choose_images`."""
     _, noisy, sigma, _ = draw(condition, np.asarray(indices))
     sigma_given, _ = known_sigma(denoiser.sigma_use, condition.protocol, noisy, sigma, condition.noise.is_estimable)
+    return TimingTask(denoiser, condition.noise.spec, noisy, sigma_given, batch, threads, budget_s)
+
+
+class Timer(Protocol):
+    """Times denoisers on one machine, one after the other; `machine` says on which, if it is not this one."""
+
+    machine: str
+
+    def calibrate(self, log: Path) -> Calibration | None:
+        """Time the calibration kernel; None if it fails."""
+
+    def time(self, task: TimingTask, log: Path) -> tuple[Timing, str]:
+        """Time one denoiser; returns its timing and details of a failure."""
+
+
+class LocalTimer:
+    """Times denoisers on this machine."""
+
+    machine = ""
+
+    def __init__(self, context: WorkerContext, limits: Limits) -> None:
+        self._context = context
+        self._limits = limits
+
+    def calibrate(self, log: Path) -> Calibration | None:
+        """Time the calibration kernel; None if it fails."""
+        return calibrate(self._context.threads, self._limits.timeout_s, log)
+
+    def time(self, task: TimingTask, log: Path) -> tuple[Timing, str]:
+        """Time one denoiser; returns its timing and details of a failure."""
+        return time_denoiser(task, self._context, self._limits, log, threading.Event())
+
+
+def time_denoiser(
+    task: TimingTask, context: WorkerContext, limits: Limits, log: Path, stop: threading.Event
+) -> tuple[Timing, str]:
+    """Time one denoiser in a process of its own; raises `Stopped` once `stop` is set."""
     with temporary_folder() as folder:
         result = folder / "timing.json"
-        task = TimingTask(
-            denoiser, condition.noise.spec, noisy, sigma_given, batch, context.threads, budget_s, str(result)
-        )
+        task = replace(task, result=str(result))
         try:
             with Worker(context, log) as worker:
-                worker.call(time_here, task, limits.timeout_s, limits.too_large, threading.Event())
+                worker.call(time_here, task, limits.timeout_s, limits.too_large, stop)
         except TimeLimitPassed:
             reason = f"{timeout_reason('timing', limits.timeout_s)} (--timeout)"
             if result.is_file():  # what is known by then: at least one call

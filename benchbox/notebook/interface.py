@@ -103,6 +103,7 @@ def run(
     scheduler_file: str | Path = "",
     wait_s: float = 300.0,
     send_data: bool = False,
+    timing_on: str = "",
     timing: bool = True,
     threads: int = 1,
     batch: int = 64,
@@ -178,6 +179,8 @@ def run(
         Seconds to wait for a usable worker of the cluster before the run stops, to be resumed.
     send_data : bool
         Send images to workers that do not see the data; small data are sent anyway.
+    timing_on : str
+        Name or address of the worker that times denoisers; empty for this machine.
     timing : bool
         Time each denoiser alone.
     threads : int
@@ -246,6 +249,7 @@ def run(
         scheduler_file=str(scheduler_file),
         wait_s=wait_s,
         send_data=send_data,
+        timing_on=timing_on,
         timing=timing,
         threads=threads,
         batch=batch,

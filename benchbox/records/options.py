@@ -21,6 +21,7 @@ DEFAULT_NOISE = "gaussian:0.1"
 LOCAL = "local"
 """The engine that computes on this machine."""
 DASK = "dask"
+NO_CLUSTER = "the run has no cluster", "name it with --scheduler or --scheduler-file, or omit --timing-on"
 RECORDED = "recorded"
 """The noise of images that are noisy as they come, with or without clean ones."""
 
@@ -231,6 +232,15 @@ class RunOptions:
         "Send images to workers that do not see the data; small data are sent anyway.",
         resumable=True,
     )
+    timing_on: str = _option(
+        "",
+        "--timing-on",
+        CLUSTER,
+        "Time denoisers on this worker of the cluster, by its name or address in Dask.",
+        metavar="WORKER",
+        otherwise="where the command runs",
+        resumable=True,
+    )
     timing: bool = _option(
         True, "--timing/--no-timing", TIMING, "Time each denoiser alone (the default), or not at all.", resumable=True
     )
@@ -387,6 +397,8 @@ class RunOptions:
             )
         if self.scheduler and self.scheduler_file:
             raise BenchboxError("two schedulers are named", hint="give --scheduler or --scheduler-file")
+        if self.timing_on and self.engine_name == LOCAL:
+            raise BenchboxError(f"--timing-on {self.timing_on}: {NO_CLUSTER[0]}", hint=NO_CLUSTER[1])
         if self.sigma_errors and self.sigma not in ("auto", "given"):
             raise BenchboxError(
                 f"sigma errors need sigma 'given'; it is '{self.sigma}'",

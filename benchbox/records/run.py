@@ -117,6 +117,7 @@ class Timing:
     threads_used: Positive = 1  # threads alive after timing, beyond those of the bare process, plus one
     samples_ms: dict[Positive, list[Milliseconds]] = field(default_factory=dict)  # all samples per call, by batch size
     calibration: Calibration | None = None  # before denoisers were timed; None if it failed
+    machine: str = ""  # host and processor of the worker that timed it; empty for where the command ran
     reused: str = ""  # id of the run that measured it; empty for this one
     details: Details | None = None  # what the denoiser found out about itself, after it was timed
 

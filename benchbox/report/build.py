@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -335,6 +336,9 @@ def _timing_words(record: RunRecord, timed: Mapping[str, Timing], speeds: Mappin
         batch = f"batch {batches[0]}" if len(batches) == 1 else f"batches {batches[0]} to {batches[-1]}"
         earlier = [timing.reused for timing in timed.values() if timing.reused]
         where = f"; {len(earlier)} of {len(timed)} measured in {', '.join(dict.fromkeys(earlier))}" if earlier else ""
+        workers = Counter(timing.machine for timing in timed.values() if timing.machine)
+        for machine, count in workers.items():
+            where += f"; {'' if count == len(timed) else f'{count} of {len(timed)} '}on {machine}"
         return f"one fresh process per denoiser, {threads}, {size} images of {noise}, {batch}{precise}{where}"
     return ""
 

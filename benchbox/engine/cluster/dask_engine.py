@@ -15,10 +15,14 @@ from distributed import Client, LocalCluster, Security
 
 from benchbox.api.errors import BenchboxError
 from benchbox.api.threads import usable_cores
+from benchbox.engine.cluster.dask_timer import WorkerTimer
 from benchbox.engine.cluster.dispatch import Dispatch
+from benchbox.engine.drawing import Condition
 from benchbox.engine.engines import Scoring
 from benchbox.engine.events import ClusterChanged
+from benchbox.engine.plan import Limits
 from benchbox.records.options import DASK, RunOptions
+from benchbox.records.run import RunRecord
 
 _CONNECT_S = 30
 _TLS_HINT = (
@@ -113,6 +117,10 @@ class DaskEngine:
             )
         options = self._options if self._client is None else scoring.record.options
         Dispatch(self.client, scoring, options).run(dashboard)
+
+    def timer(self, worker: str, record: RunRecord, condition: Condition, limits: Limits) -> WorkerTimer:
+        """What times denoisers on a worker; raises `BenchboxError` if there is none of that name, or it is not fit."""
+        return WorkerTimer(self.client, worker, record, condition, limits)
 
     def _services(self) -> dict[str, Any]:
         services: dict[str, Any] = self.client.scheduler_info(n_workers=0).get("services", {})

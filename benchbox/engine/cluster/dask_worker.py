@@ -20,8 +20,12 @@ _ABANDONED = ("cancelled", "resumed", "released", "forgotten")
 
 
 def run(kind: str, order: bytes, images: bytes | None) -> bytes:
-    """Answer a visit, or score a shard; its child process ends soon after the task is cancelled."""
-    return machine.welcome(order) if kind == "visit" else machine.compute(order, images, _cancellation())
+    """Do what is ordered, see `machine`; child processes end soon after the task is cancelled."""
+    if kind == "visit":
+        return machine.welcome(order)
+    if kind == "timing":
+        return machine.time_alone(order, _cancellation())
+    return machine.compute(order, images, _cancellation())
 
 
 def _cancellation() -> Callable[[], bool]:

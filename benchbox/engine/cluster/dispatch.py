@@ -13,25 +13,22 @@ import time
 import uuid
 from collections import deque
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from distributed import Client, Future
 
 from benchbox.api.errors import BenchboxError
-from benchbox.api.version import __version__
 from benchbox.engine.cluster.canaries import Canaries, First
 from benchbox.engine.cluster.dask_worker import CALL
-from benchbox.engine.cluster.machine import packages_of
-from benchbox.engine.cluster.parcels import Answer, Order, Visit, Welcome, pack, pack_images, unpack
+from benchbox.engine.cluster.machine import make_visit
+from benchbox.engine.cluster.parcels import Answer, Order, Welcome, pack, pack_images, unpack
 from benchbox.engine.drawing import ImagesLost
 from benchbox.engine.engines import Scoring, ShardWork
 from benchbox.engine.events import ClusterChanged
 from benchbox.engine.shard import ShardScores, ShardTask
 from benchbox.records.machines import Machine
 from benchbox.records.options import RunOptions
-from benchbox.records.run import Failure, Provider
-from benchbox.registry import plugin_sources
+from benchbox.records.run import Failure
 
 _POLL_S = 0.2
 _LOOK_S = 0.5
@@ -114,7 +111,9 @@ class Dispatch:
     def run(self, dashboard: str) -> None:
         """Score all shards; on an interrupt or an error, abandon running ones and raise."""
         self._dashboard = dashboard
-        self._visit = pack(self._make_visit())
+        first = next(waiting.tasks[0] for waiting in self._scoring.queues if waiting.tasks)
+        condition = self._scoring.task(first).condition
+        self._visit = pack(make_visit(self._record, condition, self._scoring.limits))
         try:
             while True:
                 self._look_around()
@@ -124,21 +123,6 @@ class Dispatch:
                 self._take_arrived()
         finally:
             self._abandon()
-
-    def _make_visit(self) -> Visit:
-        record = self._record
-        providers = [
-            *(denoiser.plugin.provider for denoiser in record.denoisers),
-            *(part.provider for noise in record.noises for part in noise.parts),
-            *(metric.plugin.provider for metric in record.metrics),
-        ]
-        first = next(waiting.tasks[0] for waiting in self._scoring.queues if waiting.tasks)
-        condition = self._scoring.task(first).condition
-        providers = list(dict.fromkeys([*providers, condition.dataset.provider]))
-        files = {provider.version: _contents(provider) for provider in providers if provider.kind == "file"}
-        weighted = tuple(denoiser.plugin for denoiser in record.denoisers if denoiser.plugin.content)
-        code = packages_of(providers)
-        return Visit(__version__, code, tuple(providers), weighted, condition, self._scoring.limits, files)
 
     # Workers that come and go.
 
@@ -445,12 +429,6 @@ class Dispatch:
             self._client.cancel([*futures, *self._wishes], force=True)
         for site in self._sites.values():
             site.sent.clear()
-
-
-def _contents(provider: Provider) -> list[tuple[str, bytes]]:
-    """A plugin file and the modules beside it, by their names relative to its folder."""
-    folder = Path(provider.target).parent
-    return [(str(file.relative_to(folder)), file.read_bytes()) for file in plugin_sources(Path(provider.target))]
 
 
 def _words(error: BaseException) -> str:

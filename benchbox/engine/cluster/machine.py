@@ -19,8 +19,11 @@ from pathlib import Path
 from benchbox.api.errors import BenchboxError
 from benchbox.api.version import __version__
 from benchbox.engine.cluster.parcels import (
+    MOST_LOG,
     Answer,
     Order,
+    Timed,
+    TimingOrder,
     Visit,
     Welcome,
     pack,
@@ -31,13 +34,15 @@ from benchbox.engine.cluster.parcels import (
 )
 from benchbox.engine.construction import try_construction
 from benchbox.engine.drawing import Condition, ImagesLost, image_set
-from benchbox.engine.environment import environment, package_digest
+from benchbox.engine.environment import calibrate, environment, package_digest
 from benchbox.engine.plan import Limits
 from benchbox.engine.shard import compute_shard
+from benchbox.engine.timing import time_denoiser, timing_context
 from benchbox.engine.work_loop import Trial
 from benchbox.engine.workers import Worker, worker_context
 from benchbox.records.machines import Machine
-from benchbox.records.run import Failure, PluginSpec, Provider
+from benchbox.records.run import Failure, PluginSpec, Provider, RunRecord
+from benchbox.registry import plugin_sources
 from benchbox.system.files import CacheFolder
 
 _IDLE_S = 10.0
@@ -158,6 +163,21 @@ def compute(order: bytes, images: bytes | None, is_cancelled: Callable[[], bool]
         return pack(Answer.of(result, child.printed()))
 
 
+def time_alone(order: bytes, is_cancelled: Callable[[], bool]) -> bytes:
+    """Time a denoiser, or the calibration kernel, in a process of its own; returns a `Timed`."""
+    wanted = placed(unpack(TimingOrder, order), _plugin_folder())
+    limits = here(wanted.limits)
+    with tempfile.TemporaryDirectory(prefix="benchbox-") as folder:
+        log = Path(folder) / "output.log"
+        log.touch()
+        if wanted.denoiser is None:
+            timed = Timed(calibration=calibrate(wanted.threads, limits.timeout_s, log))
+        else:
+            with timing_context(wanted.threads) as context:
+                timed = Timed(*time_denoiser(wanted.task(), context, limits, log, Stop(is_cancelled)))
+        return pack(replace(timed, log=log.read_text(encoding="utf-8", errors="backslashreplace")[-MOST_LOG:]))
+
+
 def here(limits: Limits) -> Limits:
     """The limits of a run on this machine, whose container may be another."""
     return Limits.of(limits.timeout_s, None if limits.container else limits.memory_gb)
@@ -200,6 +220,25 @@ def _other_software(wanted: Visit) -> str:
         if package_digest(package, only_code=True) != digest:
             return f"the code of its {package} differs, although the version is the same"
     return ""
+
+
+def make_visit(record: RunRecord, condition: Condition, limits: Limits) -> Visit:
+    """What a worker is asked before it gets anything of a run to do."""
+    providers = [
+        *(denoiser.plugin.provider for denoiser in record.denoisers),
+        *(part.provider for noise in record.noises for part in noise.parts),
+        *(metric.plugin.provider for metric in record.metrics),
+    ]
+    providers = list(dict.fromkeys([*providers, condition.dataset.provider]))
+    files = {provider.version: _contents(provider) for provider in providers if provider.kind == "file"}
+    weighted = tuple(denoiser.plugin for denoiser in record.denoisers if denoiser.plugin.content)
+    return Visit(__version__, packages_of(providers), tuple(providers), weighted, condition, limits, files)
+
+
+def _contents(provider: Provider) -> list[tuple[str, bytes]]:
+    """A plugin file and the modules beside it, by their names relative to its folder."""
+    folder = Path(provider.target).parent
+    return [(str(file.relative_to(folder)), file.read_bytes()) for file in plugin_sources(Path(provider.target))]
 
 
 def packages_of(providers: list[Provider]) -> dict[str, str]:

@@ -22,14 +22,26 @@ from benchbox.api.errors import BenchboxError
 from benchbox.engine.drawing import Condition, SentImages, read_images
 from benchbox.engine.plan import Limits, Shard
 from benchbox.engine.shard import ShardScores, ShardTask, cropped_size
+from benchbox.engine.timing import TimingTask
 from benchbox.records.machines import Machine
-from benchbox.records.run import Count, Failure, Knowledge, PluginSpec, Provider, decode
+from benchbox.records.run import (
+    Calibration,
+    Count,
+    DenoiserRecord,
+    Failure,
+    Knowledge,
+    PluginSpec,
+    Positive,
+    Provider,
+    Timing,
+    decode,
+)
 from benchbox.store import IMAGE
 from benchbox.store.layout import columns_of, table_bytes
 from benchbox.system.files import write_whole
 
 T = TypeVar("T")
-_MOST_LOG = 1 << 16
+MOST_LOG = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -96,7 +108,7 @@ class Answer:
     @classmethod
     def of(cls, result: ShardScores | Failure, log: str = "") -> Answer:
         """The answer with a result."""
-        log = log[-_MOST_LOG:]
+        log = log[-MOST_LOG:]
         if isinstance(result, Failure):
             return cls(failure=result, log=log)
         content = io.BytesIO()
@@ -124,6 +136,45 @@ class Answer:
         if images.dtype != np.dtype(task.keep or "V") or images.shape[:3] != (len(task.indices), *size):
             raise ValueError(f"its images are of shape {images.shape} and type {images.dtype}")
         return images
+
+
+@dataclass(frozen=True)
+class TimingOrder:
+    """A denoiser to time, or nothing but the calibration kernel."""
+
+    threads: Positive
+    limits: Limits
+    denoiser: DenoiserRecord | None = None
+    noise: str = ""  # canonical
+    images: bytes = b""  # the noisy ones, and the level that the denoiser receives
+    batch: Positive = 1
+    budget_s: float = 0.0
+
+    @classmethod
+    def of(cls, task: TimingTask, limits: Limits) -> TimingOrder:
+        """The order of a task."""
+        images = io.BytesIO()
+        np.savez(images, allow_pickle=False, noisy=task.noisy, **({} if task.sigma is None else {"sigma": task.sigma}))
+        return cls(task.threads, limits, task.denoiser, task.noise, images.getvalue(), task.batch, task.budget_s)
+
+    def task(self) -> TimingTask:
+        """The task again."""
+        assert self.denoiser is not None
+        with np.load(io.BytesIO(self.images), allow_pickle=False) as images:
+            sigma = images.get("sigma")
+            return TimingTask(
+                self.denoiser, self.noise, images["noisy"], sigma, self.batch, self.threads, self.budget_s
+            )
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What came of timing."""
+
+    timing: Timing | None = None
+    detail: str = ""  # of a failure
+    calibration: Calibration | None = None
+    log: str = ""  # what the denoiser's process printed
 
 
 def pack(value: Any) -> bytes:
