@@ -48,7 +48,7 @@ def test_shards_a_second(workers: int, measured: bool, tmp_path: Path, monkeypat
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
         ) as cluster,
         distributed.Client(cluster) as client,

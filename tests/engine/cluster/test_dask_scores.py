@@ -49,7 +49,9 @@ def test_a_client_scores_the_same_and_stays_open(tmp_path: Path) -> None:
     arguments: dict[str, Any] = {"noise": "gaussian:0.1", "timing": False, "progress": False, "repeats": 5}
     local = package.run(["median", "wiener"], results=tmp_path / "local", **arguments)
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None) as cluster,
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=2, processes=True, dashboard_address="127.0.0.1:0"
+        ) as cluster,
         distributed.Client(cluster) as client,
     ):
         distant = package.run(["median", "wiener"], results=tmp_path / "dask", engine=client, **arguments)
@@ -156,7 +158,9 @@ def test_an_adaptive_cluster_grows_with_what_waits(tmp_path: Path, plugin: Calla
     arguments: dict[str, Any] = {"noise": "gaussian:0.1", "timing": False, "progress": False, "repeats": 60}
     most = [0]
     with (
-        distributed.LocalCluster(n_workers=0, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        distributed.LocalCluster(
+            n_workers=0, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
+        ) as cluster,
         distributed.Client(cluster) as client,
     ):
         cluster.adapt(minimum=0, maximum=3, interval="200ms")
