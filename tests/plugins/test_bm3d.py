@@ -320,7 +320,7 @@ def test_anscombe_helps_with_poisson_noise_and_auto_knows_it(peak: float) -> Non
     assert abs(psnr(clean, auto) - psnr(clean, stable)) < 0.02
 
 
-@pytest.mark.parametrize("peak", [5.0, pytest.param(30.0, marks=pytest.mark.slow), 100.0])
+@pytest.mark.parametrize("peak", [5.0, *(pytest.param(peak, marks=pytest.mark.slow) for peak in (30.0, 100.0))])
 def test_auto_knows_photons_by_an_estimated_level(peak: float) -> None:
     clean = photographs()
     draws: Images = np.random.default_rng(3).poisson(clean * peak).astype(np.float32) / np.float32(peak)

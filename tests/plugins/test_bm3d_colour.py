@@ -64,7 +64,7 @@ def test_grey_images_are_their_own_plane() -> None:
 
 
 @pytest.mark.parametrize("denoiser", [BM3DLite(), BM3DLite(profile="fast"), BM3DLite(profile="high"), DCT()])
-@pytest.mark.parametrize("size", [(8, 8), (8, 50), (13, 9), (48, 48), (97, 130)])
+@pytest.mark.parametrize("size", [(8, 8), (8, 50), (13, 9), (48, 48), pytest.param((97, 130), marks=pytest.mark.slow)])
 def test_flat_colours_of_any_size_come_back_channel_by_channel(denoiser: Denoiser, size: tuple[int, int]) -> None:
     clean = np.tile(np.array([0.1, 0.5, 0.8], np.float32), (*size, 1))
     assert np.abs(alone(denoiser, clean, 0.1) - clean).max() < 1e-5

@@ -149,6 +149,7 @@ def test_a_model_that_ignores_the_level_is_refused() -> None:
         fit(opened, "model", Given())
 
 
+@pytest.mark.slow
 def test_grey_images_pass_a_colour_model_three_times() -> None:
     opened = model("vector", 1.0, RANGES["1"], False, 3)
     noisy, sigma = stack(1)

@@ -31,7 +31,7 @@ def psnr(clean: Images, image: Images) -> float:
     return float(-10 * np.log10(np.square(clean - image.clip(0, 1), dtype=np.float64).mean()))
 
 
-@pytest.mark.parametrize("sigma", [0.05, 0.2])
+@pytest.mark.parametrize("sigma", [0.05, pytest.param(0.2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("patch_size", [3, 7, 9])
 @pytest.mark.parametrize(("size", "distance"), [((30, 41), 6), ((70, 140), 3), ((9, 12), 11)])
 def test_equals_scikit_image(size: tuple[int, int], distance: int, patch_size: int, sigma: float) -> None:
