@@ -70,9 +70,9 @@ class _LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
-            from benchbox.api.errors import did_you_mean
+            from benchbox.api.errors import BenchboxError, did_you_mean
 
-            ctx.fail(f"there is no command '{args[0]}'; {did_you_mean(args[0], _COMMANDS)}")
+            raise BenchboxError(f"there is no command '{args[0]}'", hint=did_you_mean(args[0], _COMMANDS))
         return super().resolve_command(ctx, args)
 
 

@@ -27,6 +27,30 @@ class Misuse(click.BadParameter):
         self.hint = hint
 
 
+class Whole(click.IntRange):
+    """A whole number in a range that has a lower end."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Say in words what click says in the notation of ranges."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            most = "" if self.max is None else f" and at most {self.max}"
+            words = f"'{value}' is not a whole number of at least {self.min}{most}"
+            raise click.BadParameter(words, ctx, param) from error
+
+
+class Above(click.FloatRange):
+    """A number above another one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Say in words what click says in the notation of ranges."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            raise click.BadParameter(f"'{value}' is not a number above {self.min:g}", ctx, param) from error
+
+
 class Duration(click.ParamType[float]):
     """A time such as ``5ms``, ``0.2s``, ``90s``, ``5m`` or ``2h``; if `bare`, a number without unit means seconds."""
 
@@ -147,11 +171,11 @@ def _run_option(name: str, **changes: Any) -> Callable[[F], F]:
         attributes["type"] = click.Choice(kinds)
     elif kind is int:
         most = None if math.isinf(option.most) else int(option.most)
-        attributes["type"] = click.IntRange(int(option.least), most)
+        attributes["type"] = Whole(int(option.least), most)
     elif get_origin(_TYPES[name]) is tuple and kind is float:
         attributes["type"] = _Factors()
     elif kind is float:
-        attributes["type"] = click.FloatRange(option.least, min_open=True)
+        attributes["type"] = Above(option.least, min_open=True)
     attributes["multiple"] = get_origin(_TYPES[name]) is tuple and kind is str
     attributes |= changes
     words = changes.get("help", option.help)

@@ -19,6 +19,7 @@ from benchbox.cli.options import (
     Duration,
     F,
     GroupedOption,
+    Whole,
     chosen,
     format_option,
     output_option,
@@ -48,10 +49,10 @@ def _recipe_option(flag: str, metavar: str, kind: Any, text: str) -> Callable[[F
     help="Training noise, possibly with a range, such as gaussian:0..0.3. Repeatable; each image draws one.  "
     "[default: from the recipe]",
 )
-@_recipe_option("--epochs", "N", click.IntRange(min=1), "Largest number of passes over the images.")
-@_recipe_option("--batch-size", "N", click.IntRange(min=1), "Images per step.")
+@_recipe_option("--epochs", "N", Whole(min=1), "Largest number of passes over the images.")
+@_recipe_option("--batch-size", "N", Whole(min=1), "Images per step.")
 @_recipe_option("--learning-rate", "RATE", float, "Highest learning rate.")
-@_recipe_option("--patience", "N", click.IntRange(min=1), "Stop after this many epochs without improvement.")
+@_recipe_option("--patience", "N", Whole(min=1), "Stop after this many epochs without improvement.")
 @click.option("--budget", type=Duration(), help="End after about this time; the learning-rate schedule adapts to it.")
 @run_options("seed", seed={"help": "Random seed for weights, order and noise."})
 @click.option(
@@ -188,6 +189,7 @@ _SHOWN = 10
     limit={"default": 500},
     keep_duplicates={"help": "Also score images that a denoiser may have seen in training."},
     jobs={"help": "Worker processes.  [default: all cores]"},
+    timeout_s={"help": "Time limit for one shard of images."},
 )
 @click.option("--metric", default="psnr", show_default=True, metavar="METRIC", help="Metric to optimise.")
 @click.option(

@@ -35,10 +35,21 @@ _BY_NAMES = "number, sizes and names"
 )
 @click.option("--as", "known_as", default="", metavar="NAME", help="Its published name, such as DnCNN-S.")
 @click.option(
-    "--level", "levels", multiple=True, type=int, metavar="N", help="Only this noise level, of 255. Repeatable."
+    "--level",
+    "levels",
+    multiple=True,
+    type=int,
+    metavar="N",
+    help="Only this noise level, on the scale from 0 to 255. Repeatable.",
 )
 @click.option("--badge", type=click.Path(path_type=Path, dir_okay=False), help="Also write a badge (SVG) to this file.")
-@run_options("jobs", "timeout_s", "memory_gb")
+@run_options(
+    "jobs",
+    "timeout_s",
+    "memory_gb",
+    jobs={"help": "Worker processes.  [default: one more than cores]"},
+    timeout_s={"help": "Time limit for one shard of images."},
+)
 @format_option("table", "markdown", "json")
 @output_option()
 @plugin_options
@@ -58,7 +69,7 @@ def command(
     plugins: tuple[Path, ...],
     plugin_folders: tuple[Path, ...],
 ) -> None:
-    """Check that benchbox measures what is known.
+    """Check benchbox against formulas and published numbers.
 
     Always checks noise models, metrics, statistics and BM3D-lite against formulas and
     independent implementations. With folders of standard images (DATA), which you bring,

@@ -166,6 +166,7 @@ class PluginSpec:
 
 T = TypeVar("T")
 _SCALARS: tuple[type, ...] = (bool, int, float, str, Path)
+_WORDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number", Path: "a path"}
 
 
 @dataclass(frozen=True)
@@ -370,8 +371,9 @@ def _value(option: Option, text: str, name: str) -> Any:
         return path.absolute()  # so that a run can be repeated from any folder
     except (ValueError, KeyError, ZeroDivisionError) as error:
         reason = f"; {error}" if option.choices else ""
+        words = _WORDS.get(option.type, option.kind) + (" or none" if option.optional else "")
         raise BenchboxError(
-            f"{name}: {option.name}={text} is not {option.kind}{reason}",
+            f"{name}: {option.name}={text} is not {option.kind if option.choices else words}{reason}",
             hint=f"for example {name}:{option.name}="
             f"{write_value(option.choices[0] if option.choices else option.default)}",
         ) from error

@@ -230,6 +230,16 @@ def test_misuse_is_an_error_and_a_hint_of_one_line_each(words: tuple[str, ...], 
     assert hint.startswith("hint: ")
 
 
+def test_a_wrong_word_is_answered_in_words(benchbox: Command) -> None:
+    assert benchbox("rnu", code=2).stderr == "error: there is no command 'rnu'\nhint: did you mean 'run'?\n"
+    for words, said in (
+        (("--limit", "x"), "'x' is not a whole number of at least 1"),
+        (("--white", "70000"), "'70000' is not a whole number of at least 1 and at most 65535"),
+        (("--memory", "0"), "'0' is not a number above 0"),
+    ):
+        assert f"Invalid value for '{words[0]}': {said}\n" in benchbox("run", *words, code=2).stderr
+
+
 @pytest.mark.slow
 def test_charts_are_drawn_quietly_without_a_home_folder(process: Command, finished_run: Path, tmp_path: Path) -> None:
     for variables in ({"BENCHBOX_CACHE_DIR": ""}, {"BENCHBOX_CACHE_DIR": str(tmp_path / "cache")}):

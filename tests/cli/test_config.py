@@ -52,8 +52,8 @@ def test_the_command_line_wins(benchbox: Command, tmp_path: Path) -> None:
     ("line", "message"),
     [
         ('nose = "poisson"', "there is no option 'nose'"),
-        ('limit = "many"', "limit: 'many' is not a valid integer"),
-        ("limit = 0", "limit: 0 is not in the range"),
+        ('limit = "many"', "limit: 'many' is not a whole number"),
+        ("limit = 0", "limit: '0' is not a whole number of at least 1"),
         ("limit = true", "limit: True is not a value"),
         ("noise = 3", "noise: [3] is not text"),
         ('timing = "no"', "timing: 'no' is neither true nor false"),

@@ -204,7 +204,7 @@ def test_two_spellings_of_a_thing_are_one_that_keeps_the_first() -> None:
         (RunOptions(("median",), ("gausian:0.1",)), "no noise model 'gausian'"),
         (RunOptions(("median",), ("gaussian:-1",)), "sigma"),
         (RunOptions(("median",), metrics=("psrn",)), "no metric 'psrn'"),
-        (RunOptions(("median:size=four",)), "size=four is not int"),
+        (RunOptions(("median:size=four",)), "size=four is not a whole number"),
         (RunOptions(("median:size=-1",)), "size"),
     ],
 )

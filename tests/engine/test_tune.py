@@ -210,7 +210,7 @@ def test_fixed_options_stay_and_a_default_in_the_space_is_the_start() -> None:
     [
         ("median", ("size", ("3", "4")), "size must be odd"),
         ("median", ("sze", ("3",)), "no option 'sze'"),
-        ("median", ("size", ("x",)), "size=x is not int"),
+        ("median", ("size", ("x",)), "size=x is not a whole number"),
         ("median:size=3", ("size", ("5",)), "set twice"),
         ("medan", ("size", ("5",)), "medan"),
     ],

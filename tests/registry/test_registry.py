@@ -288,7 +288,7 @@ def test_an_option_without_annotation_has_the_type_of_its_default(tmp_path: Path
     )
     registry = load_registry([file])
     assert registry.denoiser("a:size=5").values == {"size": 5}
-    with pytest.raises(BenchboxError, match="size=x is not int"):
+    with pytest.raises(BenchboxError, match="size=x is not a whole number"):
         registry.denoiser("a:size=x")
 
 
