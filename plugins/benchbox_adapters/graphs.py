@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchbox_unet.backend import start_keras
-from benchbox_unet.quiet import native_messages_hidden
+from benchbox_unet.runtimes import native_messages_hidden, start_keras
 
 from benchbox_adapters.runtimes import keras_config, read_onnx
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchbox_unet.backend import start_keras
+from benchbox_unet.runtimes import start_keras
 
 from benchbox import BenchboxError, Inspection
 from benchbox_adapters import exported

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchbox_unet.backend import start_keras
-from benchbox_unet.quiet import native_messages_hidden
+from benchbox_unet.runtimes import native_messages_hidden, start_keras
 from numpy.typing import NDArray
 
 from benchbox import BenchboxError, threads

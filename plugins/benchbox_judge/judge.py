@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchbox_unet.quiet import native_messages_hidden
+from benchbox_unet.runtimes import native_messages_hidden
 from numpy.typing import NDArray
 
 from benchbox import BenchboxError, Images, threads

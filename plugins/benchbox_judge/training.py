@@ -71,7 +71,7 @@ class EmotionJudge(TrainableClassifier):
 
         It follows the epochs or the budget, whichever is ahead, so that it reaches its end with the time limit.
         """
-        from benchbox_unet.backend import start_keras
+        from benchbox_unet.runtimes import start_keras
         from benchbox_unet.trainer import fastest_precision
 
         begun = time.monotonic()
@@ -137,7 +137,7 @@ class EmotionJudge(TrainableClassifier):
     def save(self, folder: Path) -> Path:
         """Convert the best weights to ``weights.tflite``, in float32."""
         import tensorflow as tf
-        from benchbox_unet.quiet import native_messages_hidden
+        from benchbox_unet.runtimes import native_messages_hidden
 
         self._kept.set_weights(self._best)
         path = folder / "weights.tflite"

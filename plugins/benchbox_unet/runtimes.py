@@ -1,15 +1,18 @@
-"""Runs a network with LiteRT on the converted model, or with Keras on its weights."""
+"""Starts Keras, converts a network to LiteRT, and runs it with either library."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from io import StringIO
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchbox import BenchboxError, threads
-from benchbox_unet.quiet import native_messages_hidden
 
 Tensor = NDArray[np.float32]
 CHUNK = 8
@@ -17,8 +20,79 @@ CHUNK = 8
 CHUNK_PIXELS = CHUNK * 48 * 48
 
 
+@contextmanager
+def native_messages_hidden() -> Iterator[None]:
+    """Redirect the process's standard error to the null device.
+
+    TensorFlow, its converter and LiteRT report on start-up which kernels they found, before they read their log level.
+    Python exceptions are not affected. Set ``BENCHBOX_NATIVE_LOG=1`` to see the messages.
+    """
+    if os.environ.get("BENCHBOX_NATIVE_LOG") == "1":
+        yield
+        return
+    sys.stderr.flush()
+    saved = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
+
+
+def start_keras() -> Any:
+    """Import Keras and limit TensorFlow's threads, which is possible only before its first operation."""
+    with native_messages_hidden():
+        import keras
+
+        if keras.backend.backend() != "tensorflow":
+            return keras
+        import tensorflow as tf
+
+        # RuntimeError: TensorFlow has already computed something and keeps its threads.
+        with suppress(RuntimeError):
+            tf.config.threading.set_intra_op_parallelism_threads(threads())
+        tf.config.list_physical_devices("GPU")
+    return keras
+
+
+def to_litert(model: Any) -> bytes:
+    """Convert a float32 Keras model on the TensorFlow backend, with one input and one output, to a LiteRT flat buffer.
+
+    Batch size, height and width stay variable. The weights are stored as float16, and LiteRT computes in float32: half
+    the file size, and exact for weights that were already rounded to float16.
+    """
+    import keras
+    import tensorflow as tf
+
+    class RepeatPixels(keras.layers.Layer):  # type: ignore[misc]
+        """Upsampling by two as four copies in depth, then depth to space.
+
+        Resizing would fix the output size in the converted model; this keeps it variable.
+        """
+
+        def call(self, x: Any) -> Any:
+            return tf.nn.depth_to_space(tf.concat([x] * 4, axis=-1), 2)
+
+    def clone(layer: Any) -> Any:
+        if isinstance(layer, keras.layers.UpSampling2D):
+            return RepeatPixels(name=layer.name)
+        return layer.__class__.from_config(layer.get_config())
+
+    free = keras.models.clone_model(model, clone_function=clone)
+    free.set_weights(model.get_weights())
+    converter = tf.lite.TFLiteConverter.from_keras_model(free)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.target_spec.supported_types = [tf.float16]
+    # Keras prints a description of the exported model.
+    with redirect_stdout(StringIO()), native_messages_hidden():
+        return bytes(converter.convert())
+
+
 class LiteRT:
-    """A model from `convert.to_litert` on LiteRT's XNNPACK kernels, without TensorFlow; `source` is named in errors."""
+    """A model from `to_litert` on LiteRT's XNNPACK kernels, without TensorFlow; `source` is named in errors."""
 
     def __init__(self, model: bytes, source: str) -> None:
         self._model = model

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox import BenchboxError, Images, Sigma, TrainableDenoiser, Trainer
-from benchbox_unet import tiling
-from benchbox_unet.backend import start_keras
-from benchbox_unet.network import Network, Tensor
+from benchbox_unet.network import Network, Tensor, reflect
+from benchbox_unet.runtimes import start_keras, to_litert
 from benchbox_unet.weights_file import read_weights, set_weights, weight_name
 
 
@@ -71,7 +70,7 @@ class KerasTrainer(Trainer):
         self._model.reset_metrics()
         self._stale = True
         # Extended as in `denoise`; pixels beyond the images have no target, and the loss is the mean over the others.
-        padded = tiling.reflect(noisy, self._network.stride)
+        padded = reflect(noisy, self._network.stride)
         extra = [(0, larger - size) for larger, size in zip(padded.shape, clean.shape, strict=True)]
         target = self._network.target(padded, np.pad(clean, extra, constant_values=np.nan))
         share = np.float32(padded.size / clean.size)
@@ -130,8 +129,6 @@ class KerasTrainer(Trainer):
         import keras
 
         if keras.backend.backend() == "tensorflow":
-            from benchbox_unet.convert import to_litert
-
             path.with_suffix(".tflite").write_bytes(to_litert(exported))
         return path
 

@@ -11,12 +11,11 @@ import benchbox_unet
 import numpy as np
 import pytest
 from benchbox_adapters.graphs import keras_cost
-from benchbox_unet import network, tiling
-from benchbox_unet.architecture import PARAMETER_COUNT
+from benchbox_unet import network
 from benchbox_unet.ffdnet import FFDNet
 from benchbox_unet.noise import TruncatedGaussian
 from benchbox_unet.trainer import TrainableNetwork
-from benchbox_unet.unet import UNet
+from benchbox_unet.unet import PARAMETER_COUNT, UNet
 from benchbox_unet.weights_file import read_converted, read_weights
 from numpy.typing import NDArray
 
@@ -85,7 +84,7 @@ class TestShippedWeights:
         _, noisy = faces(1, (200, 216), sigma=0.2)
         denoiser = cls(weights=weights, runtime="litert")
         whole = denoiser.denoise(noisy.copy(), level(1, 0.2))
-        monkeypatch.setattr(tiling, "TILE", 40)
+        monkeypatch.setattr(network, "TILE", 40)
         np.testing.assert_allclose(denoiser.denoise(noisy.copy(), level(1, 0.2)), whole, atol=1e-5)
 
     def test_it_warms_up_on_a_part_of_a_photograph(self, cls: type[TrainableNetwork], weights: str) -> None:
