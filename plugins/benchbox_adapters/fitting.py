@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox import BenchboxError, Images, Sigma
-from benchbox_adapters.conventions import Convention, Form, Input, Opened, SigmaInput
-from benchbox_adapters.sizing import MULTIPLES, Pad, Side, Sizing
+from benchbox_adapters.conventions import MULTIPLES, Convention, Form, Input, Opened, Pad, Side, SigmaInput, Sizing
 
 LEVELS = np.array([15 / 255, 40 / 255], np.float32)
 """Noise levels of the two test images, within what most published networks were trained for."""

@@ -149,7 +149,7 @@ def keras_parameters(path: Path) -> int:
 
 def keras_cost(path: Path) -> Cost:
     """Cost of a Keras model of built-in layers, whose layers are built anew without weights."""
-    from benchbox_adapters.model_files import unsafe_layers
+    from benchbox_adapters.runtimes import unsafe_layers
 
     parameters = keras_parameters(path)
     config = keras_config(path)

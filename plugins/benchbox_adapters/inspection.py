@@ -15,9 +15,8 @@ from benchbox_adapters.checkpoints import describe
 from benchbox_adapters.conventions import Input
 from benchbox_adapters.fitting import Given, forms_of
 from benchbox_adapters.graphs import Cost
-from benchbox_adapters.model_files import external_data, unsafe_layers
 from benchbox_adapters.recogniser import recognise
-from benchbox_adapters.runtimes import keras_config
+from benchbox_adapters.runtimes import external_data, keras_config, unsafe_layers
 from benchbox_adapters.wrappers import listed
 
 _FORMATS = {"keras": "Keras", "onnx": "ONNX", "litert": "LiteRT (TensorFlow Lite)"}

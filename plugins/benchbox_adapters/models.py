@@ -14,11 +14,10 @@ import numpy as np
 
 from benchbox import BenchboxError, Capabilities, Denoiser, Details, Images, Inspection, Sigma, TrainingCard
 from benchbox_adapters import graphs, inspection, runtimes
-from benchbox_adapters.conventions import Convention, Input, Opened, SigmaInput
+from benchbox_adapters.conventions import Convention, Input, Opened, Pad, SigmaInput
 from benchbox_adapters.fitting import Given, fit, forms_of, range_label
 from benchbox_adapters.graphs import Cost
-from benchbox_adapters.model_files import LFS_REASON, external_data, is_architecture, is_pointer, kind_of, refusal_of
-from benchbox_adapters.sizing import Pad
+from benchbox_adapters.runtimes import LFS_REASON, external_data, is_architecture, is_pointer, kind_of, refusal_of
 
 _CHUNK_PIXELS = 16 * 48 * 48
 

@@ -19,15 +19,13 @@ import numpy as np
 from benchbox import BenchboxError, Details, Inspection, threads
 from benchbox_adapters import exported, inspection
 from benchbox_adapters.checkpoints import State, describe, loadable, read_state, safe_torch
-from benchbox_adapters.conventions import Convention, Input, Opened
+from benchbox_adapters.conventions import Convention, Input, Opened, Tensor
 from benchbox_adapters.fitting import fit
 from benchbox_adapters.graphs import Cost
-from benchbox_adapters.model_files import kind_of
 from benchbox_adapters.models import Network, given_of
-from benchbox_adapters.readings import Reading, best_of, inputs_of, settled
+from benchbox_adapters.readings import Reading, best_of, first_input, inputs_of, inputs_of_module, settled, unwrapped
 from benchbox_adapters.recogniser import Recognised, recognise
-from benchbox_adapters.signatures import first_input, inputs_of_module, unwrapped
-from benchbox_adapters.sizing import Tensor
+from benchbox_adapters.runtimes import kind_of
 
 _SIDE = 256
 

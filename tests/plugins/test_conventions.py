@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchbox_adapters.conventions import Input, Opened
+from benchbox_adapters.conventions import Input, Opened, Sizing
 from benchbox_adapters.fitting import LEVELS, Given, fit, forms_of, picture, range_label
-from benchbox_adapters.sizing import Sizing
 from benchbox_unet.ffdnet import FFDNet
 from numpy.typing import NDArray
 from scipy import ndimage
