@@ -212,7 +212,7 @@ class Speed:
     latency_p50_ms, latency_p90_ms, latency_p99_ms : float
         Quantiles of the latency of one image, in milliseconds; p99 is NaN for fewer than 100 samples.
     latency_p50_within : float
-        Half the width of the 95 % interval of p50, relative to p50; NaN for fewer than 6 samples.
+        Half the width of the interval of p50, relative to p50; NaN for fewer than 6 samples.
     samples : int
         Latency samples taken.
     throughput : float
