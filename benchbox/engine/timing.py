@@ -6,7 +6,6 @@ import contextlib
 import json
 import math
 import os
-import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -157,7 +156,7 @@ def time_here(task: TimingTask) -> None:
     for name in [name for name in os.environ if name.startswith("PYTEST_")]:
         del os.environ[name]
     os.environ |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", TASK_VARIABLE: task.denoiser.spec}
-    scratch = tempfile.gettempdir()
+    scratch = str(Path(task.result).parent)
     command = ["-q", "--noconftest", "-p", "no:cacheprovider", "-p", "pytest_benchmark.plugin", "--benchmark-only"]
     command += ["-c", os.devnull, "--rootdir", scratch]
     # pytest-benchmark creates this folder even if nothing is saved.
