@@ -34,14 +34,16 @@ def residual(precision: str = "float32") -> Any:
     centred = entry - ops.mean(entry, axis=(1, 2), keepdims=True)
     deviation = ops.sqrt(ops.mean(ops.square(centred), axis=(1, 2), keepdims=True))
     x = centred / (deviation + _FLAT)
-    x = layers.Conv2D(24, 5, strides=2, padding="same", use_bias=False, dtype=precision, name="stem_conv")(x)
+    x = layers.Conv2D(32, 5, strides=2, padding="same", use_bias=False, dtype=precision, name="stem_conv")(x)
     x = layers.BatchNormalization(momentum=0.95, dtype=precision, name="stem_norm")(x)
     x = layers.ReLU(dtype=precision)(x)
-    x = layers.MaxPooling2D(2, dtype=precision)(block(x, 24, "first"))
+    x = layers.MaxPooling2D(2, dtype=precision)(block(x, 32, "first"))
     x = layers.MaxPooling2D(2, dtype=precision)(block(x, 48, "second"))
-    x = block(x, 80, "third")
-    x = layers.GlobalAveragePooling2D(dtype=precision)(x)
-    x = layers.Dropout(0.1, dtype=precision)(x)
+    x = block(x, 64, "third")
+    # Faces are aligned: weights for each place know an eye from a mouth, which a mean over all places does not.
+    x = layers.DepthwiseConv2D(6, depth_multiplier=2, use_bias=False, dtype=precision, name="places")(x)
+    x = layers.BatchNormalization(momentum=0.95, dtype=precision, name="places_norm")(x)
+    x = layers.Dropout(0.2, dtype=precision)(layers.Flatten(dtype=precision)(x))
     return keras.Model(entry, layers.Dense(CLASSES, dtype="float32", name="logits")(x), name="residual")
 
 
@@ -65,6 +67,15 @@ def plain(precision: str = "float32") -> Any:
     x = layers.Dropout(0.3, dtype=precision)(layers.Flatten(dtype=precision)(x))
     x = normalised(layers.Dense(64, use_bias=False, dtype=precision, name="hidden")(x), "hidden")
     return keras.Model(entry, layers.Dense(CLASSES, dtype="float32", name="logits")(x), name="plain")
+
+
+def both_sides(network: Any) -> Any:
+    """The network whose logits are the mean of those of a face and of its mirror image, which has the same emotion."""
+    import keras
+
+    entry = keras.Input((SIZE, SIZE, 1), name="faces")
+    logits = keras.layers.Average(name="both")([network(entry), network(entry[:, :, ::-1])])
+    return keras.Model(entry, logits, name=network.name)
 
 
 NETWORKS: Mapping[str, Callable[[str], Any]] = {"default": residual, "robust": plain}

@@ -15,8 +15,9 @@ import pytest
 from benchbox_judge.judge import EMOTIONS, Judge, judge
 from benchbox_judge.judge import WEIGHTS as BUNDLED
 from benchbox_judge.metrics import EmotionAccuracy, EmotionAgreement, EmotionKl
+from benchbox_judge.network import NETWORKS, both_sides
 from benchbox_judge.task import TaskAgreement
-from benchbox_judge.training import EmotionJudge, vary
+from benchbox_judge.training import EmotionJudge, mix, vary
 
 from benchbox import BenchboxError, Images, ImageSet
 from benchbox.store import RunStore, class_columns, find_run
@@ -276,7 +277,7 @@ def test_training_writes_a_judge_that_answers_as_keras_does(tmp_path: Path, reci
     ids, shapes = tuple(map(str, range(256))), np.full((256, 2), 48)
     images = ImageSet("faces", "", ids, shapes, "", lambda indices: stack[indices], {"emotion": labels})
     classifier = EmotionJudge()
-    told = replace(classifier.recipes[recipe], epochs=3)
+    told = replace(classifier.recipes[recipe], epochs=3, batch_size=64)
     steps = list(classifier.fit(recipe, told, images, images, None, seed=0, budget_s=None))
     assert [step.epoch for step in steps if step.accuracy is not None] == [1, 2, 3]
     assert len(steps) == 3 * (256 // 64 + 1)
@@ -295,3 +296,40 @@ def test_variants_of_a_face_stay_in_range_and_sharp() -> None:
     edges = [np.abs(np.diff(images, axis=2)).max(axis=(1, 2)).mean() for images in (stack, varied)]
     assert edges[1] > 0.7 * edges[0]
     np.testing.assert_array_equal(varied, vary(stack, np.random.default_rng(0)))
+
+
+def test_variants_of_a_face_are_mirrored_moved_or_turned_about_its_centre() -> None:
+    face = np.zeros((48, 48), np.float32)
+    face[23:25, 9:13] = 1  # a bar of 4 by 2 pixels on the left of the centre
+    varied = vary(np.repeat(face[np.newaxis], 400, axis=0), np.random.default_rng(0))
+    bright = varied - np.median(varied, axis=(1, 2), keepdims=True)
+    bright[bright < 0.3] = 0
+    seen = bright[bright.any(axis=(1, 2))]  # a rectangle may cover the bar
+    rows, columns = np.indices((48, 48))
+    down = (seen * rows).sum(axis=(1, 2)) / seen.sum(axis=(1, 2)) - 23.5
+    right = (seen * columns).sum(axis=(1, 2)) / seen.sum(axis=(1, 2)) - 23.5
+    assert len(seen) > 300
+    assert 0.4 < (right < 0).mean() < 0.6
+    assert np.abs(right).min() > 13 - 4 - 2
+    assert np.abs(right).max() < 13 + 4 + 2
+    assert 3 < np.abs(down).max() < 4 + 13 * np.sin(np.deg2rad(12)) + 1
+
+
+def test_mixed_faces_carry_the_targets_of_both() -> None:
+    stack, targets = np.zeros((500, 48, 48), np.float32), np.eye(7, dtype=np.float32)[np.arange(500) % 7]
+    stack += np.arange(500, dtype=np.float32)[:, np.newaxis, np.newaxis] % 7
+    mixed, told = mix(stack, targets, np.random.default_rng(0))
+    np.testing.assert_allclose(told.sum(axis=1), 1, atol=1e-6)
+    assert told.max(axis=1).min() >= 0.5
+    np.testing.assert_allclose(mixed[:, 0, 0], told @ np.arange(7), atol=1e-5)
+    assert (told.argmax(axis=1) == np.arange(500) % 7).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", NETWORKS)
+def test_a_face_and_its_mirror_image_get_the_same_answer(recipe: str) -> None:
+    network = both_sides(NETWORKS[recipe]("float32"))
+    stack = faces(20)[..., np.newaxis]
+    answers, mirrored = (network.predict(images, verbose=0) for images in (stack, stack[:, :, ::-1]))
+    np.testing.assert_allclose(answers, mirrored, atol=1e-5)
+    assert np.abs(np.diff(answers, axis=0)).max() > 1e-3
