@@ -150,7 +150,9 @@ def ssim_rgb(
             ready = 0
             for y in range(height):
                 if ready == ROWS:
-                    maps[: grey.MARGIN * ROW] = maps[(ROWS - grey.MARGIN) * ROW :]
+                    # Not an assignment of slices, whose error message takes half of the time to compile.
+                    for j in range(grey.MARGIN * ROW):
+                        maps[j] = maps[(ROWS - grey.MARGIN) * ROW + j]
                     ready = grey.MARGIN
                 _expand(clean[index, y, left : left + columns], denoised[index, y, left : left + columns], source)
                 if volume:
