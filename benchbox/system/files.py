@@ -280,20 +280,29 @@ class CacheFolder:
         os.fsync(file.fileno())
         temporary.replace(self.path / name)
 
+    def write(self, name: str, content: bytes) -> None:
+        """Write bytes together with their digest."""
+        with self.temporary() as (file, temporary), self.writing():
+            file.write(xxhash.xxh3_128_hexdigest(content).encode() + b"\n" + content)
+            self.publish(file, temporary, name)
+
+    def read(self, name: str) -> bytes | None:
+        """Read bytes; None if the entry is missing or damaged."""
+        with contextlib.suppress(OSError):
+            digest, _, content = (self.path / name).read_bytes().partition(b"\n")
+            return content if digest == xxhash.xxh3_128_hexdigest(content).encode() else None
+        return None
+
     def write_json(self, name: str, value: object) -> None:
         """Write a value together with its digest."""
-        text = json.dumps(value).encode()
-        with self.temporary() as (file, temporary), self.writing():
-            file.write(xxhash.xxh3_128_hexdigest(text).encode() + b"\n" + text)
-            self.publish(file, temporary, name)
+        self.write(name, json.dumps(value).encode())
 
     def read_json(self, name: str) -> Any:
         """Read a value; None if the entry is missing or damaged."""
-        try:
-            digest, _, text = (self.path / name).read_bytes().partition(b"\n")
-            return json.loads(text) if digest == xxhash.xxh3_128_hexdigest(text).encode() else None
-        except (OSError, ValueError):
-            return None
+        text = self.read(name)
+        with contextlib.suppress(ValueError):
+            return None if text is None else json.loads(text)
+        return None
 
     def _sweep(self) -> None:
         """Delete temporary files that killed processes left behind."""

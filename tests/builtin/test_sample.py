@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +97,44 @@ def test_a_missing_photograph_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     finally:
         sample._shrunken.cache_clear()
     assert "pip install" in caught.value.hint
+
+
+@pytest.mark.parametrize("rgb", [False, True])
+def test_tiles_are_decoded_once_and_again_if_what_is_kept_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rgb: bool
+) -> None:
+    monkeypatch.setenv("BENCHBOX_CACHE_DIR", str(tmp_path / "cache"))
+    sample._tiles.cache_clear()
+    ids, decoded = sample._tiles(rgb)
+    (entry,) = (tmp_path / "cache" / "sample").iterdir()
+    whole = entry.read_bytes()
+    for content, again in ((whole, 0), (whole[:-1], 1), (whole[:-1] + b"?", 1), (b"", 1)):
+        entry.write_bytes(content)
+        sample._tiles.cache_clear()
+        sample._shrunken.cache_clear()
+        kept_ids, kept = sample._tiles(rgb)
+        assert kept_ids == ids
+        np.testing.assert_array_equal(kept, decoded)
+        assert (sample._shrunken.cache_info().misses > 0) == bool(again)
+        assert entry.read_bytes() == whole
+    sample._tiles.cache_clear()
+
+
+def test_other_photographs_are_other_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(sample._data_folder(), folder, ignore=shutil.ignore_patterns("*.py*"))
+    monkeypatch.setattr(sample, "_data_folder", lambda: folder)
+    before = sample._entry(False)
+    assert sample._entry(True) != before
+    (folder / "coins.png").write_bytes((folder / "brick.png").read_bytes())
+    assert sample._entry(False) != before
+
+
+def test_a_cache_folder_that_cannot_be_written_costs_time_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCHBOX_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "cache").write_text("a file, not a folder")
+    sample._tiles.cache_clear()
+    assert Sample().load(None).fingerprint == "0f33829879e2e1b5747342ffe287cef1"
 
 
 @pytest.mark.process

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images
@@ -16,8 +18,11 @@ from benchbox.api.color import Color
 from benchbox.api.dataset import Dataset, ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError
 from benchbox.builtin.datasets.faces import SIDE
+from benchbox.system.files import CacheFolder
 
 _WHITE = np.float32(255)
+_VERSION = 1
+"""Of the tiles in the cache folder; to be increased when they are computed in another way."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +91,6 @@ class Sample(Dataset):
         def read(indices: NDArray[np.intp]) -> Images:
             return np.divide(tiles[indices], _WHITE, dtype=np.float32)
 
-        import xxhash
-
         return ImageSet(
             dataset=self.name,
             split="",
@@ -106,18 +109,39 @@ class Sample(Dataset):
 @functools.cache
 def _tiles(rgb: bool) -> tuple[tuple[str, ...], NDArray[np.uint8]]:
     """Ids and pixels; the pixels have shape (N, 48, 48), or (N, 48, 48, 3) for the tiles in colour."""
-    ids: list[str] = []
-    tiles: list[NDArray[np.uint8]] = []
-    for photograph in _PHOTOGRAPHS:
-        if rgb and not photograph.colour:
-            continue
-        image = _shrunken(photograph.file, photograph.shrink, rgb)
-        for row in range(photograph.rows):
-            for column in range(photograph.columns):
-                top, left = photograph.top + row * SIDE, photograph.left + column * SIDE
-                tiles.append(image[top : top + SIDE, left : left + SIDE])
-                ids.append(f"{photograph.file.removesuffix('.png')}/{photograph.shrink}/{top}-{left}")
-    return tuple(ids), np.stack(tiles)
+    places = [
+        (photograph, photograph.top + row * SIDE, photograph.left + column * SIDE)
+        for photograph in _PHOTOGRAPHS
+        if photograph.colour or not rgb
+        for row in range(photograph.rows)
+        for column in range(photograph.columns)
+    ]
+    ids = tuple(
+        f"{photograph.file.removesuffix('.png')}/{photograph.shrink}/{top}-{left}" for photograph, top, left in places
+    )
+    # Every worker opens the sample, and decoding takes longer than most filters on all of its tiles, so they are kept.
+    cache, entry = CacheFolder("sample"), _entry(rgb)
+    if (kept := cache.read(entry)) is not None:
+        return ids, np.frombuffer(kept, np.uint8).reshape(len(ids), SIDE, SIDE, *(3,) * rgb)
+    tiles = np.stack(
+        [
+            _shrunken(photograph.file, photograph.shrink, rgb)[top : top + SIDE, left : left + SIDE]
+            for photograph, top, left in places
+        ]
+    )
+    with contextlib.suppress(BenchboxError):  # a cache folder that cannot be written costs time only
+        cache.write(entry, tiles.tobytes())
+    return ids, tiles
+
+
+def _entry(rgb: bool) -> str:
+    """Name of the kept tiles: another one for other photographs, or another choice of tiles."""
+    folder, states = _data_folder(), []
+    for file in sorted({photograph.file for photograph in _PHOTOGRAPHS}):
+        with contextlib.suppress(OSError):  # decoding says what is wrong with it
+            state = (folder / file).stat()
+            states.append((file, state.st_size, state.st_mtime_ns))
+    return xxhash.xxh3_128_hexdigest(repr((_VERSION, rgb, _PHOTOGRAPHS, states)).encode())
 
 
 @functools.cache
