@@ -16,17 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images, Sigma
-from benchbox.api.errors import describe_exit
+from benchbox.api.errors import BenchboxError, describe_exit
 from benchbox.engine.drawing import Condition, draw, known_sigma
 from benchbox.engine.environment import calibrate
 from benchbox.engine.plan import SHARD_PIXELS, Limits, Shard
 from benchbox.engine.workers import Worker, WorkerContext, WorkerDied
 from benchbox.records.run import Calibration, DenoiserRecord, Failure, Timing, decode
-from benchbox.system.files import temporary_folder
+from benchbox.system.files import TEMPORARY_HINT, temporary_folder
 from benchbox.system.program import MemoryLimitPassed, TimeLimitPassed, timeout_reason
 
 TASK_VARIABLE = "BENCHBOX_TIMING_TASK"
 """Set while a denoiser is timed, and by the health card, which finds out whether a plugin behaves differently then."""
+_ROOM = 1 << 17
+"""Bytes that a result needs at most."""
 ALONE_PIXELS = 256 * 256
 """Larger images are timed one by one only: a batch of them measures the memory, not the denoiser."""
 
@@ -120,6 +122,11 @@ def time_denoiser(
     with temporary_folder() as folder:
         result = folder / "timing.json"
         task = replace(task, result=str(result))
+        try:
+            result.write_bytes(bytes(_ROOM))  # a full disk must not look as if the denoiser had died
+            result.unlink()
+        except OSError as error:
+            raise BenchboxError(f"cannot write what is timed: {error}", hint=TEMPORARY_HINT) from error
         try:
             with Worker(context, log) as worker:
                 worker.call(time_here, task, limits.timeout_s, limits.too_large, stop)

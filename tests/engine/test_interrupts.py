@@ -330,7 +330,7 @@ def test_no_room_for_what_is_to_be_timed_is_said(plugin: Plugin, tmp_path: Path)
     done = mounted(f"mount -t tmpfs -o size=4m none {small} && {run}", tmp_path)
     small.rmdir()
     assert done.returncode == 2, done.stderr
-    assert done.stderr.splitlines()[-2].startswith("error: cannot write the images to time")
+    assert done.stderr.splitlines()[-2].startswith("error: cannot write what is timed")
     assert "TMPDIR" in done.stderr.splitlines()[-1]
     assert "benchbox run --resume" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
