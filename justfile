@@ -8,7 +8,7 @@ export PYTHONDONTWRITEBYTECODE := ""
 _list:
     @just --list --unsorted
 
-# the fast tests: about two minutes on two cores
+# the fast tests: under two minutes on two cores
 test *arguments:
     pytest -n auto "$@"
 
