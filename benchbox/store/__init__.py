@@ -1,4 +1,4 @@
-"""The run folder, results/<run-id>/: the only room that knows its file names.
+"""The run folder, results/<run-id>/: writes it, and reads it once.
 
 Writes records, scores and samples so that an interrupted run loses nothing, and reads them back. This room must not
 know how scores are computed, and computes nothing from them.
