@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -62,6 +63,13 @@ def command_in(folder: Path) -> Command:
         return result
 
     return run
+
+
+@pytest.fixture
+def shared_memory_lock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IO[str]]:
+    """A file to lock: killed workers of Dask leave semaphores, of which a test that looks for any must know nothing."""
+    with (tmp_path_factory.getbasetemp().parent / "shared-memory.lock").open("a") as file:
+        yield file
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import multiprocessing
 import os
 import re
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import psutil
@@ -273,7 +275,7 @@ def rows_of(store: RunStore) -> dict[str, Outcome]:
 
 @pytest.mark.slow
 def test_every_fault_is_a_row_with_its_reason_and_touches_nobody(
-    process: Command, plugin: Plugin, tmp_path: Path
+    process: Command, plugin: Plugin, tmp_path: Path, shared_memory_lock: IO[str]
 ) -> None:
     process("run", "identity", "median", "--no-timing")
     alone = RunStore.open(find_run(tmp_path / "results"))
@@ -292,6 +294,7 @@ def test_every_fault_is_a_row_with_its_reason_and_touches_nobody(
             )
     for name, fault in IMPORTS.items():
         (broken / f"{name}.py").write_text(fault.body)
+    fcntl.flock(shared_memory_lock, fcntl.LOCK_EX)
     shared = shared_memory()
     specs = {name + ":size=5" * name.startswith("constructor"): fault for name, fault in FAULTS.items()}
     # Most of the time somebody hangs, which others need not wait for.
@@ -301,6 +304,7 @@ def test_every_fault_is_a_row_with_its_reason_and_touches_nobody(
     assert left_behind(tmp_path) == []
     temporary.rmdir()  # which is empty again
     assert memory_left_behind(shared) == set()
+    fcntl.flock(shared_memory_lock, fcntl.LOCK_UN)
 
     store = RunStore.open(find_run(tmp_path / "results"))
     rows, shown = rows_of(store), " ".join(done.stdout.split())
