@@ -141,18 +141,25 @@ def time_denoiser(
             return Timing("out of memory", limits.memory_reason), ""
         except WorkerDied as error:
             ended = "closed its connection" if error.code is None else describe_exit(error.code)
+            # Like one that raises, it has no timing, even if some calls were timed by then.
+            values = json.loads(result.read_text(encoding="utf-8")) if result.is_file() else {}
+            if "detail" not in values:
+                what = "after some calls were timed" if values else "and left no result"
+                return Timing("died", f"its process {ended} {what}"), _tail(log)
         else:
-            ended = "ended"
-        if not result.is_file():
-            tail = ""
-            with contextlib.suppress(OSError):
-                tail = log.read_text(encoding="utf-8", errors="replace")[-4000:]
-            return Timing("died", f"its process {ended} and left no result"), tail
-        values = json.loads(result.read_text(encoding="utf-8"))
+            if not result.is_file():
+                return Timing("died", "its process ended and left no result"), _tail(log)
+            values = json.loads(result.read_text(encoding="utf-8"))
     if "detail" in values:
         failure = decode(Failure, values)
         return Timing(failure.status, failure.reason), failure.detail
     return decode(Timing, values), ""
+
+
+def _tail(log: Path) -> str:
+    with contextlib.suppress(OSError):
+        return log.read_text(encoding="utf-8", errors="replace")[-4000:]
+    return ""
 
 
 def time_here(task: TimingTask) -> None:

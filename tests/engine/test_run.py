@@ -124,6 +124,17 @@ def test_a_denoiser_that_fails_only_when_timed_is_a_failure(benchbox: Command, p
 
 
 @pytest.mark.slow
+def test_a_denoiser_that_dies_after_some_timed_calls_has_no_timing(
+    benchbox: Command, plugin: Plugin, tmp_path: Path
+) -> None:
+    dies = "if 'BENCHBOX_TIMING_TASK' in os.environ and len(noisy) > 1: os._exit(3)\nreturn noisy"
+    page = benchbox("run", "moody", "--plugin", plugin("moody", dies), "--previews", "0", "-v", code=1).stdout
+    timing = latest(tmp_path).timings()["moody"]
+    assert (timing.status, timing.samples_ms) == ("died", {})
+    assert "after some calls were timed" in " ".join(page.split())
+
+
+@pytest.mark.slow
 def test_what_is_known_of_a_latency_outlives_the_time_limit(benchbox: Command, plugin: Plugin, tmp_path: Path) -> None:
     file = plugin("moody", "if len(noisy) == 64: time.sleep(60)\nreturn noisy")
     page = benchbox("run", "moody", "--plugin", file, "--timeout", "10", "--previews", "0", "-v").stdout
