@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import shutil
 import subprocess
@@ -42,6 +43,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(mark)
         if not any(item.get_closest_marker(mark) for mark in NEEDS):
             item.add_marker("pure")
+
+
+def pytest_collection_finish() -> None:
+    """Leave modules and tests, which live to the end, out of every later search for garbage: 5 % of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 def command_in(folder: Path) -> Command:

@@ -121,7 +121,7 @@ def test_a_script_gets_what_it_asks_for_and_nothing_else(benchbox: Command, tmp_
 def test_who_does_not_see_the_table_reads_why_a_run_fails(benchbox: Command, plugin: Plugin) -> None:
     file = plugin("bad", "raise ValueError('no weights')")
     asked = ("run", "bad", "--plugin", file, "--no-timing", "--limit", "5")
-    for words in (("-q",), ("--format", "csv", "--print-run-id"), ("-o", "board.txt")):
+    for words in (("-q",), ("--format", "csv", "--print-run-id", "-o", "board.csv")):
         said = benchbox(*asked, *words, code=1).stderr
         assert "failed: bad @ gaussian:0.1: failed: ValueError: no weights\n" in said
     assert "\nfailed: " not in benchbox(*asked, code=1).stderr

@@ -35,20 +35,16 @@ def benchbox_metrics():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "status", "reason"),
     [
         ("raise RuntimeError('no judge today')", "failed", "no judge today"),
-        *(
-            pytest.param(*fault, marks=pytest.mark.slow)
-            for fault in (
-                ("os.kill(os.getpid(), signal.SIGKILL)", "died", "SIGKILL"),
-                ("os._exit(3)", "died", "exit"),
-                ("return np.zeros((len(images), 7))", "failed", "seen() returned float64 of shape"),
-                ("return np.zeros(1, int)", "failed", "seen() returned int64 of shape (1,) for 3 images"),
-                ("return np.full(len(images), -1)", "failed", "seen() returned"),
-            )
-        ),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "died", "SIGKILL"),
+        ("os._exit(3)", "died", "exit"),
+        ("return np.zeros((len(images), 7))", "failed", "seen() returned float64 of shape"),
+        ("return np.zeros(1, int)", "failed", "seen() returned int64 of shape (1,) for 3 images"),
+        ("return np.full(len(images), -1)", "failed", "seen() returned"),
     ],
 )
 def test_a_broken_judge_costs_its_rows_and_says_why(

@@ -43,9 +43,8 @@ def images_of(network: nn.Module) -> Any:
         return network(torch.from_numpy(noisy())[:, None])[:, 0].numpy()
 
 
-@pytest.mark.parametrize(
-    "slope", [pytest.param(0.0, marks=pytest.mark.slow), 0.1, pytest.param(0.2, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("slope", [0.0, 0.1, 0.2])
 def test_the_slope_of_rectifiers_is_found_out(slope: float, tmp_path: Path) -> None:
     """With another slope, the network smooths too much, but still denoises."""
     network = chain((1, 3), (3, 2), (2, 1), slope=slope)

@@ -117,7 +117,7 @@ def test_the_figure_shows_the_pictures_and_their_errors(store: RunStore, board: 
     assert not axes[1, 0].images
 
 
-@pytest.mark.parametrize("images", [1, 3])
+@pytest.mark.parametrize("images", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_no_words_of_the_figure_cover_others_or_leave_it(store: RunStore, board: Leaderboard, images: int) -> None:
     shown = read_shown(store, board, NOISES[1], "")
     options = "patch_size=3,patch_distance=5,strength=0.9"
