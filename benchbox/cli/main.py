@@ -45,8 +45,8 @@ _WITH_CHARTS = frozenset({"report", "show"})
 """Commands that draw charts, so matplotlib needs its cache; they parse no data."""
 
 
-_RUN_PLUGINS = ("run", "replay", "whatif", "verify", "denoise", "train", "tune", "inspect", "data", "list", "plugins")
-"""Commands that import plugins; the others only read runs from disk."""
+_READERS = frozenset({"leaderboard", "report", "show", "compare", "merge"})
+"""Commands that only read runs from disk; every other one may import plugins, and ends what they leave running."""
 
 
 class _LazyGroup(click.Group):
@@ -90,7 +90,7 @@ def cli(ctx: click.Context, traceback: bool) -> None:
       benchbox leaderboard --format markdown
     """
     ctx.obj = traceback
-    if ctx.invoked_subcommand in _RUN_PLUGINS:
+    if ctx.invoked_subcommand not in _READERS:
         ctx.with_resource(contained())
     # A notebook sets a backend of its own, which a child process may be unable to import.
     os.environ["MPLBACKEND"] = "agg"

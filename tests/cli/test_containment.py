@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -71,6 +73,24 @@ def leaves(plugin: Plugin) -> Path:
     file = plugin("leaves", "return noisy")
     file.write_text(file.read_text().replace("\n    def denoise", CONSTRUCTOR + "\n    def denoise") + LEAVES)
     return file
+
+
+def test_a_new_command_is_protected_unless_it_is_named_as_a_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    main = importlib.import_module("benchbox.cli.main")  # the name in the package is the function
+    protected: list[bool] = []
+
+    @contextlib.contextmanager
+    def contained() -> Iterator[None]:
+        protected.append(True)
+        yield
+
+    monkeypatch.setattr(main, "contained", contained)
+    monkeypatch.setitem(main._COMMANDS, "novel", ("reports:leaderboard", "A command of tomorrow."))
+    for name, expected in (("novel", [True]), ("leaderboard", []), ("list", [True])):
+        protected.clear()
+        main.cli.main([name, "--help"], standalone_mode=False)
+        assert protected == expected, name
+    assert main._COMMANDS.keys() > main._READERS
 
 
 @pytest.mark.slow
