@@ -277,9 +277,25 @@ def test_the_map_names_every_module_in_the_row_of_its_room() -> None:
     rooms = {file.parent for file in ROOT.glob("benchbox/*/__init__.py")}
     assert rows.keys() == {room.name for room in rooms}
     for room in rooms:
-        modules = {path.relative_to(room).parts[0] for path in room.rglob("*.py")} - {"__init__.py"}
+        files = [file for file in room.rglob("*.py") if file.name != "__init__.py"]
+        folders = {f"{file.parent.name}/" for file in files if file.parent != room}
         named = set(re.findall(r"`(\w+\.py|\w+/)`", rows[room.name]))
-        folders = {part if part.endswith(".py") else f"{part}/" for part in modules}
-        probes = {name for name in folders if name.endswith("_probes.py")}  # named by their pattern
-        assert {name for name in folders - probes if name not in named} == set(), room.name
+        modules = {file.name for file in files}
+        assert (modules | folders) - named == set(), room.name
         assert {name for name in named if not (room / name).exists() and not list(room.rglob(name))} == set(), room.name
+
+
+def test_the_readmes_of_plugins_name_every_denoiser_metric_and_module() -> None:
+    registry = load_registry()
+    named = set(re.findall(r"`(\w+)`", (ROOT / "plugins/README.md").read_text(encoding="utf-8")))
+    bundled = {name for name, entry in registry.denoisers.items() if entry.provider.target.startswith("benchbox_")}
+    bundled |= {name for name, entry in registry.metrics.items() if entry.provider.target.startswith("benchbox_")}
+    assert len(bundled) > 20
+    assert bundled - named == set()
+    tables = 0
+    for readme in ROOT.glob("plugins/*/README.md"):
+        text = readme.read_text(encoding="utf-8")
+        tables += (told := "| Module |" in text)
+        modules = {file.name for file in readme.parent.glob("*.py")} - {"__init__.py"}
+        assert not told or {name for name in modules if f"`{name}`" not in text} == set(), readme
+    assert tables
