@@ -17,9 +17,8 @@ from benchbox.cli.options import Command, format_option, output_option, plugin_o
 from benchbox.cli.terminal import echo, interruptible, print_text, printing_to, write_output
 
 if TYPE_CHECKING:
-    from benchbox.verify.claims import Claim, Recognised
+    from benchbox.verify.claims import Claim, Measured, Recognised
     from benchbox.verify.internal import Check
-    from benchbox.verify.measure import Measured
 
 _BY_NAMES = "number, sizes and names"
 
@@ -85,9 +84,8 @@ def command(
     from benchbox.cli.progress import RunProgress
     from benchbox.records.options import RunOptions
     from benchbox.registry import load_registry
-    from benchbox.verify.claims import load_claims, load_sets
+    from benchbox.verify.claims import chosen_claims, find_sets, load_claims, load_sets, measure
     from benchbox.verify.internal import internal_checks
-    from benchbox.verify.measure import chosen_claims, find_sets, measure
 
     options = RunOptions(
         denoisers=(denoiser,),
