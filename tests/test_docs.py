@@ -26,8 +26,8 @@ from benchbox.cli.main import cli
 from benchbox.records.specs import configure
 from benchbox.registry import load_registry
 from benchbox.testing import check_denoiser
+from benchbox.testing.behaviour_probes import PROCESS_PROBES
 from benchbox.testing.check import PROBES
-from benchbox.testing.process_probes import PROCESS_PROBES
 from benchbox.testing.scaffold import write_package
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

@@ -11,9 +11,8 @@ from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.records.run import Provider
 from benchbox.registry import Broken, Registry
 from benchbox.system.program import Child, ChildDied, ChildHangs, parent_connection
+from benchbox.testing.behaviour_probes import PROCESS_PROBES, REPEAT_PROBES
 from benchbox.testing.output_probes import COLOUR_PROBES, QUALITY_PROBES, RESULT_PROBES, STARTS
-from benchbox.testing.process_probes import PROCESS_PROBES
-from benchbox.testing.repeat_probes import REPEAT_PROBES
 from benchbox.testing.subject import NOISE, TIMEOUT_S, Bench, HealthCard, Probe, Subject, Verdict, find_subject
 
 PROBES: dict[str, Probe] = {

@@ -14,7 +14,7 @@ from benchbox.api.arrays import Images, Sigma
 from benchbox.builtin.channels import CHANNELS, as_stack, as_taken
 from benchbox.engine.shard import denoise_stack
 from benchbox.registry import first_line
-from benchbox.testing.repeat_probes import SAME, difference
+from benchbox.testing.behaviour_probes import SAME, difference
 from benchbox.testing.subject import Bench, Failed, Probe, Skipped, gaussian, pictures, psnr
 
 _LEVELS = (0.05, 0.1, 0.2, 0.4)

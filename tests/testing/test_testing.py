@@ -19,8 +19,8 @@ from benchbox import BenchboxError, Denoiser, Images, Sigma
 from benchbox.registry import load_registry
 from benchbox.testing import HealthCard, check_denoiser, examine
 from benchbox.testing import threads_at_work as busy
+from benchbox.testing.behaviour_probes import PROCESS_PROBES
 from benchbox.testing.check import PROBES, verdicts
-from benchbox.testing.process_probes import PROCESS_PROBES
 from benchbox.testing.subject import NOISE, Subject, Verdict
 
 pytestmark = pytest.mark.process
