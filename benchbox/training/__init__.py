@@ -6,8 +6,7 @@ The plugin owns network and optimiser. This room must not know any particular ne
 from __future__ import annotations
 
 from benchbox.training.classifier import ClassifierResult, find_classifier, train_classifier
-from benchbox.training.config import TrainConfig
-from benchbox.training.events import BatchDone, ClassifierEpoch, EpochDone, Event, TrainingStarted
+from benchbox.training.config import BatchDone, ClassifierEpoch, EpochDone, Event, TrainConfig, TrainingStarted
 from benchbox.training.loop import TrainResult, train
 
 __all__ = [

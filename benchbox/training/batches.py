@@ -1,11 +1,13 @@
-"""Draws training noises from a mixture of models and levels, and makes batches ahead of time in a background thread."""
+"""Draws noises from a mixture of models and levels, makes batches ahead of time in a thread, and validates on some."""
 
 from __future__ import annotations
 
 import functools
+import math
 import queue
 import threading
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -17,9 +19,11 @@ from benchbox.api.dataset import ImageSet
 from benchbox.api.errors import BenchboxError
 from benchbox.api.noise import NoiseModel
 from benchbox.api.trainable import Recipe
-from benchbox.builtin.noise import Composed
+from benchbox.builtin.metrics import Accuracy, Psnr
+from benchbox.builtin.noise import Composed, add_noise, apply_protocol
 from benchbox.records.specs import Configured, Spec, options_of, parse_composition
 from benchbox.registry import Registry
+from benchbox.stats.summaries import mean_of
 
 RANGE = ".."
 FEW = 3
@@ -29,7 +33,14 @@ AHEAD = 4
 """Number of batches made ahead of use."""
 LARGEST = 64
 """Height and width in pixels of the pieces cut from larger images."""
+SHOWN = 8
+"""Number of faces in a picture."""
+_STACK = 50
+_NEVER = 2**31
 _STREAMS = {"order": 0, "flip": 1, "noise": 2, "cut": 3}
+
+Denoise = Callable[[Images, Sigma | None], Images]
+Importance = Callable[[Sigma], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -255,3 +266,81 @@ class Batches:
 def _generator(seed: int, stream: str, epoch: int, index: int) -> np.random.Generator:
     """Random generator for one purpose, epoch and image."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, _STREAMS[stream], epoch, index))))
+
+
+class Validation:
+    """Validation images with the training noise, the same in every epoch."""
+
+    def __init__(self, images: ImageSet, mixture: Mixture, recipe: Recipe, seed: int) -> None:
+        self._images = images
+        self._recipe = recipe
+        batches = Batches(images, mixture, recipe, seed)
+        # The random streams of an epoch that never comes, so that validation noise differs from training noise.
+        self._stacks = [
+            batches.make(np.arange(start, min(start + _STACK, len(images))), _NEVER)
+            for start in range(0, len(images), _STACK)
+        ]
+
+    @property
+    def shown(self) -> Batch:
+        """The first images, for pictures."""
+        first = self._stacks[0]
+        return Batch(first.noisy[:SHOWN], first.clean[:SHOWN], first.sigma[:SHOWN])
+
+    def score(self, denoise: Denoise, importance: Importance) -> tuple[float, float, float]:
+        """Denoise all images and return loss, PSNR and accuracy, each a mean over the images.
+
+        The loss is the squared error of the unclipped result, weighted by `importance`. PSNR (dB, averaged as in a
+        leaderboard) and accuracy (share of pixels within the metric's tolerance) are computed after clipping to [0, 1].
+        """
+        loss, psnr, accuracy = [], [], []
+        for stack in self._stacks:
+            denoised = np.ascontiguousarray(denoise(stack.noisy.copy(), stack.sigma))
+            error = np.square(denoised - stack.clean).mean(axis=(1, 2), dtype=np.float64)
+            loss.append(error * importance(stack.sigma))
+            clipped = denoised.clip(0, 1)
+            psnr.append(Psnr()(stack.clean, clipped))
+            accuracy.append(Accuracy()(stack.clean, clipped))
+        return (
+            float(np.concatenate(loss).mean()),
+            mean_of(np.concatenate(psnr), "dB").mean,
+            float(np.concatenate(accuracy).mean()),
+        )
+
+    def expected_s(self, denoise: Denoise) -> float:
+        """Seconds that denoising all images takes, as the second call with the first of them says."""
+        first, took = self._stacks[0], 0.0
+        for _ in range(2):
+            begun = time.perf_counter()
+            denoise(first.noisy.copy(), first.sigma)
+            took = time.perf_counter() - begun
+        return took * len(self._stacks)
+
+    def levels(self, noises: dict[str, NoiseModel], denoise: Denoise, left_s: float) -> tuple[dict[str, float], int]:
+        """Mean PSNR in dB for each noise, made as a run with seed 0 makes it, and the number of images.
+
+        After `left_s` seconds no further stack of images is begun.
+        """
+        begun = time.perf_counter()
+        scores: dict[str, list[NDArray[np.float64]]] = {name: [] for name in noises}
+        parts = list(self._spread_stacks())
+        done = 0
+        for place, part in enumerate(parts, 1):
+            clean = self._images.stack(part)
+            ids = [self._images.ids[index] for index in part]
+            for name, model in noises.items():
+                noisy, sigma = add_noise(model, name, clean, ids, 0, 0)
+                noisy = apply_protocol(noisy, clip=self._recipe.clip, quantize=False)
+                scores[name].append(Psnr()(clean, np.ascontiguousarray(denoise(noisy.copy(), sigma).clip(0, 1))))
+            done += len(part)
+            if (time.perf_counter() - begun) * (place + 1) / place > left_s:
+                break
+        return {name: round(mean_of(np.concatenate(parts), "dB").mean, 3) for name, parts in scores.items()}, done
+
+    def _spread_stacks(self) -> Iterator[NDArray[np.intp]]:
+        """Positions of images of one size, each stack spread over all of them."""
+        shapes = self._images.shapes
+        for shape in np.unique(shapes, axis=0):
+            indices = np.flatnonzero((shapes == shape).all(axis=1))
+            stacks = math.ceil(len(indices) / _STACK)
+            yield from (indices[start::stacks] for start in range(stacks))

@@ -25,8 +25,16 @@ from benchbox.engine.environment import environment
 from benchbox.registry import Registry, load_registry
 from benchbox.training.batches import Mixture
 from benchbox.training.checkpoint import HISTORY, Folder, disk_errors
-from benchbox.training.config import TrainConfig, find_recipe, open_splits, trainable_classifiers
-from benchbox.training.events import BatchDone, ClassifierEpoch, Event, TrainingStarted
+from benchbox.training.config import (
+    BatchDone,
+    ClassifierEpoch,
+    Event,
+    TrainConfig,
+    TrainingStarted,
+    find_recipe,
+    open_splits,
+    trainable_classifiers,
+)
 
 _STACK = 100
 _BINS = 10

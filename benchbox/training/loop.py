@@ -20,11 +20,18 @@ from benchbox.api.errors import BenchboxError
 from benchbox.api.trainable import Recipe, TrainableDenoiser, Trainer
 from benchbox.engine.environment import environment
 from benchbox.registry import load_registry
-from benchbox.training.batches import Batches, Mixture
-from benchbox.training.checkpoint import PICTURES, Folder, Progress
-from benchbox.training.config import TrainConfig, find_recipe, find_trainable, open_splits
-from benchbox.training.events import BatchDone, EpochDone, Event, TrainingStarted
-from benchbox.training.validation import Denoise, Validation, faces
+from benchbox.training.batches import Batches, Denoise, Mixture, Validation
+from benchbox.training.checkpoint import PICTURES, Folder, Progress, faces
+from benchbox.training.config import (
+    BatchDone,
+    EpochDone,
+    Event,
+    TrainConfig,
+    TrainingStarted,
+    find_recipe,
+    find_trainable,
+    open_splits,
+)
 
 WARM_UP = 300
 """Warm-up steps of a cosine schedule; at most a tenth of all steps."""

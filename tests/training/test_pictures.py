@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchbox.training.events import EpochDone
-from benchbox.training.validation import curves, faces
+from benchbox.training.checkpoint import curves, faces
+from benchbox.training.config import EpochDone
 
 ORANGE = (0xD5, 0x5E, 0x00)
 

@@ -31,14 +31,13 @@ from benchbox.training import (
     TrainConfig,
     TrainingStarted,
     TrainResult,
+    batches,
     loop,
     train,
-    validation,
 )
-from benchbox.training.batches import Mixture
+from benchbox.training.batches import Denoise, Importance, Mixture, Validation
 from benchbox.training.checkpoint import Folder
 from benchbox.training.config import find_recipe, find_trainable, open_splits
-from benchbox.training.validation import Denoise, Importance, Validation
 
 
 def quiet(event: Event) -> None:
@@ -284,10 +283,10 @@ def test_the_time_limit_includes_start_and_end(
         now += 3
         return real_loaded(self, weights)
 
-    for module in (loop, validation):
+    for module in (loop, batches):
         monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=clock))
     monkeypatch.setattr(loop, "load_registry", load)
-    monkeypatch.setattr(validation, "_STACK", 2)
+    monkeypatch.setattr(batches, "_STACK", 2)
     monkeypatch.setattr(Validation, "expected_s", lambda self, denoise: 2.0)
     monkeypatch.setattr(Validation, "score", score)
     monkeypatch.setattr(Validation, "levels", levels)
