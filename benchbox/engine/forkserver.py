@@ -30,7 +30,7 @@ from benchbox.api.metric import NoReferenceMetric
 from benchbox.builtin.metrics import METRICS
 from benchbox.builtin.sigma import estimate_sigma
 from benchbox.engine.drawing import ImagesLost
-from benchbox.engine.shard import failure_of
+from benchbox.engine.shard import answers_to, failure_of
 from benchbox.engine.workers import HELD_BACK, NUMBER, WorkerSettings
 from benchbox.system.guardian import adopt_orphans, children, end_children, end_with_parent
 
@@ -244,6 +244,7 @@ def work(connection: int, output: int | None = None) -> None:
         try:
             settings: WorkerSettings = pipe.recv()
             settings.enter()
+            answers_to(pipe)
             while True:
                 function, arguments = pipe.recv()
                 pipe.send_bytes(_answer(function, arguments))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -22,6 +24,7 @@ from benchbox.builtin.noise import apply_protocol, without_border
 from benchbox.builtin.sigma import estimate_sigma
 from benchbox.engine.construction import require_same_content
 from benchbox.engine.drawing import Condition, SentImages, draw, known_sigma, labels_of
+from benchbox.engine.workers import Doing
 from benchbox.records.run import Failure, Knowledge, PluginSpec, Status, decode
 from benchbox.registry import first_line, load_plugin
 from benchbox.store import IMAGE, NO_CLASS, class_columns
@@ -222,9 +225,37 @@ def new_denoiser(plugin: PluginSpec) -> Denoiser:
 @functools.cache
 def make_metric(plugin: PluginSpec) -> Metric:
     """Load and construct a metric."""
-    metric: Metric = load_plugin(plugin, "benchbox_metrics").make()
-    require_same_content(plugin, metric)
+    with _blamed(plugin):
+        metric: Metric = load_plugin(plugin, "benchbox_metrics").make()
+        require_same_content(plugin, metric)
     return metric
+
+
+_owner: Connection[Any, Any] | None = None
+
+
+def answers_to(owner: Connection[Any, Any]) -> None:
+    """In a worker: who is told which metric it asks."""
+    global _owner
+    _owner = owner
+
+
+@contextlib.contextmanager
+def _blamed(plugin: PluginSpec) -> Iterator[None]:
+    """Name a metric, not the denoiser, if this block fails, ends the process, hangs or takes all memory."""
+    what = f"metric {plugin.spec}"
+    hint = f"the denoiser did not do it; {'use another judge, or ' * bool(plugin.content)}leave out this metric"
+    if _owner:
+        _owner.send(Doing(what, hint))
+    try:
+        yield
+    except BenchboxError:
+        raise
+    except (Exception, SystemExit) as error:  # a plugin may call sys.exit()
+        raise BenchboxError(f"{what}: {first_line(error)}", hint=hint) from error
+    finally:
+        if _owner:
+            _owner.send(Doing())
 
 
 def score(
@@ -240,7 +271,8 @@ def score(
     size = clean.shape[1:3]
     if min(size) < metric.min_size or (metric.image_size or size) != size or isinstance(metric, NoReferenceMetric):
         return np.full(len(clean), np.nan)
-    scores = score_stack(metric, clean, denoised, labels)
+    with _blamed(plugin):
+        scores = score_stack(metric, clean, denoised, labels)
     if np.shape(scores) != (len(clean),):
         raise BenchboxError(
             f"metric {plugin.name} returned shape {np.shape(scores)} for {len(clean)} images",
@@ -259,7 +291,8 @@ def classes_of(plugin: PluginSpec, clean: Images, denoised: Images, border: int 
     fits = min(size) >= metric.min_size and (metric.image_size or size) == size
     columns = {}
     for name, stack in zip(class_columns(plugin.spec), stacks, strict=True):
-        seen = np.asarray(metric.seen(stack)) if fits else np.full(len(stack), NO_CLASS)
+        with _blamed(plugin):
+            seen = np.asarray(metric.seen(stack)) if fits else np.full(len(stack), NO_CLASS)
         if seen.dtype.kind not in "iu" or seen.shape != (len(stack),) or (fits and seen.min() < 0):
             raise BenchboxError(
                 f"metric {plugin.name}: seen() returned {seen.dtype} of shape {seen.shape} for {len(stack)} images",

@@ -21,7 +21,7 @@ from benchbox.engine.drawing import ImagesLost
 from benchbox.engine.plan import Limits
 from benchbox.engine.shard import failure_of
 from benchbox.engine.workers import Stopped, Worker, WorkerContext, WorkerDied
-from benchbox.records.run import Failure
+from benchbox.records.run import Failure, Status
 from benchbox.system.program import MemoryLimitPassed, TimeLimitPassed, timeout_reason
 
 _POLL_S = 0.2
@@ -175,23 +175,23 @@ class Trial(Generic[T, Result]):
             if self.stop.wait(_INTERRUPT_S):
                 raise Stopped from died
             if died.code != -signal.SIGKILL:
-                return _failure(died)
+                return _died(worker, died)
         # When memory runs out, the kernel may kill a worker that did not cause it, so the task gets a second chance.
         try:
             return self._call(worker, argument)
         except WorkerDied as died:
             if self.stop.wait(_INTERRUPT_S):
                 raise Stopped from died
-            return _failure(died)
+            return _died(worker, died)
 
     def _call(self, worker: Worker, argument: T) -> Result | Failure:
         limits = self.limits
         try:
             result = worker.call(self.function, argument, limits.timeout_s, limits.too_large, self.stop)
         except TimeLimitPassed:
-            return Failure("timeout", f"{timeout_reason(self.what, limits.timeout_s)} (--timeout)")
+            return _failure(worker, "timeout", f"{timeout_reason(self.what, limits.timeout_s)} (--timeout)")
         except MemoryLimitPassed:
-            return Failure("out of memory", limits.memory_reason)
+            return _failure(worker, "out of memory", limits.memory_reason)
         except (WorkerDied, Stopped):
             raise
         except Exception as error:  # an answer that a plugin has tampered with may not unpickle
@@ -204,9 +204,15 @@ class Trial(Generic[T, Result]):
         return answer
 
 
-def _failure(died: WorkerDied) -> Failure:
+def _died(worker: Worker, died: WorkerDied) -> Failure:
     how = "closed its connection to benchbox" if died.code is None else describe_exit(died.code)
-    return Failure("died", f"its process {how}")
+    return _failure(worker, "died", f"its process {how}")
+
+
+def _failure(worker: Worker, status: Status, reason: str) -> Failure:
+    """What happened, and in what, if that was not the denoiser."""
+    doing = worker.doing
+    return Failure(status, f"{doing.what}: {reason} ({doing.hint})" if doing.what else reason)
 
 
 def _completed(

@@ -52,6 +52,17 @@ class Stopped(Exception):
 
 
 @dataclass(frozen=True)
+class Doing:
+    """What a worker does next, sent ahead, so that its owner knows in what it died, hung or grew; empty afterwards.
+
+    `what` begins the reason of its failure and `hint` ends it.
+    """
+
+    what: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True)
 class WorkerSettings:
     """Import path, working folder and environment of a worker, the same as in the process that requested it.
 
@@ -280,6 +291,8 @@ class Worker:
     def __init__(self, context: WorkerContext, log: Path) -> None:
         self.abandoned = False
         """Whether its work is no longer needed, so that leaving kills it without grace."""
+        self.doing = Doing()
+        """What it did when it last said so."""
         self._context = context
         self._log = log
         self._process: WorkerProcess | None = None
@@ -319,11 +332,25 @@ class Worker:
         and its descendants exceed the memory limit. Before it raises `TimeLimitPassed`, `MemoryLimitPassed`, `Stopped`
         (because `stop` is set) or `WorkerDied`, the process is killed.
         """
+        self.doing = Doing()
+        answer: object = self.doing
         try:
             process = self._started(stop)
             with contextlib.suppress(OSError):  # a dead process is detected below
                 process.connection.send((function, (argument,)))
-            end = time.monotonic() + timeout_s
+        except BaseException:
+            self._end(0.0)
+            raise
+        end = time.monotonic() + timeout_s
+        while isinstance(answer, Doing):
+            self.doing = answer
+            answer = self._message(process, end, too_large, stop)
+        return answer
+
+    def _message(
+        self, process: WorkerProcess, end: float, too_large: Callable[[int], bool], stop: threading.Event
+    ) -> object:
+        try:
             # poll() also returns when the process dies, because that closes its end of the connection.
             while not process.connection.poll(_POLL_S):
                 if stop.is_set():

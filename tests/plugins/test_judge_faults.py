@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from benchbox_judge.judge import WEIGHTS
 from benchbox_judge.task import TaskAgreement
 
 from benchbox.store import RunStore, find_run
@@ -16,6 +18,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 PLUGIN = """
 import os
 import signal
+import time
 
 import numpy as np
 
@@ -39,12 +42,16 @@ def benchbox_metrics():
 @pytest.mark.parametrize(
     ("body", "status", "reason"),
     [
-        ("raise RuntimeError('no judge today')", "failed", "no judge today"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", "died", "SIGKILL"),
-        ("os._exit(3)", "died", "exit"),
+        ("raise RuntimeError('no judge today')", "failed", "metric broken: RuntimeError: no judge today"),
+        ("raise SystemExit(3)", "failed", "metric broken: SystemExit: 3"),
+        ("raise MemoryError", "failed", "metric broken: MemoryError"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "died", "metric broken: its process was ended by SIGKILL"),
+        ("os._exit(3)", "died", "metric broken: its process ended with exit code 3"),
         ("return np.zeros((len(images), 7))", "failed", "seen() returned float64 of shape"),
         ("return np.zeros(1, int)", "failed", "seen() returned int64 of shape (1,) for 3 images"),
         ("return np.full(len(images), -1)", "failed", "seen() returned"),
+        ("time.sleep(600)", "timeout", "metric broken: a shard took longer than 4 s"),
+        ("self.all = np.ones(2**28); time.sleep(600)", "out of memory", "metric broken: its process held more"),
     ],
 )
 def test_a_broken_judge_costs_its_rows_and_says_why(
@@ -53,12 +60,57 @@ def test_a_broken_judge_costs_its_rows_and_says_why(
     plugin = tmp_path / "broken.py"
     plugin.write_text(PLUGIN.format(body=body), encoding="utf-8")
     words = ["--plugin", plugin, "--noise", "gaussian:0.1", "--metric", "psnr", "--metric", "broken", "--no-timing"]
+    words += ["--timeout", "4"] if status == "timeout" else []
+    words += ["--memory", "1.5"] if status == "out of memory" else []
     done = process("run", "identity", "--data", csv, *words, code=None)
     assert "Traceback" not in done.stderr
     store = RunStore.open(find_run(tmp_path / "results"))
     (outcome,) = store.outcomes().values()
     assert outcome.status == status
     assert reason in outcome.reason
+    if reason.startswith("metric broken: "):
+        assert outcome.reason.startswith("metric broken: ")
+        assert outcome.reason.endswith("(the denoiser did not do it; leave out this metric)")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("judge", ["bundled", "file"])
+def test_a_judge_whose_runtime_dies_is_named_with_its_file(
+    process: Command, csv: Path, tmp_path: Path, judge: str
+) -> None:
+    runtime = tmp_path / "broken" / "ai_edge_litert"
+    runtime.mkdir(parents=True)
+    (runtime / "__init__.py").touch()
+    (runtime / "interpreter.py").write_text("import os\nos.abort()\n", encoding="ascii")
+    words = ["--metric", "emotion_agreement:judge=robust"]
+    if judge == "file":
+        shutil.copy(WEIGHTS["default"], tmp_path / "mine.tflite")
+        words = ["--judge", "litert:path=mine.tflite"]
+    words += ["--noise", "gaussian:0.1", "--metric", "psnr", "--no-timing"]
+    process("run", "identity", "--data", csv, *words, code=None, PYTHONPATH=str(runtime.parent))
+    store = RunStore.open(find_run(tmp_path / "results"))
+    (outcome,) = store.outcomes().values()
+    which = "emotion_agreement:judge=robust" if judge == "bundled" else "mine.tflite"
+    assert outcome.status == "died"
+    assert outcome.reason.startswith("metric ")
+    assert which in outcome.reason
+    assert "its process was ended by SIGABRT" in outcome.reason
+    assert outcome.reason.endswith("(the denoiser did not do it; use another judge, or leave out this metric)")
+
+
+@pytest.mark.slow
+def test_a_denoiser_that_dies_beside_a_judge_is_named_itself(process: Command, csv: Path, tmp_path: Path) -> None:
+    plugin = tmp_path / "deadly.py"
+    plugin.write_text(
+        "import os\nfrom benchbox import Denoiser, hookimpl\n\n\nclass Deadly(Denoiser):\n    name = 'deadly'\n\n"
+        "    def denoise(self, noisy, sigma):\n        os.abort()\n\n\n@hookimpl\ndef benchbox_denoisers():\n"
+        "    return [Deadly]\n",
+        encoding="ascii",
+    )
+    words = ["--plugin", plugin, "--noise", "gaussian:0.1", "--metric", "emotion_agreement", "--no-timing"]
+    process("run", "deadly", "--data", csv, *words, code=None)
+    (outcome,) = RunStore.open(find_run(tmp_path / "results")).outcomes().values()
+    assert (outcome.status, outcome.reason) == ("died", "its process was ended by SIGABRT")
 
 
 def test_faces_that_are_constant_or_upside_down_are_judged_like_others(
