@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,10 @@ from benchbox.cli.options import Command, Duration, format_option, output_option
 from benchbox.cli.terminal import echo, printing_to
 
 if TYPE_CHECKING:
+    from benchbox.api.dataset import Dataset
+    from benchbox.api.denoiser import Denoiser
     from benchbox.api.metric import Metric
+    from benchbox.api.noise import NoiseModel
     from benchbox.records.run import Provider
     from benchbox.testing.subject import HealthCard
 
@@ -30,102 +33,79 @@ def listing_group() -> None:
     """
 
 
-@listing_group.command("denoisers", cls=Command)
-@plugin_options
-@format_option("text", "json")
-@output_option()
-def denoisers(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: str, output: Path | None) -> None:
-    """List denoisers and their options."""
+def _listing(name: str) -> Callable[[Callable[..., None]], click.Command]:
+    """Make a command of `benchbox list` from a function that takes plugins, their folders, a format and a file."""
+
+    def decorate(function: Callable[..., None]) -> click.Command:
+        with_options = plugin_options(format_option("text", "json")(output_option()(function)))
+        return listing_group.command(name, cls=Command)(with_options)
+
+    return decorate
+
+
+def _rows(
+    hook: str, plugins: tuple[Path, ...], folders: tuple[Path, ...], about: Callable[[Any], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """A row for each thing that a hook offers: `about` returns what is said of a class of its kind."""
     from benchbox.registry import load_registry
 
-    rows = []
-    for name, entry in sorted(load_registry(plugins, plugin_folders, hooks=["benchbox_denoisers"]).denoisers.items()):
-        capabilities = entry.cls.capabilities
-        rows.append(
-            {
-                "name": name,
-                "summary": entry.cls.summary,
-                "sigma": capabilities.sigma,
-                "options": _options(entry.cls),
-                "tuned on": capabilities.tuned_on,
-                "reference": entry.cls.reference,
-                "from": entry.provider.label,
-            }
-        )
+    offered = getattr(load_registry(plugins, folders, hooks=[hook]), hook.removeprefix("benchbox_"))
+    return [
+        {
+            "name": name,
+            "summary": entry.cls.summary,
+            **about(entry.cls),
+            "reference": entry.cls.reference,
+            "from": entry.provider.label,
+        }
+        for name, entry in sorted(offered.items())
+    ]
+
+
+@_listing("denoisers")
+def denoisers(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: str, output: Path | None) -> None:
+    """List denoisers and their options."""
+
+    def about(cls: type[Denoiser]) -> dict[str, Any]:
+        known = cls.capabilities
+        return {"sigma": known.sigma, "options": _options(cls), "tuned on": known.tuned_on}
+
+    rows = _rows("benchbox_denoisers", plugins, plugin_folders, about)
     _show(rows, form, output, "benchbox run median:size=5 --noise gaussian:0.1")
 
 
-@listing_group.command("noises", cls=Command)
-@plugin_options
-@format_option("text", "json")
-@output_option()
+@_listing("noises")
 def noises(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: str, output: Path | None) -> None:
     """List noise models with their formulas and options."""
-    from benchbox.registry import load_registry
 
-    rows = [
-        {
-            "name": name,
-            "summary": entry.cls.summary,
-            "formula": entry.cls.formula,
-            "level": entry.cls.level_title,
-            "options": _options(entry.cls),
-            "example": entry.cls.example,
-            "reference": entry.cls.reference,
-            "from": entry.provider.label,
-        }
-        for name, entry in sorted(
-            load_registry(plugins, plugin_folders, hooks=["benchbox_noise_models"]).noise_models.items()
-        )
-    ]
+    def about(cls: type[NoiseModel]) -> dict[str, Any]:
+        return {"formula": cls.formula, "level": cls.level_title, "options": _options(cls), "example": cls.example}
+
+    rows = _rows("benchbox_noise_models", plugins, plugin_folders, about)
     _show(rows, form, output, "benchbox run --noise poisson:30 --noise gaussian:25/255+salt-pepper:0.05")
 
 
-@listing_group.command("datasets", cls=Command)
-@plugin_options
-@format_option("text", "json")
-@output_option()
+@_listing("datasets")
 def datasets(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: str, output: Path | None) -> None:
     """List data sets."""
-    from benchbox.registry import load_registry
 
-    rows = [
-        {
-            "name": name,
-            "summary": entry.cls.summary,
-            "splits": ", ".join(entry.cls.splits),
-            "fitted": entry.cls.fitted,
-            "validated": entry.cls.validated,
-            "tested": entry.cls.tested,
-            "reference": entry.cls.reference,
-            "from": entry.provider.label,
-        }
-        for name, entry in sorted(load_registry(plugins, plugin_folders, hooks=["benchbox_datasets"]).datasets.items())
-    ]
+    def about(cls: type[Dataset]) -> dict[str, Any]:
+        splits = ", ".join(cls.splits)
+        return {"splits": splits, "fitted": cls.fitted, "validated": cls.validated, "tested": cls.tested}
+
+    rows = _rows("benchbox_datasets", plugins, plugin_folders, about)
     _show(rows, form, output, "benchbox run --data fer2013.csv --split PublicTest")
 
 
-@listing_group.command("metrics", cls=Command)
-@plugin_options
-@format_option("text", "json")
-@output_option()
+@_listing("metrics")
 def metrics(plugins: tuple[Path, ...], plugin_folders: tuple[Path, ...], form: str, output: Path | None) -> None:
     """List metrics and their options."""
-    from benchbox.registry import load_registry
 
-    rows = [
-        {
-            "name": name,
-            "summary": entry.cls.summary,
-            "unit": entry.cls.unit,
-            "better": "higher" if entry.cls.higher_is_better else "lower",
-            "default": _default_of(entry.cls),
-            "options": _options(entry.cls),
-            "reference": entry.cls.reference,
-            "from": entry.provider.label,
-        }
-        for name, entry in sorted(load_registry(plugins, plugin_folders, hooks=["benchbox_metrics"]).metrics.items())
-    ]
+    def about(cls: type[Metric]) -> dict[str, Any]:
+        better = "higher" if cls.higher_is_better else "lower"
+        return {"unit": cls.unit, "better": better, "default": _default_of(cls), "options": _options(cls)}
+
+    rows = _rows("benchbox_metrics", plugins, plugin_folders, about)
     _show(rows, form, output, "benchbox run --metric psnr --metric accuracy:10")
 
 
