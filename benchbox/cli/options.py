@@ -159,7 +159,8 @@ def _run_option(name: str, **changes: Any) -> Callable[[F], F]:
         return click.argument(name, nargs=-1, metavar=f"[{option.flag}]...")
     kinds = [kind for kind in (get_args(_TYPES[name]) or (_TYPES[name],)) if kind not in (type(None), ...)]
     kind: Any = kinds[0]
-    attributes: dict[str, Any] = {"default": default, "metavar": option.metavar or None, "envvar": option.variable}
+    metavar = option.metavar or ("N" if kind is int else None)
+    attributes: dict[str, Any] = {"default": default, "metavar": metavar, "envvar": option.variable}
     if kind is bool:
         attributes["is_flag"] = True
     elif option.path:

@@ -44,7 +44,7 @@ class Option:
         Title of its section in the help; empty for a positional argument.
     help : str
     metavar : str
-        What stands for the value; empty to derive it from the type.
+        What stands for the value; empty to derive it from the type, N for a whole number.
     least, most : float
         Range of a number; whole numbers include its ends, others do not.
     otherwise : str
@@ -54,7 +54,7 @@ class Option:
     variable : str
         Environment variable that sets it.
     resumable : bool
-        Whether it may differ when an interrupted run continues.
+        Whether it may differ when an interrupted run continues, as all options of the cluster and limits may.
     """
 
     flag: str
@@ -75,7 +75,8 @@ CLUSTER, OUTPUT, PLUGINS = "Cluster", "Output", "Plugins"
 
 def _option(default: T, flag: str, group: str, text: str, **more: Any) -> T:
     """A field with its default, and how it appears on the command line."""
-    return field(default=default, metadata={"option": Option(flag, group, text, **more)})
+    option = Option(flag, group, text, **{"resumable": group in (CLUSTER, LIMITS), **more})
+    return field(default=default, metadata={"option": option})
 
 
 @dataclass(frozen=True)
@@ -130,9 +131,7 @@ class RunOptions:
         metavar="NAME",
         otherwise="the test split, if there is one",
     )
-    limit: int | None = _option(
-        None, "--limit", DATA, "Sample N images from the split, using --seed.", metavar="N", least=1
-    )
+    limit: int | None = _option(None, "--limit", DATA, "Sample N images from the split, using --seed.", least=1)
     skip_bad: bool = _option(False, "--skip-bad", DATA, "Skip and count images that cannot be decoded.")
     keep_duplicates: bool = _option(
         False,
@@ -145,7 +144,6 @@ class RunOptions:
         "--white",
         DATA,
         "Grey level of white in 16-bit images, such as 4095 for 12-bit data.",
-        metavar="N",
         least=1,
         most=65535,
         otherwise="65535",
@@ -156,7 +154,7 @@ class RunOptions:
         DATA,
         "Keep colour if all images have it (auto), turn it into luminance (grey), or require it (rgb).",
     )
-    seed: int = _option(0, "--seed", NOISE, "Random seed for noise and sampling.", metavar="N", least=0)
+    seed: int = _option(0, "--seed", NOISE, "Random seed for noise and sampling.", least=0)
     protocol_name: ProtocolName = _option(
         "literature",
         "--protocol",
@@ -181,16 +179,14 @@ class RunOptions:
         least=0,
         most=100,
     )
-    repeats: int = _option(1, "--repeats", NOISE, "Noise draws per image.", metavar="N", least=1, most=1000)
+    repeats: int = _option(1, "--repeats", NOISE, "Noise draws per image.", least=1, most=1000)
     jobs: int | None = _option(
         None,
         "--jobs",
         LIMITS,
         "Worker processes; on a cluster, the most shards at once.",
-        metavar="N",
         least=1,
         otherwise="one more than cores; fewer in a container with little memory",
-        resumable=True,
     )
     engine: str = _option(
         LOCAL,
@@ -198,7 +194,6 @@ class RunOptions:
         CLUSTER,
         "Where to score: local, dask (processes here, or the cluster of --scheduler), or another installed engine.",
         metavar="NAME",
-        resumable=True,
     )
     scheduler: str = _option(
         "",
@@ -206,7 +201,6 @@ class RunOptions:
         CLUSTER,
         "Score on the Dask cluster of this scheduler, such as tcp://HOST:8786 or tls://HOST:8786.",
         metavar="ADDRESS",
-        resumable=True,
     )
     scheduler_file: str = _option(
         "",
@@ -215,22 +209,12 @@ class RunOptions:
         "Score on the Dask cluster whose scheduler wrote this file.",
         path=True,
         metavar="FILE",
-        resumable=True,
     )
     wait_s: float = _option(
-        300.0,
-        "--wait",
-        CLUSTER,
-        "How long to wait for a usable worker before the run stops, to be resumed.",
-        least=0,
-        resumable=True,
+        300.0, "--wait", CLUSTER, "How long to wait for a usable worker before the run stops, to be resumed.", least=0
     )
     send_data: bool = _option(
-        False,
-        "--send-data",
-        CLUSTER,
-        "Send images to workers that do not see the data; small data are sent anyway.",
-        resumable=True,
+        False, "--send-data", CLUSTER, "Send images to workers that do not see the data; small data are sent anyway."
     )
     timing_on: str = _option(
         "",
@@ -239,18 +223,16 @@ class RunOptions:
         "Time denoisers on this worker of the cluster, by its name or address in Dask.",
         metavar="WORKER",
         otherwise="where the command runs",
-        resumable=True,
     )
     timing: bool = _option(
         True, "--timing/--no-timing", TIMING, "Time each denoiser alone (the default), or not at all.", resumable=True
     )
-    threads: int = _option(1, "--threads", TIMING, "Threads a denoiser may use while timed.", metavar="N", least=1)
+    threads: int = _option(1, "--threads", TIMING, "Threads a denoiser may use while timed.", least=1)
     batch: int = _option(
         64,
         "--batch",
         TIMING,
         "Images per call when measuring throughput, at most; large or slow ones go in smaller batches.",
-        metavar="N",
         least=1,
     )
     timing_budget_s: float = _option(
@@ -261,12 +243,7 @@ class RunOptions:
         least=0,
     )
     timeout_s: float = _option(
-        600.0,
-        "--timeout",
-        LIMITS,
-        "Time limit for one shard of images, or for timing one denoiser.",
-        least=0,
-        resumable=True,
+        600.0, "--timeout", LIMITS, "Time limit for one shard of images, or for timing one denoiser.", least=0
     )
     memory_gb: float | None = _option(
         None,
@@ -276,16 +253,9 @@ class RunOptions:
         metavar="GIB",
         least=0,
         otherwise="80 % of a container's memory",
-        resumable=True,
     )
     previews: int = _option(
-        4,
-        "--previews",
-        OUTPUT,
-        "Images per noise whose pictures are kept for the report.",
-        metavar="N",
-        least=0,
-        most=32,
+        4, "--previews", OUTPUT, "Images per noise whose pictures are kept for the report.", least=0, most=32
     )
     save_images: bool = _option(
         False, "--save-images", OUTPUT, "Keep every denoised image in the run's folder, 4 bytes per pixel."
