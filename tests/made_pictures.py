@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox import ImageSet
-from benchbox.api.color import Color
 from benchbox.builtin.datasets.images import ImageFolder
+from benchbox.records.options import Color
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 

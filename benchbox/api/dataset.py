@@ -6,14 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images
-from benchbox.api.color import Color
 from benchbox.api.errors import BenchboxError
 
 
@@ -202,7 +201,7 @@ class Dataset(ABC):
         """
         raise BenchboxError(f"{self.name} has a fixed grey level of white", hint="omit --white")
 
-    def colored(self, color: Color) -> Dataset:
+    def colored(self, color: Literal["auto", "grey", "rgb"]) -> Dataset:
         """Return this data set with colour kept or turned into luminance, for data sets that may be in colour.
 
         Parameters

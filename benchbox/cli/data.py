@@ -18,12 +18,12 @@ from benchbox.cli.terminal import echo, printing_to
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from benchbox.api.color import Color
     from benchbox.api.dataset import Dataset, ImageSet
     from benchbox.audit.contamination import Splits
     from benchbox.audit.duplicates import Duplicates
     from benchbox.audit.pairs import PairFacts
     from benchbox.cli.progress import Display
+    from benchbox.records.options import Color
 
 _LISTED = 20
 _WIDEST = 40

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike
 
-from benchbox.api.color import Color
 from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
 from benchbox.engine.engines import engine_from
@@ -19,7 +18,7 @@ from benchbox.engine.run import execute
 from benchbox.engine.workers import worker_context
 from benchbox.notebook.finished import Run, shell
 from benchbox.notebook.given import hand_over, save_array
-from benchbox.records.options import LOCAL, RunOptions, SigmaChoice
+from benchbox.records.options import LOCAL, Color, RunOptions, SigmaChoice
 from benchbox.records.protocol import ProtocolName
 from benchbox.system.files import usable_cache
 from benchbox.system.program import killing_new_children

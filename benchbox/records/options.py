@@ -12,7 +12,6 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from benchbox.api.color import Color
 from benchbox.api.errors import BenchboxError
 from benchbox.api.threads import cgroup_memory, usable_cores
 from benchbox.records.protocol import NAMED, Protocol, ProtocolName, SigmaPolicy
@@ -29,6 +28,8 @@ _WORKER_BYTES = 1 << 29
 """What a worker with a common library in it takes."""
 
 SigmaChoice = Literal["auto", "given", "estimated", "none"]
+Color = Literal["auto", "grey", "rgb"]
+"""Keep colour if all images have it; turn it into luminance; keep it and refuse grey images."""
 T = TypeVar("T")
 
 

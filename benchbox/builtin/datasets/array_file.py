@@ -10,11 +10,11 @@ import xxhash
 from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images
-from benchbox.api.color import Color
 from benchbox.api.dataset import Dataset, ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError
 from benchbox.builtin.channels import luminance
 from benchbox.builtin.datasets.opening import require_exists
+from benchbox.records.options import Color
 
 _RULE = "give an array of shape (N, H, W) or (N, H, W, 3): uint8, uint16, or floating-point values from 0 to 1"
 

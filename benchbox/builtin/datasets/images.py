@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images
-from benchbox.api.color import Color
 from benchbox.api.dataset import Dataset, ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError
 from benchbox.builtin.datasets.headers import READ, UnreadableImage
@@ -26,6 +25,7 @@ from benchbox.builtin.datasets.image_files import (
     unread_note,
 )
 from benchbox.builtin.datasets.opening import require_exists
+from benchbox.records.options import Color
 from benchbox.system.files import CacheFolder
 from benchbox.system.text import filename_text, unique_ids
 

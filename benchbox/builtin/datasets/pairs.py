@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images
-from benchbox.api.color import Color
 from benchbox.api.dataset import Dataset, ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError
 from benchbox.builtin.channels import luminance
@@ -28,6 +27,7 @@ from benchbox.builtin.datasets.pair_layouts import (
     read_pairs,
 )
 from benchbox.builtin.sigma import estimate_sigma
+from benchbox.records.options import Color
 from benchbox.system.files import CacheFolder
 from benchbox.system.text import filename_text, unique_ids
 

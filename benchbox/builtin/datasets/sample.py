@@ -14,10 +14,10 @@ import xxhash
 from numpy.typing import NDArray
 
 from benchbox.api.arrays import Images
-from benchbox.api.color import Color
 from benchbox.api.dataset import Dataset, ImageSet, fingerprint_of
 from benchbox.api.errors import BenchboxError
 from benchbox.builtin.datasets.faces import SIDE
+from benchbox.records.options import Color
 from benchbox.system.files import CacheFolder
 
 _WHITE = np.float32(255)
