@@ -127,7 +127,8 @@ class Display:
             return
         self._printed_at = time.monotonic()
         tasks = self._progress.tasks
-        task = next((task for task in tasks if not task.finished), tasks[-1])
+        stage = [task for task in tasks if task.id == self._stage]
+        task = next((task for task in (*stage, *tasks) if not task.finished), tasks[-1])
         share = f", {task.percentage:.0f} %" if task.total else ""
         seconds = task.time_remaining if task.fields["left"] is None else task.fields["left"]
         left = f", about {seconds:.0f} s left" if seconds else ""
@@ -180,6 +181,7 @@ class RunProgress(Display):
             case FileSetAside(name):
                 self.say(f"set aside: {_safe(name)}, because it is damaged or does not belong to this run")
             case WorkerStarted(denoiser):
+                self.end_stage()
                 description = f"starting {_safe(denoiser)} (may compile or load weights)"
                 self._progress.update(self._quality, description=description)
             case ClusterChanged(workers, threads, dashboard, note):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -25,9 +26,12 @@ from benchbox.builtin.noise import Composed, add_noise, apply_protocol, cut_nois
 from benchbox.builtin.sigma import estimate_sigma
 from benchbox.records.run import Knowledge, NoiseRecord, PluginSpec, Protocol, RunOptions
 from benchbox.registry import load_plugin
+from benchbox.system.files import is_in_memory
 
-MOST_VALUES = 2**25
-"""Pixel values, of all files together, up to which noise is drawn ahead: 128 MiB."""
+MOST_VALUES = 2**29
+"""Pixel values, of all files together, up to which noise is drawn ahead: 2 GiB."""
+MOST_IN_MEMORY = 2**25
+"""The same where files take memory: 128 MiB."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +186,12 @@ def draw_ahead(task: DrawTask) -> bool:
     estimate = estimate_sigma(noisy) if "estimated" in known else None
     Ahead(condition.ahead, condition.noise.spec, task.indices, task.repeat).write(Noisy(noisy, sigma, estimate))
     return True
+
+
+def room_for_noise(folder: str) -> int:
+    """How many pixel values may be drawn ahead into a folder: at most a quarter of what is free there."""
+    quarter = shutil.disk_usage(folder).free // (4 * 4)  # 4 bytes a value
+    return min(quarter, MOST_IN_MEMORY if is_in_memory(Path(folder)) else MOST_VALUES)
 
 
 class Noisy(NamedTuple):

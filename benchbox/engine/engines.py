@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self
 
 from benchbox.api.errors import BenchboxError, did_you_mean
-from benchbox.engine.drawing import MOST_VALUES, Condition, DrawTask, draw_ahead
-from benchbox.engine.events import Event
+from benchbox.engine.drawing import Condition, DrawTask, draw_ahead, room_for_noise
+from benchbox.engine.events import Event, StageAdvanced, StageStarted
 from benchbox.engine.plan import Limits, Shard
 from benchbox.engine.shard import ShardScores, ShardTask, compute_shard
 from benchbox.engine.timing import Timer
@@ -135,22 +135,30 @@ def _draw_ahead(scoring: Scoring) -> None:
     """Draw the noise that several cells need, as far as it fits; what cannot be drawn is left to their workers."""
     uses = tuple({row.sigma_use for row in scoring.record.denoisers})
     needed: Counter[tuple[str, int]] = Counter()
-    tasks: deque[DrawTask] = deque()
-    left = MOST_VALUES
+    tasks: list[tuple[int, DrawTask]] = []
+    room: int | None = None  # for so many values more
     for work in (work for queue in scoring.queues for work in queue.tasks):
-        needed[work.cell.noise, work.shard.start] += 1
+        shard = work.shard
+        needed[work.cell.noise, shard.start] += 1
         condition = scoring.task(work).condition
-        if needed[work.cell.noise, work.shard.start] == 2 and condition.ahead and not condition.noise.is_recorded:
-            height, width = work.shard.size
-            left -= len(work.shard.indices) * height * width * scoring.record.data.channels
-            if left < 0:
+        if needed[work.cell.noise, shard.start] == 2 and condition.ahead and not condition.noise.is_recorded:
+            height, width = shard.size
+            room = room_for_noise(condition.ahead) if room is None else room
+            room -= len(shard.indices) * height * width * scoring.record.data.channels
+            if room < 0:
                 break
-            tasks.append(DrawTask(condition, work.shard.indices, work.shard.repeat, uses))
+            tasks.append((shard.start, DrawTask(condition, shard.indices, shard.repeat, uses)))
+    if not tasks:
+        return
+    scoring.report(StageStarted("drawing the noise", len(tasks)))
+    # Noises take turns, so that the one that takes longest, because its level is estimated, is not left for the end.
+    tasks.sort(key=lambda task: task[0])
     failed: set[str] = set()  # canonical noises
 
     def take_note(task: DrawTask, result: bool | Failure) -> None:
         if isinstance(result, Failure):
             failed.add(task.condition.noise.spec)
+        scoring.report(StageAdvanced())
 
     loop = WorkLoop(
         draw_ahead,
@@ -160,7 +168,7 @@ def _draw_ahead(scoring: Scoring) -> None:
         limits=scoring.limits,
         is_wanted=lambda task: task.condition.noise.spec not in failed,
     )
-    queue = WorkQueue("noise", scoring.queues[0].log.with_name("noise.log"), tasks)
+    queue = WorkQueue("noise", scoring.queues[0].log.with_name("noise.log"), deque(task for _, task in tasks))
     loop.run(worker_context(), [queue], scoring.record.options.workers)
 
 

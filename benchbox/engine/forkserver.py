@@ -14,6 +14,7 @@ import gc
 import importlib
 import os
 import pickle
+import shutil
 import signal
 import socket
 import sys
@@ -128,6 +129,7 @@ class _Server:
         self._control = control
         self._running: dict[int, _Worker] = {}
         self._ended: list[_Worker] = []
+        self._folders: list[str] = []
         self._woken, self._wake = os.pipe()
         for handle in (self._woken, self._wake):
             os.set_blocking(handle, False)
@@ -156,11 +158,15 @@ class _Server:
                 request, files = _receive(self._control)
                 if not request:
                     break
-                if (forked := self._fork(files)) is not None:
+                if request == b"f":
+                    self._folders.append(_receive_name(self._control))
+                elif (forked := self._fork(files)) is not None:
                     return forked
         for pid in self._running:
             _kill(pid)
         end_children()
+        for folder in self._folders:
+            shutil.rmtree(folder, ignore_errors=True)
         os._exit(0)
 
     def _fork(self, files: list[int]) -> list[int] | None:
@@ -224,6 +230,12 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
     for handle in files:
         os.set_inheritable(handle, False)
     return request, files
+
+
+def _receive_name(control: socket.socket) -> str:
+    """Receive the name of a folder, after the request to delete it."""
+    (length,) = NUMBER.unpack(control.recv(NUMBER.size, socket.MSG_WAITALL))
+    return os.fsdecode(control.recv(length, socket.MSG_WAITALL))
 
 
 def work(connection: int, output: int | None = None) -> None:

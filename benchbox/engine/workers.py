@@ -29,7 +29,7 @@ from benchbox.system.program import MemoryLimitPassed, OutputKeeper, TimeLimitPa
 HELD_BACK = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals blocked in the fork server, which must outlive this process to clean up after it."""
 NUMBER = struct.Struct("<q")
-"""Format in which the fork server reports the PID of a worker, and later its exit code."""
+"""Format of the PID of a worker and its exit code, from the fork server, and of the length of a name, to it."""
 _SERVER = "import sys; from benchbox.engine.forkserver import main; main(int(sys.argv[1]), *sys.argv[2:])"
 _POLL_S = 0.2
 _GRACE_S = 1.0  # time for the exit handlers of a plugin
@@ -80,8 +80,7 @@ class WorkerSettings:
             folder = os.getcwd()  # noqa: PTH109
         except FileNotFoundError:  # the folder was deleted, which matters only if a plugin uses it
             folder = os.sep
-        temporary = {"TMPDIR": str(scratch)} if scratch else {}
-        environment = os.environ | temporary | thread_environment(threads)
+        environment = os.environ | ({"TMPDIR": str(scratch)} if scratch else {}) | thread_environment(threads)
         return WorkerSettings([entry or folder for entry in sys.path], folder, environment)
 
     def enter(self) -> None:
@@ -119,6 +118,11 @@ class WorkerContext:
     def Process(self, target: Callable[..., object], args: Sequence[Any] = ()) -> WorkerProcess:
         """A worker that makes one call when it starts, like the processes of a `multiprocessing` context."""
         return WorkerProcess(self, WorkerSettings.here(), target=(target, tuple(args)))
+
+    def take_over(self, folder: Path) -> None:
+        """Have the server delete a folder when it shuts down, if this process dies before it has done so."""
+        with contextlib.suppress(OSError):  # the server is gone
+            self.control.sendall(b"f" + NUMBER.pack(len(name := os.fsencode(folder))) + name)
 
     def __enter__(self) -> WorkerContext:
         """Return it."""

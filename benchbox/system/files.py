@@ -74,6 +74,17 @@ def temporary_folder() -> Iterator[Path]:
         _open.discard(path)
 
 
+def is_in_memory(folder: Path) -> bool:
+    """Whether files in a folder take memory, not space on a disk; true if the system does not say."""
+    import psutil
+
+    kinds: dict[Path, str] = {}
+    with contextlib.suppress(OSError):
+        kinds = {Path(part.mountpoint): part.fstype for part in psutil.disk_partitions(all=True)}
+    whole = folder.resolve()
+    return next((kinds[path] for path in (whole, *whole.parents) if path in kinds), "tmpfs") in ("tmpfs", "ramfs")
+
+
 def remove_all() -> None:
     """Delete every open temporary folder now, because this process is about to exit without unwinding."""
     import shutil

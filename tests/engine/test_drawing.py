@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pytest
 
-from benchbox.engine.drawing import MOST_VALUES, Ahead, Noisy
+from benchbox.engine.drawing import MOST_IN_MEMORY, MOST_VALUES, Ahead, Noisy, room_for_noise
 from benchbox.engine.run import execute
 from benchbox.records.options import RunOptions
 from benchbox.store import RunStore
+from benchbox.system.files import is_in_memory
 
+PATIENCE_S = 60.0
 INDICES = np.array([3, 1, 2])
 NOISY = Noisy(np.ones((3, 4, 5), np.float32), np.full(3, 0.1, np.float32), None)
 
@@ -44,7 +51,7 @@ def test_scores_are_the_same_to_the_bit_with_noise_drawn_ahead_or_not(
     )
     stores = []
     for most in (0, 2 * 40 * 64 * 64, MOST_VALUES):  # none, a part, all
-        monkeypatch.setattr("benchbox.engine.engines.MOST_VALUES", most)
+        monkeypatch.setattr("benchbox.engine.drawing.MOST_VALUES", most)
         stores.append(execute(options, lambda event: None))
     apart, part, ahead = map(scores, stores)
     assert len(ahead) > 9 - (sigma == "estimated")
@@ -79,3 +86,36 @@ def test_a_damaged_draw_is_none(tmp_path: Path) -> None:
     for length in (0, 5, 100, 200, len(whole) - 1):
         file.write_bytes(whole[:length])
         assert Ahead(str(tmp_path), "gaussian:0.1", INDICES, 0).read() is None
+
+
+def test_noise_takes_a_quarter_of_the_free_space_and_little_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for on_disk, most in ((True, MOST_VALUES), (False, MOST_IN_MEMORY)):
+        monkeypatch.setattr("benchbox.engine.drawing.is_in_memory", lambda folder, on_disk=on_disk: not on_disk)
+        for free, room in ((2**40, most), (2**20, 2**16), (0, 0)):
+            usage = shutil.disk_usage(tmp_path)._replace(free=free)
+            monkeypatch.setattr("shutil.disk_usage", lambda folder, usage=usage: usage)
+            assert room_for_noise(str(tmp_path)) == room
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="the system has no such folder")
+def test_a_folder_in_memory_is_told_from_one_on_a_disk() -> None:
+    assert is_in_memory(Path("/dev/shm"))
+    assert is_in_memory(Path("/dev/shm/not-there"))
+    assert not is_in_memory(Path(sys.prefix))
+
+
+def test_the_server_deletes_the_noise_of_a_run_that_is_killed(tmp_path: Path) -> None:
+    folder = tmp_path / "noise \udcff"
+    folder.mkdir()
+    (folder / "drawn").touch()
+    code = (
+        "import os, pathlib, sys; from benchbox.engine.workers import worker_context; "
+        "worker_context().take_over(pathlib.Path(sys.argv[1])); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, folder]).returncode == -signal.SIGKILL
+    end = time.monotonic() + PATIENCE_S
+    while folder.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not folder.exists()
