@@ -17,14 +17,7 @@ from benchbox.api.version import DISTRIBUTION, __version__
 from benchbox.records.specs import Provider
 from benchbox.registry.catalogue import Broken, Registry
 from benchbox.registry.loading import HOOKS, call_hooks, is_loaded, load_module, module_beside
-from benchbox.system.program import (
-    Child,
-    ChildDied,
-    ChildHangs,
-    killing_new_children,
-    parent_connection,
-    timeout_reason,
-)
+from benchbox.system import program
 
 GROUP = "benchbox"
 SLOW_S = 5.0
@@ -80,7 +73,7 @@ def load_registry(
             registry.broken.append(Broken(provider, test.reason, "fix what it does on import, or omit it"))
         else:
             # On import it may start processes here, too.
-            with killing_new_children(of_this_thread=True) if test is not None else contextlib.nullcontext():
+            with program.killing_new_children(of_this_thread=True) if test is not None else contextlib.nullcontext():
                 registry.add(provider, hooks)
         if test is not None and not test.reason and test.seconds > SLOW_S:
             on_event(SlowImport(provider, test.seconds))
@@ -190,7 +183,7 @@ def _try_some(
 ) -> dict[T, Trial]:
     """Try items up to and including the first one that hangs or dies."""
     done: dict[T, Trial] = {}
-    with Child(module) as child:
+    with program.Child(module) as child:
         child.send((sys.path, items))
         for item in items:
             on_begin(item)
@@ -198,9 +191,9 @@ def _try_some(
             answer, reason = None, ""
             try:
                 answer = child.receive(timeout_s)  # the first one includes the start of the interpreter
-            except ChildHangs:
-                reason = timeout_reason(f"{step} it", timeout_s)
-            except ChildDied as error:
+            except program.ChildHangs:
+                reason = program.timeout_reason(f"{step} it", timeout_s)
+            except program.ChildDied as error:
                 reason = f"while {step} it, {error}"
             done[item] = Trial(reason, time.monotonic() - begun, answer)
             if reason:
@@ -210,7 +203,7 @@ def _try_some(
 
 def answer_each(answer: Callable[[Any], Any]) -> None:
     """In the new process: answer for each item that the parent sends."""
-    connection = parent_connection()
+    connection = program.parent_connection()
     path, items = connection.recv()
     sys.path[:] = path
     for item in items:

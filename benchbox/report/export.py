@@ -13,6 +13,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from benchbox.report import words
 from benchbox.report.board import Block, Leaderboard, Row
 from benchbox.report.columns import (
     MISMATCH_TITLE,
@@ -27,18 +28,6 @@ from benchbox.report.columns import (
 )
 from benchbox.report.ranked import SPEED_COLUMNS
 from benchbox.report.recognition import recognition_title
-from benchbox.report.words import (
-    advice_of,
-    brief_of,
-    facts_of,
-    has_normalised,
-    insights_of,
-    legend_of,
-    notes_of,
-    short_facts_of,
-    summary_title,
-    title_of,
-)
 from benchbox.system.text import printable
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$@])")
@@ -63,13 +52,13 @@ _LATEX = {
 def render_markdown(board: Leaderboard) -> str:
     """Render a leaderboard as markdown: tables of eight columns, then all columns, facts and notes, folded."""
     columns = main_columns(columns_of(board))
-    lines = ["# Leaderboard", "", *(f"- {word}: {escape(value)}" for word, value in short_facts_of(board))]
+    lines = ["# Leaderboard", "", *(f"- {word}: {escape(value)}" for word, value in words.short_facts_of(board))]
     for block in board.blocks:
-        lines += ["", f"## {escape(title_of(board, block))}", "", *table_of(columns, block.rows)]
+        lines += ["", f"## {escape(words.title_of(board, block))}", "", *table_of(columns, block.rows)]
     if board.summary is not None:
-        lines += ["", f"## {escape(summary_title(board, board.summary))}", ""]
+        lines += ["", f"## {escape(words.summary_title(board, board.summary))}", ""]
         lines += table_of(summary_columns(board, board.summary), board.summary.rows)
-    lines += ["", *(f"- {escape(note)}" for note in brief_of(board, "all below"))]
+    lines += ["", *(f"- {escape(note)}" for note in words.brief_of(board, "all below"))]
     # The blank lines let GitHub render what is between the tags.
     lines += ["", "<details>", "<summary>All columns, facts and notes</summary>", "", *_details_of(board)]
     return "\n".join([*lines, "", "</details>", ""])
@@ -78,15 +67,15 @@ def render_markdown(board: Leaderboard) -> str:
 def _details_of(board: Leaderboard) -> list[str]:
     """Lines of what the tables of eight columns leave out."""
     columns = columns_of(board)
-    lines = [f"- {word}: {escape(value)}" for word, value in facts_of(board)]
+    lines = [f"- {word}: {escape(value)}" for word, value in words.facts_of(board)]
     versions = ", ".join(f"{name} {version}" for name, version in board.header.versions.items())
     if versions:
         lines.append(f"- versions: {escape(versions)}")
     if board.header.command:
         lines += ["", "Command", "", *_fenced(board.header.command)]
     for block in board.blocks:
-        lines += ["", f"### {escape(title_of(board, block))}", "", *table_of(columns, block.rows)]
-        notes = (*notes_of(board, block, [column.key for column in columns]), *insights_of(board, block))
+        lines += ["", f"### {escape(words.title_of(board, block))}", "", *table_of(columns, block.rows)]
+        notes = (*words.notes_of(board, block, [column.key for column in columns]), *words.insights_of(board, block))
         lines += ["", *(f"- {escape(note)}" for note in notes)] if notes else []
         if block.mismatch:
             lines += ["", f"#### {MISMATCH_TITLE}, {escape(block.noise)}", ""]
@@ -95,8 +84,8 @@ def _details_of(board: Leaderboard) -> list[str]:
             lines += ["", f"#### {escape(recognition_title(recognition))}, {escape(block.noise)}", ""]
             lines += table_of(recognition_columns(recognition), recognition.rows)
     if board.advice:
-        lines += ["", "### What to check", "", *(f"- {escape(advice)}" for advice in advice_of(board))]
-    return [*lines, "", escape(legend_of(board)).replace("\\* best", "**bold** best")]
+        lines += ["", "### What to check", "", *(f"- {escape(advice)}" for advice in words.advice_of(board))]
+    return [*lines, "", escape(words.legend_of(board)).replace("\\* best", "**bold** best")]
 
 
 def escape(text: str) -> str:
@@ -160,7 +149,7 @@ def _csv_groups(board: Leaderboard) -> list[list[str]]:
         [f"{metric.spec}{part}" for metric in board.metrics for part in ("", "_low", "_high")],
         ["to_best", "to_best_low", "to_best_high", "to_best_p"],
         speed,
-        ["latency_normalised"] if has_normalised(board) else [],
+        ["latency_normalised"] if words.has_normalised(board) else [],
         ["channels"] if board.header.colour else [],
         _network_keys(board),
         ["noise_level", "trained_on", "tuned_on", "contamination", "status", "reason"],
@@ -193,14 +182,14 @@ def render_latex(board: Leaderboard) -> str:
     main = {"rank", "denoiser", "latency_p50_ms", "throughput", "noise_level", "trained_on"}
     main |= {metric.spec for metric in board.metrics}
     columns = [column for column in columns_of(board) if column.key in main]
-    facts = "; ".join(f"{word}: {value}" for word, value in facts_of(board))
+    facts = "; ".join(f"{word}: {value}" for word, value in words.facts_of(board))
     lines = ["% Needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}."]
     for block in board.blocks:
-        notes = [*notes_of(board, block, [column.key for column in columns]), facts]
+        notes = [*words.notes_of(board, block, [column.key for column in columns]), facts]
         lines += [
             "\\begin{table}",
             "  \\centering",
-            f"  \\caption{{{escape_latex(title_of(board, block))}. {escape_latex('; '.join(notes))}.}}",
+            f"  \\caption{{{escape_latex(words.title_of(board, block))}. {escape_latex('; '.join(notes))}.}}",
             f"  \\begin{{tabular}}{{{''.join('l' if column.text else 'r' for column in columns)}}}",
             "    \\toprule",
             "    "
@@ -229,7 +218,7 @@ def _latex_cell(text: str, key: str, row: Row) -> str:
 def render_notebook(board: Leaderboard) -> str:
     """Render a leaderboard without scripts and styles of its own, so that it takes the look of the notebook."""
     columns = main_columns(columns_of(board))
-    facts = "; ".join(value for _, value in short_facts_of(board))
+    facts = "; ".join(value for _, value in words.short_facts_of(board))
     parts = [Markup("<p>{}</p>").format(printable(facts))]
     for block in board.blocks:
         head = Markup().join(Markup("<th>{}</th>").format(_titled(column)) for column in columns)
@@ -238,9 +227,9 @@ def render_notebook(board: Leaderboard) -> str:
             for row in block.rows
         )
         table = Markup("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>").format(head, rows)
-        parts += [Markup("<p><b>{}</b></p>").format(printable(title_of(board, block))), table]
+        parts += [Markup("<p><b>{}</b></p>").format(printable(words.title_of(board, block))), table]
     notes = Markup().join(
-        Markup("<li>{}</li>").format(printable(note)) for note in brief_of(board, "all in run.report()")
+        Markup("<li>{}</li>").format(printable(note)) for note in words.brief_of(board, "all in run.report()")
     )
     return str(Markup("<div>{}<ul>{}</ul></div>").format(Markup().join(parts), notes))
 

@@ -18,17 +18,9 @@ from rich.text import Text
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.builtin.channels import CHANNELS, luminance
 from benchbox.report.board import Block, Leaderboard
+from benchbox.report.figures import gallery
 from benchbox.report.figures.axes import charts_style, looks_of, make_printable, save_figure
 from benchbox.report.figures.charts import noise_charts, read_noise
-from benchbox.report.figures.gallery import (
-    CROPPED_NOTE,
-    StoredPictures,
-    classes_seen,
-    common_scale,
-    error_of,
-    read_pictures,
-    scores_of,
-)
 from benchbox.report.figures.overview import protocol_charts, run_charts
 from benchbox.report.terminal import line
 from benchbox.report.whatif import build_whatif
@@ -119,7 +111,7 @@ def read_shown(store: RunStore, board: Leaderboard, noise: str, image: str) -> S
     empty means every stored image. Raises `BenchboxError` if the run has no such noise or pictures.
     """
     block = find_block(board, noise)
-    stored = read_pictures(store, block)
+    stored = gallery.read_pictures(store, block)
     if stored is None or not stored.denoised:
         hint = "run again with --previews 4" if board.header.has_clean else "without clean images, none are kept"
         raise BenchboxError(f"run {store.record.run_id} has no pictures of {block.noise}", hint=hint)
@@ -137,8 +129,8 @@ def read_shown(store: RunStore, board: Leaderboard, noise: str, image: str) -> S
                 hint=f"choose one of {known}, or run again with more --previews",
             )
         firsts = fitting
-    scores = scores_of(store, block, list(stored.denoised))
-    seen = classes_seen(store, block, stored)
+    scores = gallery.scores_of(store, block, list(stored.denoised))
+    seen = gallery.classes_seen(store, block, stored)
 
     def captions(image: int) -> tuple[str, ...]:
         """Captions of a row: the class first, because a narrow caption is cut, then scores."""
@@ -153,14 +145,14 @@ def read_shown(store: RunStore, board: Leaderboard, noise: str, image: str) -> S
         titles=("clean", "noisy", *(name for name in stored.denoised)),
         pictures=tuple(_pictures(stored, place) for place in firsts),
         captions=tuple(captions(stored.images[place]) for place in firsts),
-        largest=common_scale(stored),
-        note=CROPPED_NOTE if stored.cropped else "",
+        largest=gallery.common_scale(stored),
+        note=gallery.CROPPED_NOTE if stored.cropped else "",
     )
 
 
 def has_pictures(store: RunStore, board: Leaderboard, noise: str) -> bool:
     """Whether the run kept pictures of a noise; those of the first noise if it is empty."""
-    stored = read_pictures(store, find_block(board, noise))
+    stored = gallery.read_pictures(store, find_block(board, noise))
     return stored is not None and bool(stored.denoised)
 
 
@@ -186,7 +178,7 @@ def draw_grid(shown: Shown) -> Figure:
                 if row == 0:
                     above.set_title(titles[column], fontsize=6)
                 if column:
-                    error = error_of(picture, clean)
+                    error = gallery.error_of(picture, clean)
                     below.imshow(error, cmap="cividis", vmin=0, vmax=shown.largest, interpolation="nearest")
                     below.text(0.5, -0.04, caption, fontsize=5, ha="center", va="top", transform=below.transAxes)
         note = f"{shown.noise}; below: absolute error from 0 (dark) to {shown.largest:g} or more (bright). {shown.note}"
@@ -273,7 +265,7 @@ def find_block(board: Leaderboard, noise: str) -> Block:
     return blocks[noise]
 
 
-def _pictures(stored: StoredPictures, place: int) -> tuple[Picture, ...]:
+def _pictures(stored: gallery.StoredPictures, place: int) -> tuple[Picture, ...]:
     return (stored.clean[place], stored.noisy[place], *(made[place] for made in stored.denoised.values()))
 
 

@@ -20,18 +20,7 @@ from benchbox.api.errors import BenchboxError
 from benchbox.records.machines import MachinesRecord
 from benchbox.records.options import RunOptions
 from benchbox.records.run import Outcome, RunRecord, Timing, decode
-from benchbox.store.layout import (
-    FORMAT,
-    IMAGE,
-    PICTURES,
-    SHARD,
-    Columns,
-    machine_of,
-    noise_key,
-    read_table,
-    table_bytes,
-    timing_key,
-)
+from benchbox.store import layout
 from benchbox.system.files import damaged_file, explain_errors, flush_folder, read_bounded, read_json, write_whole
 
 T = TypeVar("T")
@@ -50,7 +39,7 @@ class RunStore:
     )
 
     @classmethod
-    def create(cls, results: Path, record: RunRecord, images: Columns) -> RunStore:
+    def create(cls, results: Path, record: RunRecord, images: layout.Columns) -> RunStore:
         """Create the folder of a new run; `images` has the columns id, height, width and labels, of shape (N,)."""
         try:
             _checked(to_builtins(record))
@@ -74,9 +63,9 @@ class RunStore:
     def open(cls, folder: Path) -> RunStore:
         """Open the folder of a run; raises `BenchboxError` if it holds none, or one of another format."""
         values = read_json(folder / "run.json")
-        if values.get("format") != FORMAT:
+        if values.get("format") != layout.FORMAT:
             raise BenchboxError(
-                f"{folder / 'run.json'} has format {values.get('format')!r}; this version reads {FORMAT}",
+                f"{folder / 'run.json'} has format {values.get('format')!r}; this version reads {layout.FORMAT}",
                 hint="read it with the version of benchbox that wrote it",
             )
         try:
@@ -84,18 +73,18 @@ class RunStore:
         except ValueError as error:
             raise BenchboxError(f"{folder / 'run.json'}: {error}", hint="the file is damaged; run again") from error
 
-    def write_shard(self, cell: str, start: int, stop: int, columns: Columns, *, machine: str = "") -> None:
+    def write_shard(self, cell: str, start: int, stop: int, columns: layout.Columns, *, machine: str = "") -> None:
         """Write the scores of one shard: images `start` to `stop` of the run's order of work.
 
         They are flushed to disk with the outcome of the cell; resuming a run checks those of a cell without one.
         `machine` is the key of the machine of a cluster that computed them.
         """
         name = f"scores/{cell}/{start:08d}-{stop:08d}.parquet"
-        self._write(name, table_bytes(columns, cell, machine), flushed=False)
+        self._write(name, layout.table_bytes(columns, cell, machine), flushed=False)
 
     def machine_of(self, cell: str, start: int, stop: int) -> str:
         """Key of the machine that computed a shard; empty for the one of the run itself."""
-        return machine_of(self.folder / "scores" / cell / f"{start:08d}-{stop:08d}.parquet")
+        return layout.machine_of(self.folder / "scores" / cell / f"{start:08d}-{stop:08d}.parquet")
 
     def write_machines(self, machines: MachinesRecord) -> None:
         """Write which machines of a cluster computed the run."""
@@ -109,7 +98,7 @@ class RunStore:
     def finished_shards(self, cell: str) -> list[tuple[int, int]]:
         """Sorted ranges of a cell that have scores on disk."""
         folder = self.folder / "scores" / cell
-        names = [SHARD.fullmatch(file.name) for file in folder.iterdir()] if folder.is_dir() else []
+        names = [layout.SHARD.fullmatch(file.name) for file in folder.iterdir()] if folder.is_dir() else []
         return sorted((int(name[1]), int(name[2])) for name in names if name)
 
     def scores(self, cell: str) -> dict[str, NDArray[Any]]:
@@ -124,18 +113,19 @@ class RunStore:
         if any(table.keys() != tables[0].keys() for table in tables):
             raise damaged_file(self.folder / "scores" / cell, "its shards have different columns")
         columns = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
-        pairs = np.column_stack([columns[name] for name in (IMAGE, "repeat")])
+        pairs = np.column_stack([columns[name] for name in (layout.IMAGE, "repeat")])
         if len(np.unique(pairs, axis=0)) != len(pairs):
             raise damaged_file(self.folder / "scores" / cell, "an image has two scores")
-        order = np.argsort(columns[IMAGE], kind="stable")
+        order = np.argsort(columns[layout.IMAGE], kind="stable")
         return {name: values[order] for name, values in columns.items()}
 
     def shard(self, cell: str, start: int, stop: int) -> dict[str, NDArray[Any]]:
         """Per-image scores of one shard; raises `BenchboxError` if missing, damaged or those of another cell."""
         file = self.folder / "scores" / cell / f"{start:08d}-{stop:08d}.parquet"
-        table = read_table(
+        table = layout.read_table(
             file,
-            {IMAGE: "iu", "repeat": "iu"} | dict.fromkeys((metric.spec for metric in self.record.metrics), "iuf"),
+            {layout.IMAGE: "iu", "repeat": "iu"}
+            | dict.fromkeys((metric.spec for metric in self.record.metrics), "iuf"),
             "iuf",
             cell,
         )
@@ -145,7 +135,7 @@ class RunStore:
         self, file: Path, table: dict[str, NDArray[Any]], rows: int | None = None
     ) -> dict[str, NDArray[Any]]:
         """Check that a table has the expected number of rows and refers to images of this run; returns it."""
-        images = table[IMAGE]
+        images = table[layout.IMAGE]
         if rows not in (None, len(images)) or ((images < 0) | (images >= self.record.data.images)).any():
             raise damaged_file(file, f"its {len(images)} rows are not of images of this run")
         return table
@@ -171,21 +161,21 @@ class RunStore:
             raise damaged_file(file, f"it has {len(images)} images, not {stop - start}")
         return images
 
-    def write_rescored(self, cell: str, stage: str, start: int, stop: int, columns: Columns) -> None:
+    def write_rescored(self, cell: str, stage: str, start: int, stop: int, columns: layout.Columns) -> None:
         """Write scores of one shard of a cell under other protocols; `stage` says from which outputs."""
         with explain_errors(self.folder / "whatif"):
             (self.folder / "whatif").mkdir(exist_ok=True)
-        self._write(f"whatif/{cell}/{stage}.{start:08d}-{stop:08d}.parquet", table_bytes(columns, cell))
+        self._write(f"whatif/{cell}/{stage}.{start:08d}-{stop:08d}.parquet", layout.table_bytes(columns, cell))
 
     def rescored(self, cell: str, stage: str) -> dict[tuple[int, int], dict[str, NDArray[Any]]]:
         """Scores as passed to `write_rescored`, by range; damaged files are left out, because they are made again."""
         tables = {}
         for file in (self.folder / "whatif" / cell).glob(f"{stage}.*.parquet"):
-            name = SHARD.fullmatch(file.name.removeprefix(f"{stage}."))
+            name = layout.SHARD.fullmatch(file.name.removeprefix(f"{stage}."))
             with contextlib.suppress(BenchboxError):
                 if name:
                     ends = int(name[1]), int(name[2])
-                    table = read_table(file, {IMAGE: "iu", "repeat": "iu"}, "iuf", cell)
+                    table = layout.read_table(file, {layout.IMAGE: "iu", "repeat": "iu"}, "iuf", cell)
                     tables[ends] = self._of_images(file, table, ends[1] - ends[0])
         return tables
 
@@ -199,9 +189,9 @@ class RunStore:
         if not (self.folder / "run.json").is_file():
             self._write_json("run.json", asdict(self.record))
 
-    def keep_images(self, images: Columns) -> None:
+    def keep_images(self, images: layout.Columns) -> None:
         """Write the images' table, unless the same one is there."""
-        content = table_bytes(images)
+        content = layout.table_bytes(images)
         with contextlib.suppress(OSError):
             if read_bounded(self.folder / "images.parquet", len(content)) == content:
                 return
@@ -210,7 +200,7 @@ class RunStore:
     def images(self) -> dict[str, NDArray[Any]]:
         """The images' table: columns id, height, width and labels, each of shape (N,)."""
         file = self.folder / "images.parquet"
-        table = read_table(file, {"id": "O"})
+        table = layout.read_table(file, {"id": "O"})
         ids = table["id"].tolist()
         if len(ids) != self.record.data.images:
             raise damaged_file(file, f"it has {len(ids)} rows, but the run has {self.record.data.images} images")
@@ -248,7 +238,7 @@ class RunStore:
 
     def write_timing(self, denoiser: str, timing: Timing, detail: str = "") -> None:
         """Write the timing of a denoiser: the samples as a table, the rest as JSON."""
-        key = timing_key(denoiser)
+        key = layout.timing_key(denoiser)
         if detail:
             self._write(f"logs/{key}.timing-failure.txt", detail.encode("utf-8", "backslashreplace"))
         batches = [np.full(len(samples), batch, dtype=np.int32) for batch, samples in timing.samples_ms.items()]
@@ -269,7 +259,7 @@ class RunStore:
         if not self.record.options.timing and not include_unlike_machines:
             return timings
         for denoiser in self.record.denoisers:
-            file = self.folder / "timing" / f"{timing_key(denoiser.spec)}.json"
+            file = self.folder / "timing" / f"{layout.timing_key(denoiser.spec)}.json"
             if not file.is_file():
                 continue
             values = read_json(file)
@@ -277,7 +267,7 @@ class RunStore:
                 raise damaged_file(file, f"it is not of {denoiser.spec} - at `$.denoiser`")
             values["samples_ms"] = {}
             if file.with_suffix(".parquet").is_file():
-                table = read_table(file.with_suffix(".parquet"), {"batch": "iu", "latency_ms": "f"})
+                table = layout.read_table(file.with_suffix(".parquet"), {"batch": "iu", "latency_ms": "f"})
                 if not (np.isfinite(table["latency_ms"]) & (table["latency_ms"] > 0)).all():
                     raise damaged_file(file.with_suffix(".parquet"), "a latency is not a positive number")
                 for batch in np.unique(table["batch"]):
@@ -288,7 +278,9 @@ class RunStore:
             timings[denoiser.spec] = timing
         return timings
 
-    def write_previews(self, key: str, columns: Columns, pictures: Mapping[str, Sequence[NDArray[np.float32]]]) -> None:
+    def write_previews(
+        self, key: str, columns: layout.Columns, pictures: Mapping[str, Sequence[NDArray[np.float32]]]
+    ) -> None:
         """Write pictures of M images in half precision, and their columns of shape (M,).
 
         `key` is a cell's key for denoised pictures, or `noise_key` for the inputs that all denoisers share. Pictures of
@@ -305,7 +297,7 @@ class RunStore:
         file = self.folder / "previews" / f"{key}.parquet"
         if not file.is_file():
             return {}, {}
-        columns = read_table(file, {IMAGE: "iu", "repeat": "iu", "height": "iu", "width": "iu"})
+        columns = layout.read_table(file, {layout.IMAGE: "iu", "repeat": "iu", "height": "iu", "width": "iu"})
         columns = self._of_images(file, columns)
         if "denoised" not in columns and not {"clean", "noisy", "why"} <= columns.keys():
             raise damaged_file(file, "it has no pictures")
@@ -314,7 +306,7 @@ class RunStore:
         shapes = [(*size, *last) for size in sizes]
         pictures = {}
         try:
-            for name in [name for name in PICTURES if name in columns]:
+            for name in [name for name in layout.PICTURES if name in columns]:
                 stack = zip(columns.pop(name), shapes, strict=True)
                 pictures[name] = [
                     np.frombuffer(pixels, dtype="<f2").reshape(shape).astype(np.float32) for pixels, shape in stack
@@ -323,14 +315,14 @@ class RunStore:
             raise damaged_file(file, f"pictures of {name}: {error}") from error
         return columns, pictures
 
-    def write_ceiling(self, noise: str, columns: Columns) -> None:
+    def write_ceiling(self, noise: str, columns: layout.Columns) -> None:
         """Write per-image scores of the oracle Wiener filter on a noise, ordered by image."""
-        self._write_table(f"ceiling/{noise_key(noise)}.parquet", columns)
+        self._write_table(f"ceiling/{layout.noise_key(noise)}.parquet", columns)
 
     def ceiling(self, noise: str) -> dict[str, NDArray[Any]]:
         """Per-image scores of the oracle Wiener filter as passed to `write_ceiling`; empty if there are none."""
-        file = self.folder / "ceiling" / f"{noise_key(noise)}.parquet"
-        return self._of_images(file, read_table(file, {IMAGE: "iu"}, "iuf")) if file.is_file() else {}
+        file = self.folder / "ceiling" / f"{layout.noise_key(noise)}.parquet"
+        return self._of_images(file, layout.read_table(file, {layout.IMAGE: "iu"}, "iuf")) if file.is_file() else {}
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -352,7 +344,7 @@ class RunStore:
 
     def log_file(self, denoiser: str, part: str) -> Path:
         """Log of a denoiser's processes; `part` is ``quality``, ``timing``, ``previews`` or ``ceiling``."""
-        return self.folder / "logs" / f"{timing_key(denoiser)}.{part}.log"
+        return self.folder / "logs" / f"{layout.timing_key(denoiser)}.{part}.log"
 
     def failure_file(self, cell: str) -> Path:
         """File with the full traceback of a failed cell."""
@@ -372,8 +364,8 @@ class RunStore:
     def _write_json(self, name: str, values: dict[str, Any]) -> None:
         self._write(name, (json.dumps(values, indent=2, default=str) + "\n").encode("utf-8"))
 
-    def _write_table(self, name: str, columns: Columns, about: str = "") -> None:
-        self._write(name, table_bytes(columns, about))
+    def _write_table(self, name: str, columns: layout.Columns, about: str = "") -> None:
+        self._write(name, layout.table_bytes(columns, about))
 
     def _write(self, name: str, content: bytes, *, flushed: bool = True) -> None:
         write_whole(self.folder / name, content, flushed=flushed)

@@ -15,42 +15,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from benchbox.records.run import RunRecord
+from benchbox.report import words
 from benchbox.report.board import Block, Leaderboard, Row, SummaryRow
 from benchbox.report.columns import Column, columns_of, main_columns
 from benchbox.report.figures.axes import Look, inline_svg, looks_of
 from benchbox.report.figures.charts import Chart, NoiseData, noise_charts, read_noise
 from benchbox.report.figures.gallery import Gallery, make_gallery, scale_css
 from benchbox.report.figures.overview import protocol_charts, run_charts
-from benchbox.report.html.tables import (
-    Groups,
-    Table,
-    TableCell,
-    error_table,
-    failures_of,
-    group_table,
-    groups_of,
-    leaderboard_cell,
-    mismatch_table,
-    recognition_tables,
-    speed_table,
-    summary_table,
-    with_label_names,
-)
+from benchbox.report.html import tables
 from benchbox.report.whatif import WhatIf, build_whatif
 from benchbox.report.whatif_export import explained
 from benchbox.report.whatif_export import notes_of as notes_of_protocols
-from benchbox.report.words import (
-    advice_of,
-    brief_of,
-    count,
-    facts_of,
-    insights_of,
-    legend_of,
-    notes_of,
-    score,
-    three_digits,
-    title_of,
-)
 from benchbox.store import RunStore
 from benchbox.system.text import printable
 
@@ -82,18 +57,18 @@ class Section:
     key: str
     noise: str
     title: str
-    rows: tuple[tuple[Row, tuple[TableCell, ...]], ...]
+    rows: tuple[tuple[Row, tuple[tables.TableCell, ...]], ...]
     notes: tuple[str, ...]
     front: InlineChart | None
     charts: tuple[InlineChart, ...]
     gallery: Gallery | None
-    errors: Table | None
-    mismatch: Table | None
+    errors: tables.Table | None
+    mismatch: tables.Table | None
     mismatch_chart: InlineChart | None
-    recognition: tuple[tuple[Table, ...], ...]  # of each classifier: by class, then which is taken for which
+    recognition: tuple[tuple[tables.Table, ...], ...]  # of each classifier: by class, then which is taken for which
     protocols: tuple[InlineChart, ...]
     protocol_notes: tuple[str, ...]
-    groups: tuple[Table, ...]
+    groups: tuple[tables.Table, ...]
 
 
 REPORT = "report.html"
@@ -125,11 +100,11 @@ def render_page(store: RunStore, board: Leaderboard) -> str:
         board=board,
         answer=answer_of(board),
         lead=_lead(board),
-        facts=facts_of(board),
+        facts=words.facts_of(board),
         trust=reliability_of(board, store.record),
-        advice=advice_of(board),
-        legend=legend_of(board).removeprefix("* best ranked row in the column; "),
-        brief=brief_of(board, "all below"),
+        advice=words.advice_of(board),
+        legend=words.legend_of(board).removeprefix("* best ranked row in the column; "),
+        brief=words.brief_of(board, "all below"),
         columns=columns,
         long_name=LONG_NAME,
         main=[column.key for column in main_columns(columns)],
@@ -137,12 +112,12 @@ def render_page(store: RunStore, board: Leaderboard) -> str:
             _section(store, board, block, f"n{number}", looks, columns, whatif)
             for number, block in enumerate(board.blocks)
         ],
-        summary=summary_table(board, board.summary) if board.summary is not None else None,
+        summary=tables.summary_table(board, board.summary) if board.summary is not None else None,
         front=next((chart for chart in run_level if chart.name == "front"), None),
         levels=[chart for chart in run_level if chart.name == "levels"],
         latency=next((chart for chart in run_level if chart.name == "latency"), None),
-        speed=speed_table(store),
-        failures=failures_of(store, board),
+        speed=tables.speed_table(store),
+        failures=tables.failures_of(store, board),
         versions=[(name, version) for name, version in board.header.versions.items()],
         command=board.header.command,
         scale=scale_css(),
@@ -167,8 +142,8 @@ def breakable(text: str) -> Markup:
 def _lead(board: Leaderboard) -> str:
     """What was compared, in one line."""
     header = board.header
-    rows = count(len(board.blocks[0].rows), "denoiser")
-    return f"{rows} on {count(header.images, 'image')}, {header.sizes}; run {header.run_id}"
+    rows = words.count(len(board.blocks[0].rows), "denoiser")
+    return f"{rows} on {words.count(header.images, 'image')}, {header.sizes}; run {header.run_id}"
 
 
 def _section(
@@ -188,21 +163,25 @@ def _section(
     return Section(
         key=key,
         noise=block.noise,
-        title=title_of(board, block),
-        rows=tuple((row, tuple(leaderboard_cell(column, row, board.sort) for column in columns)) for row in block.rows),
-        notes=(*notes_of(board, block, shown), *insights_of(board, block)),
+        title=words.title_of(board, block),
+        rows=tuple(
+            (row, tuple(tables.leaderboard_cell(column, row, board.sort) for column in columns)) for row in block.rows
+        ),
+        notes=(*words.notes_of(board, block, shown), *words.insights_of(board, block)),
         front=next((chart for chart in drawn if chart.name == "front"), None),
         charts=tuple(chart for chart in drawn if chart.name in ("work", "differences", "spectrum")),
         gallery=make_gallery(store, block, stored, MAX_PICTURE_BYTES // len(board.blocks))
         if stored and errors
         else None,
-        errors=error_table(errors, len(set(stored.images)), cropped=stored.cropped) if stored and errors else None,
-        mismatch=mismatch_table(board, block) if block.mismatch else None,
+        errors=tables.error_table(errors, len(set(stored.images)), cropped=stored.cropped)
+        if stored and errors
+        else None,
+        mismatch=tables.mismatch_table(board, block) if block.mismatch else None,
         mismatch_chart=next((chart for chart in drawn if chart.name == "mismatch"), None),
-        recognition=tuple(map(recognition_tables, block.recognition)),
+        recognition=tuple(map(tables.recognition_tables, block.recognition)),
         protocols=tuple(_inline(chart, key) for chart in protocol_charts(other, looks)) if other else (),
         protocol_notes=(*notes_of_protocols(other), explained(other)) if other else (),
-        groups=tuple(group_table(board, block, groups) for groups in _groups(store, noise, board.sort)),
+        groups=tuple(tables.group_table(board, block, groups) for groups in _groups(store, noise, board.sort)),
     )
 
 
@@ -216,11 +195,11 @@ def answer_of(board: Leaderboard) -> str:
     unit = metric.unit or metric.title
     over = f"Over {len(board.summary.noises)} noises, " if board.summary is not None else ""
     if not others:
-        return f"{over}{leader.denoiser} is the only ranked row, with {score(first, metric)} {unit}."
+        return f"{over}{leader.denoiser} is the only ranked row, with {words.score(first, metric)} {unit}."
     second, next_mean = others[0]
-    behind = f"{score(abs(first - next_mean), metric)} {unit}"
+    behind = f"{words.score(abs(first - next_mean), metric)} {unit}"
     if leader.rank_to is None:
-        images = count(board.header.images, "image")
+        images = words.count(board.header.images, "image")
         lead = f"{over}{leader.denoiser} leads by {behind}, but {images} are too few to test that"
     elif second.rank == leader.rank:
         lead = f"{over}{leader.denoiser} leads, but {second.denoiser}, {behind} behind, may be as good"
@@ -253,8 +232,8 @@ def _fastest(board: Leaderboard, means: Sequence[tuple[Row | SummaryRow, float]]
     fastest = min(timed, key=latencies.__getitem__)
     if fastest == leader.denoiser:
         return f"no row within {NEAR_DB:g} dB is faster"
-    instead = f" instead of {three_digits(latencies[leader.denoiser])}" if leader.denoiser in latencies else ""
-    return f"fastest within {NEAR_DB:g} dB: {fastest} ({three_digits(latencies[fastest])} ms{instead})"
+    instead = f" instead of {words.three_digits(latencies[leader.denoiser])}" if leader.denoiser in latencies else ""
+    return f"fastest within {NEAR_DB:g} dB: {fastest} ({words.three_digits(latencies[fastest])} ms{instead})"
 
 
 def reliability_of(board: Leaderboard, record: RunRecord) -> tuple[str, ...]:
@@ -266,7 +245,7 @@ def reliability_of(board: Leaderboard, record: RunRecord) -> tuple[str, ...]:
     ]
     detectable = [step.detectable for block in board.blocks for step in block.steps]
     unit = f" {board.sort_metric.unit}".rstrip()
-    images = count(board.header.images, "image")
+    images = words.count(board.header.images, "image")
     if detectable:
         statements.append(
             f"Intervals and ranks are based on {images}; rows with overlapping ranks may not differ. "
@@ -285,7 +264,7 @@ def reliability_of(board: Leaderboard, record: RunRecord) -> tuple[str, ...]:
         statements.append(f"Trained on scored images or duplicates of them: {', '.join(contaminated)}.")
     missing = sum(row.status != "ok" for block in board.blocks for row in block.rows)
     if missing:
-        statements.append(f"{count(missing, 'table row')} without a result; see Failures for the reasons.")
+        statements.append(f"{words.count(missing, 'table row')} without a result; see Failures for the reasons.")
     if board.timing:
         statements.append("Latencies apply to this machine and number of threads; compare them only within this run.")
     else:
@@ -306,16 +285,16 @@ def _columns(board: Leaderboard) -> tuple[Column[Row], ...]:
     return (*others[: place + 1], *knowledge, *others[place + 1 :])
 
 
-def _groups(store: RunStore, noise: NoiseData, sort: str) -> list[Groups]:
+def _groups(store: RunStore, noise: NoiseData, sort: str) -> list[tables.Groups]:
     if not noise.columns:
         return []
     images = store.images()
     labels = {name.removeprefix("label_"): values for name, values in images.items() if name.startswith("label_")}
     if labels:
         known = store.record.data.label_names
-        labels = {name: with_label_names(values, known.get(name, ())) for name, values in labels.items()}
+        labels = {name: tables.with_label_names(values, known.get(name, ())) for name, values in labels.items()}
     brightness = next(iter(noise.columns.values())).get("clean_mean")
-    return groups_of(labels, brightness, noise.scores(sort))
+    return tables.groups_of(labels, brightness, noise.scores(sort))
 
 
 def _inline(chart: Chart, key: str) -> InlineChart:
