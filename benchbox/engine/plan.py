@@ -62,6 +62,10 @@ class Limits:
 
 P = TypeVar("P", DenoiserRecord, MetricRecord, NoiseRecord)
 SHARD_PIXELS = 2**20
+_ASKED = "task_agreement"
+_JUDGES = (
+    "write --judge onnx:path=judge.onnx, or with keras or litert, and with size=64,range=-1..1,classes=7 as needed"
+)
 
 
 @dataclass(frozen=True)
@@ -94,12 +98,13 @@ def make_plan(options: RunOptions, registry: Registry, images: ImageSet, *, has_
     denoisers = plan_denoisers(options.denoisers, registry, options.timeout_s)
     noises = _once(plan_noises(options.noise, registry, options.timeout_s))
     chosen = options.metrics or _default_metrics(registry, images.channels, has_clean=has_clean)
-    chosen = (*chosen, *map(_judged, options.judges))
-    planned = _once(plan_metrics(chosen, registry, options.timeout_s, images.channels))
+    asked = [_judge(judge, registry, options.timeout_s, images.channels) for judge in options.judges]
+    planned = _once((*plan_metrics(chosen, registry, options.timeout_s, images.channels), *asked))
     unfit = {metric: reason for metric in planned if (reason := _unfit(registry.metric(metric.spec).cls, images))}
     metrics = tuple(metric for metric in planned if metric not in unfit)
     if not metrics:
-        raise BenchboxError(f"--metric {planned[0].label}: {unfit[planned[0]]}", hint="add another --metric")
+        reason = unfit[planned[0]].removeprefix("because ")
+        raise BenchboxError(f"--metric {planned[0].label}: {reason}", hint="add another --metric")
     free = _require_fitting(metrics, noises, options, registry, has_clean=has_clean)
     recorded = any(noise.is_recorded for noise in noises)
     warnings = list(warnings_for_run(images)) if recorded and has_clean else []
@@ -340,18 +345,23 @@ def _plan_denoiser(
     )
 
 
-def _judged(judge: str) -> str:
+def _judge(judge: str, registry: Registry, timeout_s: float, channels: int) -> MetricRecord:
     """The metric that asks a judge such as ``onnx:path=judge.onnx,size=64``."""
     kind, _, options = judge.strip().partition(":")
     if not options:
-        raise BenchboxError(f"--judge {judge}: it names no file", hint="write --judge onnx:path=judge.onnx")
-    return f"task_agreement:format={kind},{options}"
+        raise BenchboxError(f"--judge {judge}: it names no file", hint=_JUDGES)
+    try:
+        (metric,) = plan_metrics([f"{_ASKED}:format={kind},{options}"], registry, timeout_s, channels)
+    except BenchboxError as error:
+        reason = error.message.removeprefix(f"{_ASKED}: ").replace("format=", "")
+        raise BenchboxError(f"--judge {judge}: {reason}", hint=_JUDGES) from error
+    return metric
 
 
 def _unfit(metric: type[Metric], images: ImageSet) -> str:
     """Why a metric cannot score any of the images; empty if it can."""
     if issubclass(metric, LabelMetric) and metric.label not in images.labels:
-        return f"because the images of {images.dataset} have no label '{metric.label}'"
+        return f"because these images of '{images.dataset}' have no label '{metric.label}'"
     if metric.image_size and not (images.shapes == metric.image_size).all(axis=1).any():
         height, width = metric.image_size
         return f"because it takes images of {height} x {width} pixels only"

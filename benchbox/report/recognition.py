@@ -211,12 +211,12 @@ def _below(
 
 
 def _marked(rows: Sequence[Recognised]) -> list[Recognised]:
-    """Mark the highest share of each column among rows that denoise."""
+    """Mark the highest share of each column among rows that denoise, unless it is none of the images."""
     denoisers = [row for row in rows if not row.role]
-    highest = {
-        key: max((value for row in denoisers if not math.isnan(value := shares_of(row)[key])), default=math.nan)
-        for key in (shares_of(denoisers[0]) if denoisers else ())
-    }
+    highest = {}
+    for key in shares_of(denoisers[0]) if denoisers else ():
+        shares = {value for row in denoisers if not math.isnan(value := shares_of(row)[key])}
+        highest[key] = max(shares) if max(shares, default=0.0) else math.nan
     return [
         row if row.role else replace(row, best=tuple(key for key, v in shares_of(row).items() if v == highest[key]))
         for row in rows

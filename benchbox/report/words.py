@@ -40,7 +40,7 @@ def score(value: float | None, metric: MetricRecord, *, signed: bool = False) ->
     if math.isinf(value):
         return f"{plus}inf" if value > 0 else "-inf"
     if metric.digits is not None:
-        return f"{plus}{value:.{metric.digits}f}"
+        return f"{plus}{value:z.{metric.digits}f}"
     return plus + three_digits(value)
 
 

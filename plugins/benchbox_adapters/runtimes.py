@@ -265,8 +265,9 @@ def _as_type(array: Tensor, dtype: str) -> Tensor:
 
 def _unreadable(path: Path, kind: str, error: Exception) -> BenchboxError:
     lines = str(error).strip().splitlines()
+    article = "an" if kind == "onnx" else "a"
     return BenchboxError(
-        f"{path} cannot be opened as a {kind} model: {lines[0] if lines else type(error).__name__}",
+        f"{path} cannot be opened as {article} {kind} model: {lines[0] if lines else type(error).__name__}",
         hint="save the model with built-in layers only; custom code such as a Lambda layer is not loaded",
     )
 

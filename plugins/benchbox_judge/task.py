@@ -51,8 +51,16 @@ class TaskAgreement(AgreementMetric):
         self._limits()
 
     def files(self) -> list[Path]:
-        """The model."""
-        return [] if self.path is None else [self.path]
+        """The model, and the layers beside it that an ``.h5`` file with weights only needs."""
+        from benchbox_adapters import runtimes
+
+        if self.path is None:
+            raise BenchboxError(f"{self.name} needs a model", hint="write --judge onnx:path=judge.onnx")
+        return [self.path, *(runtimes.layers_beside(self.path) if self._format == "keras" else [])]
+
+    @property
+    def _format(self) -> str:
+        return _SUFFIXES.get(self.path.suffix, "") if self.path and self.format == "auto" else self.format
 
     def seen(self, images: Images) -> NDArray[np.intp]:
         """Class of each image, see `AgreementMetric.seen`; raises `BenchboxError` if the model is no classifier."""
@@ -61,9 +69,7 @@ class TaskAgreement(AgreementMetric):
 
     def answers(self, images: Images) -> NDArray[np.float32]:
         """What the model returns, shape (N, classes)."""
-        if self.path is None:
-            raise BenchboxError(f"{self.name} needs a model", hint=f"write {self.name}:path=model.onnx")
-        opened = _opened(self.path, _SUFFIXES[self.path.suffix] if self.format == "auto" else self.format)
+        opened = _opened(self.files()[0], self._format)
         parts = [self._answer(opened, images[start : start + _CHUNK]) for start in range(0, len(images), _CHUNK)]
         return np.concatenate(parts)
 
@@ -78,6 +84,12 @@ class TaskAgreement(AgreementMetric):
         # A file format says where channels usually are; a fixed side of 1 or 3 says where they are here.
         first = shape[1] in (1, 3) if shape[3] not in (1, 3) else opened.layout == "nchw" and shape[1] in (1, 3, None)
         channels, sides = (shape[1], shape[2:]) if first else (shape[3], shape[1:3])
+        fixed = {side for side in sides if side}
+        if self.size and fixed - {self.size}:
+            raise BenchboxError(
+                f"judge {self.path}: it takes images of {' x '.join(map(str, sides))} pixels, not size={self.size}",
+                hint="omit size=",
+            )
         low, high = self._limits()
         stack = _resized(_with_channels(images, channels or 1), self.size or sides[0], self.size or sides[1])
         stack = (low + (high - low) * stack).astype(np.float32)
@@ -88,8 +100,10 @@ class TaskAgreement(AgreementMetric):
             parts = [opened.run(part) for part in np.split(whole, len(whole) // count)]
             answer = np.concatenate(parts)[: len(arranged)]
         except Exception as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+            reason = lines[-1] if lines[0] == "in user code:" else " ".join(lines)  # after places in Keras
             raise BenchboxError(
-                f"judge {self.path} fails on {arranged.shape}: {str(error)[:200]}",
+                f"judge {self.path} fails on {arranged.shape}: {reason[:200]}",
                 hint="give its size=, such as size=64",
             ) from error
         wrong = answer.ndim != 2 or len(answer) != len(images) or answer.shape[1] < 2
@@ -127,6 +141,10 @@ def _opened(path: Path, form: str) -> Any:
     open_file = {"keras": runtimes.open_keras, "onnx": runtimes.open_onnx, "litert": runtimes.open_litert}
     try:
         return open_file[form](path)
+    except BenchboxError as error:
+        raise BenchboxError(
+            f"judge {error.message}", hint=f"use another file; this one was opened as {form}"
+        ) from error
     except ImportError as error:
         raise BenchboxError(f"judge {path}: {error}", hint="install the package that runs it") from error
 

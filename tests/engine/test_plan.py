@@ -145,7 +145,7 @@ def test_a_metric_that_cannot_score_the_images_is_skipped_with_the_reason(tmp_pa
     plan = make_plan(RunOptions(("identity",), metrics=("psnr", "right", "face")), registry, large)
     assert [metric.spec for metric in plan.metrics] == ["psnr"]
     assert plan.notes == (
-        "right: skipped, because the images of made have no label 'emotion'",
+        "right: skipped, because these images of 'made' have no label 'emotion'",
         "face: skipped, because it takes images of 48 x 48 pixels only",
     )
     for metric, reason in (("right", "have no label 'emotion'"), ("face", "48 x 48 pixels only")):

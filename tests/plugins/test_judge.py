@@ -172,6 +172,10 @@ def test_photographs_are_skipped_with_the_reason(benchbox: Command) -> None:
     words = ["--metric", "psnr", "--metric", "emotion_accuracy", "--limit", "2", "--no-timing", "--verbose"]
     printed = benchbox("run", "identity", "--noise", "gaussian:0.1", *words).stdout
     assert "have no label 'emotion'" in " ".join(printed.split())
+    said = benchbox("run", "identity", "--limit", "2", "--metric", "emotion_accuracy", code=2).stderr
+    assert "error: --metric emotion_accuracy: these images of 'sample' have no label 'emotion'" in " ".join(
+        said.split()
+    )
 
 
 def test_any_file_may_be_the_judge() -> None:
@@ -240,10 +244,17 @@ def test_a_run_asks_the_judge_that_it_is_given(benchbox: Command, csv: Path, tmp
     np.testing.assert_array_equal(scores[store.record.metrics[2].spec], scores["emotion_agreement"])
     for wrong, reason in (
         ("onnx", "it names no file"),
-        ("torch:path=judge.pt", "format"),
+        ("torch:path=judge.pt", "torch is not auto|keras|onnx|litert"),
         (f"onnx:path={tmp_path / 'none.onnx'}", "there is no such file"),
+        (f"litert:path={WEIGHTS},kinds=7", "has no option 'kinds'"),
+        (f"litert:path={WEIGHTS},range=1..0", "black must be below white"),
     ):
-        assert reason in " ".join(benchbox("run", "identity", *words, "--judge", wrong, code=2).stderr.split())
+        said = " ".join(benchbox("run", "identity", *words, "--judge", wrong, code=2).stderr.split())
+        assert said.startswith(f"error: --judge {wrong}: ")
+        assert reason in said
+        assert "hint: write --judge onnx:path=judge.onnx" in said
+    said = benchbox("run", "identity", "--data", csv, "--metric", "task_agreement", code=2).stderr
+    assert "task_agreement needs a model" in said
 
 
 @pytest.mark.parametrize(
@@ -259,6 +270,30 @@ def test_a_run_asks_the_judge_that_it_is_given(benchbox: Command, csv: Path, tmp
 def test_options_of_a_judge_are_checked(options: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         TaskAgreement(**options)
+
+
+def test_a_size_that_the_model_does_not_take_is_refused() -> None:
+    with pytest.raises(BenchboxError, match="it takes images of 48 x 48 pixels, not size=64") as raised:
+        TaskAgreement(path=WEIGHTS, size=64).answers(faces(2))
+    assert raised.value.hint == "omit size="
+
+
+@pytest.mark.parametrize("name", ["judge.onnx", "judge.tflite"])
+def test_a_file_that_is_no_model_is_refused_as_a_judge(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"no model" * 20)
+    with pytest.raises(BenchboxError, match=f"^judge .*{name} cannot be opened as an? ") as raised:
+        TaskAgreement(path=path).answers(faces(2))
+    assert raised.value.hint.startswith("use another file")
+
+
+def test_layers_beside_weights_are_part_of_a_judge(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "judge.weights.h5"
+    with h5py.File(path, "w"):
+        pass
+    (tmp_path / "judge.json").write_text('{"class_name": "Functional", "config": {"layers": []}}', encoding="ascii")
+    assert TaskAgreement(path=path).files() == [path, tmp_path / "judge.json"]
 
 
 def test_a_denoiser_is_no_judge() -> None:

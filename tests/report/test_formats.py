@@ -32,7 +32,7 @@ from benchbox.report.across import render_paper
 from benchbox.report.board import Leaderboard
 from benchbox.report.build import build_leaderboard
 from benchbox.report.export import escape_latex
-from benchbox.report.words import three_digits
+from benchbox.report.words import score, three_digits
 from benchbox.system.text import printable
 
 
@@ -254,6 +254,11 @@ def test_markdown_says_what_was_measured_and_how(tmp_path: Path) -> None:
 )
 def test_three_digits(value: float, text: str) -> None:
     assert three_digits(value) == text
+
+
+def test_a_difference_that_rounds_to_zero_has_no_minus() -> None:
+    fixed = replace(METRICS[0], digits=4)
+    assert [score(value, fixed, signed=True) for value in (-0.0, -1e-9, -0.001)] == ["0.0000", "0.0000", "-0.0010"]
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:

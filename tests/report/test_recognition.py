@@ -83,6 +83,15 @@ def test_the_best_row_of_each_class_is_marked_but_neither_ceiling_nor_floor() ->
     assert marked["clean"] == marked["identity"] == ()
 
 
+def test_a_class_that_no_row_recognises_has_no_best_row() -> None:
+    rows, labels = drawn()
+    for columns in rows.values():
+        columns[DENOISED][labels == 2] = 0
+    (recognition,) = recognitions(record_of(), rows, {"label_mood": labels}, None)
+    assert all("class_2" not in row.best for row in recognition.rows)
+    assert any("class_1" in row.best for row in recognition.rows)
+
+
 def test_images_with_another_label_and_without_a_class_count_for_neither() -> None:
     rows, labels = drawn()
     labels[:50] = 3  # other
