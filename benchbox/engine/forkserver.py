@@ -14,7 +14,6 @@ import gc
 import importlib
 import os
 import pickle
-import shutil
 import signal
 import socket
 import sys
@@ -32,7 +31,8 @@ from benchbox.builtin.metrics import METRICS
 from benchbox.builtin.sigma import estimate_sigma
 from benchbox.engine.drawing import ImagesLost
 from benchbox.engine.shard import answers_to, failure_of
-from benchbox.engine.workers import HELD_BACK, NUMBER, WorkerSettings
+from benchbox.engine.workers import END, FORK, HELD_BACK, NUMBER, WorkerSettings
+from benchbox.system.files import remove_folders
 from benchbox.system.guardian import adopt_orphans, children, end_children, end_with_parent
 
 _TASKS = ("data", "previews", "scoring")
@@ -63,10 +63,11 @@ class _Worker:
             self.life.send(NUMBER.pack(number))
 
 
-def main(control: int, module: str = "") -> None:
-    """Fork a worker for each request on a socket, until the other end is closed.
+def main(control: int, owner: str, module: str = "") -> None:
+    """Fork a worker for each request on a socket, until it is asked to end, or the other end is closed.
 
-    Workers of a `module` find that imported, and nothing else that a new process would not have.
+    Temporary folders of the owner, whose names begin with `owner`, are deleted if it was killed. Workers of a `module`
+    find that imported, and nothing else that a new process would not have.
     """
     os.set_inheritable(control, False)
     if module:
@@ -76,7 +77,7 @@ def main(control: int, module: str = "") -> None:
         _keep_memory()
         _preload()
     adopt_orphans()  # orphans of workers become children of this process, which then kills them
-    server = _Server(socket.socket(fileno=control))
+    server = _Server(socket.socket(fileno=control), owner)
     if (files := server.serve()) is not None:
         code = 0  # from here on this is the forked worker
         try:
@@ -125,11 +126,11 @@ def _preload() -> None:
 
 
 class _Server:
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, owner: str) -> None:
         self._control = control
+        self._owner = owner
         self._running: dict[int, _Worker] = {}
         self._ended: list[_Worker] = []
-        self._folders: list[str] = []
         self._woken, self._wake = os.pipe()
         for handle in (self._woken, self._wake):
             os.set_blocking(handle, False)
@@ -156,17 +157,15 @@ class _Server:
             self._clean_up()
             if self._control in ready:
                 request, files = _receive(self._control)
-                if not request:
+                if request != FORK:
                     break
-                if request == b"f":
-                    self._folders.append(_receive_name(self._control))
-                elif (forked := self._fork(files)) is not None:
+                if (forked := self._fork(files)) is not None:
                     return forked
         for pid in self._running:
             _kill(pid)
         end_children()
-        for folder in self._folders:
-            shutil.rmtree(folder, ignore_errors=True)
+        if request != END:
+            remove_folders(self._owner)
         os._exit(0)
 
     def _fork(self, files: list[int]) -> list[int] | None:
@@ -230,12 +229,6 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
     for handle in files:
         os.set_inheritable(handle, False)
     return request, files
-
-
-def _receive_name(control: socket.socket) -> str:
-    """Receive the name of a folder, after the request to delete it."""
-    (length,) = NUMBER.unpack(control.recv(NUMBER.size, socket.MSG_WAITALL))
-    return os.fsdecode(control.recv(length, socket.MSG_WAITALL))
 
 
 def work(connection: int, output: int | None = None) -> None:

@@ -158,7 +158,6 @@ def _work(
     on_event(RunStarted(store.record, done, len(store.timings())))
     conditions = make_conditions(store.record, registry)
     with temporary_folder() as folder:
-        context.take_over(folder)  # gigabytes of noise should not outlive a run that is killed
         ahead = str(folder) if engine.name == LOCAL else ""
         drawn = {noise: replace(condition, ahead=ahead) for noise, condition in conditions.items()}
         quality = QualityPass(store, drawn, shards, limits, on_event)

@@ -23,13 +23,15 @@ from typing import Any
 
 from benchbox.api.errors import BenchboxError
 from benchbox.api.threads import thread_environment
-from benchbox.system.files import TEMPORARY_HINT, remove_all, temporary_folder
+from benchbox.system.files import TEMPORARY_HINT, folder_prefix, remove_all, temporary_folder
 from benchbox.system.program import MemoryLimitPassed, OutputKeeper, TimeLimitPassed
 
 HELD_BACK = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals blocked in the fork server, which must outlive this process to clean up after it."""
 NUMBER = struct.Struct("<q")
-"""Format of the PID of a worker and its exit code, from the fork server, and of the length of a name, to it."""
+"""Format in which the fork server reports the PID of a worker, and later its exit code."""
+FORK, END = b"w", b"e"
+"""Requests to the fork server, which also ends once its owner is gone, and then deletes the owner's folders."""
 _SERVER = "import sys; from benchbox.engine.forkserver import main; main(int(sys.argv[1]), *sys.argv[2:])"
 _POLL_S = 0.2
 _GRACE_S = 1.0  # time for the exit handlers of a plugin
@@ -105,7 +107,7 @@ class WorkerContext:
         """Whether a worker was ever requested."""
         self.control, theirs = socket.socketpair()
         # -P: a file in the working directory must not shadow a library.
-        command = [sys.executable, "-P", "-c", _SERVER, str(theirs.fileno()), *([module] if module else [])]
+        command = [sys.executable, "-P", "-c", _SERVER, str(theirs.fileno()), folder_prefix(), module]
         with theirs, _blocked(HELD_BACK):
             self._server = subprocess.Popen(
                 command,
@@ -118,11 +120,6 @@ class WorkerContext:
     def Process(self, target: Callable[..., object], args: Sequence[Any] = ()) -> WorkerProcess:
         """A worker that makes one call when it starts, like the processes of a `multiprocessing` context."""
         return WorkerProcess(self, WorkerSettings.here(), target=(target, tuple(args)))
-
-    def take_over(self, folder: Path) -> None:
-        """Have the server delete a folder when it shuts down, if this process dies before it has done so."""
-        with contextlib.suppress(OSError):  # the server is gone
-            self.control.sendall(b"f" + NUMBER.pack(len(name := os.fsencode(folder))) + name)
 
     def __enter__(self) -> WorkerContext:
         """Return it."""
@@ -141,6 +138,8 @@ class WorkerContext:
 
     def end(self, timeout_s: float = _END_S) -> None:
         """Shut down the server, which first kills all workers and their descendants."""
+        with contextlib.suppress(OSError):
+            self.control.send(END)
         self.control.close()
         if not self.used:  # nothing to clean up, and it may still be importing: do not wait for that
             self._server.kill()
@@ -237,7 +236,7 @@ class WorkerProcess:
         with theirs, their_life, contextlib.suppress(OSError):  # if the server is gone, `join` reports it
             files = [their_life.fileno(), theirs.fileno(), *self._output]
             self._context.used = True
-            socket.send_fds(self._context.control, [b"w"], files)
+            socket.send_fds(self._context.control, [FORK], files)
             self.connection.send(self._settings)
             if self._target:
                 self.connection.send(self._target)

@@ -52,8 +52,32 @@ def open_regular(path: Path) -> BinaryIO:
 
 TEMPORARY_HINT = "make the folder for temporary files (TMPDIR) writable and free some space in it"
 _open: set[Path] = set()
+_own = os.urandom(4).hex()
 _TRIES = 20
 _AGAIN_S = 0.05
+
+
+def _be_another() -> None:
+    global _own
+    _own = os.urandom(4).hex()
+
+
+os.register_at_fork(after_in_child=_be_another)
+
+
+def folder_prefix() -> str:
+    """What the names of this process's temporary folders begin with, and of no other's: not of its forks, either."""
+    return f"benchbox-{_own}-"
+
+
+def remove_folders(prefix: str) -> None:
+    """Delete the temporary folders of a process that was killed."""
+    import shutil
+    import tempfile
+
+    with contextlib.suppress(OSError), tempfile.TemporaryDirectory() as beside:
+        for folder in Path(beside).parent.glob(f"{prefix}*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -62,7 +86,7 @@ def temporary_folder() -> Iterator[Path]:
     import tempfile
 
     try:
-        folder = tempfile.TemporaryDirectory(prefix="benchbox-", ignore_cleanup_errors=True)
+        folder = tempfile.TemporaryDirectory(prefix=folder_prefix(), ignore_cleanup_errors=True)
     except OSError as error:
         raise BenchboxError(f"cannot create a temporary folder: {error}", hint=TEMPORARY_HINT) from error
     path = Path(folder.name)

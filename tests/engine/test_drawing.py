@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +16,6 @@ from benchbox.records.options import RunOptions
 from benchbox.store import RunStore
 from benchbox.system.files import is_in_memory
 
-PATIENCE_S = 60.0
 INDICES = np.array([3, 1, 2])
 NOISY = Noisy(np.ones((3, 4, 5), np.float32), np.full(3, 0.1, np.float32), None)
 
@@ -104,18 +100,3 @@ def test_a_folder_in_memory_is_told_from_one_on_a_disk() -> None:
     assert is_in_memory(Path("/dev/shm"))
     assert is_in_memory(Path("/dev/shm/not-there"))
     assert not is_in_memory(Path(sys.prefix))
-
-
-def test_the_server_deletes_the_noise_of_a_run_that_is_killed(tmp_path: Path) -> None:
-    folder = tmp_path / "noise \udcff"
-    folder.mkdir()
-    (folder / "drawn").touch()
-    code = (
-        "import os, pathlib, sys; from benchbox.engine.workers import worker_context; "
-        "worker_context().take_over(pathlib.Path(sys.argv[1])); os.kill(os.getpid(), 9)"
-    )
-    assert subprocess.run([sys.executable, "-c", code, folder]).returncode == -signal.SIGKILL
-    end = time.monotonic() + PATIENCE_S
-    while folder.exists() and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not folder.exists()

@@ -218,8 +218,7 @@ def test_nothing_is_left_of_a_run_that_ends_at_once_while_it_times(early: bool, 
         os.killpg(process.pid, signal.SIGINT)
     process.wait(60)
     assert until(lambda: not of_folder(tmp_path), 10), of_folder(tmp_path)
-    if not early:
-        assert list(temporary.iterdir()) == []
+    assert until(lambda: list(temporary.iterdir()) == [], 10), list(temporary.iterdir())
     shutil.rmtree(temporary)
 
 

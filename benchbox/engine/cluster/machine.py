@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.metadata
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -43,7 +42,7 @@ from benchbox.engine.workers import Worker, worker_context
 from benchbox.records.machines import Machine
 from benchbox.records.run import Failure, PluginSpec, Provider, RunRecord
 from benchbox.registry import plugin_sources
-from benchbox.system.files import CacheFolder
+from benchbox.system.files import CacheFolder, temporary_folder
 
 _IDLE_S = 10.0
 """Seconds that a child process waits for another shard; its start takes milliseconds, its imports may take seconds."""
@@ -74,7 +73,7 @@ class _Child:
         self.purpose = purpose
         self.idle_since = 0.0
         self._stack = contextlib.ExitStack()
-        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="benchbox-")))
+        folder = self._stack.enter_context(temporary_folder())
         self._log, self._read = folder / "output.log", 0
         self.worker = self._stack.enter_context(Worker(worker_context(), self._log))
 
@@ -167,8 +166,8 @@ def time_alone(order: bytes, is_cancelled: Callable[[], bool]) -> bytes:
     """Time a denoiser, or the calibration kernel, in a process of its own; returns a `Timed`."""
     wanted = placed(unpack(TimingOrder, order), _plugin_folder())
     limits = here(wanted.limits)
-    with tempfile.TemporaryDirectory(prefix="benchbox-") as folder:
-        log = Path(folder) / "output.log"
+    with temporary_folder() as folder:
+        log = folder / "output.log"
         log.touch()
         if wanted.denoiser is None:
             timed = Timed(calibration=calibrate(wanted.threads, limits.timeout_s, log))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from made_clusters import SLOW, Cluster, bytes_of, wait_for
+from made_clusters import Cluster, bytes_of, wait_for, worker_pid
 
 import benchbox as package
 from benchbox.store import RunStore, find_run
@@ -205,12 +205,39 @@ def test_a_worker_that_does_not_see_large_data_is_left_out_unless_they_are_to_be
     assert outcomes(tmp_path / "results")["identity"][0] == "ok"
 
 
-def test_no_shared_memory_or_temporary_file_is_left_by_a_killed_worker(
+TELLS = """
+timed = 'BENCHBOX_TIMING_TASK' in os.environ
+open(f'{folder}/{{"timed" if timed else "scored"}}', 'w').close()
+end = time.monotonic() + 60
+while time.monotonic() < end and not os.path.exists('{folder}/go on' + ' timing' * timed): time.sleep(0.02)
+return noisy
+"""
+
+
+def test_no_temporary_file_is_left_by_a_worker_that_ends_or_is_killed(
     process: Command, plugin: Plugin, cluster: Cluster, tmp_path: Path
 ) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    own = plugin("slow", SLOW)
-    cluster.add("a", TMPDIR=str(scratch))
-    process("run", "slow", "--noise", "gaussian:0.1", "--no-timing", "--plugin", own, "--scheduler-file", cluster.file)
+    own = plugin("tells", TELLS.format(folder=tmp_path))
+    worker = cluster.add("a", TMPDIR=str(scratch))
+    asked = [sys.executable, "-m", "benchbox", "run", "tells", "--plugin", str(own), "--limit", "4"]
+    asked += ["--previews", "0", "--scheduler-file", str(cluster.file), "--timing-on", "a", "--wait", "30s"]
+    client = subprocess.Popen(asked, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    def kill_worker() -> None:
+        assert list(scratch.glob("benchbox-*"))
+        psutil.Process(worker_pid(worker)).kill()  # its nanny starts another
+        assert wait_for(lambda: not list(scratch.glob("benchbox-*")), 10), list(scratch.iterdir())
+
+    assert wait_for((tmp_path / "scored").exists)
+    kill_worker()
+    (tmp_path / "go on").touch()
+    assert wait_for((tmp_path / "timed").exists)
+    kill_worker()
+    (tmp_path / "go on timing").touch()
+    said = client.communicate(timeout=60)[1]
+    assert client.returncode == 2
+    assert "--timing-on a: that worker is gone" in said
+    process("run", "--resume", "latest", "--scheduler-file", cluster.file, "--timing-on", "a")
     assert wait_for(lambda: not list(scratch.glob("benchbox-*")), 30)
