@@ -32,7 +32,7 @@ from benchbox.builtin.sigma import estimate_sigma
 from benchbox.engine.drawing import ImagesLost
 from benchbox.engine.shard import answers_to, failure_of
 from benchbox.engine.workers import END, FORK, HELD_BACK, NUMBER, WorkerSettings
-from benchbox.system.files import remove_folders
+from benchbox.system.files import CacheFolder, remove_folders
 from benchbox.system.guardian import adopt_orphans, children, end_children, end_with_parent
 
 _TASKS = ("data", "previews", "scoring")
@@ -108,6 +108,7 @@ def _preload() -> None:
         importlib.import_module(f"benchbox.engine.{module}")
     from benchbox.builtin.kernels import pixels
 
+    CacheFolder("")  # imports what finds the user's folders
     helper = 0
     if pixels.gmsd.stats.cache_misses and not (helper := os.fork()):  # type: ignore[attr-defined]
         # The first run on this machine: compile the slowest kernel on another core, and then load it from the disk.

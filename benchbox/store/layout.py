@@ -185,7 +185,8 @@ def _bounded(file: Any) -> Any:
     # Dictionary encoding may repeat the longest text, at most as long as its chunk, in every row of a batch.
     longest = max((group.total_byte_size for group in groups), default=0)
     batches, total = [], 0
-    for batch in file.iter_batches(batch_size=max(1, min(1 << 16, _BATCH_BYTES // max(1, longest)))):
+    rows = max(1, min(1 << 16, _BATCH_BYTES // max(1, longest)))
+    for batch in file.iter_batches(batch_size=rows, use_threads=False):  # handing small tables to threads costs more
         total += batch.nbytes
         if total > _MOST_BYTES:
             raise ValueError("it unpacks to more bytes than a table of a run has")
