@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchbox.records.run import MetricRecord
 from benchbox.report.board import Block, Complement, Mismatch, Row, Step, Summary, SummaryRow
-from benchbox.stats.ranking import Comparison, rank_rows
+from benchbox.stats.ranking import Comparison, Ranking, rank_rows, rank_tables
 from benchbox.stats.summaries import Mean, Scenes, by_scene, complements, mean_of, oracle, pareto_front
 
 Values = NDArray[np.float64]
@@ -57,8 +57,10 @@ def rank_blocks(
     rank_contaminated: bool,
 ) -> tuple[Block, ...]:
     """Rank the rows of every block."""
-    plans = (_plan(block, metrics[sort], within_ms, rank_contaminated) for block in blocks)
-    return tuple(_ranked(plan, metrics) for plan in plans)
+    plans = [_plan(block, metrics[sort], within_ms, rank_contaminated) for block in blocks]
+    # Scenes are what is tested; means are those of the images, as the table shows them.
+    rankings = iter(rank_tables([by_scene(plan.signed, plan.scenes) for plan in plans if plan.compared]))
+    return tuple(_ranked(plan, next(rankings) if plan.compared else None, metrics) for plan in plans)
 
 
 @dataclass(frozen=True)
@@ -129,15 +131,13 @@ def _why_not(
     return f"p50 {row.speed.latency_p50_ms:.3g} ms exceeds the limit of {within_ms:g} ms"
 
 
-def _ranked(plan: _Plan, metrics: Mapping[str, MetricRecord]) -> Block:
+def _ranked(plan: _Plan, ranking: Ranking | None, metrics: Mapping[str, MetricRecord]) -> Block:
     sign = plan.sort.sign
     names = [row.denoiser for row in plan.compared]
     scenes = 0 if plan.scenes is None else len(np.unique(plan.scenes))
     block = Block(plan.block.noise, plan.block.spec, plan.block.noisy_psnr, (), len(plan.signed), scenes)
     ordered = []
-    if names:
-        # Scenes are what is tested; means are those of the images, as the table shows them.
-        ranking = rank_rows(by_scene(plan.signed, plan.scenes))
+    if ranking is not None:
         means = plan.signed.mean(axis=0)
         floor = next((float(means[place]) for place, row in enumerate(plan.compared) if row.is_floor), None)
         for place, (column, (best, worst), comparison) in enumerate(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -78,34 +78,77 @@ def separate(
     Hall & Wilson 1991, doi:10.2307/2532163 (studentise and centre the bootstrap).
     Bahadur & Savage 1956, doi:10.1214/aoms/1177728077.
     """
-    images, pairs = len(values), len(first)
-    differences = values[:, first] - values[:, second]
-    means = differences.mean(axis=0) if images else np.full(pairs, np.nan)
-    error = differences.std(axis=0, ddof=1) / math.sqrt(images) if images > 1 else np.full(pairs, np.nan)
-    if images < FEWEST_IMAGES or pairs == 0:
-        return Separation(means, error, np.full(pairs, np.inf), np.ones(pairs))
-    # The root mean square measures each difference, because no sign flip changes it.
-    size = np.sqrt((differences**2).mean(axis=0))
-    observed = np.abs(_studentised(means, size**2, size, images))
-    # Subtract what all columns share, so that float32 sums keep the digits that a small difference needs.
-    values = values - values.mean(axis=1, keepdims=True)
-    # |t| is the same for all signs reversed, so that one image may keep its sign.
-    exact = 2 ** (images - 1) <= resamples
-    flips, counts = (_kept_draw if resamples * images <= _MOST_KEPT else _draw)(images, resamples, seed, exact)
-    # A pair whose t strays far, for example because one image decides it, would widen the intervals of all others, so
-    # each pair is measured by its own tail.
-    flipped = _flipped(values, first, second, size, flips, exact=exact)
-    drawn = _drawn(values, first, second, np.where(means < 0, -1.0, 1.0), counts)
-    alpha = ROOM * (1 - LEVEL)
-    scale_flip, scale_draw = _scales(flipped, images, 2), _scales(drawn, images, 1)
-    critical_flip, p_flip = _judge((flipped / scale_flip).max(axis=1), observed / scale_flip, alpha, exact=exact)
-    largest = np.maximum((drawn / scale_draw).max(axis=1), 0.0)
-    critical_draw, p_draw = _judge(largest, observed / scale_draw, alpha / 2, exact=False)
-    # Both tests must reject, so the larger p counts. The bootstrap looks at one tail only, hence twice its p; dividing
-    # by ROOM turns tests at 3.5 % into p-values to be compared with 5 %.
-    p = np.minimum(1.0, np.maximum(p_flip, 2 * p_draw) / ROOM)
-    critical = np.maximum(critical_flip * scale_flip, critical_draw * scale_draw)
-    return Separation(means, error, critical, np.where(means != 0, p, 1.0))
+    tests = _Tests(values, first, second, resamples)
+    _resample([tests], resamples, seed)
+    return tests.result()
+
+
+class _Tests:
+    """The tests of one table, to which resamples are given a chunk at a time."""
+
+    def __init__(self, values: Values, first: NDArray[np.intp], second: NDArray[np.intp], resamples: int) -> None:
+        self.images, self.pairs = len(values), len(first)
+        differences = values[:, first] - values[:, second]
+        unknown = np.full(self.pairs, np.nan)
+        self._means = differences.mean(axis=0) if self.images else unknown
+        self._error = differences.std(axis=0, ddof=1) / math.sqrt(self.images) if self.images > 1 else unknown
+        self.possible = self.images >= FEWEST_IMAGES and self.pairs > 0
+        if not self.possible:
+            return
+        self._first, self._second = first, second
+        # |t| is the same for all signs reversed, so that one image may keep its sign.
+        self.exact = 2 ** (self.images - 1) <= resamples
+        # The root mean square measures each difference, because no sign flip changes it.
+        self._size = np.sqrt((differences**2).mean(axis=0))
+        # Subtract what all columns share, so that float32 sums keep the digits that a small difference needs.
+        self._values = values - values.mean(axis=1, keepdims=True)
+        self._flipped: list[NDArray[np.float32]] = []
+        self._drawn: list[NDArray[np.float32]] = []
+
+    def flip(self, flips: Chunks) -> None:
+        """Take note of |t| of each of some sign flips, packed into bits, and pair; of all flips if `exact`."""
+        self._flipped.append(_flipped(self._values, self._first, self._second, self._size, flips, exact=self.exact))
+
+    def draw(self, counts: Chunks) -> None:
+        """Take note of t of each of some resamples and pair."""
+        sign = np.where(self._means < 0, -1.0, 1.0)
+        self._drawn.append(_drawn(self._values, self._first, self._second, sign, counts))
+
+    def result(self) -> Separation:
+        """Judge what was noted."""
+        means, error, images = self._means, self._error, self.images
+        if not self.possible:
+            return Separation(means, error, np.full(self.pairs, np.inf), np.ones(self.pairs))
+        observed = np.abs(_studentised(means, self._size**2, self._size, images))
+        flipped, drawn = np.concatenate(self._flipped), np.concatenate(self._drawn)
+        # A pair whose t strays far, for example because one image decides it, would widen the intervals of all others,
+        # so each pair is measured by its own tail.
+        alpha = ROOM * (1 - LEVEL)
+        scale_flip, scale_draw = _scales(flipped, images, 2), _scales(drawn, images, 1)
+        critical_flip, p_flip = _judge(
+            (flipped / scale_flip).max(axis=1), observed / scale_flip, alpha, exact=self.exact
+        )
+        largest = np.maximum((drawn / scale_draw).max(axis=1), 0.0)
+        critical_draw, p_draw = _judge(largest, observed / scale_draw, alpha / 2, exact=False)
+        # Both tests must reject, so the larger p counts. The bootstrap looks at one tail only, hence twice its p;
+        # dividing by ROOM turns tests at 3.5 % into p-values to be compared with 5 %.
+        p = np.minimum(1.0, np.maximum(p_flip, 2 * p_draw) / ROOM)
+        critical = np.maximum(critical_flip * scale_flip, critical_draw * scale_draw)
+        return Separation(means, error, critical, np.where(means != 0, p, 1.0))
+
+
+def _resample(tables: Sequence[_Tests], resamples: int, seed: int) -> None:
+    """Give the same resamples to all tables of equally many images, because they take longer to draw than to use."""
+    for images in {tests.images: None for tests in tables if tests.possible}:
+        alike = [tests for tests in tables if tests.possible and tests.images == images]
+        exact = alike[0].exact
+        flips, counts = (_kept_draw if resamples * images <= _MOST_KEPT else _draw)(images, resamples, seed, exact)
+        for packed in [()] if exact else ((chunk,) for chunk in flips):
+            for tests in alike:
+                tests.flip(packed)
+        for times in counts:
+            for tests in alike:
+                tests.draw((times,))
 
 
 def _scales(resampled: NDArray[np.float32], images: int, sides: int) -> Values:
@@ -265,10 +308,27 @@ def rank_rows(scores: Values) -> Ranking:
     ----------
     Mogstad, Romano, Shaikh & Wilhelm 2024, doi:10.1093/restud/rdad006 (confidence sets for ranks).
     """
-    images, rows = scores.shape
-    order = np.argsort(-scores.mean(axis=0), kind="stable")
-    first, second = np.triu_indices(rows, 1)
-    tests = separate(scores[:, order], first, second)
+    return rank_tables([scores])[0]
+
+
+def rank_tables(tables: Sequence[Values]) -> list[Ranking]:
+    """Rank the rows of several tables, each as `rank_rows` does, with resamples that are drawn once for all."""
+    orders = [np.argsort(-scores.mean(axis=0), kind="stable") for scores in tables]
+    pairs = [np.triu_indices(scores.shape[1], 1) for scores in tables]
+    tests = [
+        _Tests(scores[:, order], *both, RESAMPLES) for scores, order, both in zip(tables, orders, pairs, strict=True)
+    ]
+    _resample(tests, RESAMPLES, 0)
+    return [
+        _ranking(order, one.images, *both, one.result()) for order, both, one in zip(orders, pairs, tests, strict=True)
+    ]
+
+
+def _ranking(
+    order: NDArray[np.intp], images: int, first: NDArray[np.intp], second: NDArray[np.intp], tests: Separation
+) -> Ranking:
+    """Ranks of the rows of a table, in the order of their means, from the tests of all pairs."""
+    rows = len(order)
     apart = np.zeros((rows, rows), dtype=bool)
     apart[first, second] = tests.apart
     apart = _transitive(apart)

@@ -117,7 +117,7 @@ def main(result: str, arguments: list[str]) -> None:
         (benchbox.engine.run, "make_ceilings", "oracle Wiener filter"),
         (RunStore, "outcomes", "reading outcomes"),
         (RunStore, "scores", "reading scores"),
-        (benchbox.report.ranked, "rank_rows", "statistics"),
+        (benchbox.report.ranked, "rank_tables", "statistics"),
         (benchbox.report.build, "build_leaderboard", "table"),
         (benchbox.cli.reports, "print_board", "table"),
         (benchbox.report, "write_leaderboard", "table"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from benchbox.stats import ranking
-from benchbox.stats.ranking import kendall_tau, rank_rows, separate
+from benchbox.stats.ranking import kendall_tau, rank_rows, rank_tables, separate
 
 Values = NDArray[np.float64]
 
@@ -255,3 +255,10 @@ def _sign_flip_p(difference: Values) -> Values:
 def test_tau_is_scipys(pairs: list[tuple[int, int]]) -> None:
     first, second = (np.array(values, dtype=np.float64) for values in zip(*pairs, strict=True))
     assert kendall_tau(first, second) == pytest.approx(scipy.stats.kendalltau(first, second).statistic, nan_ok=True)
+
+
+def test_tables_that_share_their_resamples_are_ranked_as_each_alone() -> None:
+    generator = np.random.default_rng(12)
+    sizes = (3, 2), (9, 3), (40, 4), (7000, 3), (40, 1), (7000, 2)  # too few, all flips, kept resamples, others
+    tables = [generator.normal(size=size) + 0.2 * np.arange(size[1]) for size in sizes]
+    assert list(map(repr, rank_tables(tables))) == [repr(rank_rows(table)) for table in tables]
