@@ -13,21 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskID, Text
 from rich.segment import Segments
 from rich.text import Text
 
-from benchbox.engine.events import (
-    CellDone,
-    CellsReused,
-    ClusterChanged,
-    Event,
-    FileSetAside,
-    RunStarted,
-    ScoresDone,
-    ShardDone,
-    StageAdvanced,
-    StageStarted,
-    TimingDone,
-    TimingStarted,
-    WorkerStarted,
-)
+from benchbox.engine import events
 from benchbox.registry import Broken, Importing, SlowImport
 from benchbox.report.build import build_leaderboard, with_timing
 from benchbox.report.terminal import TerminalLeaderboard
@@ -150,7 +136,7 @@ class RunProgress(Display):
         self._importing: TaskID | None = None
         self._tasks: list[TaskID] = []
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: events.Event) -> None:
         """Show an event."""
         match event:
             case Importing(provider):
@@ -164,7 +150,7 @@ class RunProgress(Display):
                 )
             case Broken(provider, reason):
                 self.say(f"left out: {_safe(f'{provider.label}: {reason}')}")
-            case RunStarted(record, done, timed):
+            case events.RunStarted(record, done, timed):
                 self._begin(record.run_id)
                 self._record = record
                 cells = [cell for cell in record.cells if not cell.skipped]
@@ -174,24 +160,24 @@ class RunProgress(Display):
                 if record.options.timing:
                     self._timing = self._add("timing", len(record.denoisers), timed)
                     self._tasks.append(self._timing)
-            case CellsReused(cells, total, latencies, runs):
+            case events.CellsReused(cells, total, latencies, runs):
                 known = f" and {latencies} latencies" if latencies else ""
                 where = f"run {runs[0]}" if len(runs) == 1 else f"{len(runs)} runs, the newest {runs[0]}"
                 self.say(f"reused {cells} of {total} cells{known} of {where} (--fresh computes them anew)")
-            case FileSetAside(name):
+            case events.FileSetAside(name):
                 self.say(f"set aside: {_safe(name)}, because it is damaged or does not belong to this run")
-            case WorkerStarted(denoiser):
+            case events.WorkerStarted(denoiser):
                 self.end_stage()
                 description = f"starting {_safe(denoiser)} (may compile or load weights)"
                 self._progress.update(self._quality, description=description)
-            case ClusterChanged(workers, threads, dashboard, note):
+            case events.ClusterChanged(workers, threads, dashboard, note):
                 self._cluster = f", {workers} workers ({threads} threads)" if workers != 1 else ", 1 worker"
                 if dashboard and dashboard != self._dashboard:
                     self._dashboard = dashboard
                     self.say(f"dashboard of the cluster: {_safe(dashboard)}")
                 if note:
                     self.say(_safe(note))
-            case ShardDone(cell, images):
+            case events.ShardDone(cell, images):
                 self._images += images
                 speed = self._images / max(time.monotonic() - self._begun, 1e-9)
                 self._progress.update(
@@ -200,24 +186,24 @@ class RunProgress(Display):
                     description=f"scoring {_safe(self._record.cell_label(cell))}",
                     speed=f"{speed:,.0f} images/s{self._cluster}",
                 )
-            case CellDone(cell, outcome):
+            case events.CellDone(cell, outcome):
                 if outcome.status not in ("ok", "skipped") and self._console.is_terminal:
                     where = _safe(f"{self._record.cell_label(cell)}: {outcome.reason}")
                     self.say(f"[red]{outcome.status}[/]: {where}")
-            case StageStarted(name, steps):
+            case events.StageStarted(name, steps):
                 self._end_imports()
                 self.begin_stage(name, steps)
-            case StageAdvanced():
+            case events.StageAdvanced():
                 self.advance_stage()
-            case ScoresDone(store):
+            case events.ScoresDone(store):
                 self.end_stage()
                 # The live table is for the wait; elsewhere, it is printed once, when it is complete.
                 if self._sort is not None and store.record.options.timing and self._console.is_terminal:
                     self._show(build_leaderboard(store, sort=self._sort))
-            case TimingStarted(label):
+            case events.TimingStarted(label):
                 self.end_stage()
                 self._progress.update(self._timing, description=f"timing {_safe(label)}")
-            case TimingDone(denoiser, timing):
+            case events.TimingDone(denoiser, timing):
                 self._progress.update(self._timing, advance=1)
                 if self._board is not None:
                     self._show(with_timing(self._board, denoiser.spec, timing))
