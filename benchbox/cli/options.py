@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -200,6 +200,21 @@ def _as_option(name: str, value: Any) -> Any:
     if value is None:
         return RunOptions.__dataclass_fields__[name].default
     return str(value) if isinstance(value, Path) else value
+
+
+def as_typed(options: RunOptions, names: Iterable[str]) -> list[str]:
+    """The words of a command line for these options, without those that have their defaults."""
+    words: list[str] = []
+    for name in names:
+        flag, value = option_of(name).flag, getattr(options, name)
+        if value == RunOptions.__dataclass_fields__[name].default:
+            continue
+        if isinstance(value, bool):
+            words.append(flag.split("/")[0 if value else -1])
+        else:
+            for item in value if isinstance(value, tuple) else (value,):
+                words += [flag, duration_text(item) if name.endswith("_s") else str(item)]
+    return words
 
 
 def duration_text(seconds: float) -> str:

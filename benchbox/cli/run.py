@@ -17,6 +17,7 @@ from benchbox.cli.options import (
     GATE_FAILED,
     Command,
     GroupedOption,
+    as_typed,
     chosen,
     format_option,
     output_option,
@@ -27,7 +28,7 @@ from benchbox.cli.options import (
     write_config,
 )
 from benchbox.cli.terminal import echo, interruptible, printing_to, typed_command
-from benchbox.records.options import OUTPUT, RunOptions, option_of
+from benchbox.records.options import CLUSTER_OPTIONS, OUTPUT, RunOptions, option_of
 
 if TYPE_CHECKING:
     from benchbox.cli.progress import RunProgress
@@ -144,6 +145,7 @@ def command(resume: str, save_config: Path | None, **values: Any) -> None:
             lambda progress: execute(one, progress, typed_command(), check=partial(_require_shown, shown)),
             Path(one.results),
             shown,
+            as_typed(one, CLUSTER_OPTIONS),
         )
 
     _finish([partial(run, path) for path in data], shown)
@@ -194,19 +196,25 @@ def _resume(run: str, values: dict[str, Any], shown: Shown) -> RunStore:
     given = chosen(typed)
     changes = {name: getattr(given, name) for name in typed.keys() & RunOptions.__dataclass_fields__.keys() - own}
     return _watched(
-        lambda progress: resume(find_run(results, run), progress, changes, values["plugins"]), results, shown
+        lambda progress: resume(find_run(results, run), progress, changes, values["plugins"]),
+        results,
+        shown,
+        as_typed(given, (name for name in RunOptions.__dataclass_fields__ if name in {*changes, "plugins"})),
     )
 
 
-def _watched(work: Callable[[RunProgress], RunStore], results: Path, shown: Shown) -> RunStore:
-    """Show progress; if the work ends early, print the command that continues it."""
+def _watched(work: Callable[[RunProgress], RunStore], results: Path, shown: Shown, same: Sequence[str]) -> RunStore:
+    """Show progress; if the work ends early, print the command that continues it in the `same` way.
+
+    A run that continues forgets its cluster, see `resume`, so that the command has to name it again.
+    """
     from benchbox.cli.progress import RunProgress
 
     progress = RunProgress(shown.sort, quiet=shown.quiet)
 
     def continuation() -> str:
         where = [] if results == Path("results") else ["--results", str(results)]
-        return shlex.join(["benchbox", "run", "--resume", progress.run_id, *where]) if progress.run_id else ""
+        return shlex.join(["benchbox", "run", "--resume", progress.run_id, *where, *same]) if progress.run_id else ""
 
     try:
         with interruptible(continuation), progress:

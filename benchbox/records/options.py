@@ -370,6 +370,11 @@ class RunOptions:
             raise BenchboxError("two schedulers are named", hint="give --scheduler or --scheduler-file")
         if self.timing_on and self.engine_name == LOCAL:
             raise BenchboxError(f"--timing-on {self.timing_on}: {NO_CLUSTER[0]}", hint=NO_CLUSTER[1])
+        if self.timing_on and not self.timing:
+            raise BenchboxError(
+                f"--timing-on {self.timing_on}: the run has no timing (--no-timing)",
+                hint="omit --timing-on, or --no-timing",
+            )
         if self.sigma_errors and self.sigma not in ("auto", "given"):
             raise BenchboxError(
                 f"sigma errors need sigma 'given'; it is '{self.sigma}'",

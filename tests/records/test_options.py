@@ -15,7 +15,7 @@ import pytest
 
 import benchbox as package
 from benchbox import BenchboxError
-from benchbox.cli.options import chosen
+from benchbox.cli.options import as_typed, chosen
 from benchbox.cli.run import command
 from benchbox.notebook import interface
 from benchbox.records.options import RunOptions, option_of
@@ -106,6 +106,13 @@ def read(*words: str) -> RunOptions:
         return replace(chosen(context.params), data=str(data[0]) if data else "")
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if option_of(name).resumable])
+def test_the_command_that_continues_a_run_has_its_options_again(name: str) -> None:
+    options = replace(RunOptions(), **{name: OTHERS[name]})
+    assert as_typed(RunOptions(), [name]) == []
+    assert read(*as_typed(options, NAMES)) == options
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_command_has_each_option(name: str) -> None:
     assert read() == RunOptions()
@@ -189,6 +196,7 @@ def test_run_json_keeps_each_option(tmp_path: Path, benchbox: Command) -> None:
         ({"sigma_errors": (0.0,)}, r"sigma_errors is 0\.0"),
         ({"scheduler": "tcp://a:1", "scheduler_file": "b"}, "two schedulers are named"),
         ({"timing_on": "a"}, "the run has no cluster"),
+        ({"timing_on": "a", "engine": "dask", "timing": False}, "the run has no timing"),
         ({"noisy": "a"}, "noisy and clean images are two folders"),
         ({"noisy": "a", "clean": "b", "data": "c"}, "noisy and clean images are two folders"),
     ],
@@ -201,7 +209,7 @@ def test_a_wrong_value_is_refused_with_its_name(wrong: dict[str, Any], words: st
 
 def test_the_defaults_pass_the_check_and_the_command_line_refuses_the_same_numbers() -> None:
     RunOptions().check()
-    replace(RunOptions(), **OTHERS | {"sigma": "given", "data": "", "scheduler_file": ""}).check()
+    replace(RunOptions(), **OTHERS | {"sigma": "given", "data": "", "scheduler_file": "", "timing": True}).check()
     for words in (
         ("--limit", "0"),
         ("--previews", "33"),
