@@ -17,6 +17,12 @@ from benchbox.store import IMAGE, RunStore
 
 SLOW = "import time\ntime.sleep(0.1)\nreturn np.clip(noisy, 0.1, 0.9)"
 
+PRETENDS = """
+import os, socket
+if "PRETENDED_HOST" in os.environ:
+    socket.gethostname = lambda: os.environ["PRETENDED_HOST"]
+"""
+
 
 class Cluster:
     """A scheduler and its workers, each a process of its own, with a cache of its own."""
@@ -37,6 +43,11 @@ class Cluster:
             "worker", "--name", name, "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1", *options, **variables
         )
         return self.workers[name]
+
+    def add_elsewhere(self, name: str, host: str, *options: str, **variables: str) -> subprocess.Popen[bytes]:
+        """A worker that pretends to be on another host."""
+        (self.folder / "sitecustomize.py").write_text(PRETENDS)
+        return self.add(name, *options, PYTHONPATH=str(self.folder), PRETENDED_HOST=host, **variables)
 
     def kill(self, name: str) -> None:
         """Kill a worker and its nanny, as when its machine loses its power."""

@@ -206,7 +206,7 @@ class RunProgress(Display):
             case events.TimingDone(denoiser, timing):
                 self._progress.update(self._timing, advance=1)
                 if self._board is not None:
-                    self._show(with_timing(self._board, denoiser.spec, timing))
+                    self._show(with_timing(self._board, denoiser.spec, timing, self._record.environment))
         self._print_line()
 
     def _show(self, board: Leaderboard) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.api.errors import BenchboxError
-from benchbox.records.run import Cell, DenoiserRecord, Environment, NoiseRecord, Outcome, RunRecord
+from benchbox.records.run import Cell, DenoiserRecord, Environment, NoiseRecord, Outcome, RunRecord, Timing
 from benchbox.store import IMAGE, RunStore, new_run_id, noise_key
 
 Previews = tuple[dict[str, NDArray[Any]], dict[str, list[NDArray[np.float32]]]]
@@ -97,7 +97,7 @@ def merge_runs(stores: Sequence[RunStore], folder: Path, command: str) -> RunSto
         _carry_previews(spec, stores, chosen, merged)
     if timed_alike or len({_timed_task(store) for store in stores if store.timings(include_unlike_machines=True)}) == 1:
         # The run that provides the scores of a row may not have timed it, but another run may have.
-        timings = [store.timings(include_unlike_machines=True) for store in stores]
+        timings = [_located_timings(store, merged.record.environment) for store in stores]
         for spec in denoisers:
             timing = next((timed[spec] for timed in timings if spec in timed), None)
             if timing is not None:
@@ -243,6 +243,14 @@ def _timing_of(store: RunStore) -> tuple[object, ...]:
         *sorted({timing.machine for timing in store.timings(include_unlike_machines=True).values()}),
         _timed_task(store),
     )
+
+
+def _located_timings(store: RunStore, environment: Environment) -> dict[str, Timing]:
+    """Timings of a run that name their machine, unless it is that of the merged run."""
+    own = store.record.environment
+    here = "" if own.machine == environment.machine else own.machine_label
+    timings = store.timings(include_unlike_machines=True).items()
+    return {spec: replace(timing, machine=timing.machine or here) for spec, timing in timings}
 
 
 def _timed_task(store: RunStore) -> tuple[object, ...]:

@@ -221,7 +221,7 @@ def _time_all(
             stack.enter_context(engine)
             timer = engine.timer(options.timing_on, record, next(iter(conditions.values())), limits)
         else:
-            timer = LocalTimer(stack.enter_context(timing_context(options.threads)), limits)
+            timer = LocalTimer(stack.enter_context(timing_context(options.threads)), limits, record.environment)
         calibration = timer.calibrate(store.log_file("calibration", "timing"))
         for denoiser in left:
             on_event(TimingStarted(denoiser.label))

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from benchbox.api.arrays import Images, Sigma
 from benchbox.api.errors import BenchboxError, describe_exit
 from benchbox.engine.drawing import Condition, draw, known_sigma
-from benchbox.engine.environment import calibrate
+from benchbox.engine.environment import calibrate, environment
 from benchbox.engine.plan import SHARD_PIXELS, Limits, Shard
 from benchbox.engine.workers import Worker, WorkerContext, WorkerDied
-from benchbox.records.run import Calibration, DenoiserRecord, Failure, Timing, decode
+from benchbox.records.machines import Machine
+from benchbox.records.run import Calibration, DenoiserRecord, Environment, Failure, Timing, decode
 from benchbox.system.files import TEMPORARY_HINT, temporary_folder
 from benchbox.system.program import MemoryLimitPassed, TimeLimitPassed, timeout_reason
 
@@ -86,7 +87,7 @@ def timing_task(
 
 
 class Timer(Protocol):
-    """Times denoisers on one machine, one after the other; `machine` says on which, if it is not this one."""
+    """Times denoisers on one machine, one after the other; `machine` says on which, if not on that of the run."""
 
     machine: str
 
@@ -100,11 +101,10 @@ class Timer(Protocol):
 class LocalTimer:
     """Times denoisers on this machine."""
 
-    machine = ""
-
-    def __init__(self, context: WorkerContext, limits: Limits) -> None:
+    def __init__(self, context: WorkerContext, limits: Limits, run: Environment) -> None:
         self._context = context
         self._limits = limits
+        self.machine = Machine.here(environment()).timed_for(run)  # a run may go on elsewhere
 
     def calibrate(self, log: Path) -> Calibration | None:
         """Time the calibration kernel; None if it fails."""

@@ -20,6 +20,12 @@ class Machine:
         """Return this machine."""
         return cls(socket.gethostname() or "unknown", environment)
 
+    def timed_for(self, environment: Environment) -> str:
+        """What a timing calls this machine; empty if it is the one of this environment, as far as that tells."""
+        if self.name == socket.gethostname() and self.environment.machine == environment.machine:
+            return ""
+        return f"{self.name} ({self.environment.machine_label})"
+
     @property
     def key(self) -> str:
         """Identity in the files of a run: host, processor and software, but not its load."""

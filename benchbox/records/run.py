@@ -117,7 +117,7 @@ class Timing:
     threads_used: Positive = 1  # threads alive after timing, beyond those of the bare process, plus one
     samples_ms: dict[Positive, list[Milliseconds]] = field(default_factory=dict)  # all samples per call, by batch size
     calibration: Calibration | None = None  # before denoisers were timed; None if it failed
-    machine: str = ""  # host and processor of the worker that timed it; empty for where the command ran
+    machine: str = ""  # host and processor that timed it; empty for the machine in `environment`
     reused: str = ""  # id of the run that measured it; empty for this one
     details: Details | None = None  # what the denoiser found out about itself, after it was timed
 
@@ -310,6 +310,11 @@ class Environment:
     def machine(self) -> tuple[str, int | str]:
         """What latencies depend on."""
         return self.cpu, self.cores
+
+    @property
+    def machine_label(self) -> str:
+        """Its processor in words."""
+        return f"{self.cpu}, {self.cores} cores"
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ def advise(record: RunRecord, blocks: Sequence[Unranked], timings: Mapping[str, 
     by_label = {record.denoiser_label(spec): timing for spec, timing in timings.items()}
     return (
         *_load(record, timings),
+        *_machines(timings),
         *_noise(record, blocks),
         *_inputs(blocks, floors),
         *_clipped(blocks, floors),
@@ -73,6 +74,16 @@ def _load(record: RunRecord, timings: Mapping[str, Timing]) -> Iterator[Advice]:
             f"{round(load, 1):g} processes were running on {cores} cores before the run",
             "Other programs shared the processor, so latencies are longer and less stable",
             "Time again on an idle machine; scores are unaffected",
+        )
+
+
+def _machines(timings: Mapping[str, Timing]) -> Iterator[Advice]:
+    machines = {timing.machine for timing in timings.values() if timing.status == "ok"}
+    if len(machines) > 1:
+        yield Advice(
+            f"rows were timed on {len(machines)} machines",
+            "Their latencies are not comparable, so no row is marked as the fastest",
+            "Compare p50 normalised, or start the run again and time all rows in one place",
         )
 
 

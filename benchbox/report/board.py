@@ -213,16 +213,16 @@ class Speed:
         Quantiles of the latency of one image, in milliseconds; p99 is NaN for fewer than 100 samples.
     latency_p50_within : float
         Half the width of the interval of p50, relative to p50; NaN for fewer than 6 samples.
-    samples : int
-        Latency samples taken.
+    samples, threads : int
+        Latency samples taken, and threads it used.
     throughput : float
         Images per second with `batch` images per call: ``batch / p50`` of these calls.
     cold_start_s : float
         Import, construction, `setup` and the first call, in seconds.
     peak_mb : float
         Peak resident memory added by the denoiser, in MiB.
-    threads : int
-        Threads it used.
+    machine : str
+        Processor, and if it is not the machine of the run the host, that timed it.
     """
 
     latency_p50_ms: float
@@ -235,6 +235,7 @@ class Speed:
     cold_start_s: float
     peak_mb: float
     threads: int
+    machine: str
 
 
 @dataclass(frozen=True)

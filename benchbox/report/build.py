@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,7 +14,7 @@ from benchbox.api.denoiser import UNKNOWN
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.audit.contamination import is_trained_beside, shares_split, training_overlap
 from benchbox.records.machines import MachinesRecord
-from benchbox.records.run import Cell, DataRecord, DenoiserRecord, Outcome, RunRecord, Timing
+from benchbox.records.run import Cell, DataRecord, DenoiserRecord, Environment, Outcome, RunRecord, Timing
 from benchbox.report.advice import advise, advise_on_contamination
 from benchbox.report.board import Header, Leaderboard, Row, Speed
 from benchbox.report.ranked import Unranked, mismatch_curves, rank_blocks, summarise
@@ -47,7 +46,7 @@ def build_leaderboard(
             hint="run again without --no-timing",
         )
     denoisers = {denoiser.spec: denoiser for denoiser in record.denoisers}
-    speeds = {spec: speed for spec, timing in all_timings.items() if (speed := speed_of(timing))}
+    speeds = {spec: speed for spec, timing in all_timings.items() if (speed := speed_of(timing, record.environment))}
     scenes = scenes_of(store)
     blocks, curves = [], []
     for noise in record.noises:
@@ -109,9 +108,9 @@ def build_leaderboard(
     )
 
 
-def with_timing(board: Leaderboard, spec: str, timing: Timing) -> Leaderboard:
+def with_timing(board: Leaderboard, spec: str, timing: Timing, environment: Environment) -> Leaderboard:
     """A leaderboard with the latencies of one more denoiser; marks of columns and the notes stay as they were."""
-    speed = speed_of(timing)
+    speed = speed_of(timing, environment)
 
     def timed(row: Row) -> Row:
         if row.spec != spec:
@@ -260,8 +259,8 @@ def make_row(
     )
 
 
-def speed_of(timing: Timing) -> Speed | None:
-    """Summarise a timing; None if it failed, or lacks single-image or batch samples."""
+def speed_of(timing: Timing, environment: Environment) -> Speed | None:
+    """Summarise a timing of a run; None if it failed, or lacks single-image or batch samples."""
     if timing.status != "ok":
         return None
     single, batch = timing.samples_ms.get(1), timing.samples_ms.get(timing.batch)
@@ -279,6 +278,7 @@ def speed_of(timing: Timing) -> Speed | None:
         cold_start_s=timing.cold_start_s,
         peak_mb=timing.peak_mb,
         threads=timing.threads_used,
+        machine=timing.machine or environment.machine_label,
     )
 
 
@@ -323,10 +323,14 @@ def make_header(
 def _timing_words(record: RunRecord, timed: Mapping[str, Timing], speeds: Mapping[str, Speed]) -> str:
     within = {name: speeds[name].latency_p50_within for name in timed}
     few = [record.denoiser_label(name) for name, width in within.items() if math.isnan(width)]
-    widest = max((width for width in within.values() if not math.isnan(width)), default=math.nan)
-    # Two digits, without an exponent: few calls can leave p50 uncertain by several times itself.
-    percent = float(f"{100 * widest:.2g}")
-    precise = "" if math.isnan(widest) else f", p50 known to within {percent:g} % or better"
+    known = {name: width for name, width in within.items() if not math.isnan(width)}
+    precise = ""
+    if known:
+        widest = max(known, key=known.__getitem__)
+        # Two digits, without an exponent: few calls can leave p50 uncertain by several times itself.
+        percent = float(f"{100 * known[widest]:.2g}")
+        which = f" ({record.denoiser_label(widest)})" if len(known) > 1 else ""
+        precise = f", p50 known to within {percent:g} %{which} or better"
     precise += f" (fewer than 6 calls: {', '.join(few)})" if few else ""
     for timing in timed.values():
         threads = f"{timing.threads} thread{'s' if timing.threads != 1 else ''}"
@@ -336,9 +340,8 @@ def _timing_words(record: RunRecord, timed: Mapping[str, Timing], speeds: Mappin
         batch = f"batch {batches[0]}" if len(batches) == 1 else f"batches {batches[0]} to {batches[-1]}"
         earlier = [timing.reused for timing in timed.values() if timing.reused]
         where = f"; {len(earlier)} of {len(timed)} measured in {', '.join(dict.fromkeys(earlier))}" if earlier else ""
-        workers = Counter(timing.machine for timing in timed.values() if timing.machine)
-        for machine, count in workers.items():
-            where += f"; {'' if count == len(timed) else f'{count} of {len(timed)} '}on {machine}"
+        if len({timing.machine for timing in timed.values()}) == 1 and timing.machine:  # several: see the notes
+            where += f"; on {timing.machine}"
         return f"one fresh process per denoiser, {threads}, {size} images of {noise}, {batch}{precise}{where}"
     return ""
 

@@ -11,7 +11,16 @@ from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.records.run import MetricRecord
 from benchbox.report.board import Leaderboard, Mismatch, Row, Summary, SummaryRow
 from benchbox.report.recognition import Recognised, Recognition, percent, shares_of
-from benchbox.report.words import CONTAMINATED, NONE, device_of, has_normalised, rank_range, score, three_digits
+from benchbox.report.words import (
+    CONTAMINATED,
+    NONE,
+    device_of,
+    has_normalised,
+    rank_range,
+    score,
+    three_digits,
+    timing_machines,
+)
 
 
 class Marked(Protocol):
@@ -77,6 +86,8 @@ def columns_of(board: Leaderboard) -> tuple[Column[Row], ...]:
             _speed_column("peak_mb", "memory", "MiB", 24),
             Column("threads", "threads", "", lambda row: str(row.speed.threads) if row.speed else NONE, 25),
         ]
+        if len(timing_machines(row for block in board.blocks for row in block.rows)) > 1:
+            columns.append(Column("machine", "timed on", "", _machine_cell, 27, text=True))
     else:
         columns += normalised
     columns.append(Column("noise_level", "sigma", "", lambda row: row.noise_level or NONE, 2, text=True))
@@ -194,6 +205,10 @@ def _significance_columns(board: Leaderboard, metric: MetricRecord) -> list[Colu
     if any(not math.isnan(row.scores[metric.spec].low) for row in rows if row.scores):
         columns.insert(0, Column("interval", "95 %", metric.unit, interval, 1))
     return columns
+
+
+def _machine_cell(row: Row) -> str:
+    return row.speed.machine if row.speed else NONE
 
 
 def _within_cell(row: Row) -> str:

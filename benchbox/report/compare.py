@@ -179,7 +179,10 @@ def compare_runs(first: RunStore, second: RunStore, *, metric: str = "") -> RunC
         {rows_of[side][spec]: timing for spec, timing in _timings(store).items()}
         for side, store in enumerate((first, second))
     ]
-    speeds = [{label: speed_of(timing) for label, timing in side.items()} for side in timings]
+    speeds = [
+        {label: speed_of(timing, store.record.environment) for label, timing in side.items()}
+        for store, side in zip((first, second), timings, strict=True)
+    ]
     kernels = [
         {label: timing.calibration.time_ms for label, timing in side.items() if timing.calibration is not None}
         for side in timings
@@ -375,13 +378,13 @@ def _timings(store: RunStore) -> dict[str, Timing]:
 
 def _machines_caveat(first: RunStore, second: RunStore) -> str:
     """Why latencies come from different machines; empty if they do not."""
+    machines = []
     for store in (first, second):
-        if not store.record.options.timing:
+        here = store.record.environment.machine_label
+        machines.append({timing.machine or here for timing in _timings(store).values()} or {here})
+        if not store.record.options.timing or len(machines[-1]) > 1:
             return f"run {store.record.run_id} has latencies from different machines"
-    machines = [store.record.environment.machine for store in (first, second)]
-    if machines[0] == machines[1]:
-        return ""
-    return "the machines differ: " + " and ".join(f"{cpu}, {cores} cores" for cpu, cores in machines)
+    return "" if machines[0] == machines[1] else "the machines differ: " + " and ".join(name for (name,) in machines)
 
 
 def _task_caveat(first: RunStore, second: RunStore) -> str:

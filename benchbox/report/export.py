@@ -143,7 +143,7 @@ def _csv_cell(value: Any) -> Any:
 
 def _csv_groups(board: Leaderboard) -> list[list[str]]:
     """Columns of a run, in groups that keep their order if several runs share a file."""
-    speed = [*SPEED_COLUMNS, "latency_p50_within", "samples", "threads", "batch"] if board.timing else []
+    speed = [*SPEED_COLUMNS, "latency_p50_within", "samples", "threads", "batch", "machine"] if board.timing else []
     return [
         ["noise", "rank", "rank_to", "denoiser"],
         [f"{metric.spec}{part}" for metric in board.metrics for part in ("", "_low", "_high")],

@@ -176,7 +176,10 @@ def _oriented(comparison: Comparison, sign: float) -> Comparison:
 
 
 def _marked(rows: Sequence[Row], metrics: Mapping[str, MetricRecord], sort: MetricRecord) -> list[Row]:
-    """Mark the best values; the floor is excluded from speed because doing nothing always wins."""
+    """Mark the best values; the floor is excluded from speed because doing nothing always wins.
+
+    The speed of rows that were timed on different machines is not comparable, so that none of them is best.
+    """
     fewest = {label: min((row.scores[label].undefined for row in rows), default=0) for label in metrics}
     values = {
         label: {
@@ -188,6 +191,8 @@ def _marked(rows: Sequence[Row], metrics: Mapping[str, MetricRecord], sort: Metr
         for label, metric in metrics.items()
     }
     timed = [row for row in rows if row.speed is not None and not row.is_floor]
+    if len({row.speed.machine for row in timed if row.speed is not None}) > 1:
+        timed = []
     for column, higher in SPEED_COLUMNS.items():
         values[column] = {row.denoiser: (1 if higher else -1) * float(getattr(row.speed, column)) for row in timed}
     values["latency_normalised"] = {

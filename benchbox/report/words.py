@@ -68,6 +68,15 @@ def device_of(row: Row) -> str:
     return (row.details.device if row.details else "") or "CPU"
 
 
+def timing_machines(rows: Iterable[Row]) -> dict[str, list[str]]:
+    """Denoisers by the machine that timed them."""
+    machines: dict[str, list[str]] = {}
+    for row in rows:
+        if row.speed:
+            machines.setdefault(row.speed.machine, []).append(row.denoiser)
+    return machines
+
+
 def has_normalised(board: Leaderboard) -> bool:
     """Whether any row has a latency that is comparable across machines."""
     return any(row.latency_normalised is not None for block in board.blocks for row in block.rows)
@@ -186,6 +195,8 @@ def brief_of(board: Leaderboard, rest: str = "see --verbose") -> tuple[str, ...]
     front = list(dict.fromkeys(row.denoiser for row in rows if row.on_front))
     if front:
         lines.append(f"Pareto front of {board.sort_metric.title} and latency: {', '.join(front)}")
+    if board.timing and len(machines := timing_machines(rows)) > 1:
+        lines.append(f"latencies are not comparable, because rows were timed on {len(machines)} machines")
     remarks = [note for block in board.blocks for note in _remarks(board, block)]
     unranked = [note for block in board.blocks for note in _unranked(block)]
     advice = [advice.saw for advice in board.advice]
@@ -237,6 +248,9 @@ def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[st
     """Notes below a block: failures, exact restorations, ranks, and training if no column in `shown` states it."""
     shown = set(shown)
     notes = [*_unranked(block), *_remarks(board, block)]
+    if board.timing and len(machines := timing_machines(block.rows)) > 1:
+        where = " and ".join(f"{machine} ({', '.join(names)})" for machine, names in machines.items())
+        notes.append(f"latencies are not comparable: they were measured on {where}")
     for metric in board.metrics:
         means = {row.denoiser: row.scores[metric.spec] for row in block.rows if row.scores}
         exact = [f"{name} {mean.perfect:,}" for name, mean in means.items() if mean.perfect]
@@ -250,6 +264,9 @@ def notes_of(board: Leaderboard, block: Block, shown: Iterable[str]) -> tuple[st
             notes.append(f"images without a finite {title}, excluded from the mean: {', '.join(undefined)}")
     if sum(row.rank is not None for row in block.rows) > 1:
         notes.append(ranks_note(block))
+    few = [row.denoiser for row in block.rows if row.speed and math.isnan(row.speed.latency_p99_ms)]
+    if board.timing and few and "latency_p99_ms" in shown:
+        notes.append(f"no p99, which needs 100 calls; slow, steady calls are timed less often: {', '.join(few)}")
     found = ((_detected(row), row.denoiser) for row in block.rows)
     notes += [f"detected for {names}: {words}" for words, names in grouped(found)]
     if "trained_on" not in shown:
@@ -320,7 +337,9 @@ def legend_of(board: Leaderboard) -> str:
     if board.timing:
         batches = sorted({row.speed.batch for block in board.blocks for row in block.rows if row.speed})
         batch = " to ".join(dict.fromkeys(str(size) for size in (batches[:1] + batches[-1:])))
-        parts.append("latency: median (p50) of one image; p90 and p99 likewise")
+        speeds = [row.speed for block in board.blocks for row in block.rows if row.speed]
+        few = " (from 100 calls)" if any(math.isnan(speed.latency_p99_ms) for speed in speeds) else ""
+        parts.append(f"latency: median (p50) of one image; p90 and p99{few} likewise")
         parts.append(f"images/s: with {batch} images per call" if batch else "images/s: with many images per call")
     if has_normalised(board):
         parts.append("p50 normalised: p50 divided by the time of the calibration kernel")

@@ -383,6 +383,20 @@ def test_a_merged_run_of_two_machines_compares_through_its_calibrations(tmp_path
     assert [(one.denoiser, one.found[:5]) for one in breaches] == [("median", "+10 %"), ("wiener", "not i")]
 
 
+def test_a_run_that_was_timed_on_another_machine_compares_through_its_calibrations(tmp_path: Path) -> None:
+    before = make_run(tmp_path, 1, {"median": 4.0, "wiener": 5.0}, kernel_ms=0.5)
+    after = make_run(tmp_path, 2, {"median": 4.0, "wiener": 5.0}, kernel_ms=1.0, speed=2.0)
+    assert compare_runs(before, after).speed_caveat == ""
+    for name in ("median", "wiener"):
+        after.write_timing(name, replace(after.timings()[name], machine="gpu-3 (Another CPU, 8 cores)"))
+        comparison = compare_runs(before, after)
+        assert comparison.normalised
+        if name == "median":
+            assert comparison.speed_caveat == f"run {after.record.run_id} has latencies from different machines"
+    assert comparison.speed_caveat == "the machines differ: Example CPU, 2 cores and gpu-3 (Another CPU, 8 cores)"
+    assert compare_runs(after, after).speed_caveat == ""
+
+
 def test_runs_that_were_not_timed_say_so(tmp_path: Path) -> None:
     before = make_run(tmp_path, 1, {"median": 4.0})
     after = make_run(tmp_path, 2, {"median": 4.0}, environment=ANOTHER, timing=False)

@@ -21,7 +21,7 @@ from benchbox.cli.reports import leaderboard as command
 from benchbox.records.run import Calibration, Outcome, Timing
 from benchbox.report import FORMATS, render
 from benchbox.report.build import build_leaderboard
-from benchbox.report.html.page import write_html
+from benchbox.report.html.page import reliability_of, write_html
 from benchbox.report.words import has_normalised
 from benchbox.store import RunStore
 
@@ -70,6 +70,47 @@ def test_speed_comes_from_the_samples(tmp_path: Path) -> None:
     assert speed.latency_p99_ms == pytest.approx(float(np.quantile(samples[1], 0.99)))
     assert speed.throughput == pytest.approx(64 / (np.median(samples[64]) / 1000))
     assert speed.cold_start_s == pytest.approx(0.1 + 0.2 + 0.02)
+
+
+ELSEWHERE = "gpu-3 (Another CPU, 8 cores)"
+
+
+def test_rows_that_were_timed_on_different_machines_say_so_and_are_not_compared(tmp_path: Path) -> None:
+    store = make_run(tmp_path)
+    here = store.record.environment.machine_label
+    alone = render(build_leaderboard(store), "markdown")
+    assert "not comparable" not in alone
+    assert "timed on" not in alone
+    store.write_timing("median", replace(store.timings()["median"], machine=ELSEWHERE))
+    board = build_leaderboard(store)
+    rows = rows_of(board)
+    assert {row.denoiser: row.speed.machine for row in rows.values() if row.speed} == dict.fromkeys(rows, here) | {
+        "median": ELSEWHERE
+    }
+    assert not any({"latency_p50_ms", "throughput"} & set(row.best) or row.on_front for row in rows.values())
+    text = " ".join(shown(board, 80, verbose=False).split())
+    assert "latencies are not comparable, because rows were timed on 2 machines" in text
+    verbose = " ".join(shown(board, 80).split())
+    assert "latencies are not comparable: they were measured on " in verbose
+    assert f"{ELSEWHERE} (median)" in verbose
+    assert "rows were timed on 2 machines. Their latencies are not comparable" in verbose
+    assert f"| {ELSEWHERE} |" in render(board, "markdown")
+    (line,) = (line for line in render(board, "csv").splitlines() if ",median," in line and "gaussian" in line)
+    assert f'"{ELSEWHERE}"' in line
+    assert "do not compare their latencies" in " ".join(reliability_of(board, store.record))
+
+
+def test_a_p99_that_is_missing_and_the_least_known_p50_are_named(tmp_path: Path) -> None:
+    store = make_run(tmp_path)
+    assert "no p99" not in render(build_leaderboard(store), "markdown")
+    timing = store.timings()["unet"]
+    few = timing.samples_ms | {1: [1.0] * 30 + [3.0] * 30}
+    store.write_timing("unet", replace(timing, samples_ms=few))
+    board = build_leaderboard(store)
+    text = render(board, "markdown")
+    assert "no p99, which needs 100 calls; slow, steady calls are timed less often: unet" in text
+    assert "p90 and p99 (from 100 calls) likewise" in text
+    assert "% (unet) or better" in board.header.timing
 
 
 @pytest.mark.parametrize("status", ["failed", "timeout", "contract", "died", "skipped"])

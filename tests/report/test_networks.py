@@ -22,7 +22,7 @@ from benchbox.report.figures.axes import looks_of
 from benchbox.report.figures.charts import WORK, front_chart
 from benchbox.report.words import notes_of
 
-SPEED = Speed(1.0, 1.0, 1.0, 0.01, 100, 1000.0, 1, 0.1, 1.0, 1)
+SPEED = Speed(1.0, 1.0, 1.0, 0.01, 100, 1000.0, 1, 0.1, 1.0, 1, "CPU, 2 cores")
 
 
 @pytest.fixture(scope="module")

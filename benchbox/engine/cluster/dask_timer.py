@@ -36,7 +36,7 @@ class WorkerTimer:
         welcome = unpack(Welcome, self._ask("visit", pack(make_visit(record, condition, limits))))
         if welcome.reason or welcome.machine is None:
             raise BenchboxError(f"--timing-on {worker}: {welcome.reason}", hint="mend that worker, or name another")
-        self.machine = f"{welcome.machine.name} ({welcome.machine.environment.cpu})"
+        self.machine = welcome.machine.timed_for(record.environment)
 
     def calibrate(self, log: Path) -> Calibration | None:
         """Time the calibration kernel; None if it fails."""
@@ -91,7 +91,7 @@ class WorkerTimer:
             if time.monotonic() > end:
                 raise BenchboxError(
                     f"--timing-on {self._worker}: its machine had other tasks for {self._wait_s:g} s (--wait)",
-                    hint="go on with --resume RUN once they have ended, or name another worker",
+                    hint="wait until they have ended, or name another worker",
                 )
             time.sleep(_POLL_S)
 
@@ -114,7 +114,7 @@ class WorkerTimer:
                 if look % _LOOKS == 0 and self._address not in self._workers():
                     raise BenchboxError(
                         f"--timing-on {self._worker}: that worker is gone",
-                        hint="go on with --resume RUN, with --timing-on and another worker, or without",
+                        hint="start it again, or name another worker",
                     )
             result = future.result()
         except BenchboxError:
@@ -122,7 +122,7 @@ class WorkerTimer:
         except Exception as error:
             words = str(error).strip().partition("\n")[0] or type(error).__name__
             raise BenchboxError(
-                f"--timing-on {self._worker}: {words}", hint="look at that worker's output, or name another one"
+                f"--timing-on {self._worker}: {words}", hint="look at that worker's output, or name another worker"
             ) from error
         finally:
             self._client.cancel([future], force=True)

@@ -221,6 +221,8 @@ def _fastest(board: Leaderboard, means: Sequence[tuple[Row | SummaryRow, float]]
     if board.sort_metric.unit != "dB":
         return ""
     rows = [row for row in board.blocks[0].rows if not row.is_floor]
+    if len(words.timing_machines(rows)) > 1:
+        return ""
     latencies = {row.denoiser: row.speed.latency_p50_ms for row in rows if row.speed}
     (leader, first), *_ = means
     near = [row.denoiser for row, mean in means if abs(first - mean) <= NEAR_DB]
@@ -265,7 +267,9 @@ def reliability_of(board: Leaderboard, record: RunRecord) -> tuple[str, ...]:
     missing = sum(row.status != "ok" for block in board.blocks for row in block.rows)
     if missing:
         statements.append(f"{words.count(missing, 'table row')} without a result; see Failures for the reasons.")
-    if board.timing:
+    if board.timing and len(words.timing_machines(row for block in board.blocks for row in block.rows)) > 1:
+        statements.append("Rows were timed on different machines; do not compare their latencies.")
+    elif board.timing:
         statements.append("Latencies apply to this machine and number of threads; compare them only within this run.")
     else:
         statements.append("This run was not timed.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +19,13 @@ if 'BENCHBOX_TIMING_TASK' in os.environ:
     open({folder!r} + '/timed at ' + os.environ.get('SITE', 'home'), 'w').close()
 return noisy
 """
+KILLS_ITS_WORKER = """
+import psutil
+if "FATAL" in os.environ and "BENCHBOX_TIMING_TASK" in os.environ:
+    psutil.Process().parent().parent().kill()
+    time.sleep(60)
+return noisy
+"""
 FAILS = "if 'BENCHBOX_TIMING_TASK' in os.environ: os._exit(9)\nreturn noisy"
 
 
@@ -30,8 +37,8 @@ def test_denoisers_are_timed_on_the_named_worker(
         for name, body in (("says", SAYS.format(folder=str(tmp_path))), ("fails", FAILS))
         for part in ("--plugin", plugin(name, body))
     ]
-    for name in ("first", "second"):
-        cluster.add(name, SITE=name)
+    cluster.add("first", SITE="first")
+    cluster.add_elsewhere("second", "gpu-3", SITE="second")
     asked = ("run", "identity", "says", "fails", *files, "--limit", "20", "--previews", "0", "--fresh")
     said = process(*asked, "--scheduler-file", cluster.file, "--timing-on", "third", code=2).stderr
     assert "--timing-on third: the cluster has no worker of that name" in said
@@ -41,15 +48,49 @@ def test_denoisers_are_timed_on_the_named_worker(
     assert store.record.options.timing_on == "second"
     timings = store.timings()
     assert [timing.status for timing in timings.values()] == ["ok", "ok", "died"]
-    assert {timing.machine.partition(" (")[0] for timing in timings.values()} == {socket.gethostname()}
+    assert {timing.machine.partition(" (")[0] for timing in timings.values()} == {"gpu-3"}
     calibration = timings["identity"].calibration
     assert calibration is not None and calibration.time_ms > 0
     assert [file.name for file in tmp_path.glob("timed at *")] == ["timed at second"]
     shown = " ".join(process("leaderboard", "--verbose").stdout.split())
-    assert f"on {socket.gethostname()} (" in shown
+    assert "on gpu-3 (" in shown
+    assert "not comparable" not in shown
     # A run goes on here, unless the cluster is named again.
     (store.folder / "timing" / f"{store.log_file('identity', 'timing').name.removesuffix('.timing.log')}.json").unlink()
     process("run", "--resume", store.record.run_id, code=1)
     timings = RunStore.open(store.folder).timings()
     assert timings["identity"].machine == ""
     assert timings["says"].machine
+    shown = " ".join(process("leaderboard", "--verbose").stdout.split())
+    assert "rows were timed on 2 machines. Their latencies are not comparable" in shown
+
+
+def test_a_worker_on_the_host_of_the_client_is_the_same_machine(
+    process: Command, cluster: Cluster, tmp_path: Path
+) -> None:
+    cluster.add("near")
+    asked = ("run", "identity", "--limit", "20", "--previews", "0", "--fresh", "--timing-budget", "100ms")
+    process(*asked, "--scheduler-file", cluster.file, "--timing-on", "near")
+    (timing,) = RunStore.open(find_run(tmp_path / "results")).timings().values()
+    assert (timing.status, timing.machine) == ("ok", "")
+
+
+def test_a_run_whose_timing_stops_names_its_cluster_in_the_command_that_continues_it(
+    process: Command, plugin: Callable[[str, str], Path], cluster: Cluster, tmp_path: Path
+) -> None:
+    """The worker dies while it times, and the command as printed times the rest on its successor."""
+    own = plugin("deadly", KILLS_ITS_WORKER)
+    cluster.add_elsewhere("near", "gpu-3", "--no-nanny", FATAL="1")
+    asked = ("run", "identity", "deadly", "--plugin", own, "--limit", "20", "--previews", "0", "--fresh")
+    said = process(*asked, "--scheduler-file", cluster.file, "--timing-on", "near", "--wait", "20s", code=2).stderr
+    assert "--timing-on near: that worker is gone" in said
+    said = " ".join(said.split())
+    assert said.count("--resume") == 1
+    store = RunStore.open(find_run(tmp_path / "results"))
+    same = ("--scheduler-file", str(cluster.file), "--wait", "20s", "--timing-on", "near")
+    command = shlex.join(["benchbox", "run", "--resume", store.record.run_id, *same])
+    assert f"then continue with: {command}" in said
+    cluster.kill("near")  # what is left of it
+    cluster.add_elsewhere("near", "gpu-3")
+    process(*shlex.split(command)[1:])
+    assert {timing.machine.partition(" (")[0] for timing in store.timings().values()} == {"gpu-3"}
