@@ -108,7 +108,7 @@ class WorkerContext:
         self.control, theirs = socket.socketpair()
         # -P: a file in the working directory must not shadow a library.
         command = [sys.executable, "-P", "-c", _SERVER, str(theirs.fileno()), folder_prefix(), module]
-        with theirs, _blocked(HELD_BACK):
+        with theirs, blocked(HELD_BACK):
             self._server = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -390,8 +390,8 @@ class Worker:
 
 
 @contextlib.contextmanager
-def _blocked(signals: Iterable[signal.Signals]) -> Iterator[None]:
-    """Block signals in this thread; processes started inside the block keep them blocked for good."""
+def blocked(signals: Iterable[signal.Signals]) -> Iterator[None]:
+    """Block signals in this thread; threads and processes started inside the block keep them blocked for good."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield

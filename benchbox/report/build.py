@@ -367,7 +367,8 @@ def _machine_notes(found: MachinesRecord) -> Iterator[str]:
     how = [f"{column} by up to {apart:.2g}" for column, apart in sorted(widest.items())]
     how += sorted({canary.failure for canary in unlike if canary.failure})
     pairs = sorted({" and ".join(found.machines[key].name for key in canary.machines) for canary in unlike})
-    yield f"{words}; of {shards}, {len(unlike)} differ ({'; '.join(pairs)}): {', '.join(how)}"
+    differ = f"{len(unlike)} differ{'s' if len(unlike) == 1 else ''}"
+    yield f"{words}; of {shards}, {differ} ({'; '.join(pairs)}): {', '.join(how)}"
 
 
 def _level_notes(record: RunRecord) -> Iterator[str]:

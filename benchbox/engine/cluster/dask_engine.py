@@ -6,6 +6,8 @@ import contextlib
 import ipaddress
 import json
 import logging
+import signal
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
@@ -21,6 +23,7 @@ from benchbox.engine.drawing import Condition
 from benchbox.engine.engines import Scoring
 from benchbox.engine.events import ClusterChanged
 from benchbox.engine.plan import Limits
+from benchbox.engine.workers import blocked
 from benchbox.records.options import DASK, RunOptions
 from benchbox.records.run import RunRecord
 
@@ -82,17 +85,22 @@ class DaskEngine:
                     )
                 )
             else:
-                cluster = self._stack.enter_context(
-                    LocalCluster(
-                        n_workers=options.jobs or usable_cores(),
+                # Ctrl-C in a terminal reaches every process, but is for this one. Workers inherit what is blocked in
+                # the thread that starts them, unless that first starts the resource tracker, which unblocks it.
+                resource_tracker.ensure_running()
+                with blocked([signal.SIGINT]):
+                    cluster = LocalCluster(
+                        n_workers=0,
                         threads_per_worker=1,
                         processes=True,
                         host="127.0.0.1",
                         dashboard_address="127.0.0.1:0",
                         silence_logs=logging.CRITICAL,
                     )
-                )
+                self._stack.enter_context(cluster)
+                cluster.scale(options.jobs or usable_cores())
                 self.client = self._stack.enter_context(Client(cluster, set_as_default=False))
+                self.client.wait_for_workers(1, timeout=max(_CONNECT_S, options.wait_s))
         except (OSError, ValueError, TimeoutError) as error:
             self._stack.close()
             where = options.scheduler or options.scheduler_file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -144,6 +145,27 @@ def test_child_processes_end_within_2_s_after_the_client(
     if how == signal.SIGINT:
         assert client.returncode == 130
         assert "--resume" in errors
+
+
+def test_an_interrupt_at_the_terminal_ends_workers_on_this_machine_without_a_word(
+    plugin: Plugin, tmp_path: Path
+) -> None:
+    """Ctrl-C reaches every process of the terminal, also the workers that the client has started."""
+    pytest.importorskip("distributed")
+    own = plugin("hangs", f"open({str(tmp_path / 'begun')!r}, 'w').close()\n{IN_C}")
+    command = [sys.executable, "-m", "benchbox", "run", "hangs", "--plugin", str(own), "--limit", "4"]
+    client = subprocess.Popen(
+        [*command, "--engine", "dask", "--jobs", "2"], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert wait_for((tmp_path / "begun").exists, 120)
+    started = psutil.Process(client.pid).children(recursive=True)
+    os.killpg(client.pid, signal.SIGINT)
+    errors = client.communicate(timeout=60)[1]
+    assert client.returncode == 130
+    assert "Traceback" not in errors
+    assert errors.count("--resume") == 1
+    assert psutil.wait_procs(started, timeout=10)[1] == []
 
 
 def test_a_worker_with_an_older_benchbox_is_left_out_by_name_and_reason(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 from made_clusters import SLOW, Cluster, bytes_of, wait_for, worker_pid
@@ -22,7 +24,7 @@ pytestmark = pytest.mark.slow
 ROWS = ("median:size=3", "wiener", "dct", "--noise", "gaussian:0.1", "--noise", "poisson:30", "--repeats", "4")
 
 
-def run(command: Command, results: str, *arguments: str | Path, **more: int | None) -> RunStore:
+def run(command: Command, results: str, *arguments: str | Path, **more: Any) -> RunStore:
     command("run", *arguments, "--no-timing", "--fresh", "--previews", "1", "--results", results, **more)
     return RunStore.open(find_run(Path(results)))
 
@@ -178,3 +180,52 @@ def test_an_adaptive_cluster_grows_with_what_waits(tmp_path: Path, plugin: Calla
     local = package.run("slow", results=tmp_path / "local", plugins=own, **arguments)
     assert bytes_of(distant.store) == bytes_of(local.store)
     assert most[0] >= 2
+
+
+MEETS = """
+from pathlib import Path
+elsewhere = os.environ.get("PRETENDED_HOST") == "gpu-3"
+Path({folder!r}, str(elsewhere)).touch()
+end = time.monotonic() + 60  # until both hosts are at work
+while time.monotonic() < end and len(list(Path({folder!r}).iterdir())) < 2: time.sleep(0.05)
+return noisy + np.float32({apart} * elsewhere)
+"""
+
+
+def test_two_machines_that_compute_alike_or_not_are_said(
+    process: Command, plugin: Callable[[str, str], Path], at: Callable[[str], str], cluster: Cluster
+) -> None:
+    """Each host has its own canary; what differs, and by how much, is what two local runs differ by."""
+    files = {}
+    for name, apart in (("alike", 0), ("unlike", 2**-10)):
+        Path(at(f"hosts-{name}")).mkdir()
+        files[name] = plugin(name, MEETS.format(folder=at(f"hosts-{name}"), apart=apart))
+    cluster.add("near")
+    cluster.add_elsewhere("far", "gpu-3")
+    rows = ("--noise", "gaussian:0.1", "--repeats", "6", "--scheduler-file", cluster.file)
+    alike = run(process, at("alike"), "alike", *rows, "--plugin", files["alike"])
+    (canary,) = alike.machines().canaries
+    assert (canary.differences, canary.failure) == ({}, "")
+    here, there = canary.machines
+    assert {alike.machines().machines[key].name for key in (here, there)} == {socket.gethostname(), "gpu-3"}
+    assert "1 shard scored twice, with bit-identical results" in notes(process, at("alike"))
+
+    unlike = run(process, at("unlike"), "unlike", *rows, "--plugin", files["unlike"])
+    (canary,) = unlike.machines().canaries
+    assert {unlike.machines().machines[key].name for key in canary.machines} == {socket.gethostname(), "gpu-3"}
+    near, far = (
+        run(process, at(host), "unlike", *rows[:4], "--plugin", files["unlike"], PRETENDED_HOST=host).shard(
+            canary.cell, canary.start, canary.stop
+        )
+        for host in ("here", "gpu-3")
+    )
+    widest = {name: float(np.abs(values.astype(np.float64) - far[name]).max()) for name, values in near.items()}
+    assert canary.differences == {name: width for name, width in widest.items() if width > 0}
+    assert canary.differences["psnr"] > 0
+    said = notes(process, at("unlike"))
+    assert "of 1 shard scored twice, 1 differs (" in said
+    assert f"psnr by up to {canary.differences['psnr']:.2g}" in said
+
+
+def notes(command: Command, results: str) -> str:
+    return " ".join(command("leaderboard", "--results", results, "--verbose").stdout.split())
