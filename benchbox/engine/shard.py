@@ -245,8 +245,10 @@ def _blamed(plugin: PluginSpec) -> Iterator[None]:
     """Name a metric, not the denoiser, if this block fails, ends the process, hangs or takes all memory."""
     what = f"metric {plugin.spec}"
     hint = f"the denoiser did not do it; {'use another judge, or ' * bool(plugin.content)}leave out this metric"
-    if _owner:
-        _owner.send(Doing(what, hint))
+    # Built-in metrics are kernels that end by themselves, and two messages for each would cost a twentieth of a filter.
+    owner = None if plugin.provider.kind == "built in" else _owner
+    if owner:
+        owner.send(Doing(what, hint))
     try:
         yield
     except BenchboxError:
@@ -254,8 +256,8 @@ def _blamed(plugin: PluginSpec) -> Iterator[None]:
     except (Exception, SystemExit) as error:  # a plugin may call sys.exit()
         raise BenchboxError(f"{what}: {first_line(error)}", hint=hint) from error
     finally:
-        if _owner:
-            _owner.send(Doing())
+        if owner:
+            owner.send(Doing())
 
 
 def score(
