@@ -220,6 +220,8 @@ def run(
     several = isinstance(denoisers, Sequence) and not isinstance(denoisers, str)
     specs, own_plugins = hand_over(denoisers if several else (denoisers,), Path(results))  # type: ignore[arg-type]
     own_engine = None if isinstance(engine, str) else engine_from(engine)
+    if own_engine is not None and (scheduler or scheduler_file):
+        raise BenchboxError("engine= is an open client, and a scheduler is named, too", hint="give one of them")
     options = RunOptions(
         denoisers=specs,
         noise=_words("noise", noise),

@@ -98,9 +98,10 @@ class DaskEngine:
                         silence_logs=logging.CRITICAL,
                     )
                 self._stack.enter_context(cluster)
-                cluster.scale(options.jobs or usable_cores())
+                workers = options.jobs or usable_cores()
+                cluster.scale(workers)
                 self.client = self._stack.enter_context(Client(cluster, set_as_default=False))
-                self.client.wait_for_workers(1, timeout=max(_CONNECT_S, options.wait_s))
+                self.client.wait_for_workers(workers, timeout=max(_CONNECT_S, options.wait_s))
         except (OSError, ValueError, TimeoutError) as error:
             self._stack.close()
             where = options.scheduler or options.scheduler_file

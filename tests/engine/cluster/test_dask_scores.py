@@ -59,6 +59,8 @@ def test_a_client_scores_the_same_and_stays_open(tmp_path: Path) -> None:
         distant = package.run(["median", "wiener"], results=tmp_path / "dask", engine=client, **arguments)
         assert client.status == "running"
         assert not client.futures
+        with pytest.raises(package.BenchboxError, match="a scheduler is named, too"):
+            package.run("median", engine=client, scheduler="tcp://127.0.0.1:8786")
     assert bytes_of(distant.store) == bytes_of(local.store)
     store = distant.store
     shards = [(cell.key, *shard) for cell in store.record.cells for shard in store.finished_shards(cell.key)]
