@@ -7,6 +7,8 @@ import ipaddress
 import json
 import logging
 import signal
+import socket
+import time
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -14,6 +16,7 @@ from urllib.parse import urlsplit
 
 import dask
 from distributed import Client, LocalCluster, Security
+from distributed.comm import get_address_host_port, parse_address
 
 from benchbox.api.errors import BenchboxError
 from benchbox.api.threads import usable_cores
@@ -28,6 +31,7 @@ from benchbox.records.options import DASK, RunOptions
 from benchbox.records.run import RunRecord
 
 _CONNECT_S = 30
+_AGAIN_S = 0.2
 _TLS_HINT = (
     "name those of the cluster in Dask's configuration, distributed.comm.tls, or in variables such as "
     "DASK_DISTRIBUTED__COMM__TLS__CA_FILE"
@@ -76,6 +80,7 @@ class DaskEngine:
         self._stack.enter_context(_quiet())
         try:
             if options.scheduler or options.scheduler_file:
+                _wait_for(address)
                 self.client = self._stack.enter_context(
                     Client(
                         options.scheduler or None,
@@ -141,6 +146,26 @@ def _address_in(scheduler_file: str) -> str:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return str(json.loads(Path(scheduler_file).read_text(encoding="utf-8"))["address"])
     return ""
+
+
+def _wait_for(address: str) -> None:
+    """Wait until somebody listens; raises `OSError` if nobody does.
+
+    A `Client` would wait, too, but after an interrupt it hangs for a minute.
+    """
+    if not address or parse_address(address)[0] not in ("tcp", "tls"):
+        return
+    end = time.monotonic() + _CONNECT_S
+    while True:
+        try:
+            with socket.create_connection(get_address_host_port(address), timeout=_CONNECT_S):
+                return
+        except socket.gaierror:
+            raise
+        except OSError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(_AGAIN_S)
 
 
 def is_open_to_others(address: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -166,6 +167,25 @@ def test_an_interrupt_at_the_terminal_ends_workers_on_this_machine_without_a_wor
     assert "Traceback" not in errors
     assert errors.count("--resume") == 1
     assert psutil.wait_procs(started, timeout=10)[1] == []
+
+
+def test_an_interrupt_while_nobody_listens_ends_the_run(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    with socket.socket() as bound:  # nobody else gets this port, and nobody listens to it
+        bound.bind(("127.0.0.1", 0))
+        where = ("--scheduler", f"tcp://127.0.0.1:{bound.getsockname()[1]}")
+        client = subprocess.Popen(
+            [sys.executable, "-m", "benchbox", "run", "identity", "--limit", "4", *where], cwd=tmp_path,
+            stderr=subprocess.PIPE, text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )  # fmt: skip
+        assert wait_for(lambda: list(tmp_path.glob("results/*/run.json")))
+        time.sleep(3)  # to import Dask; it tries for half a minute
+        client.send_signal(signal.SIGINT)
+        errors = client.communicate(timeout=50)[1]
+    assert client.returncode == 130
+    assert "Traceback" not in errors
+    assert f"{' '.join(where)}" in errors
 
 
 def test_a_worker_with_an_older_benchbox_is_left_out_by_name_and_reason(
