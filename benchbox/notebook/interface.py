@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from benchbox.api.denoiser import Denoiser
 from benchbox.api.errors import BenchboxError
 from benchbox.engine.engines import engine_from
-from benchbox.engine.events import CellDone, Event, RunStarted, ShardDone, TimingDone, TimingStarted
+from benchbox.engine.events import CellDone, ClusterChanged, Event, RunStarted, ShardDone, TimingDone, TimingStarted
 from benchbox.engine.run import execute
 from benchbox.engine.workers import worker_context
 from benchbox.notebook.finished import Run, shell
@@ -22,6 +22,7 @@ from benchbox.records.options import LOCAL, Color, RunOptions, SigmaChoice
 from benchbox.records.protocol import ProtocolName
 from benchbox.system.files import usable_cache
 from benchbox.system.program import killing_new_children
+from benchbox.system.text import printable
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -53,6 +54,8 @@ class _Progress:
                 cells = sum(not cell.skipped for cell in record.cells)
                 total = cells * record.data.images * record.protocol.repeats
                 self._bar = tqdm(total=total, initial=done, desc="scoring", unit=" images", disable=self._disable)
+            case ClusterChanged(note=note) if note:
+                tqdm.write(printable(note), file=sys.stderr)
             case ShardDone(_, images) if self._bar is not None:
                 self._bar.update(images)
             case CellDone(cell, outcome) if outcome.status not in ("ok", "skipped"):

@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 
 import benchbox
 from benchbox import BenchboxError, Denoiser, Images, Run, Sigma
+from benchbox.engine.events import ClusterChanged
+from benchbox.notebook.interface import _Progress
 
 pytestmark = pytest.mark.process
 
@@ -169,3 +171,14 @@ def test_a_script_needs_no_main_guard_and_its_classes_reach_the_workers(tmp_path
         [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=300
     )
     assert done.stdout.split() == ["284", "1"]
+
+
+def test_what_happens_to_a_cluster_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """That an address is not encrypted, say, or why a worker is left out."""
+    shown = _Progress()
+    shown(ClusterChanged(1, 2, "http://127.0.0.1:8787/status"))
+    shown(ClusterChanged(0, 0, note="worker a is left out:\x1b[2J it has benchbox 0.0.1"))
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("worker a is left out")
+    assert "\x1b" not in said.err
