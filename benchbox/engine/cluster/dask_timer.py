@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import itertools
 import time
-import uuid
 from pathlib import Path
 from typing import Any
 
 from distributed import Client
 
 from benchbox.api.errors import BenchboxError, did_you_mean
-from benchbox.engine.cluster.dask_worker import CALL
 from benchbox.engine.cluster.machine import make_visit
 from benchbox.engine.cluster.parcels import Timed, TimingOrder, Welcome, pack, unpack
+from benchbox.engine.cluster.sites import new_key, submit
 from benchbox.engine.drawing import Condition
 from benchbox.engine.plan import Limits
 from benchbox.engine.timing import TimingTask
@@ -96,16 +95,7 @@ class WorkerTimer:
             time.sleep(_POLL_S)
 
     def _ask(self, kind: str, order: bytes) -> bytes:
-        future = self._client.submit(
-            eval,
-            CALL,
-            {"kind": kind, "order": order, "images": None},
-            key=f"benchbox-{kind}-{uuid.uuid4().hex}",
-            pure=False,
-            workers=[self._address],
-            allow_other_workers=False,
-            retries=0,
-        )
+        future = submit(self._client, self._address, kind, order, key=new_key(kind))
         try:
             for look in itertools.count(1):
                 if future.done():

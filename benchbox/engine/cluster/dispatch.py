@@ -10,23 +10,20 @@ import asyncio
 import itertools
 import queue
 import time
-import uuid
 from collections import deque
-from dataclasses import dataclass, field
 from typing import Any
 
 from distributed import Client, Future
 
 from benchbox.api.errors import BenchboxError
 from benchbox.engine.cluster.canaries import Canaries, First
-from benchbox.engine.cluster.dask_worker import CALL
 from benchbox.engine.cluster.machine import make_visit
-from benchbox.engine.cluster.parcels import Answer, Order, Welcome, pack, pack_images, unpack
+from benchbox.engine.cluster.parcels import Answer, Order, Welcome, pack, unpack
+from benchbox.engine.cluster.sites import Flight, Site, Work, new_key, submit
 from benchbox.engine.drawing import ImagesLost
-from benchbox.engine.engines import Scoring, ShardWork
+from benchbox.engine.engines import Scoring
 from benchbox.engine.events import ClusterChanged
-from benchbox.engine.shard import ShardScores, ShardTask
-from benchbox.records.machines import Machine
+from benchbox.engine.shard import ShardScores
 from benchbox.records.options import RunOptions
 from benchbox.records.run import Failure
 
@@ -38,52 +35,7 @@ _SUSPECT = 2
 """Workers that may die with a shard before it is tried alone."""
 _SMALL_PIXELS = 2**24
 """Images of up to so many pixels are sent to a worker that does not see the data, asked or not."""
-_KEPT_PIXELS = 2**27
-"""Pixels of sent images that each worker keeps, for the other denoisers of these images."""
 _WISHES = 100
-
-
-@dataclass
-class _Work:
-    """A shard, and how many workers have died with it."""
-
-    shard: ShardWork
-    deaths: int = 0
-    where: list[str] = field(default_factory=list)  # names of these workers
-
-
-@dataclass
-class _Flight:
-    """A shard on its way to a worker and back."""
-
-    work: _Work
-    site: _Site
-    task: ShardTask
-    future: Future
-    alone: bool = False  # whether nothing else runs meanwhile, because workers died with it
-    first: First | None = None  # the earlier result, if it is computed again to be compared
-
-
-@dataclass
-class _Site:
-    """A worker of the cluster."""
-
-    address: str
-    name: str
-    threads: int
-    visit: str = ""  # key of the visit in progress
-    machine: Machine | None = None  # None until the visit
-    blind: str = ""  # why it does not see the data
-    reason: str = ""  # why it is not used
-    running: bool = True
-    flights: dict[str, _Flight] = field(default_factory=dict)  # in the order in which they were sent
-    queue: int = -1  # place of the queue that it works on
-    sent: dict[tuple[int, int], Future] = field(default_factory=dict)  # images by range, the oldest first
-
-    @property
-    def ready(self) -> bool:
-        """Whether it may be given work."""
-        return self.machine is not None and not self.reason and self.running
 
 
 class Dispatch:
@@ -94,13 +46,13 @@ class Dispatch:
         self._scoring = scoring
         self._options = options
         self._record = scoring.record
-        self._queues = [deque(map(_Work, waiting.tasks)) for waiting in scoring.queues]
-        self._quarantine: deque[_Work] = deque()
+        self._queues = [deque(map(Work, waiting.tasks)) for waiting in scoring.queues]
+        self._quarantine: deque[Work] = deque()
         random = [row.spec for row in self._record.denoisers if not row.deterministic]
         self._canaries = Canaries(random, scoring.compare)
-        self._sites: dict[str, _Site] = {}
-        self._flights: dict[str, _Flight] = {}
-        self._visits: dict[str, tuple[_Site, Future]] = {}
+        self._sites: dict[str, Site] = {}
+        self._flights: dict[str, Flight] = {}
+        self._visits: dict[str, tuple[Site, Future]] = {}
         self._wishes: list[Future] = []
         self._arrived: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._sequence = itertools.count()
@@ -143,7 +95,7 @@ class Dispatch:
             changed = True
         for address, about in workers.items():
             if address not in self._sites:
-                self._sites[address] = _Site(address, str(about.get("name", address)), int(about.get("nthreads", 1)))
+                self._sites[address] = Site(address, str(about.get("name", address)), int(about.get("nthreads", 1)))
                 self._send_visit(self._sites[address])
             self._sites[address].running = about.get("status", "running") == "running"
         if changed:
@@ -167,12 +119,12 @@ class Dispatch:
                 hint="start workers, or wait for them longer with --wait",
             )
 
-    def _send_visit(self, site: _Site) -> None:
-        site.visit = self._key("visit")
+    def _send_visit(self, site: Site) -> None:
+        site.visit = new_key("visit")
         future = self._submit(site, site.visit, "visit", self._visit)
         self._visits[site.visit] = site, future
 
-    def _take_welcome(self, site: _Site, value: Any) -> None:
+    def _take_welcome(self, site: Site, value: Any) -> None:
         try:
             if isinstance(value, BaseException):
                 raise value
@@ -201,13 +153,13 @@ class Dispatch:
         pixels = sum(len(shard.indices) * shard.size[0] * shard.size[1] for shard in shards.values())
         return pixels * self._record.data.channels <= _SMALL_PIXELS
 
-    def _leave_out(self, site: _Site, reason: str) -> None:
+    def _leave_out(self, site: Site, reason: str) -> None:
         """Use a worker no more, and give what it has to others."""
         site.reason = reason
         self._recall(site)
         self._report(f"worker {site.name} is left out: {reason}")
 
-    def _lose(self, site: _Site) -> None:
+    def _lose(self, site: Site) -> None:
         """A worker is gone: its shards go elsewhere, and the ones that it was working on are suspects."""
         self._visits.pop(site.visit, None)
         for flight in list(site.flights.values())[: site.threads]:
@@ -215,7 +167,7 @@ class Dispatch:
             flight.work.where.append(site.name)
         self._recall(site)
 
-    def _recall(self, site: _Site) -> None:
+    def _recall(self, site: Site) -> None:
         flights = list(site.flights.items())
         site.flights.clear()
         for key, flight in reversed(flights):
@@ -223,7 +175,7 @@ class Dispatch:
             flight.future.release()
             self._put_back(flight)
 
-    def _put_back(self, flight: _Flight) -> None:
+    def _put_back(self, flight: Flight) -> None:
         """Let another worker try; a shard that took several workers with it is tried alone, then blamed."""
         work = flight.work
         if flight.first is not None:
@@ -237,7 +189,7 @@ class Dispatch:
         else:
             self._queues[self._place_of(work)].appendleft(work)
 
-    def _place_of(self, work: _Work) -> int:
+    def _place_of(self, work: Work) -> int:
         specs = [row.spec for row in self._record.denoisers]
         return specs.index(work.shard.denoiser.spec)
 
@@ -248,7 +200,7 @@ class Dispatch:
         while len(self._wishes) < wanted:
             self._wishes.append(
                 self._client.submit(
-                    bytes, key=self._key("wish"), pure=False, resources={"benchbox-more-workers": 1}, priority=-1000
+                    bytes, key=new_key("wish"), pure=False, resources={"benchbox-more-workers": 1}, priority=-1000
                 )
             )
         while len(self._wishes) > wanted:
@@ -278,13 +230,13 @@ class Dispatch:
                     self._send(site, work)
         self._level(ready)
         while len(self._flights) < most and (again := self._canaries.next(ready)) is not None:
-            self._send(again[0], _Work(again[1].shard), first=again[1])
+            self._send(again[0], Work(again[1].shard), first=again[1])
         if not self._flights and self._quarantine and ready:
             work = self._quarantine.popleft()
             if self._scoring.is_wanted(work.shard):
                 self._send(ready[0], work, alone=True)
 
-    def _level(self, ready: list[_Site]) -> None:
+    def _level(self, ready: list[Site]) -> None:
         """At the end, move shards that wait at one worker to another that has nothing to do."""
         for idle in [site for site in ready if len(site.flights) < site.threads]:
             busy = max(ready, key=lambda site: len(site.flights) - site.threads)
@@ -298,7 +250,7 @@ class Dispatch:
             else:
                 self._send(idle, flight.work)
 
-    def _next(self, site: _Site) -> _Work | None:
+    def _next(self, site: Site) -> Work | None:
         """The next shard for a worker, of the denoiser that it is busy with, whose process it has."""
         while True:
             waiting = [place for place, works in enumerate(self._queues) if works]
@@ -315,46 +267,19 @@ class Dispatch:
             if self._scoring.is_wanted(work.shard):
                 return work
 
-    def _send(self, site: _Site, work: _Work, *, alone: bool = False, first: First | None = None) -> None:
+    def _send(self, site: Site, work: Work, *, alone: bool = False, first: First | None = None) -> None:
         task = self._scoring.task(work.shard)
         order = pack(Order.of(self._record.run_id, task, self._scoring.limits))
-        images = self._images(site, work.shard) if site.blind else None
-        key = self._key("shard")
+        images = site.images(self._client, task.condition, work.shard.shard) if site.blind else None
+        key = new_key("shard")
         future = self._submit(site, key, "shard", order, images)
-        flight = _Flight(work, site, task, future, alone, first)
+        flight = Flight(work, site, task, future, alone, first)
         self._flights[key] = site.flights[key] = flight
 
-    def _images(self, site: _Site, shard: ShardWork) -> Future:
-        """The images of a shard in the memory of a worker, where they stay for other denoisers."""
-        key = shard.shard.start, shard.shard.stop
-        if key not in site.sent:
-            condition = self._scoring.task(shard).condition
-            name = f"benchbox-images-{condition.fingerprint}-{key[0]}-{key[1]}-{uuid.uuid4().hex}"
-            content = {name: pack_images(condition, shard.shard)}
-            site.sent[key] = self._client.scatter(content, workers=[site.address], hash=False)[name]
-            most = max(
-                2 * site.threads,
-                _KEPT_PIXELS // max(1, shard.shard.size[0] * shard.shard.size[1] * len(shard.shard.indices)),
-            )
-            while len(site.sent) > most:
-                del site.sent[next(iter(site.sent))]
-        return site.sent[key]
-
-    def _key(self, what: str) -> str:
-        return f"benchbox-{what}-{uuid.uuid4().hex}"
-
-    def _submit(self, site: _Site, key: str, kind: str, order: bytes, images: Future | None = None) -> Future:
-        future = self._client.submit(
-            eval,
-            CALL,
-            {"kind": kind, "order": order, "images": images},
-            key=key,
-            pure=False,
-            workers=[site.address],
-            allow_other_workers=False,
-            retries=0,
-            priority=-next(self._sequence),  # in the order in which they are sent, so that the first ones are running
-        )
+    def _submit(self, site: Site, key: str, kind: str, order: bytes, images: Future | None = None) -> Future:
+        # In the order in which they are sent, so that the first ones are running.
+        priority = -next(self._sequence)
+        future = submit(self._client, site.address, kind, order, images, key=key, priority=priority)
         asyncio.run_coroutine_threadsafe(self._fetch(key, future), self._client.loop.asyncio_loop)
         return future
 
@@ -383,7 +308,7 @@ class Dispatch:
                 del flight.site.flights[key]
                 self._take(flight, value)
 
-    def _take(self, flight: _Flight, value: Any) -> None:
+    def _take(self, flight: Flight, value: Any) -> None:
         site = flight.site
         if isinstance(value, asyncio.CancelledError):  # the worker or the scheduler is gone, as will be seen
             self._put_back(flight)
@@ -413,7 +338,7 @@ class Dispatch:
         if isinstance(result, ShardScores):
             self._canaries.see(First(flight.work.shard, site.address, site.machine, result.columns))
 
-    def _log(self, flight: _Flight, answer: Answer) -> None:
+    def _log(self, flight: Flight, answer: Answer) -> None:
         if answer.log:
             log = self._scoring.queues[self._place_of(flight.work)].log
             with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
