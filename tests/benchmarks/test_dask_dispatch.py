@@ -47,7 +47,7 @@ def test_shards_a_second(workers: int, measured: bool, tmp_path: Path, monkeypat
     distributed = pytest.importorskip("distributed")
     if workers > 2 and not measured:
         pytest.skip("shows no more than two workers do; 'just bench' measures it")
-    shards = 2000 if measured else 100
+    shards = 1000 if measured else 100
     from benchbox.engine.cluster import dispatch, sites
     from benchbox.engine.cluster.parcels import Answer, Welcome, pack
 
@@ -63,7 +63,9 @@ def test_shards_a_second(workers: int, measured: bool, tmp_path: Path, monkeypat
     cluster = Cluster(tmp_path / "cluster")
     script = WORKERS.format(count=workers)
     try:
-        cluster.workers["all"] = subprocess.Popen([sys.executable, "-c", script, str(cluster.file)])
+        cluster.workers["all"] = subprocess.Popen(
+            [sys.executable, "-c", script, str(cluster.file)], stderr=subprocess.DEVNULL
+        )
         with distributed.Client(scheduler_file=str(cluster.file)) as client:
             client.wait_for_workers(workers, timeout=300)
             processes = {

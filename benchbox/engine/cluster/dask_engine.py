@@ -31,6 +31,7 @@ from benchbox.records.options import DASK, RunOptions
 from benchbox.records.run import RunRecord
 
 _CONNECT_S = 30
+_TALKATIVE = "distributed", "asyncio", "tornado"
 _AGAIN_S = 0.2
 _TLS_HINT = (
     "name those of the cluster in Dask's configuration, distributed.comm.tls, or in variables such as "
@@ -181,11 +182,14 @@ def is_open_to_others(address: str) -> bool:
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    loggers = [logging.getLogger(name) for name in ("distributed", "asyncio", "tornado")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    with dask.config.set({"distributed.admin.tick.limit": "1h"}):
-        yield
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
+    # Each by its name, because Dask gives some of them, such as distributed.client, a level of their own.
+    names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] in _TALKATIVE]
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        with dask.config.set({"distributed.admin.tick.limit": "1h"}):
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

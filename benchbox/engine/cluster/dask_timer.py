@@ -12,7 +12,7 @@ from distributed import Client
 from benchbox.api.errors import BenchboxError, did_you_mean
 from benchbox.engine.cluster.machine import make_visit
 from benchbox.engine.cluster.parcels import Timed, TimingOrder, Welcome, pack, unpack
-from benchbox.engine.cluster.sites import new_key, submit
+from benchbox.engine.cluster.sites import CANCELLED, new_key, submit
 from benchbox.engine.drawing import Condition
 from benchbox.engine.plan import Limits
 from benchbox.engine.timing import TimingTask
@@ -49,7 +49,7 @@ class WorkerTimer:
 
     def _workers(self) -> dict[str, dict[str, Any]]:
         if self._client.status in ("closed", "closing"):
-            raise BenchboxError("the connection to the scheduler is lost", hint="start the cluster again")
+            raise _lost()
         workers: dict[str, dict[str, Any]] = self._client.scheduler_info(n_workers=-1).get("workers", {})
         return workers
 
@@ -82,9 +82,11 @@ class WorkerTimer:
         while True:
             workers = self._workers()
             host = workers.get(self._address, {}).get("host")
-            tasks = self._client.processing(
-                workers=[address for address, about in workers.items() if about.get("host") == host]
-            )
+            near = [address for address, about in workers.items() if about.get("host") == host]
+            try:
+                tasks = self._client.processing(workers=near)
+            except OSError as error:
+                raise _lost() from error
             if not any(tasks.values()):
                 return
             if time.monotonic() > end:
@@ -109,12 +111,19 @@ class WorkerTimer:
             result = future.result()
         except BenchboxError:
             raise
+        except CANCELLED as error:
+            raise _lost() from error
         except Exception as error:
             words = str(error).strip().partition("\n")[0] or type(error).__name__
             raise BenchboxError(
                 f"--timing-on {self._worker}: {words}", hint="look at that worker's output, or name another worker"
             ) from error
         finally:
-            self._client.cancel([future], force=True)
+            if self._client.status == "running":
+                self._client.cancel([future], force=True)
         assert isinstance(result, bytes)
         return result
+
+
+def _lost() -> BenchboxError:
+    return BenchboxError("the connection to the scheduler is lost", hint="start the cluster again")

@@ -19,7 +19,7 @@ from benchbox.api.errors import BenchboxError
 from benchbox.engine.cluster.canaries import Canaries, First
 from benchbox.engine.cluster.machine import make_visit
 from benchbox.engine.cluster.parcels import Answer, Order, Welcome, pack, unpack
-from benchbox.engine.cluster.sites import Flight, Site, Work, new_key, submit
+from benchbox.engine.cluster.sites import CANCELLED, Flight, Site, Work, new_key, submit
 from benchbox.engine.drawing import ImagesLost
 from benchbox.engine.engines import Scoring
 from benchbox.engine.events import ClusterChanged
@@ -36,6 +36,8 @@ _SUSPECT = 2
 _SMALL_PIXELS = 2**24
 """Images of up to so many pixels are sent to a worker that does not see the data, asked or not."""
 _WISHES = 100
+_SILENT_S = 5.0
+"""Seconds without a usable worker until the user is told."""
 
 
 class Dispatch:
@@ -57,7 +59,7 @@ class Dispatch:
         self._arrived: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._sequence = itertools.count()
         self._looked = 0.0
-        self._alone_since = time.monotonic()
+        self._alone_since, self._is_waiting_said = time.monotonic(), False
         self._begun: set[int] = set()
 
     def run(self, dashboard: str) -> None:
@@ -87,11 +89,12 @@ class Dispatch:
             raise BenchboxError("the connection to the scheduler is lost", hint="start the cluster again")
         info = self._client.scheduler_info(n_workers=-1) if self._client.status == "running" else {}
         workers: dict[str, dict[str, Any]] = info.get("workers", {})
-        if self._client.status != "running":  # while it was asked
+        connected = self._client.status == "running"
+        if not connected:  # perhaps since it was asked
             workers = {}
         changed = False
         for address in [address for address in self._sites if address not in workers]:
-            self._lose(self._sites.pop(address))
+            self._lose(self._sites.pop(address), died=connected)
             changed = True
         for address, about in workers.items():
             if address not in self._sites:
@@ -106,12 +109,13 @@ class Dispatch:
     def _require_workers(self) -> None:
         """Raise if there has been no usable worker for longer than the user wants to wait."""
         if any(site.ready for site in self._sites.values()):
-            self._alone_since = 0.0
+            self._alone_since, self._is_waiting_said = time.monotonic(), False
             return
-        if not self._alone_since:
-            self._alone_since = time.monotonic()
-            self._report(f"waiting for a worker, up to {self._options.wait_s:g} s (--wait)")
-        if time.monotonic() > self._alone_since + self._options.wait_s:
+        alone_s = time.monotonic() - self._alone_since
+        if alone_s > _SILENT_S and not self._is_waiting_said:
+            self._is_waiting_said = True
+            self._report(f"waiting for a usable worker, up to {self._options.wait_s:g} s (--wait)")
+        if alone_s > self._options.wait_s and not self._visits:  # one that is asked may turn out to be usable
             reasons = [f"{site.name} ({site.reason})" for site in self._sites.values() if site.reason]
             left_out = f"; left out: {', '.join(reasons)}" if reasons else ""
             raise BenchboxError(
@@ -159,10 +163,10 @@ class Dispatch:
         self._recall(site)
         self._report(f"worker {site.name} is left out: {reason}")
 
-    def _lose(self, site: Site) -> None:
-        """A worker is gone: its shards go elsewhere, and the ones that it was working on are suspects."""
+    def _lose(self, site: Site, *, died: bool) -> None:
+        """A worker is gone: its shards go elsewhere, and the ones that it was working on are suspects if it `died`."""
         self._visits.pop(site.visit, None)
-        for flight in list(site.flights.values())[: site.threads]:
+        for flight in list(site.flights.values())[: site.threads if died else 0]:
             flight.work.deaths += 1
             flight.work.where.append(site.name)
         self._recall(site)
@@ -302,7 +306,9 @@ class Dispatch:
             arrived.append(self._arrived.get())
         for key, value in arrived:
             if (visit := self._visits.pop(key, None)) is not None:
-                if visit[0].address in self._sites:
+                if isinstance(value, CANCELLED):  # by a lost connection: ask again, once there is one
+                    self._sites.pop(visit[0].address, None)
+                elif visit[0].address in self._sites:
                     self._take_welcome(visit[0], value)
             elif (flight := self._flights.pop(key, None)) is not None:
                 del flight.site.flights[key]
@@ -310,7 +316,7 @@ class Dispatch:
 
     def _take(self, flight: Flight, value: Any) -> None:
         site = flight.site
-        if isinstance(value, asyncio.CancelledError):  # the worker or the scheduler is gone, as will be seen
+        if isinstance(value, CANCELLED):  # the worker or the scheduler is gone, as will be seen
             self._put_back(flight)
             self._looked = 0.0
             return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import uuid
 from dataclasses import dataclass, field
 
@@ -18,6 +20,8 @@ from benchbox.records.machines import Machine
 
 _KEPT_PIXELS = 2**27
 """Pixels of sent images that each worker keeps, for the other denoisers of these images."""
+CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
+"""What a task ends with if the connection to the scheduler is lost, by version of Dask."""
 
 
 def new_key(what: str) -> str:

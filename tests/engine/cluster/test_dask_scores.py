@@ -156,6 +156,33 @@ def test_when_the_scheduler_is_gone_the_run_stops_and_resumes_on_another_cluster
     assert bytes_of(store) == bytes_of(run(process, at("local"), *rows))
 
 
+def test_a_connection_that_breaks_for_a_moment_costs_nothing(
+    tmp_path: Path, plugin: Callable[[str, str], Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The scheduler forgets all tasks of a client whose connection breaks; nothing is wrong with the workers."""
+    distributed = pytest.importorskip("distributed")
+    own = plugin("slow", SLOW)
+    arguments: dict[str, Any] = {"noise": "gaussian:0.1", "timing": False, "repeats": 30, "plugins": own}
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=True, dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+
+        def cut() -> None:
+            wait_for(lambda: len(list((tmp_path / "dask").glob("*/scores/*/*.parquet"))) > 5)
+            client.loop.add_callback(client.scheduler_comm.comm.abort)
+
+        cutter = threading.Thread(target=cut)
+        cutter.start()
+        distant = package.run("slow", results=tmp_path / "dask", engine=client, **arguments)
+        cutter.join()
+    assert "left out" not in capfd.readouterr().err
+    local = package.run("slow", results=tmp_path / "local", progress=False, **arguments)
+    assert bytes_of(distant.store) == bytes_of(local.store)
+
+
 def test_an_adaptive_cluster_grows_with_what_waits(tmp_path: Path, plugin: Callable[[str, str], Path]) -> None:
     distributed = pytest.importorskip("distributed")
     own = plugin("slow", SLOW)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from made_clusters import Cluster
+from made_clusters import Cluster, wait_for
 
 from benchbox.store import RunStore, find_run
 
@@ -73,6 +74,27 @@ def test_a_worker_on_the_host_of_the_client_is_the_same_machine(
     process(*asked, "--scheduler-file", cluster.file, "--timing-on", "near")
     (timing,) = RunStore.open(find_run(tmp_path / "results")).timings().values()
     assert (timing.status, timing.machine) == ("ok", "")
+
+
+def test_a_scheduler_that_goes_while_a_worker_times_stops_the_run(
+    process: Command, plugin: Callable[[str, str], Path], cluster: Cluster, tmp_path: Path
+) -> None:
+    said = f"open({str(tmp_path / 'begun')!r}, 'w').close()\n    time.sleep(60)"
+    own = plugin("slow", f"if 'BENCHBOX_TIMING_TASK' in os.environ:\n    {said}\nreturn noisy")
+    cluster.add("near")
+
+    def kill() -> None:
+        wait_for(lambda: (tmp_path / "begun").exists(), 120)
+        cluster.scheduler.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    asked = ("run", "slow", "--plugin", own, "--limit", "20", "--previews", "0", "--fresh")
+    stopped = process(*asked, "--scheduler-file", cluster.file, "--timing-on", "near", code=2).stderr
+    killer.join()
+    assert "the connection to the scheduler is lost" in stopped
+    assert "Traceback" not in stopped
+    assert " ".join(stopped.split()).count("--resume") == 1
 
 
 def test_a_run_whose_timing_stops_names_its_cluster_in_the_command_that_continues_it(
