@@ -38,6 +38,8 @@ _SMALL_PIXELS = 2**24
 _WISHES = 100
 _SILENT_S = 5.0
 """Seconds without a usable worker until the user is told."""
+_FROZEN_S = 60.0
+"""Seconds without a sign of life after which a worker is taken for gone; even one of thousands sends several."""
 
 
 class Dispatch:
@@ -59,6 +61,9 @@ class Dispatch:
         self._arrived: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._sequence = itertools.count()
         self._looked = 0.0
+        self._seen: dict[
+            str, tuple[float | None, float]
+        ] = {}  # last sign of life by the scheduler's clock, and by ours
         self._alone_since, self._is_waiting_said = time.monotonic(), False
         self._begun: set[int] = set()
 
@@ -93,10 +98,14 @@ class Dispatch:
         if not connected:  # perhaps since it was asked
             workers = {}
         changed = False
-        for address in [address for address in self._sites if address not in workers]:
-            self._lose(self._sites.pop(address), died=connected)
+        alive = self._alive(workers)
+        for address in [address for address in self._sites if address not in alive]:
+            site = self._sites.pop(address)
+            self._lose(site, died=connected)
             changed = True
-        for address, about in workers.items():
+            if address in workers:
+                self._report(f"worker {site.name} has not been heard of for {_FROZEN_S:g} s, and is taken for gone")
+        for address, about in alive.items():
             if address not in self._sites:
                 self._sites[address] = Site(address, str(about.get("name", address)), int(about.get("nthreads", 1)))
                 self._send_visit(self._sites[address])
@@ -105,6 +114,20 @@ class Dispatch:
             self._report()
         self._wish()
         self._require_workers()
+
+    def _alive(self, workers: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Workers that the scheduler has heard of lately; the clocks of the two machines may differ.
+
+        Of a machine that freezes, Dask takes notice after up to ten minutes.
+        """
+        now, before = time.monotonic(), self._seen
+        self._seen = {}
+        for address, about in workers.items():
+            last, since = about.get("last_seen"), now
+            if last is not None and address in before and before[address][0] == last:
+                since = before[address][1]
+            self._seen[address] = last, since
+        return {address: about for address, about in workers.items() if now < self._seen[address][1] + _FROZEN_S}
 
     def _require_workers(self) -> None:
         """Raise if there has been no usable worker for longer than the user wants to wait."""

@@ -8,9 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -245,6 +247,31 @@ def test_a_worker_that_does_not_see_large_data_is_left_out_unless_they_are_to_be
     )
     process("run", "--resume", "latest", "--send-data", "--plugin", own, "--scheduler-file", cluster.file)
     assert outcomes(tmp_path / "results")["identity"][0] == "ok"
+
+
+def test_a_worker_that_freezes_is_taken_for_gone_and_may_come_back(
+    plugin: Plugin, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr("benchbox.engine.cluster.dispatch._FROZEN_S", 15.0)
+    workers = [cluster.add(name, "--no-nanny") for name in ("a", "b")]
+    own = plugin("slow", "time.sleep(0.2)\nreturn np.clip(noisy, 0.1, 0.9)")
+
+    def freeze() -> None:
+        wait_for(lambda: len(list((tmp_path / "results").glob("*/scores/*/*.parquet"))) > 5)
+        workers[1].send_signal(signal.SIGSTOP)
+
+    freezer = threading.Thread(target=freeze)
+    freezer.start()
+    with distributed.Client(scheduler_file=str(cluster.file)) as client:
+        client.wait_for_workers(2)
+        options: dict[str, Any] = {"noise": "gaussian:0.1", "timing": False, "repeats": 40, "plugins": own}
+        run = package.run("slow", engine=client, results=tmp_path / "results", **options)
+        freezer.join()
+        workers[1].send_signal(signal.SIGCONT)
+        assert "worker b has not been heard of for 15 s, and is taken for gone" in capfd.readouterr().err
+        assert [outcome.status for outcome in run.store.outcomes().values()] == ["ok"]
+        assert wait_for(lambda: len(client.scheduler_info(n_workers=-1)["workers"]) == 2)
 
 
 TELLS = """
