@@ -1,5 +1,5 @@
 from .api.arrays import Image, Images, Scores, Sigma
-from .api.dataset import Dataset, ImageSet
+from .api.dataset import Dataset, ImageSet, fingerprint_of
 from .api.denoiser import Capabilities, Denoiser, Details, ImageDenoiser, Inspection, TrainingCard
 from .api.errors import BenchboxError, describe_exit
 from .api.hookspecs import hookimpl
@@ -37,6 +37,7 @@ __all__ = [
     "TrainingCard",
     "__version__",
     "describe_exit",
+    "fingerprint_of",
     "hookimpl",
     "load_run",
     "run",

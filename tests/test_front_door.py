@@ -13,7 +13,7 @@ NAMES = {
         "AgreementMetric", "BenchboxError", "Capabilities", "Dataset", "Denoiser", "Details", "FitProgress", "Image",
         "ImageDenoiser", "ImageSet", "Images", "Inspection", "LabelMetric", "Metric", "NoReferenceMetric", "NoiseModel",
         "Recipe", "Run", "Scores", "Sigma", "TrainableClassifier", "TrainableDenoiser", "Trainer", "TrainingCard",
-        "__version__", "describe_exit", "hookimpl", "load_run", "run", "threads", "torch",
+        "__version__", "describe_exit", "fingerprint_of", "hookimpl", "load_run", "run", "threads", "torch",
     },
     "benchbox.testing": {
         "BenchmarkDenoiser", "Faces", "HealthCard", "NoisyFaces", "Verdict", "check_denoiser", "examine",

@@ -17,7 +17,20 @@ from benchbox.api.errors import BenchboxError
 
 
 def fingerprint_of(ids: Iterable[str], digests: Iterable[str]) -> str:
-    """Digest of image ids and content, both in order: xxh3-128 as 32 hex digits."""
+    """Digest of image ids and content, both in order, for `ImageSet.fingerprint`.
+
+    Parameters
+    ----------
+    ids : iterable of str
+        Ids of the images.
+    digests : iterable of str
+        A digest of the content of each image, or of all images together.
+
+    Returns
+    -------
+    str
+        xxh3-128 as 32 hex digits.
+    """
     hasher = xxhash.xxh3_128()
     hasher.update("\0".join(ids).encode())
     hasher.update(("\n" + "\n".join(digests)).encode())

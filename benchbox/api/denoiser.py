@@ -137,7 +137,7 @@ class Details:
     Attributes
     ----------
     found : dict of str to str
-        What it detected instead of being told, such as ``{'range': '255'}``; shown with its row.
+        What it detected because no option gave it, such as ``{'range': '255'}``; shown with its row.
     parameters : int
         Number of trained parameters; 0 if there are none, or it is unknown.
     macs_per_pixel : float
@@ -169,7 +169,7 @@ class Inspection:
     options : dict of str to str
         Options beside ``path`` that the denoiser needs to run it, such as ``{'key': 'params_ema'}``.
     refused : str
-        Why it is not loaded; empty if it is.
+        Why it cannot be loaded; empty if it can.
     hint : str
         What to do about that, as an instruction.
     architecture : str
@@ -183,7 +183,7 @@ class Inspection:
     channels : str
         ``'grey'`` or ``'rgb'``; empty if unknown.
     sigma : str
-        How it is told the noise level, such as ``'none'`` or ``'channel'``; empty if unknown.
+        How it takes the noise level, such as ``'none'`` or ``'channel'``; empty if unknown.
     notes : tuple of str
         Anything else: wrappers around the weights, classes that the file names, files that belong to it.
     """
@@ -223,7 +223,7 @@ class Denoiser(ABC):
         What a reader of its row must know, such as a licence that forbids some uses; empty if there is nothing.
     starts_programs : bool
         Whether an option names a program or code that it runs; a constructor may replace it on its instance. Replaying
-        somebody else's run does not start the program unless you allow it.
+        another person's run does not start the program unless you allow it.
     is_floor : bool
         Whether it returns its input unchanged, so that its row is the floor of a leaderboard.
     default_rows : tuple of str or None

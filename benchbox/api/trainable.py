@@ -178,7 +178,7 @@ AddNoise = Callable[[Images, np.random.Generator], Images]
 
 @dataclass(frozen=True)
 class FitProgress:
-    """Where the training of a classifier stands.
+    """Progress of the training of a classifier.
 
     Attributes
     ----------

@@ -39,6 +39,7 @@ _COMMANDS = {
 
 
 _WITH_CACHE = frozenset({"run", "replay", "whatif", "verify", "denoise", "train", "tune", "inspect", "data", "plugins"})
+"""Commands that keep parsed data, hashes or compiled kernels in the cache folder."""
 
 
 _WITH_CHARTS = frozenset({"report", "show"})

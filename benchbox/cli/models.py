@@ -109,7 +109,7 @@ def inspect(
 
     Shows the format, the likely architecture, its size, how it takes the noise level,
     and whether it can be loaded without running code from it. The exit code is 1 if a
-    file is not loaded.
+    file cannot be loaded.
 
     \b
     Examples:
