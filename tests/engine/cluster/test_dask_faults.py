@@ -219,6 +219,23 @@ def test_a_worker_with_an_older_benchbox_is_left_out_by_name_and_reason(
     assert outcomes(tmp_path / "results")["median"][0] == "ok"
 
 
+def test_a_worker_with_other_weights_is_left_out(
+    process: Command, plugin: Plugin, cluster: Cluster, tmp_path: Path
+) -> None:
+    for name in ("own", "other"):
+        (tmp_path / name).write_text(name)
+    file = plugin("weighted", "return noisy")
+    weights = f"    def files(self):\n        return [{str(tmp_path)!r} + '/' + os.environ.get('WEIGHTS', 'own')]\n\n"
+    file.write_text(file.read_text().replace("    def denoise", f"{weights}    def denoise"))
+    cluster.add("other", WEIGHTS="other")
+    rows = ("run", "weighted", "--plugin", file, "--no-timing", "--limit", "4", "--previews", "0")
+    stopped = process(*rows, "--scheduler-file", cluster.file, "--wait", "5s", code=2).stderr
+    assert "worker other is left out: weighted: its files, such as weights, differ" in stopped
+    cluster.add("own")
+    process("run", "--resume", "latest", "--scheduler-file", cluster.file)
+    assert outcomes(tmp_path / "results") == {"weighted": ("ok", "")}
+
+
 def test_a_worker_that_does_not_see_the_data_gets_them_or_is_left_out(
     process: Command, cluster: Cluster, tmp_path: Path
 ) -> None:
