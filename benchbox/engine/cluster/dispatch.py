@@ -156,6 +156,9 @@ class Dispatch:
             if isinstance(value, BaseException):
                 raise value
             welcome = unpack(Welcome, value)
+        except BenchboxError as error:
+            self._leave_out(site, error.message)
+            return
         except Exception as error:
             # A worker without this module cannot read the question.
             self._leave_out(site, f"it has another benchbox, or none: {_words(error)}")
