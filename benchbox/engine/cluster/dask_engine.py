@@ -82,31 +82,13 @@ class DaskEngine:
         try:
             if options.scheduler or options.scheduler_file:
                 _wait_for(address)
-                self.client = self._stack.enter_context(
-                    Client(
-                        options.scheduler or None,
-                        scheduler_file=options.scheduler_file or None,
-                        timeout=_CONNECT_S,
-                        set_as_default=False,
-                    )
+                self.client = self._connected(
+                    options.scheduler or None, scheduler_file=options.scheduler_file or None, timeout=_CONNECT_S
                 )
             else:
-                # Ctrl-C in a terminal reaches every process, but is for this one. Workers inherit what is blocked in
-                # the thread that starts them, unless that first starts the resource tracker, which unblocks it.
-                resource_tracker.ensure_running()
-                with blocked([signal.SIGINT]):
-                    cluster = LocalCluster(
-                        n_workers=0,
-                        threads_per_worker=1,
-                        processes=True,
-                        host="127.0.0.1",
-                        dashboard_address="127.0.0.1:0",
-                        silence_logs=logging.CRITICAL,
-                    )
-                self._stack.enter_context(cluster)
+                self.client = self._connected(self._local_cluster())
                 workers = options.jobs or usable_cores()
-                cluster.scale(workers)
-                self.client = self._stack.enter_context(Client(cluster, set_as_default=False))
+                self.client.cluster.scale(workers)
                 self.client.wait_for_workers(workers, timeout=max(_CONNECT_S, options.wait_s))
         except (OSError, ValueError, TimeoutError) as error:
             self._stack.close()
@@ -116,7 +98,32 @@ class DaskEngine:
                 f"no Dask cluster{f' at {where}' if where else ''}: {error}",
                 hint=_TLS_HINT if "TLS" in str(error) else hint,
             ) from error
+        except BaseException:
+            self._stack.close()
+            raise
         return self
+
+    def _connected(self, *where: Any, **options: Any) -> Client:
+        with blocked([signal.SIGINT]):  # nobody could close one that is interrupted while it is made
+            return self._stack.enter_context(Client(*where, set_as_default=False, **options))
+
+    def _local_cluster(self) -> LocalCluster:
+        """A cluster on this machine, without workers yet.
+
+        Ctrl-C in a terminal reaches every process, but is for this one. Workers inherit what is blocked in the thread
+        that starts them, unless that first starts the resource tracker, which unblocks it.
+        """
+        resource_tracker.ensure_running()
+        with blocked([signal.SIGINT]):
+            cluster = LocalCluster(
+                n_workers=0,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                silence_logs=logging.CRITICAL,
+            )
+            return self._stack.enter_context(cluster)
 
     def __exit__(self, *error: object) -> None:
         """Close what was opened here."""

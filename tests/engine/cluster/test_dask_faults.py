@@ -150,8 +150,9 @@ def test_child_processes_end_within_2_s_after_the_client(
         assert "--resume" in errors
 
 
+@pytest.mark.parametrize("early", [True, False])
 def test_an_interrupt_at_the_terminal_ends_workers_on_this_machine_without_a_word(
-    plugin: Plugin, tmp_path: Path
+    early: bool, plugin: Plugin, tmp_path: Path
 ) -> None:
     """Ctrl-C reaches every process of the terminal, also the workers that the client has started."""
     pytest.importorskip("distributed")
@@ -161,7 +162,12 @@ def test_an_interrupt_at_the_terminal_ends_workers_on_this_machine_without_a_wor
         [*command, "--engine", "dask", "--jobs", "2"], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
         start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
-    assert wait_for((tmp_path / "begun").exists, 120)
+
+    def workers() -> list[psutil.Process]:
+        found = [one for one in psutil.process_iter(["ppid", "cmdline"]) if one.info["ppid"] == client.pid]
+        return [one for one in found if "spawn_main" in " ".join(one.info["cmdline"] or ())]
+
+    assert wait_for(workers if early else (tmp_path / "begun").exists, 120)
     started = psutil.Process(client.pid).children(recursive=True)
     os.killpg(client.pid, signal.SIGINT)
     errors = client.communicate(timeout=60)[1]
