@@ -111,7 +111,10 @@ def test_the_weights_are_small_and_have_a_card(recipe: str) -> None:
     assert bool(card["noise"]) == (recipe == "robust")
     confusion = np.array(card["confusion"])
     assert np.trace(confusion) / confusion.sum() == pytest.approx(card["accuracy"], abs=1e-4)
-    assert card["validation"]["accuracy"] == pytest.approx(card["accuracy"], abs=5e-4)
+    if recipe == "robust":  # its epoch is chosen by faces with noise
+        assert card["validation"]["accuracy"] < card["accuracy"]
+    else:
+        assert card["validation"]["accuracy"] == pytest.approx(card["accuracy"], abs=5e-4)
     assert card["classes"] == list(EMOTIONS)
 
 
