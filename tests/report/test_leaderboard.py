@@ -22,7 +22,8 @@ from benchbox.records.run import Calibration, Outcome, Timing
 from benchbox.report import FORMATS, render
 from benchbox.report.build import build_leaderboard
 from benchbox.report.html.page import reliability_of, write_html
-from benchbox.report.words import has_normalised
+from benchbox.report.html.tables import speed_table
+from benchbox.report.words import NONE, has_normalised
 from benchbox.store import RunStore
 
 
@@ -110,6 +111,9 @@ def test_a_p99_that_is_missing_and_the_least_known_p50_are_named(tmp_path: Path)
     text = render(board, "markdown")
     assert "no p99, which needs 100 calls; slow, steady calls are timed less often: unet" in text
     assert "p90 and p99 (from 100 calls) likewise" in text
+    table = speed_table(store)
+    assert table is not None
+    assert [row[0].text for row in table.rows if row[table.head.index("p99 (ms)")].text == NONE] == ["unet"]
     assert "% (unet) or better" in board.header.timing
 
 

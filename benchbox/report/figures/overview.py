@@ -106,7 +106,8 @@ def latency_chart(board: Leaderboard, looks: Looks) -> Chart | None:
     titles = {}
     for number, (denoiser, speed) in enumerate(speeds):
         look = looks[denoiser]
-        ends = (speed.latency_p50_ms, speed.latency_p99_ms)
+        last = speed.latency_p90_ms if math.isnan(speed.latency_p99_ms) else speed.latency_p99_ms
+        ends = (speed.latency_p50_ms, last)
         axes.plot(ends, [-number, -number], color=look.colour, linewidth=1.5)
         axes.plot(speed.latency_p90_ms, -number, marker="|", color=look.colour, markersize=8, markeredgewidth=1.5)
         axes.plot(speed.latency_p99_ms, -number, marker="|", color=look.colour, markersize=5, markeredgewidth=1.5)

@@ -15,6 +15,7 @@ from benchbox.report.columns import MISMATCH_TITLE, NETWORK_COLUMNS, Column, rec
 from benchbox.report.figures.error_analysis import REGIONS, ErrorAnalysis
 from benchbox.report.recognition import Recognised, Recognition, percent, recognition_title, shares_of
 from benchbox.report.words import NONE, count, score, summary_title, three_digits
+from benchbox.stats.summaries import latency_of
 from benchbox.store import RunStore
 
 MOST_GROUPS = 20
@@ -208,8 +209,9 @@ def speed_table(store: RunStore) -> Table | None:
         timing = timed.get(record.spec)
         if timing is None:
             continue
+        latency = latency_of(timing.samples_ms[1])
         values = [
-            *np.percentile(timing.samples_ms[1], (50, 90, 99)).tolist(),
+            *(latency.p50, latency.p90, latency.p99),
             *(1000 * batch / float(np.median(timing.samples_ms.get(batch, math.nan))) for batch in batches),
             timing.import_s,
             timing.setup_s,
