@@ -52,7 +52,10 @@ def make_record(
         command="benchbox run",
         options=RunOptions(jobs=1, previews=0),
         data=DataRecord("fer2013", "PublicTest", images, "48x48", "0123456789abcdef"),
-        noises=tuple(NoiseRecord(noise, (PluginSpec(BUILT_IN, noise),)) for noise in noises),
+        noises=tuple(
+            NoiseRecord(noise, (PluginSpec(BUILT_IN, noise),), gaussian=noise.startswith("gaussian:"))
+            for noise in noises
+        ),
         metrics=tuple(metrics),
         denoisers=tuple(
             DenoiserRecord(

@@ -149,9 +149,9 @@ def runs(results: Path, form: str, output: Path | None) -> None:
 
 
 def _options(cls: type) -> str:
-    from benchbox.records.specs import options_of, write_value
+    from benchbox.records.specs import options_of
 
-    return ", ".join(f"{option.name}={write_value(option.default)} ({option.kind})" for option in options_of(cls))
+    return ", ".join(f"{option.name}={option.default_text} ({option.kind})" for option in options_of(cls))
 
 
 def _show(rows: list[dict[str, Any]], form: str, output: Path | None, example: str) -> None:
@@ -322,11 +322,11 @@ def plugins_new(name: str, output: Path, template: str) -> None:
 
     folder = write_package(name, output, template)
     word = folder.name.replace("-", "_")
-    click.echo(f"wrote {folder}; the plugin is in {word}.py\n\nNext:")
-    click.echo(f'  pip install -e "{folder}"')
+    echo(f"wrote {folder}; the plugin is in {word}.py\n\nNext:")
+    echo(f'  pip install -e "{folder}"')
     for command in commands_of(template, word):
-        click.echo(f"  {command}")
-    click.echo(f'  cd "{folder}" && pytest')
+        echo(f"  {command}")
+    echo(f'  cd "{folder}" && pytest')
 
 
 @click.group("plugins")

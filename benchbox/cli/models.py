@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--sigma",
-    default="estimate",
+    default="estimated",
     show_default=True,
     metavar="LEVEL",
-    help="Noise level: a number such as 25/255 (on the scale from 0 to 1), estimate, or none.",
+    help="Noise level: a number such as 25/255 (on the scale from 0 to 1), estimated, or none.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace results that exist.")
 @run_options("timeout_s", "memory_gb", timeout_s={"help": "Time limit for one picture."})

@@ -239,9 +239,10 @@ def format_option(*forms: str) -> Callable[[F], F]:
 
 
 def output_option(help_text: str = "Write the output to this file.", **attributes: Any) -> Callable[[F], F]:
-    """Make a decorator that adds ``-o``, ``--output``."""
-    attributes.setdefault("type", click.Path(path_type=Path, dir_okay=False))
-    return click.option("-o", "--output", help=help_text, **_OUTPUT | attributes)
+    """Make a decorator that adds ``-o``, ``--output``: a file, unless its type is a folder."""
+    kind = attributes.setdefault("type", click.Path(path_type=Path, dir_okay=False))
+    metavar = "FILE" if kind.file_okay else "FOLDER"
+    return click.option("-o", "--output", metavar=metavar, help=help_text, **_OUTPUT | attributes)
 
 
 verbose_option = click.option(

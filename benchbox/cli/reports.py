@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from benchbox.api.errors import BenchboxError
 from benchbox.cli.options import (
@@ -176,7 +177,10 @@ def report(run: str, output: Path | None, sort: str, show: bool, results: Path) 
 )
 @sort_option
 @results_option
-def show(run: str, noise: str, image: str, form: str, output: Path, sort: str, results: Path) -> None:
+@click.pass_context
+def show(
+    ctx: click.Context, run: str, noise: str, image: str, form: str, output: Path, sort: str, results: Path
+) -> None:
     """Show denoised images of RUN, or write them and its charts to files.
 
     The images are those kept by --previews of the run, chosen by their scores. With
@@ -193,6 +197,8 @@ def show(run: str, noise: str, image: str, form: str, output: Path, sort: str, r
     from benchbox.report.show import TerminalGallery, has_pictures, read_shown, write_charts, write_pictures
     from benchbox.store import RunStore, find_run
 
+    if form == "terminal" and ctx.get_parameter_source("output") is not ParameterSource.DEFAULT:
+        raise BenchboxError("--output is for files, but the pictures go to the terminal", hint="add --format png")
     store = RunStore.open(find_run(results, run))
     board = build_leaderboard(store, sort=sort)
     if form == "terminal":

@@ -182,6 +182,7 @@ _SHOWN = 10
     "sigma",
     "jobs",
     "timeout_s",
+    "memory_gb",
     "results",
     "plugins",
     "plugin_folders",

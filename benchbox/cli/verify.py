@@ -179,9 +179,12 @@ def _show(checks: list[Check], measured: list[Measured], found: list[Recognised]
         sure = f"recognised by {how}" if each.confirmed else f"unconfirmed: recognised by {how}"
         echo(f"{each.known.name} ({each.folder}): {sure}")
     if measured:
+        from benchbox.builtin.metrics import METRICS
+
+        digits = {metric.name: metric.digits for metric in METRICS}
         claims = [
             (f"{each.claim.denoiser} {each.claim.dataset} {each.claim.level} {each.claim.metric} {each.title}".strip(),
-             f"{each.claim.value:g}", f"{each.measured:.4f}" if each.claim.metric == "ssim" else f"{each.measured:.2f}",
+             f"{each.claim.value:g}", f"{each.measured:.{digits[each.claim.metric]}f}",
              f"{each.measured - each.claim.value:+.2g}", f"{each.claim.tolerance:g}", _mark(each), each.claim.paper)
             for each in measured
         ]  # fmt: skip

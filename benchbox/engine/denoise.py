@@ -24,7 +24,7 @@ from benchbox.engine.plan import Limits
 from benchbox.registry import Entry, load_plugin
 from benchbox.system.program import Child, ChildDied, ChildHangs, parent_connection, timeout_reason
 
-ESTIMATE = "estimate"
+ESTIMATED = "estimated"
 _POLL_S = 0.2
 _BEST = {
     ".jpg": ("IMWRITE_JPEG_QUALITY", 100),
@@ -85,9 +85,9 @@ def plan_files(paths: Sequence[Path], folder: Path, *, overwrite: bool) -> list[
 
 
 def parse_sigma(text: str) -> float | str | None:
-    """Read a noise level on the [0, 1] scale, such as 25/255; ``estimate``; or ``none``."""
-    if text in (ESTIMATE, "none"):
-        return ESTIMATE if text == ESTIMATE else None
+    """Read a noise level on the [0, 1] scale, such as 25/255; ``estimated``; or ``none``."""
+    if text in (ESTIMATED, "none"):
+        return ESTIMATED if text == ESTIMATED else None
     top, slash, bottom = text.partition("/")
     try:
         level = float(top) / float(bottom) if slash else float(text)
@@ -95,7 +95,7 @@ def parse_sigma(text: str) -> float | str | None:
         level = np.nan
     if not 0 < level < 1:
         raise BenchboxError(
-            f"--sigma {text}: not a noise level between 0 and 1", hint="write 25/255, 0.1, estimate or none"
+            f"--sigma {text}: not a noise level between 0 and 1", hint="write 25/255, 0.1, estimated or none"
         )
     return level
 
@@ -237,7 +237,7 @@ def main() -> None:
             taken, _ = as_taken(denoiser.capabilities.channels, noisy, None)
             levels = None
             if sigma is not None:
-                levels = estimate_sigma(taken) if sigma == ESTIMATE else np.full(len(taken), sigma, np.float32)
+                levels = estimate_sigma(taken) if sigma == ESTIMATED else np.full(len(taken), sigma, np.float32)
             one_by_one = [taken[at : at + 1] for at in range(len(taken))]  # the channels would take the memory of three
             if not ready:
                 denoiser.setup(one_by_one[0].shape)

@@ -63,7 +63,7 @@ def require_golden(plugin: PluginSpec, file: Path, timeout_s: float) -> None:
     difference = float(np.abs(_denoise_apart(plugin, noisy, timeout_s) - expected).max())
     if not difference <= TOLERANCE:
         raise BenchboxError(
-            f"'{plugin.spec}' denoises otherwise than when {file.name} was written: a pixel differs by "
+            f"'{plugin.spec}' no longer returns the result in {file.name}: a pixel differs by "
             f"{difference:.2g} (at most {TOLERANCE:g} is accepted)",
             hint="look for a changed option, library or file; if the new result is right, delete the file or write it "
             f"anew: {_command(plugin)}",

@@ -183,7 +183,12 @@ class Option:
     def kind(self) -> str:
         """What the option takes, in words."""
         words = "|".join(self.choices) if self.choices else self.type.__name__.lower()
-        return f"{words}|none" if self.optional else words
+        return f"{words}|none" if self.optional and "none" not in self.choices else words
+
+    @property
+    def default_text(self) -> str:
+        """The default as text; ``unset`` where `none` is a word with another meaning."""
+        return "unset" if self.default is None and "none" in self.choices else write_value(self.default)
 
 
 def options_of(cls: type) -> tuple[Option, ...]:
@@ -302,7 +307,7 @@ def describe(cls: type, name: str) -> str:
     if not options:
         return f"{name} takes no options"
     return f"{name} takes " + ", ".join(
-        f"{option.name}={option.kind} (default {write_value(option.default)})" for option in options
+        f"{option.name}={option.kind} (default {option.default_text})" for option in options
     )
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 from benchbox.api.errors import BenchboxError
 from benchbox.api.version import __version__
 from benchbox.records.run import MetricRecord
+from benchbox.records.specs import parse_composition
 from benchbox.report.board import Block, Leaderboard, Row
 from benchbox.report.columns import Column
 from benchbox.report.export import escape, escape_latex, json_of, table_of
@@ -265,10 +266,12 @@ def _methods(settings: Sequence[_PaperColumn]) -> list[str]:
 
 
 def _noise_title(block: Block) -> str:
-    r"""``$\sigma = 25/255$`` for Gaussian noise, and the specification for any other."""
-    name, _, level = block.noise.partition(":")
-    if name == "gaussian" and level and "+" not in level and "," not in level:
-        return f"$\\sigma = {escape_latex(level)}$"
+    r"""``$\sigma = 25/255$`` for white Gaussian noise with its level alone, and the specification for any other."""
+    if block.gaussian:
+        first, *others = parse_composition(block.noise)
+        levels = [first.value] if first.value else [value for _, value in first.options]
+        if not others and len(levels) == 1 and not (first.value and first.options):
+            return f"$\\sigma = {escape_latex(levels[0])}$"
     return escape_latex(block.noise)
 
 

@@ -337,12 +337,16 @@ class Block:
         Mean score of the best ranked row for each image.
     oracle_wiener : float or None
         Mean score of the Wiener filter that is given each clean spectrum.
+    steps : tuple of Step
+        Adjacent rows, and how many images would tell them apart.
     complements : tuple of Complement
         Up to three pairs that beat the best row, by gain.
     mismatch : tuple of Mismatch
         Effect of a wrong noise level, the most robust denoiser first.
     level_title : str
         What the level of the noise means, such as 'peak photons'.
+    gaussian : bool
+        Whether it is white Gaussian noise of one level.
     recognition : tuple of Recognition
         What each classifier of the run recognises.
     """
@@ -359,6 +363,7 @@ class Block:
     complements: tuple[Complement, ...] = ()
     mismatch: tuple[Mismatch, ...] = ()
     level_title: str = ""
+    gaussian: bool = False
     recognition: tuple[Recognition, ...] = ()
 
 

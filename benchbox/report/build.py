@@ -86,6 +86,7 @@ def build_leaderboard(
             mismatch=mismatch,
             oracle_wiener=_oracle_wiener(store, block.spec, sort),
             level_title=noise.level_title,
+            gaussian=noise.gaussian,
             recognition=recognitions(record, scored.scores, images, scenes) if judged else (),
         )
         for block, scored, mismatch, noise in zip(

@@ -246,6 +246,7 @@ def measure(
             )
             store = execute(run, on_event)
             outcomes = store.outcomes()
+            units = {metric.spec: metric.unit for metric in store.record.metrics}
             order = np.argsort(found.order)
             for level, noise in zip(levels, store.record.noises, strict=True):
                 (cell,) = (cell for cell in store.record.cells if cell.noise == noise.spec)
@@ -258,8 +259,7 @@ def measure(
                     )
                 scores = store.scores(cell.key)
                 for claim in (claim for claim in wanted if claim.level == level):
-                    unit = "dB" if claim.metric == "psnr" else ""
-                    values = counted(scores[claim.metric], unit)[order]
+                    values = counted(scores[claim.metric], units[claim.metric])[order]
                     value = values.mean() if claim.image is None else values[claim.image]
                     title = "" if claim.image is None else found.known.titles[claim.image]
                     measured.append(Measured(claim, title, float(value), found.confirmed))

@@ -206,9 +206,9 @@ def _require_use(opened: Opened, path: str, chosen: Convention, tried: Sequence[
     swapped, right = gains_of(opened, chosen, LEVELS[::-1].copy()), gains_of(opened, chosen, LEVELS)
     if not (swapped < right).all():
         raise BenchboxError(
-            f"{path}: its result does not follow the noise level: told the level of another image, it is no worse "
+            f"{path}: its result does not follow the noise level: given the level of another image, it is no worse "
             f"({_listed(tried)})",
-            hint="set how it is told, as in sigma=channel,sigma_scale=255,range=1,residual=false",
+            hint="set how it takes the level, as in sigma=channel,sigma_scale=255,range=1,residual=false",
         )
 
 

@@ -54,6 +54,15 @@ def test_every_command_has_an_example_in_its_help(benchbox: Command) -> None:
         assert "Example" in benchbox(command, "--help").stdout, command
 
 
+def test_output_is_a_file_or_a_folder_in_every_command() -> None:
+    context = click.Context(cli)
+    commands = [command for name in cli.list_commands(context) if (command := cli.get_command(context, name))]
+    commands += [one for group in commands if isinstance(group, click.Group) for one in group.commands.values()]
+    outputs = [param for command in commands for param in command.params if "--output" in param.opts]
+    assert len(outputs) > 15
+    assert {(param.metavar, "-o" in param.opts) for param in outputs} == {("FILE", True), ("FOLDER", True)}
+
+
 @pytest.mark.parametrize("kind", LISTINGS)
 def test_a_listing_is_for_people_and_as_json(kind: str, benchbox: Command) -> None:
     rows = json.loads(benchbox("list", kind, "--format", "json").stdout)

@@ -14,6 +14,7 @@ from benchbox.records.specs import (
     NAME,
     Spec,
     configure,
+    describe,
     options_of,
     parse_composition,
     parse_spec,
@@ -213,6 +214,13 @@ def test_an_option_needs_a_type_and_a_default() -> None:
     for cls, word in ((NoDefault, "no default"), (NoType, "no type"), (OddType, "list"), (Any, "named")):
         with pytest.raises(BenchboxError, match=word):
             options_of(cls)
+
+
+def test_a_word_none_is_not_taken_for_no_value() -> None:
+    class Network:
+        def __init__(self, *, sigma: Literal["none", "channel"] | None = None, path: Path | None = None) -> None: ...
+
+    assert describe(Network, "net") == "net takes sigma=none|channel (default unset), path=path|none (default none)"
 
 
 def test_a_path_of_a_user_that_does_not_exist_is_a_path() -> None:

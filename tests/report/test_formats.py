@@ -147,6 +147,13 @@ def paper_runs(tmp_path: Path) -> list[Leaderboard]:
     return [build_leaderboard(make_run(tmp_path / name, one)) for name, one in (("a", record), ("b", small))]
 
 
+def test_white_gaussian_noise_of_any_plugin_is_its_level_in_the_table_of_a_paper(tmp_path: Path) -> None:
+    record = make_record(("identity", "unet"), ("gaussian:sigma=25/255", "mine:0.1", "poisson:30,width=2"))
+    noises = tuple(replace(noise, gaussian=noise.label != "poisson:30,width=2") for noise in record.noises)
+    paper = render_paper([build_leaderboard(make_run(tmp_path, replace(record, noises=noises)))])
+    assert r"Method & $\sigma = 25/255$ & $\sigma = 0.1$ & poisson:30,width=2 \\" in paper
+
+
 def test_the_table_of_a_paper_has_methods_down_and_settings_across(tmp_path: Path) -> None:
     boards = paper_runs(tmp_path)
     lines = render_paper(boards).splitlines()

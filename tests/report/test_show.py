@@ -194,6 +194,9 @@ def test_the_commands(benchbox: Command, store: RunStore, tmp_path: Path) -> Non
         written = benchbox("show", store.folder, "--format", form, "-o", "drawn")
         assert len(list((tmp_path / "drawn").glob(f"*.{form}"))) == 5
         assert f"drawn/pictures.{form}\ndrawn/1-differences.{form}\n" in written.stdout
+    refused = benchbox("show", store.folder, "-o", "nowhere", code=2)
+    assert "hint: add --format png" in refused.stderr
+    assert not (tmp_path / "nowhere").exists()
     page = benchbox("report", store.folder, "--sort", "ssim")
     assert Path(page.stdout.strip()) == store.folder / "report.html"
     assert "ranked by SSIM" in (store.folder / "report.html").read_text(encoding="utf-8")

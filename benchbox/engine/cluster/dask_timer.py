@@ -34,7 +34,7 @@ class WorkerTimer:
         self._address = self._find()
         welcome = unpack(Welcome, self._ask("visit", pack(make_visit(record, condition, limits))))
         if welcome.reason or welcome.machine is None:
-            raise BenchboxError(f"--timing-on {worker}: {welcome.reason}", hint="mend that worker, or name another")
+            raise BenchboxError(f"--timing-on {worker}: {welcome.reason}", hint="correct that, or name another worker")
         self.machine = welcome.machine.timed_for(record.environment)
 
     def calibrate(self, log: Path) -> Calibration | None:
