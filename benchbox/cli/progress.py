@@ -27,7 +27,8 @@ EVERY_S = 15.0
 """Seconds between two lines if the output is not a terminal."""
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
+    """Text that rich prints as it is, without control characters."""
     return escape(printable(text))
 
 
@@ -84,13 +85,13 @@ class Display:
         self._progress.stop()
 
     def say(self, line: str) -> None:
-        """Print a permanent line above the live ones."""
+        """Print a permanent line, in the markup of rich, above the live ones."""
         self._console.print(line, highlight=False, soft_wrap=True)
 
     def begin_stage(self, name: str, steps: int | None = None) -> None:
         """Show a stage of the work in place of the previous one."""
         self.end_stage()
-        self._stage = self._add(_safe(name), steps)
+        self._stage = self._add(safe(name), steps)
 
     def advance_stage(self) -> None:
         """Count a step of the stage."""
@@ -142,14 +143,14 @@ class RunProgress(Display):
             case Importing(provider):
                 if self._importing is None:
                     self._importing = self._add("importing", None)
-                self._progress.update(self._importing, description=f"importing {_safe(provider.label)}")
+                self._progress.update(self._importing, description=f"importing {safe(provider.label)}")
             case SlowImport(provider, seconds):
                 self.say(
-                    f"{_safe(provider.label)} took {seconds:.0f} s to import, and will in every process that runs it, "
+                    f"{safe(provider.label)} took {seconds:.0f} s to import, and will in every process that runs it, "
                     "as part of its cold start"
                 )
             case Broken(provider, reason):
-                self.say(f"left out: {_safe(f'{provider.label}: {reason}')}")
+                self.say(f"left out: {safe(f'{provider.label}: {reason}')}")
             case events.RunStarted(record, done, timed):
                 self._begin(record.run_id)
                 self._record = record
@@ -163,32 +164,32 @@ class RunProgress(Display):
             case events.CellsReused(cells, total, latencies, runs):
                 known = f" and {latencies} latencies" if latencies else ""
                 where = f"run {runs[0]}" if len(runs) == 1 else f"{len(runs)} runs, the newest {runs[0]}"
-                self.say(f"reused {cells} of {total} cells{known} of {where} (--fresh computes them anew)")
+                self.say(f"reused {cells} of {total} cells{known} of {safe(where)} (--fresh computes them anew)")
             case events.FileSetAside(name):
-                self.say(f"set aside: {_safe(name)}, because it is damaged or does not belong to this run")
+                self.say(f"set aside: {safe(name)}, because it is damaged or does not belong to this run")
             case events.WorkerStarted(denoiser):
                 self.end_stage()
-                description = f"starting {_safe(denoiser)} (may compile or load weights)"
+                description = f"starting {safe(denoiser)} (may compile or load weights)"
                 self._progress.update(self._quality, description=description)
             case events.ClusterChanged(workers, threads, dashboard, note):
                 self._cluster = f", {workers} workers ({threads} threads)" if workers != 1 else ", 1 worker"
                 if dashboard and dashboard != self._dashboard:
                     self._dashboard = dashboard
-                    self.say(f"dashboard of the cluster: {_safe(dashboard)}")
+                    self.say(f"dashboard of the cluster: {safe(dashboard)}")
                 if note:
-                    self.say(_safe(note))
+                    self.say(safe(note))
             case events.ShardDone(cell, images):
                 self._images += images
                 speed = self._images / max(time.monotonic() - self._begun, 1e-9)
                 self._progress.update(
                     self._quality,
                     advance=images,
-                    description=f"scoring {_safe(self._record.cell_label(cell))}",
+                    description=f"scoring {safe(self._record.cell_label(cell))}",
                     speed=f"{speed:,.0f} images/s{self._cluster}",
                 )
             case events.CellDone(cell, outcome):
                 if outcome.status not in ("ok", "skipped") and self._console.is_terminal:
-                    where = _safe(f"{self._record.cell_label(cell)}: {outcome.reason}")
+                    where = safe(f"{self._record.cell_label(cell)}: {outcome.reason}")
                     self.say(f"[red]{outcome.status}[/]: {where}")
             case events.StageStarted(name, steps):
                 self._end_imports()
@@ -202,7 +203,7 @@ class RunProgress(Display):
                     self._show(build_leaderboard(store, sort=self._sort))
             case events.TimingStarted(label):
                 self.end_stage()
-                self._progress.update(self._timing, description=f"timing {_safe(label)}")
+                self._progress.update(self._timing, description=f"timing {safe(label)}")
             case events.TimingDone(denoiser, timing):
                 self._progress.update(self._timing, advance=1)
                 if self._board is not None:
@@ -241,7 +242,7 @@ class TrainingProgress(Display):
 
         if isinstance(event, TrainingStarted):
             for note in event.notes:
-                self.say(f"note: {_safe(note)}")
+                self.say(f"note: {safe(note)}")
             self.say(
                 f"{event.images} training and {event.validation} validation images; epochs {event.first_epoch} to "
                 f"{event.epochs}"

@@ -54,7 +54,7 @@ def whatif(
       benchbox whatif 20260131-1200 --only clip --only border-4
       benchbox whatif 20260131-1200 --only mean-error --format markdown
     """
-    from benchbox.cli.progress import RunProgress
+    from benchbox.cli.progress import RunProgress, safe
     from benchbox.engine.whatif import Rescoring
     from benchbox.records.alternatives import choose_alternatives
     from benchbox.report.build import sort_metric
@@ -73,7 +73,7 @@ def whatif(
             instead = f"; benchbox whatif --only {stored[0]} needs neither images nor plugins" if stored else ""
             raise BenchboxError(error.message, hint=f"{error.hint}{instead}") from error
         if rescoring.queues:
-            progress.say(_announcement(rescoring))
+            progress.say(safe(_announcement(rescoring)))
         rescored = rescoring.run()
     result = build_whatif(
         store,

@@ -59,14 +59,15 @@ class _Progress:
             case ShardDone(_, images) if self._bar is not None:
                 self._bar.update(images)
             case CellDone(cell, outcome) if outcome.status not in ("ok", "skipped"):
-                tqdm.write(f"{outcome.status}: {self._record.cell_label(cell)}: {outcome.reason}", file=sys.stderr)
+                failed = f"{outcome.status}: {self._record.cell_label(cell)}: {outcome.reason}"
+                tqdm.write(printable(failed), file=sys.stderr)
             case TimingStarted(label):
                 if self._bar is None or not self._timing:
                     self.close()
                     self._timing = True
                     total = len(self._record.denoisers)
                     self._bar = tqdm(total=total, initial=self._timed, unit=" denoisers", disable=self._disable)
-                self._bar.set_description(f"timing {label}")
+                self._bar.set_description(printable(f"timing {label}"))
             case TimingDone() if self._bar is not None:
                 self._bar.update()
 

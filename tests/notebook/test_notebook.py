@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_records import make_record
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import benchbox
 from benchbox import BenchboxError, Denoiser, Images, Run, Sigma
-from benchbox.engine.events import ClusterChanged
+from benchbox.engine.events import CellDone, ClusterChanged, RunStarted, TimingStarted
 from benchbox.notebook.interface import _Progress
+from benchbox.records.run import Outcome
 
 pytestmark = pytest.mark.process
 
@@ -171,6 +173,19 @@ def test_a_script_needs_no_main_guard_and_its_classes_reach_the_workers(tmp_path
         [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=300
     )
     assert done.stdout.split() == ["284", "1"]
+
+
+def test_what_a_plugin_says_cannot_clear_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    record = make_record(("identity", "evil\x1b[2J"))
+    shown = _Progress()
+    shown(RunStarted(record, 0, 0))
+    shown(CellDone(record.cells[1], Outcome("failed", "ValueError: \x1b]0;mine\a")))
+    shown(TimingStarted("evil\x1b[2J"))
+    shown.close()
+    said = capsys.readouterr()
+    assert "failed: evil" in said.err
+    assert "ValueError" in said.err
+    assert "\x1b" not in said.err
 
 
 def test_what_happens_to_a_cluster_is_said(capsys: pytest.CaptureFixture[str]) -> None:
