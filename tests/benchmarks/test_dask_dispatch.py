@@ -48,7 +48,7 @@ def test_shards_a_second(workers: int, measured: bool, tmp_path: Path, monkeypat
     if workers > 2 and not measured:
         pytest.skip("shows no more than two workers do; 'just bench' measures it")
     shards = 1000 if measured else 100
-    from benchbox.engine.cluster import dispatch, sites
+    from benchbox.engine.cluster import dask_worker, dispatch
     from benchbox.engine.cluster.parcels import Answer, Welcome, pack
 
     options = RunOptions(denoisers=("identity",), timing=False, results=str(tmp_path), previews=0, repeats=2)
@@ -58,7 +58,7 @@ def test_shards_a_second(workers: int, measured: bool, tmp_path: Path, monkeypat
     once = {name: values[columns["repeat"] == 0] for name, values in columns.items()}
     answer = pack(Answer.of(ShardScores(once, "blind")))
     welcome = pack(Welcome("", Machine.here(replace(environment(), load=0.0))))
-    monkeypatch.setattr(sites, "CALL", f"{welcome!r} if kind == 'visit' else {answer!r}")
+    monkeypatch.setattr(dask_worker, "CALL", f"{welcome!r} if kind == 'visit' else {answer!r}")
     scoring = Many(made, once, shards)
     cluster = Cluster(tmp_path / "cluster")
     script = WORKERS.format(count=workers)

@@ -20,7 +20,7 @@ from distributed.comm import get_address_host_port, parse_address
 
 from benchbox.api.errors import BenchboxError
 from benchbox.api.threads import usable_cores
-from benchbox.engine.cluster.dask_timer import WorkerTimer
+from benchbox.engine.cluster.dask_worker import WorkerTimer
 from benchbox.engine.cluster.dispatch import Dispatch
 from benchbox.engine.drawing import Condition
 from benchbox.engine.engines import Scoring

@@ -17,9 +17,9 @@ from distributed import Client, Future
 
 from benchbox.api.errors import BenchboxError
 from benchbox.engine.cluster.canaries import Canaries, First
+from benchbox.engine.cluster.dask_worker import CANCELLED, Flight, Site, Work, new_key, submit
 from benchbox.engine.cluster.machine import make_visit
 from benchbox.engine.cluster.parcels import Answer, Order, Welcome, pack, unpack
-from benchbox.engine.cluster.sites import CANCELLED, Flight, Site, Work, new_key, submit
 from benchbox.engine.drawing import ImagesLost
 from benchbox.engine.engines import Scoring
 from benchbox.engine.events import ClusterChanged
