@@ -285,6 +285,13 @@ def test_the_map_names_every_module_in_the_row_of_its_room() -> None:
         assert {name for name in named if not (room / name).exists() and not list(room.rglob(name))} == set(), room.name
 
 
+def test_no_module_is_longer_than_the_style_allows() -> None:
+    (most,) = re.findall(r"in at most (\d+) lines", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    files = [*ROOT.glob("benchbox/**/*.py"), *ROOT.glob("plugins/**/*.py")]
+    assert len(files) > 100
+    assert [file for file in files if len(file.read_text(encoding="utf-8").splitlines()) > int(most)] == []
+
+
 def test_the_readmes_of_plugins_name_every_denoiser_metric_and_module() -> None:
     registry = load_registry()
     named = set(re.findall(r"`(\w+)`", (ROOT / "plugins/README.md").read_text(encoding="utf-8")))
