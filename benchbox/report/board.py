@@ -35,22 +35,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Complement:
-    """Two rows combined by taking the better one for each image.
+    """Two rows combined by taking the better one for each image."""
 
-    Attributes
-    ----------
-    first, second : str
-        Denoisers, the better one first.
-    together : float
-        Mean of the metric that ranks.
-    gain : float
-        Improvement over the first alone, positive.
-    """
-
-    first: str
+    first: str  # the better denoiser
     second: str
-    together: float
-    gain: float
+    together: float  # mean of the metric that ranks
+    gain: float  # over the first alone, positive
 
 
 @dataclass(frozen=True)
