@@ -83,14 +83,17 @@ return np.clip(noisy, 0.1, 0.9)
     rows = ("median", "slow", "--noise", "gaussian:0.1", "--repeats", "300", "--plugin", own)
     for name in "abcd":
         cluster.add(name)
-    chance, killed, ended = random.Random(0), [0], threading.Event()
+    chance, killed, ended = random.Random(0), [0] * 4, threading.Event()
 
     def kill() -> None:
-        while killed[0] < 30 and not ended.wait(chance.uniform(0.1, 1.0)):
-            victim = worker_pid(cluster.workers[chance.choice("abcd")])
-            if victim not in {process.pid for process in cluster.workers.values()}:  # not the nanny
+        while sum(killed) < 30 and not ended.wait(chance.uniform(0.1, 1.0)):
+            place = chance.randrange(4)
+            log = (cluster.folder / f"worker-{place}.log").read_text()
+            victim = worker_pid(cluster.workers["abcd"[place]])
+            # Not the nanny, nor a worker that has not started, after whose death a nanny gives up.
+            if log.count("Registered to:") > killed[place] and victim != cluster.workers["abcd"[place]].pid:
                 psutil.Process(victim).send_signal(signal.SIGKILL)
-                killed[0] += 1
+                killed[place] += 1
         done.touch()
 
     killer = threading.Thread(target=kill)
@@ -100,8 +103,8 @@ return np.clip(noisy, 0.1, 0.9)
     finally:
         ended.set()
         killer.join()
-    print(f"{killed[0]} workers were killed")
-    assert killed[0] == 30
+    print(f"{sum(killed)} workers were killed")
+    assert sum(killed) == 30
     assert bytes_of(distant) == bytes_of(run(process, at("local"), *rows))
 
 
