@@ -137,7 +137,7 @@ def run(
         Metrics to compute, by default those that `benchbox list metrics` marks as default.
     judges : str or sequence of str
         Classifiers whose answers denoising should keep, such as ``'onnx:path=judge.onnx,size=64'``.
-    data : path or array_like, shape (N, H, W)
+    data : path or array_like, shape (N, H, W) or (N, H, W, 3)
         FER2013 (the csv or its folder of images), any folder of images, or an array: uint8, uint16, or floating-point
         values in [0, 1]. The built-in sample by default.
     noisy, clean : path
@@ -162,8 +162,9 @@ def run(
         Rules of noise and scoring, described in the manual under "Fairness and statistics".
     clip, quantize : bool
         Clip noisy images to [0, 1]; round them to 8 bits, which implies clipping.
-    sigma : {'given', 'estimated', 'none'}
-        Noise level that denoisers get: the true one, an estimate, or none.
+    sigma : {'auto', 'given', 'estimated', 'none'}
+        Noise level that denoisers get: the true one, an estimate, or none; ``'auto'`` estimates that of recorded noise
+        only.
     sigma_errors : float or sequence of float
         Also run with the given noise level multiplied by these factors.
     repeats : int
