@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self
 
 from benchbox.api.errors import BenchboxError, did_you_mean
+from benchbox.api.version import DISTRIBUTION
 from benchbox.engine.drawing import Condition, DrawTask, draw_ahead, room_for_noise
 from benchbox.engine.events import Event, StageAdvanced, StageStarted
 from benchbox.engine.plan import Limits, Shard
@@ -188,9 +189,11 @@ def engine_of(options: RunOptions) -> Engine:
     try:
         return installed[name]().from_options(options)
     except ImportError as error:
+        # An extra of benchbox brings only what its own engines need.
+        owners = [point.dist.name for point in importlib.metadata.entry_points(group=GROUP, name=name) if point.dist]
+        needed = f'"{DISTRIBUTION}[{name}]"' if DISTRIBUTION in owners else " ".join(owners) or name
         raise BenchboxError(
-            f"engine '{name}' cannot be imported: {error}",
-            hint=f'install what it needs: pip install "benchbox-denoise[{name}]"',
+            f"engine '{name}' cannot be imported: {error}", hint=f"install what it needs: pip install {needed}"
         ) from error
 
 

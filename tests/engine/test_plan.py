@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchbox import BenchboxError, ImageSet
+from benchbox.engine.engines import engine_of
 from benchbox.engine.plan import SHARD_PIXELS, make_plan, make_shards, plan_denoisers
 from benchbox.records.options import RECORDED, RunOptions
 from benchbox.registry import load_registry
@@ -219,3 +221,18 @@ def test_the_options_of_a_row_may_narrow_what_its_class_declares() -> None:
     assert [record.sigma_use for record in records] == ["unused", "optional"]
     assert all(record.starts_programs for record in records)
     assert not plan_denoisers(("median",), load_registry())[0].starts_programs
+
+
+def test_a_missing_engine_is_installed_from_its_own_distribution(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "benchbox_tide-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: benchbox-tide\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[benchbox.engines]\ntide = no_such_package:Engine\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "benchbox.engine.cluster.dask_engine", None)
+    for name, needed in (("tide", "benchbox-tide"), ("dask", '"benchbox-denoise[dask]"')):
+        with pytest.raises(BenchboxError, match=f"engine '{name}' cannot be imported") as caught:
+            engine_of(RunOptions(engine=name))
+        assert caught.value.hint == f"install what it needs: pip install {needed}"
