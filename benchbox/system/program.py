@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 _File = int | IO[bytes]
 _END_S = 10.0
-_POLL_S = 0.5
 _CHILDREN_S = 2.0
 _AGAIN_S = 0.01
 
@@ -138,23 +137,6 @@ class GuardedProgram(subprocess.Popen[bytes]):
     ) -> None:
         """End the program."""
         self.end()
-
-    def wait_within(self, seconds: float, too_large: Callable[[int], bool] = lambda pid: False) -> int:
-        """Wait for the program to exit by itself; returns its exit code.
-
-        `too_large` receives the PID and says whether the process and its descendants exceed the memory limit. After
-        `TimeLimitPassed` or `MemoryLimitPassed` the program still runs; call `end`.
-        """
-        end = time.monotonic() + seconds
-        while self.poll() is None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.wait(_POLL_S)
-            # Asked between short waits: nothing tells a process when another one grows.
-            if time.monotonic() > end:
-                raise TimeLimitPassed
-            if too_large(self.pid):
-                raise MemoryLimitPassed
-        return int(self.returncode)
 
     def end(self) -> None:
         """Kill the program and its descendants; does nothing if they have already exited."""
