@@ -178,10 +178,15 @@ class WorkerTimer:
         return timed.timing, timed.detail
 
     def _workers(self) -> dict[str, dict[str, Any]]:
+        self._require_connection()
+        workers: dict[str, dict[str, Any]] = self._client.scheduler_info(n_workers=-1).get("workers", {})
+        # A scheduler that has just gone is asked for half a minute, and then seems to have no workers.
+        self._require_connection()
+        return workers
+
+    def _require_connection(self) -> None:
         if self._client.status in ("closed", "closing"):
             raise _lost()
-        workers: dict[str, dict[str, Any]] = self._client.scheduler_info(n_workers=-1).get("workers", {})
-        return workers
 
     def _find(self) -> str:
         """Address of the worker; waits if the cluster has no worker yet."""
