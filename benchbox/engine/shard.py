@@ -244,7 +244,8 @@ def answers_to(owner: Connection[Any, Any]) -> None:
 def _blamed(plugin: PluginSpec) -> Iterator[None]:
     """Name a metric, not the denoiser, if this block fails, ends the process, hangs or takes all memory."""
     what = f"metric {plugin.spec}"
-    hint = f"the denoiser did not do it; {'use another judge, or ' * bool(plugin.content)}leave out this metric"
+    remedy = "use another judge, or leave out this metric" if plugin.content else "leave out this metric"
+    hint = f"the denoiser did not do it; {remedy}"
     # Built-in metrics are kernels that end by themselves, and two messages for each would cost a twentieth of a filter.
     owner = None if plugin.provider.kind == "built in" else _owner
     if owner:

@@ -212,7 +212,7 @@ class Speed:
     peak_mb : float
         Peak resident memory added by the denoiser, in MiB.
     machine : str
-        Processor, and if it is not the machine of the run the host, that timed it.
+        Processor that timed it, after the name of its host if that is not the machine of the run.
     """
 
     latency_p50_ms: float

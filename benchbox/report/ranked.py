@@ -178,7 +178,7 @@ def _oriented(comparison: Comparison, sign: float) -> Comparison:
 def _marked(rows: Sequence[Row], metrics: Mapping[str, MetricRecord], sort: MetricRecord) -> list[Row]:
     """Mark the best values; the floor is excluded from speed because doing nothing always wins.
 
-    The speed of rows that were timed on different machines is not comparable, so that none of them is best.
+    If rows were timed on different machines, their speeds are not comparable, and none of them is best.
     """
     fewest = {label: min((row.scores[label].undefined for row in rows), default=0) for label in metrics}
     values = {

@@ -61,9 +61,8 @@ class Dispatch:
         self._arrived: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._sequence = itertools.count()
         self._looked = 0.0
-        self._seen: dict[
-            str, tuple[float | None, float]
-        ] = {}  # last sign of life by the scheduler's clock, and by ours
+        # The last sign of life of each worker, by the scheduler's clock and by that of this process.
+        self._seen: dict[str, tuple[float | None, float]] = {}
         self._alone_since, self._is_waiting_said = time.monotonic(), False
         self._begun: set[int] = set()
 
