@@ -87,8 +87,15 @@ class Engine(AbstractContextManager["Engine"], Protocol):
     def score(self, scoring: Scoring) -> None:
         """Score all shards; on an interrupt or an error, abandon running ones and raise."""
 
-    def timer(self, worker: str, record: RunRecord, condition: Condition, limits: Limits) -> Timer:
-        """What times denoisers on a worker; raises `BenchboxError` if there is none of that name, or it is not fit."""
+    def timer(
+        self,
+        worker: str,
+        record: RunRecord,
+        condition: Condition,
+        limits: Limits,
+        report: Callable[[Event], None],
+    ) -> Timer:
+        """What times denoisers on a worker; raises `BenchboxError` if none of that name comes, or it is not fit."""
 
 
 class LocalEngine:
@@ -127,7 +134,14 @@ class LocalEngine:
         )
         loop.run(worker_context(), scoring.queues, scoring.record.options.workers)
 
-    def timer(self, worker: str, record: RunRecord, condition: Condition, limits: Limits) -> Timer:
+    def timer(
+        self,
+        worker: str,
+        record: RunRecord,
+        condition: Condition,
+        limits: Limits,
+        report: Callable[[Event], None],
+    ) -> Timer:
         """There is none: without a cluster, denoisers are timed here."""
         raise BenchboxError(f"--timing-on {worker}: {NO_CLUSTER[0]}", hint=NO_CLUSTER[1])
 

@@ -164,7 +164,7 @@ def _work(
         with engine:
             options = store.record.options
             if options.timing and options.timing_on:  # said now, not after hours of scoring
-                engine.timer(options.timing_on, store.record, next(iter(conditions.values())), limits)
+                engine.timer(options.timing_on, store.record, next(iter(conditions.values())), limits, on_event)
             quality.run(engine)
         note_overlaps(store, registry, on_event)
         make_ceilings(store, drawn, shards, context, limits, on_event)
@@ -219,7 +219,7 @@ def _time_all(
         timer: Timer
         if options.timing_on:
             stack.enter_context(engine)
-            timer = engine.timer(options.timing_on, record, next(iter(conditions.values())), limits)
+            timer = engine.timer(options.timing_on, record, next(iter(conditions.values())), limits, on_event)
         else:
             timer = LocalTimer(stack.enter_context(timing_context(options.threads)), limits, record.environment)
         calibration = timer.calibrate(store.log_file("calibration", "timing"))

@@ -9,6 +9,7 @@ import logging
 import signal
 import socket
 import time
+from collections.abc import Callable
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -24,7 +25,7 @@ from benchbox.engine.cluster.dask_worker import WorkerTimer
 from benchbox.engine.cluster.dispatch import Dispatch
 from benchbox.engine.drawing import Condition
 from benchbox.engine.engines import Scoring
-from benchbox.engine.events import ClusterChanged
+from benchbox.engine.events import ClusterChanged, Event
 from benchbox.engine.plan import Limits
 from benchbox.engine.workers import blocked
 from benchbox.records.options import DASK, RunOptions
@@ -140,9 +141,16 @@ class DaskEngine:
         options = self._options if self._client is None else scoring.record.options
         Dispatch(self.client, scoring, options).run(dashboard)
 
-    def timer(self, worker: str, record: RunRecord, condition: Condition, limits: Limits) -> WorkerTimer:
-        """What times denoisers on a worker; raises `BenchboxError` if there is none of that name, or it is not fit."""
-        return WorkerTimer(self.client, worker, record, condition, limits)
+    def timer(
+        self,
+        worker: str,
+        record: RunRecord,
+        condition: Condition,
+        limits: Limits,
+        report: Callable[[Event], None],
+    ) -> WorkerTimer:
+        """What times denoisers on a worker; raises `BenchboxError` if none of that name comes, or it is not fit."""
+        return WorkerTimer(self.client, worker, record, condition, limits, report)
 
     def _services(self) -> dict[str, Any]:
         services: dict[str, Any] = self.client.scheduler_info(n_workers=0).get("services", {})

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from distributed import Client, Future, get_worker
 from distributed.core import Status
@@ -25,6 +25,7 @@ from benchbox.engine.cluster.canaries import First
 from benchbox.engine.cluster.parcels import Timed, TimingOrder, Welcome, pack, pack_images, unpack
 from benchbox.engine.drawing import Condition
 from benchbox.engine.engines import ShardWork
+from benchbox.engine.events import ClusterChanged, Event
 from benchbox.engine.plan import Limits, Shard
 from benchbox.engine.shard import ShardTask
 from benchbox.engine.timing import TimingTask
@@ -37,6 +38,8 @@ _KEPT_PIXELS = 2**27
 """Pixels of sent images that each worker keeps, for the other denoisers of these images."""
 CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
 """What a task ends with if the connection to the scheduler is lost, by version of Dask."""
+SILENT_S = 5.0
+"""Seconds of waiting for a usable or idle worker until the user is told."""
 _OVER = (Status.closing, Status.closed, Status.failed)
 _ABANDONED = ("cancelled", "resumed", "released", "forgotten")
 _POLL_S = 0.2
@@ -152,11 +155,43 @@ class Site:
         return self.sent[key]
 
 
-class WorkerTimer:
-    """Times denoisers on a worker; raises `BenchboxError` if there is none of that name, or it is not fit."""
+class Pulse:
+    """The last sign of life of each worker: when a machine freezes, Dask notices only after up to ten minutes."""
 
-    def __init__(self, client: Client, worker: str, record: RunRecord, condition: Condition, limits: Limits) -> None:
+    frozen_s: ClassVar = 60.0
+    """Seconds without one after which a worker is taken for gone; even one of thousands sends several."""
+
+    def __init__(self) -> None:
+        # By the scheduler's clock and by that of this process, which may differ.
+        self._seen: dict[str, tuple[float | None, float]] = {}
+
+    def alive(self, workers: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Workers that the scheduler has heard of lately."""
+        now, before = time.monotonic(), self._seen
+        self._seen = {}
+        for address, about in workers.items():
+            last, since = about.get("last_seen"), now
+            if last is not None and address in before and before[address][0] == last:
+                since = before[address][1]
+            self._seen[address] = last, since
+        return {address: about for address, about in workers.items() if now < self._seen[address][1] + self.frozen_s}
+
+
+class WorkerTimer:
+    """Times denoisers on a worker; raises `BenchboxError` if none of that name comes in time, or it is not fit."""
+
+    def __init__(
+        self,
+        client: Client,
+        worker: str,
+        record: RunRecord,
+        condition: Condition,
+        limits: Limits,
+        report: Callable[[Event], None],
+    ) -> None:
         self._client = client
+        self._report = report
+        self._pulse = Pulse()
         self._worker = worker
         self._wait_s = record.options.wait_s
         self._limits = limits
@@ -186,22 +221,31 @@ class WorkerTimer:
 
     def _require_connection(self) -> None:
         if self._client.status in ("closed", "closing"):
-            raise _lost()
+            raise lost_connection()
+
+    def _say_waiting(self, what: str) -> None:
+        self._report(ClusterChanged(0, 0, note=f"waiting for {what}, up to {self._wait_s:g} s (--wait)"))
 
     def _find(self) -> str:
-        """Address of the worker; waits if the cluster has no worker yet."""
+        """Address of the worker, which may still have to come."""
         end = time.monotonic() + self._wait_s
-        while not (workers := self._workers()) and time.monotonic() < end:
+        for look in itertools.count():
+            workers = self._workers()
+            known = {str(about.get("name", address)): address for address, about in workers.items()}
+            known |= {address: address for address in workers}
+            if self._worker in known:
+                break
+            if time.monotonic() >= end:
+                raise BenchboxError(
+                    f"--timing-on {self._worker}: the cluster has no worker of that name or address, and none came in "
+                    f"{self._wait_s:g} s (--wait)",
+                    hint=did_you_mean(self._worker, known) if known else "start workers",
+                )
+            if not look:
+                others = f" ({did_you_mean(self._worker, known)})" if known else ""
+                self._say_waiting(f"worker {self._worker} of --timing-on{others}")
             time.sleep(_POLL_S)
-        names = {str(about.get("name", address)): address for address, about in workers.items()}
-        if self._worker in workers:
-            return self._worker
-        if self._worker not in names:
-            raise BenchboxError(
-                f"--timing-on {self._worker}: the cluster has no worker of that name or address",
-                hint=did_you_mean(self._worker, [*names, *workers]) if workers else "start workers",
-            )
-        return names[self._worker]
+        return known[self._worker]
 
     def _order(self, order: TimingOrder, log: Path) -> Timed:
         self._wait_until_idle()
@@ -213,7 +257,7 @@ class WorkerTimer:
 
     def _wait_until_idle(self) -> None:
         """Wait until no worker on that machine has a task, whoever has sent it."""
-        end = time.monotonic() + self._wait_s
+        begun, is_said = time.monotonic(), False
         while True:
             workers = self._workers()
             host = workers.get(self._address, {}).get("host")
@@ -221,14 +265,18 @@ class WorkerTimer:
             try:
                 tasks = self._client.processing(workers=near)
             except OSError as error:
-                raise _lost() from error
+                raise lost_connection() from error
             if not any(tasks.values()):
                 return
-            if time.monotonic() > end:
+            waited_s = time.monotonic() - begun
+            if waited_s > self._wait_s:
                 raise BenchboxError(
                     f"--timing-on {self._worker}: its machine had other tasks for {self._wait_s:g} s (--wait)",
                     hint="wait until they have ended, or name another worker",
                 )
+            if waited_s > SILENT_S and not is_said:
+                is_said = True
+                self._say_waiting(f"other tasks on the machine of worker {self._worker} to end")
             time.sleep(_POLL_S)
 
     def _ask(self, kind: str, order: bytes) -> bytes:
@@ -238,7 +286,7 @@ class WorkerTimer:
                 if future.done():
                     break
                 time.sleep(_POLL_S)
-                if look % _LOOKS == 0 and self._address not in self._workers():
+                if look % _LOOKS == 0 and self._address not in self._pulse.alive(self._workers()):
                     raise BenchboxError(
                         f"--timing-on {self._worker}: that worker is gone",
                         hint="start it again, or name another worker",
@@ -247,7 +295,7 @@ class WorkerTimer:
         except BenchboxError:
             raise
         except CANCELLED as error:
-            raise _lost() from error
+            raise lost_connection() from error
         except Exception as error:
             words = str(error).strip().partition("\n")[0] or type(error).__name__
             raise BenchboxError(
@@ -260,5 +308,6 @@ class WorkerTimer:
         return result
 
 
-def _lost() -> BenchboxError:
+def lost_connection() -> BenchboxError:
+    """Why a run stops when its scheduler has gone."""
     return BenchboxError("the connection to the scheduler is lost", hint="start the cluster again")

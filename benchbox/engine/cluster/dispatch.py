@@ -17,7 +17,17 @@ from distributed import Client, Future
 
 from benchbox.api.errors import BenchboxError
 from benchbox.engine.cluster.canaries import Canaries, First
-from benchbox.engine.cluster.dask_worker import CANCELLED, Flight, Site, Work, new_key, submit
+from benchbox.engine.cluster.dask_worker import (
+    CANCELLED,
+    SILENT_S,
+    Flight,
+    Pulse,
+    Site,
+    Work,
+    lost_connection,
+    new_key,
+    submit,
+)
 from benchbox.engine.cluster.machine import make_visit
 from benchbox.engine.cluster.parcels import Answer, Order, Welcome, pack, unpack
 from benchbox.engine.drawing import ImagesLost
@@ -36,10 +46,6 @@ _SUSPECT = 2
 _SMALL_PIXELS = 2**24
 """Images of up to so many pixels are sent to a worker that does not see the data, asked or not."""
 _WISHES = 100
-_SILENT_S = 5.0
-"""Seconds without a usable worker until the user is told."""
-_FROZEN_S = 60.0
-"""Seconds without a sign of life after which a worker is taken for gone; even one of thousands sends several."""
 
 
 class Dispatch:
@@ -61,8 +67,7 @@ class Dispatch:
         self._arrived: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._sequence = itertools.count()
         self._looked = 0.0
-        # The last sign of life of each worker, by the scheduler's clock and by that of this process.
-        self._seen: dict[str, tuple[float | None, float]] = {}
+        self._pulse = Pulse()
         self._alone_since, self._is_waiting_said = time.monotonic(), False
         self._begun: set[int] = set()
 
@@ -90,20 +95,21 @@ class Dispatch:
             return
         self._looked = time.monotonic()
         if self._client.status in ("closed", "closing"):
-            raise BenchboxError("the connection to the scheduler is lost", hint="start the cluster again")
+            raise lost_connection()
         info = self._client.scheduler_info(n_workers=-1) if self._client.status == "running" else {}
         workers: dict[str, dict[str, Any]] = info.get("workers", {})
         connected = self._client.status == "running"
         if not connected:  # perhaps since it was asked
             workers = {}
         changed = False
-        alive = self._alive(workers)
+        alive = self._pulse.alive(workers)
         for address in [address for address in self._sites if address not in alive]:
             site = self._sites.pop(address)
             self._lose(site, died=connected)
             changed = True
             if address in workers:
-                self._report(f"worker {site.name} has not been heard of for {_FROZEN_S:g} s, and is taken for gone")
+                silent = f"has not been heard of for {Pulse.frozen_s:g} s"
+                self._report(f"worker {site.name} {silent}, and is taken for gone")
         for address, about in alive.items():
             if address not in self._sites:
                 self._sites[address] = Site(address, str(about.get("name", address)), int(about.get("nthreads", 1)))
@@ -114,27 +120,13 @@ class Dispatch:
         self._wish()
         self._require_workers()
 
-    def _alive(self, workers: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        """Workers that the scheduler has heard of lately; the clocks of the two machines may differ.
-
-        Of a machine that freezes, Dask takes notice after up to ten minutes.
-        """
-        now, before = time.monotonic(), self._seen
-        self._seen = {}
-        for address, about in workers.items():
-            last, since = about.get("last_seen"), now
-            if last is not None and address in before and before[address][0] == last:
-                since = before[address][1]
-            self._seen[address] = last, since
-        return {address: about for address, about in workers.items() if now < self._seen[address][1] + _FROZEN_S}
-
     def _require_workers(self) -> None:
         """Raise if there has been no usable worker for longer than the user wants to wait."""
         if any(site.ready for site in self._sites.values()):
             self._alone_since, self._is_waiting_said = time.monotonic(), False
             return
         alone_s = time.monotonic() - self._alone_since
-        if alone_s > _SILENT_S and not self._is_waiting_said:
+        if alone_s > SILENT_S and not self._is_waiting_said:
             self._is_waiting_said = True
             self._report(f"waiting for a usable worker, up to {self._options.wait_s:g} s (--wait)")
         if alone_s > self._options.wait_s and not self._visits:  # one that is asked may turn out to be usable

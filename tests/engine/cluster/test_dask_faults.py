@@ -276,7 +276,7 @@ def test_a_worker_that_freezes_is_taken_for_gone_and_may_come_back(
     plugin: Plugin, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr("benchbox.engine.cluster.dispatch._FROZEN_S", 15.0)
+    monkeypatch.setattr("benchbox.engine.cluster.dask_worker.Pulse.frozen_s", 15.0)
     workers = [cluster.add(name, "--no-nanny") for name in ("a", "b")]
     own = plugin("slow", "time.sleep(0.2)\nreturn np.clip(noisy, 0.1, 0.9)")
 

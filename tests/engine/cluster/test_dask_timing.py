@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_clusters import Cluster, wait_for
 
+import benchbox as package
+from benchbox.api.errors import BenchboxError
 from benchbox.store import RunStore, find_run
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -41,9 +46,6 @@ def test_denoisers_are_timed_on_the_named_worker(
     cluster.add("first", SITE="first")
     cluster.add_elsewhere("second", "gpu-3", SITE="second")
     asked = ("run", "identity", "says", "fails", *files, "--limit", "20", "--previews", "0", "--fresh")
-    said = process(*asked, "--scheduler-file", cluster.file, "--timing-on", "third", code=2).stderr
-    assert "--timing-on third: the cluster has no worker of that name" in said
-    assert "second" in said
     process(*asked, "--scheduler-file", cluster.file, "--timing-on", "second", code=1)
     store = RunStore.open(find_run(tmp_path / "results"))
     assert store.record.options.timing_on == "second"
@@ -64,6 +66,61 @@ def test_denoisers_are_timed_on_the_named_worker(
     assert timings["says"].machine
     shown = " ".join(process("leaderboard", "--verbose").stdout.split())
     assert "rows were timed on 2 machines. Their latencies are not comparable" in shown
+
+
+def test_a_run_says_that_it_waits_for_the_worker_that_times(process: Command, cluster: Cluster, tmp_path: Path) -> None:
+    asked = ["run", "identity", "--limit", "20", "--previews", "0", "--fresh", "--timing-budget", "100ms"]
+    asked += ["--scheduler-file", str(cluster.file), "--timing-on", "gpu-3"]
+    said = " ".join(process(*asked, "--wait", "1s", code=2).stderr.split())
+    assert "waiting for worker gpu-3 of --timing-on, up to 1 s (--wait)" in said
+    assert "the cluster has no worker of that name or address, and none came in 1 s (--wait)" in said
+    assert said.count("start workers; then continue with: benchbox run --resume") == 1
+    cluster.add("gpu-2")
+    assert wait_for(lambda: "Registered to" in (cluster.folder / "worker-0.log").read_text())
+    said = ""
+    command = [sys.executable, "-m", "benchbox", *asked, "--wait", "60s"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as client:
+        assert client.stderr is not None
+        for line in client.stderr:
+            said += line
+            if "did you mean 'gpu-2'?" in line:
+                cluster.add("gpu-3")
+    assert client.returncode == 0, said
+    (timing,) = RunStore.open(find_run(tmp_path / "results")).timings().values()
+    assert timing.status == "ok"
+
+
+def test_a_worker_that_freezes_while_it_times_is_taken_for_gone(
+    process: Command,
+    plugin: Callable[[str, str], Path],
+    cluster: Cluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr("benchbox.engine.cluster.dask_worker.Pulse.frozen_s", 5.0)
+    worker = cluster.add("near", "--no-nanny")
+    begun = str(tmp_path / "begun")
+    once = f"if 'BENCHBOX_TIMING_TASK' in os.environ and not os.path.exists({begun!r}):"
+    own = plugin("slow", f"{once}\n    open({begun!r}, 'w').close()\n    time.sleep(60)\nreturn noisy")
+
+    def freeze() -> None:
+        wait_for((tmp_path / "begun").exists, 120)
+        worker.send_signal(signal.SIGSTOP)
+
+    freezer = threading.Thread(target=freeze)
+    freezer.start()
+    with distributed.Client(scheduler_file=str(cluster.file)) as client:
+        options: dict[str, Any] = {"plugins": own, "limit": 20, "previews": 0, "timing_on": "near"}
+        with pytest.raises(BenchboxError, match="--timing-on near: that worker is gone"):
+            package.run("slow", engine=client, results=tmp_path / "results", **options)
+    freezer.join()
+    worker.send_signal(signal.SIGCONT)
+    process("run", "--resume", "latest", "--scheduler-file", cluster.file, "--timing-on", "near")
+    (timing,) = RunStore.open(find_run(tmp_path / "results")).timings().values()
+    assert timing.status == "ok"
 
 
 def test_a_worker_on_the_host_of_the_client_is_the_same_machine(
