@@ -32,7 +32,7 @@ from benchbox.builtin.sigma import estimate_sigma
 from benchbox.engine.drawing import ImagesLost
 from benchbox.engine.shard import answers_to, failure_of
 from benchbox.engine.workers import END, FORK, HELD_BACK, NUMBER, WorkerSettings
-from benchbox.system.files import CacheFolder, remove_folders
+from benchbox.system.files import CacheFolder, remove_abandoned, remove_folders
 from benchbox.system.guardian import adopt_orphans, children, end_children, end_with_parent
 
 _TASKS = ("data", "previews", "scoring")
@@ -76,6 +76,7 @@ def main(control: int, owner: str, module: str = "") -> None:
     else:
         _keep_memory()
         _preload()
+        remove_abandoned()
     adopt_orphans()  # orphans of workers become children of this process, which then kills them
     server = _Server(socket.socket(fileno=control), owner)
     if (files := server.serve()) is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import functools
 import json
 import os
 import stat
@@ -67,7 +69,34 @@ os.register_at_fork(after_in_child=_be_another)
 
 def folder_prefix() -> str:
     """What the names of this process's temporary folders begin with, and of no other's: not of its forks, either."""
-    return f"benchbox-{_own}-"
+    return f"benchbox-{_boot()}-{_own}-"
+
+
+@functools.cache
+def _boot() -> str:
+    """Names the running system, whose locks others that share a folder with it may not see; empty if unknown."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
+    return ""
+
+
+def remove_abandoned() -> None:
+    """Delete temporary folders, a day old, of processes that were killed together with what cleans up after them.
+
+    A process locks its folders, and the lock ends with it. The day is for folders that are not yet locked.
+    """
+    import shutil
+    import tempfile
+
+    for folder in Path(tempfile.gettempdir()).glob(f"benchbox-{_boot()}-*") if _boot() else ():
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > _ABANDONED_S:
+                handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
+                finally:
+                    os.close(handle)
 
 
 def remove_folders(prefix: str) -> None:
@@ -87,14 +116,18 @@ def temporary_folder() -> Iterator[Path]:
 
     try:
         folder = tempfile.TemporaryDirectory(prefix=folder_prefix(), ignore_cleanup_errors=True)
+        handle = os.open(folder.name, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise BenchboxError(f"cannot create a temporary folder: {error}", hint=TEMPORARY_HINT) from error
+    with contextlib.suppress(OSError):  # where no folder can be locked, none is taken for abandoned
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     path = Path(folder.name)
     _open.add(path)
     try:
         yield path
     finally:
         folder.cleanup()
+        os.close(handle)
         _open.discard(path)
 
 
