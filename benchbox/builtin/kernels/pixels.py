@@ -11,6 +11,8 @@ from benchbox.builtin.kernels import STACK, compiled
 
 PATCH = 4
 """Pixels on a side of a patch."""
+_TOGETHER = 192
+"""Patches whose products are summed together: their pixels fit the cache."""
 
 
 @compiled(f"void({STACK}, {STACK}, float64[::1])")
@@ -182,34 +184,41 @@ def covariances(
     """
     count, height, width = stack.shape
     rows, columns = height - PATCH + 1, width - PATCH + 1
-    kept = np.empty((rows, columns), dtype=np.float32)
+    places = np.empty(rows * columns, dtype=np.int64)
+    pixels = np.empty((PATCH * PATCH, _TOGETHER))
     total = np.empty(PATCH * PATCH)
     for index in range(count):
-        image, limit, patches = stack[index], limits[index], 0.0
+        image, limit, patches = stack[index].ravel(), limits[index], 0
         for y in range(rows):
             for x in range(columns):
                 energy = energies[index, y * columns + x]
-                kept[y, x] = 1.0 if energy <= limit and energy < np.inf else 0.0
-                patches += kept[y, x]
-        scale = 1.0 / max(patches, 1.0)
-        # Pixel pairs outside, patches inside: the inner loops run along rows, so they use the vector units.
+                places[patches] = y * width + x  # overwritten by the next one unless it counts
+                patches += 1 if energy <= limit and energy < np.inf else 0
+        covariance = result[index]
+        covariance[:] = 0.0
+        total[:] = 0.0
+        for start in range(0, patches, _TOGETHER):
+            size = min(_TOGETHER, patches - start)
+            for a in range(PATCH * PATCH):
+                first, offset = pixels[a], a // PATCH * width + a % PATCH
+                for k in range(size):
+                    first[k] = image[places[start + k] + offset]
+            # Pairs of pixels outside, patches inside: the inner loop runs along rows, so it uses the vector units.
+            for a in range(PATCH * PATCH):
+                first, added = pixels[a], 0.0
+                for k in range(size):
+                    added += first[k]
+                total[a] += added
+                for b in range(a + 1):
+                    second, products = pixels[b], 0.0
+                    for k in range(size):
+                        products += first[k] * second[k]
+                    covariance[a, b] += products
+        scale = 1.0 / max(patches, 1)
         for a in range(PATCH * PATCH):
-            total[a] = 0.0
-            for y in range(rows):
-                first = image[y + a // PATCH, a % PATCH :]
-                for x in range(columns):
-                    total[a] += kept[y, x] * first[x]
             for b in range(a + 1):
-                products = 0.0
-                for y in range(rows):
-                    first, second = image[y + a // PATCH, a % PATCH :], image[y + b // PATCH, b % PATCH :]
-                    line = 0.0
-                    for x in range(columns):
-                        line += np.float64(kept[y, x] * first[x]) * second[x]
-                    products += line
-                value = scale * (products - scale * total[a] * total[b])
-                result[index, a, b] = value
-                result[index, b, a] = value
+                covariance[a, b] = scale * (covariance[a, b] - scale * total[a] * total[b])
+                covariance[b, a] = covariance[a, b]
 
 
 @compiled("void(float32[:, ::1], float32[:, ::1], int64)")
