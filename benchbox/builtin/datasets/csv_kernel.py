@@ -60,9 +60,16 @@ def trailing_zeros(typing_context: Any, word: Any) -> Any:
 # All constants are uint64, because numba turns uint64 + int64 into float64.
 _BIT_4, _BIT_7 = np.uint64(0x1010101010101010), np.uint64(0x8080808080808080)
 _ZEROS, _ABOVE_9 = np.uint64(0x3030303030303030), np.uint64(0x7676767676767676)
-_ONE, _THREE, _FOUR, _EIGHT, _TEN, _DIGIT, _SIXTEEN = (np.uint64(value) for value in (1, 3, 4, 8, 10, 15, 16))
+_THREE_DIGITS = np.uint64(0x1000000010000000)
+_FIRST, _SECOND = np.uint64(0x00000000000F0F0F), np.uint64(0x000F0F0F00000000)
+_DIGIT, _BYTE = np.uint64(0x0000000F0000000F), np.uint64(0x000000FF000000FF)
+_BELOW_256, _BIT_31 = np.uint64(0x7FFFFF007FFFFF00), np.uint64(0x8000000080000000)
+_GATHER = np.uint64(0x0102040810204080)
+"""Factor that moves the lowest bit of each byte into the highest byte."""
+_ONE, _THREE, _FOUR, _EIGHT, _NINE, _TEN, _SIXTEEN, _HALF, _TOP, _SHIFT = (
+    np.uint64(value) for value in (1, 3, 4, 8, 9, 10, 16, 32, 56, 63)
+)
 _OTHER = np.uint8(OTHER_EMOTION)
-_HUNDRED, _LEVELS = np.uint64(100), np.uint64(256)
 _SPACE, _TAB, _LF, _CR, _QUOTE, _ZERO = 32, 9, 10, 13, 34, 48
 
 
@@ -78,6 +85,26 @@ def _line_ends(text: NDArray[np.uint8], p: int) -> bool:
     return bool(text[p] == _LF or (text[p] == _CR and text[p + 1] == _LF))
 
 
+def _layouts() -> NDArray[np.uint64]:
+    """How to take two numbers out of eight bytes, by the bytes that end a number, as bits.
+
+    Three shifts, a byte each: left, to bring the last digit of the first number to byte 2; right, to bring the second
+    number to byte 0; left again, to bring its last digit to byte 6. Bit 31 is set if that does not work, because a
+    number has no digit or more than three, or because two numbers do not end.
+    """
+    layouts = np.full(256, _BIT_31, np.uint64)
+    for first in (1, 2, 3):
+        for second in (1, 2, 3):
+            shifts = ((3 - first) * 8, (first + 1) * 8, (7 - second) * 8)
+            ends = 1 << first | 1 << first + 1 + second
+            behind = np.arange(0, 256, 2 << first + 1 + second)  # whatever ends later
+            layouts[ends + behind] = shifts[0] | shifts[1] << 8 | shifts[2] << 16
+    return layouts
+
+
+_LAYOUTS = _layouts()
+
+
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _usual_pixels(text: NDArray[np.uint8], p: int, row: NDArray[np.uint8]) -> tuple[int, int]:
     """Fast path: read pairs of numbers with one to three digits and a single space after each, starting at byte `p`.
@@ -91,30 +118,33 @@ def _usual_pixels(text: NDArray[np.uint8], p: int, row: NDArray[np.uint8]) -> tu
         word = eight_bytes(text, p)
         # Bit 4 is set in '0' to '9' but not in a space: `ends` has this bit set in each byte that ends a number.
         ends = ~word & _BIT_4
-        # Subtracting 1 from a word and taking the bits in common clears its lowest set bit, here the first end.
-        second_end = ends & (ends - _ONE)
-        first_length = trailing_zeros(ends) >> _THREE
-        length = trailing_zeros(second_end) >> _THREE
-        second_length = length - first_length - _ONE
         # Each byte becomes the value of a digit, 0 for a space; any other byte gives more than 9, or not 0 as a space.
         values = (word ^ _ZEROS) ^ ends
-        wrong = (values + (ends >> _ONE) + (ends >> _FOUR) + _ABOVE_9) | values
-        # Bytes behind the second end belong to the next pair, and are checked with that one.
-        wrong &= _BIT_7 & ((second_end ^ (second_end - _ONE)) << _THREE)
-        # Shift so that the last digit is in byte 2 for any number of digits; zeros fill the leading bytes.
-        left = values << ((_THREE - first_length) << _THREE)
-        right = (values >> ((first_length + _ONE) << _THREE)) << ((_THREE - second_length) << _THREE)
-        first = (left & _DIGIT) * _HUNDRED + ((left >> _EIGHT) & _DIGIT) * _TEN + ((left >> _SIXTEEN) & _DIGIT)
-        second = (right & _DIGIT) * _HUNDRED + ((right >> _EIGHT) & _DIGIT) * _TEN + ((right >> _SIXTEEN) & _DIGIT)
-        # A length of 0 minus 1 wraps around to a huge number: one comparison excludes it and more than three digits.
-        usual = (wrong == 0) & (first_length - _ONE < _THREE) & (second_length - _ONE < _THREE)
-        if not (usual & (first < _LEVELS) & (second < _LEVELS)):
+        ended = ends >> _FOUR
+        wrong = (values + ended * _NINE + _ABOVE_9) | values
+        if ends == _THREE_DIGITS:  # bright neighbours follow each other, so that this is foreseen
+            wrong &= _BIT_7
+            digits, layout, length = values, np.uint64(0), 8
+        else:
+            # Subtracting 1 from a word and taking the bits in common clears its lowest set bit, here the first end.
+            second_end = ends & (ends - _ONE)
+            # Bytes behind the second end belong to the next pair, and are checked with that one.
+            wrong &= _BIT_7 & ((second_end ^ (second_end - _ONE)) << _THREE)
+            layout = _LAYOUTS[(ended * _GATHER) >> _TOP]
+            first = values << (layout & _SHIFT)
+            second = (values >> ((layout >> _EIGHT) & _SHIFT)) << ((layout >> _SIXTEEN) & _SHIFT)
+            # Each half of the word holds a number; zeros fill the leading digits.
+            digits = (first & _FIRST) | (second & _SECOND)
+            length = int(trailing_zeros(second_end) >> _THREE) + 1
+        tens = (digits * _TEN + (digits >> _EIGHT)) & _BYTE
+        both = tens * _TEN + ((digits >> _SIXTEEN) & _DIGIT)
+        if (wrong | ((layout | (both + _BELOW_256)) & _BIT_31)) != 0:
             break
         # Written before the row is known to be valid: the next row overwrites a rejected one.
-        row[count] = first
-        row[count + 1] = second
+        row[count] = both & _BYTE
+        row[count + 1] = both >> _HALF
         count += 2
-        p += int(length) + 1
+        p += length
     return count, p
 
 
