@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -98,7 +99,7 @@ def make_plan(options: RunOptions, registry: Registry, images: ImageSet, *, has_
     denoisers = plan_denoisers(options.denoisers, registry, options.timeout_s)
     noises = _once(plan_noises(options.noise, registry, options.timeout_s))
     chosen = options.metrics or _default_metrics(registry, images.channels, has_clean=has_clean)
-    asked = [_judge(judge, registry, options.timeout_s, images.channels) for judge in options.judges]
+    asked = _judges(options.judges, registry, options.timeout_s, images.channels)
     planned = _once((*plan_metrics(chosen, registry, options.timeout_s, images.channels), *asked))
     unfit = {metric: reason for metric in planned if (reason := _unfit(registry.metric(metric.spec).cls, images))}
     metrics = tuple(metric for metric in planned if metric not in unfit)
@@ -345,17 +346,23 @@ def _plan_denoiser(
     )
 
 
-def _judge(judge: str, registry: Registry, timeout_s: float, channels: int) -> MetricRecord:
-    """The metric that asks a judge such as ``onnx:path=judge.onnx,size=64``."""
-    kind, _, options = judge.strip().partition(":")
-    if not options:
-        raise BenchboxError(f"--judge {judge}: it names no file", hint=_JUDGES)
-    try:
-        (metric,) = plan_metrics([f"{_ASKED}:format={kind},{options}"], registry, timeout_s, channels)
-    except BenchboxError as error:
-        reason = error.message.removeprefix(f"{_ASKED}: ").replace("format=", "")
-        raise BenchboxError(f"--judge {judge}: {reason}", hint=_JUDGES) from error
-    return metric
+def _judges(judges: Sequence[str], registry: Registry, timeout_s: float, channels: int) -> list[MetricRecord]:
+    """Metrics that ask judges such as ``onnx:path=judge.onnx,size=64``, headed by their files if these names differ."""
+    planned: list[MetricRecord] = []
+    for judge in judges:
+        kind, _, options = judge.strip().partition(":")
+        if not options:
+            raise BenchboxError(f"--judge {judge}: it names no file", hint=_JUDGES)
+        try:
+            planned += plan_metrics([f"{_ASKED}:format={kind},{options}"], registry, timeout_s, channels)
+        except BenchboxError as error:
+            reason = error.message.removeprefix(f"{_ASKED}: ").replace("format=", "")
+            raise BenchboxError(f"--judge {judge}: {reason}", hint=_JUDGES) from error
+    names = [Path(registry.metric(metric.spec).options["path"]).stem for metric in planned]
+    if len(set(names)) < len(names):
+        return planned
+    titles = [f"{metric.title.partition(':')[0]} by {name}" for metric, name in zip(planned, names, strict=True)]
+    return [replace(metric, title=title) for metric, title in zip(planned, titles, strict=True)]
 
 
 def _unfit(metric: type[Metric], images: ImageSet) -> str:

@@ -245,6 +245,7 @@ def test_a_run_asks_the_judge_that_it_is_given(benchbox: Command, csv: Path, tmp
     (cell,) = store.record.cells
     scores = store.scores(cell.key)
     np.testing.assert_array_equal(scores[store.record.metrics[2].spec], scores["emotion_agreement"])
+    assert store.record.metrics[2].title == f"task kept by {WEIGHTS.stem}"  # no table has room for all options
     for wrong, reason in (
         ("onnx", "it names no file"),
         ("torch:path=judge.pt", "torch is not auto|keras|onnx|litert"),
