@@ -69,7 +69,7 @@ def advise_on_contamination(record: RunRecord, outcomes: Mapping[str, Outcome]) 
 
 def _load(record: RunRecord, timings: Mapping[str, Timing]) -> Iterator[Advice]:
     load, cores = record.environment.load, record.environment.cores
-    if timings and isinstance(cores, int) and load > BUSY_SHARE * cores:
+    if any(not timing.machine for timing in timings.values()) and isinstance(cores, int) and load > BUSY_SHARE * cores:
         yield Advice(
             f"{round(load, 1):g} processes were running on {cores} cores before the run",
             "Other programs shared the processor, so latencies are longer and less stable",

@@ -191,6 +191,9 @@ def test_a_busy_machine_is_reported(tmp_path: Path) -> None:
     record = make_record()
     store = make_run(tmp_path / "busy", replace(record, environment=replace(record.environment, load=2.4)))
     assert advised(store) == "2.4 processes were running on 2 cores before the run"
+    for row, timing in store.timings().items():  # what runs here slows nothing down elsewhere
+        store.write_timing(row, replace(timing, machine="gpu-3 (EPYC)"), "")
+    assert "processes were running" not in advised(store)
     store = make_run(tmp_path / "free", replace(record, environment=replace(record.environment, load=1.8)))
     assert advised(store) == ""
 
