@@ -49,7 +49,7 @@ _LOOKS = 5  # polls between two looks at the cluster
 def run(kind: str, order: bytes, images: bytes | None) -> bytes:
     """Do what is ordered, see `machine`; child processes end soon after the task is cancelled."""
     if kind == "visit":
-        return machine.welcome(order)
+        return machine.welcome(order, _cancellation())
     if kind == "timing":
         return machine.time_alone(order, _cancellation())
     return machine.compute(order, images, _cancellation())

@@ -182,8 +182,12 @@ def here(limits: Limits) -> Limits:
     return Limits.of(limits.timeout_s, None if limits.container else limits.memory_gb)
 
 
-def welcome(visit: bytes) -> bytes:
-    """Say whether this machine may be used, and whether it sees the data; returns a `Welcome`."""
+def welcome(visit: bytes, is_cancelled: Callable[[], bool]) -> bytes:
+    """Say whether this machine may be used, and whether it sees the data; returns a `Welcome`.
+
+    Constructing a denoiser may take long, so the child ends soon after `is_cancelled` begins to say so, as it does in
+    `compute`.
+    """
     wanted = unpack(Visit, visit)
     if reason := _other_software(wanted):
         return pack(Welcome(reason))
@@ -192,7 +196,7 @@ def welcome(visit: bytes) -> bytes:
     except (BenchboxError, OSError) as error:
         return pack(Welcome(f"plugin files cannot be written: {error}"))
     wanted = placed(replace(wanted, files={}), _plugin_folder())
-    stop, limits = threading.Event(), here(wanted.limits)
+    stop, limits = Stop(is_cancelled), here(wanted.limits)
     with _children.taken(("", "visit")) as child:
         for denoiser in wanted.denoisers:
             other = Trial(_other_files, "constructing it", limits, stop).attempt(child.worker, denoiser)

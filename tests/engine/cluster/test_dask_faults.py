@@ -150,6 +150,33 @@ def test_child_processes_end_within_2_s_after_the_client(
         assert "--resume" in errors
 
 
+SLOW_THERE = """
+    def __init__(self):
+        if "SITE" in os.environ:
+            open(f"{folder}/{{os.getpid()}}", "w").close()
+            time.sleep(60)
+
+    def files(self):
+        return [__file__]
+
+"""
+
+
+def test_the_constructor_that_a_worker_tries_ends_with_the_client(
+    plugin: Plugin, cluster: Cluster, tmp_path: Path
+) -> None:
+    own = plugin("weighted", "return noisy")
+    own.write_text(own.read_text().replace("    def denoise", SLOW_THERE.format(folder=tmp_path) + "    def denoise"))
+    cluster.add("a", SITE="a")
+    command = [sys.executable, "-m", "benchbox", "run", "weighted", "--plugin", str(own), "--no-timing"]
+    client = subprocess.Popen([*command, "--scheduler-file", str(cluster.file)], cwd=tmp_path)
+    assert wait_for(lambda: any(file.name.isdigit() for file in tmp_path.iterdir()))
+    (child,) = [int(file.name) for file in tmp_path.iterdir() if file.name.isdigit()]
+    client.kill()
+    client.wait()
+    assert wait_for(lambda: not psutil.pid_exists(child), 20)
+
+
 @pytest.mark.parametrize("early", [True, False])
 def test_an_interrupt_at_the_terminal_ends_workers_on_this_machine_without_a_word(
     early: bool, plugin: Plugin, tmp_path: Path
