@@ -187,7 +187,7 @@ class RunOptions:
         LIMITS,
         "Worker processes; on a cluster, the most shards at once.",
         least=1,
-        otherwise="one more than cores; fewer in a container with little memory",
+        otherwise="one more than cores; fewer in a container with little memory; no limit on a cluster",
     )
     engine: str = _option(
         LOCAL,
