@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from distributed import Client, Future, get_worker
+from distributed.comm import CommClosedError
 from distributed.core import Status
 
 from benchbox.api.errors import BenchboxError, did_you_mean
@@ -36,8 +37,8 @@ CALL = f"__import__({__name__!r}, fromlist=['run']).run(kind, order, images)"
 """The expression that calls `run` on a worker."""
 _KEPT_PIXELS = 2**27
 """Pixels of sent images that each worker keeps, for the other denoisers of these images."""
-CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
-"""What a task ends with if the connection to the scheduler is lost, by version of Dask."""
+CUT_OFF = asyncio.CancelledError, concurrent.futures.CancelledError, CommClosedError
+"""What a task ends with if the connection to the scheduler is lost, by version of Dask and by what was going on."""
 SILENT_S = 5.0
 """Seconds of waiting for a usable or idle worker until the user is told."""
 _OVER = (Status.closing, Status.closed, Status.failed)
@@ -294,7 +295,7 @@ class WorkerTimer:
             result = future.result()
         except BenchboxError:
             raise
-        except CANCELLED as error:
+        except CUT_OFF as error:
             raise lost_connection() from error
         except Exception as error:
             words = str(error).strip().partition("\n")[0] or type(error).__name__

@@ -18,7 +18,7 @@ from distributed import Client, Future
 from benchbox.api.errors import BenchboxError
 from benchbox.engine.cluster.canaries import Canaries, First
 from benchbox.engine.cluster.dask_worker import (
-    CANCELLED,
+    CUT_OFF,
     SILENT_S,
     Flight,
     Pulse,
@@ -323,7 +323,7 @@ class Dispatch:
             arrived.append(self._arrived.get())
         for key, value in arrived:
             if (visit := self._visits.pop(key, None)) is not None:
-                if isinstance(value, CANCELLED):  # by a lost connection: ask again, once there is one
+                if isinstance(value, CUT_OFF):  # by a lost connection: ask again, once there is one
                     self._sites.pop(visit[0].address, None)
                 elif visit[0].address in self._sites:
                     self._take_welcome(visit[0], value)
@@ -333,7 +333,7 @@ class Dispatch:
 
     def _take(self, flight: Flight, value: Any) -> None:
         site = flight.site
-        if isinstance(value, CANCELLED):  # the worker or the scheduler is gone, as will be seen
+        if isinstance(value, CUT_OFF):  # the worker or the scheduler is gone, as will be seen
             self._put_back(flight)
             self._looked = 0.0
             return

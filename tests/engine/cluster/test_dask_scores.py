@@ -173,14 +173,22 @@ def test_a_connection_that_breaks_for_a_moment_costs_nothing(
         distributed.Client(cluster) as client,
     ):
 
+        async def break_while_asked(**asked: object) -> None:
+            del client.scheduler.gather
+            client.scheduler_comm.comm.abort()
+            raise distributed.comm.CommClosedError("in <TCP (closed)>: Stream is closed")
+
         def cut() -> None:
             wait_for(lambda: len(list((tmp_path / "dask").glob("*/scores/*/*.parquet"))) > 5)
             client.loop.add_callback(client.scheduler_comm.comm.abort)
+            wait_for(lambda: len(list((tmp_path / "dask").glob("*/scores/*/*.parquet"))) > 15)
+            client.scheduler.gather = break_while_asked
 
         cutter = threading.Thread(target=cut)
         cutter.start()
         distant = package.run("slow", results=tmp_path / "dask", engine=client, **arguments)
         cutter.join()
+        assert "gather" not in vars(client.scheduler)
     assert "left out" not in capfd.readouterr().err
     local = package.run("slow", results=tmp_path / "local", progress=False, **arguments)
     assert bytes_of(distant.store) == bytes_of(local.store)
