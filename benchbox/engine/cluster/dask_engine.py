@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import ipaddress
 import json
 import logging
@@ -133,13 +134,15 @@ class DaskEngine:
     def score(self, scoring: Scoring) -> None:
         """Score all shards; on an interrupt or an error, abandon running ones and raise."""
         address = self.client.scheduler.address if self.client.scheduler else ""
-        dashboard = self.client.dashboard_link if "dashboard" in self._services() else ""
+        # Without bokeh, the scheduler of this process shows only how to install it.
+        shows = self.client.cluster is None or importlib.util.find_spec("bokeh") is not None
+        dashboard = self.client.dashboard_link if shows else ""
         if is_open_to_others(address):
             scoring.report(
                 ClusterChanged(0, 0, note=f"{address} is not encrypted: on a network that others share, use tls://")
             )
         options = self._options if self._client is None else scoring.record.options
-        Dispatch(self.client, scoring, options).run(dashboard)
+        Dispatch(self.client, scoring, options).run(dashboard or "")
 
     def timer(
         self,
@@ -151,10 +154,6 @@ class DaskEngine:
     ) -> WorkerTimer:
         """What times denoisers on a worker; raises `BenchboxError` if none of that name comes, or it is not fit."""
         return WorkerTimer(self.client, worker, record, condition, limits, report)
-
-    def _services(self) -> dict[str, Any]:
-        services: dict[str, Any] = self.client.scheduler_info(n_workers=0).get("services", {})
-        return services
 
 
 def _address_in(scheduler_file: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import random
 import signal
 import socket
@@ -189,7 +190,9 @@ def test_a_connection_that_breaks_for_a_moment_costs_nothing(
         distant = package.run("slow", results=tmp_path / "dask", engine=client, **arguments)
         cutter.join()
         assert "gather" not in vars(client.scheduler)
-    assert "left out" not in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "left out" not in said
+    assert ("dashboard of the cluster" in said) == (importlib.util.find_spec("bokeh") is not None)
     local = package.run("slow", results=tmp_path / "local", progress=False, **arguments)
     assert bytes_of(distant.store) == bytes_of(local.store)
 
