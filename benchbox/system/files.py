@@ -86,9 +86,8 @@ def remove_abandoned() -> None:
     A process locks its folders, and the lock ends with it. The day is for folders that are not yet locked.
     """
     import shutil
-    import tempfile
 
-    for folder in Path(tempfile.gettempdir()).glob(f"benchbox-{_boot()}-*") if _boot() else ():
+    for folder in _temporary_folders(f"benchbox-{_boot()}-*") if _boot() else ():
         with contextlib.suppress(OSError):
             if time.time() - folder.stat().st_mtime > _ABANDONED_S:
                 handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -102,11 +101,18 @@ def remove_abandoned() -> None:
 def remove_folders(prefix: str) -> None:
     """Delete the temporary folders of a process that was killed."""
     import shutil
+
+    for folder in _temporary_folders(f"{prefix}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _temporary_folders(pattern: str) -> list[Path]:
+    """What lies beside a new temporary folder and has such a name; nothing where no folder can be made."""
     import tempfile
 
     with contextlib.suppress(OSError), tempfile.TemporaryDirectory() as beside:
-        for folder in Path(beside).parent.glob(f"{prefix}*"):
-            shutil.rmtree(folder, ignore_errors=True)
+        return list(Path(beside).parent.glob(pattern))
+    return []
 
 
 @contextlib.contextmanager
