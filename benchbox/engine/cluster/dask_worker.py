@@ -287,6 +287,9 @@ class WorkerTimer:
                 if future.done():
                     break
                 time.sleep(_POLL_S)
+                if kind == "visit" and look == SILENT_S // _POLL_S:
+                    note = f"waiting for an answer of worker {self._worker}, which may be busy with other tasks"
+                    self._report(ClusterChanged(0, 0, note=note))
                 if look % _LOOKS == 0 and self._address not in self._pulse.alive(self._workers()):
                     raise BenchboxError(
                         f"--timing-on {self._worker}: that worker is gone",

@@ -92,6 +92,38 @@ def test_a_run_says_that_it_waits_for_the_worker_that_times(process: Command, cl
     assert timing.status == "ok"
 
 
+def test_a_run_says_that_it_waits_for_other_tasks(cluster: Cluster, tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    asked = ["run", "identity", "--limit", "20", "--previews", "0", "--fresh", "--timing-budget", "100ms"]
+    asked += ["--scheduler-file", str(cluster.file), "--timing-on", "near"]
+    free = {"near": tmp_path / "near is free", "beside": tmp_path / "beside is free"}
+    for name in free:
+        cluster.add(name)
+    said = ""
+    with distributed.Client(scheduler_file=str(cluster.file)) as other:
+        other.wait_for_workers(2)
+        busy = [
+            other.submit(
+                subprocess.call,
+                ["sh", "-c", f"for i in $(seq 500); do [ -e '{file}' ] && exit 0; sleep 0.1; done; exit 1"],
+                workers=[name],
+            )
+            for name, file in free.items()
+        ]
+        command = [sys.executable, "-m", "benchbox", *asked, "--wait", "60s"]
+        ignored = subprocess.DEVNULL
+        with subprocess.Popen(command, cwd=tmp_path, stdout=ignored, stderr=subprocess.PIPE, text=True) as client:
+            assert client.stderr is not None
+            for line in client.stderr:
+                said += line
+                if "waiting for an answer of worker near" in line:
+                    free["near"].touch()
+                if "waiting for other tasks on the machine of worker near to end, up to 60 s (--wait)" in line:
+                    free["beside"].touch()
+        assert client.returncode == 0, said
+        assert [task.result() for task in busy] == [0, 0]
+
+
 def test_a_worker_that_freezes_while_it_times_is_taken_for_gone(
     process: Command,
     plugin: Callable[[str, str], Path],
