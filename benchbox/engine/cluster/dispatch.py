@@ -68,7 +68,8 @@ class Dispatch:
         self._sequence = itertools.count()
         self._looked = 0.0
         self._pulse = Pulse()
-        self._alone_since, self._is_waiting_said = time.monotonic(), False
+        self._alone_since = time.monotonic()
+        self._told: set[str] = set()  # what it waits for since then
         self._begun: set[int] = set()
 
     def run(self, dashboard: str) -> None:
@@ -123,12 +124,16 @@ class Dispatch:
     def _require_workers(self) -> None:
         """Raise if there has been no usable worker for longer than the user wants to wait."""
         if any(site.ready for site in self._sites.values()):
-            self._alone_since, self._is_waiting_said = time.monotonic(), False
+            self._alone_since = time.monotonic()
+            self._told.clear()
             return
         alone_s = time.monotonic() - self._alone_since
-        if alone_s > SILENT_S and not self._is_waiting_said:
-            self._is_waiting_said = True
-            self._report(f"waiting for a usable worker, up to {self._options.wait_s:g} s (--wait)")
+        note = f"waiting for a usable worker, up to {self._options.wait_s:g} s (--wait)"
+        if self._visits:
+            note = "waiting for an answer of the workers, which may be busy with other tasks"
+        if alone_s > SILENT_S and note not in self._told:
+            self._told.add(note)
+            self._report(note)
         if alone_s > self._options.wait_s and not self._visits:  # one that is asked may turn out to be usable
             reasons = [f"{site.name} ({site.reason})" for site in self._sites.values() if site.reason]
             left_out = f"; left out: {', '.join(reasons)}" if reasons else ""

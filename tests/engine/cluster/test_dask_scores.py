@@ -7,6 +7,7 @@ import random
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from made_clusters import SLOW, Cluster, bytes_of, wait_for, worker_pid
+from made_clusters import SLOW, Cluster, bytes_of, occupy, wait_for, worker_pid
 
 import benchbox as package
 from benchbox.store import RunStore, find_run
@@ -131,6 +132,24 @@ def test_with_no_worker_left_the_run_waits_stops_and_resumes_locally(
     assert 5 < done < 60
     process("run", "--resume", store.record.run_id, "--results", at("dask"))
     assert bytes_of(store) == bytes_of(run(process, at("local"), *rows))
+
+
+def test_a_run_says_that_it_waits_for_workers_that_are_busy(cluster: Cluster, tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    free = tmp_path / "free"
+    cluster.add("only")
+    command = [sys.executable, "-m", "benchbox", "run", "identity", "--limit", "20", "--previews", "0", "--no-timing"]
+    command += ["--scheduler-file", str(cluster.file), "--wait", "1s"]  # for one that could answer
+    with distributed.Client(scheduler_file=str(cluster.file)) as other:
+        other.wait_for_workers(1)
+        busy = occupy(other, "only", free)
+        with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as client:
+            assert client.stderr is not None
+            for line in client.stderr:
+                if b"waiting for an answer of the workers, which may be busy with other tasks" in line:
+                    free.touch()
+        assert client.returncode == 0
+        assert busy.result() == 0
 
 
 def test_when_the_scheduler_is_gone_the_run_stops_and_resumes_on_another_cluster(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_clusters import Cluster, wait_for
+from made_clusters import Cluster, occupy, wait_for
 
 import benchbox as package
 from benchbox.api.errors import BenchboxError
@@ -102,14 +102,7 @@ def test_a_run_says_that_it_waits_for_other_tasks(cluster: Cluster, tmp_path: Pa
     said = ""
     with distributed.Client(scheduler_file=str(cluster.file)) as other:
         other.wait_for_workers(2)
-        busy = [
-            other.submit(
-                subprocess.call,
-                ["sh", "-c", f"for i in $(seq 500); do [ -e '{file}' ] && exit 0; sleep 0.1; done; exit 1"],
-                workers=[name],
-            )
-            for name, file in free.items()
-        ]
+        busy = [occupy(other, name, file) for name, file in free.items()]
         command = [sys.executable, "-m", "benchbox", *asked, "--wait", "60s"]
         ignored = subprocess.DEVNULL
         with subprocess.Popen(command, cwd=tmp_path, stdout=ignored, stderr=subprocess.PIPE, text=True) as client:
