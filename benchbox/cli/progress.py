@@ -172,6 +172,7 @@ class RunProgress(Display):
                 description = f"starting {safe(denoiser)} (may compile or load weights)"
                 self._progress.update(self._quality, description=description)
             case events.ClusterChanged(workers, threads, dashboard, note):
+                self.end_stage()
                 self._cluster = f", {workers} workers ({threads} threads)" if workers != 1 else ", 1 worker"
                 if dashboard and dashboard != self._dashboard:
                     self._dashboard = dashboard

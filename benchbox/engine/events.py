@@ -70,7 +70,7 @@ class CellDone:
 
 @dataclass(frozen=True)
 class StageStarted:
-    """A stage between scoring and timing begins; `steps` is None if its steps are not counted."""
+    """A stage beside scoring and timing begins; `steps` is None if its steps are not counted."""
 
     name: str
     steps: int | None = None

@@ -19,7 +19,16 @@ from benchbox.engine.data import as_noisy, describe_data, note_overlaps, open_da
 from benchbox.engine.drawing import Condition
 from benchbox.engine.engines import Engine, engine_of
 from benchbox.engine.environment import environment
-from benchbox.engine.events import CellsReused, Event, FileSetAside, RunStarted, ScoresDone, TimingDone, TimingStarted
+from benchbox.engine.events import (
+    CellsReused,
+    Event,
+    FileSetAside,
+    RunStarted,
+    ScoresDone,
+    StageStarted,
+    TimingDone,
+    TimingStarted,
+)
 from benchbox.engine.plan import Limits, Shard, cell_key, make_plan, make_shards
 from benchbox.engine.previews import make_previews
 from benchbox.engine.reuse import (
@@ -161,6 +170,8 @@ def _work(
         ahead = str(folder) if engine.name == LOCAL else ""
         drawn = {noise: replace(condition, ahead=ahead) for noise, condition in conditions.items()}
         quality = QualityPass(store, drawn, shards, limits, on_event)
+        if engine.name != LOCAL:
+            on_event(StageStarted(f"connecting to engine {engine.name}"))
         with engine:
             options = store.record.options
             if options.timing and options.timing_on:  # said now, not after hours of scoring

@@ -16,7 +16,15 @@ import pytest
 from rich.console import Console
 
 from benchbox.cli.progress import RunProgress
-from benchbox.engine.events import Event, RunStarted, StageAdvanced, StageStarted, TimingDone, TimingStarted
+from benchbox.engine.events import (
+    ClusterChanged,
+    Event,
+    RunStarted,
+    StageAdvanced,
+    StageStarted,
+    TimingDone,
+    TimingStarted,
+)
 from benchbox.engine.run import execute
 from benchbox.records.run import RunOptions
 from benchbox.store import RunStore, find_run
@@ -61,6 +69,22 @@ def test_every_part_of_a_run_has_its_line(tmp_path: Path, monkeypatch: pytest.Mo
     timing = next(place for place, event in enumerate(told) if isinstance(event, TimingStarted))
     assert "timing identity" in lines[timing]
     assert not any("pictures" in line for line in lines[timing:])
+
+
+def test_a_run_says_that_it_connects_until_the_cluster_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(
+        "benchbox.cli.progress.Console", lambda stderr, quiet: Console(file=screen, force_terminal=True, width=120)
+    )
+    with RunProgress() as progress:
+        shown = []
+        for event in (StageStarted("connecting to engine dask"), ClusterChanged(2, 4)):
+            progress(event)
+            screen.seek(0)
+            screen.truncate()
+            progress._progress.refresh()
+            shown.append("connecting to engine dask" in screen.getvalue())
+    assert shown == [True, False]
 
 
 @pytest.mark.slow
