@@ -10,6 +10,7 @@ import lzma
 import pickletools
 import struct
 import tarfile
+import warnings
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -110,10 +111,12 @@ def read_stream(file: IO[bytes]) -> Stream:
     """Read one pickle from the position of a file, which is then just behind it."""
     machine = Machine()
     try:
-        for opcode, argument, _position in pickletools.genops(file):
-            if opcode.name not in _SAFE_OPCODES:
-                machine.opcodes.setdefault(opcode.name)
-            machine.step(opcode.name, argument)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # a string with an escape that Python does not know
+            for opcode, argument, _position in pickletools.genops(file):
+                if opcode.name not in _SAFE_OPCODES:
+                    machine.opcodes.setdefault(opcode.name)
+                machine.step(opcode.name, argument)
         value = machine.stack[-1]
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError, MemoryError) as error:
         reason = str(error) or "it takes more than there is"

@@ -20,7 +20,7 @@ import pytest
 from benchbox_adapters.checkpoints import describe, read_state
 from benchbox_adapters.pickle_machine import Call, TensorHeader
 from benchbox_adapters.pickles import SAFE_GLOBALS, read_pickles, read_stream
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from benchbox import BenchboxError
@@ -242,6 +242,7 @@ def test_the_safe_opcodes_exist() -> None:
 
 
 @given(st.sampled_from(list(CONTAINERS)), st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=3)), min_size=1))
+@example("tar", [(0.0, b""), (0.0, b""), (0.0625, b"\\")])  # a string with an escape that Python warns of
 def test_a_damaged_file_is_described_or_refused(container: str, damage: list[tuple[float, bytes]]) -> None:
     """Wherever bytes are changed, cut out or added, nothing but a `BenchboxError` leaves."""
     with tempfile.TemporaryDirectory() as folder:
