@@ -88,12 +88,7 @@ class Engine(AbstractContextManager["Engine"], Protocol):
         """Score all shards; on an interrupt or an error, abandon running ones and raise."""
 
     def timer(
-        self,
-        worker: str,
-        record: RunRecord,
-        condition: Condition,
-        limits: Limits,
-        report: Callable[[Event], None],
+        self, worker: str, record: RunRecord, condition: Condition, limits: Limits, report: Callable[[Event], None]
     ) -> Timer:
         """What times denoisers on a worker; raises `BenchboxError` if none of that name comes, or it is not fit."""
 
@@ -135,12 +130,7 @@ class LocalEngine:
         loop.run(worker_context(), scoring.queues, scoring.record.options.workers)
 
     def timer(
-        self,
-        worker: str,
-        record: RunRecord,
-        condition: Condition,
-        limits: Limits,
-        report: Callable[[Event], None],
+        self, worker: str, record: RunRecord, condition: Condition, limits: Limits, report: Callable[[Event], None]
     ) -> Timer:
         """There is none: without a cluster, denoisers are timed here."""
         raise BenchboxError(f"--timing-on {worker}: {NO_CLUSTER[0]}", hint=NO_CLUSTER[1])

@@ -358,6 +358,7 @@ def _judges(judges: Sequence[str], registry: Registry, timeout_s: float, channel
         except BenchboxError as error:
             reason = error.message.removeprefix(f"{_ASKED}: ").replace("format=", "")
             raise BenchboxError(f"--judge {judge}: {reason}", hint=_JUDGES) from error
+    planned = list(_once(planned))
     names = [Path(registry.metric(metric.spec).options["path"]).stem for metric in planned]
     if len(set(names)) < len(names):
         return planned

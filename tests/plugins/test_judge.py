@@ -240,7 +240,8 @@ def test_another_content_of_the_file_makes_other_cells(tmp_path: Path) -> None:
 
 def test_a_run_asks_the_judge_that_it_is_given(benchbox: Command, csv: Path, tmp_path: Path) -> None:
     words = ["--noise", "gaussian:0.1", "--no-timing", "--metric", "psnr", "--metric", "emotion_agreement"]
-    benchbox("run", "identity", "--data", csv, *words, "--judge", f"litert:path={WEIGHTS},classes=7")
+    asked = ["--judge", f"litert:path={WEIGHTS},classes=7"] * 2  # the second one says nothing new
+    benchbox("run", "identity", "--data", csv, *words, *asked)
     store = RunStore.open(find_run(tmp_path / "results"))
     (cell,) = store.record.cells
     scores = store.scores(cell.key)

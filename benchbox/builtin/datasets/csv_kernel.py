@@ -61,6 +61,8 @@ def trailing_zeros(typing_context: Any, word: Any) -> Any:
 _BIT_4, _BIT_7 = np.uint64(0x1010101010101010), np.uint64(0x8080808080808080)
 _ZEROS, _ABOVE_9 = np.uint64(0x3030303030303030), np.uint64(0x7676767676767676)
 _THREE_DIGITS = np.uint64(0x1000000010000000)
+"""Where two numbers of three digits end."""
+# Bytes and bits of a word that holds a number in each half: its digits, then one of them, then the sum; and its range.
 _FIRST, _SECOND = np.uint64(0x00000000000F0F0F), np.uint64(0x000F0F0F00000000)
 _DIGIT, _BYTE = np.uint64(0x0000000F0000000F), np.uint64(0x000000FF000000FF)
 _BELOW_256, _BIT_31 = np.uint64(0x7FFFFF007FFFFF00), np.uint64(0x8000000080000000)
@@ -122,7 +124,7 @@ def _usual_pixels(text: NDArray[np.uint8], p: int, row: NDArray[np.uint8]) -> tu
         values = (word ^ _ZEROS) ^ ends
         ended = ends >> _FOUR
         wrong = (values + ended * _NINE + _ABOVE_9) | values
-        if ends == _THREE_DIGITS:  # bright neighbours follow each other, so that this is foreseen
+        if ends == _THREE_DIGITS:  # as in most pairs, which come in runs: the processor foresees them
             wrong &= _BIT_7
             digits, layout, length = values, np.uint64(0), 8
         else:

@@ -145,12 +145,7 @@ class DaskEngine:
         Dispatch(self.client, scoring, options).run(dashboard or "")
 
     def timer(
-        self,
-        worker: str,
-        record: RunRecord,
-        condition: Condition,
-        limits: Limits,
-        report: Callable[[Event], None],
+        self, worker: str, record: RunRecord, condition: Condition, limits: Limits, report: Callable[[Event], None]
     ) -> WorkerTimer:
         """What times denoisers on a worker; raises `BenchboxError` if none of that name comes, or it is not fit."""
         return WorkerTimer(self.client, worker, record, condition, limits, report)

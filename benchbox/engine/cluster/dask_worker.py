@@ -287,7 +287,7 @@ class WorkerTimer:
                 if future.done():
                     break
                 time.sleep(_POLL_S)
-                if kind == "visit" and look == SILENT_S // _POLL_S:
+                if kind == "visit" and look == round(SILENT_S / _POLL_S):
                     note = f"waiting for an answer of worker {self._worker}, which may be busy with other tasks"
                     self._report(ClusterChanged(0, 0, note=note))
                 if look % _LOOKS == 0 and self._address not in self._pulse.alive(self._workers()):
